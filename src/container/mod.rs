@@ -1,0 +1,6 @@
+//! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
+
+mod id;
+pub mod request;
+
+pub use id::ContainerId;

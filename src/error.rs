@@ -1,0 +1,176 @@
+//! The one error type: what was being done, to what, and the kernel's answer.
+//!
+//! It knows no room. Each room attaches its own words with [`Doing`], so that a user reads one line, outermost step first:
+//! `create web: mount proc on /proc (mounts[2]): operation not permitted`.
+
+use std::fmt;
+use std::io;
+
+/// What went wrong, for code that must choose (exit status, clean-up, retry). Words are for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// config.json or another document is broken or asks for what cannot be.
+    Invalid,
+    /// No container has this id.
+    NotFound,
+    /// A container has this id already.
+    Exists,
+    /// The container is in a state that does not allow the command.
+    State,
+    /// The command line is wrong.
+    Usage,
+    /// The configuration is valid, but this build or this kernel cannot do it.
+    Unsupported,
+    /// The kernel or another program refused.
+    System,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Os(io::Error),
+    Words(String),
+}
+
+/// An error with the steps that led to it.
+#[derive(Debug)]
+pub struct Error {
+    doing: Vec<String>,
+    also: Vec<String>,
+    kind: Kind,
+    cause: Cause,
+}
+
+/// The result of nearly every function here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that the runtime itself found.
+    pub fn new(kind: Kind, words: impl Into<String>) -> Self {
+        Self { doing: Vec::new(), also: Vec::new(), kind, cause: Cause::Words(words.into()) }
+    }
+
+    /// A fault of config.json, at `path` (a JSON path such as `mounts[2].options[0]`).
+    pub fn invalid(path: &str, words: impl fmt::Display) -> Self {
+        Self::new(Kind::Invalid, format!("{path}: {words}"))
+    }
+
+    /// What code may act on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The kernel's error number, when the kernel refused.
+    pub fn errno(&self) -> Option<i32> {
+        match &self.cause {
+            Cause::Os(error) => error.raw_os_error(),
+            Cause::Words(_) => None,
+        }
+    }
+
+    /// Names an outer step.
+    #[must_use]
+    pub fn within(mut self, step: impl Into<String>) -> Self {
+        self.doing.push(step.into());
+        self
+    }
+
+    /// Changes the kind; the words stay.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Adds an error met while cleaning up after this one.
+    #[must_use]
+    pub fn and_also(mut self, other: Error) -> Self {
+        self.also.push(other.to_string());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in self.doing.iter().rev() {
+            write!(f, "{step}: ")?;
+        }
+        match &self.cause {
+            Cause::Os(error) => write!(f, "{}", OsWords(error))?,
+            Cause::Words(words) => f.write_str(words)?,
+        }
+        for other in &self.also {
+            write!(f, " (and while cleaning up: {other})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The kernel's error in the words that engines look for: `permission denied`, without a number behind.
+struct OsWords<'a>(&'a io::Error);
+
+impl fmt::Display for OsWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let text = match text.rfind(" (os error ") {
+            Some(at) => text.get(..at).unwrap_or(&text),
+            None => &text,
+        };
+        let mut chars = text.chars();
+        match (chars.next(), text.chars().nth(1)) {
+            (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+                write!(f, "{}{}", first.to_lowercase(), chars.as_str())
+            }
+            _ => f.write_str(text),
+        }
+    }
+}
+
+/// The words of an error number, as they stand in an [`Error`].
+pub fn errno_words(errno: i32) -> String {
+    OsWords(&io::Error::from_raw_os_error(errno)).to_string()
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self { doing: Vec::new(), also: Vec::new(), kind: Kind::System, cause: Cause::Os(error) }
+    }
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(errno: rustix::io::Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+/// Attaches the step that failed.
+pub trait Doing<T> {
+    /// Names the step and its object, lazily: nothing is formatted on success.
+    fn doing<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| error.into().within(step()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_outermost_first() {
+        let failed: std::result::Result<(), io::Error> = Err(io::Error::from_raw_os_error(libc::EACCES));
+        let error = failed.doing(|| "write memory.max").doing(|| "create web");
+        assert_eq!(error.unwrap_err().to_string(), "create web: write memory.max: permission denied");
+    }
+
+    #[test]
+    fn clean_up_is_added_not_put_in_place() {
+        let error = Error::new(Kind::Exists, "taken").and_also(io::Error::from_raw_os_error(libc::EBUSY).into());
+        assert_eq!(error.to_string(), "taken (and while cleaning up: device or resource busy)");
+        assert_eq!(error.kind(), Kind::Exists);
+    }
+}

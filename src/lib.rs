@@ -1,0 +1,12 @@
+//! emergence-runc: an OCI container runtime for Linux, as a library; the program of the same name is ten lines on top of it.
+//!
+//! Data takes one way, one value a stage: `Spec` (what they wrote) → `Plan` (what we will do) → `Opened` (what is open) → a process.
+//! docs/architecture.md draws the rooms; `tests/rooms.rs` holds the table of who may name whom.
+
+pub mod cgroup;
+pub mod cli;
+pub mod container;
+pub mod error;
+pub mod net;
+pub mod spec;
+pub mod sys;

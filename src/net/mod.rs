@@ -1,0 +1,1 @@
+//! Network devices, from the runtime's side, over rtnetlink.

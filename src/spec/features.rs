@@ -1,0 +1,1 @@
+//! The features document. Source: runtime-spec features.md.
