@@ -61,9 +61,9 @@ pub fn table(states: &[State]) -> String {
     };
     let rows: Vec<_> = std::iter::once(head).chain(states.iter().map(row)).collect();
     let mut widths = [NARROWEST; 6];
-    for (width, cell) in rows.iter().flat_map(|row| (0..).zip(row)).map(|(at, cell): (usize, _)| (at, cell)) {
-        if let Some(widest) = widths.get_mut(width) {
-            *widest = (*widest).max(cell.chars().count() + BETWEEN);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count() + BETWEEN);
         }
     }
     let mut text = String::new();

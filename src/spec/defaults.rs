@@ -141,8 +141,8 @@ mod tests {
         assert_eq!((map.container_id(), map.host_id(), map.size()), (0, 1000, 1));
         assert_eq!(linux.gid_mappings().as_ref().unwrap()[0].host_id(), 100);
         assert!(linux.resources().is_none());
-        let kinds: Vec<String> =
-            linux.namespaces().as_ref().unwrap().iter().map(|n| n.typ().to_string()).collect();
+        let ours = spec.linux.as_ref().unwrap();
+        let kinds: Vec<&str> = ours.namespaces.iter().map(|namespace| namespace.kind.as_str()).collect();
         assert_eq!(kinds, ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
         let options = spec.mounts.iter().flat_map(|mount| &mount.options);
         assert_eq!(options.filter(|option| option.contains("id=")).count(), 0);
