@@ -1,6 +1,7 @@
 //! Control groups: where a container's group is, what is written there, and its end.
 
-use std::path::PathBuf;
+mod group;
+pub use group::{Group, Layout, Made, layout};
 
 /// Which driver makes cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,3 @@ pub enum Driver {
     /// Not at all.
     Disabled,
 }
-
-/// Placeholder until the room is filled.
-pub type Place = PathBuf;

@@ -315,7 +315,9 @@ fn version(version: &str, judge: &mut Judge) {
     let parts: Vec<Option<u32>> = core.split('.').map(|part| part.parse().ok()).collect();
     match parts.as_slice() {
         [Some(1), Some(_), Some(_)] => {}
-        [Some(_), Some(_), Some(_)] => judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0")),
+        [Some(_), Some(_), Some(_)] => {
+            judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
+        }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
     }
 }
@@ -341,7 +343,10 @@ fn mount_context(spec: &Spec, judge: &mut Judge) -> &'static str {
         Some("defcontext") => "defcontext",
         Some("rootcontext") => "rootcontext",
         Some(other) => {
-            judge.fault(format!("annotations.{NAME}"), format!("{other:?}: use context, fscontext, defcontext or rootcontext"));
+            judge.fault(
+                format!("annotations.{NAME}"),
+                format!("{other:?}: use context, fscontext, defcontext or rootcontext"),
+            );
             "context"
         }
     }
@@ -352,7 +357,10 @@ const LONGEST_NAME: usize = 64;
 
 fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge) -> Vec<u8> {
     if !name.is_empty() && !namespaces.own(libc::CLONE_NEWUTS) {
-        judge.fault(path, "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces");
+        judge.fault(
+            path,
+            "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces",
+        );
     }
     if name.len() > LONGEST_NAME || name.contains('\0') {
         judge.fault(path, format!("longer than {LONGEST_NAME} bytes, or with a NUL byte"));
@@ -366,7 +374,9 @@ fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) 
     }
     let devices = linux.net_devices.iter();
     devices
-        .map(|(name, device)| (name.clone(), if device.name.is_empty() { name.clone() } else { device.name.clone() }))
+        .map(|(name, device)| {
+            (name.clone(), if device.name.is_empty() { name.clone() } else { device.name.clone() })
+        })
         .collect()
 }
 
@@ -398,7 +408,9 @@ fn rootfs(
         _ => libc::MS_SLAVE,
     };
     let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
-    let mask = if context.mount_label.is_empty() { String::from("size=0k") } else {
+    let mask = if context.mount_label.is_empty() {
+        String::from("size=0k")
+    } else {
         format!("size=0k,{}=\"{}\"", context.mount_context, context.mount_label)
     };
     Some(Rootfs {
@@ -428,7 +440,10 @@ fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, 
         return None;
     }
     let Some((flag, recursive)) = options::propagation(word) else {
-        judge.fault("linux.rootfsPropagation", format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"));
+        judge.fault(
+            "linux.rootfsPropagation",
+            format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"),
+        );
         return None;
     };
     if !own_mounts {

@@ -172,6 +172,11 @@ impl Fault {
         Self { step, index: index as u16, errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 
+    /// What was being done, without the kernel's answer.
+    pub fn words(self, plan: &Plan) -> String {
+        plan.describe(self)
+    }
+
     /// Puts the words back, in the parent, from the plan both sides share:
     /// `mount proc on /proc (mounts[2]): operation not permitted`.
     pub fn explain(self, plan: &Plan) -> String {
@@ -282,7 +287,9 @@ impl Plan {
     }
 
     fn with_process(&self, words: &str, object: impl FnOnce(&super::ProcessPlan) -> String) -> String {
-        self.process.as_ref().map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
+        self.process
+            .as_ref()
+            .map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
     }
 
     fn describe_mount(&self, step: Step, index: usize) -> String {
@@ -308,10 +315,16 @@ impl Plan {
     }
 
     fn describe_device(&self, step: Step, index: usize) -> String {
-        let name = self.rootfs.devices.get(index).map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
+        let name = self
+            .rootfs
+            .devices
+            .get(index)
+            .map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
         match step {
             Step::DeviceFolder => format!("make the folder of device /{name} (linux.devices)"),
-            Step::DeviceTaken => format!("device /{name}: something that is not this device is there already"),
+            Step::DeviceTaken => {
+                format!("device /{name}: something that is not this device is there already")
+            }
             _ => format!("make device /{name} (linux.devices)"),
         }
     }

@@ -1,0 +1,81 @@
+//! `run`: create and start in one process, and in the foreground stay until the program ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::control::poststart;
+use super::create::{Launched, Manner, launch};
+use super::destroy;
+use super::foreground::Foreground;
+use super::request::{Run, Settings};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Message};
+use crate::sys::{fd, process};
+
+/// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
+    if request.detach {
+        let launched = launch(settings, &request.create, Manner::Detached)?;
+        begin(&launched)?;
+        return Ok(0);
+    }
+    if !request.no_subreaper {
+        process::set_subreaper().doing(|| "become the reaper of the container's orphans")?;
+    }
+    let foreground = Foreground::prepare().doing(|| "take over signals")?;
+    let launched = launch(settings, &request.create, Manner::Foreground)?;
+    begin(&launched)?;
+    let ended = stay(foreground, &launched);
+    let cleaned = if request.keep { Ok(()) } else { finish(&launched) };
+    match (ended, cleaned) {
+        (Ok(status), Ok(())) => Ok(status),
+        (Err(error), Err(other)) => Err(error.and_also(other)),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+/// Tells the waiting process to start and hears that it did. After an error nothing is left.
+fn begin(launched: &Launched) -> Result<()> {
+    let started = tell(launched);
+    let started = started.map_err(|error| match destroy::with_hooks(&launched.folder, &launched.record) {
+        Ok(()) => error,
+        Err(other) => error.and_also(other),
+    });
+    started?;
+    poststart(&launched.folder, &launched.record)
+}
+
+fn tell(launched: &Launched) -> Result<()> {
+    if launched.plan.process.is_none() {
+        return Err(Error::invalid("process", "missing; there is nothing to run"));
+    }
+    sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
+    match sync::hear(launched.sync.as_fd()).doing(|| "hear whether the program started")? {
+        // Closed by execve.
+        None => Ok(()),
+        Some((Message::Fault(fault), _)) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
+        Some(_) => Err(Error::new(Kind::System, "the container's process said something unexpected")),
+    }
+}
+
+fn stay(foreground: Foreground, launched: &Launched) -> Result<i32> {
+    let terminal = launched.console.as_ref().map(receive).transpose()?;
+    let pid = launched.record.init.map_or(0, |init| init.pid);
+    let fixed_size = launched
+        .plan
+        .process
+        .as_ref()
+        .and_then(|process| process.terminal)
+        .is_some_and(|size| size.rows != 0 || size.columns != 0);
+    foreground.wait(launched.pidfd.as_fd(), pid, terminal, fixed_size)
+}
+
+fn receive(console: &OwnedFd) -> Result<OwnedFd> {
+    let mut name = [0; 64];
+    fd::recv_fd(console.as_fd(), &mut name).map(|(master, _)| master).doing(|| "receive the terminal")
+}
+
+/// The program has ended; somebody else may have deleted it meanwhile.
+fn finish(launched: &Launched) -> Result<()> {
+    launched.folder.lock()?;
+    destroy::with_hooks(&launched.folder, &launched.record)
+}
