@@ -29,7 +29,9 @@ fn create_start_kill_delete() {
     env.runtime(&["start", "web"]).ok();
     assert_eq!(env.state("web")["status"], "running");
     assert_eq!(env.pid("web"), pid as i32, "the pid stays");
-    until("the program runs", || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\0100\0");
+    until("the program runs", || {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\0100\0"
+    });
 
     env.runtime(&["delete", "web"]).fails();
     assert_eq!(env.state("web")["status"], "running", "delete of a running container changes nothing");
@@ -53,7 +55,10 @@ fn state_has_members_in_order() {
     assert!(places.is_sorted(), "{text}");
     assert_eq!(env.state("web")["rootfs"], bundle.rootfs("").to_str().unwrap().trim_end_matches('/'));
     let created = env.state("web")["created"].as_str().unwrap().to_owned();
-    assert!(created.contains('T') && (created.ends_with('Z') || created.contains('+')), "RFC 3339: {created}");
+    assert!(
+        created.contains('T') && (created.ends_with('Z') || created.contains('+')),
+        "RFC 3339: {created}"
+    );
     env.delete("web");
 }
 
@@ -98,7 +103,9 @@ fn a_created_container_can_be_deleted_with_force() {
 fn signals_by_name_and_number() {
     let Some(env) = Env::new() else { return };
     // The trap is set before "ready" is printed; the shell as pid 1 gets only signals that it handles.
-    for (signal, trap) in [("TERM", "TERM"), ("SIGHUP", "HUP"), ("10", "USR1"), ("usr2", "USR2"), ("SIGINT", "INT")] {
+    for (signal, trap) in
+        [("TERM", "TERM"), ("SIGHUP", "HUP"), ("10", "USR1"), ("usr2", "USR2"), ("SIGINT", "INT")]
+    {
         if signal == "usr2" && env.differs("crun", "takes upper case only") {
             continue;
         }
@@ -116,7 +123,10 @@ fn signals_by_name_and_number() {
 #[test]
 fn kill_without_a_signal_is_term() {
     let Some(env) = Env::new() else { return };
-    let output = env.launch("web", &env.script("trap 'echo term; exit' TERM; echo ready; while :; do usleep 10000; done"));
+    let output = env.launch(
+        "web",
+        &env.script("trap 'echo term; exit' TERM; echo ready; while :; do usleep 10000; done"),
+    );
     until("the trap is set", || output.later().contains("ready"));
     env.runtime(&["kill", "web"]).ok();
     env.wait_for("web", "stopped");
@@ -132,7 +142,8 @@ fn real_time_signals() {
     }
     for signal in ["RTMIN+3", "SIGRTMIN+3", "37"] {
         let id = env.id();
-        let output = env.launch(&id, &env.script("trap 'echo got; exit' 37; echo ready; while :; do usleep 10000; done"));
+        let output = env
+            .launch(&id, &env.script("trap 'echo got; exit' 37; echo ready; while :; do usleep 10000; done"));
         until("the trap is set", || output.later().contains("ready"));
         env.runtime(&["kill", &id, signal]).ok();
         env.wait_for(&id, "stopped");
@@ -145,7 +156,9 @@ fn real_time_signals() {
 fn kill_is_refused() {
     let Some(env) = Env::new() else { return };
     env.launch("web", &env.bundle(&["sleep", "100"]));
-    env.runtime(&["kill", "web", "NONSENSE"]).fails();
+    if !env.differs("crun", "takes an unknown signal for 0") {
+        env.runtime(&["kill", "web", "NONSENSE"]).fails();
+    }
     env.runtime(&["kill", "web", "KILL"]).ok();
     env.wait_for("web", "stopped");
     env.runtime(&["kill", "web", "KILL"]).fails();
@@ -231,7 +244,9 @@ fn ids_are_judged_first() {
 #[test]
 fn run_ends_as_the_program_does() {
     let Some(env) = Env::new() else { return };
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("(sleep 1; exit 3) & wait $!", 3)] {
+    for (script, code) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("(sleep 1; exit 3) & wait $!", 3)]
+    {
         env.run(&env.script(script)).exits(code);
     }
     // A program in a pid namespace of its own can't kill itself with a signal it does not handle.
@@ -291,6 +306,9 @@ fn run_detached() {
 #[test]
 fn run_keeps_the_stopped_container_when_asked() {
     let Some(env) = Env::new() else { return };
+    if env.differs("crun", "1.8 has no --keep") {
+        return;
+    }
     let bundle = env.script("exit 4");
     bundle.write();
     env.runtime(&["run", "--keep", "-b", bundle.str(), "web"]).exits(4);
@@ -390,6 +408,9 @@ fn faults_of_the_config_are_named() {
 #[test]
 fn log_file_takes_errors_as_json_lines() {
     let Some(env) = Env::new() else { return };
+    if env.differs("crun", "finds a missing bundle before it opens the log") {
+        return;
+    }
     let log = env.dir().join("log");
     let log_argument = log.to_str().unwrap();
     env.runtime(&["--log", log_argument, "--log-format", "json", "create", "-b", "/nowhere", "web"]).fails();

