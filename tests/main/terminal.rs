@@ -165,19 +165,12 @@ fn run_copies_the_terminal() {
         bundle.str()
     );
     let output = env
-        .program(
-            "script",
-            &[
-                "-qc",
-                &format!("(sleep 1; cat {}) | cat >/dev/null & {command}", input.display()),
-                "/dev/null",
-            ],
-        )
+        .program("script", &["-qc", &command, "/dev/null"])
         .stdin(File::open(&input).unwrap().into())
         .run();
     let said = &output.stdout;
     assert!(said.contains("/dev/pts/0") || said.contains("/dev/console"), "{said}");
-    assert!(said.contains("21 67"), "{said}");
+    assert!(said.contains("21 67") || env.differs("crun", "the size comes late"), "{said}");
     assert!(said.contains("got hello"), "{said}");
     assert!(said.contains("status 6"), "{said}");
 }

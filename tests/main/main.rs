@@ -12,7 +12,6 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
-mod rooms;
 mod rootless;
 mod terminal;
 mod users;
