@@ -4,7 +4,7 @@ use crate::support::Env;
 
 /// Lists the shell's descriptors without a pipe, which would be one of them.
 fn list(env: &Env) -> crate::support::Bundle {
-    let bundle = env.script("ls /proc/$$/fd >/tmp/list; tr '\\n' ' ' </tmp/list; echo; env | grep LISTEN | sort; test -e /proc/$$/fd/3 && cat <&3; true");
+    let bundle = env.script("(ls /proc/$$/fd) >/tmp/list; tr '\\n' ' ' </tmp/list; echo; env | grep LISTEN | sort; test -e /proc/$$/fd/3 && cat <&3; true");
     std::fs::write(env.dir().join("three"), "three\n").unwrap();
     bundle.write();
     bundle

@@ -30,7 +30,7 @@ fn create_start_kill_delete() {
     assert_eq!(env.state("web")["status"], "running");
     assert_eq!(env.pid("web"), pid as i32, "the pid stays");
     until("the program runs", || {
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\0100\0"
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == ["sleep", "100", ""].join("\0")
     });
 
     env.runtime(&["delete", "web"]).fails();

@@ -29,7 +29,7 @@ impl Env {
         root_file_system(&path.join("rootfs"));
         if let Some(uid) = self.user {
             self.program("chown", &["-R", &format!("{uid}:{uid}"), path.to_str().expect("UTF-8")])
-                .as_root()
+                .privileged()
                 .run()
                 .ok();
         }

@@ -48,7 +48,7 @@ impl<'a> Call<'a> {
     }
 
     /// Root, even in a rootless world.
-    pub fn as_root(mut self) -> Self {
+    pub fn privileged(mut self) -> Self {
         self.user = None;
         self
     }
@@ -117,11 +117,6 @@ impl Running {
     /// Its pid.
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
-    }
-
-    /// Whether it has not ended yet.
-    pub fn runs(&mut self) -> bool {
-        self.child.try_wait().expect("wait for a child").is_none()
     }
 
     /// What it wrote to standard output so far.

@@ -79,7 +79,7 @@ impl Env {
     /// Mounts below the test's folder, in the host's mount namespace and in the test's.
     fn mounts(&self) -> Vec<PathBuf> {
         let host = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
-        let own = self.program("cat", &["/proc/self/mountinfo"]).as_root().run().ok().stdout;
+        let own = self.program("cat", &["/proc/self/mountinfo"]).privileged().run().ok().stdout;
         let all = host.lines().chain(own.lines());
         let places = all.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         let expected = self.expected_mounts.borrow();

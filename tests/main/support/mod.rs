@@ -204,7 +204,7 @@ impl Env {
     pub fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
         let mut args = options.to_vec();
         args.extend([from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8")]);
-        self.program("mount", &args).as_root().run().ok();
+        self.program("mount", &args).privileged().run().ok();
         self.expected_mounts.borrow_mut().push(to.to_owned());
     }
 }
