@@ -31,6 +31,7 @@ fn judge(config: &Path, bundle: &Path) -> crate::error::Result<Vec<String>> {
         no_pivot: false,
         new_keyring: true,
         listen_fds: 0,
+        listen_names: None,
         preserve_fds: 0,
     };
     let mut faults = match Plan::build(&spec, &ask, &facts.host) {

@@ -73,6 +73,8 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
     };
     match set_up(settings, request, manner, &draft, &folder, &mut record) {
         Ok((pidfd, sync, console)) => Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console }),
+        // Once there was a process, its end is one like any other: with poststop hooks.
+        Err(error) if record.init.is_some() => Err(clean(error, destroy::with_hooks(&folder, &record))),
         Err(error) => Err(clean(error, destroy::everything(&folder, &record))),
     }
 }
@@ -93,12 +95,14 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     check_descriptors(listen_fds, request.preserve_fds)?;
     let host = facts::host(&spec, settings, request.id.as_ref())?;
+    let listen_names = std::env::var("LISTEN_FDNAMES").ok();
     let ask = Ask {
         id: request.id.as_ref(),
         bundle: &bundle,
         no_pivot: request.no_pivot,
         new_keyring: !request.no_new_keyring,
         listen_fds,
+        listen_names: listen_names.as_deref(),
         preserve_fds: request.preserve_fds,
     };
     let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;

@@ -120,6 +120,8 @@ pub struct Ask<'a> {
     pub new_keyring: bool,
     /// Descriptors from 3 on that systemd's protocol passes, sd_listen_fds(3).
     pub listen_fds: u32,
+    /// Their names, if the caller has any: LISTEN_FDNAMES.
+    pub listen_names: Option<&'a str>,
     /// Further ones.
     pub preserve_fds: u32,
 }
@@ -146,6 +148,7 @@ pub struct Host {
 pub struct Context<'a> {
     bundle: &'a Path,
     listen_fds: u32,
+    listen_names: Option<&'a str>,
     preserve_fds: u32,
     grantable: CapMask,
     setgroups_denied: bool,
@@ -172,6 +175,7 @@ impl Context<'_> {
         Self {
             bundle: Path::new("/bundle"),
             listen_fds: 0,
+            listen_names: None,
             preserve_fds: 0,
             grantable: !0,
             setgroups_denied: false,
@@ -266,6 +270,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let context = Context {
         bundle: ask.bundle,
         listen_fds: ask.listen_fds,
+        listen_names: ask.listen_names,
         preserve_fds: ask.preserve_fds,
         grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
         setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,

@@ -193,6 +193,9 @@ fn environment(
     if context.listen_fds > 0 {
         env.extend([CString::from(c"LISTEN_PID=1")]);
         env.extend(CString::new(format!("LISTEN_FDS={}", context.listen_fds)));
+        env.extend(
+            context.listen_names.and_then(|names| CString::new(format!("LISTEN_FDNAMES={names}")).ok()),
+        );
     }
     // An empty HOME counts as missing, and must not stand before the one that is found.
     env.retain(|entry| entry.as_c_str() != c"HOME=");

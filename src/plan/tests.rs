@@ -1,3 +1,5 @@
+//! The judge over whole documents: good, bad, and mutated.
+
 use super::*;
 
 fn ask() -> Ask<'static> {
@@ -7,6 +9,7 @@ fn ask() -> Ask<'static> {
         no_pivot: false,
         new_keyring: true,
         listen_fds: 0,
+        listen_names: None,
         preserve_fds: 0,
     }
 }
