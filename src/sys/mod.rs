@@ -1,1 +1,5 @@
 //! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page. Knows nothing of containers.
+
+pub mod fd;
+pub mod net;
+pub mod pty;
