@@ -4,3 +4,6 @@ mod id;
 pub mod request;
 
 pub use id::ContainerId;
+
+mod api_todo;
+pub use api_todo::*;

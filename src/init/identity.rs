@@ -1,0 +1,121 @@
+//! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+
+use super::{Opened, program, write_file};
+use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
+use crate::sys::{cred, process};
+
+/// A session keyring of the container's own.
+pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
+    match cred::join_session_keyring(name) {
+        // A kernel without keyrings has none to keep from the container.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.at(Step::Keyring, 0),
+    }
+}
+
+/// Scheduler, I/O priority, memory policy, personality.
+pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
+    if let Some(attr) = &process.scheduler {
+        cred::set_scheduler(attr).at(Step::Scheduler, 0)?;
+    }
+    if let Some(value) = process.io_priority {
+        cred::set_io_priority(value).at(Step::IoPriority, 0)?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        cred::set_memory_policy(policy.mode, &policy.nodes).at(Step::MemoryPolicy, 0)?;
+    }
+    if let Some(value) = plan.personality {
+        cred::set_personality(value).at(Step::Personality, 0)?;
+    }
+    Ok(())
+}
+
+/// Limits, unless the runtime has set them, and the umask.
+pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
+    if done_by_runtime {
+        return Ok(());
+    }
+    for (index, (resource, soft, hard)) in process.rlimits.iter().enumerate() {
+        cred::set_limit(0, *resource, *soft, *hard).at(Step::Rlimit, index)?;
+    }
+    Ok(())
+}
+
+/// From the runtime's root to the program's user.
+pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Result<(), Fault> {
+    let proc = opened.proc.as_fd();
+    if !process.selinux.is_empty() {
+        write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
+    }
+    if !process.apparmor.is_empty() {
+        apparmor(proc, &process.apparmor)?;
+    }
+    own_standard_io(process.uid);
+    // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
+    let entered = program::enter_cwd(process);
+    let sets = process.capabilities.as_ref();
+    if let Some(sets) = sets {
+        cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
+        cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
+    }
+    if let Some(groups) = &process.groups {
+        cred::set_groups(groups).at(Step::Groups, 0)?; // groups before ids: afterwards we may not
+    }
+    cred::set_gid(process.gid).at(Step::Gid, 0)?;
+    cred::set_uid(process.uid).at(Step::Uid, 0)?;
+    if sets.is_some() {
+        cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
+    }
+    if entered.is_err() {
+        program::enter_cwd(process)?;
+    }
+    program::check_cwd()?;
+    keep_descriptors(process)?;
+    if process.no_new_privileges {
+        cred::set_no_new_privs().at(Step::NoNewPrivileges, 0)?;
+    }
+    if let Some(sets) = sets {
+        cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+        cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)?;
+    }
+    let _ = plan;
+    program::look_up(process, opened)
+}
+
+fn apparmor(proc: std::os::fd::BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
+    // Kernels since 5.1 have a folder for each module; in the shared file another one might listen.
+    match write_file(proc, c"self/attr/apparmor/exec", text) {
+        Err(rustix::io::Errno::NOENT) => write_file(proc, c"self/attr/exec", text).at(Step::Apparmor, 0),
+        other => other.at(Step::Apparmor, 0),
+    }
+}
+
+/// The program may open /dev/stdout by name, so pipes, sockets and terminals become its user's. Files of the host do not.
+fn own_standard_io(uid: u32) {
+    if uid == 0 {
+        return;
+    }
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let terminal = kind == FileType::CharacterDevice && rustix::termios::isatty(stream);
+        if terminal || matches!(kind, FileType::Fifo | FileType::Socket) {
+            // In a user namespace the stream may be nobody's: it then stays as it is.
+            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
+}
+
+/// Those that the caller passes on lose close-on-exec, which everything else has.
+fn keep_descriptors(plan: &ProcessPlan) -> Result<(), Fault> {
+    for offset in 0..plan.kept_descriptors {
+        process::keep_on_exec(3 + offset as i32).at(Step::Descriptors, offset as usize)?;
+    }
+    Ok(())
+}
