@@ -12,7 +12,7 @@ const TABLE: [(&str, &[&str]); 13] = [
     ("container", &["init", "rootfs", "net", "cgroup", "plan", "spec", "sys", "error"]),
     ("init", &["rootfs", "plan", "sys"]),
     ("rootfs", &["plan", "sys"]),
-    ("plan", &["security", "cgroup", "spec", "sys", "error"]),
+    ("plan", &["security", "cgroup", "net", "spec", "sys", "error"]),
     ("net", &["spec", "sys", "error"]),
     ("cgroup", &["spec", "sys", "error"]),
     ("security", &["spec", "error"]),

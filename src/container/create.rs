@@ -18,6 +18,7 @@ use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::init::{self, Gate, Opened};
+use crate::net;
 use crate::plan::{Ask, Plan};
 use crate::spec::{self, Spec};
 use crate::sys::process::{self, Cloned};
@@ -387,7 +388,13 @@ impl Conversation<'_> {
         if let (Some(group), true) = (&self.record.group, self.joins_late) {
             group.join(self.pid)?;
         }
-        Ok(())
+        let devices = &self.draft.plan.net_devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
+        net::move_devices(devices, inside.as_fd())
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -21,6 +21,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::net::{Move, check_name};
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 
@@ -55,8 +56,8 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
-    /// Devices moved in: the host's name, the container's.
-    pub net_devices: Vec<(String, String)>,
+    /// Network devices moved in.
+    pub net_devices: Vec<Move>,
     /// What the user should know though nothing is refused.
     pub warnings: Vec<String>,
 }
@@ -373,16 +374,21 @@ fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge)
     name.as_bytes().to_vec()
 }
 
-fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(String, String)> {
+fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<Move> {
     if !linux.net_devices.is_empty() && !namespaces.own(libc::CLONE_NEWNET) {
         judge.fault("linux.netDevices", "needs a network namespace of the container's own");
     }
-    let devices = linux.net_devices.iter();
-    devices
-        .map(|(name, device)| {
-            (name.clone(), if device.name.is_empty() { name.clone() } else { device.name.clone() })
-        })
-        .collect()
+    let mut moves = Vec::new();
+    for (host_name, device) in &linux.net_devices {
+        let container_name = if device.name.is_empty() { host_name } else { &device.name };
+        for name in [host_name, container_name] {
+            if let Err(words) = check_name(name) {
+                judge.fault(format!("linux.netDevices.{host_name}"), words);
+            }
+        }
+        moves.push(Move { host_name: host_name.clone(), container_name: container_name.clone() });
+    }
+    moves
 }
 
 fn rootfs(

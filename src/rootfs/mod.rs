@@ -40,15 +40,16 @@ pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
     let folder =
         rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder = folder.at(Step::RootBind, 0)?;
-    if rootfs.start_propagation == libc::MS_SHARED || !rootfs.own_mounts {
-        // pivot_root refuses a shared parent, and what is mounted must not reach the host.
-        let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
-        if rootfs.own_mounts {
-            let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
-            set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
-        } else {
-            set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
-        }
+    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    if !rootfs.own_mounts {
+        // What is mounted here must not reach further than it has to.
+        set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
+    } else if rootfs.start_propagation == libc::MS_SHARED {
+        // pivot_root refuses a new root that is shared, or mounted on what is. `finish` shares it again, in a group of its
+        // own, without the host.
+        set_attributes(&root, private, false, None).at(Step::RootBind, 0)?;
+        let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
+        set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
     }
     attach(&root, &folder).at(Step::RootBind, 0)?;
     Ok(root)
@@ -126,10 +127,15 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
         rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
         return rustix::process::chdir(c"/").at(Step::MoveRoot, 0);
     }
-    // Both at once: the old root ends up mounted over the new one, and `.` is the old one's.
+    let shared = rootfs.start_propagation == libc::MS_SHARED;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old =
+        if shared { Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Pivot, 0)?) } else { None };
+    // Both at once: the old root ends up mounted over the new one, and unmounting `.` takes it; pivot_root(2).
     rustix::process::pivot_root(c".", c".").at(Step::Pivot, 0)?;
-    if rootfs.start_propagation == libc::MS_SHARED {
+    if let Some(old) = old {
         // Else the unmounting would reach the host.
+        rustix::process::fchdir(&old).at(Step::Pivot, 0)?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
     }

@@ -267,8 +267,12 @@ fn unified(
     match mounted {
         // Without a cgroup namespace of its own a user namespace may not mount it: the folder of the host is bound.
         Err(Errno::PERM | Errno::BUSY | Errno::NODEV) => {
-            let mount =
-                open_tree(CWD, own, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32).map_err(errno)?;
+            let how = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
+            let mount = match open_tree(CWD, own, how).map_err(errno) {
+                // An ordinary user's container has no group of its own.
+                Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
+                other => other?,
+            };
             let set = u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME;
             set_attributes(&mount, Attributes { set, ..Attributes::default() }, true, None).map_err(errno)?;
             attach(&mount, target).map_err(errno)?;
