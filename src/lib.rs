@@ -8,5 +8,6 @@ pub mod cli;
 pub mod container;
 pub mod error;
 pub mod net;
+pub mod security;
 pub mod spec;
 pub mod sys;
