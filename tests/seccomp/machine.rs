@@ -31,7 +31,7 @@ pub fn run(program: &[SockFilter], call: &Call) -> (u32, usize) {
     let (mut accumulator, mut at) = (0u32, 0usize);
     for step in 1.. {
         let SockFilter { code, jt, jf, k } = program[at];
-        let mut jump = |yes: bool| usize::from(if yes { jt } else { jf });
+        let jump = |yes: bool| usize::from(if yes { jt } else { jf });
         at += 1 + match code {
             0x20 => {
                 accumulator = call.word(k);

@@ -137,9 +137,10 @@ impl Arch {
         }
     }
 
-    /// Whether arguments are 64 bits wide. x32's are: its registers are x86_64's.
+    /// Whether both words of an argument are compared. x32's registers are wide, but its kernel entry points read the low
+    /// words of pointers and longs, so these decide, as in libseccomp.
     pub(super) const fn wide(self) -> bool {
-        !matches!(self, Self::X86 | Self::Arm)
+        !matches!(self, Self::X86 | Self::X32 | Self::Arm)
     }
 
     /// Offsets of the low and the high word of argument `index` in `struct seccomp_data`, seccomp(2).

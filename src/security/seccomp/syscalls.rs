@@ -72,7 +72,10 @@ const X32: [&str; 36] = [
 const X32_FIRST: u32 = 512;
 
 /// Calls of x86_64 that x32 lacks, the same table, "64".
-const NOT_X32: [&str; 0] = [];
+const NOT_X32: [&str; 11] = [
+    "uselib", "_sysctl", "create_module", "get_kernel_syms", "query_module", "nfsservctl", "vserver", "set_thread_area",
+    "get_thread_area", "epoll_ctl_old", "epoll_wait_old",
+];
 
 /// The calls that socketcall(2) carries, linux/net.h `SYS_…`, from 1.
 const SOCKETCALL: [&str; 20] = [
