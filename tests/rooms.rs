@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const TABLE: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     ("cli", &["container", "spec", "error", "plan", "cgroup"]),
-    ("container", &["init", "rootfs", "net", "cgroup", "plan", "spec", "sys", "error"]),
+    ("container", &["init", "rootfs", "net", "cgroup", "plan", "security", "spec", "sys", "error"]),
     ("init", &["rootfs", "plan", "sys"]),
     ("rootfs", &["plan", "sys"]),
     ("plan", &["security", "cgroup", "net", "spec", "sys", "error"]),

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{create, facts, request};
 use crate::cgroup::Driver;
 use crate::plan::{Ask, Plan, options};
-use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, Support};
+use crate::security::seccomp::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};
+use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
 
 /// All faults of the configuration at `config`, for the bundle it belongs to; empty when it is good.
 pub fn check(config: &Path, bundle: &Path) -> Vec<String> {
@@ -57,7 +58,13 @@ pub fn support() -> Support {
             all
         },
         cgroup: Cgroup { v1: true, v2: true, ..Cgroup::default() },
-        seccomp: None,
+        seccomp: Some(SeccompWords {
+            actions: ACTIONS.to_vec(),
+            operators: OPERATORS.to_vec(),
+            archs: ARCHITECTURES.to_vec(),
+            known_flags: FLAGS.to_vec(),
+            supported_flags: FLAGS.to_vec(),
+        }),
         apparmor: true,
         selinux: true,
         intel_rdt: IntelRdt::default(),

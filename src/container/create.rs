@@ -13,7 +13,7 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::state::{State, Status};
-use super::{destroy, facts, hold, hooks, idmap};
+use super::{destroy, facts, hold, hooks, idmap, notify};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -109,6 +109,9 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
+    }
+    for detail in &plan.details {
+        tracing::debug!("{detail}");
     }
     check_root(&plan)?;
     check_console(&plan, request, manner)?;
@@ -354,6 +357,7 @@ impl Conversation<'_> {
                     self.succeed(pidfd)?;
                     continue;
                 }
+                Some((Message::Notify, Some(listener))) => notify::hand_on(self.record, &self.draft.plan, &listener)?,
                 Some((Message::Waiting, _)) => return Ok(()),
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(&self.draft.plan)));

@@ -10,6 +10,7 @@ mod hold;
 mod hooks;
 mod id;
 mod idmap;
+mod notify;
 mod open;
 mod pid;
 mod record;

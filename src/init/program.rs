@@ -43,7 +43,7 @@ pub fn check_cwd() -> Result<(), Fault> {
 }
 
 /// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed.
-pub fn look_up(process: &ProcessPlan, _opened: &Opened) -> Result<(), Fault> {
+pub fn look_up(process: &ProcessPlan) -> Result<(), Fault> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {

@@ -22,6 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::net::{Move, check_name};
+use crate::security::seccomp::{self, Arch, Filter};
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 
@@ -56,10 +57,14 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
+    /// System call filter.
+    pub seccomp: Option<Filter>,
     /// Network devices moved in.
     pub net_devices: Vec<Move>,
     /// What the user should know though nothing is refused.
     pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
 }
 
 /// set_mempolicy(2): mode with flags, and nodes as a bit mask.
@@ -214,6 +219,8 @@ pub struct Judge {
     pub faults: Vec<BadField>,
     /// What works otherwise than somebody might think.
     pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
 }
 
 impl Judge {
@@ -254,6 +261,7 @@ impl Plan {
         match plan {
             Some(mut plan) if judge.faults.is_empty() => {
                 plan.warnings = judge.warnings;
+                plan.details = judge.details;
                 Ok(plan)
             }
             _ => Err(judge.faults),
@@ -298,11 +306,13 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
         keyring,
         namespaces,
         warnings: Vec::new(),
+        details: Vec::new(),
         process: match process {
             Some(plan) => Some(plan?),
             None => None,
@@ -331,6 +341,27 @@ fn version(version: &str, judge: &mut Judge) {
 fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
     if linux.intel_rdt.is_some() {
         judge.fault("linux.intelRdt", "not supported by this build; leave it out");
+    }
+}
+
+/// The filter, unless an annotation brings one that is compiled already.
+fn filter(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<Filter> {
+    let Some(native) = Arch::native() else {
+        judge.fault("linux.seccomp", "not supported on this architecture");
+        return None;
+    };
+    let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
+    match seccomp::compile(profile, native, refuse_unknown) {
+        Ok(filter) => {
+            judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
+            Some(filter)
+        }
+        Err(faults) => {
+            for (path, words) in faults {
+                judge.fault(format!("linux.seccomp.{path}"), words);
+            }
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod crash;
 mod descriptors;
 mod hooks;
 mod identity;

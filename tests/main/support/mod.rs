@@ -98,6 +98,15 @@ impl Env {
         ours
     }
 
+    /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
+    pub fn holds(&self) -> bool {
+        let holds = cfg!(debug_assertions) && std::env::var_os("EMERGENCE_RUNC_BIN").is_none();
+        if !holds {
+            println!("skipped: only a debug build can be held at a step");
+        }
+        holds
+    }
+
     /// Whether the program under test is the named one, which is known to differ; prints the reason.
     pub fn differs(&self, program: &str, why: &str) -> bool {
         let is = self.flavour() == program;

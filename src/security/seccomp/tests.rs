@@ -1,0 +1,1 @@
+//! Tables of what a filter answers, asked of the program itself.

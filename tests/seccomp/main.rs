@@ -1,0 +1,10 @@
+//! The seccomp compiler against libseccomp, and its filters against the kernel.
+//!
+//! Needs Debian's python3-seccomp and golang-github-containers-common; without them a test says so and passes, unless
+//! `EMERGENCE_TEST_NO_SKIP` is set.
+
+mod differential;
+mod machine;
+mod process;
+mod profiles;
+mod reference;
