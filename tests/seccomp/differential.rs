@@ -149,7 +149,17 @@ fn random_profiles() {
     let Some(mut reference) = Reference::start() else { return };
     // Not accept and semop: for x86 libseccomp 2.5 leaves out socketcall(2) and ipc(2) where no call of its own exists.
     let names = [
-        "read", "openat", "ioctl", "socket", "shmat", "clone", "statx", "execve", "personality", "_llseek", "prctl",
+        "read",
+        "openat",
+        "ioctl",
+        "socket",
+        "shmat",
+        "clone",
+        "statx",
+        "execve",
+        "personality",
+        "futex",
+        "prctl",
     ];
     let (mut compared, mut refused, mut different) = (0, 0, Vec::new());
     for seed in 0..6000 {
@@ -157,7 +167,8 @@ fn random_profiles() {
         // Values above 32 bits mean little to the narrow architectures, and each reads them its own way.
         let wide = seed % 2 == 0;
         let architectures: &[&str] = if wide { &["X86_64"] } else { &["X86_64", "X86", "X32"] };
-        let profile = profiles::random(&mut dice, &Recipe { names: &names, architectures, quarrels: false, wide });
+        let profile =
+            profiles::random(&mut dice, &Recipe { names: &names, architectures, quarrels: false, wide });
         if tangled(&profile) {
             continue;
         }
@@ -178,6 +189,34 @@ fn random_profiles() {
     assert!(different.is_empty());
 }
 
+#[test]
+fn other_architectures() {
+    let (Some(engine), Some(mut reference)) = (profiles::engine(), Reference::start()) else { return };
+    let table = [
+        ("aarch64", Arch::Aarch64, vec![0xc000_00b7, ARM]),
+        ("riscv64", Arch::Riscv64, vec![0xc000_00f3]),
+        ("ppc64le", Arch::Ppc64le, vec![0xc000_0015]),
+        ("s390x", Arch::S390x, vec![0x8000_0016]),
+    ];
+    let names =
+        ["read", "openat", "ioctl", "socket", "shmget", "clone", "statx", "execve", "personality", "prctl"];
+    for (name, native, audits) in table {
+        let space = |audit: &u32| Space { audit: *audit, bit: 0, big_endian: name == "s390x" };
+        let spaces: Vec<Space> = audits.iter().map(space).collect();
+        let architectures = if spaces.len() > 1 { vec!["SCMP_ARCH_ARM".to_owned()] } else { Vec::new() };
+        let recipe = Recipe { names: &names, architectures: &[], quarrels: false, wide: spaces.len() == 1 };
+        let random = (0..300)
+            .map(|seed| profiles::random(&mut Dice(seed), &recipe))
+            .filter(|profile| !tangled(profile));
+        for mut profile in random.chain([engine.clone()]) {
+            profile.architectures.clone_from(&architectures);
+            let Ok(theirs) = reference.compile(name, &profile) else { continue };
+            let found = difference(&profile, native, &theirs, &spaces, &mut Dice(7));
+            assert_eq!(found, None, "{name}: {}", serde_json::to_string(&profile).unwrap());
+        }
+    }
+}
+
 /// What the profile says, read rule by rule: the oracle where libseccomp is none.
 fn meaning(rules: &[SeccompRule], name: &str, args: [u64; 6]) -> Option<String> {
     let holds = |arg: &SeccompArg| {
@@ -192,11 +231,14 @@ fn meaning(rules: &[SeccompRule], name: &str, args: [u64; 6]) -> Option<String> 
             _ => is & arg.value == arg.value_two & arg.value,
         }
     };
-    let repeats = |args: &[SeccompArg]| (1..args.len()).any(|at| args[..at].iter().any(|a| a.index == args[at].index));
+    let repeats =
+        |args: &[SeccompArg]| (1..args.len()).any(|at| args[..at].iter().any(|a| a.index == args[at].index));
     let mut rules = rules.iter().filter(|rule| rule.names.iter().any(|other| other == name));
     let first = rules.clone().find(|rule| rule.args.is_empty());
     let rule = first.or_else(|| {
-        rules.find(|rule| if repeats(&rule.args) { rule.args.iter().any(holds) } else { rule.args.iter().all(holds) })
+        rules.find(|rule| {
+            if repeats(&rule.args) { rule.args.iter().any(holds) } else { rule.args.iter().all(holds) }
+        })
     });
     rule.map(|rule| rule.action.clone())
 }
@@ -217,7 +259,8 @@ fn random_profiles_keep_their_meaning() {
         let words: Vec<u32> = constants(&program).chain([0]).collect();
         for (name, number) in calls {
             for _ in 0..100 {
-                let call = Call { audit: X86_64, number, args: arguments(&words, &mut dice), big_endian: false };
+                let call =
+                    Call { audit: X86_64, number, args: arguments(&words, &mut dice), big_endian: false };
                 let want = match meaning(&profile.syscalls, name, call.args).as_deref() {
                     None => 0x7ffc_0000,
                     Some("SCMP_ACT_KILL") => 0,
@@ -249,6 +292,10 @@ fn paths_are_short() {
         (steps[steps.len() / 2], steps[steps.len() - 1])
     };
     let ((ours, our_worst), (other, other_worst)) = (steps(&program), steps(&theirs));
-    println!("instructions {} / {}; median path {ours} / {other}; longest {our_worst} / {other_worst}", program.len(), theirs.len());
+    println!(
+        "instructions {} / {}; median path {ours} / {other}; longest {our_worst} / {other_worst}",
+        program.len(),
+        theirs.len()
+    );
     assert!(ours * 3 <= other, "median path {ours}, libseccomp's {other}");
 }

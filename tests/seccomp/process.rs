@@ -58,7 +58,9 @@ fn a_call_is_refused_by_its_argument() {
 
 #[test]
 fn a_call_kills() {
-    let Some(filter) = filter(r#"{"names":["personality"],"action":"SCMP_ACT_KILL_PROCESS"}"#) else { return };
+    let Some(filter) = filter(r#"{"names":["personality"],"action":"SCMP_ACT_KILL_PROCESS"}"#) else {
+        return;
+    };
     let status = under(&filter, |_| personality(0));
     assert_eq!((libc::WIFSIGNALED(status), libc::WTERMSIG(status)), (true, libc::SIGSYS));
 }

@@ -112,8 +112,11 @@ pub fn random(dice: &mut Dice, recipe: &Recipe) -> Seccomp {
         };
         let errno_ret = (action == "SCMP_ACT_ERRNO" && recipe.quarrels).then(|| 1 + dice.below(50) as u32);
         let names = (0..1 + dice.below(4)).map(|_| (*dice.pick(recipe.names)).to_owned()).collect();
-        let args =
-            if dice.chance(3) { Vec::new() } else { (0..1 + dice.below(3)).map(|_| arg(dice, recipe.wide)).collect() };
+        let args = if dice.chance(3) {
+            Vec::new()
+        } else {
+            (0..1 + dice.below(3)).map(|_| arg(dice, recipe.wide)).collect()
+        };
         profile.syscalls.push(SeccompRule { names, action, errno_ret, args });
     }
     profile

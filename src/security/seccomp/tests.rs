@@ -28,7 +28,10 @@ fn faults_name_their_place() {
             rule(r#""action":"SCMP_ACT_KILL","args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]"#),
             "syscalls[0].args[0].index",
         ),
-        (rule(r#""action":"SCMP_ACT_KILL","args":[{"index":5,"value":1,"op":"=="}]"#), "syscalls[0].args[0].op"),
+        (
+            rule(r#""action":"SCMP_ACT_KILL","args":[{"index":5,"value":1,"op":"=="}]"#),
+            "syscalls[0].args[0].op",
+        ),
         (allow(r#""syscalls":[{"names":["read","raed"],"action":"SCMP_ACT_KILL"}]"#), "syscalls[0].names[1]"),
     ];
     for (profile, want) in table {
@@ -65,6 +68,8 @@ fn numbers() {
         (Arch::X32, "openat", Some(0x4000_0101)),
         (Arch::X32, "uselib", None),
         (Arch::Aarch64, "openat", Some(56)),
+        (Arch::Aarch64, "newfstatat", Some(79)),
+        (Arch::Aarch64, "clock_gettime64", None),
         (Arch::Arm, "set_tls", Some(0x000f_0005)),
         (Arch::Riscv64, "riscv_flush_icache", Some(259)),
         (Arch::Ppc64le, "openat", Some(286)),
