@@ -16,9 +16,9 @@ impl Call {
         match offset {
             0 => self.number,
             4 => self.audit,
-            16..64 if offset % 4 == 0 => {
+            16..64 if offset.is_multiple_of(4) => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                let first = offset % 8 == 0;
+                let first = offset.is_multiple_of(8);
                 if first == self.big_endian { (arg >> 32) as u32 } else { arg as u32 }
             }
             _ => panic!("load of offset {offset}"),

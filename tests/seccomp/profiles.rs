@@ -69,6 +69,8 @@ pub struct Recipe<'a> {
     pub architectures: &'a [&'a str],
     /// Whether rules with arguments for one call may have different actions.
     pub quarrels: bool,
+    /// Whether values may exceed 32 bits.
+    pub wide: bool,
 }
 
 fn value(dice: &mut Dice) -> u64 {
@@ -81,9 +83,10 @@ fn value(dice: &mut Dice) -> u64 {
     }
 }
 
-fn arg(dice: &mut Dice) -> SeccompArg {
+fn arg(dice: &mut Dice, wide: bool) -> SeccompArg {
+    let bits = if wide { u64::MAX } else { u64::from(u32::MAX) };
     let op = format!("SCMP_CMP_{}", dice.pick(&OPERATORS));
-    SeccompArg { index: dice.below(6) as u32, value: value(dice), value_two: value(dice), op }
+    SeccompArg { index: dice.below(6) as u32, value: value(dice) & bits, value_two: value(dice) & bits, op }
 }
 
 /// A profile with few calls and many rules for each.
@@ -109,8 +112,11 @@ pub fn random(dice: &mut Dice, recipe: &Recipe) -> Seccomp {
         };
         let errno_ret = (action == "SCMP_ACT_ERRNO" && recipe.quarrels).then(|| 1 + dice.below(50) as u32);
         let names = (0..1 + dice.below(4)).map(|_| (*dice.pick(recipe.names)).to_owned()).collect();
-        let args =
-            if dice.chance(3) { Vec::new() } else { (0..1 + dice.below(3)).map(|_| arg(dice)).collect() };
+        let args = if dice.chance(3) {
+            Vec::new()
+        } else {
+            (0..1 + dice.below(3)).map(|_| arg(dice, recipe.wide)).collect()
+        };
         profile.syscalls.push(SeccompRule { names, action, errno_ret, args });
     }
     profile

@@ -38,13 +38,12 @@ def conditions(rule):
 def compile(native, profile):
     default = action(profile["defaultAction"], profile.get("defaultErrnoRet"))
     filter = seccomp.SyscallFilter(default)
-    own = getattr(seccomp.Arch, native.upper())
+    if native != "x86_64":  # the machine's own, which is in every new filter; its byte order may not be the other's
+        filter.remove_arch(seccomp.Arch())
     for arch in {native} | {a.removeprefix("SCMP_ARCH_").lower() for a in profile.get("architectures") or []}:
         arch = getattr(seccomp.Arch, arch.upper())
         if not filter.exist_arch(arch):
             filter.add_arch(arch)
-    if own != seccomp.Arch() and native not in ("x86_64",):
-        filter.remove_arch(seccomp.Arch())
     for rule in profile["syscalls"]:
         act = action(rule["action"], rule.get("errnoRet"))
         if act == default:

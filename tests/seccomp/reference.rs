@@ -50,14 +50,14 @@ impl Reference {
     }
 }
 
-/// libseccomp writes 16- and 32-bit fields in the filter's byte order.
+/// libseccomp writes fields in the filter's byte order, but some answers (of rules, not of the default) in the order of the machine
+/// it runs on: then only that order gives an action the kernel knows.
 fn instruction(bytes: &[u8], big_endian: bool) -> SockFilter {
     let (code, k) = ([bytes[0], bytes[1]], [bytes[4], bytes[5], bytes[6], bytes[7]]);
-    let (code, k) = if big_endian {
-        (u16::from_be_bytes(code), u32::from_be_bytes(k))
-    } else {
-        (u16::from_le_bytes(code), u32::from_le_bytes(k))
-    };
+    let code = if big_endian { u16::from_be_bytes(code) } else { u16::from_le_bytes(code) };
+    let action = |k: u32| k == 0 || matches!(k >> 16, 3 | 5 | 0x7fc0 | 0x7ff0 | 0x7ffc | 0x7fff | 0x8000);
+    let foreign = u32::from_be_bytes(k);
+    let k = if big_endian && (code != 6 || action(foreign)) { foreign } else { u32::from_le_bytes(k) };
     SockFilter { code, jt: bytes[2], jf: bytes[3], k }
 }
 

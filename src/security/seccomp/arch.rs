@@ -36,16 +36,10 @@ const COMPILED: [(&str, Arch); 9] = [
     ("SCMP_ARCH_LOONGARCH64", Arch::Loongarch64),
 ];
 
-/// The words that can be compiled for, in the order of the features document.
-pub const ARCHITECTURES: [&str; 9] = {
-    let mut words = [""; 9];
-    let mut at = 0;
-    while at < words.len() {
-        words[at] = COMPILED[at].0;
-        at += 1;
-    }
-    words
-};
+/// The words of `architectures` that can be compiled for.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    COMPILED.iter().map(|(word, _)| *word)
+}
 
 /// Words of the specification for machines this runtime has no table of; a profile may list them, calls through them are killed.
 const FOREIGN: [&str; 14] = [

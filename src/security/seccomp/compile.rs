@@ -50,7 +50,7 @@ fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>
     }
     if has(Arch::X32) {
         list.calls(graph, profile, Arch::X32)?;
-    } else if !profile.hides_new_calls() {
+    } else if !profile.hides_new_calls() || newest(profile, Arch::X86_64).is_none() {
         list.from(X32_BIT, killed);
         // A tracer sets the number to -1 to skip a call.
         list.from(u32::MAX, default);
@@ -143,7 +143,8 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
     list
 }
 
-/// What happens to one call: the first rule without conditions decides alone, else the first rule that holds.
+/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the first rule that
+/// holds, in the order they were written.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
     if let Some(always) = rules.iter().find(|rule| rule.conditions.is_empty()) {
         return graph.answer(always.action);
@@ -178,7 +179,11 @@ fn holds(graph: &mut Graph, arch: Arch, condition: &Condition, yes: Id, no: Id) 
     } else {
         word(graph, low_at, low_mask, |graph| graph.choose(test, low, yes, no))
     };
-    if !arch.wide() || high_mask == 0 {
+    if !arch.wide() {
+        // 32 bits never reach a value above them.
+        return if high == 0 { low } else { no };
+    }
+    if high_mask == 0 {
         return low;
     }
     word(graph, high_at, high_mask, |graph| {

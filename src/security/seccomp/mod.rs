@@ -18,10 +18,10 @@ mod syscalls;
 mod tests;
 mod words;
 
-pub use arch::{ARCHITECTURES, Arch};
+pub use arch::{Arch, architectures};
 /// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
 pub use libc::sock_filter as SockFilter;
-pub use words::{ACTIONS, FLAGS, OPERATORS};
+pub use words::{actions, flags, operators};
 
 use crate::spec;
 

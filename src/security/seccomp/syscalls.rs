@@ -73,8 +73,17 @@ const X32_FIRST: u32 = 512;
 
 /// Calls of x86_64 that x32 lacks, the same table, "64".
 const NOT_X32: [&str; 11] = [
-    "uselib", "_sysctl", "create_module", "get_kernel_syms", "query_module", "nfsservctl", "vserver", "set_thread_area",
-    "get_thread_area", "epoll_ctl_old", "epoll_wait_old",
+    "uselib",
+    "_sysctl",
+    "create_module",
+    "get_kernel_syms",
+    "query_module",
+    "nfsservctl",
+    "vserver",
+    "set_thread_area",
+    "get_thread_area",
+    "epoll_ctl_old",
+    "epoll_wait_old",
 ];
 
 /// The calls that socketcall(2) carries, linux/net.h `SYS_…`, from 1.
@@ -186,8 +195,16 @@ impl Name {
     }
 }
 
-/// What the `syscalls` crate says of a number.
+/// What the `syscalls` crate says of a number, but for what it has wrong of aarch64 and loongarch64 (0.8.1): 79 is `newfstatat` on
+/// 64-bit machines, and 403 to 423 are the 64-bit times of 32-bit ones, scripts/syscall.tbl.
 const fn name_of(column: usize, number: usize) -> Option<&'static [u8]> {
+    if column == Column::Aarch64 as usize || column == Column::Loongarch64 as usize {
+        match number {
+            79 => return Some(b"newfstatat"),
+            403..=423 => return None,
+            _ => {}
+        }
+    }
     macro_rules! look_up {
         ($arch:ident) => {
             match ::syscalls::$arch::Sysno::new(number) {

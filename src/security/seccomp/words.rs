@@ -51,23 +51,20 @@ const NEW_LISTENER: u32 = 1 << 3;
 const TSYNC_ESRCH: u32 = 1 << 4;
 const WAIT_KILLABLE: u32 = 1 << 5;
 
-macro_rules! first_of_each {
-    ($table:ident) => {{
-        let mut words = [""; $table.len()];
-        let mut at = 0;
-        while at < words.len() {
-            words[at] = $table[at].0;
-            at += 1;
-        }
-        words
-    }};
-}
 /// Every action's word.
-pub const ACTIONS: [&str; 9] = first_of_each!(ACTION_WORDS);
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    ACTION_WORDS.iter().map(|(word, ..)| *word)
+}
+
 /// Every operator's word.
-pub const OPERATORS: [&str; 7] = first_of_each!(OPERATOR_WORDS);
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    OPERATOR_WORDS.iter().map(|(word, _)| *word)
+}
+
 /// Every flag's word.
-pub const FLAGS: [&str; 4] = first_of_each!(FLAG_WORDS);
+pub fn flags() -> impl Iterator<Item = &'static str> {
+    FLAG_WORDS.iter().map(|(word, _)| *word)
+}
 
 /// How an argument is compared, unsigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
