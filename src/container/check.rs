@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{create, facts, request};
 use crate::cgroup::Driver;
 use crate::plan::{Ask, Plan, options};
-use crate::security::seccomp::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};
+use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
 
 /// All faults of the configuration at `config`, for the bundle it belongs to; empty when it is good.
@@ -59,11 +59,11 @@ pub fn support() -> Support {
         },
         cgroup: Cgroup { v1: true, v2: true, ..Cgroup::default() },
         seccomp: Some(SeccompWords {
-            actions: ACTIONS.to_vec(),
-            operators: OPERATORS.to_vec(),
-            archs: ARCHITECTURES.to_vec(),
-            known_flags: FLAGS.to_vec(),
-            supported_flags: FLAGS.to_vec(),
+            actions: seccomp::actions().collect(),
+            operators: seccomp::operators().collect(),
+            archs: seccomp::architectures().collect(),
+            known_flags: seccomp::flags().collect(),
+            supported_flags: seccomp::flags().collect(),
         }),
         apparmor: true,
         selinux: true,

@@ -107,7 +107,7 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         preserve_fds: request.preserve_fds,
     };
     let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;
-    for warning in &plan.warnings {
+    for warning in plan.warnings.iter().chain(&plan.limits.warnings) {
         tracing::warn!("{warning}");
     }
     for detail in &plan.details {
@@ -213,7 +213,7 @@ fn set_up(
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
     hold::here("cgroup");
-    let joins_late = made.as_ref().is_some_and(|made| made.dir_fd().is_none());
+    let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request, manner)?;
     let given = Given {
@@ -225,7 +225,20 @@ fn set_up(
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
     let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref())?;
-    let mut talk = Conversation { draft, folder, record, opened, sync: ours, pid, pidfd, joins_late };
+    let tolerant = settings.rootless;
+    let mut talk = Conversation {
+        draft,
+        folder,
+        record,
+        opened,
+        sync: ours,
+        pid,
+        pidfd,
+        joins_late,
+        made,
+        limited: false,
+        tolerant,
+    };
     talk.begin()?;
     talk.until_waiting()?;
     let Conversation { pid, pidfd, sync, .. } = talk;
@@ -239,11 +252,11 @@ fn set_up(
 /// `None`: there is no group, and there need not be one.
 fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = &draft.group else { return Ok(None) };
-    let asked = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
-    let made = group.create(settings.rootless && !asked)?;
-    if made.is_none() {
-        record.group = None;
-    }
+    let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
+    let limited = !draft.plan.limits.writes.is_empty();
+    let made = group.create(settings.rootless && !named && !limited)?;
+    // An ordinary user may get less than was planned, or nothing.
+    record.group = made.as_ref().map(|made| made.group().clone());
     Ok(made)
 }
 
@@ -321,6 +334,11 @@ struct Conversation<'a> {
     pidfd: OwnedFd,
     /// Whether the cgroup is joined after the clone.
     joins_late: bool,
+    made: Option<Made>,
+    /// Whether the limits are set.
+    limited: bool,
+    /// Whether what an ordinary user cannot do is left out.
+    tolerant: bool,
 }
 
 impl Conversation<'_> {
@@ -333,6 +351,27 @@ impl Conversation<'_> {
         if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
             fs::write(format!("/proc/{}/oom_score_adj", self.pid), score)
                 .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
+        }
+        self.guard_devices()
+    }
+
+    /// In version 2, a program decides over devices. The child makes nodes and mounts meanwhile, which it always allows.
+    fn guard_devices(&self) -> Result<()> {
+        let (Some(made), Some(program)) = (&self.made, &self.draft.plan.device_program) else {
+            return Ok(());
+        };
+        match made.guard_devices(Some(program)) {
+            // Not for an ordinary user, who cannot make device nodes either.
+            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+            other => other.doing(|| "linux.resources.devices"),
+        }
+    }
+
+    /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
+    fn limit(&mut self) -> Result<()> {
+        if let (Some(made), false) = (&self.made, self.limited) {
+            self.limited = true;
+            made.apply(&self.draft.plan.limits)?;
         }
         Ok(())
     }
@@ -357,8 +396,10 @@ impl Conversation<'_> {
                     self.succeed(pidfd)?;
                     continue;
                 }
-                Some((Message::Notify, Some(listener))) => notify::hand_on(self.record, &self.draft.plan, &listener)?,
-                Some((Message::Waiting, _)) => return Ok(()),
+                Some((Message::Notify, Some(listener))) => {
+                    notify::hand_on(self.record, &self.draft.plan, &listener)?
+                }
+                Some((Message::Waiting, _)) => return self.limit(),
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(&self.draft.plan)));
                 }
@@ -402,6 +443,7 @@ impl Conversation<'_> {
     }
 
     fn run_hooks(&mut self) -> Result<()> {
+        self.limit()?;
         let state = State::of(self.record, Status::Creating);
         hooks::run(&self.draft.plan.hooks.create_runtime, &state)?;
         hold::here("hooks");

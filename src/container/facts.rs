@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::path::Path;
 
 use super::request::Settings;
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Driver, Group, Layout};
 use crate::error::Result;
-use crate::plan::{CgroupView, Host};
+use crate::plan::mounts::LegacyHierarchy;
+use crate::plan::{CgroupView, Host, Limiting};
 use crate::spec::Spec;
 use crate::sys::cred;
 
@@ -35,15 +37,75 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
         capabilities: cred::permitted_capabilities()?,
         apparmor,
         selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
-        cgroup_view: view(group.as_ref()),
+        cgroup_view: view(&layout, group.as_ref()),
+        limiting: match (&group, settings.driver) {
+            (_, Driver::Disabled) => Limiting::Disabled,
+            (None, _) => Limiting::Nothing,
+            (Some(group), _) if group.is_unified() => Limiting::Unified,
+            (Some(_), _) => Limiting::Legacy,
+        },
     };
     Ok(Facts { host, group })
 }
 
-fn view(group: Option<&Group>) -> Option<CgroupView> {
-    let folder = group.map_or_else(|| "/sys/fs/cgroup".into(), |group| group.path.clone());
-    let folder = CString::new(folder.to_str()?).ok()?;
-    Some(CgroupView::Unified(folder))
+/// What the container sees as /sys/fs/cgroup: its own group where it has one, else all of the host's.
+fn view(layout: &Layout, group: Option<&Group>) -> Option<CgroupView> {
+    let none = Group::default();
+    let group = group.unwrap_or(&none);
+    match layout {
+        Layout::None => None,
+        Layout::Unified { mount } => {
+            let own = group.unified.as_ref().map_or_else(|| mount.clone(), cgroup::Directory::path);
+            Some(CgroupView::Unified(c_path(&own)?))
+        }
+        Layout::Legacy { hierarchies, unified } => {
+            let mut parts = Vec::new();
+            for hierarchy in hierarchies {
+                let own = group.legacy.iter().find(|legacy| legacy.controllers == hierarchy.controllers);
+                let own = own.map_or_else(|| hierarchy.mount.clone(), |legacy| legacy.dir.path());
+                parts.push(legacy(&hierarchy.controllers, &own)?);
+            }
+            if let Some(unified) = unified {
+                let own =
+                    group.unified.as_ref().map_or_else(|| unified.mount.clone(), cgroup::Directory::path);
+                let name = CString::from(c"unified");
+                parts.push(LegacyHierarchy {
+                    name,
+                    data: CString::default(),
+                    own: c_path(&own)?,
+                    links: Vec::new(),
+                });
+            }
+            Some(CgroupView::Legacy(parts))
+        }
+    }
+}
+
+fn legacy(controllers: &[String], own: &Path) -> Option<LegacyHierarchy> {
+    let all = controllers.join(",");
+    let text = |text: &str| CString::new(text).ok();
+    Some(match all.strip_prefix("name=") {
+        Some(name) => LegacyHierarchy {
+            name: text(name)?,
+            data: text(&format!("none,{all}"))?,
+            own: c_path(own)?,
+            links: Vec::new(),
+        },
+        None => LegacyHierarchy {
+            name: text(&all)?,
+            data: text(&all)?,
+            own: c_path(own)?,
+            links: if controllers.len() > 1 {
+                controllers.iter().filter_map(|name| text(name)).collect()
+            } else {
+                Vec::new()
+            },
+        },
+    })
+}
+
+fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.to_str()?).ok()
 }
 
 fn has_apparmor() -> bool {

@@ -31,9 +31,12 @@ const RECEIVER: &str = "run.oci.seccomp.receiver";
 /// Sends the listener and the container process state to the socket that config.json names.
 pub fn hand_on(record: &Record, plan: &Plan, listener: &OwnedFd) -> Result<()> {
     let wanted = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
-    let path = record.annotations.get(RECEIVER).map(String::as_str).or(wanted.map(|wanted| wanted.path.as_str()));
+    let path =
+        record.annotations.get(RECEIVER).map(String::as_str).or(wanted.map(|wanted| wanted.path.as_str()));
     let path = path.filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| Error::invalid("linux.seccomp.listenerPath", "missing; SCMP_ACT_NOTIFY needs a listener"))?;
+    let path = path.ok_or_else(|| {
+        Error::invalid("linux.seccomp.listenerPath", "missing; SCMP_ACT_NOTIFY needs a listener")
+    })?;
     let document = ProcessState {
         oci_version: OCI_VERSION,
         fds: ["seccompFd"],

@@ -1,14 +1,15 @@
 //! `run`: create and start in one process, and in the foreground stay until the program ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::control::poststart;
 use super::create::{Launched, Manner, launch};
 use super::destroy;
-use super::foreground::Foreground;
+use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
+use crate::plan::TerminalSize;
 use crate::sys::{fd, process};
 
 /// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -23,8 +24,13 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let launched = launch(settings, &request.create, Manner::Foreground)?;
+    let terminal = match terminal(&launched) {
+        Ok(terminal) => terminal,
+        Err(error) => return Err(end(error, &launched)),
+    };
     begin(&launched)?;
-    let ended = stay(foreground, &launched);
+    let pid = launched.record.init.map_or(0, |init| init.pid);
+    let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
     let cleaned = if request.keep { Ok(()) } else { finish(&launched) };
     match (ended, cleaned) {
         (Ok(status), Ok(())) => Ok(status),
@@ -35,13 +41,16 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
 
 /// Tells the waiting process to start and hears that it did. After an error nothing is left.
 fn begin(launched: &Launched) -> Result<()> {
-    let started = tell(launched);
-    let started = started.map_err(|error| match destroy::with_hooks(&launched.folder, &launched.record) {
+    tell(launched).map_err(|error| end(error, launched))?;
+    poststart(&launched.folder, &launched.record)
+}
+
+/// Takes everything away after an error.
+fn end(error: Error, launched: &Launched) -> Error {
+    match destroy::with_hooks(&launched.folder, &launched.record) {
         Ok(()) => error,
         Err(other) => error.and_also(other),
-    });
-    started?;
-    poststart(&launched.folder, &launched.record)
+    }
 }
 
 fn tell(launched: &Launched) -> Result<()> {
@@ -57,21 +66,13 @@ fn tell(launched: &Launched) -> Result<()> {
     }
 }
 
-fn stay(foreground: Foreground, launched: &Launched) -> Result<i32> {
-    let terminal = launched.console.as_ref().map(receive).transpose()?;
-    let pid = launched.record.init.map_or(0, |init| init.pid);
-    let fixed_size = launched
-        .plan
-        .process
-        .as_ref()
-        .and_then(|process| process.terminal)
-        .is_some_and(|size| size.rows != 0 || size.columns != 0);
-    foreground.wait(launched.pidfd.as_fd(), pid, terminal, fixed_size)
-}
-
-fn receive(console: &OwnedFd) -> Result<OwnedFd> {
+/// The terminal's master, sized before the program starts, so that it finds the size right.
+fn terminal(launched: &Launched) -> Result<Option<Terminal>> {
+    let Some(console) = &launched.console else { return Ok(None) };
     let mut name = [0; 64];
-    fd::recv_fd(console.as_fd(), &mut name).map(|(master, _)| master).doing(|| "receive the terminal")
+    let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
+    let size = launched.plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+    Terminal::new(master, size != TerminalSize::default()).map(Some)
 }
 
 /// The program has ended; somebody else may have deleted it meanwhile.

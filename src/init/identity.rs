@@ -109,7 +109,8 @@ fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     let Some(filter) = &plan.seccomp else { return Ok(()) };
     match seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0)? {
         Some(listener) => {
-            sync::say_with(opened.sync.as_fd(), Message::Notify, listener.as_fd()).at(Step::SeccompListener, 0)?;
+            sync::say_with(opened.sync.as_fd(), Message::Notify, listener.as_fd())
+                .at(Step::SeccompListener, 0)?;
             sync::wait_go(opened.sync.as_fd()).at(Step::SeccompListener, 0)
         }
         None => Ok(()),

@@ -1,8 +1,53 @@
 //! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
 
-use super::{Judge, MemoryPolicy};
+use super::{Judge, Limiting, MemoryPolicy};
+use crate::cgroup::{self, BadLimit, Settings, devices};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
+
+/// What to write into the control group, and the program for its devices; without any words on devices, only the default
+/// ones are allowed.
+pub fn resources(
+    wanted: Option<&spec::Resources>,
+    limiting: Limiting,
+    judge: &mut Judge,
+) -> (Settings, Option<devices::Program>) {
+    let nothing = spec::Resources::default();
+    let asked = wanted.unwrap_or(&nothing);
+    let blame = |judge: &mut Judge, faults: Vec<BadLimit>| {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+    };
+    match limiting {
+        Limiting::Disabled => (Settings::default(), None),
+        Limiting::Nothing => {
+            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            if let Some(first) = found.writes.first() {
+                judge.fault(first.field.clone(), "this host has no control groups");
+            }
+            (Settings::default(), None)
+        }
+        Limiting::Legacy => match cgroup::limits_v1::limits(asked) {
+            Ok(settings) => (settings, None),
+            Err(faults) => {
+                blame(judge, faults);
+                (Settings::default(), None)
+            }
+        },
+        Limiting::Unified => {
+            let settings = cgroup::limits::limits(asked).unwrap_or_else(|faults| {
+                blame(judge, faults);
+                Settings::default()
+            });
+            let program = devices::rules(&asked.devices)
+                .and_then(|rules| devices::compile(&rules).map_err(|bad| vec![bad]));
+            let program = program.unwrap_or_else(|faults| {
+                blame(judge, faults);
+                None
+            });
+            (settings, program)
+        }
+    }
+}
 
 /// getrlimit(2).
 const RLIMITS: &[(&str, u32)] = &[

@@ -21,6 +21,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::cgroup;
 use crate::net::{Move, check_name};
 use crate::security::seccomp::{self, Arch, Filter};
 use crate::spec::{self, Spec};
@@ -57,6 +58,10 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
+    /// What is written into the control group.
+    pub limits: cgroup::Settings,
+    /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
+    pub device_program: Option<cgroup::devices::Program>,
     /// System call filter.
     pub seccomp: Option<Filter>,
     /// Network devices moved in.
@@ -147,6 +152,21 @@ pub struct Host {
     pub selinux: bool,
     /// What a mount of type cgroup shows, if there is anything.
     pub cgroup_view: Option<CgroupView>,
+    /// How the container will be limited.
+    pub limiting: Limiting,
+}
+
+/// How a container is limited on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limiting {
+    /// Not at all: the host has no control groups.
+    Nothing,
+    /// Not at all: the user has disabled it.
+    Disabled,
+    /// By cgroup version 1.
+    Legacy,
+    /// By cgroup version 2.
+    Unified,
 }
 
 /// What the parts of a plan need of each other; private to this room.
@@ -297,6 +317,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         Some(process) => Some(process::plan(process, "process", &context, judge)),
         None => None,
     };
+    let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     let keyring = ask.new_keyring.then(|| CString::new(format!("_ses.{}", ask.id)).ok()).flatten();
@@ -306,6 +327,8 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        limits,
+        device_program,
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,

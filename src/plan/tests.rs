@@ -22,6 +22,7 @@ fn host() -> Host {
         apparmor: false,
         selinux: false,
         cgroup_view: Some(CgroupView::Unified(c"/sys/fs/cgroup/x".into())),
+        limiting: Limiting::Unified,
     }
 }
 

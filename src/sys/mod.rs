@@ -10,6 +10,7 @@ pub mod net;
 pub mod process;
 pub mod pty;
 pub mod seccomp;
+pub mod signal;
 
 use std::io;
 

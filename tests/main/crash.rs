@@ -30,21 +30,26 @@ fn delete_cleans_up_after_a_create_killed_at_each_step() {
         let bundle = env.bundle(&["sleep", "100"]).push("hooks/createRuntime", hook.clone());
         let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         let bundle = if user {
-            bundle.namespace("user", None).set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping)
+            bundle
+                .namespace("user", None)
+                .set("linux/uidMappings", mapping.clone())
+                .set("linux/gidMappings", mapping)
         } else {
             bundle
         };
         bundle.write();
         for step in RUNTIME.iter().chain(CHILD) {
             let id = env.id();
-            let running = env.call(&["create", "-b", bundle.str(), &id]).env("EMERGENCE_RUNC_HOLD", step).start();
+            let running =
+                env.call(&["create", "-b", bundle.str(), &id]).env("EMERGENCE_RUNC_HOLD", step).start();
             let pid = running.pid();
             if RUNTIME.contains(step) {
                 until(&format!("create stops at {step}"), || stopped(pid));
             } else {
                 let record = env.root().join(&id).join("state.json");
                 until(&format!("create comes to {step}"), || {
-                    fs::read_to_string(&record).is_ok_and(|text| text.contains("start_time\":") && !text.contains("\"init\":null"))
+                    fs::read_to_string(&record)
+                        .is_ok_and(|text| text.contains("start_time\":") && !text.contains("\"init\":null"))
                 });
                 // Until the child has come to its step, too.
                 std::thread::sleep(Duration::from_millis(20));
