@@ -151,7 +151,7 @@ impl Arch {
         match self {
             Self::X86_64 => name.number(Column::X86_64),
             Self::X86 => name.number(Column::X86),
-            Self::X32 => name.x32().map(|number| number | X32_BIT),
+            Self::X32 => name.number(Column::X32).map(|number| number | X32_BIT),
             Self::Aarch64 => name.number(Column::Aarch64),
             Self::Arm => name.number(Column::Arm).or_else(|| name.arm_private(ARM_PRIVATE)),
             Self::Riscv64 => name.number(Column::Riscv64),

@@ -17,8 +17,11 @@ pub(super) enum Column {
     Powerpc64,
     S390x,
     Loongarch64,
+    /// Without x32's bit.
+    X32,
 }
 
+/// Those that the `syscalls` crate has; x32's is made of x86_64's.
 const COLUMNS: usize = 8;
 /// More than any architecture's highest number, less than [`NONE`].
 const HIGHEST: usize = 1024;
@@ -69,7 +72,7 @@ const X32: [&str; 36] = [
     "preadv2",
     "pwritev2",
 ];
-const X32_FIRST: u32 = 512;
+const X32_FIRST: u16 = 512;
 
 /// Calls of x86_64 that x32 lacks, the same table, "64".
 const NOT_X32: [&str; 11] = [
@@ -111,7 +114,7 @@ const SOCKETCALL: [&str; 20] = [
 ];
 
 /// The calls that ipc(2) carries, linux/ipc.h.
-const IPC: [(&str, u64); 12] = [
+const IPC: [(&str, u8); 12] = [
     ("semop", 1),
     ("semget", 2),
     ("semctl", 3),
@@ -167,18 +170,6 @@ impl Name {
         (number != NONE).then_some(u32::from(number))
     }
 
-    /// The number through x32, without its bit.
-    pub(super) fn x32(self) -> Option<u32> {
-        let name = self.as_str();
-        if NOT_X32.contains(&name) {
-            return None;
-        }
-        match (X32_FIRST..).zip(X32).find(|(_, own)| *own == name) {
-            Some((number, _)) => Some(number),
-            None => self.number(Column::X86_64),
-        }
-    }
-
     /// The number among 32-bit ARM's private calls.
     pub(super) fn arm_private(self, base: u32) -> Option<u32> {
         let name = self.as_str();
@@ -187,11 +178,11 @@ impl Name {
 
     /// The call that carries this one where calls are multiplexed, and the number that stands for this one there.
     pub(super) fn carried(self) -> Option<(&'static str, u64)> {
-        let name = self.as_str();
-        if let Some((number, _)) = (1..).zip(SOCKETCALL).find(|(_, own)| *own == name) {
-            return Some(("socketcall", number));
+        match CARRIED.get(self.0)? {
+            0 => None,
+            number if *number < IPC_MARK => Some(("socketcall", u64::from(*number))),
+            number => Some(("ipc", u64::from(number - IPC_MARK))),
         }
-        IPC.iter().find(|(own, _)| *own == name).map(|(_, number)| ("ipc", *number))
     }
 }
 
@@ -301,6 +292,11 @@ const GATHERED: Names = {
         at += 1;
     }
     at = 0;
+    while at < IPC.len() {
+        names.add(IPC[at].0.as_bytes());
+        at += 1;
+    }
+    at = 0;
     while at < ARM_PRIVATE.len() {
         names.add(ARM_PRIVATE[at].0.as_bytes());
         at += 1;
@@ -346,9 +342,9 @@ static OFFSETS: [u16; COUNT + 1] = {
     offsets
 };
 
-static NUMBERS: [[u16; COUNT]; COLUMNS] = {
+static NUMBERS: [[u16; COUNT]; COLUMNS + 1] = {
     let names = GATHERED;
-    let mut numbers = [[NONE; COUNT]; COLUMNS];
+    let mut numbers = [[NONE; COUNT]; COLUMNS + 1];
     let mut column = 0;
     while column < COLUMNS {
         let mut number = 0;
@@ -361,5 +357,41 @@ static NUMBERS: [[u16; COUNT]; COLUMNS] = {
         }
         column += 1;
     }
+    let x32 = Column::X32 as usize;
+    numbers[x32] = numbers[Column::X86_64 as usize];
+    let mut at = 0;
+    while at < X32.len() {
+        let (_, row) = names.search(X32[at].as_bytes());
+        numbers[x32][row] = X32_FIRST + at as u16;
+        at += 1;
+    }
+    at = 0;
+    while at < NOT_X32.len() {
+        let (_, row) = names.search(NOT_X32[at].as_bytes());
+        numbers[x32][row] = NONE;
+        at += 1;
+    }
     numbers
+};
+
+/// Added to the numbers of ipc(2) in [`CARRIED`]; above all of socketcall(2)'s.
+const IPC_MARK: u8 = 100;
+
+/// The number each name has inside socketcall(2) or ipc(2), 0 for none.
+static CARRIED: [u8; COUNT] = {
+    let names = GATHERED;
+    let mut carried = [0; COUNT];
+    let mut at = 0;
+    while at < SOCKETCALL.len() {
+        let (_, row) = names.search(SOCKETCALL[at].as_bytes());
+        carried[row] = at as u8 + 1;
+        at += 1;
+    }
+    at = 0;
+    while at < IPC.len() {
+        let (_, row) = names.search(IPC[at].0.as_bytes());
+        carried[row] = IPC[at].1 + IPC_MARK;
+        at += 1;
+    }
+    carried
 };
