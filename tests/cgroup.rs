@@ -152,7 +152,10 @@ fn removed_with_all_in_it() {
     }
     deep.create(false).unwrap().unwrap();
     let mut children = [sleeper(), sleeper()];
-    place.group.join(pid(&children[0])).unwrap();
+    // Not in the group itself: where a controller is enabled for what is below, no process may be.
+    let side = place.group.below("side");
+    side.create(false).unwrap().unwrap();
+    side.join(pid(&children[0])).unwrap();
     deep.join(pid(&children[1])).unwrap();
     place.group.freeze().unwrap();
     assert!(place.group.is_frozen().unwrap());
@@ -295,7 +298,12 @@ fn below_a_threaded_group_is_refused() {
     }
     let place = Place::new("threaded");
     let thread = place.top.below("thread");
+    // A controller that another cgroup needed is enabled here too, and would forbid threads.
+    let above = place.top.unified.as_ref().unwrap().path().join("cgroup.subtree_control");
     thread.create(false).unwrap().unwrap();
+    for controller in fs::read_to_string(&above).unwrap().split_whitespace() {
+        fs::write(&above, format!("-{controller}")).unwrap();
+    }
     fs::write(thread.unified.as_ref().unwrap().path().join("cgroup.type"), "threaded").unwrap();
     let refused = match place.group.create(false) {
         Err(error) => error.to_string(),
