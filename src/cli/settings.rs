@@ -36,7 +36,7 @@ fn driver(global: &Global) -> Driver {
 /// /run for root, `$XDG_RUNTIME_DIR` for everybody else.
 ///
 /// Somebody else is also the root of a user namespace that an ordinary user made, as rootless podman does: there /run
-/// belongs to the host's root. It is known by the user's XDG_RUNTIME_DIR and USER, which come along.
+/// belongs to the host's root. It is known by the user's XDG_RUNTIME_DIR; USER comes along or not, but is not root's.
 fn default_root(
     is_root: bool,
     confined: impl FnOnce() -> bool,
@@ -45,7 +45,7 @@ fn default_root(
     let runtime = env("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     match runtime {
         Some(own) if !is_root => Ok(own.join(NAME)),
-        Some(own) if env("USER").is_some_and(|user| user != "root") && confined() => Ok(own.join(NAME)),
+        Some(own) if env("USER").is_none_or(|user| user != "root") && confined() => Ok(own.join(NAME)),
         None if !is_root => Err(Error::new(
             Kind::Usage,
             "no folder for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
@@ -75,11 +75,12 @@ mod tests {
             ("user's namespace", true, true, Some("/run/user/7"), "u", "/run/user/7/emergence-runc"),
             ("nested root", true, true, Some("/run/user/0"), "root", "/run/emergence-runc"),
             ("nested root, bare", true, true, None, "u", "/run/emergence-runc"),
+            ("an engine that passes little", true, true, Some("/run/user/7"), "", "/run/user/7/emergence-runc"),
             ("su", true, false, Some("/run/user/7"), "u", "/run/emergence-runc"),
         ];
         for (name, is_root, confined, runtime, user, want) in table {
             let env = |name: &str| match name {
-                "USER" => Some(OsString::from(user)),
+                "USER" => (!user.is_empty()).then(|| OsString::from(user)),
                 _ => runtime.map(OsString::from),
             };
             assert_eq!(default_root(is_root, || confined, env).unwrap(), Path::new(want), "{name}");
