@@ -183,8 +183,9 @@ fn a_mebibyte_passes_unchanged_both_ways() {
             from_output.read_to_end(&mut received).unwrap();
             received
         });
-        assert_eq!(run_behind_terminal("exec head -c 1048576", true, input.as_fd(), output.as_fd()), 0);
+        let status = run_behind_terminal("exec head -c 1048576", true, input.as_fd(), output.as_fd());
         drop(output);
+        assert_eq!(status, 0);
         assert!(received.join().unwrap() == sent, "the bytes are the same");
     });
 }
@@ -201,8 +202,9 @@ fn the_last_output_is_waited_for_by_a_slow_reader() {
         });
         let null = nothing();
         let script = "head -c 300000 /dev/zero; exit 6";
-        assert_eq!(run_behind_terminal(script, true, null.as_fd(), output.as_fd()), 6);
+        let status = run_behind_terminal(script, true, null.as_fd(), output.as_fd());
         drop(output);
+        assert_eq!(status, 6);
         assert_eq!(received.join().unwrap(), 300_000);
     });
 }
@@ -225,8 +227,10 @@ fn our_terminal_is_raw_meanwhile_and_its_size_is_the_containers() {
             let second = read_until(&mut from_output, "done");
             assert!(second.contains("50 120"), "{second:?}");
         });
-        let script = "trap 'stty size; echo done; exit 3' WINCH; stty size; echo ready; {LOOP}";
-        assert_eq!(run_behind_terminal(&script, false, host_slave.as_fd(), output.as_fd()), 3);
+        let script = format!("trap 'stty size; echo done; exit 3' WINCH; stty size; echo ready; {LOOP}");
+        let status = run_behind_terminal(&script, false, host_slave.as_fd(), output.as_fd());
+        drop(output);
+        assert_eq!(status, 3);
     });
     assert!(!is_raw(), "restored");
 }
