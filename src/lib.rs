@@ -11,5 +11,6 @@ pub mod init;
 pub mod net;
 pub mod plan;
 pub mod rootfs;
+pub mod security;
 pub mod spec;
 pub mod sys;

@@ -1,6 +1,26 @@
 //! Control groups: where a container's group is, what is written there, and its end.
+//!
+//! [`layout`] finds how this host's hierarchies are mounted, [`Group::place`] decides the directories, [`Group::create`] makes them.
+//! What to write is decided without touching the kernel, by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`].
 
-use std::path::PathBuf;
+#![forbid(unsafe_code)]
+
+mod create;
+pub mod devices;
+mod file;
+mod group;
+mod layout;
+mod life;
+pub mod limits;
+pub mod limits_v1;
+mod settings;
+mod tree;
+mod write;
+
+pub use create::Made;
+pub use group::{Directory, Group, Legacy};
+pub use layout::{Hierarchy, Layout, layout};
+pub use settings::{BadLimit, Missing, Setting, Settings};
 
 /// Which driver makes cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +33,3 @@ pub enum Driver {
     /// Not at all.
     Disabled,
 }
-
-/// Placeholder until the room is filled.
-pub type Place = PathBuf;

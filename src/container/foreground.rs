@@ -74,11 +74,6 @@ impl Foreground {
         }
     }
 
-    /// The mask before [`Foreground::prepare`], which the program must get back before exec.
-    pub fn original_mask(&self) -> &signal::Set {
-        &self.original
-    }
-
     /// Waits for our child `pid`, behind `pidfd`, passing signals on and copying its terminal; then reaps it. Orphans are
     /// reaped on the way when they come to us.
     ///

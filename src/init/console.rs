@@ -76,7 +76,8 @@ pub fn attach_standard(slave: Option<OwnedFd>) -> Result<(), Fault> {
     let Some(slave) = slave else {
         for number in 0..3 {
             if !process::is_open(number) {
-                let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).at(Step::StandardIo, 0)?;
+                let null =
+                    rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).at(Step::StandardIo, 0)?;
                 if std::os::fd::AsRawFd::as_raw_fd(&null) == number {
                     process::keep_on_exec(number).at(Step::StandardIo, 0)?;
                     std::mem::forget(null);

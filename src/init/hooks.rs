@@ -26,7 +26,8 @@ fn run_all(hooks: &[ContainerHook], first: usize, head: &[u8], opened: &Opened) 
         let index = first + at;
         let mut digits = [0; 12];
         let pid = decimal(process::own_pid(), &mut digits);
-        let state = process::memory_file(c"state", &[head, pid, &opened.hook_state.rest]).at(Step::HookSpawn, index)?;
+        let state = process::memory_file(c"state", &[head, pid, &opened.hook_state.rest])
+            .at(Step::HookSpawn, index)?;
         run(hook, index, &state, opened)?;
     }
     Ok(())
@@ -57,7 +58,13 @@ fn run(hook: &ContainerHook, index: usize, state: &OwnedFd, opened: &Opened) -> 
     }
 }
 
-fn become_hook(hook: &ContainerHook, index: usize, state: &OwnedFd, tell: BorrowedFd<'_>, opened: &Opened) -> ! {
+fn become_hook(
+    hook: &ContainerHook,
+    index: usize,
+    state: &OwnedFd,
+    tell: BorrowedFd<'_>,
+    opened: &Opened,
+) -> ! {
     let ready = process::duplicate_to(state.as_fd(), 0);
     let [output, errors] = &opened.hook_output;
     let redirected = [(output, 1), (errors, 2)].into_iter().try_for_each(|(file, number)| match file {

@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 
 use rustix::fs::FileType;
 
+use super::sync::{self, Message};
 use super::{Opened, program, write_file};
-use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
-use crate::sys::{cred, process};
+use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
+use crate::sys::{cred, process, seccomp};
 
 /// A session keyring of the container's own.
 pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
@@ -80,12 +81,40 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Resul
     if process.no_new_privileges {
         cred::set_no_new_privs().at(Step::NoNewPrivileges, 0)?;
     }
-    if let Some(sets) = sets {
-        cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-        cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)?;
+    if let (Some(sets), Some(_), false) = (sets, &plan.seccomp, process.no_new_privileges) {
+        // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
+        let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
+        cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+        program::look_up(process)?;
+        filter(plan, opened)?;
+        return drop_capabilities(sets);
     }
-    let _ = plan;
-    program::look_up(process, opened)
+    if let Some(sets) = sets {
+        drop_capabilities(sets)?;
+    }
+    program::look_up(process)?;
+    filter(plan, opened) // last: it may forbid whatever stands above
+}
+
+/// CAP_SYS_ADMIN.
+const LOADS_FILTERS: cred::CapMask = 1 << 21;
+
+fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
+    cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+    cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)
+}
+
+/// Loads the system call filter and hands its listener, if it has one, to the runtime.
+fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+    let Some(filter) = &plan.seccomp else { return Ok(()) };
+    match seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0)? {
+        Some(listener) => {
+            sync::say_with(opened.sync.as_fd(), Message::Notify, listener.as_fd())
+                .at(Step::SeccompListener, 0)?;
+            sync::wait_go(opened.sync.as_fd()).at(Step::SeccompListener, 0)
+        }
+        None => Ok(()),
+    }
 }
 
 fn apparmor(proc: std::os::fd::BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {

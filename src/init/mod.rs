@@ -12,6 +12,7 @@ mod namespaces;
 mod program;
 pub mod sync;
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -136,7 +137,8 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     opened.hold_at(Hold::Mounts);
 
     let root = rootfs::enter(&plan.rootfs)?;
-    let mut late = std::mem::take(&mut opened.late);
+    // Not dropped when a stage fails: giving memory back is a use of the heap too.
+    let mut late = ManuallyDrop::new(std::mem::take(&mut opened.late));
     let sources = rootfs::Sources {
         proc: opened.proc.as_fd(),
         binds: &opened.sources,

@@ -77,9 +77,11 @@ fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     process::unshare(libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)?;
     let proc = opened.proc.as_fd();
     if !plan.namespaces.time_offsets.is_empty() {
-        write_file(proc, c"self/timens_offsets", plan.namespaces.time_offsets.as_bytes()).at(Step::TimeOffsets, 0)?;
+        write_file(proc, c"self/timens_offsets", plan.namespaces.time_offsets.as_bytes())
+            .at(Step::TimeOffsets, 0)?;
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty()).at(Step::TimeOffsets, 0)?;
+    let file = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())
+        .at(Step::TimeOffsets, 0)?;
     process::setns(file.as_fd(), libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)
 }

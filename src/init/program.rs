@@ -43,7 +43,7 @@ pub fn check_cwd() -> Result<(), Fault> {
 }
 
 /// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed.
-pub fn look_up(process: &ProcessPlan, _opened: &Opened) -> Result<(), Fault> {
+pub fn look_up(process: &ProcessPlan) -> Result<(), Fault> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {
@@ -123,7 +123,11 @@ fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix
         let read = rustix::io::read(&file, room.get_mut(held..).unwrap_or_default())?;
         let full = room.get(..held + read).unwrap_or_default();
         let mut rest = full;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n').or((read == 0 && !rest.is_empty()).then_some(rest.len())) {
+        while let Some(end) = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .or((read == 0 && !rest.is_empty()).then_some(rest.len()))
+        {
             if let Some(found) = rest.get(..end).and_then(|line| home_of(line, uid)) {
                 return home.push(found);
             }

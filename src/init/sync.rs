@@ -188,7 +188,9 @@ mod tests {
     fn words_come_back_as_they_were() {
         let (ours, theirs) = pair().unwrap();
         let fault = Fault { step: Step::Exec, index: 513, errno: libc::ENOENT };
-        for message in [Message::MapIds, Message::Hooks, Message::Limits, Message::Waiting, Message::Fault(fault)] {
+        for message in
+            [Message::MapIds, Message::Hooks, Message::Limits, Message::Waiting, Message::Fault(fault)]
+        {
             say(theirs.as_fd(), message).unwrap();
             assert_eq!(hear(ours.as_fd()).unwrap().map(|heard| heard.0), Some(message));
         }

@@ -30,7 +30,14 @@ const DEFAULT: &[(&str, u32, u32)] =
 pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<DeviceStep> {
     let mut steps: Vec<DeviceStep> = Vec::with_capacity(DEFAULT.len() + devices.len());
     for (name, major, minor) in DEFAULT.iter().filter(|_| make_dev) {
-        steps.extend(step(&format!("/dev/{name}"), libc::S_IFCHR | 0o666, (*major, *minor), (0, 0), "linux.devices", judge));
+        steps.extend(step(
+            &format!("/dev/{name}"),
+            libc::S_IFCHR | 0o666,
+            (*major, *minor),
+            (0, 0),
+            "linux.devices",
+            judge,
+        ));
     }
     for (at, device) in devices.iter().enumerate() {
         let place = format!("linux.devices[{at}]");
@@ -62,14 +69,25 @@ fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<Devic
         })
     };
     // A fifo has no numbers, whatever is written.
-    let numbers = if kind == libc::S_IFIFO { (0, 0) } else { (number("major", device.major), number("minor", device.minor)) };
+    let numbers = if kind == libc::S_IFIFO {
+        (0, 0)
+    } else {
+        (number("major", device.major), number("minor", device.minor))
+    };
     let mode = device.file_mode.unwrap_or(0o666);
     // Engines copy st_mode whole, with the type's bits.
     let permissions = mode & 0o7777;
     if judge.faults.len() > before {
         return None;
     }
-    step(&device.path, kind | permissions, numbers, (device.uid.unwrap_or(0), device.gid.unwrap_or(0)), place, judge)
+    step(
+        &device.path,
+        kind | permissions,
+        numbers,
+        (device.uid.unwrap_or(0), device.gid.unwrap_or(0)),
+        place,
+        judge,
+    )
 }
 
 fn step(

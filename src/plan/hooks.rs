@@ -100,7 +100,8 @@ fn container_hook(hook: &spec::Hook, place: &str, judge: &mut Judge) -> Option<C
         args.iter().chain(&hook.env).map(|text| judge.cstring(place, text)).collect::<Option<_>>()?;
     let (argv, envp) = strings.split_at_checked(args.len())?;
     let seconds = hook.timeout.unwrap_or(-1);
-    let timeout = if seconds < 0 { -1 } else { i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX) };
+    let timeout =
+        if seconds < 0 { -1 } else { i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX) };
     Some(ContainerHook {
         path,
         timeout,

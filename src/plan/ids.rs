@@ -20,7 +20,8 @@ const MOST_LINES: usize = 340;
 impl IdMaps {
     /// Both maps, or faults below `path`.
     pub fn judge(uid: &[IdMapping], gid: &[IdMapping], path: &str, judge: &mut Judge) -> Option<Self> {
-        let good = check(uid, &format!("{path}.uidMappings"), judge) & check(gid, &format!("{path}.gidMappings"), judge);
+        let good = check(uid, &format!("{path}.uidMappings"), judge)
+            & check(gid, &format!("{path}.gidMappings"), judge);
         good.then(|| Self { uid: uid.to_vec(), gid: gid.to_vec() })
     }
 
@@ -54,7 +55,8 @@ fn check(maps: &[IdMapping], path: &str, judge: &mut Judge) -> bool {
             good = false;
         }
         let overlaps = |a: u32, b: u32, sizes: (u32, u32)| {
-            u64::from(a) < u64::from(b) + u64::from(sizes.1) && u64::from(b) < u64::from(a) + u64::from(sizes.0)
+            u64::from(a) < u64::from(b) + u64::from(sizes.1)
+                && u64::from(b) < u64::from(a) + u64::from(sizes.0)
         };
         let clash = maps.iter().take(at).position(|other| {
             overlaps(map.container_id, other.container_id, (map.size, other.size))

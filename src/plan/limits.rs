@@ -1,8 +1,53 @@
 //! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
 
-use super::{Judge, MemoryPolicy};
+use super::{Judge, Limiting, MemoryPolicy};
+use crate::cgroup::{self, BadLimit, Settings, devices};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
+
+/// What to write into the control group, and the program for its devices; without any words on devices, only the default
+/// ones are allowed.
+pub fn resources(
+    wanted: Option<&spec::Resources>,
+    limiting: Limiting,
+    judge: &mut Judge,
+) -> (Settings, Option<devices::Program>) {
+    let nothing = spec::Resources::default();
+    let asked = wanted.unwrap_or(&nothing);
+    let blame = |judge: &mut Judge, faults: Vec<BadLimit>| {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+    };
+    match limiting {
+        Limiting::Disabled => (Settings::default(), None),
+        Limiting::Nothing => {
+            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            if let Some(first) = found.writes.first() {
+                judge.fault(first.field.clone(), "this host has no control groups");
+            }
+            (Settings::default(), None)
+        }
+        Limiting::Legacy => match cgroup::limits_v1::limits(asked) {
+            Ok(settings) => (settings, None),
+            Err(faults) => {
+                blame(judge, faults);
+                (Settings::default(), None)
+            }
+        },
+        Limiting::Unified => {
+            let settings = cgroup::limits::limits(asked).unwrap_or_else(|faults| {
+                blame(judge, faults);
+                Settings::default()
+            });
+            let program = devices::rules(&asked.devices)
+                .and_then(|rules| devices::compile(&rules).map_err(|bad| vec![bad]));
+            let program = program.unwrap_or_else(|faults| {
+                blame(judge, faults);
+                None
+            });
+            (settings, program)
+        }
+    }
+}
 
 /// getrlimit(2).
 const RLIMITS: &[(&str, u32)] = &[
@@ -80,9 +125,15 @@ pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Op
     }
     let realtime = matches!(wanted.policy.as_str(), "SCHED_FIFO" | "SCHED_RR");
     if realtime && !(1..=99).contains(&wanted.priority) {
-        judge.fault(format!("{place}.priority"), format!("{} is not from 1 to 99, as {} wants", wanted.priority, wanted.policy));
+        judge.fault(
+            format!("{place}.priority"),
+            format!("{} is not from 1 to 99, as {} wants", wanted.priority, wanted.policy),
+        );
     } else if !realtime && wanted.priority != 0 {
-        judge.fault(format!("{place}.priority"), format!("only SCHED_FIFO and SCHED_RR have one, not {}", wanted.policy));
+        judge.fault(
+            format!("{place}.priority"),
+            format!("only SCHED_FIFO and SCHED_RR have one, not {}", wanted.policy),
+        );
     }
     let times = (wanted.runtime, wanted.deadline, wanted.period) != (0, 0, 0);
     if times && wanted.policy != "SCHED_DEADLINE" {
@@ -102,7 +153,8 @@ pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Op
 
 /// ioprio_set(2): the class in the upper bits.
 pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) -> Option<i32> {
-    const CLASSES: &[(&str, u32)] = &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+    const CLASSES: &[(&str, u32)] =
+        &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     const CLASS_SHIFT: u32 = 13;
     let place = format!("{place}.ioPriority");
     let class = pick(&wanted.class, CLASSES, &format!("{place}.class"), judge)?;
@@ -124,8 +176,11 @@ pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<M
         ("MPOL_PREFERRED_MANY", 5),
         ("MPOL_WEIGHTED_INTERLEAVE", 6),
     ];
-    const FLAGS: &[(&str, u32)] =
-        &[("MPOL_F_STATIC_NODES", 1 << 15), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_NUMA_BALANCING", 1 << 13)];
+    const FLAGS: &[(&str, u32)] = &[
+        ("MPOL_F_STATIC_NODES", 1 << 15),
+        ("MPOL_F_RELATIVE_NODES", 1 << 14),
+        ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ];
     let mut mode = pick(&wanted.mode, MODES, "linux.memoryPolicy.mode", judge)?;
     for (at, flag) in wanted.flags.iter().enumerate() {
         mode |= pick(flag, FLAGS, &format!("linux.memoryPolicy.flags[{at}]"), judge)?;
@@ -141,7 +196,10 @@ pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<M
     if takes_none && !nodes.is_empty() {
         judge.fault("linux.memoryPolicy.nodes", format!("{} takes no nodes", wanted.mode));
     } else if !takes_none && wanted.mode != "MPOL_PREFERRED" && nodes.is_empty() {
-        judge.fault("linux.memoryPolicy.nodes", format!("missing; {} needs nodes such as \"0-1\"", wanted.mode));
+        judge.fault(
+            "linux.memoryPolicy.nodes",
+            format!("missing; {} needs nodes such as \"0-1\"", wanted.mode),
+        );
     }
     Some(MemoryPolicy { mode: mode as i32, nodes })
 }
@@ -175,7 +233,10 @@ pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
 /// personality(2).
 pub fn personality(wanted: &spec::Personality, judge: &mut Judge) -> Option<u64> {
     for (at, flag) in wanted.flags.iter().enumerate() {
-        judge.fault(format!("linux.personality.flags[{at}]"), format!("{flag:?}: the specification defines no flags yet"));
+        judge.fault(
+            format!("linux.personality.flags[{at}]"),
+            format!("{flag:?}: the specification defines no flags yet"),
+        );
     }
     pick(&wanted.domain, &[("LINUX", 0), ("LINUX32", 8)], "linux.personality.domain", judge).map(u64::from)
 }
@@ -213,7 +274,11 @@ mod tests {
         let mut judge = Judge::default();
         let found = rlimits(&[limit("RLIMIT_NOFILE", 1, 2)], "process", &mut judge);
         assert_eq!((found, judge.faults.len()), (vec![(libc::RLIMIT_NOFILE, 1, 2)], 0));
-        rlimits(&[limit("RLIMIT_X", 1, 2), limit("RLIMIT_AS", 3, 2), limit("RLIMIT_AS", 1, 2)], "process", &mut judge);
+        rlimits(
+            &[limit("RLIMIT_X", 1, 2), limit("RLIMIT_AS", 3, 2), limit("RLIMIT_AS", 1, 2)],
+            "process",
+            &mut judge,
+        );
         let faults: Vec<String> = judge.faults.iter().map(|fault| fault.path.clone()).collect();
         assert_eq!(faults, ["process.rlimits[0].type", "process.rlimits[1].soft", "process.rlimits[2].type"]);
     }
@@ -222,7 +287,10 @@ mod tests {
     fn scheduling() {
         let mut judge = Judge::default();
         let fifo = spec::Scheduler { policy: "SCHED_FIFO".into(), priority: 5, ..Default::default() };
-        assert_eq!(scheduler(&fifo, "process", &mut judge).map(|attr| (attr.size, attr.policy, attr.priority)), Some((48, 1, 5)));
+        assert_eq!(
+            scheduler(&fifo, "process", &mut judge).map(|attr| (attr.size, attr.policy, attr.priority)),
+            Some((48, 1, 5))
+        );
         let bad = spec::Scheduler { policy: "SCHED_FIFO".into(), runtime: 1, ..Default::default() };
         assert_eq!(scheduler(&bad, "process", &mut judge), None);
         assert_eq!(judge.faults.len(), 2);

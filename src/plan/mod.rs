@@ -21,6 +21,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::cgroup;
+use crate::net::{Move, check_name};
+use crate::security::seccomp::{self, Arch, Filter};
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 
@@ -55,10 +58,18 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
-    /// Devices moved in: the host's name, the container's.
-    pub net_devices: Vec<(String, String)>,
+    /// What is written into the control group.
+    pub limits: cgroup::Settings,
+    /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
+    pub device_program: Option<cgroup::devices::Program>,
+    /// System call filter.
+    pub seccomp: Option<Filter>,
+    /// Network devices moved in.
+    pub net_devices: Vec<Move>,
     /// What the user should know though nothing is refused.
     pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
 }
 
 /// set_mempolicy(2): mode with flags, and nodes as a bit mask.
@@ -120,6 +131,8 @@ pub struct Ask<'a> {
     pub new_keyring: bool,
     /// Descriptors from 3 on that systemd's protocol passes, sd_listen_fds(3).
     pub listen_fds: u32,
+    /// Their names, if the caller has any: LISTEN_FDNAMES.
+    pub listen_names: Option<&'a str>,
     /// Further ones.
     pub preserve_fds: u32,
 }
@@ -139,6 +152,21 @@ pub struct Host {
     pub selinux: bool,
     /// What a mount of type cgroup shows, if there is anything.
     pub cgroup_view: Option<CgroupView>,
+    /// How the container will be limited.
+    pub limiting: Limiting,
+}
+
+/// How a container is limited on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limiting {
+    /// Not at all: the host has no control groups.
+    Nothing,
+    /// Not at all: the user has disabled it.
+    Disabled,
+    /// By cgroup version 1.
+    Legacy,
+    /// By cgroup version 2.
+    Unified,
 }
 
 /// What the parts of a plan need of each other; private to this room.
@@ -146,6 +174,7 @@ pub struct Host {
 pub struct Context<'a> {
     bundle: &'a Path,
     listen_fds: u32,
+    listen_names: Option<&'a str>,
     preserve_fds: u32,
     grantable: CapMask,
     setgroups_denied: bool,
@@ -172,6 +201,7 @@ impl Context<'_> {
         Self {
             bundle: Path::new("/bundle"),
             listen_fds: 0,
+            listen_names: None,
             preserve_fds: 0,
             grantable: !0,
             setgroups_denied: false,
@@ -209,6 +239,8 @@ pub struct Judge {
     pub faults: Vec<BadField>,
     /// What works otherwise than somebody might think.
     pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
 }
 
 impl Judge {
@@ -249,6 +281,7 @@ impl Plan {
         match plan {
             Some(mut plan) if judge.faults.is_empty() => {
                 plan.warnings = judge.warnings;
+                plan.details = judge.details;
                 Ok(plan)
             }
             _ => Err(judge.faults),
@@ -266,6 +299,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let context = Context {
         bundle: ask.bundle,
         listen_fds: ask.listen_fds,
+        listen_names: ask.listen_names,
         preserve_fds: ask.preserve_fds,
         grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
         setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
@@ -283,6 +317,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         Some(process) => Some(process::plan(process, "process", &context, judge)),
         None => None,
     };
+    let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     let keyring = ask.new_keyring.then(|| CString::new(format!("_ses.{}", ask.id)).ok()).flatten();
@@ -292,11 +327,15 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        limits,
+        device_program,
+        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
         keyring,
         namespaces,
         warnings: Vec::new(),
+        details: Vec::new(),
         process: match process {
             Some(plan) => Some(plan?),
             None => None,
@@ -315,7 +354,9 @@ fn version(version: &str, judge: &mut Judge) {
     let parts: Vec<Option<u32>> = core.split('.').map(|part| part.parse().ok()).collect();
     match parts.as_slice() {
         [Some(1), Some(_), Some(_)] => {}
-        [Some(_), Some(_), Some(_)] => judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0")),
+        [Some(_), Some(_), Some(_)] => {
+            judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
+        }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
     }
 }
@@ -323,6 +364,27 @@ fn version(version: &str, judge: &mut Judge) {
 fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
     if linux.intel_rdt.is_some() {
         judge.fault("linux.intelRdt", "not supported by this build; leave it out");
+    }
+}
+
+/// The filter, unless an annotation brings one that is compiled already.
+fn filter(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<Filter> {
+    let Some(native) = Arch::native() else {
+        judge.fault("linux.seccomp", "not supported on this architecture");
+        return None;
+    };
+    let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
+    match seccomp::compile(profile, native, refuse_unknown) {
+        Ok(filter) => {
+            judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
+            Some(filter)
+        }
+        Err(faults) => {
+            for (path, words) in faults {
+                judge.fault(format!("linux.seccomp.{path}"), words);
+            }
+            None
+        }
     }
 }
 
@@ -341,7 +403,10 @@ fn mount_context(spec: &Spec, judge: &mut Judge) -> &'static str {
         Some("defcontext") => "defcontext",
         Some("rootcontext") => "rootcontext",
         Some(other) => {
-            judge.fault(format!("annotations.{NAME}"), format!("{other:?}: use context, fscontext, defcontext or rootcontext"));
+            judge.fault(
+                format!("annotations.{NAME}"),
+                format!("{other:?}: use context, fscontext, defcontext or rootcontext"),
+            );
             "context"
         }
     }
@@ -352,7 +417,10 @@ const LONGEST_NAME: usize = 64;
 
 fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge) -> Vec<u8> {
     if !name.is_empty() && !namespaces.own(libc::CLONE_NEWUTS) {
-        judge.fault(path, "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces");
+        judge.fault(
+            path,
+            "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces",
+        );
     }
     if name.len() > LONGEST_NAME || name.contains('\0') {
         judge.fault(path, format!("longer than {LONGEST_NAME} bytes, or with a NUL byte"));
@@ -360,14 +428,21 @@ fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge)
     name.as_bytes().to_vec()
 }
 
-fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(String, String)> {
+fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<Move> {
     if !linux.net_devices.is_empty() && !namespaces.own(libc::CLONE_NEWNET) {
         judge.fault("linux.netDevices", "needs a network namespace of the container's own");
     }
-    let devices = linux.net_devices.iter();
-    devices
-        .map(|(name, device)| (name.clone(), if device.name.is_empty() { name.clone() } else { device.name.clone() }))
-        .collect()
+    let mut moves = Vec::new();
+    for (host_name, device) in &linux.net_devices {
+        let container_name = if device.name.is_empty() { host_name } else { &device.name };
+        for name in [host_name, container_name] {
+            if let Err(words) = check_name(name) {
+                judge.fault(format!("linux.netDevices.{host_name}"), words);
+            }
+        }
+        moves.push(Move { host_name: host_name.clone(), container_name: container_name.clone() });
+    }
+    moves
 }
 
 fn rootfs(
@@ -398,7 +473,9 @@ fn rootfs(
         _ => libc::MS_SLAVE,
     };
     let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
-    let mask = if context.mount_label.is_empty() { String::from("size=0k") } else {
+    let mask = if context.mount_label.is_empty() {
+        String::from("size=0k")
+    } else {
         format!("size=0k,{}=\"{}\"", context.mount_context, context.mount_label)
     };
     Some(Rootfs {
@@ -428,7 +505,10 @@ fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, 
         return None;
     }
     let Some((flag, recursive)) = options::propagation(word) else {
-        judge.fault("linux.rootfsPropagation", format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"));
+        judge.fault(
+            "linux.rootfsPropagation",
+            format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"),
+        );
         return None;
     };
     if !own_mounts {

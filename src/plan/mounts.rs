@@ -211,8 +211,7 @@ fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judg
     let kind = kind(mount, path, &asked, context, judge)?;
     let bound = matches!(kind, MountKind::Bind(_));
     // A new file system gets its own flags from mount(2); for a bind they are attributes of the mount.
-    let attributes =
-        if bound { options::attributes(asked.set, asked.clear) } else { Attributes::default() };
+    let attributes = if bound { options::attributes(asked.set, asked.clear) } else { Attributes::default() };
     Some(MountStep {
         target,
         target_nofollow: asked.target_nofollow,
@@ -344,7 +343,13 @@ fn bind(
             Some(IdMap { maps: None, recursive })
         }
     };
-    Some(MountKind::Bind(BindSource { path: source, recursive, nofollow: asked.source_nofollow, copy_symlink: asked.copy_symlink, idmap }))
+    Some(MountKind::Bind(BindSource {
+        path: source,
+        recursive,
+        nofollow: asked.source_nofollow,
+        copy_symlink: asked.copy_symlink,
+        idmap,
+    }))
 }
 
 /// A path inside the container, cleaned of `.`, doubled slashes and (by words) `..`, without the slash in front.

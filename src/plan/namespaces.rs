@@ -79,7 +79,10 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
         let Some((name, kind)) = KINDS.iter().find(|(name, _)| *name == namespace.kind) else {
             judge.fault(
                 format!("{place}.type"),
-                format!("{:?} is unknown; use pid, network, mount, ipc, uts, user, cgroup or time", namespace.kind),
+                format!(
+                    "{:?} is unknown; use pid, network, mount, ipc, uts, user, cgroup or time",
+                    namespace.kind
+                ),
             );
             continue;
         };
@@ -97,8 +100,13 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
     }
     // The user namespace first: it may give the right to join the others.
     joined.sort_by_key(|joined: &Joined| joined.kind != libc::CLONE_NEWUSER);
-    let mut namespaces =
-        Namespaces { new, joined, maps: None, maps_by: MapsBy::Us, time_offsets: time_offsets(linux, new, judge) };
+    let mut namespaces = Namespaces {
+        new,
+        joined,
+        maps: None,
+        maps_by: MapsBy::Us,
+        time_offsets: time_offsets(linux, new, judge),
+    };
     namespaces.maps = maps(linux, &namespaces, judge);
     if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
         namespaces.maps_by = maps_by(maps, host);
@@ -126,13 +134,17 @@ fn maps_by(maps: &IdMaps, host: &Host) -> MapsBy {
     if may_set_ids(caps::Capability::CAP_SETUID) && may_set_ids(caps::Capability::CAP_SETGID) {
         return MapsBy::Us;
     }
-    let only = |maps: &[spec::IdMapping], own: u32| matches!(maps, [one] if one.size == 1 && one.host_id == own);
+    let only =
+        |maps: &[spec::IdMapping], own: u32| matches!(maps, [one] if one.size == 1 && one.host_id == own);
     if only(&maps.uid, host.euid) && only(&maps.gid, host.egid) { MapsBy::SelfOnly } else { MapsBy::Helpers }
 }
 
 fn time_offsets(linux: &spec::Linux, new: i32, judge: &mut Judge) -> String {
     if !linux.time_offsets.is_empty() && new & libc::CLONE_NEWTIME == 0 {
-        judge.fault("linux.timeOffsets", "needs a new time namespace; add {\"type\": \"time\"} to linux.namespaces");
+        judge.fault(
+            "linux.timeOffsets",
+            "needs a new time namespace; add {\"type\": \"time\"} to linux.namespaces",
+        );
     }
     let mut text = String::new();
     for (clock, offset) in &linux.time_offsets {

@@ -134,7 +134,11 @@ pub fn propagation(text: &str) -> Option<(MountFlags, bool)> {
 /// The atime attributes are one field of several bits: whatever value is set, the whole field is cleared with it.
 pub fn attributes(set: u64, clear: u64) -> crate::sys::mount::Attributes {
     let touches_atime = (set | clear) & ATIME != 0;
-    crate::sys::mount::Attributes { set, clear: clear | if touches_atime { ATIME } else { 0 }, propagation: 0 }
+    crate::sys::mount::Attributes {
+        set,
+        clear: clear | if touches_atime { ATIME } else { 0 },
+        propagation: 0,
+    }
 }
 
 #[cfg(test)]

@@ -97,7 +97,12 @@ impl ProcessPlan {
 }
 
 /// The plan for `process`, whose JSON path is `place`.
-pub fn plan(process: &spec::Process, place: &str, context: &Context<'_>, judge: &mut Judge) -> Option<ProcessPlan> {
+pub fn plan(
+    process: &spec::Process,
+    place: &str,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Option<ProcessPlan> {
     if process.args.is_empty() {
         judge.fault(format!("{place}.args"), "missing; name the program to run");
     }
@@ -114,7 +119,9 @@ pub fn plan(process: &spec::Process, place: &str, context: &Context<'_>, judge: 
     let cwd = judge.cstring(&format!("{place}.cwd"), &process.cwd)?;
     Some(ProcessPlan {
         terminal: terminal(process, place, judge),
-        needs_home: !env.iter().any(|text| text.as_bytes().starts_with(b"HOME=") && text.as_bytes().len() > 5),
+        needs_home: !env
+            .iter()
+            .any(|text| text.as_bytes().starts_with(b"HOME=") && text.as_bytes().len() > 5),
         args,
         env,
         candidates,
@@ -126,11 +133,31 @@ pub fn plan(process: &spec::Process, place: &str, context: &Context<'_>, judge: 
         capabilities: process.capabilities.as_ref().map(|sets| capabilities(sets, place, context, judge)),
         rlimits: super::limits::rlimits(&process.rlimits, place, judge),
         no_new_privileges: process.no_new_privileges,
-        apparmor: label(&process.apparmor_profile, "exec ", context.apparmor, &format!("{place}.apparmorProfile"), "AppArmor", judge),
-        selinux: label(&process.selinux_label, "", context.selinux, &format!("{place}.selinuxLabel"), "SELinux", judge),
+        apparmor: label(
+            &process.apparmor_profile,
+            "exec ",
+            context.apparmor,
+            &format!("{place}.apparmorProfile"),
+            "AppArmor",
+            judge,
+        ),
+        selinux: label(
+            &process.selinux_label,
+            "",
+            context.selinux,
+            &format!("{place}.selinuxLabel"),
+            "SELinux",
+            judge,
+        ),
         oom_score: oom_score(process, place, judge),
-        scheduler: process.scheduler.as_ref().and_then(|wanted| super::limits::scheduler(wanted, place, judge)),
-        io_priority: process.io_priority.as_ref().and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
+        scheduler: process
+            .scheduler
+            .as_ref()
+            .and_then(|wanted| super::limits::scheduler(wanted, place, judge)),
+        io_priority: process
+            .io_priority
+            .as_ref()
+            .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
         kept_descriptors: context.listen_fds + context.preserve_fds,
     })
 }
@@ -141,7 +168,12 @@ fn strings(list: &[String], place: &str, judge: &mut Judge) -> Vec<CString> {
 }
 
 /// As written, later entries of a name replacing earlier ones, as the other runtimes do.
-fn environment(process: &spec::Process, place: &str, context: &Context<'_>, judge: &mut Judge) -> Vec<CString> {
+fn environment(
+    process: &spec::Process,
+    place: &str,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Vec<CString> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().len();
     let mut env: Vec<CString> = Vec::with_capacity(process.env.len() + 3);
     for (at, entry) in process.env.iter().enumerate() {
@@ -161,6 +193,9 @@ fn environment(process: &spec::Process, place: &str, context: &Context<'_>, judg
     if context.listen_fds > 0 {
         env.extend([CString::from(c"LISTEN_PID=1")]);
         env.extend(CString::new(format!("LISTEN_FDS={}", context.listen_fds)));
+        env.extend(
+            context.listen_names.and_then(|names| CString::new(format!("LISTEN_FDNAMES={names}")).ok()),
+        );
     }
     // An empty HOME counts as missing, and must not stand before the one that is found.
     env.retain(|entry| entry.as_c_str() != c"HOME=");
@@ -187,10 +222,9 @@ fn terminal(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<T
             0
         })
     };
-    let size = process.console_size.map(|size| TerminalSize {
-        rows: side("height", size.height),
-        columns: side("width", size.width),
-    });
+    let size = process
+        .console_size
+        .map(|size| TerminalSize { rows: side("height", size.height), columns: side("width", size.width) });
     process.terminal.then(|| size.unwrap_or_default())
 }
 
@@ -263,13 +297,17 @@ fn capabilities(sets: &spec::Capabilities, place: &str, context: &Context<'_>, j
         permitted,
         ambient: asked.ambient & permitted & asked.inheritable,
     };
-    let lost = (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
+    let lost =
+        (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
     if lost != 0 {
-        let names: Vec<String> = caps::all().iter().filter(|cap| cap.bitmask() & lost != 0).map(ToString::to_string).collect();
+        let names: Vec<String> =
+            caps::all().iter().filter(|cap| cap.bitmask() & lost != 0).map(ToString::to_string).collect();
         judge.warn(format!("{place}.capabilities: the runtime has them not, left out: {}", names.join(" ")));
     }
     if granted.effective != asked.effective & have || granted.ambient != asked.ambient & have {
-        judge.warn(format!("{place}.capabilities: effective and ambient are cut to what is permitted (and inheritable)"));
+        judge.warn(format!(
+            "{place}.capabilities: effective and ambient are cut to what is permitted (and inheritable)"
+        ));
     }
     granted
 }

@@ -59,6 +59,8 @@ pub enum Step {
     Apparmor,
     Selinux,
     NoNewPrivileges,
+    Seccomp,
+    SeccompListener,
     BoundingSet,
     KeepCapabilities,
     Groups,
@@ -130,6 +132,8 @@ const ALL: &[Step] = &[
     Step::Apparmor,
     Step::Selinux,
     Step::NoNewPrivileges,
+    Step::Seccomp,
+    Step::SeccompListener,
     Step::BoundingSet,
     Step::KeepCapabilities,
     Step::Groups,
@@ -170,6 +174,11 @@ impl Fault {
     /// A fault of the kernel's making.
     pub fn of(step: Step, index: usize, error: &std::io::Error) -> Self {
         Self { step, index: index as u16, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+
+    /// What was being done, without the kernel's answer.
+    pub fn words(self, plan: &Plan) -> String {
+        plan.describe(self)
     }
 
     /// Puts the words back, in the parent, from the plan both sides share:
@@ -256,6 +265,8 @@ impl Plan {
             Step::Apparmor => "set process.apparmorProfile (is the profile loaded?)".into(),
             Step::Selinux => "set process.selinuxLabel".into(),
             Step::NoNewPrivileges => "set process.noNewPrivileges".into(),
+            Step::Seccomp => "load linux.seccomp (does the kernel have seccomp filters?)".into(),
+            Step::SeccompListener => "hand on the listener of linux.seccomp".into(),
             Step::BoundingSet => "set process.capabilities.bounding".into(),
             Step::KeepCapabilities => "keep capabilities".into(),
             Step::Groups => "set process.user.additionalGids".into(),
@@ -282,7 +293,9 @@ impl Plan {
     }
 
     fn with_process(&self, words: &str, object: impl FnOnce(&super::ProcessPlan) -> String) -> String {
-        self.process.as_ref().map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
+        self.process
+            .as_ref()
+            .map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
     }
 
     fn describe_mount(&self, step: Step, index: usize) -> String {
@@ -308,10 +321,16 @@ impl Plan {
     }
 
     fn describe_device(&self, step: Step, index: usize) -> String {
-        let name = self.rootfs.devices.get(index).map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
+        let name = self
+            .rootfs
+            .devices
+            .get(index)
+            .map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
         match step {
             Step::DeviceFolder => format!("make the folder of device /{name} (linux.devices)"),
-            Step::DeviceTaken => format!("device /{name}: something that is not this device is there already"),
+            Step::DeviceTaken => {
+                format!("device /{name}: something that is not this device is there already")
+            }
             _ => format!("make device /{name} (linux.devices)"),
         }
     }

@@ -38,7 +38,18 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(CSt
 /// sysctl(8): the first separator decides; with dots, a slash stands for a dot within a name.
 fn path(name: &str) -> String {
     match name.find(['.', '/']).and_then(|at| name.as_bytes().get(at)) {
-        Some(b'.') => name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+        Some(b'.') => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => name.to_owned(),
     }
 }
@@ -48,11 +59,14 @@ fn refusal(path: &str, spec: &Spec, namespaces: &Namespaces) -> Option<String> {
         return Some("not a kernel parameter's name".into());
     }
     let needs = |kind: i32, name: &str| {
-        (!namespaces.own(kind)).then(|| format!("needs the container's own {name} namespace; it would change the host"))
+        (!namespaces.own(kind))
+            .then(|| format!("needs the container's own {name} namespace; it would change the host"))
     };
     match path {
         "kernel/domainname" => needs(libc::CLONE_NEWUTS, "uts"),
-        "kernel/hostname" if !spec.hostname.is_empty() => Some("set hostname instead; both would conflict".into()),
+        "kernel/hostname" if !spec.hostname.is_empty() => {
+            Some("set hostname instead; both would conflict".into())
+        }
         "kernel/hostname" => needs(libc::CLONE_NEWUTS, "uts"),
         _ if IPC.contains(&path) || path.starts_with("fs/mqueue/") => needs(libc::CLONE_NEWIPC, "ipc"),
         _ if path.starts_with("net/") => needs(libc::CLONE_NEWNET, "network"),

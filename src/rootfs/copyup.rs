@@ -90,7 +90,8 @@ fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Res
 
 /// Owner, mode and times as the original's. An empty name means `at` itself.
 fn like(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    let flags =
+        AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
     let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
     rustix::fs::chownat(at, name, Some(uid), Some(gid), flags)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {

@@ -79,7 +79,8 @@ pub fn placeholder(folder: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd
         Err(Errno::EXIST) => {}
         other => return other,
     }
-    let there = rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let there =
+        rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match inroot::kind(&there)? {
         FileType::Symlink | FileType::Directory => Err(Errno::LOOP),
         _ => Ok(there),

@@ -79,7 +79,8 @@ impl InRoot<'_> {
     /// What is at `path`, as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link at the end is
     /// opened as a link.
     pub fn open(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let flags =
+            OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         self.open_with(path, flags)
     }
 
@@ -121,7 +122,12 @@ impl InRoot<'_> {
                 let target = self.link_target(&parent, split(path.to_bytes()).0, name.as_cstr()?)?;
                 let (parent, name) = split(target.bytes());
                 let parent = self.folder(PathBuffer::new(parent)?.as_cstr()?)?;
-                rustix::fs::openat(&parent, PathBuffer::new(name)?.as_cstr()?, flags, Mode::from_raw_mode(0o644))
+                rustix::fs::openat(
+                    &parent,
+                    PathBuffer::new(name)?.as_cstr()?,
+                    flags,
+                    Mode::from_raw_mode(0o644),
+                )
             }
             Err(error) => Err(error),
         }

@@ -31,21 +31,25 @@ pub struct Sources<'a> {
 /// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
 pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
     if rootfs.own_mounts {
-        let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32) | MountPropagationFlags::REC;
+        let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
+            | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", flags).at(Step::Propagation, 0)?;
     }
-    let root = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32).at(Step::RootBind, 0)?;
-    let folder = rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)
+        .at(Step::RootBind, 0)?;
+    let folder =
+        rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder = folder.at(Step::RootBind, 0)?;
-    if rootfs.start_propagation == libc::MS_SHARED || !rootfs.own_mounts {
-        // pivot_root refuses a shared parent, and what is mounted must not reach the host.
-        let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
-        if rootfs.own_mounts {
-            let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
-            set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
-        } else {
-            set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
-        }
+    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    if !rootfs.own_mounts {
+        // What is mounted here must not reach further than it has to.
+        set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
+    } else if rootfs.start_propagation == libc::MS_SHARED {
+        // pivot_root refuses a new root that is shared, or mounted on what is. `finish` shares it again, in a group of its
+        // own, without the host.
+        set_attributes(&root, private, false, None).at(Step::RootBind, 0)?;
+        let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
+        set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
     }
     attach(&root, &folder).at(Step::RootBind, 0)?;
     Ok(root)
@@ -53,7 +57,9 @@ pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
 
 /// The mount point above (or at) `folder`, found by climbing to the first root of a mount.
 fn parent_mount(folder: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let open = |at: BorrowedFd<'_>, name| rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let open = |at: BorrowedFd<'_>, name| {
+        rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    };
     let mut here = open(folder.as_fd(), c".")?;
     loop {
         let stat = rustix::fs::statx(&here, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
@@ -102,9 +108,11 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
 
 /// The host's /dev/null, after a look that it is the device; an image's own could be anything.
 fn host_null() -> rustix::io::Result<OwnedFd> {
-    let null = rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let null =
+        rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = rustix::fs::fstat(&null)?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(1, 3);
     if is_null { Ok(null) } else { Err(rustix::io::Errno::NODEV) }
 }
 
@@ -119,10 +127,15 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
         rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
         return rustix::process::chdir(c"/").at(Step::MoveRoot, 0);
     }
-    // Both at once: the old root ends up mounted over the new one, and `.` is the old one's.
+    let shared = rootfs.start_propagation == libc::MS_SHARED;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old =
+        if shared { Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Pivot, 0)?) } else { None };
+    // Both at once: the old root ends up mounted over the new one, and unmounting `.` takes it; pivot_root(2).
     rustix::process::pivot_root(c".", c".").at(Step::Pivot, 0)?;
-    if rootfs.start_propagation == libc::MS_SHARED {
+    if let Some(old) = old {
         // Else the unmounting would reach the host.
+        rustix::process::fchdir(&old).at(Step::Pivot, 0)?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
     }

@@ -69,7 +69,11 @@ pub fn make_readonly(mount: impl AsFd, index: usize) -> Result<(), Fault> {
 }
 
 fn target_folder(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
-    let target = if step.target_nofollow { place.root.open(&step.target, true) } else { place.root.folder(&step.target) };
+    let target = if step.target_nofollow {
+        place.root.open(&step.target, true)
+    } else {
+        place.root.folder(&step.target)
+    };
     target.at(Step::MountTarget, index)
 }
 
@@ -88,7 +92,8 @@ fn finish(step: &MountStep, index: usize, handle: Option<&OwnedFd>) -> Result<()
 
 /// The new mount's handle, when one was needed.
 fn new_fs(new: &NewFs, step: &MountStep, target: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnedFd>> {
-    let plain = step.recursive.is_empty() && step.propagation.is_empty() && !step.readonly_late && !new.copy_up;
+    let plain =
+        step.recursive.is_empty() && step.propagation.is_empty() && !step.readonly_late && !new.copy_up;
     if plain && inroot::kind(target)? == FileType::Directory {
         rustix::process::fchdir(target)?;
         rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str())?;
@@ -246,7 +251,12 @@ fn cgroup_mount(
     }
 }
 
-fn unified(own: &CStr, flags: MountFlags, step: &MountStep, target: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnedFd>> {
+fn unified(
+    own: &CStr,
+    flags: MountFlags,
+    step: &MountStep,
+    target: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<OwnedFd>> {
     let plain = step.recursive.is_empty() && step.propagation.is_empty();
     let mounted = if plain {
         rustix::process::fchdir(target)?;
@@ -257,7 +267,12 @@ fn unified(own: &CStr, flags: MountFlags, step: &MountStep, target: BorrowedFd<'
     match mounted {
         // Without a cgroup namespace of its own a user namespace may not mount it: the folder of the host is bound.
         Err(Errno::PERM | Errno::BUSY | Errno::NODEV) => {
-            let mount = open_tree(CWD, own, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32).map_err(errno)?;
+            let how = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
+            let mount = match open_tree(CWD, own, how).map_err(errno) {
+                // An ordinary user's container has no group of its own.
+                Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
+                other => other?,
+            };
             let set = u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME;
             set_attributes(&mount, Attributes { set, ..Attributes::default() }, true, None).map_err(errno)?;
             attach(&mount, target).map_err(errno)?;

@@ -73,7 +73,9 @@ pub fn set_ambient(set: CapMask) -> io::Result<()> {
         check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, what, number, 0, 0) }.into()).map(drop)
     };
     call(libc::PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
-    (0..64).filter(|number| set >> number & 1 == 1).try_for_each(|number| call(libc::PR_CAP_AMBIENT_RAISE, number))
+    (0..64)
+        .filter(|number| set >> number & 1 == 1)
+        .try_for_each(|number| call(libc::PR_CAP_AMBIENT_RAISE, number))
 }
 
 /// `prctl(PR_SET_KEEPCAPS, keep)`: whether permitted capabilities survive the change away from user 0.
@@ -110,9 +112,12 @@ pub fn set_uid(uid: u32) -> io::Result<()> {
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     const POSSESSOR_ALL_USER_VIEW_READ_SEARCH_LINK: u32 = 0x3f1b_0000;
     // SAFETY: `name` ends in NUL and is only read.
-    let ring = check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    let ring =
+        check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
     // SAFETY: integers only. A keyring of this name that is somebody else's keeps its permissions: no error of ours.
-    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, ring, POSSESSOR_ALL_USER_VIEW_READ_SEARCH_LINK) };
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, ring, POSSESSOR_ALL_USER_VIEW_READ_SEARCH_LINK)
+    };
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page. Knows nothing of containers.
 
+pub mod bpf;
 pub mod cred;
 pub mod fd;
 #[cfg(debug_assertions)]
@@ -8,6 +9,7 @@ pub mod mount;
 pub mod net;
 pub mod process;
 pub mod pty;
+pub mod seccomp;
 pub mod signal;
 
 use std::io;

@@ -125,7 +125,12 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: i32) -> io::Result<Option<Exit>> {
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
         // SAFETY: `info` is ours for the call, and `pidfd` is open because it is borrowed.
         let done = unsafe {
-            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, &raw mut info, libc::WEXITED | options | libc::__WALL)
+            libc::waitid(
+                libc::P_PIDFD,
+                pidfd.as_raw_fd() as u32,
+                &raw mut info,
+                libc::WEXITED | options | libc::__WALL,
+            )
         };
         if done < 0 {
             let error = io::Error::last_os_error();

@@ -34,7 +34,7 @@ fn nothing() -> File {
 
 /// Starts a child with the mask that a program gets; its pid and pidfd.
 fn start(command: &mut Command, foreground: &Foreground) -> (i32, OwnedFd) {
-    let mask = *foreground.original_mask();
+    let mask = foreground.original;
     // SAFETY: one system call, which is all that a child may do before exec.
     unsafe {
         command.pre_exec(move || signal::set_mask(&mask));
@@ -157,7 +157,7 @@ fn the_mask_comes_back_and_late_signals_are_forgotten() {
     let foreground = Foreground::prepare().unwrap();
     let during = signal::block(&empty).unwrap();
     for number in 1..=LAST {
-        assert_eq!(has(foreground.original_mask(), number), has(&before, number), "{number}");
+        assert_eq!(has(&foreground.original, number), has(&before, number), "{number}");
         // glibc keeps 32 and 33 for itself and lets nobody block them.
         let taken = !NOT_OURS.contains(&number) && !(32..34).contains(&number);
         assert_eq!(has(&during, number), taken || has(&before, number), "{number}");

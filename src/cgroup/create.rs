@@ -1,0 +1,269 @@
+//! Makes a container's cgroup, with as few calls as the host allows, and puts processes into it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdir, openat, unlinkat};
+use rustix::io::Errno;
+
+use super::file::{open_dir, read_at, write_at};
+use super::{Directory, Group, Legacy, life};
+use crate::error::{Doing, Error, Kind, Result};
+
+/// A cgroup that is there, and open.
+#[derive(Debug)]
+pub struct Made {
+    group: Group,
+    /// What we made and nobody had made before, outermost first.
+    made: Vec<PathBuf>,
+    /// The v2 directory.
+    fd: Option<OwnedFd>,
+}
+
+impl Group {
+    /// Makes the directories and, in v2, hands every controller of the host down to them.
+    ///
+    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made. With `tolerate`
+    /// (an ordinary user who asked for no limit), where the kernel refuses permission there is no cgroup: `None`, or in v1 a
+    /// group without that hierarchy; so the state file must keep [`Made::group`], not this one.
+    pub fn create(&self, tolerate: bool) -> Result<Option<Made>> {
+        let mut made = Made { group: self.clone(), made: Vec::new(), fd: None };
+        match made.create(tolerate) {
+            Ok(()) if made.group.dirs().next().is_none() => Ok(None),
+            Ok(()) => Ok(Some(made)),
+            Err(error) => Err(match made.undo() {
+                Ok(()) => error,
+                Err(other) => error.and_also(other),
+            }),
+        }
+    }
+
+    /// Opens the cgroup of a container that exists, to limit it or to add a process.
+    pub fn open(&self) -> Result<Made> {
+        let fd = self.unified.as_ref().map(|dir| {
+            let path = dir.path();
+            open_dir(&path).doing(|| format!("open cgroup {}", path.display()))
+        });
+        Ok(Made { group: self.clone(), made: Vec::new(), fd: fd.transpose()? })
+    }
+
+    /// Moves a process in, in every hierarchy.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        for dir in self.dirs() {
+            let path = dir.path().join("cgroup.procs");
+            write_at(CWD, &path.to_string_lossy(), &pid.to_string())
+                .doing(|| format!("write \"{pid}\" to {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Made {
+    /// What was made: what the state file keeps.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The v2 directory (O_PATH), for CLONE_INTO_CGROUP. Where [`Group::is_unified`] holds, a process cloned into it is where
+    /// it belongs and needs no [`Group::join`].
+    pub fn dir_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Removes the directories that [`Group::create`] made, for when a later step fails. Nothing may run in them.
+    pub fn undo(self) -> Result<()> {
+        for path in self.made.iter().rev() {
+            match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error).doing(|| format!("remove cgroup {}", path.display())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the v2 cgroup to a user, who may then make cgroups in it: the directory and the files that
+    /// /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
+    pub fn delegate(&self, uid: u32) -> Result<()> {
+        const USUAL: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
+        let Some(dir) = self.dir_fd() else { return Ok(()) };
+        let owner = Some(rustix::fs::Uid::from_raw(uid));
+        let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
+        for name in listed.as_deref().unwrap_or(USUAL).lines().chain([""]) {
+            match rustix::fs::chownat(dir, name, owner, None, AtFlags::EMPTY_PATH) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error).doing(|| format!("give cgroup file {name:?} to user {uid}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why no process can enter the v2 cgroup, when clone3(2) or [`Group::join`] says `EOPNOTSUPP`.
+    pub fn why_not_joinable(&self) -> Option<String> {
+        let kind = read_at(self.dir_fd()?, "cgroup.type").ok()?;
+        let path = self.group.unified.as_ref()?.path();
+        (kind == "domain invalid").then(|| {
+            format!(
+                "cgroup {} is of type \"{kind}\": a cgroup above it is threaded; use another cgroupsPath",
+                path.display()
+            )
+        })
+    }
+
+    fn create(&mut self, tolerate: bool) -> Result<()> {
+        for legacy in std::mem::take(&mut self.group.legacy) {
+            match create_legacy(&legacy, &mut self.made) {
+                Ok(()) => self.group.legacy.push(legacy),
+                Err(error) if tolerate && refused(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(dir) = &self.group.unified {
+            match create_unified(dir, &mut self.made) {
+                Ok(fd) => self.fd = Some(fd),
+                Err(error) if tolerate && refused(&error) => self.group.unified = None,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is what an ordinary user must expect.
+fn refused(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
+}
+
+fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
+    let path = dir.path();
+    let fresh = make(dir, &path, made)?;
+    let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
+    if !fresh {
+        check_unused(&path)?;
+        if read_at(fd.as_fd(), "cgroup.freeze").is_ok_and(|text| text == "1") {
+            return Err(frozen(&path));
+        }
+    }
+    if hand_down(dir, fd.as_fd()).doing(|| format!("enable controllers for cgroup {}", path.display()))? {
+        let made = Made {
+            group: Group { unified: Some(dir.clone()), legacy: Vec::new() },
+            made: Vec::new(),
+            fd: Some(fd),
+        };
+        if let Some(words) = made.why_not_joinable() {
+            return Err(Error::new(Kind::Unsupported, words));
+        }
+        return made.fd.ok_or_else(|| Errno::BADF.into());
+    }
+    Ok(fd)
+}
+
+fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
+    let path = legacy.dir.path();
+    if !make(&legacy.dir, &path, made)? {
+        check_unused(&path)?;
+        if life::legacy_state(&path).is_some_and(|state| state != "THAWED") {
+            return Err(frozen(&path));
+        }
+    }
+    if legacy.controllers.iter().any(|name| name == "cpuset") {
+        inherit_cpuset(&legacy.dir)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory and those above it that are missing. False: it was there.
+fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+    let mode = Mode::from_raw_mode(0o755);
+    match mkdir(path, mode) {
+        Ok(()) => {
+            made.push(path.to_owned());
+            return Ok(true);
+        }
+        Err(Errno::EXIST) => return Ok(false),
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error).doing(|| format!("make cgroup {}", path.display())),
+    }
+    let mut above = dir.mount.clone();
+    for name in dir.below.split('/') {
+        above.push(name);
+        match mkdir(&above, mode) {
+            Ok(()) => made.push(above.clone()),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).doing(|| format!("make cgroup {}", above.display())),
+        }
+    }
+    Ok(true)
+}
+
+fn check_unused(path: &Path) -> Result<()> {
+    match life::pids(path)?.len() {
+        0 => Ok(()),
+        count => Err(Error::new(
+            Kind::State,
+            format!("container's cgroup is not empty: {count} process(es) found in {}", path.display()),
+        )),
+    }
+}
+
+fn frozen(path: &Path) -> Error {
+    Error::new(
+        Kind::State,
+        format!("container's cgroup unexpectedly frozen: {}; thaw it first", path.display()),
+    )
+}
+
+/// Enables in each cgroup above `leaf`, from the top, what the top has. True: not all of it could be.
+///
+/// What cannot be enabled now (`EBUSY`: processes in a cgroup above; `EACCES`: not ours) matters only to a limit that needs it,
+/// and then that limit's error says so.
+fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let mut here = open_dir(&dir.mount)?;
+    let all = read_at(here.as_fd(), "cgroup.controllers")?;
+    if all.is_empty() || read_at(leaf, "cgroup.controllers")? == all {
+        return Ok(false);
+    }
+    for name in dir.below.split('/') {
+        let missing = {
+            let enabled = read_at(here.as_fd(), "cgroup.subtree_control")?;
+            let is_missing = |name: &&str| !enabled.split(' ').any(|there| there == *name);
+            all.split(' ').filter(is_missing).map(|name| format!("+{name}")).collect::<Vec<_>>()
+        };
+        if !missing.is_empty() {
+            enable(here.as_fd(), &missing);
+        }
+        here = openat(&here, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    }
+    Ok(read_at(leaf, "cgroup.controllers")? != all)
+}
+
+/// Together, as that is one call; one by one when that fails, for the kernel enables all of a write or none.
+fn enable(dir: BorrowedFd<'_>, controllers: &[String]) {
+    const FILE: &str = "cgroup.subtree_control";
+    match write_at(dir, FILE, &controllers.join(" ")) {
+        // The file can't be opened, or the cgroup can have no controllers at all: no single one will do better.
+        Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::OPNOTSUPP) => {}
+        Err(_) => {
+            for controller in controllers {
+                let _ = write_at(dir, FILE, controller);
+            }
+        }
+    }
+}
+
+/// A new v1 cpuset has no processors and no memory, and takes no process until it has; its parent may be as new.
+fn inherit_cpuset(dir: &Directory) -> Result<()> {
+    let mut path = dir.mount.clone();
+    for name in dir.below.split('/') {
+        let above = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
+        path.push(name);
+        let here = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let copy = || match read_at(here.as_fd(), file)?.as_str() {
+                "" => write_at(here.as_fd(), file, &read_at(above.as_fd(), file)?),
+                _ => Ok(()),
+            };
+            copy().doing(|| format!("copy {file} from the parent of cgroup {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Small files of a cgroup's directory, opened relative to it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::{Errno, Result, read, retry_on_intr, write};
+
+/// The directory as a place to open from; also good for CLONE_INTO_CGROUP and for bpf(2).
+pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The text of `name`, with no white space around it; empty when the file is.
+pub(super) fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<String> {
+    let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let bytes = read_to_end(file.as_fd())?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// Everything from the file's present position on.
+pub(super) fn read_to_end(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 1024];
+    loop {
+        let count = retry_on_intr(|| read(file, &mut piece))?;
+        bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if count == 0 {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// Writes `value` to `name` in one write: the kernel takes each write as one command.
+pub(super) fn write_at(dir: BorrowedFd<'_>, name: &str, value: &str) -> Result<()> {
+    let file = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let count = retry_on_intr(|| write(&file, value.as_bytes()))?;
+    if count == value.len() { Ok(()) } else { Err(Errno::IO) }
+}

@@ -1,0 +1,255 @@
+//! Which directories are a container's cgroup.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Driver;
+use super::layout::{Hierarchy, Layout, own_cgroups, own_unified};
+use crate::error::{Error, Kind, Result};
+
+/// A container's cgroup, made or not: what the state file keeps of it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// In the v2 hierarchy; on a hybrid host it holds no controllers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unified: Option<Directory>,
+    /// In the v1 hierarchies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legacy: Vec<Legacy>,
+}
+
+/// A cgroup's directory.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Directory {
+    /// Where its hierarchy is mounted.
+    pub mount: PathBuf,
+    /// Clean and relative to `mount`: no empty part, no `.` or `..`.
+    pub below: String,
+}
+
+impl Directory {
+    /// The whole path.
+    pub fn path(&self) -> PathBuf {
+        self.mount.join(&self.below)
+    }
+}
+
+/// A cgroup in one v1 hierarchy.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Legacy {
+    /// `cpu`, `cpuacct`, …, or one `name=…`.
+    pub controllers: Vec<String>,
+    /// Where.
+    pub dir: Directory,
+}
+
+impl Group {
+    /// Decides where the cgroup of container `id` is; nothing is made. `None`: no cgroup, by wish or because none is mounted.
+    ///
+    /// `cgroups_path` is `linux.cgroupsPath`: an absolute one counts from the hierarchy's root; a relative one, or `id` when it is
+    /// empty, from beside our own cgroup in v2 (which has processes, us, so it cannot have children with controllers) and from
+    /// our own cgroup in v1. No `..` leads out. Reads /proc/self/cgroup only when our own cgroup matters.
+    pub fn place(layout: &Layout, driver: Driver, cgroups_path: &str, id: &str) -> Result<Option<Self>> {
+        match driver {
+            Driver::Disabled => return Ok(None),
+            Driver::Systemd => {
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    "the systemd cgroup driver is not in this build; use --cgroup-manager cgroupfs",
+                ));
+            }
+            Driver::Plain => {}
+        }
+        let wish = Wish::new(cgroups_path, id)?;
+        match layout {
+            Layout::None => Ok(None),
+            Layout::Unified { mount } => {
+                let below = match &wish {
+                    Wish::Absolute(path) => path.clone(),
+                    Wish::Relative(path) => beside(own_unified(&own_cgroups()?).unwrap_or("/"), path),
+                };
+                Ok(Some(Self {
+                    unified: Some(Directory { mount: mount.clone(), below }),
+                    legacy: Vec::new(),
+                }))
+            }
+            Layout::Legacy { hierarchies, unified } => {
+                let legacy = hierarchies.iter().map(|hierarchy| Legacy {
+                    controllers: hierarchy.controllers.clone(),
+                    dir: wish.inside(hierarchy),
+                });
+                let legacy = legacy.collect();
+                Ok(Some(Self { unified: unified.as_ref().map(|hierarchy| wish.inside(hierarchy)), legacy }))
+            }
+        }
+    }
+
+    /// Whether all controllers are v2's, so that limits are those of [`super::limits`] and devices are eBPF's.
+    pub fn is_unified(&self) -> bool {
+        self.legacy.is_empty()
+    }
+
+    /// The directory of a v1 controller.
+    pub fn legacy_dir(&self, controller: &str) -> Option<&Directory> {
+        let holds = |legacy: &&Legacy| legacy.controllers.iter().any(|name| name == controller);
+        self.legacy.iter().find(holds).map(|legacy| &legacy.dir)
+    }
+
+    /// All paths by controller, v2's under the empty name.
+    pub fn paths(&self) -> BTreeMap<String, PathBuf> {
+        let v2 = self.unified.iter().map(|dir| (String::new(), dir.path()));
+        let v1 = self
+            .legacy
+            .iter()
+            .flat_map(|legacy| legacy.controllers.iter().map(|name| (name.clone(), legacy.dir.path())));
+        v2.chain(v1).collect()
+    }
+
+    /// A group below this one, in each hierarchy (`exec --cgroup`). No `..` leads out.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        let path = clean(path);
+        let inside = |dir: &Directory| Directory { mount: dir.mount.clone(), below: join(&dir.below, &path) };
+        Self {
+            unified: self.unified.as_ref().map(inside),
+            legacy: self
+                .legacy
+                .iter()
+                .map(|legacy| Legacy { controllers: legacy.controllers.clone(), dir: inside(&legacy.dir) })
+                .collect(),
+        }
+    }
+
+    /// Every directory, v1's first.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Directory> {
+        self.legacy.iter().map(|legacy| &legacy.dir).chain(&self.unified)
+    }
+}
+
+/// `linux.cgroupsPath`, clean and never empty.
+enum Wish {
+    Absolute(String),
+    Relative(String),
+}
+
+impl Wish {
+    fn new(cgroups_path: &str, id: &str) -> Result<Self> {
+        if cgroups_path.is_empty() {
+            return Ok(Self::Relative(clean(id)));
+        }
+        let path = clean(cgroups_path);
+        if path.is_empty() {
+            let words = format!("{cgroups_path:?} is the root of the hierarchy; name a cgroup below it");
+            return Err(Error::invalid("linux.cgroupsPath", words));
+        }
+        Ok(if cgroups_path.starts_with('/') { Self::Absolute(path) } else { Self::Relative(path) })
+    }
+
+    fn inside(&self, hierarchy: &Hierarchy) -> Directory {
+        let below = match self {
+            Self::Absolute(path) => path.clone(),
+            Self::Relative(path) if hierarchy.controllers.is_empty() => {
+                beside(hierarchy.own_below_root(), path)
+            }
+            Self::Relative(path) => join(&clean(hierarchy.own_below_root()), path),
+        };
+        Directory { mount: hierarchy.mount.clone(), below }
+    }
+}
+
+fn beside(own: &str, path: &str) -> String {
+    join(&clean(&format!("{own}/..")), path)
+}
+
+fn join(above: &str, path: &str) -> String {
+    match (above, path) {
+        ("", _) => path.to_owned(),
+        (_, "") => above.to_owned(),
+        _ => format!("{above}/{path}"),
+    }
+}
+
+/// The path without empty parts, `.` and `..`, as if `/` were its top.
+fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hybrid() -> Layout {
+        let hierarchy = |controllers: &[&str], mount: &str, root: &str, own: &str| Hierarchy {
+            controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
+            mount: mount.into(),
+            root: root.into(),
+            own: own.into(),
+        };
+        Layout::Legacy {
+            hierarchies: vec![
+                hierarchy(&["memory"], "/m", "/", "/job"),
+                hierarchy(&["cpu", "cpuacct"], "/c", "/box", "/box"),
+            ],
+            unified: Some(hierarchy(&[], "/u", "/", "/slice/scope")),
+        }
+    }
+
+    #[test]
+    fn paths_by_wish() {
+        let table = [
+            ("absolute", "/a/b", ["a/b", "a/b", "a/b"]),
+            ("not clean", "//a/./c/../b/", ["a/b", "a/b", "a/b"]),
+            ("out of the top", "/../../a", ["a", "a", "a"]),
+            ("relative", "a/b", ["job/a/b", "a/b", "slice/a/b"]),
+            ("out of our own", "../../../a", ["job/a", "a", "slice/a"]),
+            ("absent", "", ["job/web", "web", "slice/web"]),
+        ];
+        for (name, path, want) in table {
+            let group = Group::place(&hybrid(), Driver::Plain, path, "web").unwrap().unwrap();
+            let legacy = group.legacy.iter().map(|legacy| &legacy.dir);
+            let got: Vec<&str> = legacy.chain(&group.unified).map(|dir| dir.below.as_str()).collect();
+            assert_eq!(got, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn unified_absolute_needs_no_file() {
+        let layout = Layout::Unified { mount: "/nowhere".into() };
+        let group = Group::place(&layout, Driver::Plain, "/x/y", "web").unwrap().unwrap();
+        assert_eq!(group.paths(), BTreeMap::from([(String::new(), "/nowhere/x/y".into())]));
+        assert!(group.is_unified());
+    }
+
+    #[test]
+    fn no_group() {
+        assert_eq!(Group::place(&hybrid(), Driver::Disabled, "/a", "web").unwrap(), None);
+        assert_eq!(Group::place(&Layout::None, Driver::Plain, "/a", "web").unwrap(), None);
+        assert_eq!(
+            Group::place(&hybrid(), Driver::Systemd, "a:b:c", "web").unwrap_err().kind(),
+            Kind::Unsupported
+        );
+        let root = Group::place(&hybrid(), Driver::Plain, "/a/..", "web").unwrap_err();
+        assert!(root.to_string().starts_with("linux.cgroupsPath: "), "{root}");
+    }
+
+    #[test]
+    fn state_keeps_all() {
+        let group = Group::place(&hybrid(), Driver::Plain, "/a", "web").unwrap().unwrap();
+        let text = serde_json::to_string(&group).unwrap();
+        assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), group);
+        assert_eq!(group.legacy_dir("cpuacct").unwrap().path(), PathBuf::from("/c/a"));
+        assert_eq!(group.below("../x/y").unified.unwrap().below, "a/x/y");
+    }
+}

@@ -1,0 +1,186 @@
+//! How this host's cgroup hierarchies are mounted: unified (v2), by controller (v1), or both.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FsWord, statfs};
+
+use crate::error::{Doing, Result};
+
+/// Where v2 is mounted wherever systemd is, and nearly everywhere else.
+const USUAL_MOUNT: &str = "/sys/fs/cgroup";
+
+/// `f_type` of cgroup2, linux/magic.h.
+const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
+
+/// The hierarchies that processes here can be limited by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// None is mounted.
+    None,
+    /// cgroup v2 alone.
+    Unified {
+        /// Where it is mounted.
+        mount: PathBuf,
+    },
+    /// cgroup v1, one hierarchy for each set of controllers.
+    Legacy {
+        /// In the order of /proc/self/cgroup.
+        hierarchies: Vec<Hierarchy>,
+        /// v2 beside it, without the controllers that v1 has (systemd calls this hybrid).
+        unified: Option<Hierarchy>,
+    },
+}
+
+/// One mounted hierarchy, and where we are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// `cpu`, `cpuacct`, …, or one `name=…`; empty for v2.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Which cgroup is seen there: `/`, or another one in a container.
+    pub root: String,
+    /// Our own cgroup.
+    pub own: String,
+}
+
+impl Hierarchy {
+    /// Our own cgroup as it is seen below the mount.
+    pub(super) fn own_below_root(&self) -> &str {
+        match self.own.strip_prefix(self.root.trim_end_matches('/')) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+            _ => &self.own,
+        }
+    }
+}
+
+/// Looks. Where v2 is at its usual place this is one statfs(2).
+///
+/// Errors when /proc is not readable.
+pub fn layout() -> Result<Layout> {
+    if statfs(USUAL_MOUNT).is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC) {
+        return Ok(Layout::Unified { mount: PathBuf::from(USUAL_MOUNT) });
+    }
+    let mounts = std::fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
+    Ok(parse(&String::from_utf8_lossy(&mounts), &own_cgroups()?))
+}
+
+/// The text of /proc/self/cgroup, cgroups(7).
+pub(super) fn own_cgroups() -> Result<String> {
+    std::fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup")
+}
+
+/// Our cgroup in the unified hierarchy, from the text of /proc/self/cgroup.
+pub(super) fn own_unified(own: &str) -> Option<&str> {
+    own.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+struct Mount {
+    root: String,
+    at: PathBuf,
+    v2: bool,
+    /// `rw,cpu,cpuacct`, …
+    options: String,
+}
+
+/// The layout, from the texts of /proc/self/mountinfo (proc(5)) and /proc/self/cgroup (cgroups(7)).
+fn parse(mountinfo: &str, own: &str) -> Layout {
+    let mounts: Vec<Mount> = mountinfo.lines().filter_map(mount).collect();
+    let mut hierarchies = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let Some(first) = controllers.split(',').next().filter(|first| !first.is_empty()) else { continue };
+        let holds = |mount: &&Mount| !mount.v2 && mount.options.split(',').any(|option| option == first);
+        if let Some(mount) = mounts.iter().find(holds) {
+            hierarchies.push(Hierarchy {
+                controllers: controllers.split(',').map(str::to_owned).collect(),
+                mount: mount.at.clone(),
+                root: mount.root.clone(),
+                own: path.to_owned(),
+            });
+        }
+    }
+    let unified = mounts.iter().find(|mount| mount.v2);
+    if hierarchies.is_empty() {
+        return unified.map_or(Layout::None, |mount| Layout::Unified { mount: mount.at.clone() });
+    }
+    let unified = unified.map(|mount| Hierarchy {
+        controllers: Vec::new(),
+        mount: mount.at.clone(),
+        root: mount.root.clone(),
+        own: own_unified(own).unwrap_or("/").to_owned(),
+    });
+    Layout::Legacy { hierarchies, unified }
+}
+
+/// One line: `31 23 0:28 ROOT AT OPTIONS… - TYPE SOURCE SUPER-OPTIONS`.
+fn mount(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    let v2 = match right.next()? {
+        "cgroup" => false,
+        "cgroup2" => true,
+        _ => return None,
+    };
+    let options = right.nth(1)?.to_owned();
+    let mut left = left.split(' ').skip(3);
+    let (root, at) = (unescape(left.next()?), unescape(left.next()?));
+    Some(Mount { root, at: Path::new(&at).to_owned(), v2, options })
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 /box /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/with\\040space rw - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+";
+    const OWN: &str = "9:name=systemd:/\n4:memory:/a\n2:cpu,cpuacct:/box/b\n1:pids:/\n0::/u\n";
+
+    fn hierarchy(controllers: &[&str], mount: &str, root: &str, own: &str) -> Hierarchy {
+        let controllers = controllers.iter().map(|&name| name.to_owned()).collect();
+        Hierarchy { controllers, mount: mount.into(), root: root.into(), own: own.into() }
+    }
+
+    #[test]
+    fn texts_to_layout() {
+        let legacy = vec![
+            hierarchy(&["name=systemd"], "/sys/fs/cgroup/systemd", "/", "/"),
+            hierarchy(&["memory"], "/sys/fs/cgroup/with space", "/", "/a"),
+            hierarchy(&["cpu", "cpuacct"], "/sys/fs/cgroup/cpu,cpuacct", "/box", "/box/b"),
+        ];
+        let v2 = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        let hybrid = hierarchy(&[], "/sys/fs/cgroup/unified", "/", "/u");
+        let table = [
+            ("none", String::new(), Layout::None),
+            ("v1", V1.to_owned(), Layout::Legacy { hierarchies: legacy.clone(), unified: None }),
+            ("hybrid", format!("{V1}{v2}"), Layout::Legacy { hierarchies: legacy, unified: Some(hybrid) }),
+            ("v2 elsewhere", v2.to_owned(), Layout::Unified { mount: "/sys/fs/cgroup/unified".into() }),
+        ];
+        for (name, mountinfo, want) in table {
+            assert_eq!(parse(&mountinfo, OWN), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn own_is_seen_below_the_mounts_root() {
+        let table = [
+            ("/", "/a/b", "/a/b"),
+            ("/box", "/box/b", "/b"),
+            ("/box", "/boxes", "/boxes"),
+            ("/box", "/box", ""),
+        ];
+        for (root, own, want) in table {
+            assert_eq!(hierarchy(&[], "/m", root, own).own_below_root(), want, "{root} {own}");
+        }
+    }
+}

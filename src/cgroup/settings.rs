@@ -1,0 +1,113 @@
+//! What is to be written into a cgroup, and what of `linux.resources` can't be.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::error::{Error, Kind};
+
+/// A value of `linux.resources` that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLimit {
+    /// JSON path, such as `linux.resources.memory.limit`.
+    pub field: String,
+    /// Why, and what to write instead.
+    pub words: String,
+    /// [`Kind::Invalid`], or [`Kind::Unsupported`] when another kernel or cgroup version could do it.
+    pub kind: Kind,
+}
+
+impl BadLimit {
+    /// A value that is wrong everywhere.
+    pub fn invalid(field: impl Into<String>, words: impl Into<String>) -> Self {
+        Self { field: field.into(), words: words.into(), kind: Kind::Invalid }
+    }
+
+    /// A value that this version of cgroups has nothing for.
+    pub fn unsupported(field: impl Into<String>, words: impl Into<String>) -> Self {
+        Self { field: field.into(), words: words.into(), kind: Kind::Unsupported }
+    }
+}
+
+impl fmt::Display for BadLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.words)
+    }
+}
+
+impl From<BadLimit> for Error {
+    fn from(bad: BadLimit) -> Self {
+        Error::new(bad.kind, bad.to_string())
+    }
+}
+
+/// What to do when the file is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Refuse: the limit was asked for.
+    #[default]
+    Refuse,
+    /// Go on: without the file, what was asked is already so.
+    Skip,
+    /// Write another file: (file, value).
+    Instead(&'static str, String),
+}
+
+/// One write into a cgroup's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// File name; its part before the first dot is the controller.
+    pub file: Cow<'static, str>,
+    /// What is written; each line by its own write.
+    pub value: String,
+    /// JSON path of what asked for it.
+    pub field: Cow<'static, str>,
+    /// What to do when the file is not there.
+    pub missing: Missing,
+}
+
+impl Setting {
+    /// The controller that must be enabled for the file to be there; empty for the core's own files (`cgroup.…`).
+    pub fn controller(&self) -> &str {
+        match self.file.split('.').next() {
+            Some("cgroup") | None => "",
+            Some(name) => name,
+        }
+    }
+}
+
+/// All that `linux.resources` asks for, in the order of writing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The writes.
+    pub writes: Vec<Setting>,
+    /// Bytes: when set (`memory.checkBeforeUpdate`), nothing is written while the group uses more.
+    pub memory_at_most: Option<u64>,
+    /// What the kernel has no file for but no one loses by; for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn put(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        file: impl Into<Cow<'static, str>>,
+        value: impl fmt::Display,
+    ) {
+        self.put_or(field, file, value, Missing::Refuse);
+    }
+
+    pub(super) fn put_or(
+        &mut self,
+        field: impl Into<Cow<'static, str>>,
+        file: impl Into<Cow<'static, str>>,
+        value: impl fmt::Display,
+        missing: Missing,
+    ) {
+        self.writes.push(Setting {
+            file: file.into(),
+            value: value.to_string(),
+            field: field.into(),
+            missing,
+        });
+    }
+}

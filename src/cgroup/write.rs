@@ -1,0 +1,198 @@
+//! Writes settings and device programs into a cgroup.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::devices::Program;
+use super::file::{open_dir, read_at, write_at};
+use super::{Made, Missing, Setting, Settings};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::bpf;
+
+impl Made {
+    /// Writes the settings in their order.
+    ///
+    /// What the kernel calls invalid is tried once more after the rest: a limit may only fit once another one has changed
+    /// (memory below memory + swap, quota above burst), and which of the two must go first depends on what is there.
+    pub fn apply(&self, settings: &Settings) -> Result<()> {
+        if let Some(limit) = settings.memory_at_most {
+            self.check_memory(limit)?;
+        }
+        let mut again = Vec::new();
+        for setting in &settings.writes {
+            match self.write(setting) {
+                Err(error) if error.errno() == Some(libc::EINVAL) => again.push(setting),
+                done => done?,
+            }
+        }
+        again.into_iter().try_for_each(|setting| self.write(setting))
+    }
+
+    /// Lets the program decide over the devices of a cgroup that was just made; none means all are allowed.
+    ///
+    /// `EPERM` as errno when eBPF is not for us (in a user namespace). Only for v2.
+    pub fn guard_devices(&self, program: Option<&Program>) -> Result<()> {
+        let Some(program) = program else { return Ok(()) };
+        let cgroup = self.v2()?;
+        let loaded = load(program)?;
+        bpf::attach_device_program(cgroup, loaded.as_fd()).doing(|| "attach the device program to the cgroup")
+    }
+
+    /// Puts the program in the place of those that are attached, without a moment in between that allows more. Only for v2.
+    pub fn replace_device_program(&self, program: Option<&Program>) -> Result<()> {
+        let cgroup = self.v2()?;
+        let old = bpf::device_programs(cgroup).doing(|| "list the device programs of the cgroup")?;
+        if let Some(program) = program {
+            let loaded = load(program)?;
+            if let [only] = old.as_slice()
+                && bpf::replace_device_program(cgroup, loaded.as_fd(), only.as_fd()).is_ok()
+            {
+                return Ok(());
+            }
+            bpf::attach_device_program(cgroup, loaded.as_fd())
+                .doing(|| "attach the device program to the cgroup")?;
+        }
+        old.iter().try_for_each(|old| {
+            bpf::detach_device_program(cgroup, old.as_fd())
+                .doing(|| "detach the cgroup's former device program")
+        })
+    }
+
+    fn v2(&self) -> Result<BorrowedFd<'_>> {
+        self.dir_fd().ok_or_else(|| Error::new(Kind::Unsupported, "device programs need cgroup v2"))
+    }
+
+    fn check_memory(&self, limit: u64) -> Result<()> {
+        const FIELD: &str = "linux.resources.memory.checkBeforeUpdate";
+        let Some(dir) = self.dir_fd().filter(|_| self.group().is_unified()) else { return Ok(()) };
+        let used = read_at(dir, "memory.current").doing(|| format!("{FIELD}: read memory.current"))?;
+        match used.parse::<u64>() {
+            Ok(used) if used > limit => {
+                let words = format!("the new limit is {limit} bytes, but {used} are in use");
+                Err(Error::new(Kind::State, format!("{FIELD}: {words}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, setting: &Setting) -> Result<()> {
+        let target = self.target(setting)?;
+        let dir = match &target {
+            Target::Unified(dir, _) => *dir,
+            Target::Legacy(dir, _) => dir.as_fd(),
+        };
+        let result = lines(dir, &setting.file, &setting.value);
+        let (file, value, result) = match (result, &setting.missing) {
+            (Err(Errno::NOENT), Missing::Skip) => return Ok(()),
+            (Err(Errno::NOENT), Missing::Instead(file, value)) => {
+                (*file, value.as_str(), lines(dir, file, value))
+            }
+            (result, _) => (setting.file.as_ref(), setting.value.as_str(), result),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            // The kernel has no such file in this cgroup; opening never makes one there.
+            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) if !has_file(dir, file) => {
+                Err(self.absent(dir, &target, setting))
+            }
+            Err(error) => Err(error).doing(|| {
+                format!("{}: write {value:?} to {}/{file}", setting.field, target.path().display())
+            }),
+        }
+    }
+
+    fn target(&self, setting: &Setting) -> Result<Target<'_>> {
+        let group = self.group();
+        if let (Some(fd), Some(dir), true) = (self.dir_fd(), &group.unified, group.is_unified()) {
+            return Ok(Target::Unified(fd, dir.path()));
+        }
+        let Some(dir) = group.legacy_dir(setting.controller()) else {
+            let words = format!("{}: the {} controller is not mounted", setting.field, setting.controller());
+            return Err(Error::new(Kind::Unsupported, words));
+        };
+        let path = dir.path();
+        let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
+        Ok(Target::Legacy(fd, path))
+    }
+
+    /// Why the file is not there. Only read when something is missing.
+    fn absent(&self, dir: BorrowedFd<'_>, target: &Target<'_>, setting: &Setting) -> Error {
+        let (field, file, controller, path) =
+            (&setting.field, &setting.file, setting.controller(), target.path());
+        let here = read_at(dir, "cgroup.controllers").unwrap_or_default();
+        let known = controller.is_empty() || here.split(' ').any(|name| name == controller);
+        let words = if known || matches!(target, Target::Legacy(..)) {
+            format!("{field}: this kernel has no file {file} in cgroup {}", path.display())
+        } else {
+            let why = self.why_not_handed_down(controller);
+            format!(
+                "{field}: the {controller} controller is not available in cgroup {} ({why}); it has: {here}",
+                path.display()
+            )
+        };
+        Error::new(Kind::Unsupported, words)
+    }
+
+    /// Finds the first cgroup that keeps a controller from those below, and asks the kernel once more for its reason.
+    fn why_not_handed_down(&self, controller: &str) -> String {
+        let Some(dir) = &self.group().unified else { return "cgroup v2 is not mounted".into() };
+        let mut path = dir.mount.clone();
+        let has = |path: &PathBuf, file: &str| {
+            let text = open_dir(path).and_then(|dir| read_at(dir.as_fd(), file)).unwrap_or_default();
+            text.split(' ').any(|name| name == controller)
+        };
+        if !has(&path, "cgroup.controllers") {
+            return "this host does not have it in cgroup v2".into();
+        }
+        for name in dir.below.split('/') {
+            if !has(&path, "cgroup.subtree_control") {
+                let enabled = open_dir(&path).and_then(|dir| {
+                    write_at(dir.as_fd(), "cgroup.subtree_control", &format!("+{controller}"))
+                });
+                let reason = match enabled {
+                    Err(Errno::BUSY) => "it has processes of its own".to_owned(),
+                    Err(error) => Error::from(error).to_string(),
+                    Ok(()) => "nobody had enabled it there".to_owned(),
+                };
+                return format!("{} does not hand it down: {reason}", path.display());
+            }
+            path.push(name);
+        }
+        "it was disabled above".into()
+    }
+}
+
+enum Target<'a> {
+    Unified(BorrowedFd<'a>, PathBuf),
+    Legacy(OwnedFd, PathBuf),
+}
+
+impl Target<'_> {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Unified(_, path) | Self::Legacy(_, path) => path,
+        }
+    }
+}
+
+fn load(program: &Program) -> Result<OwnedFd> {
+    bpf::load_device_program(program.insns(), c"devices")
+        .doing(|| "load the device program (linux.resources.devices)")
+}
+
+/// The kernel takes one device or key a write, so each line is its own; an empty value is written too.
+fn lines(dir: BorrowedFd<'_>, file: &str, value: &str) -> rustix::io::Result<()> {
+    if value.trim().contains('\n') {
+        return value
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .try_for_each(|line| write_at(dir, file, line));
+    }
+    write_at(dir, file, value)
+}
+
+fn has_file(dir: BorrowedFd<'_>, file: &str) -> bool {
+    rustix::fs::accessat(dir, file, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
+}
