@@ -43,6 +43,9 @@ fn start(command: &mut Command, foreground: &Foreground) -> (i32, OwnedFd) {
     (pid, process::pidfd_open(pid).unwrap())
 }
 
+/// A script's end that waits for a signal, but not for ever.
+const LOOP: &str = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); sleep 0.02; done";
+
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
@@ -130,7 +133,7 @@ fn signals_are_passed_on() {
     {
         let foreground = Foreground::prepare().unwrap();
         let (mut output, writer) = pipe();
-        let script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.02; done");
+        let script = format!("trap 'exit 42' {name}; echo ready; {LOOP}");
         let (pid, pidfd) = start(shell(&script).stdout(writer), &foreground);
         let waiting = this_thread();
         thread::scope(|scope| {
@@ -180,8 +183,9 @@ fn a_mebibyte_passes_unchanged_both_ways() {
             from_output.read_to_end(&mut received).unwrap();
             received
         });
-        assert_eq!(run_behind_terminal("exec head -c 1048576", true, input.as_fd(), output.as_fd()), 0);
+        let status = run_behind_terminal("exec head -c 1048576", true, input.as_fd(), output.as_fd());
         drop(output);
+        assert_eq!(status, 0);
         assert!(received.join().unwrap() == sent, "the bytes are the same");
     });
 }
@@ -198,8 +202,9 @@ fn the_last_output_is_waited_for_by_a_slow_reader() {
         });
         let null = nothing();
         let script = "head -c 300000 /dev/zero; exit 6";
-        assert_eq!(run_behind_terminal(script, true, null.as_fd(), output.as_fd()), 6);
+        let status = run_behind_terminal(script, true, null.as_fd(), output.as_fd());
         drop(output);
+        assert_eq!(status, 6);
         assert_eq!(received.join().unwrap(), 300_000);
     });
 }
@@ -222,9 +227,10 @@ fn our_terminal_is_raw_meanwhile_and_its_size_is_the_containers() {
             let second = read_until(&mut from_output, "done");
             assert!(second.contains("50 120"), "{second:?}");
         });
-        let script =
-            "trap 'stty size; echo done; exit 3' WINCH; stty size; echo ready; while :; do sleep 0.02; done";
-        assert_eq!(run_behind_terminal(script, false, host_slave.as_fd(), output.as_fd()), 3);
+        let script = format!("trap 'stty size; echo done; exit 3' WINCH; stty size; echo ready; {LOOP}");
+        let status = run_behind_terminal(&script, false, host_slave.as_fd(), output.as_fd());
+        drop(output);
+        assert_eq!(status, 3);
     });
     assert!(!is_raw(), "restored");
 }
@@ -264,6 +270,7 @@ fn input_that_has_ended_costs_no_time() {
         );
         let spent = processor_time() - before;
         assert!(spent < Duration::from_millis(150), "{name}: {spent:?} of processor time");
+        drop(output);
         read_until(&mut from_output, "end");
     }
 }
@@ -275,6 +282,7 @@ fn a_console_that_is_closed_and_opened_again_stays_connected() {
     // As an init does: nobody has the terminal open for a while.
     let script = "t=$(tty); exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again >$t; sleep 0.1";
     assert_eq!(run_behind_terminal(script, false, null.as_fd(), output.as_fd()), 0);
+    drop(output);
     read_until(&mut from_output, "again");
 }
 
@@ -305,8 +313,8 @@ fn a_reader_that_does_not_read_does_not_stop_signals() {
         });
         // Outlives the signals that come after the wait.
         let _blocked = Foreground::prepare().unwrap();
-        let script = "trap 'kill $!; exit 9' TERM; yes & while :; do sleep 0.02; done";
-        assert_eq!(run_behind_terminal(script, true, null.as_fd(), output.as_fd()), 9);
+        let script = format!("trap 'kill $!; exit 9' TERM; yes & {LOOP}; kill $!");
+        assert_eq!(run_behind_terminal(&script, true, null.as_fd(), output.as_fd()), 9);
         done.store(true, std::sync::atomic::Ordering::Release);
         thread::sleep(Duration::from_millis(300));
     });
