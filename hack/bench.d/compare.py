@@ -34,6 +34,7 @@ class Bench:
         path = os.path.join(self.folder, "config.json")
         with open(path) as file:
             config = json.load(file)
+        config["ociVersion"] = "1.0.2"  # crun 1.8 knows no later one
         config["process"]["terminal"] = False
         config["process"]["args"] = ["/bin/true"]
         if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] != resource.RLIM_INFINITY:
