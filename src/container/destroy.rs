@@ -32,7 +32,9 @@ pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
 /// As [`everything`], then the poststop hooks: the container was there to be seen.
 pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
     everything(folder, record)?;
-    hooks::run_tolerant(&record.poststop, &State::of(record, Status::Stopped));
+    if !record.poststop.is_empty() {
+        hooks::run_tolerant(&record.poststop, &State::of(record, Status::Stopped));
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::ContainerId;
@@ -75,6 +75,7 @@ pub struct Folder {
 }
 
 const STATE: &str = "state.json";
+const BESIDE: &str = ".state.json";
 /// Gives the waiting process its byte.
 pub const START_FIFO: &str = "start.fifo";
 /// Takes the fault of a failing execve.
@@ -140,7 +141,7 @@ impl Folder {
     /// Writes the record, whole or not at all.
     pub fn write(&self, record: &Record) -> Result<()> {
         let file = self.path.join(STATE);
-        let beside = self.path.join(".state.json");
+        let beside = self.path.join(BESIDE);
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
         let write = || {
@@ -180,7 +181,15 @@ impl Folder {
 
     /// Takes the folder away with all that is in it; one that is gone already is fine.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.path) {
+        for name in [STATE, BESIDE, START_FIFO, RESULT_FIFO] {
+            // Most of them are usually missing; what cannot be removed is seen below.
+            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        }
+        let removed = match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(&self.path),
+            other => other,
+        };
+        match removed {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.doing(|| format!("remove {}", self.path.display())),
         }
