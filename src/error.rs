@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn clean_up_is_added_not_put_in_place() {
-        let error = Error::new(Kind::Exists, "taken").and_also(io::Error::from_raw_os_error(libc::EBUSY).into());
+        let error =
+            Error::new(Kind::Exists, "taken").and_also(io::Error::from_raw_os_error(libc::EBUSY).into());
         assert_eq!(error.to_string(), "taken (and while cleaning up: device or resource busy)");
         assert_eq!(error.kind(), Kind::Exists);
     }

@@ -1,8 +1,92 @@
 //! Words in, words out: flags as data, one short function per command.
 
+mod args;
+mod commands;
+mod log;
+mod output;
+mod pages;
+mod settings;
+mod signal;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Runs the command line of this process.
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::error::{Error, Kind, Result};
+use args::Cli;
+
+/// Runs the command line of this process. What fails in the runtime itself ends with 1.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let done = match Cli::try_parse() {
+        Ok(cli) => obey(cli),
+        Err(answer) => answered(&answer),
+    };
+    done.unwrap_or_else(|error| {
+        log::last_words(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn obey(cli: Cli) -> Result<ExitCode> {
+    let level =
+        if cli.global.debug { cli.global.log_level.max(tracing::Level::DEBUG) } else { cli.global.log_level };
+    log::start(cli.global.log.as_deref(), cli.global.log_format, level)?;
+    match cli.command {
+        Some(command) => commands::dispatch(command, &cli.global),
+        None => {
+            output::print(&Cli::command().render_help().to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What clap answers itself: help, the version, or what is wrong with the command line.
+fn answered(answer: &clap::Error) -> Result<ExitCode> {
+    if matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        output::print(&answer.render().to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // The error goes to the log that the broken line names.
+    let rest = Cli::command().ignore_errors(true).get_matches();
+    let path = rest.try_get_one::<PathBuf>("log").ok().flatten();
+    let format = rest.try_get_one("log_format").ok().flatten().copied().unwrap_or_default();
+    log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR)?;
+    Err(Error::new(Kind::Usage, one_line(&answer.render().to_string())))
+}
+
+/// The first paragraph of clap's message, without its heading.
+fn one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        let table = [
+            ("bogus", "unrecognized subcommand 'bogus'"),
+            ("create", "the following required arguments were not provided: <container-id>"),
+            ("create --bogus x", "unexpected argument '--bogus' found"),
+            ("create x y", "unexpected argument 'y' found"),
+            (
+                "--log-format xx state x",
+                "invalid value 'xx' for '--log-format <FORMAT>' [possible values: text, json]",
+            ),
+            (
+                "--rootless 7 state x",
+                "invalid value '7' for '--rootless <WHEN>': must be true, false or auto",
+            ),
+        ];
+        for (line, want) in table {
+            let words = std::iter::once("emergence-runc").chain(line.split(' '));
+            let answer = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(one_line(&answer.render().to_string()), want, "{line}");
+        }
+    }
 }

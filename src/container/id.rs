@@ -21,7 +21,10 @@ impl FromStr for ContainerId {
             return Err(Error::new(Kind::Usage, "container id cannot be empty"));
         }
         if text.len() > LONGEST {
-            return Err(Error::new(Kind::Usage, format!("invalid container id: longer than {LONGEST} characters")));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("invalid container id: longer than {LONGEST} characters"),
+            ));
         }
         if text == "." || text == ".." {
             return bad("it names a folder".into());

@@ -1,6 +1,26 @@
 //! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
 
+mod check;
+mod control;
+mod create;
+mod destroy;
+mod facts;
+mod foreground;
+mod hold;
+mod hooks;
 mod id;
+mod idmap;
+mod notify;
+mod open;
+mod pid;
+mod record;
 pub mod request;
+mod run;
+mod state;
 
+pub use check::{check, support};
+pub use control::{delete, kill, list, start, state};
+pub use create::create;
 pub use id::ContainerId;
+pub use run::run;
+pub use state::{OCI_VERSION, State, Status};

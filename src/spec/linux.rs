@@ -196,7 +196,12 @@ pub struct SeccompArg {
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)] // config-linux.md explains each
 pub struct IntelRdt {
-    #[serde(rename = "closID", default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "closID",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub clos_id: String,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub schemata: Vec<String>,

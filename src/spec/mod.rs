@@ -20,7 +20,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Go writes an empty list as `null`: both mean "not given".
-pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
@@ -74,7 +76,12 @@ pub struct Mount {
     /// Path inside; a relative one counts from `/`.
     pub destination: String,
     /// File system type.
-    #[serde(rename = "type", default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "type",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub kind: String,
     /// Device name, or the path to bind; relative paths count from the bundle.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
@@ -239,7 +246,12 @@ pub struct ExecCpuAffinity {
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub initial: String,
     /// Afterwards.
-    #[serde(rename = "final", default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "final",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub last: String,
 }
 

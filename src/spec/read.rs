@@ -73,11 +73,21 @@ mod tests {
     fn faults_have_a_place() {
         let table = [
             (r#"{"ociVersion":"1.0.0","process":{"cwd":7}}"#, "process.cwd", 1, "invalid type: integer `7`"),
-            ("{\"ociVersion\":\"1.0.0\",\n\"mounts\":[{\"source\":\"x\"}]}", "mounts[0]", 2, "missing field `destination`"),
+            (
+                "{\"ociVersion\":\"1.0.0\",\n\"mounts\":[{\"source\":\"x\"}]}",
+                "mounts[0]",
+                2,
+                "missing field `destination`",
+            ),
             ("{\"ociVersion\":\"1.0.0\",\n\n \"root\": }", "root", 3, "expected value"),
             (r#"{}"#, "", 1, "missing field `ociVersion`"),
             (r#"{"ociVersion":"1.0.0"} x"#, "", 1, "trailing characters"),
-            (r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":-1}}}"#, "process.user.uid", 1, "invalid value: integer `-1`"),
+            (
+                r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":-1}}}"#,
+                "process.user.uid",
+                1,
+                "invalid value: integer `-1`",
+            ),
         ];
         for (text, field, line, words) in table {
             let fault = parse(text.as_bytes()).unwrap_err();
@@ -88,7 +98,9 @@ mod tests {
 
     #[test]
     fn null_is_not_given_and_unknown_is_ignored() {
-        let spec = parse(br#"{"ociVersion":"1.2.0","mounts":null,"hooks":null,"linux":{"sysctl":null},"x":{"y":[1]}}"#);
+        let spec = parse(
+            br#"{"ociVersion":"1.2.0","mounts":null,"hooks":null,"linux":{"sysctl":null},"x":{"y":[1]}}"#,
+        );
         assert!(spec.unwrap().mounts.is_empty());
     }
 
@@ -102,7 +114,10 @@ mod tests {
         assert_eq!(process.args, ["sh"]);
         assert_eq!(back.mounts.len(), theirs.mounts().as_ref().unwrap().len());
         let linux = back.linux.unwrap();
-        assert_eq!(linux.namespaces.len(), theirs.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len());
+        assert_eq!(
+            linux.namespaces.len(),
+            theirs.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len()
+        );
         assert_eq!(linux.masked_paths, *theirs.linux().as_ref().unwrap().masked_paths().as_ref().unwrap());
     }
 }

@@ -1,3 +1,20 @@
 //! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page. Knows nothing of containers.
 
 pub mod bpf;
+pub mod cred;
+pub mod fd;
+#[cfg(debug_assertions)]
+pub mod guard;
+pub mod mount;
+pub mod net;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod signal;
+
+use std::io;
+
+/// `Ok` for 0 or more, the error number else.
+pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

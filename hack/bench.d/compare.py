@@ -1,0 +1,148 @@
+"""Alternates between runtimes with hyperfine and prints a table; started by hack/bench, which names the options."""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import shutil
+import statistics
+import subprocess
+import tempfile
+
+PHASES = ["run", "create", "start", "state", "delete"]
+BAR = 0.8  # `run` should take no more than this share of crun's time
+
+
+class Bench:
+    def __init__(self, folder, tools, runs):
+        self.folder, self.tools, self.runs = folder, tools, runs
+        self.programs = {
+            "emergence-runc": os.environ["EMERGENCE_RUNC_BIN"],
+            "crun": shutil.which("crun"),
+            "runc": shutil.which("runc"),
+        }
+
+    def make_bundle(self):
+        """One bundle for all: busybox, and the config.json of the runtime under test with /bin/true for its program."""
+        binaries = os.path.join(self.folder, "rootfs/bin")
+        os.makedirs(binaries)
+        shutil.copy(shutil.which("busybox"), os.path.join(binaries, "busybox"))
+        os.symlink("busybox", os.path.join(binaries, "true"))
+        os.symlink("busybox", os.path.join(binaries, "sh"))
+        subprocess.run([self.programs["emergence-runc"], "spec"], cwd=self.folder, check=True)
+        path = os.path.join(self.folder, "config.json")
+        with open(path) as file:
+            config = json.load(file)
+        config["process"]["terminal"] = False
+        config["process"]["args"] = ["/bin/true"]
+        if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] != resource.RLIM_INFINITY:
+            # crun 1.8 raises RLIMIT_MEMLOCK to load the device program and fails where it may not.
+            config.get("linux", {}).pop("resources", None)
+            print("Device rules are left out for all: crun could not raise its locked-memory limit here.")
+        with open(path, "w") as file:
+            json.dump(config, file)
+
+    def command(self, name, *words):
+        root = os.path.join(self.folder, "state-" + name)
+        return shlex.join([self.programs[name], "--root", root, *words])
+
+    def commands(self, phase, name):
+        """What is measured, and what must happen before each time (None: nothing)."""
+        if name == "floor":
+            rootfs = os.path.join(self.folder, "rootfs")
+            return shlex.join([os.path.join(self.tools, "floor"), rootfs, "/sys/fs/cgroup"]), None
+        bundle = ["--bundle", self.folder]
+        clear = self.command(name, "delete", "--force", "bench")
+        create = self.command(name, "create", *bundle, "bench")
+        fresh = f"sh -c {shlex.quote(f'{clear} >/dev/null 2>&1; {create} </dev/null >/dev/null 2>&1')}"
+        return {
+            "run": (self.command(name, "run", *bundle, "bench"), None),
+            "create": (create, f"sh -c {shlex.quote(f'{clear} >/dev/null 2>&1; true')}"),
+            "start": (self.command(name, "start", "bench"), fresh),
+            "state": (self.command(name, "state", "bench"), None),
+            "delete": (self.command(name, "delete", "--force", "bench"), fresh),
+        }[phase]
+
+    def clear(self, name):
+        if name != "floor":
+            command = shlex.split(self.command(name, "delete", "--force", "bench"))
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def seconds(self, phase, name):
+        """The times of one series."""
+        command, prepare = self.commands(phase, name)
+        out = os.path.join(self.folder, "hyperfine.json")
+        call = ["hyperfine", "-N", "--style", "none", "--warmup", "2", "--runs", str(self.runs), "--export-json", out]
+        if prepare:
+            call += ["--prepare", prepare]
+        if phase == "state":
+            subprocess.run(shlex.split(self.commands("start", name)[1]), check=True)
+        done = subprocess.run([*call, command], capture_output=True, text=True)
+        self.clear(name)
+        if done.returncode != 0:
+            raise SystemExit(f"{name} {phase}: {done.stderr.strip()}\n{command}")
+        with open(out) as file:
+            return json.load(file)["results"][0]["times"]
+
+    def memory(self, phase, name):
+        """Largest resident set of one call, in KiB, or None when it failed."""
+        command, prepare = self.commands(phase, name)
+        if phase == "state":
+            prepare = self.commands("start", name)[1]
+        if prepare:
+            subprocess.run(shlex.split(prepare), check=True)
+        words = [os.path.join(self.tools, "rss"), *shlex.split(command)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        self.clear(name)
+        return int(done.stdout) if done.returncode == 0 else None
+
+
+def table(phase, times, memory):
+    """Prints one phase; returns our share of crun's time, by medians and by minimums."""
+    medians = {name: statistics.median(all_times) for name, all_times in times.items()}
+    print(f"\n{phase:8}{'':10}{'median ms':>11}{'min ms':>9}{'of crun':>9}{'of floor':>10}{'RSS KiB':>9}")
+    for name, median in medians.items():
+        to_floor = f"{median / medians['floor']:.2f}" if "floor" in medians else "-"
+        low = min(times[name]) * 1000
+        print(
+            f"  {name:16}{median * 1000:11.2f}{low:9.2f}{median / medians['crun']:9.2f}{to_floor:>10}"
+            f"{memory[name] or '-':>9}"
+        )
+    lowest = {name: min(all_times) for name, all_times in times.items()}
+    return [found["emergence-runc"] / found["crun"] for found in (medians, lowest)]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="hack/bench")
+    parser.add_argument("tools", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=10, help="how often each program gets its turn")
+    parser.add_argument("--runs", type=int, default=20, help="measurements in a turn")
+    parser.add_argument("--only", choices=PHASES, help="one phase alone")
+    parser.add_argument("--json", help="file that takes all measured times, in seconds")
+    options = parser.parse_args()
+
+    phases = [options.only] if options.only else PHASES
+    everything, verdicts = {}, []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        bench = Bench(folder, options.tools, options.runs)
+        bench.make_bundle()
+        for phase in phases:
+            names = [*bench.programs, "floor"] if phase == "run" else list(bench.programs)
+            times = {name: [] for name in names}
+            for turn in range(options.rounds):
+                # The order changes from round to round: nobody always follows the same neighbour.
+                for name in names[turn % len(names):] + names[: turn % len(names)]:
+                    times[name] += bench.seconds(phase, name)
+            share, share_of_lowest = table(phase, times, {name: bench.memory(phase, name) for name in names})
+            bar = f" (bar {BAR}: {'met' if share <= BAR else 'MISSED'})" if phase == "run" else ""
+            verdicts.append(f"{phase}: {share:.2f} of crun{bar}; by the fastest of each {share_of_lowest:.2f}")
+            everything[phase] = times
+    print(f"\n{options.rounds} rounds of {options.runs}; medians over all of them")
+    print("\n".join(verdicts))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(everything, file)
+
+
+main()

@@ -1,0 +1,46 @@
+# Sourced by the scripts beside it: what they share. POSIX sh.
+
+PATH=$PATH:/usr/sbin:/sbin
+export PATH
+cd "$(dirname "$0")/.." || exit 1
+
+# One line per argument.
+say() { printf '%s\n' "$@"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+# need PROGRAM:PACKAGE… installs the Debian packages whose program is not there.
+need() {
+    packages=
+    for pair; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
+    done
+    [ -z "$packages" ] && return 0
+    [ "$(id -u)" = 0 ] || die "missing:$packages (as root: apt-get install$packages)"
+    command -v apt-get >/dev/null || die "missing:$packages (and there is no apt-get here)"
+    say "installing$packages"
+    export DEBIAN_FRONTEND=noninteractive
+    # A fresh machine may have no package lists yet; try without fetching them first.
+    # shellcheck disable=SC2086 # one word per package
+    apt-get install -y -q --no-install-recommends $packages >/dev/null 2>&1 && return 0
+    apt-get update -q >/dev/null || die "apt-get update failed"
+    # shellcheck disable=SC2086
+    apt-get install -y -q --no-install-recommends $packages >/dev/null || die "could not install$packages"
+}
+
+# A Rust new enough for Cargo.toml's rust-version, and a C compiler to link with.
+need_rust() {
+    need cc:"gcc libc6-dev"
+    want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH
+    if ! command -v cargo >/dev/null && [ "$(id -u)" = 0 ]; then
+        offered=$(apt-cache policy cargo 2>/dev/null | sed -n 's/^  Candidate: \([0-9.]*\).*/\1/p')
+        if [ -n "$offered" ] && at_least "$offered" "$want"; then need cargo:"cargo rustc"; fi
+    fi
+    command -v cargo >/dev/null ||
+        die "cargo $want or newer is missing: apt-get install cargo where Debian has it, else see https://rustup.rs"
+    have=$(rustc --version | cut -d' ' -f2)
+    at_least "$have" "$want" || die "rustc $have is too old, $want is needed: rustup update, or see https://rustup.rs"
+}
+
+# at_least HAVE WANT compares versions.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }

@@ -1,0 +1,402 @@
+//! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use super::{log, pages::*};
+use crate::cgroup::Driver;
+
+/// `--version`: engines parse the first two lines.
+const VERSION: &str = concat!(
+    "version ",
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\nspec: 1.3.0\nrust: ",
+    env!("BUILD_RUSTC")
+);
+
+/// Open Container Initiative runtime
+#[derive(Debug, Parser)]
+#[command(
+    name = "emergence-runc",
+    version = VERSION,
+    disable_version_flag = true,
+    override_usage = "emergence-runc [global options] command [command options] [arguments...]",
+    before_help = ABOUT,
+    help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
+)]
+pub struct Cli {
+    /// Options for every command, which stand before it.
+    #[command(flatten)]
+    pub global: Global,
+    /// Print the version and what this binary is made from
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    /// The command; help is printed when there is none.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+// A comment with three strokes on one of these structs would become the command's line in help.
+
+// Options for every command.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct Global {
+    /// Folder for the state of containers (should be on a tmpfs) [default: /run/emergence-runc, or $XDG_RUNTIME_DIR/emergence-runc for ordinary users]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// File that messages are appended to [default: standard error]
+    #[arg(long, value_name = "PATH")]
+    pub log: Option<PathBuf>,
+    /// Form of messages
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: log::Format,
+    /// Least severe messages to log: error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL", value_parser = log::level, default_value = "warning")]
+    pub log_level: tracing::Level,
+    /// Log debug messages too
+    #[arg(long)]
+    pub debug: bool,
+    /// Let systemd make cgroups; cgroupsPath then has the form slice:prefix:name
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// What makes cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
+    #[arg(long, value_name = "MANAGER", value_parser = driver)]
+    pub cgroup_manager: Option<Driver>,
+    /// Tolerate failures that an ordinary user must expect (cgroups, id maps): true, false or auto
+    #[arg(long, value_name = "WHEN", value_parser = rootless, default_value = "auto")]
+    pub rootless: Rootless,
+}
+
+/// Whether an ordinary user's failures are tolerated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rootless {
+    /// When we are one.
+    Auto,
+    /// As the caller says.
+    Said(bool),
+}
+
+/// The commands, in the order of help.
+#[derive(Debug, Subcommand)]
+#[command(
+    defer = true, // options are only defined for the command that was given
+    subcommand_help_heading = "COMMANDS"
+)]
+pub enum Command {
+    /// create a container
+    #[command(help_template = page!(" create"), before_help = CREATE)]
+    Create(CreateArgs),
+    /// run the user's process in a created container
+    #[command(help_template = page!(" start"), before_help = START)]
+    Start(IdArg),
+    /// create and run a container
+    #[command(help_template = page!(" run"), before_help = RUN)]
+    Run(RunArgs),
+    /// output the state of a container
+    #[command(help_template = page!(" state"), before_help = STATE)]
+    State(IdArg),
+    /// send a signal (default: SIGTERM) to the container's init process
+    #[command(help_template = page!(" kill"), before_help = KILL)]
+    Kill(KillArgs),
+    /// delete all that a container holds, often used with a detached container
+    #[command(help_template = page!(" delete"), before_help = DELETE)]
+    Delete(DeleteArgs),
+    /// list the containers under the state folder
+    #[command(help_template = page!(" list"), before_help = LIST)]
+    List(ListArgs),
+    /// write a new configuration
+    #[command(help_template = page!(" spec"), before_help = SPEC)]
+    Spec(SpecArgs),
+    /// show what this build can do
+    #[command(help_template = page!(" features"), before_help = FEATURES)]
+    Features,
+    /// say every fault of a bundle at once, without starting anything
+    #[command(help_template = page!(" check"), before_help = CHECK)]
+    Check(CheckArgs),
+    /// write a completion script for a shell
+    #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
+    Completion(CompletionArgs),
+    /// write the manual pages
+    #[command(help_template = page!(" man", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), hide = true)]
+    Man(ManArgs),
+}
+
+// A command about one container.
+#[derive(Args, Debug)]
+pub struct IdArg {
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+// `create`, and what `run` shares with it.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct CreateArgs {
+    /// Folder of the bundle
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Another file than the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Unix socket that receives the master of the container's terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// File that takes the process id
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the container's init
+    #[arg(long, value_name = "PATH")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Enter the root file system without pivot_root, for a host that runs from a ramdisk
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring instead of making a new one
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass N more descriptors to the container, after the standard three and those of $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub preserve_fds: u32,
+    /// The new container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+// `run`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct RunArgs {
+    /// What to create.
+    #[command(flatten)]
+    pub create: CreateArgs,
+    /// Return once the container's process runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the container after its process has ended
+    #[arg(long)]
+    pub keep: bool,
+    /// Leave the container's orphans to the host's init
+    #[arg(long)]
+    pub no_subreaper: bool,
+}
+
+// `kill`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct KillArgs {
+    /// Send the signal to every process of the container
+    #[arg(short, long)]
+    pub all: bool,
+    /// Take the id as a regular expression and signal every container that it matches
+    #[arg(long)]
+    pub regex: bool,
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+    /// Name with or without SIG, or number
+    #[arg(value_name = "signal", default_value = "SIGTERM")]
+    pub signal: String,
+}
+
+// `delete`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct DeleteArgs {
+    /// Kill the container if it still runs; an unknown id is no error
+    #[arg(short, long)]
+    pub force: bool,
+    /// Take the id as a regular expression and delete every container that it matches
+    #[arg(long)]
+    pub regex: bool,
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+// `list`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct ListArgs {
+    /// Form of the list
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: ListFormat,
+    /// Print the ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How `list` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // a comment would show in help
+pub enum ListFormat {
+    #[default]
+    Table,
+    Json,
+}
+
+// `spec`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct SpecArgs {
+    /// Folder of the bundle
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Write a configuration that an ordinary user can run
+    #[arg(long)]
+    pub rootless: bool,
+}
+
+// `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Folder of the bundle
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+}
+
+// `completion`.
+#[derive(Args, Debug)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "shell")]
+    pub shell: clap_complete::Shell,
+}
+
+// `man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// Folder for the pages, which must exist
+    #[arg(value_name = "dir")]
+    pub dir: PathBuf,
+}
+
+/// Lets a switch be written `--detach`, `--detach=true` and `--detach=false`, as Go programs take it.
+fn switch(arg: Arg) -> Arg {
+    if !matches!(arg.get_action(), ArgAction::SetTrue) {
+        return arg;
+    }
+    arg.action(ArgAction::Set)
+        .value_parser(go_bool)
+        .value_name("BOOL")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_value("false")
+        .default_missing_value("true")
+        .hide_default_value(true)
+}
+
+/// Go's words for a switch, since runc's callers may write `--force=1`.
+fn go_bool(word: &str) -> Result<bool, String> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false".into()),
+    }
+}
+
+fn driver(word: &str) -> Result<Driver, String> {
+    match word {
+        "cgroupfs" => Ok(Driver::Plain),
+        "systemd" => Ok(Driver::Systemd),
+        "disabled" => Ok(Driver::Disabled),
+        _ => Err("must be cgroupfs, systemd or disabled".into()),
+    }
+}
+
+fn rootless(word: &str) -> Result<Rootless, String> {
+    match word {
+        "auto" => Ok(Rootless::Auto),
+        _ => go_bool(word).map(Rootless::Said).map_err(|_| "must be true, false or auto".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("emergence-runc").chain(line.split(' ')))
+    }
+
+    #[test]
+    fn the_table_is_consistent() {
+        let mut cli = Cli::command();
+        cli.build(); // deferred options too
+        cli.debug_assert();
+    }
+
+    #[test]
+    fn every_help_starts_as_runcs_users_know() {
+        let mut cli = Cli::command();
+        let top = cli.render_help().to_string();
+        assert!(
+            top.starts_with("NAME:\n   emergence-runc - Open Container Initiative runtime\n\nUSAGE:\n"),
+            "{top}"
+        );
+        assert!(top.contains("\nCOMMANDS:\n") && top.contains("\nOPTIONS:\n"), "{top}");
+        cli.build();
+        let names: Vec<String> = cli.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        assert!(names.len() > 12);
+        for name in names.iter().filter(|name| *name != "help") {
+            let help = parsed(&format!("{name} --help")).unwrap_err().render().to_string();
+            assert!(help.starts_with(&format!("NAME:\n   emergence-runc {name} - ")), "{help}");
+            assert!(help.contains(&format!("\nUSAGE:\n   emergence-runc {name}")), "{help}");
+            assert!(help.contains("\nOPTIONS:\n"), "{help}");
+            assert_eq!(help, parsed(&format!("help {name}")).unwrap_err().render().to_string());
+        }
+    }
+
+    #[test]
+    fn switches_are_read_as_go_reads_them() {
+        let table = [
+            ("run -d x", true),
+            ("run --detach x", true),
+            ("run --detach=true x", true),
+            ("run --detach=1 x", true),
+            ("run -d=T x", true),
+            ("run --detach=false x", false),
+            ("run --detach=0 x", false),
+            ("run x", false),
+        ];
+        for (line, want) in table {
+            let Some(Command::Run(run)) = parsed(line).unwrap().command else { panic!("{line}") };
+            assert_eq!((run.detach, run.create.id.as_str()), (want, "x"), "{line}");
+        }
+        assert!(parsed("run --detach=maybe x").is_err());
+    }
+
+    #[test]
+    fn global_options_stand_before_the_command() {
+        let cli = parsed(
+            "--root=/r --log /l --log-format=json --log-level info --systemd-cgroup --rootless=auto list -q",
+        )
+        .unwrap();
+        assert_eq!(cli.global.root.as_deref(), Some("/r".as_ref()));
+        assert_eq!(cli.global.log.as_deref(), Some("/l".as_ref()));
+        assert_eq!(cli.global.log_format, log::Format::Json);
+        assert_eq!(cli.global.log_level, tracing::Level::INFO);
+        assert!(cli.global.systemd_cgroup && !cli.global.debug);
+        assert!(matches!(cli.command, Some(Command::List(ListArgs { quiet: true, .. }))));
+        assert!(parsed("list --root /r").is_err());
+        assert_eq!(parsed("--rootless=false list").unwrap().global.rootless, Rootless::Said(false));
+        assert_eq!(
+            parsed("--cgroup-manager systemd list").unwrap().global.cgroup_manager,
+            Some(Driver::Systemd)
+        );
+    }
+
+    #[test]
+    fn version_has_the_lines_that_engines_parse() {
+        let text = parsed("-v").unwrap_err().render().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], format!("emergence-runc version {}", env!("CARGO_PKG_VERSION")));
+        assert!(lines[1].starts_with("commit: "));
+        assert_eq!(lines[2], "spec: 1.3.0");
+        assert!(lines[3].starts_with("rust: "));
+    }
+}

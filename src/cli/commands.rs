@@ -1,0 +1,181 @@
+//! One short function per command: the options as a request, the answer as text.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use regex_lite::Regex;
+
+use super::args::{self, Cli, Command, Global, ListFormat};
+use super::output::{self, print};
+use super::settings::settings;
+use super::signal;
+use crate::container::{self, ContainerId, request};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec;
+
+/// Does what the command line asks; the exit status is the container's after a `run` in the foreground.
+pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+    match command {
+        Command::Create(args) => container::create(&settings(global)?, &new_container(args)?),
+        Command::Start(args) => container::start(&settings(global)?, &args.id.parse()?),
+        Command::Run(args) => return run(args, global),
+        Command::State(args) => state(&args, global),
+        Command::Kill(args) => kill(&args, global),
+        Command::Delete(args) => delete(&args, global),
+        Command::List(args) => list(&args, global),
+        Command::Spec(args) => new_spec(&args),
+        Command::Features => print(&output::document(&spec::features::features(container::support()), "  ")?),
+        Command::Check(args) => check(&args),
+        Command::Completion(args) => completion(args.shell),
+        Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn new_container(args: args::CreateArgs) -> Result<request::Create> {
+    Ok(request::Create {
+        id: args.id.parse()?,
+        bundle: args.bundle,
+        config: args.config,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        pidfd_socket: args.pidfd_socket,
+        no_pivot: args.no_pivot,
+        no_new_keyring: args.no_new_keyring,
+        preserve_fds: args.preserve_fds,
+    })
+}
+
+fn run(args: args::RunArgs, global: &Global) -> Result<ExitCode> {
+    let request = request::Run {
+        create: new_container(args.create)?,
+        detach: args.detach,
+        keep: args.keep,
+        no_subreaper: args.no_subreaper,
+    };
+    let status = container::run(&settings(global)?, &request)?;
+    // As exit(3): the low eight bits are all that a parent sees.
+    Ok(ExitCode::from(status.to_le_bytes()[0]))
+}
+
+fn state(args: &args::IdArg, global: &Global) -> Result<()> {
+    let state = container::state(&settings(global)?, &args.id.parse()?)?;
+    print(&output::document(&state, "  ")?)
+}
+
+fn kill(args: &args::KillArgs, global: &Global) -> Result<()> {
+    let signal = signal::parse(&args.signal)?;
+    let settings = settings(global)?;
+    let one = |id: &ContainerId| container::kill(&settings, id, signal, args.all);
+    if args.regex { each(matching(&settings, &args.id)?, "kill", one) } else { one(&args.id.parse()?) }
+}
+
+fn delete(args: &args::DeleteArgs, global: &Global) -> Result<()> {
+    let settings = settings(global)?;
+    let one = |id: &ContainerId| container::delete(&settings, id, args.force);
+    if args.regex { each(matching(&settings, &args.id)?, "delete", one) } else { one(&args.id.parse()?) }
+}
+
+/// The containers whose id has a part that `pattern` matches; `^` and `$` bind it to the ends, as in crun.
+fn matching(settings: &request::Settings, pattern: &str) -> Result<Vec<ContainerId>> {
+    let pattern = Regex::new(pattern)
+        .map_err(|error| Error::new(Kind::Usage, format!("regular expression {pattern:?}: {error}")))?;
+    let states = container::list(settings)?;
+    states.iter().filter(|state| pattern.is_match(&state.id)).map(|state| state.id.parse()).collect()
+}
+
+/// Goes on after a container that fails, so that one cannot protect the others.
+fn each(ids: Vec<ContainerId>, verb: &str, one: impl Fn(&ContainerId) -> Result<()>) -> Result<()> {
+    let failed =
+        ids.iter().filter(|id| one(id).inspect_err(|error| tracing::error!("{verb} {id}: {error}")).is_err());
+    match failed.count() {
+        0 => Ok(()),
+        count => Err(Error::new(Kind::System, format!("{verb}: {count} of {} containers failed", ids.len()))),
+    }
+}
+
+fn list(args: &args::ListArgs, global: &Global) -> Result<()> {
+    let states = container::list(&settings(global)?)?;
+    print(&match args.format {
+        _ if args.quiet => output::ids(&states),
+        ListFormat::Table => output::table(&states),
+        ListFormat::Json => output::array(&states)?,
+    })
+}
+
+fn new_spec(args: &args::SpecArgs) -> Result<()> {
+    let mut spec = spec::defaults::spec();
+    if args.rootless {
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        spec::defaults::rootless(&mut spec, user.as_raw(), group.as_raw());
+    }
+    let text = output::document(&spec, "\t")?;
+    let path = args.bundle.join("config.json");
+    let mut file = match File::options().write(true).create_new(true).mode(0o644).open(&path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(Error::new(Kind::Exists, "File config.json exists. Remove it first"));
+        }
+        opened => opened.doing(|| format!("create {}", path.display()))?,
+    };
+    file.write_all(text.as_bytes()).doing(|| format!("write {}", path.display()))
+}
+
+fn check(args: &args::CheckArgs) -> Result<()> {
+    let path = args.bundle.join("config.json");
+    let faults = container::check(&path, &args.bundle);
+    if faults.is_empty() {
+        return print(&format!("{}: no faults\n", path.display()));
+    }
+    print(&faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())?;
+    let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
+    Err(Error::new(Kind::Invalid, format!("{}: {count}", path.display())))
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "emergence-runc", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum as _;
+
+    #[test]
+    fn completions_know_every_command_and_its_options() {
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "emergence-runc", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["create", "delete", "check", "console-socket", "cgroup-manager"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_does_not_stop_the_others() {
+        let ids: Vec<ContainerId> = ["a", "b", "c"].iter().map(|id| id.parse().unwrap()).collect();
+        let seen = std::cell::RefCell::new(Vec::new());
+        let error = each(ids, "kill", |id| {
+            seen.borrow_mut().push(id.to_string());
+            if id.as_ref() == "c" { Ok(()) } else { Err(Error::new(Kind::State, "no")) }
+        });
+        assert_eq!(error.unwrap_err().to_string(), "kill: 2 of 3 containers failed");
+        assert_eq!(seen.into_inner(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_new_spec_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = args::SpecArgs { bundle: folder.path().to_owned(), rootless: false };
+        new_spec(&args).unwrap();
+        let text = std::fs::read(folder.path().join("config.json")).unwrap();
+        assert_eq!(spec::parse(&text).unwrap().oci_version, "1.3.0");
+        assert_eq!(new_spec(&args).unwrap_err().to_string(), "File config.json exists. Remove it first");
+    }
+}

@@ -1,0 +1,285 @@
+//! The log: a small `tracing` subscriber that writes the lines engines read, as text or JSON, to a file or standard error.
+//!
+//! Nothing is opened without `--log`, and nothing is formatted before a message passes the level.
+
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+
+use crate::error::{Doing, Error, Result};
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs)] // a comment would show in help
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Reads a level by any name that runc or crun knows.
+pub fn level(word: &str) -> std::result::Result<Level, String> {
+    match word {
+        "panic" | "fatal" | "error" => Ok(Level::ERROR),
+        "warning" | "warn" => Ok(Level::WARN),
+        "info" => Ok(Level::INFO),
+        "debug" => Ok(Level::DEBUG),
+        "trace" => Ok(Level::TRACE),
+        _ => Err("must be error, warning, info, debug or trace".into()),
+    }
+}
+
+/// Whether the log goes to a file, so that standard error does not show it.
+static IN_FILE: AtomicBool = AtomicBool::new(false);
+
+/// Starts the log of this process, appending to the file `path` when there is one.
+///
+/// When the file cannot be opened, the log goes to standard error, where the returned error can then be seen.
+pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
+    let (file, opened) = match path.map(open).transpose() {
+        Ok(file) => (file, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    IN_FILE.store(file.is_some(), Ordering::Relaxed);
+    let log = Log { file, format, level: LevelFilter::from_level(level) };
+    // Only a second start in one process can fail; the first log is then as good.
+    let _ = tracing::dispatcher::set_global_default(Dispatch::new(log));
+    opened
+}
+
+/// std opens with O_CLOEXEC.
+fn open(path: &Path) -> Result<File> {
+    File::options()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path)
+        .doing(|| format!("open log file {}", path.display()))
+}
+
+/// Reports the error that ends this process: in the log, and once on standard error.
+pub fn last_words(error: &Error) {
+    tracing::error!("{error}");
+    if IN_FILE.load(Ordering::Relaxed) {
+        // The bare words, as runc: engines that capture standard error show them to their user.
+        let _ = std::io::stderr().write_all(format!("{error}\n").as_bytes());
+    }
+}
+
+struct Log {
+    file: Option<File>,
+    format: Format,
+    level: LevelFilter,
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        *about.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        let level = *event.metadata().level();
+        let line = match self.format {
+            Format::Text => text_line(&now, level, &message),
+            Format::Json => json_line(&now, level, &message),
+        };
+        // One write, so that lines of several processes do not mix. A log that cannot be written has nowhere to say so.
+        let _ = match &self.file {
+            Some(file) => (&mut &*file).write_all(line.as_bytes()),
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
+    }
+
+    // Spans are not used here; one of a library must only not disturb.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// An event's words and its further fields.
+#[derive(Default)]
+struct Message {
+    words: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Message {
+    fn set(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.words = value,
+            name => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value.to_owned());
+    }
+}
+
+/// logrus' words for levels, which engines know.
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+fn text_line(now: &dyn fmt::Display, level: Level, message: &Message) -> String {
+    let mut line = format!("time=\"{now}\" level={} msg={}", word(level), Quoted(&message.words));
+    for (name, value) in &message.fields {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
+        let _ = if !value.is_empty() && value.chars().all(plain) {
+            write!(line, " {name}={value}")
+        } else {
+            write!(line, " {name}={}", Quoted(value))
+        };
+    }
+    line.push('\n');
+    line
+}
+
+fn json_line(now: &dyn fmt::Display, level: Level, message: &Message) -> String {
+    let json = |text: &str| serde_json::Value::from(text).to_string();
+    let mut line = format!(r#"{{"level":"{}","msg":{},"time":"{now}""#, word(level), json(&message.words));
+    for (name, value) in &message.fields {
+        let _ = write!(line, ",{}:{}", json(name), json(value));
+    }
+    line.push_str("}\n");
+    line
+}
+
+/// Text in double quotes with Go's escapes (`%q`), which readers of logrus lines undo.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\x07' => f.write_str("\\a")?,
+                '\x08' => f.write_str("\\b")?,
+                '\x0c' => f.write_str("\\f")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                '\x0b' => f.write_str("\\v")?,
+                c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                c if c.is_ascii() || !is_hidden(c) => f.write_char(c)?,
+                c if u32::from(c) < 0x1_0000 => write!(f, "\\u{:04x}", u32::from(c))?,
+                c => write!(f, "\\U{:08x}", u32::from(c))?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// Whether a terminal may not show the character, or act on it.
+fn is_hidden(c: char) -> bool {
+    c.escape_debug().len() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(words: &str) -> Message {
+        Message { words: words.into(), fields: Vec::new() }
+    }
+
+    const NOW: &str = "2026-01-02T03:04:05Z";
+
+    #[test]
+    fn text_lines_are_logrus_lines() {
+        assert_eq!(
+            text_line(&NOW, Level::ERROR, &message("container does not exist")),
+            "time=\"2026-01-02T03:04:05Z\" level=error msg=\"container does not exist\"\n"
+        );
+        let mut more = message("");
+        more.fields = vec![("id", "web".into()), ("path", "a b".into()), ("none", String::new())];
+        assert_eq!(
+            text_line(&NOW, Level::WARN, &more),
+            "time=\"2026-01-02T03:04:05Z\" level=warning msg=\"\" id=web path=\"a b\" none=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn text_is_quoted_as_go_does() {
+        let table = [
+            (r#"exec: "x""#, r#""exec: \"x\"""#),
+            ("a\nb\tc\\", r#""a\nb\tc\\""#),
+            ("\0\x1b[1m\x7f", r#""\x00\x1b[1m\x7f""#),
+            ("grün 漢 'x'", "\"grün 漢 'x'\""),
+            ("\u{202e}\u{e0001}\u{85}", r#""\u202e\U000e0001\u0085""#),
+        ];
+        for (text, want) in table {
+            assert_eq!(Quoted(text).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn json_lines_are_one_object_in_engines_order() {
+        let mut said = message("a \"b\"\n");
+        assert_eq!(
+            json_line(&NOW, Level::INFO, &said),
+            "{\"level\":\"info\",\"msg\":\"a \\\"b\\\"\\n\",\"time\":\"2026-01-02T03:04:05Z\"}\n"
+        );
+        said.fields.push(("id", "web".into()));
+        let back: serde_json::Value = serde_json::from_str(&json_line(&NOW, Level::DEBUG, &said)).unwrap();
+        assert_eq!(back["id"], "web");
+        assert_eq!(back["level"], "debug");
+    }
+
+    #[test]
+    fn events_pass_by_level_and_reach_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = Log { file: Some(open(&path).unwrap()), format: Format::Json, level: LevelFilter::WARN };
+        tracing::subscriber::with_default(log, || {
+            tracing::info!("not seen");
+            tracing::warn!(id = "web", pid = 7, "seen {}", 1);
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["msg"], &line["id"], &line["pid"]), (&"seen 1".into(), &"web".into(), &"7".into()));
+    }
+
+    #[test]
+    fn every_name_of_a_level() {
+        for (name, want) in
+            [("error", "error"), ("warn", "warning"), ("warning", "warning"), ("trace", "trace")]
+        {
+            assert_eq!(word(level(name).unwrap()), want);
+        }
+        assert!(level("loud").is_err());
+    }
+}

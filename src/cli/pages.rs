@@ -1,0 +1,121 @@
+//! The long texts of help and man pages.
+
+/// Opens a help page with the three sections that runc's users know; `{about}` is the first line of a command's comment.
+macro_rules! page {
+    ($name:literal, $rest:literal) => {
+        concat!(
+            "NAME:\n   emergence-runc",
+            $name,
+            " - {about}\n\nUSAGE:\n   {usage}\n\n{before-help}",
+            $rest,
+            "{after-help}\n"
+        )
+    };
+    ($name:literal) => {
+        page!($name, "OPTIONS:\n{options}")
+    };
+}
+
+pub(super) use page;
+
+pub(super) const ABOUT: &str = "\
+emergence-runc runs containers from bundles: a bundle is a folder with a
+configuration, \"config.json\", and a root file system. The container's process
+becomes a child of whoever calls emergence-runc; no daemon stands between.
+
+To run the bundle in the current folder as the container \"web\":
+
+    # emergence-runc run web
+
+An id names a container on this host: letters, digits and _ + - . only.";
+
+pub(super) const CREATE: &str = "\
+DESCRIPTION:
+   The create command sets a container up from a bundle. Its process does not
+run before the start command is given. What it runs is process.args of
+config.json; see \"emergence-runc spec --help\".
+
+EXAMPLE:
+       # emergence-runc create -b /srv/web web
+       # emergence-runc start web";
+
+pub(super) const START: &str = "\
+DESCRIPTION:
+   The start command runs the user's process in a container that the create
+command has set up.";
+
+pub(super) const RUN: &str = "\
+DESCRIPTION:
+   The run command creates a container from a bundle, starts it, and waits for
+its process unless --detach is given. It then ends with that process's exit
+status, or 128 + the number of the signal that killed it.
+
+EXAMPLE:
+       # emergence-runc run -b /srv/web web";
+
+pub(super) const STATE: &str = "\
+DESCRIPTION:
+   The state command prints what is known of a container as JSON.";
+
+pub(super) const KILL: &str = "\
+DESCRIPTION:
+   The kill command signals the container's init process. A signal is a name
+with or without SIG, in any case (KILL, sigterm, RTMIN+3), or a number.
+
+EXAMPLE:
+   To send SIGKILL to the init process of the container \"web\":
+
+       # emergence-runc kill web KILL";
+
+pub(super) const DELETE: &str = "\
+DESCRIPTION:
+   The delete command removes what a stopped container holds: its cgroup, its
+state and its mounts.
+
+EXAMPLE:
+   When \"emergence-runc list\" shows \"web\" as stopped:
+
+       # emergence-runc delete web";
+
+pub(super) const LIST: &str = "\
+EXAMPLE 1:
+   To list the containers under the default state folder:
+
+       # emergence-runc list
+
+EXAMPLE 2:
+   To list those under another one:
+
+       # emergence-runc --root DIR list";
+
+pub(super) const SPEC: &str = "\
+DESCRIPTION:
+   The spec command writes \"config.json\" for a new bundle. It runs as it is
+when the root file system, in the folder \"rootfs\" beside it, has a program
+\"sh\"; edit process.args to run something else.
+
+   With --rootless the configuration gets a user namespace in which the caller
+is root, and leaves out what only root on the host may do.
+
+EXAMPLE:
+       # mkdir -p web/rootfs
+       # tar -C web/rootfs -xf web.tar
+       # emergence-runc spec -b web
+       # emergence-runc run -b web web";
+
+pub(super) const FEATURES: &str = "\
+DESCRIPTION:
+   The features command prints what this build understands, whatever the host
+can do, as JSON. Its form is the OCI runtime specification's, features.md.";
+
+pub(super) const CHECK: &str = "\
+DESCRIPTION:
+   The check command reads a bundle and prints every fault it finds, one a line,
+with its JSON path and what to write instead. It ends with 1 if there is any.
+
+EXAMPLE:
+       # emergence-runc check -b web";
+
+pub(super) const COMPLETION: &str = "\
+EXAMPLE:
+       # emergence-runc completion bash > /etc/bash_completion.d/emergence-runc";

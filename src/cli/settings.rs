@@ -1,0 +1,101 @@
+//! Who asks, and where containers are kept: the global options as the container room wants them.
+
+use std::cell::LazyCell;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::args::{Global, Rootless};
+use crate::cgroup::Driver;
+use crate::container::request::Settings;
+use crate::error::{Error, Kind, Result};
+
+/// The state folder's name under /run or $XDG_RUNTIME_DIR.
+const NAME: &str = "emergence-runc";
+
+/// Decides what the options leave open, from the environment of this process.
+pub fn settings(global: &Global) -> Result<Settings> {
+    let is_root = rustix::process::geteuid().is_root();
+    let confined = LazyCell::new(|| std::fs::read("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map)));
+    let rootless = match global.rootless {
+        Rootless::Said(said) => said,
+        Rootless::Auto => !is_root || *confined,
+    };
+    let root = match &global.root {
+        Some(named) => named.clone(),
+        None => default_root(is_root, || *confined, |name| env::var_os(name))?,
+    };
+    Ok(Settings { root, root_is_named: global.root.is_some(), driver: driver(global), rootless })
+}
+
+/// `--cgroup-manager` says more than `--systemd-cgroup`, so it decides where both are given.
+fn driver(global: &Global) -> Driver {
+    global.cgroup_manager.unwrap_or(if global.systemd_cgroup { Driver::Systemd } else { Driver::Plain })
+}
+
+/// /run for root, `$XDG_RUNTIME_DIR` for everybody else.
+///
+/// Somebody else is also the root of a user namespace that an ordinary user made, as rootless podman does: there /run
+/// belongs to the host's root. It is known by the user's XDG_RUNTIME_DIR; USER comes along or not, but is not root's.
+fn default_root(
+    is_root: bool,
+    confined: impl FnOnce() -> bool,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf> {
+    let runtime = env("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    match runtime {
+        Some(own) if !is_root => Ok(own.join(NAME)),
+        Some(own) if env("USER").is_none_or(|user| user != "root") && confined() => Ok(own.join(NAME)),
+        None if !is_root => Err(Error::new(
+            Kind::Usage,
+            "no folder for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
+        )),
+        _ => Ok(Path::new("/run").join(NAME)),
+    }
+}
+
+/// Whether a uid_map gives all ids their own number, as outside of any user namespace. user_namespaces(7).
+fn is_whole(map: &[u8]) -> bool {
+    map.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty()).eq([
+        b"0".as_slice(),
+        b"0",
+        b"4294967295",
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_containers_are_kept() {
+        let table = [
+            ("root", true, false, Some("/run/user/0"), "root", "/run/emergence-runc"),
+            ("user", false, false, Some("/run/user/7"), "u", "/run/user/7/emergence-runc"),
+            ("user's namespace", true, true, Some("/run/user/7"), "u", "/run/user/7/emergence-runc"),
+            ("nested root", true, true, Some("/run/user/0"), "root", "/run/emergence-runc"),
+            ("nested root, bare", true, true, None, "u", "/run/emergence-runc"),
+            ("an engine that passes little", true, true, Some("/run/user/7"), "", "/run/user/7/emergence-runc"),
+            ("su", true, false, Some("/run/user/7"), "u", "/run/emergence-runc"),
+        ];
+        for (name, is_root, confined, runtime, user, want) in table {
+            let env = |name: &str| match name {
+                "USER" => (!user.is_empty()).then(|| OsString::from(user)),
+                _ => runtime.map(OsString::from),
+            };
+            assert_eq!(default_root(is_root, || confined, env).unwrap(), Path::new(want), "{name}");
+        }
+        for none in [None, Some(OsString::new()), Some("run".into())] {
+            let error = default_root(false, || true, |_| none.clone()).unwrap_err();
+            assert!(error.to_string().contains("set XDG_RUNTIME_DIR"), "{error}");
+        }
+    }
+
+    #[test]
+    fn whole_maps() {
+        assert!(is_whole(b"         0          0 4294967295\n"));
+        for map in ["0 1000 1\n", "0 0 65536\n", "0 1000 1\n1 100000 65536\n", ""] {
+            assert!(!is_whole(map.as_bytes()), "{map}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! start, state, list, kill and delete: what is done to a container that exists.
+
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
+
+use super::record::{self, Folder, RESULT_FIFO, Record, START_FIFO};
+use super::request::Settings;
+use super::state::{State, Status};
+use super::{ContainerId, destroy, hooks};
+use crate::error::{Doing, Error, Kind, Result, errno_words};
+use crate::init::sync;
+use crate::plan::{Fault, Step};
+
+/// A container that exists: its folder, its record.
+struct Existing {
+    folder: Folder,
+    record: Record,
+}
+
+impl Existing {
+    fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let folder = Folder::open(settings, id)?;
+        let record = folder.read()?;
+        // Between the making of the folder and the first word in it.
+        let record = record.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("container does not exist: {id} (it is just being created)"))
+        })?;
+        Ok(Self { folder, record })
+    }
+
+    fn status(&self) -> Status {
+        Status::of(&self.record, &self.folder)
+    }
+}
+
+/// `start`: lets the program run, and returns when it does.
+pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let there = Existing::open(settings, id)?;
+    // Of two that start at once, the second must see what the first did.
+    there.folder.lock()?;
+    match there.status() {
+        Status::Created => {}
+        Status::Stopped => return Err(wrong_state("cannot start a container that has stopped")),
+        Status::Running => return Err(wrong_state("cannot start an already running container")),
+        Status::Creating => return Err(wrong_state("cannot start a container that is still being created")),
+    }
+    if there.record.programs.is_empty() {
+        return Err(Error::new(
+            Kind::Invalid,
+            "cannot start a container without a program: its config.json had no process",
+        ));
+    }
+    let result =
+        there.folder.open_fifo(RESULT_FIFO, OFlags::RDONLY | OFlags::NONBLOCK).doing(|| "open the result")?;
+    let word = there
+        .folder
+        .open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK)
+        .doing(|| "container not running")?;
+    rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
+    drop(word);
+    // The other end is closed by a successful execve.
+    let mut fds = [PollFd::new(&result, PollFlags::IN)];
+    while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+    if let Some(fault) = sync::hear_fault(&result).doing(|| "hear whether the program started")? {
+        return Err(Error::new(Kind::System, explain(fault, &there.record)));
+    }
+    poststart(&there.folder, &there.record)
+}
+
+/// Runs the poststart hooks; when one fails, the container is stopped. Source: runtime-spec runtime.md, "Lifecycle".
+pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = State::of(record, Status::Running);
+    hooks::run(&record.poststart, &state).map_err(|error| match destroy::with_hooks(folder, record) {
+        Ok(()) => error,
+        Err(other) => error.and_also(other),
+    })
+}
+
+/// The words for what can still fail once the program is started; the plan is no longer there.
+pub(super) fn explain(fault: Fault, record: &Record) -> String {
+    let index = usize::from(fault.index);
+    let name = |list: &[String], at: usize| list.get(at).cloned().unwrap_or_default();
+    let hook = || {
+        let at = index.saturating_sub(record.create_hooks);
+        format!("hooks.startContainer[{at}] {}", name(&record.start_hooks, at))
+    };
+    match fault.step {
+        Step::HookSpawn => format!("run {}: {}", hook(), errno_words(fault.errno)),
+        Step::HookExit => format!("{}: exit status {}", hook(), fault.errno),
+        Step::HookSignal => format!("{}: killed by signal {}", hook(), fault.errno),
+        Step::HookTimeout => format!("{}: killed, its timeout has passed", hook()),
+        _ => format!("exec {}: {}", name(&record.programs, index), errno_words(fault.errno)),
+    }
+}
+
+fn wrong_state(words: &str) -> Error {
+    Error::new(Kind::State, words)
+}
+
+/// `state`.
+pub fn state(settings: &Settings, id: &ContainerId) -> Result<State> {
+    let there = Existing::open(settings, id)?;
+    Ok(State::of(&there.record, there.status()))
+}
+
+/// `list`: every container whose record can be read; the others are told in the log.
+pub fn list(settings: &Settings) -> Result<Vec<State>> {
+    let ids = record::all(settings)?;
+    let states = ids.iter().filter_map(|id| match state(settings, id) {
+        Ok(state) => Some(state),
+        // Deleted in between, or not yet there.
+        Err(error) if error.kind() == Kind::NotFound => None,
+        Err(error) => {
+            tracing::warn!("{id}: {error}");
+            None
+        }
+    });
+    Ok(states.collect())
+}
+
+/// `kill`: one signal to the container's process, or with `all` to every process of its group.
+pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    let there = Existing::open(settings, id)?;
+    let not_running = || Error::new(Kind::State, "container not running");
+    if all {
+        return kill_all(&there, signal);
+    }
+    if there.status() == Status::Stopped {
+        return Err(not_running());
+    }
+    let Some(init) = there.record.init else {
+        return Err(wrong_state(
+            "the container is still being created and has no process yet; delete --force ends it",
+        ));
+    };
+    if init.signal(signal)? { Ok(()) } else { Err(not_running()) }
+}
+
+fn kill_all(there: &Existing, signal: i32) -> Result<()> {
+    let Some(group) = &there.record.group else {
+        return match there.record.init {
+            Some(init) => init.signal(signal).map(drop),
+            None => Ok(()),
+        };
+    };
+    if signal == libc::SIGKILL {
+        return group.kill();
+    }
+    for pid in group.pids()? {
+        // What has ended since the list was read needs no signal.
+        if let Ok(pidfd) = crate::sys::process::pidfd_open(pid) {
+            let _ = crate::sys::process::signal(pidfd.as_fd(), signal);
+        }
+    }
+    Ok(())
+}
+
+/// `delete`: a stopped container; with `force` any, and an unknown id is fine.
+pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
+    let folder = match Folder::open(settings, id) {
+        Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    };
+    folder.lock()?;
+    let Some(record) = folder.read()? else {
+        // Its maker was killed before the first word, or is about to write it.
+        return if force {
+            folder.remove()
+        } else {
+            Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")))
+        };
+    };
+    let status = Status::of(&record, &folder);
+    if status != Status::Stopped && !force {
+        return Err(wrong_state(&format!(
+            "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
+        )));
+    }
+    destroy::with_hooks(&folder, &record)
+}

@@ -1,0 +1,491 @@
+//! `create` and the first half of `run`: from the bundle to a process that waits for the word to start.
+//!
+//! Whatever moment this is killed at, `delete --force` finds all: each thing is noted in the record before it is made. The
+//! child ends by itself when we are gone before it waits.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::open::{self, Given, Making};
+use super::pid::ProcessId;
+use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
+use super::request::{Create, Settings};
+use super::state::{State, Status};
+use super::{destroy, facts, hold, hooks, idmap, notify};
+use crate::cgroup::{Group, Made};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Message};
+use crate::init::{self, Gate, Opened};
+use crate::net;
+use crate::plan::{Ask, Plan};
+use crate::spec::{self, Spec};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{cred, fd};
+
+/// How the word to start will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// By `start`, from another process.
+    Later,
+    /// By us, at once; the terminal's master goes to the console socket.
+    Detached,
+    /// By us, at once; the terminal's master comes to us.
+    Foreground,
+}
+
+/// A container that is set up, its process waiting.
+pub struct Launched {
+    /// Its folder.
+    pub folder: Folder,
+    /// What is noted of it.
+    pub record: Record,
+    /// The plan, which has the words for faults.
+    pub plan: Plan,
+    /// Its process.
+    pub pidfd: OwnedFd,
+    /// Our end of the conversation.
+    pub sync: OwnedFd,
+    /// Carries the terminal's master to us, when it does.
+    pub console: Option<OwnedFd>,
+}
+
+/// `create`.
+pub fn create(settings: &Settings, request: &Create) -> Result<()> {
+    launch(settings, request, Manner::Later).map(drop)
+}
+
+/// What is known before anything is made.
+struct Draft {
+    spec: Spec,
+    plan: Plan,
+    bundle: PathBuf,
+    group: Option<Group>,
+}
+
+/// Creates the container. After an error nothing of it is left.
+pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
+    let draft = draft(settings, request, manner)?;
+    let folder = Folder::make(settings, &request.id)?;
+    let mut record = match record(&draft, request, &folder) {
+        Ok(record) => record,
+        Err(error) => return Err(clean(error, folder.remove())),
+    };
+    match set_up(settings, request, manner, &draft, &folder, &mut record) {
+        Ok((pidfd, sync, console)) => Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console }),
+        // Once there was a process, its end is one like any other: with poststop hooks.
+        Err(error) if record.init.is_some() => Err(clean(error, destroy::with_hooks(&folder, &record))),
+        Err(error) => Err(clean(error, destroy::everything(&folder, &record))),
+    }
+}
+
+fn clean(error: Error, cleaned: Result<()>) -> Error {
+    match cleaned {
+        Ok(()) => error,
+        Err(other) => error.and_also(other),
+    }
+}
+
+/// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
+fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
+    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    let bundle = std::path::absolute(&request.bundle)
+        .doing(|| format!("find the bundle {}", request.bundle.display()))?;
+    let spec = read_config(&bundle, request.config.as_deref())?;
+    let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    check_descriptors(listen_fds, request.preserve_fds)?;
+    let host = facts::host(&spec, settings, request.id.as_ref())?;
+    let listen_names = std::env::var("LISTEN_FDNAMES").ok();
+    let ask = Ask {
+        id: request.id.as_ref(),
+        bundle: &bundle,
+        no_pivot: request.no_pivot,
+        new_keyring: !request.no_new_keyring,
+        listen_fds,
+        listen_names: listen_names.as_deref(),
+        preserve_fds: request.preserve_fds,
+    };
+    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;
+    for warning in plan.warnings.iter().chain(&plan.limits.warnings) {
+        tracing::warn!("{warning}");
+    }
+    for detail in &plan.details {
+        tracing::debug!("{detail}");
+    }
+    check_root(&plan)?;
+    check_console(&plan, request, manner)?;
+    Ok(Draft { spec, plan, bundle, group: host.group })
+}
+
+/// The bundle's config.json, or another file.
+pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<Spec> {
+    let file = config.map_or_else(|| bundle.join("config.json"), Path::to_path_buf);
+    let bytes = fs::read(&file).doing(|| format!("read {}", file.display()))?;
+    spec::parse(&bytes).map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))
+}
+
+fn refuse(faults: &[crate::plan::BadField]) -> Error {
+    let first = faults.first().map_or_else(String::new, ToString::to_string);
+    let more = match faults.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more; the command check tells all)", count - 1),
+    };
+    Error::new(Kind::Invalid, format!("config.json: {first}{more}"))
+}
+
+fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
+    let last = 2u32.saturating_add(listen).saturating_add(preserve);
+    match (3..=last).find(|number| !process::is_open(*number as i32)) {
+        Some(number) => Err(Error::new(
+            Kind::Usage,
+            format!("descriptor {number} is to be passed on (--preserve-fds, LISTEN_FDS), but is not open"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the mounting would find, but late and in other words.
+fn check_root(plan: &Plan) -> Result<()> {
+    let path = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
+    let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
+    if found.is_dir() {
+        Ok(())
+    } else {
+        Err(Error::invalid("root.path", format!("{}: not a directory", path.display())))
+    }
+}
+
+fn check_console(plan: &Plan, request: &Create, manner: Manner) -> Result<()> {
+    let terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
+    let words = match (terminal, request.console_socket.is_some(), manner) {
+        (true, false, Manner::Later | Manner::Detached) => {
+            "process.terminal is true: name a --console-socket that takes the terminal"
+        }
+        (false, true, _) => "--console-socket is given, but process.terminal is not true",
+        (true, true, Manner::Foreground) => "--console-socket needs --detach",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, words))
+}
+
+fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+    let text =
+        |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
+    let plan = &draft.plan;
+    let hooks = &plan.hooks;
+    let record = Record {
+        id: request.id.to_string(),
+        bundle: draft.bundle.clone(),
+        rootfs: PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned()),
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        owner: folder.owner(),
+        annotations: draft.spec.annotations.clone(),
+        phase: Phase::Creating,
+        creator: ProcessId::own()?,
+        init: None,
+        group: draft.group.clone(),
+        shares_mounts: !plan.rootfs.own_mounts,
+        programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
+        start_hooks: hooks
+            .start_container
+            .iter()
+            .map(|hook| hook.path.to_string_lossy().into_owned())
+            .collect(),
+        create_hooks: hooks.create_container.len(),
+        poststart: hooks.poststart.clone(),
+        poststop: hooks.poststop.clone(),
+    };
+    folder.write(&record)?;
+    hold::here("recorded");
+    Ok(record)
+}
+
+type Ends = (OwnedFd, OwnedFd, Option<OwnedFd>);
+
+fn set_up(
+    settings: &Settings,
+    request: &Create,
+    manner: Manner,
+    draft: &Draft,
+    folder: &Folder,
+    record: &mut Record,
+) -> Result<Ends> {
+    let made = make_group(settings, draft, record)?;
+    hold::here("cgroup");
+    let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
+    let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+    let (console, console_end) = consoles(&draft.plan, request, manner)?;
+    let given = Given {
+        sync: theirs,
+        console: console_end,
+        gate: gate(folder, manner)?,
+        joins_group_late: joins_late,
+        hold: hold::in_child(),
+    };
+    let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
+    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref())?;
+    let tolerant = settings.rootless;
+    let mut talk = Conversation {
+        draft,
+        folder,
+        record,
+        opened,
+        sync: ours,
+        pid,
+        pidfd,
+        joins_late,
+        made,
+        limited: false,
+        tolerant,
+    };
+    talk.begin()?;
+    talk.until_waiting()?;
+    let Conversation { pid, pidfd, sync, .. } = talk;
+    record.phase = Phase::Created;
+    folder.write(record)?;
+    hold::here("created");
+    tell_outside(request, &draft.spec, pid, &pidfd)?;
+    Ok((pidfd, sync, console))
+}
+
+/// `None`: there is no group, and there need not be one.
+fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+    let Some(group) = &draft.group else { return Ok(None) };
+    let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
+    let limited = !draft.plan.limits.writes.is_empty();
+    let made = group.create(settings.rootless && !named && !limited)?;
+    // An ordinary user may get less than was planned, or nothing.
+    record.group = made.as_ref().map(|made| made.group().clone());
+    Ok(made)
+}
+
+/// Our end for the terminal's master, and the child's.
+fn consoles(plan: &Plan, request: &Create, manner: Manner) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    if plan.process.as_ref().is_none_or(|process| process.terminal.is_none()) {
+        return Ok((None, None));
+    }
+    if manner == Manner::Foreground {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.doing(|| "make a socket pair")?;
+        return Ok((Some(ours), Some(theirs)));
+    }
+    let Some(path) = &request.console_socket else { return Ok((None, None)) };
+    let socket =
+        fd::connect_unix(path).doing(|| format!("connect to the console socket {}", path.display()))?;
+    Ok((None, Some(socket)))
+}
+
+fn gate(folder: &Folder, manner: Manner) -> Result<Gate> {
+    if manner != Manner::Later {
+        return Ok(Gate::Sync);
+    }
+    Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
+}
+
+/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment.
+fn clone(plan: &Plan, opened: &mut Opened, making: &Making, made: Option<&Made>) -> Result<(i32, OwnedFd)> {
+    let mut back = Vec::new();
+    for (kind, at, file) in &making.by_runtime {
+        let own = own_namespace(*kind)?;
+        process::setns(file.as_fd(), *kind).doing(|| format!("join linux.namespaces[{at}]"))?;
+        back.push((*kind, own));
+    }
+    // SAFETY: no memory is shared, and `init::run` keeps to the heap-free rules until execve or _exit.
+    let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
+    if matches!(cloned, Ok(Cloned::Child)) {
+        init::run(plan, opened);
+    }
+    for (kind, own) in back {
+        // Staying in a container's namespace would be worse than any error.
+        process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
+    }
+    match cloned.doing(|| "make the container's process and its namespaces")? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Child => process::exit_now(1),
+    }
+}
+
+fn own_namespace(kind: i32) -> Result<OwnedFd> {
+    let (name, _) = NAMESPACE_FILES.iter().find(|(_, known)| *known == kind).copied().unwrap_or(("mnt", 0));
+    let path = format!("/proc/self/ns/{name}");
+    fs::File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
+}
+
+/// namespaces(7).
+const NAMESPACE_FILES: &[(&str, i32)] = &[
+    ("pid", libc::CLONE_NEWPID),
+    ("net", libc::CLONE_NEWNET),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", libc::CLONE_NEWTIME),
+];
+
+/// What the child needs of us while it carries out the plan.
+struct Conversation<'a> {
+    draft: &'a Draft,
+    folder: &'a Folder,
+    record: &'a mut Record,
+    opened: Opened,
+    sync: OwnedFd,
+    pid: i32,
+    pidfd: OwnedFd,
+    /// Whether the cgroup is joined after the clone.
+    joins_late: bool,
+    made: Option<Made>,
+    /// Whether the limits are set.
+    limited: bool,
+    /// Whether what an ordinary user cannot do is left out.
+    tolerant: bool,
+}
+
+impl Conversation<'_> {
+    /// Work beside the child's.
+    fn begin(&mut self) -> Result<()> {
+        // Its end must be the child's alone, so that its death closes it.
+        self.opened.sync = rustix::io::fcntl_dupfd_cloexec(&self.sync, 0).doing(|| "keep a descriptor")?;
+        self.note_init()?;
+        let process = self.draft.plan.process.as_ref();
+        if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
+            fs::write(format!("/proc/{}/oom_score_adj", self.pid), score)
+                .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
+        }
+        self.guard_devices()
+    }
+
+    /// In version 2, a program decides over devices. The child makes nodes and mounts meanwhile, which it always allows.
+    fn guard_devices(&self) -> Result<()> {
+        let (Some(made), Some(program)) = (&self.made, &self.draft.plan.device_program) else {
+            return Ok(());
+        };
+        match made.guard_devices(Some(program)) {
+            // Not for an ordinary user, who cannot make device nodes either.
+            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+            other => other.doing(|| "linux.resources.devices"),
+        }
+    }
+
+    /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
+    fn limit(&mut self) -> Result<()> {
+        if let (Some(made), false) = (&self.made, self.limited) {
+            self.limited = true;
+            made.apply(&self.draft.plan.limits)?;
+        }
+        Ok(())
+    }
+
+    fn note_init(&mut self) -> Result<()> {
+        // A child that has failed already will say so; its number is then of no use.
+        if let Ok(init) = ProcessId::of(self.pid) {
+            self.record.init = Some(init);
+            self.folder.write(self.record)?;
+        }
+        hold::here("cloned");
+        Ok(())
+    }
+
+    fn until_waiting(&mut self) -> Result<()> {
+        loop {
+            match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
+                Some((Message::MapIds, _)) => self.give_ids()?,
+                Some((Message::Hooks, _)) => self.run_hooks()?,
+                Some((Message::Limits, _)) => self.set_limits()?,
+                Some((Message::Successor, Some(pidfd))) => {
+                    self.succeed(pidfd)?;
+                    continue;
+                }
+                Some((Message::Notify, Some(listener))) => {
+                    notify::hand_on(self.record, &self.draft.plan, &listener)?
+                }
+                Some((Message::Waiting, _)) => return self.limit(),
+                Some((Message::Fault(fault), _)) => {
+                    return Err(Error::new(Kind::System, fault.explain(&self.draft.plan)));
+                }
+                Some((Message::Notify | Message::Successor, _)) => {
+                    return Err(Error::new(
+                        Kind::System,
+                        "the container's process said something unexpected",
+                    ));
+                }
+                None => return Err(self.died()),
+            }
+            sync::go(self.sync.as_fd()).doing(|| "answer the container's process")?;
+        }
+    }
+
+    fn died(&self) -> Error {
+        let how = match process::wait(self.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            Ok(process::Exit::Code(code)) => format!("ended with status {code}"),
+            Err(error) => format!("is gone: {error}"),
+        };
+        Error::new(Kind::System, format!("the container's process {how} while it was set up"))
+    }
+
+    fn give_ids(&mut self) -> Result<()> {
+        let namespaces = &self.draft.plan.namespaces;
+        if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+            idmap::write(self.pid, maps, namespaces.maps_by)?;
+            open::map_to_container(&self.draft.plan, &self.opened, self.pid)?;
+        }
+        if let (Some(group), true) = (&self.record.group, self.joins_late) {
+            group.join(self.pid)?;
+        }
+        let devices = &self.draft.plan.net_devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
+        net::move_devices(devices, inside.as_fd())
+    }
+
+    fn run_hooks(&mut self) -> Result<()> {
+        self.limit()?;
+        let state = State::of(self.record, Status::Creating);
+        hooks::run(&self.draft.plan.hooks.create_runtime, &state)?;
+        hold::here("hooks");
+        Ok(())
+    }
+
+    fn set_limits(&mut self) -> Result<()> {
+        let limits = self.draft.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
+        limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
+            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| format!("set process.rlimits[{at}]"))
+        })
+    }
+
+    /// The first process has ended in favour of one that it made inside the joined user namespace.
+    fn succeed(&mut self, pidfd: OwnedFd) -> Result<()> {
+        process::wait(self.pidfd.as_fd()).doing(|| "wait for the first process")?;
+        self.pid = pid_of(&pidfd)?;
+        self.pidfd = pidfd;
+        self.note_init()
+    }
+}
+
+/// The number behind a pidfd, from its fdinfo: proc_pid_fdinfo(5).
+fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(Kind::System, "the container's process has ended"))
+}
+
+/// What the caller wants to know: the pid in a file, the pidfd through a socket.
+fn tell_outside(request: &Create, spec: &Spec, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+    let annotated = spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
+    if let Some(path) = request.pidfd_socket.as_ref().or(annotated.as_ref()) {
+        let socket =
+            fd::connect_unix(path).doing(|| format!("connect to the pidfd socket {}", path.display()))?;
+        fd::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd())
+            .doing(|| format!("send the pidfd to {}", path.display()))?;
+    }
+    match &request.pid_file {
+        Some(file) => write_whole(file, &pid.to_string()),
+        None => Ok(()),
+    }
+}

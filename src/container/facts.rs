@@ -1,0 +1,113 @@
+//! What this host and this process are, as far as a plan depends on it.
+
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+
+use super::request::Settings;
+use crate::cgroup::{self, Driver, Group, Layout};
+use crate::error::Result;
+use crate::plan::mounts::LegacyHierarchy;
+use crate::plan::{CgroupView, Host, Limiting};
+use crate::spec::Spec;
+use crate::sys::cred;
+
+/// The facts, and the control group that the container will have.
+pub struct Facts {
+    /// For the plan.
+    pub host: Host,
+    /// `None`: the driver is disabled, or the host has no control groups.
+    pub group: Option<Group>,
+}
+
+/// Reads them; files only where config.json asks for what they tell.
+pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
+    let linux = spec.linux.as_ref();
+    let layout = cgroup::layout()?;
+    let path = linux.map_or("", |linux| &linux.cgroups_path);
+    let group = Group::place(&layout, settings.driver, path, id)?;
+    let process = spec.process.as_ref();
+    let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor();
+    let label = |linux: &crate::spec::Linux| !linux.mount_label.is_empty();
+    let labelled =
+        process.is_some_and(|process| !process.selinux_label.is_empty()) || linux.is_some_and(label);
+    let host = Host {
+        euid: rustix::process::geteuid().as_raw(),
+        egid: rustix::process::getegid().as_raw(),
+        capabilities: cred::permitted_capabilities()?,
+        apparmor,
+        selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        cgroup_view: view(&layout, group.as_ref()),
+        limiting: match (&group, settings.driver) {
+            (_, Driver::Disabled) => Limiting::Disabled,
+            (None, _) => Limiting::Nothing,
+            (Some(group), _) if group.is_unified() => Limiting::Unified,
+            (Some(_), _) => Limiting::Legacy,
+        },
+    };
+    Ok(Facts { host, group })
+}
+
+/// What the container sees as /sys/fs/cgroup: its own group where it has one, else all of the host's.
+fn view(layout: &Layout, group: Option<&Group>) -> Option<CgroupView> {
+    let none = Group::default();
+    let group = group.unwrap_or(&none);
+    match layout {
+        Layout::None => None,
+        Layout::Unified { mount } => {
+            let own = group.unified.as_ref().map_or_else(|| mount.clone(), cgroup::Directory::path);
+            Some(CgroupView::Unified(c_path(&own)?))
+        }
+        Layout::Legacy { hierarchies, unified } => {
+            let mut parts = Vec::new();
+            for hierarchy in hierarchies {
+                let own = group.legacy.iter().find(|legacy| legacy.controllers == hierarchy.controllers);
+                let own = own.map_or_else(|| hierarchy.mount.clone(), |legacy| legacy.dir.path());
+                parts.push(legacy(&hierarchy.controllers, &own)?);
+            }
+            if let Some(unified) = unified {
+                let own =
+                    group.unified.as_ref().map_or_else(|| unified.mount.clone(), cgroup::Directory::path);
+                let name = CString::from(c"unified");
+                parts.push(LegacyHierarchy {
+                    name,
+                    data: CString::default(),
+                    own: c_path(&own)?,
+                    links: Vec::new(),
+                });
+            }
+            Some(CgroupView::Legacy(parts))
+        }
+    }
+}
+
+fn legacy(controllers: &[String], own: &Path) -> Option<LegacyHierarchy> {
+    let all = controllers.join(",");
+    let text = |text: &str| CString::new(text).ok();
+    Some(match all.strip_prefix("name=") {
+        Some(name) => LegacyHierarchy {
+            name: text(name)?,
+            data: text(&format!("none,{all}"))?,
+            own: c_path(own)?,
+            links: Vec::new(),
+        },
+        None => LegacyHierarchy {
+            name: text(&all)?,
+            data: text(&all)?,
+            own: c_path(own)?,
+            links: if controllers.len() > 1 {
+                controllers.iter().filter_map(|name| text(name)).collect()
+            } else {
+                Vec::new()
+            },
+        },
+    })
+}
+
+fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.to_str()?).ok()
+}
+
+fn has_apparmor() -> bool {
+    fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}

@@ -1,0 +1,204 @@
+//! The wait for a container's process in the foreground: its terminal, our signals, its exit status, in one poll(2) loop.
+//!
+//! Without a terminal the process has our standard files, and only signals are passed on. With one:
+//!
+//! ```text
+//! our stdin  ──▶ master ┐        ┌ the process
+//!                       ├─ pty ──┤
+//! our stdout ◀── master ┘        └
+//! ```
+
+mod relay;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::error::{Doing, Result};
+use crate::sys::{process, signal};
+use relay::{Host, Relay};
+
+pub use relay::Terminal;
+
+/// Our own signals, blocked and readable. Lives from before the clone until nothing may be interrupted any more: the mask
+/// comes back when it is dropped, and what came too late to be passed on is forgotten.
+pub struct Foreground {
+    signals: OwnedFd,
+    original: signal::Set,
+}
+
+/// What we do not take: KILL and STOP cannot be; a fault of our own must end us; PIPE and URG are between us and our
+/// descriptors; job control (the terminal's stop signals, and CONT after it) is between us and the shell.
+const NOT_OURS: [i32; 14] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCONT,
+];
+
+/// Taken besides once a terminal is in raw mode: a stop from outside is for the program then, and after our own stop
+/// (SIGSTOP) the shell has left its own mode in the terminal.
+const WITH_TERMINAL: [i32; 2] = [libc::SIGTSTP, libc::SIGCONT];
+
+/// The highest signal number.
+const LAST: i32 = 64;
+
+fn forwardable() -> impl Iterator<Item = i32> {
+    (1..=LAST).filter(|signal| !NOT_OURS.contains(signal))
+}
+
+impl Foreground {
+    /// Blocks every signal that is to be passed on. Call it before the clone, or one that comes early ends us instead.
+    pub fn prepare() -> io::Result<Self> {
+        let set = signal::set(forwardable());
+        let original = signal::block(&set)?;
+        match signal::open(&set) {
+            Ok(signals) => Ok(Self { signals, original }),
+            Err(error) => {
+                signal::set_mask(&original)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for our child `pid`, behind `pidfd`, passing signals on and copying its terminal; then reaps it. Orphans are
+    /// reaped on the way when they come to us.
+    ///
+    /// Returns its exit status, or 128 + the signal that ended it. Our own terminal's mode is restored in any case.
+    pub fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32, terminal: Option<Terminal>) -> Result<i32> {
+        self.wait_at(&Host::standard(), pidfd, pid, terminal)
+    }
+
+    fn wait_at(
+        &self,
+        host: &Host<'_>,
+        pidfd: BorrowedFd<'_>,
+        pid: i32,
+        terminal: Option<Terminal>,
+    ) -> Result<i32> {
+        if terminal.is_some() {
+            self.take_stops().doing(|| "take over the terminal's signals")?;
+        }
+        let relay = terminal.map(|terminal| Relay::start(terminal, host)).transpose()?;
+        let reap = signal::adopts_orphans().doing(|| "ask whether we are a subreaper")?;
+        let mut watch = Watch { signals: self.signals.as_fd(), pidfd, pid, reap, relay, ended: None };
+        loop {
+            watch.turn()?;
+            if let Some(exit) = watch.ended
+                && watch.relay.as_ref().is_none_or(Relay::is_done)
+            {
+                return Ok(exit.status());
+            }
+        }
+    }
+
+    fn take_stops(&self) -> io::Result<()> {
+        signal::block(&signal::set(WITH_TERMINAL))?;
+        signal::reopen(self.signals.as_fd(), &signal::set(forwardable().chain(WITH_TERMINAL)))
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        // A signal still pending would end us with the mask's return, in place of the container's status.
+        while let Ok(Some(_)) = signal::next(self.signals.as_fd()) {}
+        // It was valid when the kernel gave it; there is nothing to be done about a refusal.
+        let _ = signal::set_mask(&self.original);
+    }
+}
+
+/// The state of the loop.
+struct Watch<'a> {
+    signals: BorrowedFd<'a>,
+    pidfd: BorrowedFd<'a>,
+    pid: i32,
+    reap: bool,
+    relay: Option<Relay<'a>>,
+    ended: Option<process::Exit>,
+}
+
+/// What poll(2) found besides signals.
+#[derive(Default)]
+struct Ready {
+    process: bool,
+    relay: relay::Ready,
+}
+
+impl Watch<'_> {
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self) -> Result<()> {
+        let ready = self.poll().doing(|| "wait for the container")?;
+        // Every time: reading an empty signalfd costs less than asking poll's list about it.
+        while let Some(number) = signal::next(self.signals).doing(|| "read a signal")? {
+            self.signal(number)?;
+        }
+        if ready.process {
+            self.ended = process::try_wait(self.pidfd).doing(|| "wait for the container's process")?;
+            if self.ended.is_some()
+                && let Some(relay) = &mut self.relay
+            {
+                relay.drain();
+            }
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.copy(&ready.relay);
+        }
+        Ok(())
+    }
+
+    fn poll(&self) -> io::Result<Ready> {
+        let mut list = vec![PollFd::from_borrowed_fd(self.signals, PollFlags::IN)];
+        let mut add = |fd, flags| {
+            list.push(PollFd::from_borrowed_fd(fd, flags));
+            list.len() - 1
+        };
+        let process = self.ended.is_none().then(|| add(self.pidfd, PollFlags::IN));
+        let relay = self.relay.as_ref().map(|relay| relay.watch(add)).unwrap_or_default();
+        match rustix::event::poll(&mut list, None) {
+            Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
+            done => done?,
+        };
+        // Whatever the event is (an error, a hang-up too), the call that follows tells what it means.
+        let fired =
+            |at: Option<usize>| at.and_then(|at| list.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+        let relay = relay::Ready { input: fired(relay.input), output: fired(relay.output) };
+        Ok(Ready { process: fired(process), relay })
+    }
+
+    fn signal(&mut self, number: i32) -> Result<()> {
+        match (number, &mut self.relay) {
+            (libc::SIGCHLD, _) if self.reap => {
+                signal::reap_all_but(self.pid).doing(|| "reap the container's orphans")?;
+            }
+            (libc::SIGCHLD, _) => {}
+            (libc::SIGWINCH, Some(relay)) => relay.resize(),
+            (libc::SIGCONT, Some(relay)) => relay.resume(),
+            // Nobody is left to take it; it may be meant to end the wait for a reader of our output.
+            (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM, Some(relay))
+                if self.ended.is_some() =>
+            {
+                relay.give_up();
+            }
+            _ => match process::signal(self.pidfd, number) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                    tracing::warn!("pass signal {number} on to process {}: {error}", self.pid);
+                }
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+}

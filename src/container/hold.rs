@@ -1,0 +1,35 @@
+//! Lets a test stop the runtime at a named step, to kill it there: EMERGENCE_RUNC_HOLD=STEP. Debug builds only.
+
+use crate::init::Hold;
+
+/// Stops this process (SIGSTOP) when the variable names `step`.
+#[cfg(debug_assertions)]
+pub fn here(step: &str) {
+    if std::env::var("EMERGENCE_RUNC_HOLD").is_ok_and(|wanted| wanted == step) {
+        let own = rustix::process::getpid();
+        // What a test asked for cannot be told to anybody else.
+        let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+    }
+}
+
+/// Does nothing: a release build has no such steps.
+#[cfg(not(debug_assertions))]
+pub fn here(_: &str) {}
+
+/// Where the variable wants the container's process to wait until it is killed.
+#[cfg(debug_assertions)]
+pub fn in_child() -> Option<Hold> {
+    match std::env::var("EMERGENCE_RUNC_HOLD").ok()?.as_str() {
+        "child-cloned" => Some(Hold::Cloned),
+        "child-mounts" => Some(Hold::Mounts),
+        "child-pivot" => Some(Hold::Pivot),
+        "child-waiting" => Some(Hold::Waiting),
+        _ => None,
+    }
+}
+
+/// Nowhere: a release build has no such steps.
+#[cfg(not(debug_assertions))]
+pub fn in_child() -> Option<Hold> {
+    None
+}

@@ -1,0 +1,126 @@
+//! Hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop. Source: runtime-spec config.md, "POSIX-platform Hooks".
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::state::State;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::RuntimeHook;
+use crate::sys::process;
+
+/// How much of what a failing hook printed stands in the error.
+const MOST_OUTPUT: u64 = 4096;
+
+/// Where the hooks' output goes: annotations `run.oci.hooks.stdout` and `.stderr` name files.
+pub struct Output {
+    stdout: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Output {
+    /// Opens what the annotations name, to append.
+    pub fn open(annotations: &std::collections::BTreeMap<String, String>) -> Result<Self> {
+        let open = |name: &str| match annotations.get(name) {
+            None => Ok(None),
+            Some(path) => {
+                let file = File::options().append(true).create(true).open(path);
+                file.map(Some).doing(|| format!("open {path} (annotation {name})"))
+            }
+        };
+        Ok(Self { stdout: open("run.oci.hooks.stdout")?, stderr: open("run.oci.hooks.stderr")? })
+    }
+
+    /// The same, for hooks that the container's process runs.
+    pub fn into_descriptors(self) -> [Option<OwnedFd>; 2] {
+        [self.stdout.map(OwnedFd::from), self.stderr.map(OwnedFd::from)]
+    }
+}
+
+/// Runs the hooks in order; the first that fails ends it and is named.
+pub fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let output = Output::open(&state.annotations)?;
+    let document = serde_json::to_vec(state).map_err(|error| Error::new(Kind::System, error.to_string()))?;
+    hooks.iter().try_for_each(|hook| run_one(hook, &document, Path::new(&state.bundle), &output))
+}
+
+/// Runs the hooks in order; a failing one is told in the log only.
+pub fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
+    for hook in hooks {
+        if let Err(error) = run(std::slice::from_ref(hook), state) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn run_one(hook: &RuntimeHook, document: &[u8], bundle: &Path, output: &Output) -> Result<()> {
+    let doing = || format!("{} {}", hook.place, hook.hook.path);
+    let input = process::memory_file(c"state", &[document]).doing(doing)?;
+    // A file, not a pipe: what the hook leaves running may keep it open as long as it likes.
+    let said = File::from(process::memory_file(c"hook", &[]).doing(doing)?);
+    let copy = |file: &Option<File>| match file {
+        Some(file) => file.try_clone().map(Stdio::from),
+        None => said.try_clone().map(Stdio::from),
+    };
+    let mut command = Command::new(&hook.hook.path);
+    if let Some((name, rest)) = hook.hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env_clear().envs(hook.hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command.current_dir(bundle).stdin(Stdio::from(input));
+    command.stdout(copy(&output.stdout).doing(doing)?).stderr(copy(&output.stderr).doing(doing)?);
+    let mut child = command.spawn().doing(doing)?;
+    let pidfd = process::pidfd_open(child.id() as i32).doing(doing)?;
+    if !ends_within(&pidfd, hook.hook.timeout).doing(doing)? {
+        // It may have ended in this very moment.
+        let _ = child.kill();
+        let _ = child.wait();
+        let seconds = hook.hook.timeout.unwrap_or_default();
+        return Err(Error::new(
+            Kind::System,
+            format!("{}: killed, its timeout of {seconds} s has passed", doing()),
+        ));
+    }
+    let status = child.wait().doing(doing)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::System, format!("{}: {status}{}", doing(), printed(said))))
+}
+
+/// What the hook printed, on one line.
+fn printed(mut said: File) -> String {
+    let mut bytes = Vec::new();
+    let read = said.rewind().and_then(|()| said.take(MOST_OUTPUT).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    if read.is_err() || line.is_empty() { String::new() } else { format!(", it printed: {line}") }
+}
+
+fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool> {
+    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
+    poll_until(pidfd.as_fd(), end)
+}
+
+/// Waits until the descriptor can be read, or the moment has come (then false).
+pub fn poll_until(fd: std::os::fd::BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeout =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map(|count| count > 0),
+        }
+    }
+}

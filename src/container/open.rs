@@ -1,0 +1,207 @@
+//! From a plan to what is open: everything the container's process needs from the host, before it exists.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::hooks::Output;
+use super::idmap;
+use super::state::OCI_VERSION;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::{Asks, Gate, Hold, HookState, Opened};
+use crate::plan::mounts::BindSource;
+use crate::plan::namespaces::{Joined, KINDS};
+use crate::plan::{Fault, MountKind, Plan, Step};
+use crate::rootfs::inroot::PathBuffer;
+use crate::rootfs::mounts::open_source;
+use crate::spec::Spec;
+use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::process::Pointers;
+
+/// procfs, statfs(2).
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// How the container's namespaces come about: by whom each is joined, and what each clone makes.
+pub struct Making {
+    /// Joined by the runtime around the clone, and left again.
+    pub by_runtime: Vec<(i32, usize, OwnedFd)>,
+    /// CLONE_NEW… of the first clone.
+    pub flags: u64,
+}
+
+/// What the caller has ready for the child.
+pub struct Given {
+    /// The child's end of the conversation.
+    pub sync: OwnedFd,
+    /// Where the terminal's master goes.
+    pub console: Option<OwnedFd>,
+    /// Fifos or not.
+    pub gate: Gate,
+    /// Whether the cgroup is joined by the runtime after the clone (version 1), so that a cgroup namespace must wait.
+    pub joins_group_late: bool,
+    /// Where a test holds the child.
+    pub hold: Option<Hold>,
+}
+
+/// Opens all of it.
+pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> Result<(Opened, Making)> {
+    let mut joined = Vec::new();
+    for namespace in &plan.namespaces.joined {
+        joined.push((namespace.kind, namespace.at, open_namespace(namespace)?));
+    }
+    let enters_user = plan.namespaces.joins(libc::CLONE_NEWUSER);
+    let new_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
+    // By the time the child is in a new user namespace it has no right to enter those of the host. A pid namespace is
+    // entered only by children, so it is always the maker who joins it.
+    let runtime_joins =
+        |kind: i32| !enters_user && (kind == libc::CLONE_NEWPID || new_user && kind != libc::CLONE_NEWNS);
+    let (by_runtime, by_child): (Vec<_>, Vec<_>) =
+        joined.into_iter().partition(|(kind, ..)| runtime_joins(*kind));
+    let mut new = plan.namespaces.new & !libc::CLONE_NEWTIME;
+    let mut unshare = 0;
+    if given.joins_group_late && new & libc::CLONE_NEWCGROUP != 0 {
+        new &= !libc::CLONE_NEWCGROUP;
+        unshare = libc::CLONE_NEWCGROUP;
+    }
+    let (flags, clone_again) = if enters_user { (0, Some(new as u64)) } else { (new as u64, None) };
+    let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
+    let none = || Pointers::new(std::iter::empty(), 1);
+    let opened = Opened {
+        proc: open_proc()?,
+        sync: given.sync,
+        joined: by_child,
+        sources: sources(plan)?,
+        late: plan.rootfs.mounts.iter().map(|_| None).collect(),
+        console: given.console,
+        gate: given.gate,
+        argv: plan.process.as_ref().map_or_else(none, |process| process.argv()),
+        envp: plan.process.as_ref().map_or_else(none, |process| process.envp()),
+        hook_state: hook_state(spec, bundle, id)?,
+        hook_output: Output::open(&spec.annotations)?.into_descriptors(),
+        asks: Asks {
+            map_ids: new_user || given.joins_group_late || !plan.net_devices.is_empty(),
+            hooks: !plan.hooks.create_runtime.is_empty(),
+            limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
+        },
+        unshare,
+        clone_again,
+        hold: given.hold,
+        home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
+        started: false,
+    };
+    Ok((opened, Making { by_runtime, flags }))
+}
+
+/// Opens a namespace file and looks that it is one, of the right kind: ioctl_ns(2), NS_GET_NSTYPE.
+fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
+    const NS_GET_NSTYPE: u64 = 0xb703;
+    let place = format!("linux.namespaces[{}].path", joined.at);
+    let file = File::open(&joined.path).doing(|| format!("{place}: {}", joined.path.display()))?;
+    // SAFETY: this ioctl takes no argument and answers with a number; on any other file it fails.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    if kind == joined.kind {
+        return Ok(file.into());
+    }
+    let name = |kind: i32| KINDS.iter().find(|(_, known)| *known == kind).map_or("no", |(name, _)| *name);
+    let words = format!(
+        "{} is a {} namespace, not a {} namespace",
+        joined.path.display(),
+        name(kind),
+        name(joined.kind)
+    );
+    Err(Error::invalid(&place, words))
+}
+
+fn open_proc() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
+    let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;
+    if found.f_type as u64 != PROC_MAGIC {
+        return Err(Error::new(Kind::System, "/proc is not a proc file system; mount one"));
+    }
+    Ok(proc)
+}
+
+/// Bind sources that the child could not open: those that get a mapping, and all when it will be another user.
+fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
+    let other_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
+    let mounts = plan.rootfs.mounts.iter().enumerate();
+    let opened = mounts.map(|(index, step)| match &step.kind {
+        MountKind::Bind(bound) if bound.copy_symlink => Ok(None),
+        MountKind::Bind(bound) if bound.idmap.is_some() => source(plan, bound, index).map(Some),
+        MountKind::Bind(bound) if other_user => match source(plan, bound, index) {
+            // An ordinary user cannot; the child, root in its own namespace, may.
+            Err(error) if error.errno() == Some(libc::EPERM) => Ok(None),
+            other => other.map(Some),
+        },
+        _ => Ok(None),
+    });
+    opened.collect()
+}
+
+fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
+    let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
+    let mount = open_source(bound).doing(words)?;
+    // As if the child had cloned it from its own copy of the mounts.
+    let wanted = Attributes { propagation: plan.rootfs.start_propagation, ..Attributes::default() };
+    if wanted.propagation != libc::MS_SHARED {
+        set_attributes(&mount, wanted, true, None).doing(words)?;
+    }
+    if let Some(maps) = bound.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
+        map_mount(plan, bound, index, &mount, &idmap::namespace(maps)?)?;
+    }
+    Ok(mount)
+}
+
+/// Makes a detached mount idmapped.
+fn map_mount(
+    plan: &Plan,
+    bound: &BindSource,
+    index: usize,
+    mount: &OwnedFd,
+    namespace: &OwnedFd,
+) -> Result<()> {
+    let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
+    let wanted = Attributes { set: libc::MOUNT_ATTR_IDMAP, ..Attributes::default() };
+    set_attributes(mount, wanted, recursive, Some(namespace.as_fd())).doing(|| {
+        let what = Fault { step: Step::Mount, index: index as u16, errno: 0 }.words(plan);
+        format!("{what}: make it idmapped (does its file system support that?)")
+    })
+}
+
+/// Gives the container's own mapping to the mounts that asked for it, once that namespace exists.
+pub fn map_to_container(plan: &Plan, opened: &Opened, pid: i32) -> Result<()> {
+    let mut namespace = None;
+    for (index, step) in plan.rootfs.mounts.iter().enumerate() {
+        let MountKind::Bind(bound) = &step.kind else { continue };
+        let own = bound.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none());
+        let (true, Some(Some(mount))) = (own, opened.sources.get(index)) else { continue };
+        let namespace = match &mut namespace {
+            Some(namespace) => namespace,
+            None => namespace.insert(idmap::of_process(pid)?),
+        };
+        map_mount(plan, bound, index, mount, namespace)?;
+    }
+    Ok(())
+}
+
+/// The state document for hooks in the container, cut where the pid belongs.
+fn hook_state(spec: &Spec, bundle: &Path, id: &str) -> Result<HookState> {
+    if spec
+        .hooks
+        .as_ref()
+        .is_none_or(|hooks| hooks.create_container.is_empty() && hooks.start_container.is_empty())
+    {
+        return Ok(HookState { creating: Vec::new(), created: Vec::new(), rest: Vec::new() });
+    }
+    let head = |status: &str| {
+        let id = serde_json::Value::from(id);
+        format!(r#"{{"ociVersion":"{OCI_VERSION}","id":{id},"status":"{status}","pid":"#).into_bytes()
+    };
+    let bundle = serde_json::Value::from(bundle.to_string_lossy());
+    let annotations = serde_json::json!(spec.annotations);
+    let rest = format!(r#","bundle":{bundle},"annotations":{annotations}}}"#);
+    Ok(HookState { creating: head("creating"), created: head("created"), rest: rest.into_bytes() })
+}

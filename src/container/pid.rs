@@ -1,0 +1,91 @@
+//! A process by its number and its start time together: a number that was given to another process is never taken for it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::process;
+
+/// Names one process for as long as the machine runs.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct ProcessId {
+    /// Its number in the runtime's pid namespace.
+    pub pid: i32,
+    /// Clock ticks between the boot and its start, proc_pid_stat(5), field 22.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub fn of(pid: i32) -> Result<Self> {
+        let (_, start_time) =
+            stat(pid).ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// This process.
+    pub fn own() -> Result<Self> {
+        Self::of(process::own_pid())
+    }
+
+    /// Whether it runs: not ended, and not a zombie whose parent has not looked.
+    pub fn is_alive(&self) -> bool {
+        stat(self.pid)
+            .is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, b'Z' | b'X'))
+    }
+
+    /// A descriptor of the process; `None` when it has ended.
+    pub fn pidfd(&self) -> Result<Option<OwnedFd>> {
+        match process::pidfd_open(self.pid) {
+            // What the number meant is looked up after the descriptor has fixed it.
+            Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) => Err(error).doing(|| format!("open process {}", self.pid)),
+        }
+    }
+
+    /// Sends a signal; false when the process has ended.
+    pub fn signal(&self, signal: i32) -> Result<bool> {
+        let Some(pidfd) = self.pidfd()? else { return Ok(false) };
+        match process::signal(pidfd.as_fd(), signal) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            Err(error) => Err(error).doing(|| format!("send signal {signal} to process {}", self.pid)),
+        }
+    }
+}
+
+/// State letter and start time from /proc/PID/stat, whose second field may hold anything, spaces and brackets included.
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(&text)
+}
+
+fn parse(text: &[u8]) -> Option<(u8, u64)> {
+    let behind = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(behind + 2..)?).ok()?;
+    let mut fields = rest.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_brackets_do_not_mislead() {
+        let text = b"42 (a) S 1 (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
+        assert_eq!(parse(text), Some((b'R', 777)));
+        assert_eq!(parse(b"42 (a"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_not_it() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.is_alive());
+        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+    }
+}

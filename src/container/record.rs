@@ -1,0 +1,225 @@
+//! What is kept of a container between commands: one folder under the state folder, one file in it.
+//!
+//! The folder is made exclusively, so that two creations of one id cannot both win. The file is written beside and renamed,
+//! so that a reader never sees half of it. Nothing is fsynced: /run does not outlive the machine. The status is not kept: it
+//! is what the kernel says of the process and of the fifo on which it waits.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::ContainerId;
+use super::pid::ProcessId;
+use super::request::Settings;
+use crate::cgroup::Group;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::RuntimeHook;
+
+/// How far the creation has come.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Phase {
+    /// `create` is at work, or was when it was killed.
+    Creating,
+    /// `create` is done.
+    Created,
+}
+
+/// The content of the state file. Private to this version of the program; whole at any moment.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Record {
+    /// The container's name.
+    pub id: String,
+    /// The bundle, as it was named.
+    pub bundle: PathBuf,
+    /// The root file system on the host.
+    pub rootfs: PathBuf,
+    /// Moment of creation, RFC 3339.
+    pub created: String,
+    /// User who created it.
+    pub owner: u32,
+    /// The configuration's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// How far it is.
+    pub phase: Phase,
+    /// The runtime that creates it.
+    pub creator: ProcessId,
+    /// The container's process, once it exists.
+    pub init: Option<ProcessId>,
+    /// Its control group, noted before it is made.
+    pub group: Option<Group>,
+    /// Whether the mounts were made in the runtime's own mount namespace and must be taken away by hand.
+    pub shares_mounts: bool,
+    /// Where the program may be, for the words of a failing start; empty: there is no program.
+    pub programs: Vec<String>,
+    /// Paths of the startContainer hooks, for the same.
+    pub start_hooks: Vec<String>,
+    /// How many createContainer hooks are counted before them.
+    pub create_hooks: usize,
+    /// Run by `start`.
+    pub poststart: Vec<RuntimeHook>,
+    /// Run by `delete`.
+    pub poststop: Vec<RuntimeHook>,
+}
+
+/// A container's folder under the state folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+const STATE: &str = "state.json";
+/// Gives the waiting process its byte.
+pub const START_FIFO: &str = "start.fifo";
+/// Takes the fault of a failing execve.
+pub const RESULT_FIFO: &str = "result.fifo";
+
+impl Folder {
+    /// Makes the folder, and the state folder above it where it is missing. `Kind::Exists`: the id is taken.
+    pub fn make(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let path = settings.root.join(id.as_ref());
+        let make = || fs::DirBuilder::new().mode(0o711).create(&path);
+        let made = match make() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&settings.root).doing(|| {
+                    format!("make the state folder {} (--root names another)", settings.root.display())
+                })?;
+                make()
+            }
+            other => other,
+        };
+        match made {
+            Ok(()) => Self::at(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::new(Kind::Exists, format!("container with id exists already: {id}")))
+            }
+            Err(error) => Err(error).doing(|| format!("make {}", path.display())),
+        }
+    }
+
+    /// The folder of a container that is there. `Kind::NotFound`: none.
+    pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let path = settings.root.join(id.as_ref());
+        match Self::at(path) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")))
+            }
+            other => other,
+        }
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle =
+            rustix::fs::open(&path, flags, Mode::empty()).doing(|| format!("open {}", path.display()))?;
+        Ok(Self { path, handle })
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The user whose folder it is.
+    pub fn owner(&self) -> u32 {
+        rustix::fs::fstat(&self.handle).map_or(0, |stat| stat.st_uid)
+    }
+
+    /// Waits for the other commands that change this container, and keeps them waiting while the folder is open.
+    pub fn lock(&self) -> Result<()> {
+        rustix::fs::flock(&self.handle, FlockOperation::LockExclusive)
+            .doing(|| format!("lock {}", self.path.display()))
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let file = self.path.join(STATE);
+        let beside = self.path.join(".state.json");
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
+        let write = || {
+            let mut out =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            out.write_all(&text)?;
+            fs::rename(&beside, &file)
+        };
+        write().doing(|| format!("write {}", file.display()))
+    }
+
+    /// Reads the record. `None`: the folder was just made, or its maker was killed before the first word.
+    pub fn read(&self) -> Result<Option<Record>> {
+        let file = self.path.join(STATE);
+        let text = match fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.doing(|| format!("read {}", file.display()))?,
+        };
+        let record = serde_json::from_slice(&text);
+        record
+            .map(Some)
+            .map_err(|error| Error::new(Kind::System, format!("read {}: {error}", file.display())))
+    }
+
+    /// Makes one of the two fifos and opens it both ways, so that neither opening nor a missing partner ever blocks.
+    pub fn make_fifo(&self, name: &str) -> Result<OwnedFd> {
+        let path = self.path.join(name);
+        rustix::fs::mknodat(&self.handle, name, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .doing(|| format!("make {}", path.display()))?;
+        self.open_fifo(name, OFlags::RDWR).doing(|| format!("open {}", path.display()))
+    }
+
+    /// Opens one of the two fifos; ENXIO when the other end is closed.
+    pub fn open_fifo(&self, name: &str, how: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(&self.handle, name, how | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Takes the folder away with all that is in it; one that is gone already is fine.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.doing(|| format!("remove {}", self.path.display())),
+        }
+    }
+}
+
+/// Ids of all folders under the state folder, sorted. A state folder that is not there is an error when it was named.
+pub fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
+    let entries = match fs::read_dir(&settings.root) {
+        Err(error) if error.kind() == ErrorKind::NotFound && !settings.root_is_named => return Ok(Vec::new()),
+        other => other.doing(|| format!("read the state folder {}", settings.root.display()))?,
+    };
+    let mut ids: Vec<ContainerId> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The name of a user of this host; the number where it has none.
+pub fn user_name(uid: u32) -> String {
+    let named = || {
+        let text = fs::read_to_string("/etc/passwd").ok()?;
+        text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        })
+    };
+    named().unwrap_or_else(|| uid.to_string())
+}
+
+/// Writes a file that appears whole, with `content`, at `path`: a pid file.
+pub fn write_whole(path: &Path, content: &str) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut out = File::create(&beside)?;
+        out.write_all(content.as_bytes())?;
+        fs::rename(&beside, path)
+    };
+    write().doing(|| format!("write {}", path.display())).inspect_err(|_| drop(fs::remove_file(&beside)))
+}

@@ -1,0 +1,82 @@
+//! `run`: create and start in one process, and in the foreground stay until the program ends.
+
+use std::os::fd::AsFd;
+
+use super::control::poststart;
+use super::create::{Launched, Manner, launch};
+use super::destroy;
+use super::foreground::{Foreground, Terminal};
+use super::request::{Run, Settings};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Message};
+use crate::plan::TerminalSize;
+use crate::sys::{fd, process};
+
+/// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
+    if request.detach {
+        let launched = launch(settings, &request.create, Manner::Detached)?;
+        begin(&launched)?;
+        return Ok(0);
+    }
+    if !request.no_subreaper {
+        process::set_subreaper().doing(|| "become the reaper of the container's orphans")?;
+    }
+    let foreground = Foreground::prepare().doing(|| "take over signals")?;
+    let launched = launch(settings, &request.create, Manner::Foreground)?;
+    let terminal = match terminal(&launched) {
+        Ok(terminal) => terminal,
+        Err(error) => return Err(end(error, &launched)),
+    };
+    begin(&launched)?;
+    let pid = launched.record.init.map_or(0, |init| init.pid);
+    let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
+    let cleaned = if request.keep { Ok(()) } else { finish(&launched) };
+    match (ended, cleaned) {
+        (Ok(status), Ok(())) => Ok(status),
+        (Err(error), Err(other)) => Err(error.and_also(other)),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+/// Tells the waiting process to start and hears that it did. After an error nothing is left.
+fn begin(launched: &Launched) -> Result<()> {
+    tell(launched).map_err(|error| end(error, launched))?;
+    poststart(&launched.folder, &launched.record)
+}
+
+/// Takes everything away after an error.
+fn end(error: Error, launched: &Launched) -> Error {
+    match destroy::with_hooks(&launched.folder, &launched.record) {
+        Ok(()) => error,
+        Err(other) => error.and_also(other),
+    }
+}
+
+fn tell(launched: &Launched) -> Result<()> {
+    if launched.plan.process.is_none() {
+        return Err(Error::invalid("process", "missing; there is nothing to run"));
+    }
+    sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
+    match sync::hear(launched.sync.as_fd()).doing(|| "hear whether the program started")? {
+        // Closed by execve.
+        None => Ok(()),
+        Some((Message::Fault(fault), _)) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
+        Some(_) => Err(Error::new(Kind::System, "the container's process said something unexpected")),
+    }
+}
+
+/// The terminal's master, sized before the program starts, so that it finds the size right.
+fn terminal(launched: &Launched) -> Result<Option<Terminal>> {
+    let Some(console) = &launched.console else { return Ok(None) };
+    let mut name = [0; 64];
+    let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
+    let size = launched.plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+    Terminal::new(master, size != TerminalSize::default()).map(Some)
+}
+
+/// The program has ended; somebody else may have deleted it meanwhile.
+fn finish(launched: &Launched) -> Result<()> {
+    launched.folder.lock()?;
+    destroy::with_hooks(&launched.folder, &launched.record)
+}

@@ -1,0 +1,104 @@
+//! The state document of the specification, and the status it tells. Source: runtime-spec runtime.md, "State".
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::record::{Folder, Phase, Record, START_FIFO, user_name};
+
+/// Version of the specification that the state document follows.
+pub const OCI_VERSION: &str = "1.3.0";
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// All is set up; the program has not been started.
+    Created,
+    /// The program runs.
+    Running,
+    /// The program has ended, or the creation was cut off.
+    Stopped,
+}
+
+impl Status {
+    /// What the kernel says: whether the process lives, and whether it waits at its fifo.
+    pub fn of(record: &Record, folder: &Folder) -> Self {
+        if record.phase == Phase::Creating {
+            return if record.creator.is_alive() { Status::Creating } else { Status::Stopped };
+        }
+        if !record.init.is_some_and(|init| init.is_alive()) {
+            return Status::Stopped;
+        }
+        match folder.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
+            // Somebody reads: the process is before its execve.
+            Ok(_) => Status::Created,
+            // ENXIO: nobody does any more. ENOENT: there never was one, because `run` needs none.
+            Err(Errno::NXIO | Errno::NOENT) => Status::Running,
+            Err(_) => Status::Running,
+        }
+    }
+
+    /// The specification's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What `state` prints, and hooks read; with runc's members in runc's order.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Version of the specification that this document follows.
+    pub oci_version: String,
+    /// The container's name.
+    pub id: String,
+    /// The container's process; 0 when it has none.
+    pub pid: i32,
+    /// See [`Status`].
+    pub status: String,
+    /// The bundle, absolute.
+    pub bundle: String,
+    /// The root file system on the host.
+    pub rootfs: String,
+    /// Moment of creation, RFC 3339.
+    pub created: String,
+    /// The configuration's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Name of the user who created it.
+    pub owner: String,
+}
+
+impl State {
+    /// The document for a container in this status.
+    pub fn of(record: &Record, status: Status) -> Self {
+        let pid = record.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
+        State {
+            oci_version: OCI_VERSION.into(),
+            id: record.id.clone(),
+            pid,
+            status: status.word().into(),
+            bundle: record.bundle.to_string_lossy().into_owned(),
+            rootfs: record.rootfs.to_string_lossy().into_owned(),
+            created: record.created.clone(),
+            annotations: record.annotations.clone(),
+            owner: user_name(record.owner),
+        }
+    }
+}

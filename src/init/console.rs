@@ -1,0 +1,96 @@
+//! The program's own terminal: a pseudo-terminal of the container's /dev/pts, its master sent out. Child side, no heap.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Opened;
+use crate::plan::{At, Fault, Plan, Step};
+use crate::rootfs::devices::placeholder;
+use crate::rootfs::inroot::{self, InRoot};
+use crate::sys::mount::{attach, clone_mount};
+use crate::sys::{fd, process, pty};
+
+/// What the master is called in the message that carries it.
+const NAME: &[u8] = b"/dev/ptmx";
+
+/// devpts, statfs(2).
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+
+/// Opens a terminal, sends its master to the console socket, mounts it on /dev/console. `None`: none was asked for.
+pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option<OwnedFd>, Fault> {
+    let Some(size) = plan.process.as_ref().and_then(|process| process.terminal) else { return Ok(None) };
+    let (master, slave) = pair(root).at(Step::ConsoleOpen, 0)?;
+    if size.rows != 0 || size.columns != 0 {
+        pty::set_size(&slave, pty::Size { rows: size.rows, cols: size.columns }).at(Step::ConsoleOpen, 0)?;
+    }
+    if let Some(socket) = &opened.console {
+        fd::send_fd(socket.as_fd(), NAME, master.as_fd()).at(Step::ConsoleSend, 0)?;
+    }
+    if plan.rootfs.own_mounts && plan.rootfs.make_dev {
+        mount(InRoot(root), &slave).at(Step::ConsoleMount, 0)?;
+    }
+    Ok(Some(slave))
+}
+
+fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let path = c"dev/pts/ptmx";
+    let here = InRoot(root);
+    // A look before opening it for real: an image's own file of this name could be any device.
+    let looked = here.open(path, true)?;
+    let stat = rustix::fs::fstat(&looked)?;
+    let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(5, 2)
+        && rustix::fs::fstatfs(&looked)?.f_type as u64 == DEVPTS_MAGIC;
+    if !is_ptmx {
+        return Err(Errno::NODEV.into());
+    }
+    let master = here.open_with(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW)?;
+    let same = rustix::fs::fstat(&master)?;
+    if (same.st_dev, same.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(Errno::NODEV.into());
+    }
+    pty::unlock(master.as_fd())?;
+    // By descriptor, not by name: nobody can put another file at /dev/pts/N in between.
+    let slave = pty::open_peer(master.as_fd())?;
+    Ok((master, slave))
+}
+
+fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
+    let dev = root.folder(c"dev")?;
+    // An image may have a link of this name, to lead us elsewhere.
+    let console = match placeholder(&dev, c"console") {
+        Err(Errno::LOOP) => {
+            inroot::remove(&dev, c"console")?;
+            placeholder(&dev, c"console")?
+        }
+        other => other?,
+    };
+    attach(clone_mount(slave, false)?, &console)
+}
+
+/// Makes the terminal standard input, output and error, and controlling; without one, sees to it that those three are
+/// open, since anything could come to have their numbers.
+pub fn attach_standard(slave: Option<OwnedFd>) -> Result<(), Fault> {
+    let Some(slave) = slave else {
+        for number in 0..3 {
+            if !process::is_open(number) {
+                let null =
+                    rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).at(Step::StandardIo, 0)?;
+                if std::os::fd::AsRawFd::as_raw_fd(&null) == number {
+                    process::keep_on_exec(number).at(Step::StandardIo, 0)?;
+                    std::mem::forget(null);
+                } else {
+                    process::duplicate_to(null.as_fd(), number).at(Step::StandardIo, 0)?;
+                }
+            }
+        }
+        return Ok(());
+    };
+    pty::make_controlling(slave.as_fd()).at(Step::ConsoleAttach, 0)?;
+    for number in 0..3 {
+        process::duplicate_to(slave.as_fd(), number).at(Step::ConsoleAttach, 0)?;
+    }
+    Ok(())
+}

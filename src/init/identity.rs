@@ -1,0 +1,150 @@
+//! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+
+use super::sync::{self, Message};
+use super::{Opened, program, write_file};
+use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
+use crate::sys::{cred, process, seccomp};
+
+/// A session keyring of the container's own.
+pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
+    match cred::join_session_keyring(name) {
+        // A kernel without keyrings has none to keep from the container.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.at(Step::Keyring, 0),
+    }
+}
+
+/// Scheduler, I/O priority, memory policy, personality.
+pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
+    if let Some(attr) = &process.scheduler {
+        cred::set_scheduler(attr).at(Step::Scheduler, 0)?;
+    }
+    if let Some(value) = process.io_priority {
+        cred::set_io_priority(value).at(Step::IoPriority, 0)?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        cred::set_memory_policy(policy.mode, &policy.nodes).at(Step::MemoryPolicy, 0)?;
+    }
+    if let Some(value) = plan.personality {
+        cred::set_personality(value).at(Step::Personality, 0)?;
+    }
+    Ok(())
+}
+
+/// Limits, unless the runtime has set them, and the umask.
+pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
+    if done_by_runtime {
+        return Ok(());
+    }
+    for (index, (resource, soft, hard)) in process.rlimits.iter().enumerate() {
+        cred::set_limit(0, *resource, *soft, *hard).at(Step::Rlimit, index)?;
+    }
+    Ok(())
+}
+
+/// From the runtime's root to the program's user.
+pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Result<(), Fault> {
+    let proc = opened.proc.as_fd();
+    if !process.selinux.is_empty() {
+        write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
+    }
+    if !process.apparmor.is_empty() {
+        apparmor(proc, &process.apparmor)?;
+    }
+    own_standard_io(process.uid);
+    // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
+    let entered = program::enter_cwd(process);
+    let sets = process.capabilities.as_ref();
+    if let Some(sets) = sets {
+        cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
+        cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
+    }
+    if let Some(groups) = &process.groups {
+        cred::set_groups(groups).at(Step::Groups, 0)?; // groups before ids: afterwards we may not
+    }
+    cred::set_gid(process.gid).at(Step::Gid, 0)?;
+    cred::set_uid(process.uid).at(Step::Uid, 0)?;
+    if sets.is_some() {
+        cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
+    }
+    if entered.is_err() {
+        program::enter_cwd(process)?;
+    }
+    program::check_cwd()?;
+    keep_descriptors(process)?;
+    if process.no_new_privileges {
+        cred::set_no_new_privs().at(Step::NoNewPrivileges, 0)?;
+    }
+    if let (Some(sets), Some(_), false) = (sets, &plan.seccomp, process.no_new_privileges) {
+        // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
+        let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
+        cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+        program::look_up(process)?;
+        filter(plan, opened)?;
+        return drop_capabilities(sets);
+    }
+    if let Some(sets) = sets {
+        drop_capabilities(sets)?;
+    }
+    program::look_up(process)?;
+    filter(plan, opened) // last: it may forbid whatever stands above
+}
+
+/// CAP_SYS_ADMIN.
+const LOADS_FILTERS: cred::CapMask = 1 << 21;
+
+fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
+    cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+    cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)
+}
+
+/// Loads the system call filter and hands its listener, if it has one, to the runtime.
+fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+    let Some(filter) = &plan.seccomp else { return Ok(()) };
+    match seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0)? {
+        Some(listener) => {
+            sync::say_with(opened.sync.as_fd(), Message::Notify, listener.as_fd())
+                .at(Step::SeccompListener, 0)?;
+            sync::wait_go(opened.sync.as_fd()).at(Step::SeccompListener, 0)
+        }
+        None => Ok(()),
+    }
+}
+
+fn apparmor(proc: std::os::fd::BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
+    // Kernels since 5.1 have a folder for each module; in the shared file another one might listen.
+    match write_file(proc, c"self/attr/apparmor/exec", text) {
+        Err(rustix::io::Errno::NOENT) => write_file(proc, c"self/attr/exec", text).at(Step::Apparmor, 0),
+        other => other.at(Step::Apparmor, 0),
+    }
+}
+
+/// The program may open /dev/stdout by name, so pipes, sockets and terminals become its user's. Files of the host do not.
+fn own_standard_io(uid: u32) {
+    if uid == 0 {
+        return;
+    }
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let terminal = kind == FileType::CharacterDevice && rustix::termios::isatty(stream);
+        if terminal || matches!(kind, FileType::Fifo | FileType::Socket) {
+            // In a user namespace the stream may be nobody's: it then stays as it is.
+            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
+}
+
+/// Those that the caller passes on lose close-on-exec, which everything else has.
+fn keep_descriptors(plan: &ProcessPlan) -> Result<(), Fault> {
+    for offset in 0..plan.kept_descriptors {
+        process::keep_on_exec(3 + offset as i32).at(Step::Descriptors, offset as usize)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! The container's process from clone3 to execve: a flat list of stages that carries out a [`Plan`].
+//!
+//! No heap, no panic, no lock: another thread of an embedding program may have held any of them at the clone. A failure is
+//! eight bytes to the runtime, which has the words.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+pub mod console;
+mod hooks;
+mod identity;
+mod namespaces;
+mod program;
+pub mod sync;
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::plan::{At, Fault, Plan, Step};
+use crate::rootfs;
+use crate::sys::process::{self, Pointers};
+use sync::Message;
+
+/// Everything that was opened or prepared for the child before the clone.
+pub struct Opened {
+    /// The host's procfs, known to be one.
+    pub proc: OwnedFd,
+    /// The child's end of the conversation.
+    pub sync: OwnedFd,
+    /// Namespaces to join, in order: their kind, their place in the plan, their file.
+    pub joined: Vec<(i32, usize, OwnedFd)>,
+    /// Bind sources that only the runtime may open, by index of the mount.
+    pub sources: Vec<Option<OwnedFd>>,
+    /// A place for each mount that is made read-only late.
+    pub late: Vec<Option<OwnedFd>>,
+    /// Where the terminal's master goes: a socket.
+    pub console: Option<OwnedFd>,
+    /// Where the word to start comes from, and where a failing execve is told: fifos after `create`, `sync` for `run`.
+    pub gate: Gate,
+    /// The program's arguments.
+    pub argv: Pointers,
+    /// The program's environment, with room for HOME.
+    pub envp: Pointers,
+    /// What hooks read.
+    pub hook_state: HookState,
+    /// Standard output and error of hooks, when they are redirected.
+    pub hook_output: [Option<OwnedFd>; 2],
+    /// What must wait for the runtime's answer.
+    pub asks: Asks,
+    /// Namespaces that this process unshares itself: those that clone3 could not make in the right order.
+    pub unshare: i32,
+    /// When a user namespace is joined: clone once more, from inside it, with these flags.
+    pub clone_again: Option<u64>,
+    /// Where a test may hold the child.
+    pub hold: Option<Hold>,
+    /// Room for the entry HOME=… that the child finds.
+    pub home: rootfs::inroot::PathBuffer,
+    /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
+    pub started: bool,
+}
+
+/// See [`Opened::gate`].
+pub enum Gate {
+    /// The conversation goes on.
+    Sync,
+    /// `create` ends; `start` comes later.
+    Fifos {
+        /// Gives a byte when it is time.
+        start: OwnedFd,
+        /// Takes the fault.
+        result: OwnedFd,
+    },
+}
+
+/// The state document in pieces: the pid that a hook in the container sees is known only there.
+pub struct HookState {
+    /// Up to the pid, with status `creating`.
+    pub creating: Vec<u8>,
+    /// Up to the pid, with status `created`.
+    pub created: Vec<u8>,
+    /// From behind the pid.
+    pub rest: Vec<u8>,
+}
+
+/// Which questions of the conversation the plan needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asks {
+    /// See [`Message::MapIds`].
+    pub map_ids: bool,
+    /// See [`Message::Hooks`].
+    pub hooks: bool,
+    /// See [`Message::Limits`].
+    pub limits: bool,
+}
+
+/// Moments at which a test may hold the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// First of all.
+    Cloned,
+    /// Before the mounts.
+    Mounts,
+    /// Before pivot_root.
+    Pivot,
+    /// Before the word that all is done.
+    Waiting,
+}
+
+/// Carries out the plan in the process that clone3 made, and becomes the program.
+pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
+    match stages(plan, opened) {
+        Ok(never) => match never {},
+        Err(fault) => {
+            sync::tell_fault(opened.result(), fault);
+            process::exit_now(1)
+        }
+    }
+}
+
+/// It cannot be made: what returns it returns only an error.
+enum Never {}
+
+fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+    process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+    process::reset_signals();
+    opened.hold_at(Hold::Cloned);
+    namespaces::enter(plan, opened)?; // ids first: later steps need to be root inside
+    rustix::process::umask(Mode::empty()); // modes below are meant as they are written
+    if let Some(name) = &plan.keyring {
+        identity::join_keyring(name)?; // before anything of the container can see the old one
+    }
+    // A container without a session of its own could push characters into the terminal of its runtime.
+    rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+    name_host(plan)?;
+    opened.hold_at(Hold::Mounts);
+
+    let root = rootfs::enter(&plan.rootfs)?;
+    // Not dropped when a stage fails: giving memory back is a use of the heap too.
+    let mut late = ManuallyDrop::new(std::mem::take(&mut opened.late));
+    let sources = rootfs::Sources {
+        proc: opened.proc.as_fd(),
+        binds: &opened.sources,
+        own_cgroup_namespace: plan.namespaces.own(libc::CLONE_NEWCGROUP),
+    };
+    rootfs::assemble(&plan.rootfs, root.as_fd(), &sources, &mut late)?;
+    let terminal = console::open(plan, root.as_fd(), opened)?; // its folder, /dev/pts, has only just been mounted
+    opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts already there
+    hooks::create_container(plan, opened)?; // the container's namespaces, the host's paths
+    rootfs::protect(&plan.rootfs, root.as_fd())?; // needs the host's /dev/null, so before the pivot
+    opened.hold_at(Hold::Pivot);
+    rootfs::pivot(&plan.rootfs, root.as_fd())?;
+    program::make_cwd(plan)?; // before / is read-only
+    sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
+    rootfs::finish(&plan.rootfs, root.as_fd(), &late)?; // read-only: nothing below may need to write
+
+    console::attach_standard(terminal)?;
+    if let Some(process) = &plan.process {
+        identity::schedule(plan, process)?; // while we may still raise priorities
+        opened.ask(Message::Limits, opened.asks.limits)?;
+        identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
+        program::find_home(process, opened)?;
+        identity::become_user(plan, process, opened)?; // caps, ids, labels, filter: the order is explained there
+    }
+    opened.hold_at(Hold::Waiting);
+    process::set_parent_death_signal(0).at(Step::Sync, 0)?;
+    sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
+    opened.wait_for_start()?;
+    hooks::start_container(plan, opened)?;
+    program::exec(plan, opened)
+}
+
+impl Opened {
+    /// Where a fault is told: to the runtime that listens now.
+    fn result(&self) -> BorrowedFd<'_> {
+        match &self.gate {
+            Gate::Fifos { result, .. } if self.started => result.as_fd(),
+            _ => self.sync.as_fd(),
+        }
+    }
+
+    fn ask(&self, message: Message, needed: bool) -> Result<(), Fault> {
+        if needed { sync::ask(self.sync.as_fd(), message).at(Step::Sync, 0) } else { Ok(()) }
+    }
+
+    fn wait_for_start(&mut self) -> Result<(), Fault> {
+        let from = match &self.gate {
+            Gate::Sync => self.sync.as_fd(),
+            Gate::Fifos { start, .. } => start.as_fd(),
+        };
+        sync::wait_go(from).at(Step::Sync, 0)?;
+        self.started = true;
+        Ok(())
+    }
+
+    fn hold_at(&self, moment: Hold) {
+        if self.hold == Some(moment) {
+            // The runtime has gone: so do we, as at any other moment.
+            if sync::wait_go(self.sync.as_fd()).is_err() {
+                process::exit_now(1);
+            }
+        }
+    }
+}
+
+fn name_host(plan: &Plan) -> Result<(), Fault> {
+    if !plan.hostname.is_empty() {
+        rustix::system::sethostname(&plan.hostname).at(Step::Hostname, 0)?;
+    }
+    if !plan.domainname.is_empty() {
+        crate::sys::cred::set_domain_name(&plan.domainname).at(Step::Domainname, 0)?;
+    }
+    Ok(())
+}
+
+fn sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+    if plan.sysctl.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(proc, c"sys", flags, Mode::empty()).at(Step::Sysctl, 0)?;
+    for (index, (path, value)) in plan.sysctl.iter().enumerate() {
+        write_file(folder.as_fd(), path, value).at(Step::Sysctl, index)?;
+    }
+    Ok(())
+}
+
+/// Writes a kernel file whole.
+fn write_file(folder: BorrowedFd<'_>, path: &std::ffi::CStr, value: &[u8]) -> rustix::io::Result<()> {
+    let file = rustix::fs::openat(folder, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    match rustix::io::write(&file, value)? {
+        written if written == value.len() => Ok(()),
+        _ => Err(Errno::IO),
+    }
+}

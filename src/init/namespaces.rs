@@ -1,0 +1,87 @@
+//! Enters what clone3 has not made already: joined namespaces, the user inside, time offsets, the network's loopback.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Opened, sync, write_file};
+use crate::plan::ids::IdMaps;
+use crate::plan::namespaces::MapsBy;
+use crate::plan::{At, Fault, Plan, Step};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{cred, net};
+use sync::Message;
+
+/// All of it, in the order of rights: the user namespace gives the right to the rest.
+pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+    for (kind, at, file) in &opened.joined {
+        process::setns(file.as_fd(), *kind).at(Step::JoinNamespace, *at)?;
+        if *kind == libc::CLONE_NEWUSER {
+            become_root(plan)?;
+        }
+    }
+    if let Some(flags) = opened.clone_again {
+        succeed(opened, flags)?;
+    }
+    if opened.asks.map_ids {
+        sync::ask(opened.sync.as_fd(), Message::MapIds).at(Step::Sync, 0)?;
+    }
+    if opened.unshare != 0 {
+        process::unshare(opened.unshare).at(Step::UnshareNamespace, 0)?;
+    }
+    if plan.namespaces.creates(libc::CLONE_NEWTIME) {
+        new_time(plan, opened)?; // before the user changes: the kernel then gives our /proc files to root
+    }
+    if plan.namespaces.creates(libc::CLONE_NEWUSER) {
+        become_root(plan)?;
+    }
+    // From here on nobody with the container's rights may look into this process.
+    process::set_undumpable().at(Step::EnterUser, 0)?;
+    if plan.namespaces.creates(libc::CLONE_NEWNET) {
+        net::loopback_up().at(Step::Loopback, 0)?;
+    }
+    Ok(())
+}
+
+/// Goes on as a second process, made from inside the joined user namespace, with the runtime as its parent.
+fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
+    // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
+    match unsafe { process::clone3(flags | libc::CLONE_PARENT as u64, None) }.at(Step::UnshareNamespace, 0)? {
+        Cloned::Child => process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0),
+        Cloned::Parent { pidfd, .. } => {
+            let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
+            process::exit_now(i32::from(told.is_err()))
+        }
+    }
+}
+
+/// User and group 0 of the user namespace, if it has them.
+fn become_root(plan: &Plan) -> Result<(), Fault> {
+    let maps = plan.namespaces.maps.as_ref();
+    let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
+    if plan.namespaces.maps_by != MapsBy::SelfOnly {
+        cred::set_groups(&[]).at(Step::EnterUser, 0)?;
+    }
+    if has_root(maps.map(|maps| maps.gid.as_slice())) {
+        cred::set_gid(0).at(Step::EnterUser, 0)?;
+    }
+    if has_root(maps.map(|maps| maps.uid.as_slice())) {
+        cred::set_uid(0).at(Step::EnterUser, 0)?;
+    }
+    Ok(())
+}
+
+/// A process made by clone3 in a new time namespace could not set its offsets any more, so: unshare (which is for
+/// children), set them, and enter; time_namespaces(7).
+fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+    process::unshare(libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)?;
+    let proc = opened.proc.as_fd();
+    if !plan.namespaces.time_offsets.is_empty() {
+        write_file(proc, c"self/timens_offsets", plan.namespaces.time_offsets.as_bytes())
+            .at(Step::TimeOffsets, 0)?;
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())
+        .at(Step::TimeOffsets, 0)?;
+    process::setns(file.as_fd(), libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)
+}

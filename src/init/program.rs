@@ -1,0 +1,166 @@
+//! The program itself: working directory, HOME, the look through PATH, execve. Child side, no heap.
+
+use std::ffi::CStr;
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Never, Opened};
+use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
+use crate::sys::process;
+
+/// Makes the working directory where the image lacks it. We are in the container's root already, so names suffice.
+pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
+    let Some(process) = &plan.process else { return Ok(()) };
+    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
+    let bytes = process.cwd.to_bytes_with_nul();
+    let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or_default();
+    let path = bytes.get(start..).and_then(|rest| CStr::from_bytes_with_nul(rest).ok()).unwrap_or(c"");
+    use std::os::fd::AsFd;
+    match crate::rootfs::inroot::InRoot(root.as_fd()).folder(path) {
+        // A read-only file system: whether it is there is then seen when it is entered.
+        Ok(_) | Err(Errno::ROFS | Errno::ACCESS) => Ok(()),
+        Err(error) => Err(error).at(Step::MakeCwd, 0),
+    }
+}
+
+/// chdir to it.
+pub fn enter_cwd(process: &ProcessPlan) -> Result<(), Fault> {
+    rustix::process::chdir(&process.cwd).at(Step::Cwd, 0)
+}
+
+/// The kernel gives `(unreachable)…` or ENOENT for a folder outside the root (CVE-2024-21626).
+pub fn check_cwd() -> Result<(), Fault> {
+    let mut room = [0u8; 4096];
+    // SAFETY: the kernel writes at most `room.len()` bytes there.
+    let done = unsafe { libc::syscall(libc::SYS_getcwd, room.as_mut_ptr(), room.len()) };
+    match (done, room.first()) {
+        (1.., Some(b'/')) => Ok(()),
+        // Longer than the buffer is not outside.
+        _ if done < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) => Ok(()),
+        _ => Err(Fault { step: Step::CwdOutside, index: 0, errno: libc::ENOENT }),
+    }
+}
+
+/// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed.
+pub fn look_up(process: &ProcessPlan) -> Result<(), Fault> {
+    let mut denied = false;
+    for (index, path) in process.candidates.iter().enumerate() {
+        match executable(path) {
+            Ok(()) => return Ok(()),
+            Err(Errno::ISDIR) if process.has_path() => {
+                return Err(Fault { step: Step::LookUpFolder, index: index as u16, errno: libc::EISDIR });
+            }
+            Err(Errno::ACCESS | Errno::PERM) => denied = true,
+            Err(error) if process.has_path() => return Err(error).at(Step::LookUpStat, index),
+            Err(_) => {}
+        }
+    }
+    let step = if denied { Step::LookUpDenied } else { Step::LookUpMissing };
+    Err(Fault { step, index: 0, errno: if denied { libc::EACCES } else { libc::ENOENT } })
+}
+
+fn executable(path: &CStr) -> rustix::io::Result<()> {
+    let stat = rustix::fs::stat(path)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return Err(Errno::ISDIR),
+        FileType::RegularFile => {}
+        _ => return Err(Errno::ACCESS),
+    }
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+}
+
+/// Becomes the program. Like execvp(3): what one folder of PATH does not have or may not run, the next may.
+pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+    let Some(process) = &plan.process else {
+        return Err(Fault { step: Step::Exec, index: 0, errno: libc::ENOEXEC });
+    };
+    let mut first = None;
+    for (index, path) in process.candidates.iter().enumerate() {
+        // SAFETY: the strings of both lists belong to the plan (and HOME to the stack of `run`'s caller), which live on.
+        let error = unsafe { process::execve(path, &opened.argv, &opened.envp) };
+        let fault = Fault::of(Step::Exec, index, &error);
+        match fault.errno {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => first = first.or(Some(fault)),
+            _ => return Err(fault),
+        }
+        // A file that was found by `look_up` but cannot start (a missing interpreter) is the one to name.
+        if executable(path).is_ok() {
+            first = first.or(Some(fault));
+        }
+    }
+    Err(first.unwrap_or(Fault { step: Step::Exec, index: 0, errno: libc::ENOENT }))
+}
+
+/// Puts HOME into the environment, from the user's line of the container's /etc/passwd; `/` where there is none.
+pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
+    if !process.needs_home {
+        return Ok(());
+    }
+    let home = &mut opened.home;
+    home.clear_to(b"HOME=");
+    if from_passwd(process.uid, home).is_err() || home.bytes().len() == b"HOME=".len() {
+        home.clear_to(b"HOME=/");
+    }
+    if let Ok(entry) = home.as_cstr() {
+        opened.envp.push(entry);
+    }
+    Ok(())
+}
+
+/// Reads line by line in a buffer on the stack; a line longer than that belongs to nobody.
+fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix::io::Result<()> {
+    // The image decides what is there: never wait on a fifo.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/etc/passwd", flags, Mode::empty())?;
+    if crate::rootfs::inroot::kind(&file)? != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    let mut room = [0u8; 4096];
+    let mut held = 0;
+    loop {
+        let read = rustix::io::read(&file, room.get_mut(held..).unwrap_or_default())?;
+        let full = room.get(..held + read).unwrap_or_default();
+        let mut rest = full;
+        while let Some(end) = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .or((read == 0 && !rest.is_empty()).then_some(rest.len()))
+        {
+            if let Some(found) = rest.get(..end).and_then(|line| home_of(line, uid)) {
+                return home.push(found);
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        if read == 0 {
+            return Err(Errno::NOENT);
+        }
+        let start = full.len() - rest.len();
+        held = if rest.len() == room.len() { 0 } else { rest.len() };
+        room.copy_within(start..start + held, 0);
+    }
+}
+
+/// `name:password:uid:gid:gecos:home:shell`, passwd(5).
+fn home_of(line: &[u8], uid: u32) -> Option<&[u8]> {
+    let mut fields = line.split(|byte| *byte == b':');
+    let id = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let home = fields.nth(2)?;
+    (id.parse() == Ok(uid)).then_some(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::home_of;
+
+    #[test]
+    fn homes() {
+        assert_eq!(home_of(b"root:x:0:0:root:/root:/bin/sh", 0), Some(&b"/root"[..]));
+        assert_eq!(home_of(b"root:x:0:0:root:/root", 0), Some(&b"/root"[..]));
+        assert_eq!(home_of(b"a:x:1:1:::", 1), Some(&b""[..]));
+        for line in [&b"a:x:10:1:::"[..], b"a:x", b"", b"\xff:\xff:\xff:0:0:/"] {
+            assert_eq!(home_of(line, 1), None);
+        }
+    }
+}

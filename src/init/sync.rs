@@ -1,0 +1,204 @@
+//! The words between the runtime and the container's process: one SEQPACKET pair, eight bytes a message, lock step.
+//!
+//! ```text
+//! child                                runtime
+//!   ── MapIds ───────────────────────►  writes the id maps, joins cgroups of version 1, moves network devices
+//!   ◄─────────────────────────── Go ──
+//!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: all is mounted, nothing pivoted
+//!   ◄─────────────────────────── Go ──
+//!   ── Limits ───────────────────────►  sets rlimits that only the host's root may raise
+//!   ◄─────────────────────────── Go ──
+//!   ── Notify + descriptor ──────────►  hands the seccomp listener on
+//!   ◄─────────────────────────── Go ──
+//!   ── Waiting ──────────────────────►  `create` may return; nothing can fail any more but execve
+//!   ◄─────────────────────────── Go ──  (`run`; after `create` the byte comes through a fifo)
+//!   (end of file: execve has closed the socket)
+//! ```
+//! At any moment the child may say `Fault` and end. Each message is sent only when the plan needs the answer. When the
+//! runtime is gone, the child reads the end of the file and ends too.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
+
+use crate::plan::{Fault, Step};
+
+/// What the child says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The namespaces are there; their ids and devices are not.
+    MapIds,
+    /// The root is assembled.
+    Hooks,
+    /// Limits may be set now.
+    Limits,
+    /// A seccomp listener is attached to this message.
+    Notify,
+    /// A new process goes on in this one's place: its pidfd is attached.
+    Successor,
+    /// Everything is done but execve.
+    Waiting,
+    /// It has failed.
+    Fault(Fault),
+}
+
+const LENGTH: usize = 8;
+const GO: &[u8] = b"go";
+
+impl Message {
+    fn encode(self) -> [u8; LENGTH] {
+        let plain = |tag: u8| [tag, 0, 0, 0, 0, 0, 0, 0];
+        match self {
+            Message::MapIds => plain(1),
+            Message::Hooks => plain(2),
+            Message::Limits => plain(3),
+            Message::Notify => plain(4),
+            Message::Successor => plain(5),
+            Message::Waiting => plain(6),
+            Message::Fault(fault) => {
+                let [i0, i1] = fault.index.to_ne_bytes();
+                let [e0, e1, e2, e3] = fault.errno.to_ne_bytes();
+                [7, fault.step as u8, i0, i1, e0, e1, e2, e3]
+            }
+        }
+    }
+
+    fn decode(bytes: [u8; LENGTH]) -> Option<Self> {
+        let [tag, step, i0, i1, e0, e1, e2, e3] = bytes;
+        Some(match tag {
+            1 => Message::MapIds,
+            2 => Message::Hooks,
+            3 => Message::Limits,
+            4 => Message::Notify,
+            5 => Message::Successor,
+            6 => Message::Waiting,
+            7 => Message::Fault(Fault {
+                step: Step::from_number(step)?,
+                index: u16::from_ne_bytes([i0, i1]),
+                errno: i32::from_ne_bytes([e0, e1, e2, e3]),
+            }),
+            _ => return None,
+        })
+    }
+}
+
+/// Both ends of the conversation: the runtime's, the child's.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// Child: says it and goes on. No heap.
+pub fn say(to: BorrowedFd<'_>, message: Message) -> Result<()> {
+    retry(|| rustix::net::send(to, &message.encode(), SendFlags::NOSIGNAL)).map(drop)
+}
+
+/// Child: says it with nothing but write(2), which a seccomp filter hardly forbids.
+pub fn say_plainly(to: BorrowedFd<'_>, message: Message) -> Result<()> {
+    retry(|| rustix::io::write(to, &message.encode())).map(drop)
+}
+
+/// Child: says it with a descriptor. No heap.
+pub fn say_with(to: BorrowedFd<'_>, message: Message, attached: BorrowedFd<'_>) -> std::io::Result<()> {
+    crate::sys::fd::send_fd(to, &message.encode(), attached)
+}
+
+/// Child: says it and waits for the answer. An error when the runtime has gone away. No heap.
+pub fn ask(to: BorrowedFd<'_>, message: Message) -> Result<()> {
+    say(to, message)?;
+    wait_go(to)
+}
+
+/// Child: waits for the runtime's word on a socket or a fifo, with nothing but read(2): a seccomp filter may forbid more.
+pub fn wait_go(from: BorrowedFd<'_>) -> Result<()> {
+    let mut word = [0; 4];
+    match retry(|| rustix::io::read(from, &mut word))? {
+        0 => Err(Errno::PIPE),
+        _ => Ok(()),
+    }
+}
+
+/// Child: tells the fault with nothing but write(2), on a socket or a fifo.
+pub fn tell_fault(to: BorrowedFd<'_>, fault: Fault) {
+    // Nobody is left to hear that nobody heard it.
+    let _ = retry(|| rustix::io::write(to, &Message::Fault(fault).encode()));
+}
+
+/// Runtime: lets the child go on.
+pub fn go(to: BorrowedFd<'_>) -> Result<()> {
+    retry(|| rustix::net::send(to, GO, SendFlags::NOSIGNAL)).map(drop)
+}
+
+/// Runtime: the child's next word and the descriptor with it; `None` when it has closed its end.
+pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
+    let mut bytes = [0; LENGTH];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry(|| {
+        let mut data = [std::io::IoSliceMut::new(&mut bytes)];
+        rustix::net::recvmsg(from, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
+    // A child that was killed with unread words of ours resets the connection.
+    let received = match received {
+        Err(Errno::CONNRESET) => return Ok(None),
+        other => other?,
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut attached = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+            attached = descriptors.next();
+        }
+    }
+    let message = Message::decode(bytes).filter(|_| received.bytes == LENGTH).ok_or(Errno::PROTO)?;
+    Ok(Some((message, attached)))
+}
+
+/// Runtime: reads what a child that failed at execve left in its fifo; `None` at the end of the file.
+pub fn hear_fault(from: impl AsFd) -> Result<Option<Fault>> {
+    let mut bytes = [0; LENGTH];
+    match retry(|| rustix::io::read(&from, &mut bytes))? {
+        0 => Ok(None),
+        LENGTH => match Message::decode(bytes) {
+            Some(Message::Fault(fault)) => Ok(Some(fault)),
+            _ => Err(Errno::PROTO),
+        },
+        _ => Err(Errno::PROTO),
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_as_they_were() {
+        let (ours, theirs) = pair().unwrap();
+        let fault = Fault { step: Step::Exec, index: 513, errno: libc::ENOENT };
+        for message in
+            [Message::MapIds, Message::Hooks, Message::Limits, Message::Waiting, Message::Fault(fault)]
+        {
+            say(theirs.as_fd(), message).unwrap();
+            assert_eq!(hear(ours.as_fd()).unwrap().map(|heard| heard.0), Some(message));
+        }
+        say_with(theirs.as_fd(), Message::Notify, theirs.as_fd()).unwrap();
+        assert!(matches!(hear(ours.as_fd()), Ok(Some((Message::Notify, Some(_))))));
+        go(ours.as_fd()).unwrap();
+        wait_go(theirs.as_fd()).unwrap();
+        drop(ours);
+        assert_eq!(wait_go(theirs.as_fd()), Err(Errno::PIPE));
+    }
+}

@@ -1,0 +1,112 @@
+//! Hooks, ready to run: the child's as C strings, the runtime's as they were written.
+
+use std::ffi::CString;
+
+use super::Judge;
+use crate::spec;
+use crate::sys::process::Pointers;
+
+/// All hooks of a container.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    /// Run by the runtime, in its namespaces: prestart, then createRuntime.
+    pub create_runtime: Vec<RuntimeHook>,
+    /// Run by the child before pivot_root, in the container's namespaces.
+    pub create_container: Vec<ContainerHook>,
+    /// Run by the child before the program.
+    pub start_container: Vec<ContainerHook>,
+    /// Run by `start` when the program runs.
+    pub poststart: Vec<RuntimeHook>,
+    /// Run by `delete`.
+    pub poststop: Vec<RuntimeHook>,
+}
+
+/// A hook in the runtime's namespaces.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+pub struct RuntimeHook {
+    /// Where it stands in config.json, such as `hooks.prestart[0]`.
+    pub place: String,
+    /// The hook as written.
+    pub hook: spec::Hook,
+}
+
+/// A hook in the container's namespaces.
+pub struct ContainerHook {
+    /// Absolute path.
+    pub path: CString,
+    /// Milliseconds; -1 for ever.
+    pub timeout: i32,
+    /// Arguments and environment; the strings live in `strings`.
+    pub argv: Pointers,
+    /// See `argv`.
+    pub envp: Pointers,
+    strings: Vec<CString>,
+}
+
+impl std::fmt::Debug for ContainerHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContainerHook").field("path", &self.path).field("strings", &self.strings).finish()
+    }
+}
+
+/// All hooks of `spec`, judged.
+pub fn plan(spec: &spec::Spec, judge: &mut Judge) -> Hooks {
+    let Some(hooks) = &spec.hooks else { return Hooks::default() };
+    let mut runtime = |name: &str, list: &[spec::Hook]| -> Vec<RuntimeHook> {
+        let list = list.iter().enumerate();
+        list.filter_map(|(at, hook)| {
+            let place = format!("hooks.{name}[{at}]");
+            check(hook, &place, judge).then(|| RuntimeHook { place, hook: hook.clone() })
+        })
+        .collect()
+    };
+    let mut create_runtime = runtime("prestart", &hooks.prestart);
+    create_runtime.extend(runtime("createRuntime", &hooks.create_runtime));
+    let poststart = runtime("poststart", &hooks.poststart);
+    let poststop = runtime("poststop", &hooks.poststop);
+    let mut container = |name: &str, list: &[spec::Hook]| -> Vec<ContainerHook> {
+        let list = list.iter().enumerate();
+        list.filter_map(|(at, hook)| container_hook(hook, &format!("hooks.{name}[{at}]"), judge)).collect()
+    };
+    let create_container = container("createContainer", &hooks.create_container);
+    let start_container = container("startContainer", &hooks.start_container);
+    Hooks { create_runtime, create_container, start_container, poststart, poststop }
+}
+
+fn check(hook: &spec::Hook, place: &str, judge: &mut Judge) -> bool {
+    if !hook.path.starts_with('/') {
+        judge.fault(format!("{place}.path"), format!("{:?} is not absolute", hook.path));
+        return false;
+    }
+    if hook.timeout.is_some_and(|seconds| seconds <= 0) {
+        judge.fault(format!("{place}.timeout"), "must be more than 0 seconds; leave it out for no limit");
+        return false;
+    }
+    let texts = std::iter::once(&hook.path).chain(&hook.args).chain(&hook.env);
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        judge.fault(place, "a string has a NUL byte");
+        return false;
+    }
+    true
+}
+
+fn container_hook(hook: &spec::Hook, place: &str, judge: &mut Judge) -> Option<ContainerHook> {
+    if !check(hook, place, judge) {
+        return None;
+    }
+    let path = judge.cstring(place, &hook.path)?;
+    let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
+    let strings: Vec<CString> =
+        args.iter().chain(&hook.env).map(|text| judge.cstring(place, text)).collect::<Option<_>>()?;
+    let (argv, envp) = strings.split_at_checked(args.len())?;
+    let seconds = hook.timeout.unwrap_or(-1);
+    let timeout =
+        if seconds < 0 { -1 } else { i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX) };
+    Some(ContainerHook {
+        path,
+        timeout,
+        argv: Pointers::new(argv.iter().map(CString::as_c_str), 0),
+        envp: Pointers::new(envp.iter().map(CString::as_c_str), 0),
+        strings,
+    })
+}

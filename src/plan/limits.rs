@@ -1,0 +1,300 @@
+//! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
+
+use super::{Judge, Limiting, MemoryPolicy};
+use crate::cgroup::{self, BadLimit, Settings, devices};
+use crate::spec;
+use crate::sys::cred::SchedAttr;
+
+/// What to write into the control group, and the program for its devices; without any words on devices, only the default
+/// ones are allowed.
+pub fn resources(
+    wanted: Option<&spec::Resources>,
+    limiting: Limiting,
+    judge: &mut Judge,
+) -> (Settings, Option<devices::Program>) {
+    let nothing = spec::Resources::default();
+    let asked = wanted.unwrap_or(&nothing);
+    let blame = |judge: &mut Judge, faults: Vec<BadLimit>| {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+    };
+    match limiting {
+        Limiting::Disabled => (Settings::default(), None),
+        Limiting::Nothing => {
+            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            if let Some(first) = found.writes.first() {
+                judge.fault(first.field.clone(), "this host has no control groups");
+            }
+            (Settings::default(), None)
+        }
+        Limiting::Legacy => match cgroup::limits_v1::limits(asked) {
+            Ok(settings) => (settings, None),
+            Err(faults) => {
+                blame(judge, faults);
+                (Settings::default(), None)
+            }
+        },
+        Limiting::Unified => {
+            let settings = cgroup::limits::limits(asked).unwrap_or_else(|faults| {
+                blame(judge, faults);
+                Settings::default()
+            });
+            let program = devices::rules(&asked.devices)
+                .and_then(|rules| devices::compile(&rules).map_err(|bad| vec![bad]));
+            let program = program.unwrap_or_else(|faults| {
+                blame(judge, faults);
+                None
+            });
+            (settings, program)
+        }
+    }
+}
+
+/// getrlimit(2).
+const RLIMITS: &[(&str, u32)] = &[
+    ("RLIMIT_AS", libc::RLIMIT_AS),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE),
+    ("RLIMIT_CPU", libc::RLIMIT_CPU),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+];
+
+/// Resource, soft, hard of each.
+pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u32, u64, u64)> {
+    let mut found: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());
+    for (at, limit) in list.iter().enumerate() {
+        let place = format!("{place}.rlimits[{at}]");
+        let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
+            judge.fault(format!("{place}.type"), unknown(&limit.kind, RLIMITS));
+            continue;
+        };
+        if found.iter().any(|(other, ..)| other == resource) {
+            judge.fault(format!("{place}.type"), format!("{} is given twice", limit.kind));
+        }
+        if limit.soft > limit.hard {
+            judge.fault(format!("{place}.soft"), format!("{} is more than hard, {}", limit.soft, limit.hard));
+        }
+        found.push((*resource, limit.soft, limit.hard));
+    }
+    found
+}
+
+/// sched(7).
+const POLICIES: &[(&str, u32)] = &[
+    ("SCHED_OTHER", libc::SCHED_OTHER as u32),
+    ("SCHED_FIFO", libc::SCHED_FIFO as u32),
+    ("SCHED_RR", libc::SCHED_RR as u32),
+    ("SCHED_BATCH", libc::SCHED_BATCH as u32),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", libc::SCHED_IDLE as u32),
+    ("SCHED_DEADLINE", libc::SCHED_DEADLINE as u32),
+];
+
+/// sched_setattr(2).
+const SCHED_FLAGS: &[(&str, u32)] = &[
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+/// The structure of sched_setattr(2).
+pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Option<SchedAttr> {
+    let place = format!("{place}.scheduler");
+    let policy = pick(&wanted.policy, POLICIES, &format!("{place}.policy"), judge)?;
+    let mut flags = 0;
+    for (at, flag) in wanted.flags.iter().enumerate() {
+        flags |= u64::from(pick(flag, SCHED_FLAGS, &format!("{place}.flags[{at}]"), judge)?);
+    }
+    let before = judge.faults.len();
+    if !(-20..=19).contains(&wanted.nice) {
+        judge.fault(format!("{place}.nice"), format!("{} is not from -20 to 19", wanted.nice));
+    }
+    let realtime = matches!(wanted.policy.as_str(), "SCHED_FIFO" | "SCHED_RR");
+    if realtime && !(1..=99).contains(&wanted.priority) {
+        judge.fault(
+            format!("{place}.priority"),
+            format!("{} is not from 1 to 99, as {} wants", wanted.priority, wanted.policy),
+        );
+    } else if !realtime && wanted.priority != 0 {
+        judge.fault(
+            format!("{place}.priority"),
+            format!("only SCHED_FIFO and SCHED_RR have one, not {}", wanted.policy),
+        );
+    }
+    let times = (wanted.runtime, wanted.deadline, wanted.period) != (0, 0, 0);
+    if times && wanted.policy != "SCHED_DEADLINE" {
+        judge.fault(format!("{place}.runtime"), "runtime, deadline and period are for SCHED_DEADLINE only");
+    }
+    (judge.faults.len() == before).then_some(SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        policy,
+        flags,
+        nice: wanted.nice,
+        priority: wanted.priority.unsigned_abs(),
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+    })
+}
+
+/// ioprio_set(2): the class in the upper bits.
+pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) -> Option<i32> {
+    const CLASSES: &[(&str, u32)] =
+        &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+    const CLASS_SHIFT: u32 = 13;
+    let place = format!("{place}.ioPriority");
+    let class = pick(&wanted.class, CLASSES, &format!("{place}.class"), judge)?;
+    if !(0..=7).contains(&wanted.priority) {
+        judge.fault(format!("{place}.priority"), format!("{} is not from 0 to 7", wanted.priority));
+        return None;
+    }
+    Some((class << CLASS_SHIFT) as i32 | wanted.priority as i32)
+}
+
+/// set_mempolicy(2).
+pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<MemoryPolicy> {
+    const MODES: &[(&str, u32)] = &[
+        ("MPOL_DEFAULT", 0),
+        ("MPOL_PREFERRED", 1),
+        ("MPOL_BIND", 2),
+        ("MPOL_INTERLEAVE", 3),
+        ("MPOL_LOCAL", 4),
+        ("MPOL_PREFERRED_MANY", 5),
+        ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    ];
+    const FLAGS: &[(&str, u32)] = &[
+        ("MPOL_F_STATIC_NODES", 1 << 15),
+        ("MPOL_F_RELATIVE_NODES", 1 << 14),
+        ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ];
+    let mut mode = pick(&wanted.mode, MODES, "linux.memoryPolicy.mode", judge)?;
+    for (at, flag) in wanted.flags.iter().enumerate() {
+        mode |= pick(flag, FLAGS, &format!("linux.memoryPolicy.flags[{at}]"), judge)?;
+    }
+    let nodes = match bit_list(&wanted.nodes) {
+        Ok(nodes) => nodes,
+        Err(words) => {
+            judge.fault("linux.memoryPolicy.nodes", words);
+            return None;
+        }
+    };
+    let takes_none = matches!(wanted.mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL");
+    if takes_none && !nodes.is_empty() {
+        judge.fault("linux.memoryPolicy.nodes", format!("{} takes no nodes", wanted.mode));
+    } else if !takes_none && wanted.mode != "MPOL_PREFERRED" && nodes.is_empty() {
+        judge.fault(
+            "linux.memoryPolicy.nodes",
+            format!("missing; {} needs nodes such as \"0-1\"", wanted.mode),
+        );
+    }
+    Some(MemoryPolicy { mode: mode as i32, nodes })
+}
+
+/// A list such as `0-3,7` as a bit mask in words.
+pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
+    /// Far above what the kernel's MAX_NUMNODES and NR_CPUS are.
+    const MOST: usize = 16 * 1024;
+    let mut words: Vec<u64> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number < MOST);
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            return Err(format!("{part:?} is not a number or a range such as 0-3"));
+        };
+        if first > last {
+            return Err(format!("{part:?} runs backwards"));
+        }
+        if words.len() <= last / 64 {
+            words.resize(last / 64 + 1, 0);
+        }
+        for number in first..=last {
+            if let Some(word) = words.get_mut(number / 64) {
+                *word |= 1 << (number % 64);
+            }
+        }
+    }
+    Ok(words)
+}
+
+/// personality(2).
+pub fn personality(wanted: &spec::Personality, judge: &mut Judge) -> Option<u64> {
+    for (at, flag) in wanted.flags.iter().enumerate() {
+        judge.fault(
+            format!("linux.personality.flags[{at}]"),
+            format!("{flag:?}: the specification defines no flags yet"),
+        );
+    }
+    pick(&wanted.domain, &[("LINUX", 0), ("LINUX32", 8)], "linux.personality.domain", judge).map(u64::from)
+}
+
+fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut Judge) -> Option<u32> {
+    let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    if found.is_none() {
+        judge.fault(place, unknown(name, table));
+    }
+    found
+}
+
+fn unknown(name: &str, table: &[(&str, u32)]) -> String {
+    let known: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+    format!("{name:?} is unknown; use one of {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_bits() {
+        assert_eq!(bit_list("0-3, 7"), Ok(vec![0b1000_1111]));
+        assert_eq!(bit_list("64"), Ok(vec![0, 1]));
+        assert_eq!(bit_list(""), Ok(vec![]));
+        for bad in ["3-1", "a", "1-", "-1", "99999999"] {
+            assert!(bit_list(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rlimits_are_known_single_and_ordered() {
+        let limit = |kind: &str, soft, hard| spec::Rlimit { kind: kind.into(), soft, hard };
+        let mut judge = Judge::default();
+        let found = rlimits(&[limit("RLIMIT_NOFILE", 1, 2)], "process", &mut judge);
+        assert_eq!((found, judge.faults.len()), (vec![(libc::RLIMIT_NOFILE, 1, 2)], 0));
+        rlimits(
+            &[limit("RLIMIT_X", 1, 2), limit("RLIMIT_AS", 3, 2), limit("RLIMIT_AS", 1, 2)],
+            "process",
+            &mut judge,
+        );
+        let faults: Vec<String> = judge.faults.iter().map(|fault| fault.path.clone()).collect();
+        assert_eq!(faults, ["process.rlimits[0].type", "process.rlimits[1].soft", "process.rlimits[2].type"]);
+    }
+
+    #[test]
+    fn scheduling() {
+        let mut judge = Judge::default();
+        let fifo = spec::Scheduler { policy: "SCHED_FIFO".into(), priority: 5, ..Default::default() };
+        assert_eq!(
+            scheduler(&fifo, "process", &mut judge).map(|attr| (attr.size, attr.policy, attr.priority)),
+            Some((48, 1, 5))
+        );
+        let bad = spec::Scheduler { policy: "SCHED_FIFO".into(), runtime: 1, ..Default::default() };
+        assert_eq!(scheduler(&bad, "process", &mut judge), None);
+        assert_eq!(judge.faults.len(), 2);
+        let rt = spec::IoPriority { class: "IOPRIO_CLASS_RT".into(), priority: 3 };
+        assert_eq!(io_priority(&rt, "process", &mut judge), Some(1 << 13 | 3));
+    }
+}

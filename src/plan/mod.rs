@@ -1,0 +1,536 @@
+//! The only place that judges a spec: `Spec` and what was asked become a [`Plan`], or all faults at once.
+//!
+//! A plan is owned, checked, and complete: every string a C string, every number in range, every list in the order of its
+//! carrying out. Building it makes no system call; the child that carries it out makes nothing else.
+
+#![forbid(unsafe_code)]
+
+pub mod devices;
+pub mod hooks;
+pub mod ids;
+pub mod limits;
+pub mod mounts;
+pub mod namespaces;
+pub mod options;
+pub mod process;
+pub mod step;
+pub mod sysctl;
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup;
+use crate::net::{Move, check_name};
+use crate::security::seccomp::{self, Arch, Filter};
+use crate::spec::{self, Spec};
+use crate::sys::cred::CapMask;
+
+pub use devices::DeviceStep;
+pub use hooks::{ContainerHook, Hooks, RuntimeHook};
+pub use ids::IdMaps;
+pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
+pub use namespaces::{MapsBy, Namespaces};
+pub use process::{CapSets, ProcessPlan, TerminalSize};
+pub use step::{At, Fault, Step};
+
+/// What we will do to make the container.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its namespaces.
+    pub namespaces: Namespaces,
+    /// Its root file system and all mounts.
+    pub rootfs: Rootfs,
+    /// The program; `None` when config.json has none, and it then cannot be started.
+    pub process: Option<ProcessPlan>,
+    /// Host name inside; empty: not asked.
+    pub hostname: Vec<u8>,
+    /// NIS domain name inside; empty: not asked.
+    pub domainname: Vec<u8>,
+    /// Path below /proc/sys, and value.
+    pub sysctl: Vec<(CString, Vec<u8>)>,
+    /// Programs run along the way.
+    pub hooks: Hooks,
+    /// Name of a new session keyring.
+    pub keyring: Option<CString>,
+    /// personality(2).
+    pub personality: Option<u64>,
+    /// set_mempolicy(2).
+    pub memory_policy: Option<MemoryPolicy>,
+    /// What is written into the control group.
+    pub limits: cgroup::Settings,
+    /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
+    pub device_program: Option<cgroup::devices::Program>,
+    /// System call filter.
+    pub seccomp: Option<Filter>,
+    /// Network devices moved in.
+    pub net_devices: Vec<Move>,
+    /// What the user should know though nothing is refused.
+    pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
+}
+
+/// set_mempolicy(2): mode with flags, and nodes as a bit mask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_… | MPOL_F_…`.
+    pub mode: i32,
+    /// In words of 64.
+    pub nodes: Vec<u64>,
+}
+
+/// The root file system and everything mounted in it. Paths inside are without the slash in front.
+#[derive(Debug)]
+pub struct Rootfs {
+    /// Absolute path on the host.
+    pub path: CString,
+    /// Whether `/` ends read-only.
+    pub readonly: bool,
+    /// Whether the container has a mount namespace other than the runtime's; without, there is no pivot_root.
+    pub own_mounts: bool,
+    /// Propagation of all mounts while the container is made: MS_SLAVE unless the container shares.
+    pub start_propagation: u64,
+    /// `linux.rootfsPropagation`: MS_…, and for all mounts below too.
+    pub propagation: Option<(u64, bool)>,
+    /// MS_MOVE and chroot in place of pivot_root.
+    pub no_pivot: bool,
+    /// In order.
+    pub mounts: Vec<MountStep>,
+    /// Whether /dev gets the default links and ptmx.
+    pub make_dev: bool,
+    /// Nodes of /dev and others.
+    pub devices: Vec<DeviceStep>,
+    /// Whether nodes are bound from the host, because a user namespace cannot make them.
+    pub bind_devices: bool,
+    /// Hidden.
+    pub masked: Vec<CString>,
+    /// Not writable.
+    pub readonly_paths: Vec<CString>,
+    /// Mount options of the tmpfs that hides a folder.
+    pub mask_data: CString,
+}
+
+impl Rootfs {
+    fn name(&self, list: &[CString], index: usize) -> String {
+        list.get(index).map_or_else(String::new, |path| path.to_string_lossy().into_owned())
+    }
+}
+
+/// What the command asks for, beside config.json.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The bundle, absolute.
+    pub bundle: &'a Path,
+    /// No pivot_root.
+    pub no_pivot: bool,
+    /// Whether the process gets a session keyring of its own.
+    pub new_keyring: bool,
+    /// Descriptors from 3 on that systemd's protocol passes, sd_listen_fds(3).
+    pub listen_fds: u32,
+    /// Their names, if the caller has any: LISTEN_FDNAMES.
+    pub listen_names: Option<&'a str>,
+    /// Further ones.
+    pub preserve_fds: u32,
+}
+
+/// What this host and this process are, as far as a plan depends on it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The runtime's effective user.
+    pub euid: u32,
+    /// The runtime's effective group.
+    pub egid: u32,
+    /// The runtime's permitted capabilities.
+    pub capabilities: CapMask,
+    /// Whether the kernel has AppArmor on.
+    pub apparmor: bool,
+    /// Whether the kernel has SELinux on.
+    pub selinux: bool,
+    /// What a mount of type cgroup shows, if there is anything.
+    pub cgroup_view: Option<CgroupView>,
+    /// How the container will be limited.
+    pub limiting: Limiting,
+}
+
+/// How a container is limited on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limiting {
+    /// Not at all: the host has no control groups.
+    Nothing,
+    /// Not at all: the user has disabled it.
+    Disabled,
+    /// By cgroup version 1.
+    Legacy,
+    /// By cgroup version 2.
+    Unified,
+}
+
+/// What the parts of a plan need of each other; private to this room.
+#[derive(Debug)]
+pub struct Context<'a> {
+    bundle: &'a Path,
+    listen_fds: u32,
+    listen_names: Option<&'a str>,
+    preserve_fds: u32,
+    grantable: CapMask,
+    setgroups_denied: bool,
+    keep_groups: bool,
+    apparmor: bool,
+    selinux: bool,
+    mount_label: String,
+    mount_context: &'static str,
+    cgroup_view: Option<CgroupView>,
+    maps: Option<IdMaps>,
+    /// CLONE_NEW… of the namespaces that are not the runtime's.
+    own: i32,
+}
+
+impl Context<'_> {
+    fn owns(&self, kind: i32) -> bool {
+        self.own & kind != 0
+    }
+}
+
+#[cfg(test)]
+impl Context<'_> {
+    fn for_tests() -> Self {
+        Self {
+            bundle: Path::new("/bundle"),
+            listen_fds: 0,
+            listen_names: None,
+            preserve_fds: 0,
+            grantable: !0,
+            setgroups_denied: false,
+            keep_groups: false,
+            apparmor: false,
+            selinux: false,
+            mount_label: String::new(),
+            mount_context: "context",
+            cgroup_view: None,
+            maps: None,
+            own: 0,
+        }
+    }
+}
+
+/// One thing that is wrong with config.json.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadField {
+    /// JSON path.
+    pub path: String,
+    /// What is wrong and what to write instead.
+    pub words: String,
+}
+
+impl fmt::Display for BadField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.words)
+    }
+}
+
+/// Collects what is wrong, so that all of it can be told at once.
+#[derive(Debug, Default)]
+pub struct Judge {
+    /// What cannot work.
+    pub faults: Vec<BadField>,
+    /// What works otherwise than somebody might think.
+    pub warnings: Vec<String>,
+    /// What only somebody who looks for a fault wants to know.
+    pub details: Vec<String>,
+}
+
+impl Judge {
+    fn fault(&mut self, path: impl Into<String>, words: impl Into<String>) {
+        self.faults.push(BadField { path: path.into(), words: words.into() });
+    }
+
+    fn warn(&mut self, words: String) {
+        self.warnings.push(words);
+    }
+
+    fn cstring(&mut self, path: &str, text: &str) -> Option<CString> {
+        self.cstring_at(|| path.to_owned(), text)
+    }
+
+    fn cstring_at(&mut self, path: impl FnOnce() -> String, text: &str) -> Option<CString> {
+        let made = CString::new(text);
+        if made.is_err() {
+            self.fault(path(), "has a NUL byte");
+        }
+        made.ok()
+    }
+
+    fn path(&mut self, path: &str, file: &Path) -> Option<CString> {
+        let made = CString::new(file.as_os_str().as_bytes());
+        if made.is_err() {
+            self.fault(path, "has a NUL byte");
+        }
+        made.ok()
+    }
+}
+
+impl Plan {
+    /// Judges `spec`: a plan, or every fault found.
+    pub fn build(spec: &Spec, ask: &Ask<'_>, host: &Host) -> Result<Plan, Vec<BadField>> {
+        let mut judge = Judge::default();
+        let plan = build(spec, ask, host, &mut judge);
+        match plan {
+            Some(mut plan) if judge.faults.is_empty() => {
+                plan.warnings = judge.warnings;
+                plan.details = judge.details;
+                Ok(plan)
+            }
+            _ => Err(judge.faults),
+        }
+    }
+}
+
+fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<Plan> {
+    version(&spec.oci_version, judge);
+    let empty = spec::Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    not_built_yet(linux, judge);
+    let namespaces = namespaces::plan(linux, host, judge);
+    let new_user = namespaces.creates(libc::CLONE_NEWUSER);
+    let context = Context {
+        bundle: ask.bundle,
+        listen_fds: ask.listen_fds,
+        listen_names: ask.listen_names,
+        preserve_fds: ask.preserve_fds,
+        grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
+        setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
+        keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
+        apparmor: host.apparmor,
+        selinux: host.selinux,
+        mount_label: mount_label(linux, host, judge),
+        mount_context: mount_context(spec, judge),
+        cgroup_view: host.cgroup_view.clone(),
+        maps: namespaces.maps.clone(),
+        own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
+    };
+    let rootfs = rootfs(spec, linux, ask, &namespaces, &context, judge);
+    let process = match &spec.process {
+        Some(process) => Some(process::plan(process, "process", &context, judge)),
+        None => None,
+    };
+    let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
+    let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
+    let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
+    let keyring = ask.new_keyring.then(|| CString::new(format!("_ses.{}", ask.id)).ok()).flatten();
+    Some(Plan {
+        sysctl: sysctl::plan(spec, &namespaces, judge),
+        hooks: hooks::plan(spec, judge),
+        net_devices: net_devices(linux, &namespaces, judge),
+        personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
+        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        limits,
+        device_program,
+        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
+        hostname,
+        domainname,
+        keyring,
+        namespaces,
+        warnings: Vec::new(),
+        details: Vec::new(),
+        process: match process {
+            Some(plan) => Some(plan?),
+            None => None,
+        },
+        rootfs: rootfs?,
+    })
+}
+
+/// Whether an annotation has this value (or `true`).
+fn annotated(spec: &Spec, name: &str, value: &str) -> bool {
+    spec.annotations.get(name).is_some_and(|found| found == value || found == "true")
+}
+
+fn version(version: &str, judge: &mut Judge) {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let parts: Vec<Option<u32>> = core.split('.').map(|part| part.parse().ok()).collect();
+    match parts.as_slice() {
+        [Some(1), Some(_), Some(_)] => {}
+        [Some(_), Some(_), Some(_)] => {
+            judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
+        }
+        _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
+    }
+}
+
+fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
+    if linux.intel_rdt.is_some() {
+        judge.fault("linux.intelRdt", "not supported by this build; leave it out");
+    }
+}
+
+/// The filter, unless an annotation brings one that is compiled already.
+fn filter(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<Filter> {
+    let Some(native) = Arch::native() else {
+        judge.fault("linux.seccomp", "not supported on this architecture");
+        return None;
+    };
+    let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
+    match seccomp::compile(profile, native, refuse_unknown) {
+        Ok(filter) => {
+            judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
+            Some(filter)
+        }
+        Err(faults) => {
+            for (path, words) in faults {
+                judge.fault(format!("linux.seccomp.{path}"), words);
+            }
+            None
+        }
+    }
+}
+
+fn mount_label(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> String {
+    if !linux.mount_label.is_empty() && !host.selinux {
+        judge.fault("linux.mountLabel", "asked for, but SELinux is not enabled in this kernel");
+    }
+    linux.mount_label.clone()
+}
+
+fn mount_context(spec: &Spec, judge: &mut Judge) -> &'static str {
+    const NAME: &str = "run.oci.mount_context_type";
+    match spec.annotations.get(NAME).map(String::as_str) {
+        None | Some("context") => "context",
+        Some("fscontext") => "fscontext",
+        Some("defcontext") => "defcontext",
+        Some("rootcontext") => "rootcontext",
+        Some(other) => {
+            judge.fault(
+                format!("annotations.{NAME}"),
+                format!("{other:?}: use context, fscontext, defcontext or rootcontext"),
+            );
+            "context"
+        }
+    }
+}
+
+/// Longest host and domain name, uname(2).
+const LONGEST_NAME: usize = 64;
+
+fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge) -> Vec<u8> {
+    if !name.is_empty() && !namespaces.own(libc::CLONE_NEWUTS) {
+        judge.fault(
+            path,
+            "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces",
+        );
+    }
+    if name.len() > LONGEST_NAME || name.contains('\0') {
+        judge.fault(path, format!("longer than {LONGEST_NAME} bytes, or with a NUL byte"));
+    }
+    name.as_bytes().to_vec()
+}
+
+fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<Move> {
+    if !linux.net_devices.is_empty() && !namespaces.own(libc::CLONE_NEWNET) {
+        judge.fault("linux.netDevices", "needs a network namespace of the container's own");
+    }
+    let mut moves = Vec::new();
+    for (host_name, device) in &linux.net_devices {
+        let container_name = if device.name.is_empty() { host_name } else { &device.name };
+        for name in [host_name, container_name] {
+            if let Err(words) = check_name(name) {
+                judge.fault(format!("linux.netDevices.{host_name}"), words);
+            }
+        }
+        moves.push(Move { host_name: host_name.clone(), container_name: container_name.clone() });
+    }
+    moves
+}
+
+fn rootfs(
+    spec: &Spec,
+    linux: &spec::Linux,
+    ask: &Ask<'_>,
+    namespaces: &Namespaces,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Option<Rootfs> {
+    let Some(root) = &spec.root else {
+        judge.fault("root", "missing; name the folder of the root file system in root.path");
+        return None;
+    };
+    if root.path.is_empty() {
+        judge.fault("root.path", "empty; name the folder of the root file system");
+    }
+    let own_mounts = namespaces.own(libc::CLONE_NEWNS);
+    let mounts = mounts::plan(spec, context, judge);
+    let make_dev = !mounts::dev_is_bound(&mounts);
+    let devices = devices::plan(&linux.devices, make_dev, judge);
+    let propagation = propagation(&linux.rootfs_propagation, own_mounts, judge);
+    let private = libc::MS_PRIVATE;
+    let start_propagation = match propagation {
+        Some((flag, _)) if flag == libc::MS_SHARED || flag == private => flag,
+        // Unbindable would forbid our own bind mounts; it is set at the end.
+        Some((flag, _)) if flag == libc::MS_UNBINDABLE => private,
+        _ => libc::MS_SLAVE,
+    };
+    let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
+    let mask = if context.mount_label.is_empty() {
+        String::from("size=0k")
+    } else {
+        format!("size=0k,{}=\"{}\"", context.mount_context, context.mount_label)
+    };
+    Some(Rootfs {
+        path,
+        readonly: root.readonly,
+        own_mounts,
+        start_propagation,
+        propagation,
+        no_pivot: ask.no_pivot,
+        mounts,
+        make_dev,
+        devices,
+        bind_devices: namespaces.own(libc::CLONE_NEWUSER),
+        masked: inside_paths(&linux.masked_paths, "linux.maskedPaths", own_mounts, judge),
+        readonly_paths: inside_paths(&linux.readonly_paths, "linux.readonlyPaths", own_mounts, judge),
+        mask_data: judge.cstring("linux.mountLabel", &mask)?,
+    })
+}
+
+/// By words: `/bundle/./rootfs/` is `/bundle/rootfs`.
+fn clean(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, bool)> {
+    if word.is_empty() {
+        return None;
+    }
+    let Some((flag, recursive)) = options::propagation(word) else {
+        judge.fault(
+            "linux.rootfsPropagation",
+            format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"),
+        );
+        return None;
+    };
+    if !own_mounts {
+        judge.fault("linux.rootfsPropagation", "needs a mount namespace of the container's own");
+        return None;
+    }
+    Some((flag.bits().into(), recursive))
+}
+
+fn inside_paths(list: &[String], place: &str, own_mounts: bool, judge: &mut Judge) -> Vec<CString> {
+    if !list.is_empty() && !own_mounts {
+        judge.fault(place, "needs a mount namespace of the container's own");
+    }
+    let list = list.iter().enumerate();
+    list.filter_map(|(at, path)| {
+        if !path.starts_with('/') {
+            judge.fault(format!("{place}[{at}]"), format!("{path:?} is not absolute"));
+        }
+        judge.cstring_at(|| format!("{place}[{at}]"), &mounts::inside(path))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! `linux.namespaces`, the id maps and time offsets: which are new, which are joined, and what they need.
+
+use std::path::PathBuf;
+
+use super::{Host, IdMaps, Judge};
+use crate::spec;
+
+/// The namespaces of a container.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// CLONE_NEW… of those to make.
+    pub new: i32,
+    /// Those to join.
+    pub joined: Vec<Joined>,
+    /// Mapping of the user namespace; with a joined one, the one that it is said to have.
+    pub maps: Option<IdMaps>,
+    /// Who may write the maps.
+    pub maps_by: MapsBy,
+    /// What to write to timens_offsets; empty: nothing.
+    pub time_offsets: String,
+}
+
+/// A namespace to join.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Its place in `linux.namespaces`.
+    pub at: usize,
+    /// CLONE_NEW…
+    pub kind: i32,
+    /// A namespace file.
+    pub path: PathBuf,
+}
+
+/// Who writes the maps of a new user namespace, user_namespaces(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapsBy {
+    /// The runtime, which has the capabilities.
+    Us,
+    /// The runtime without capabilities: its own ids alone, with setgroups(2) denied.
+    SelfOnly,
+    /// newuidmap(1) and newgidmap(1).
+    Helpers,
+}
+
+/// In the order in which the specification lists them.
+pub const KINDS: &[(&str, i32)] = &[
+    ("pid", libc::CLONE_NEWPID),
+    ("network", libc::CLONE_NEWNET),
+    ("mount", libc::CLONE_NEWNS),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("user", libc::CLONE_NEWUSER),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", libc::CLONE_NEWTIME),
+];
+
+impl Namespaces {
+    /// Whether a new namespace of this kind is made.
+    pub fn creates(&self, kind: i32) -> bool {
+        self.new & kind != 0
+    }
+
+    /// Whether a namespace of this kind is joined by path.
+    pub fn joins(&self, kind: i32) -> bool {
+        self.joined.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Whether the container has one that is not simply the runtime's.
+    pub fn own(&self, kind: i32) -> bool {
+        self.creates(kind) || self.joins(kind)
+    }
+}
+
+/// Reads `linux.namespaces`, `linux.uidMappings`, `linux.gidMappings` and `linux.timeOffsets`.
+pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
+    let (mut new, mut seen, mut joined) = (0, 0, Vec::new());
+    for (at, namespace) in linux.namespaces.iter().enumerate() {
+        let place = format!("linux.namespaces[{at}]");
+        let Some((name, kind)) = KINDS.iter().find(|(name, _)| *name == namespace.kind) else {
+            judge.fault(
+                format!("{place}.type"),
+                format!(
+                    "{:?} is unknown; use pid, network, mount, ipc, uts, user, cgroup or time",
+                    namespace.kind
+                ),
+            );
+            continue;
+        };
+        if seen & kind != 0 {
+            judge.fault(format!("{place}.type"), format!("{name} is given twice"));
+        }
+        seen |= kind;
+        if namespace.path.is_empty() {
+            new |= kind;
+        } else if namespace.path.starts_with('/') {
+            joined.push(Joined { at, kind: *kind, path: PathBuf::from(&namespace.path) });
+        } else {
+            judge.fault(format!("{place}.path"), format!("{:?} is not absolute", namespace.path));
+        }
+    }
+    // The user namespace first: it may give the right to join the others.
+    joined.sort_by_key(|joined: &Joined| joined.kind != libc::CLONE_NEWUSER);
+    let mut namespaces = Namespaces {
+        new,
+        joined,
+        maps: None,
+        maps_by: MapsBy::Us,
+        time_offsets: time_offsets(linux, new, judge),
+    };
+    namespaces.maps = maps(linux, &namespaces, judge);
+    if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+        namespaces.maps_by = maps_by(maps, host);
+    }
+    namespaces
+}
+
+fn maps(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Option<IdMaps> {
+    let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+    if !namespaces.own(libc::CLONE_NEWUSER) {
+        if given {
+            let path = if linux.uid_mappings.is_empty() { "linux.gidMappings" } else { "linux.uidMappings" };
+            judge.fault(path, "needs a user namespace; add {\"type\": \"user\"} to linux.namespaces");
+        }
+        return None;
+    }
+    if namespaces.joins(libc::CLONE_NEWUSER) && !given {
+        return None;
+    }
+    IdMaps::judge(&linux.uid_mappings, &linux.gid_mappings, "linux", judge)
+}
+
+fn maps_by(maps: &IdMaps, host: &Host) -> MapsBy {
+    let may_set_ids = |cap: caps::Capability| host.capabilities & cap.bitmask() != 0;
+    if may_set_ids(caps::Capability::CAP_SETUID) && may_set_ids(caps::Capability::CAP_SETGID) {
+        return MapsBy::Us;
+    }
+    let only =
+        |maps: &[spec::IdMapping], own: u32| matches!(maps, [one] if one.size == 1 && one.host_id == own);
+    if only(&maps.uid, host.euid) && only(&maps.gid, host.egid) { MapsBy::SelfOnly } else { MapsBy::Helpers }
+}
+
+fn time_offsets(linux: &spec::Linux, new: i32, judge: &mut Judge) -> String {
+    if !linux.time_offsets.is_empty() && new & libc::CLONE_NEWTIME == 0 {
+        judge.fault(
+            "linux.timeOffsets",
+            "needs a new time namespace; add {\"type\": \"time\"} to linux.namespaces",
+        );
+    }
+    let mut text = String::new();
+    for (clock, offset) in &linux.time_offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            judge.fault(format!("linux.timeOffsets.{clock}"), "unknown clock; use monotonic or boottime");
+        }
+        if offset.nanosecs >= 1_000_000_000 {
+            judge.fault(format!("linux.timeOffsets.{clock}.nanosecs"), "a second or more; put it into secs");
+        }
+        text.push_str(&format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
+    }
+    text
+}

@@ -1,0 +1,160 @@
+//! Mount options: the words of config.json, and what each asks of the kernel. One table, which `features` also prints.
+//!
+//! Source: runtime-spec config.md, "Linux mount options"; mount(8); mount_setattr(2).
+
+use rustix::mount::MountFlags;
+
+/// What one word asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing.
+    Default,
+    /// MS_… set at mount time, with the mount attribute that does the same to a bind mount (0: none).
+    Set(MountFlags, u64),
+    /// Its opposite.
+    Clear(MountFlags, u64),
+    /// A mount attribute for the mount and all below it.
+    RecursiveSet(u64),
+    /// Its opposite.
+    RecursiveClear(u64),
+    /// MS_PRIVATE and its like, and whether for all mounts below too.
+    Propagation(MountFlags, bool),
+    /// Bind, and whether recursively.
+    Bind(bool),
+    /// Change a mount that is there.
+    Remount,
+    /// Mount idmapped, and whether recursively.
+    IdMap(bool),
+    /// Fill a tmpfs with what it covers.
+    CopyUp,
+    /// Copy a source that is a symbolic link as a link.
+    CopySymlink,
+    /// Do not follow a source that is a symbolic link.
+    SourceNoFollow,
+    /// Do not follow a destination that is a symbolic link.
+    DestinationNoFollow,
+}
+
+use Word::{Clear, Propagation, RecursiveClear, RecursiveSet, Set};
+
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+const MS_MANDLOCK: MountFlags = MountFlags::PERMIT_MANDATORY_FILE_LOCKING;
+const MS_IVERSION: MountFlags = MountFlags::from_bits_retain(libc::MS_I_VERSION as u32);
+
+/// Every word that is not passed on to the file system.
+pub const WORDS: &[(&str, Word)] = &[
+    ("async", Clear(MountFlags::SYNCHRONOUS, 0)),
+    ("atime", Clear(MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME)),
+    ("bind", Word::Bind(false)),
+    ("copy-symlink", Word::CopySymlink),
+    ("defaults", Word::Default),
+    ("dest-nofollow", Word::DestinationNoFollow),
+    ("dev", Clear(MountFlags::NODEV, NODEV)),
+    ("diratime", Clear(MountFlags::NODIRATIME, NODIRATIME)),
+    ("dirsync", Set(MountFlags::DIRSYNC, 0)),
+    ("exec", Clear(MountFlags::NOEXEC, NOEXEC)),
+    ("idmap", Word::IdMap(false)),
+    ("iversion", Set(MS_IVERSION, 0)),
+    ("lazytime", Set(MountFlags::LAZYTIME, 0)),
+    ("loud", Clear(MountFlags::SILENT, 0)),
+    ("mand", Set(MS_MANDLOCK, 0)),
+    ("noatime", Set(MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME)),
+    ("nodev", Set(MountFlags::NODEV, NODEV)),
+    ("nodiratime", Set(MountFlags::NODIRATIME, NODIRATIME)),
+    ("noexec", Set(MountFlags::NOEXEC, NOEXEC)),
+    ("noiversion", Clear(MS_IVERSION, 0)),
+    ("nolazytime", Clear(MountFlags::LAZYTIME, 0)),
+    ("nomand", Clear(MS_MANDLOCK, 0)),
+    ("norelatime", Clear(MountFlags::RELATIME, 0)),
+    ("nostrictatime", Clear(MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME)),
+    ("nosuid", Set(MountFlags::NOSUID, NOSUID)),
+    ("nosymfollow", Set(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
+    ("private", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), false)),
+    ("ratime", RecursiveClear(libc::MOUNT_ATTR_NOATIME)),
+    ("rbind", Word::Bind(true)),
+    ("rdev", RecursiveClear(NODEV)),
+    ("rdiratime", RecursiveClear(NODIRATIME)),
+    ("relatime", Set(MountFlags::RELATIME, 0)),
+    ("remount", Word::Remount),
+    ("rexec", RecursiveClear(NOEXEC)),
+    ("ridmap", Word::IdMap(true)),
+    ("rnoatime", RecursiveSet(libc::MOUNT_ATTR_NOATIME)),
+    ("rnodev", RecursiveSet(NODEV)),
+    ("rnodiratime", RecursiveSet(NODIRATIME)),
+    ("rnoexec", RecursiveSet(NOEXEC)),
+    ("rnorelatime", RecursiveSet(libc::MOUNT_ATTR_STRICTATIME)),
+    ("rnostrictatime", RecursiveClear(libc::MOUNT_ATTR_STRICTATIME)),
+    ("rnosuid", RecursiveSet(NOSUID)),
+    ("rnosymfollow", RecursiveSet(NOSYMFOLLOW)),
+    ("ro", Set(MountFlags::RDONLY, RDONLY)),
+    ("rprivate", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), true)),
+    ("rrelatime", RecursiveClear(ATIME)),
+    ("rro", RecursiveSet(RDONLY)),
+    ("rrw", RecursiveClear(RDONLY)),
+    ("rshared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), true)),
+    ("rslave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), true)),
+    ("rstrictatime", RecursiveSet(libc::MOUNT_ATTR_STRICTATIME)),
+    ("rsuid", RecursiveClear(NOSUID)),
+    ("rsymfollow", RecursiveClear(NOSYMFOLLOW)),
+    ("runbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), true)),
+    ("rw", Clear(MountFlags::RDONLY, RDONLY)),
+    ("shared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), false)),
+    ("silent", Set(MountFlags::SILENT, 0)),
+    ("slave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), false)),
+    ("src-nofollow", Word::SourceNoFollow),
+    ("strictatime", Set(MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME)),
+    ("suid", Clear(MountFlags::NOSUID, NOSUID)),
+    ("symfollow", Clear(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
+    ("sync", Set(MountFlags::SYNCHRONOUS, 0)),
+    ("tmpcopyup", Word::CopyUp),
+    ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), false)),
+];
+
+/// The meaning of a word, or `None` when it is data for the file system.
+pub fn word(text: &str) -> Option<Word> {
+    let at = WORDS.binary_search_by_key(&text, |(name, _)| name).ok()?;
+    WORDS.get(at).map(|(_, word)| *word)
+}
+
+/// The propagation that `linux.rootfsPropagation` names: MS_… and whether for all mounts below.
+pub fn propagation(text: &str) -> Option<(MountFlags, bool)> {
+    match word(text) {
+        Some(Propagation(flag, recursive)) => Some((flag, recursive)),
+        _ => None,
+    }
+}
+
+/// The atime attributes are one field of several bits: whatever value is set, the whole field is cleared with it.
+pub fn attributes(set: u64, clear: u64) -> crate::sys::mount::Attributes {
+    let touches_atime = (set | clear) & ATIME != 0;
+    crate::sys::mount::Attributes {
+        set,
+        clear: clear | if touches_atime { ATIME } else { 0 },
+        propagation: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_for_the_search() {
+        assert!(WORDS.is_sorted_by_key(|(name, _)| name));
+        assert!(WORDS.iter().all(|(name, meaning)| word(name) == Some(*meaning)));
+        assert_eq!(word("size=1k"), None);
+    }
+
+    #[test]
+    fn atime_values_replace_each_other() {
+        assert_eq!(attributes(libc::MOUNT_ATTR_NOATIME, 0).clear, ATIME);
+        assert_eq!(attributes(RDONLY, 0).clear, 0);
+    }
+}

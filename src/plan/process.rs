@@ -1,0 +1,394 @@
+//! `process` of config.json, judged: arguments, environment, PATH candidates, ids, capabilities, limits, scheduling.
+
+use std::ffi::CString;
+
+use super::{Context, Judge};
+use crate::spec;
+use crate::sys::cred::{CapMask, SchedAttr};
+use crate::sys::process::Pointers;
+
+/// The program and everything its process has.
+#[derive(Debug)]
+pub struct ProcessPlan {
+    /// Whether it gets a terminal of its own, and its size.
+    pub terminal: Option<TerminalSize>,
+    /// argv; `args[0]` is the name looked up.
+    args: Vec<CString>,
+    env: Vec<CString>,
+    /// Where the program may be: one path when the name has a slash, else one for each folder of PATH.
+    pub candidates: Vec<CString>,
+    /// Whether HOME is missing from the environment and is found in the container's /etc/passwd.
+    pub needs_home: bool,
+    /// Working directory, absolute.
+    pub cwd: CString,
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Supplementary groups; `None` leaves those of the runtime.
+    pub groups: Option<Vec<u32>>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// The five sets; `None` leaves the runtime's.
+    pub capabilities: Option<CapSets>,
+    /// Resource, soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+    /// Written to /proc/self/attr/…; empty: not asked.
+    pub apparmor: Vec<u8>,
+    /// Written to /proc/self/attr/exec; empty: not asked.
+    pub selinux: Vec<u8>,
+    /// Text of oom_score_adj.
+    pub oom_score: Option<String>,
+    /// sched_setattr(2).
+    pub scheduler: Option<SchedAttr>,
+    /// ioprio_set(2).
+    pub io_priority: Option<i32>,
+    /// How many descriptors from 3 on the program keeps.
+    pub kept_descriptors: u32,
+}
+
+/// In characters; zeros leave the kernel's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+}
+
+/// Capability sets as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // capabilities(7)
+pub struct CapSets {
+    pub bounding: CapMask,
+    pub effective: CapMask,
+    pub inheritable: CapMask,
+    pub permitted: CapMask,
+    pub ambient: CapMask,
+}
+
+impl ProcessPlan {
+    /// `args[0]`, as written.
+    pub fn program(&self) -> String {
+        self.args.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The path tried as number `index`.
+    pub fn candidate(&self, index: usize) -> String {
+        self.candidates.get(index).map_or_else(|| self.program(), |path| path.to_string_lossy().into_owned())
+    }
+
+    /// Whether the name has a slash and is not looked up.
+    pub fn has_path(&self) -> bool {
+        self.args.first().is_some_and(|name| name.as_bytes().contains(&b'/'))
+    }
+
+    /// argv for execve(2); valid while the plan lives.
+    pub fn argv(&self) -> Pointers {
+        Pointers::new(self.args.iter().map(CString::as_c_str), 0)
+    }
+
+    /// The environment for execve(2), with room for HOME; valid while the plan lives.
+    pub fn envp(&self) -> Pointers {
+        Pointers::new(self.env.iter().map(CString::as_c_str), 1)
+    }
+}
+
+/// The plan for `process`, whose JSON path is `place`.
+pub fn plan(
+    process: &spec::Process,
+    place: &str,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Option<ProcessPlan> {
+    if process.args.is_empty() {
+        judge.fault(format!("{place}.args"), "missing; name the program to run");
+    }
+    if process.args.first().is_some_and(String::is_empty) {
+        judge.fault(format!("{place}.args[0]"), "empty; name the program to run");
+    }
+    if !process.cwd.starts_with('/') {
+        judge.fault(format!("{place}.cwd"), format!("{:?} is not absolute", process.cwd));
+    }
+    let args = strings(&process.args, &format!("{place}.args"), judge);
+    let env = environment(process, place, context, judge);
+    let candidates = candidates(process, place, judge);
+    // Each judges on, whatever the others found, so that all faults are told at once.
+    let cwd = judge.cstring(&format!("{place}.cwd"), &process.cwd)?;
+    Some(ProcessPlan {
+        terminal: terminal(process, place, judge),
+        needs_home: !env
+            .iter()
+            .any(|text| text.as_bytes().starts_with(b"HOME=") && text.as_bytes().len() > 5),
+        args,
+        env,
+        candidates,
+        cwd,
+        uid: process.user.uid,
+        gid: process.user.gid,
+        groups: groups(process, context),
+        umask: umask(process, place, judge),
+        capabilities: process.capabilities.as_ref().map(|sets| capabilities(sets, place, context, judge)),
+        rlimits: super::limits::rlimits(&process.rlimits, place, judge),
+        no_new_privileges: process.no_new_privileges,
+        apparmor: label(
+            &process.apparmor_profile,
+            "exec ",
+            context.apparmor,
+            &format!("{place}.apparmorProfile"),
+            "AppArmor",
+            judge,
+        ),
+        selinux: label(
+            &process.selinux_label,
+            "",
+            context.selinux,
+            &format!("{place}.selinuxLabel"),
+            "SELinux",
+            judge,
+        ),
+        oom_score: oom_score(process, place, judge),
+        scheduler: process
+            .scheduler
+            .as_ref()
+            .and_then(|wanted| super::limits::scheduler(wanted, place, judge)),
+        io_priority: process
+            .io_priority
+            .as_ref()
+            .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
+        kept_descriptors: context.listen_fds + context.preserve_fds,
+    })
+}
+
+fn strings(list: &[String], place: &str, judge: &mut Judge) -> Vec<CString> {
+    let list = list.iter().enumerate();
+    list.filter_map(|(at, text)| judge.cstring_at(|| format!("{place}[{at}]"), text)).collect()
+}
+
+/// As written, later entries of a name replacing earlier ones, as the other runtimes do.
+fn environment(
+    process: &spec::Process,
+    place: &str,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Vec<CString> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().len();
+    let mut env: Vec<CString> = Vec::with_capacity(process.env.len() + 3);
+    for (at, entry) in process.env.iter().enumerate() {
+        let cut = name(entry);
+        if cut == 0 {
+            judge.fault(format!("{place}.env[{at}]"), format!("{entry:?} has no name"));
+            continue;
+        }
+        let Some(text) = judge.cstring_at(|| format!("{place}.env[{at}]"), entry) else { continue };
+        let same = |other: &CString| {
+            let other = other.as_bytes();
+            other.get(..cut) == entry.as_bytes().get(..cut) && other.get(cut).is_none_or(|byte| *byte == b'=')
+        };
+        env.retain(|other| !same(other));
+        env.push(text);
+    }
+    if context.listen_fds > 0 {
+        env.extend([CString::from(c"LISTEN_PID=1")]);
+        env.extend(CString::new(format!("LISTEN_FDS={}", context.listen_fds)));
+        env.extend(
+            context.listen_names.and_then(|names| CString::new(format!("LISTEN_FDNAMES={names}")).ok()),
+        );
+    }
+    // An empty HOME counts as missing, and must not stand before the one that is found.
+    env.retain(|entry| entry.as_c_str() != c"HOME=");
+    env
+}
+
+/// The folders that execvp(3) falls back to are not used: without PATH there is nothing to look through.
+fn candidates(process: &spec::Process, place: &str, judge: &mut Judge) -> Vec<CString> {
+    let Some(name) = process.args.first() else { return Vec::new() };
+    let place = || format!("{place}.args[0]");
+    if name.contains('/') {
+        return judge.cstring_at(place, name).into_iter().collect();
+    }
+    let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    let folders = path.unwrap_or_default().split(':').filter(|_| path.is_some());
+    let folders = folders.map(|folder| if folder.is_empty() { "." } else { folder });
+    folders.filter_map(|folder| judge.cstring_at(place, &format!("{folder}/{name}"))).collect()
+}
+
+fn terminal(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<TerminalSize> {
+    let mut side = |name: &str, value: u64| {
+        u16::try_from(value).unwrap_or_else(|_| {
+            judge.fault(format!("{place}.consoleSize.{name}"), format!("{value} is more than 65535"));
+            0
+        })
+    };
+    let size = process
+        .console_size
+        .map(|size| TerminalSize { rows: side("height", size.height), columns: side("width", size.width) });
+    process.terminal.then(|| size.unwrap_or_default())
+}
+
+fn groups(process: &spec::Process, context: &Context<'_>) -> Option<Vec<u32>> {
+    // Where setgroups is denied (a single self-mapping), asking for none cannot be carried out and changes nothing.
+    let denied = context.setgroups_denied && process.user.additional_gids.is_empty();
+    (!denied && !context.keep_groups).then(|| process.user.additional_gids.clone())
+}
+
+fn umask(process: &spec::Process, place: &str, judge: &mut Judge) -> u32 {
+    let umask = process.user.umask.unwrap_or(0o022);
+    if umask > 0o777 {
+        judge.fault(format!("{place}.user.umask"), format!("{umask} (decimal) is more than 511, octal 777"));
+    }
+    umask
+}
+
+fn oom_score(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<String> {
+    let score = process.oom_score_adj?;
+    if !(-1000..=1000).contains(&score) {
+        judge.fault(format!("{place}.oomScoreAdj"), format!("{score} is not from -1000 to 1000"));
+    }
+    Some(score.to_string())
+}
+
+fn label(text: &str, prefix: &str, enabled: bool, place: &str, module: &str, judge: &mut Judge) -> Vec<u8> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    if !enabled {
+        judge.fault(place, format!("{text:?} is asked for, but {module} is not enabled in this kernel"));
+    }
+    if text.contains(['\0', '\n']) {
+        judge.fault(place, "has a NUL byte or a line break");
+    }
+    format!("{prefix}{text}").into_bytes()
+}
+
+/// What cannot be granted is left out with a warning: config.md, "capabilities".
+fn capabilities(sets: &spec::Capabilities, place: &str, context: &Context<'_>, judge: &mut Judge) -> CapSets {
+    let mut unknown = Vec::new();
+    let mut read = |names: &[String]| -> CapMask {
+        names.iter().fold(0, |mask, name| match name.parse::<caps::Capability>() {
+            Ok(capability) => mask | capability.bitmask(),
+            Err(_) => {
+                if !unknown.contains(name) {
+                    unknown.push(name.clone());
+                }
+                mask
+            }
+        })
+    };
+    let asked = CapSets {
+        bounding: read(&sets.bounding),
+        effective: read(&sets.effective),
+        inheritable: read(&sets.inheritable),
+        permitted: read(&sets.permitted),
+        ambient: read(&sets.ambient),
+    };
+    if !unknown.is_empty() {
+        judge.warn(format!("{place}.capabilities: unknown, left out: {}", unknown.join(" ")));
+    }
+    let have = context.grantable;
+    let permitted = asked.permitted & have;
+    let granted = CapSets {
+        bounding: asked.bounding & have,
+        // The kernel's own rules, capset(2): within permitted, and for new inheritable ones within bounding.
+        effective: asked.effective & permitted,
+        inheritable: asked.inheritable & have,
+        permitted,
+        ambient: asked.ambient & permitted & asked.inheritable,
+    };
+    let lost =
+        (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
+    if lost != 0 {
+        let names: Vec<String> =
+            caps::all().iter().filter(|cap| cap.bitmask() & lost != 0).map(ToString::to_string).collect();
+        judge.warn(format!("{place}.capabilities: the runtime has them not, left out: {}", names.join(" ")));
+    }
+    if granted.effective != asked.effective & have || granted.ambient != asked.ambient & have {
+        judge.warn(format!(
+            "{place}.capabilities: effective and ambient are cut to what is permitted (and inheritable)"
+        ));
+    }
+    granted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(change: impl FnOnce(&mut spec::Process, &mut Context<'_>)) -> (Option<ProcessPlan>, Judge) {
+        let mut process = spec::Process { args: vec!["sh".into()], cwd: "/".into(), ..Default::default() };
+        let mut context = Context::for_tests();
+        change(&mut process, &mut context);
+        let mut judge = Judge::default();
+        let plan = plan(&process, "process", &context, &mut judge);
+        (plan, judge)
+    }
+
+    fn texts(list: &[CString]) -> Vec<&str> {
+        list.iter().map(|text| text.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn environment_keeps_the_last_of_each_name() {
+        let (plan, _) = judged(|process, context| {
+            process.env = ["A=1", "HOME=", "AB=2", "A=3", "EMPTY"].map(String::from).to_vec();
+            context.listen_fds = 2;
+        });
+        let plan = plan.unwrap();
+        assert_eq!(texts(&plan.env), ["AB=2", "A=3", "EMPTY", "LISTEN_PID=1", "LISTEN_FDS=2"]);
+        assert!(plan.needs_home);
+        assert_eq!(plan.kept_descriptors, 2);
+    }
+
+    #[test]
+    fn path_is_looked_through_only_for_bare_names() {
+        let table: [(&str, &[&str], &[&str]); 4] = [
+            ("sh", &["PATH=/bin::/usr/bin"], &["/bin/sh", "./sh", "/usr/bin/sh"]),
+            ("./sh", &["PATH=/bin"], &["./sh"]),
+            ("sh", &[], &[]),
+            ("sh", &["PATH=/a", "PATH=/b"], &["/b/sh"]),
+        ];
+        for (name, env, want) in table {
+            let (plan, _) = judged(|process, _| {
+                process.args = vec![name.into()];
+                process.env = env.iter().map(ToString::to_string).collect();
+            });
+            assert_eq!(texts(&plan.unwrap().candidates), want, "{name} {env:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_a_warning() {
+        let (plan, judge) = judged(|process, context| {
+            context.grantable = caps::Capability::CAP_CHOWN.bitmask() | caps::Capability::CAP_KILL.bitmask();
+            let some: Vec<String> = ["CAP_CHOWN", "CAP_TEST", "CAP_SYS_ADMIN"].map(String::from).to_vec();
+            process.capabilities = Some(spec::Capabilities {
+                bounding: some.clone(),
+                permitted: some.clone(),
+                effective: some,
+                ambient: vec!["CAP_KILL".into()],
+                ..Default::default()
+            });
+        });
+        let sets = plan.unwrap().capabilities.unwrap();
+        assert_eq!(sets.permitted, 1);
+        assert_eq!(sets.ambient, 0);
+        assert!(judge.faults.is_empty());
+        assert_eq!(judge.warnings.len(), 3, "{:?}", judge.warnings);
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let (_, judge) = judged(|process, _| {
+            process.args.clear();
+            process.cwd = "tmp".into();
+            process.oom_score_adj = Some(1001);
+            process.apparmor_profile = "x".into();
+            process.user.umask = Some(0o1000);
+            process.env = vec!["=x".into(), "a=b\0c".into()];
+        });
+        let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults.len(), 7, "{faults:#?}");
+    }
+}

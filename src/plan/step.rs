@@ -1,0 +1,366 @@
+//! The steps of the container's process, and a failed one: eight bytes from the child, words in the parent.
+
+use super::Plan;
+use crate::error::errno_words;
+
+/// Everything that can fail between the clone and the program, in about the order of the carrying out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)] // `Plan::describe` has the words
+pub enum Step {
+    Sync,
+    JoinNamespace,
+    UnshareNamespace,
+    TimeOffsets,
+    EnterUser,
+    Keyring,
+    Session,
+    Loopback,
+    Hostname,
+    Domainname,
+    Propagation,
+    RootBind,
+    ParentPropagation,
+    MountTarget,
+    MountSource,
+    Mount,
+    MountAttributes,
+    MountPropagation,
+    CopyUp,
+    CgroupMount,
+    DeviceFolder,
+    Device,
+    DeviceTaken,
+    DeviceLink,
+    ConsoleOpen,
+    ConsoleSend,
+    ConsoleMount,
+    ConsoleAttach,
+    HookSpawn,
+    HookExit,
+    HookSignal,
+    HookTimeout,
+    MaskedPath,
+    ReadonlyPath,
+    ChangeToRoot,
+    Pivot,
+    MoveRoot,
+    RootPropagation,
+    RootReadonly,
+    MountReadonly,
+    MakeCwd,
+    Sysctl,
+    Scheduler,
+    IoPriority,
+    MemoryPolicy,
+    Personality,
+    OomScore,
+    Rlimit,
+    Apparmor,
+    Selinux,
+    NoNewPrivileges,
+    Seccomp,
+    SeccompListener,
+    BoundingSet,
+    KeepCapabilities,
+    Groups,
+    Gid,
+    Uid,
+    Capabilities,
+    AmbientSet,
+    Cwd,
+    CwdOutside,
+    LookUpMissing,
+    LookUpDenied,
+    LookUpFolder,
+    LookUpStat,
+    Descriptors,
+    StandardIo,
+    Exec,
+}
+
+/// In the order of their numbers.
+const ALL: &[Step] = &[
+    Step::Sync,
+    Step::JoinNamespace,
+    Step::UnshareNamespace,
+    Step::TimeOffsets,
+    Step::EnterUser,
+    Step::Keyring,
+    Step::Session,
+    Step::Loopback,
+    Step::Hostname,
+    Step::Domainname,
+    Step::Propagation,
+    Step::RootBind,
+    Step::ParentPropagation,
+    Step::MountTarget,
+    Step::MountSource,
+    Step::Mount,
+    Step::MountAttributes,
+    Step::MountPropagation,
+    Step::CopyUp,
+    Step::CgroupMount,
+    Step::DeviceFolder,
+    Step::Device,
+    Step::DeviceTaken,
+    Step::DeviceLink,
+    Step::ConsoleOpen,
+    Step::ConsoleSend,
+    Step::ConsoleMount,
+    Step::ConsoleAttach,
+    Step::HookSpawn,
+    Step::HookExit,
+    Step::HookSignal,
+    Step::HookTimeout,
+    Step::MaskedPath,
+    Step::ReadonlyPath,
+    Step::ChangeToRoot,
+    Step::Pivot,
+    Step::MoveRoot,
+    Step::RootPropagation,
+    Step::RootReadonly,
+    Step::MountReadonly,
+    Step::MakeCwd,
+    Step::Sysctl,
+    Step::Scheduler,
+    Step::IoPriority,
+    Step::MemoryPolicy,
+    Step::Personality,
+    Step::OomScore,
+    Step::Rlimit,
+    Step::Apparmor,
+    Step::Selinux,
+    Step::NoNewPrivileges,
+    Step::Seccomp,
+    Step::SeccompListener,
+    Step::BoundingSet,
+    Step::KeepCapabilities,
+    Step::Groups,
+    Step::Gid,
+    Step::Uid,
+    Step::Capabilities,
+    Step::AmbientSet,
+    Step::Cwd,
+    Step::CwdOutside,
+    Step::LookUpMissing,
+    Step::LookUpDenied,
+    Step::LookUpFolder,
+    Step::LookUpStat,
+    Step::Descriptors,
+    Step::StandardIo,
+    Step::Exec,
+];
+
+impl Step {
+    /// The step of this number; `None` when there is none.
+    pub fn from_number(number: u8) -> Option<Self> {
+        ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// All that crosses back from the child: it owns no heap, so sending it cannot fail half way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What failed.
+    pub step: Step,
+    /// Which one of several: an index into the plan.
+    pub index: u16,
+    /// The kernel's error number; for hooks the status or signal.
+    pub errno: i32,
+}
+
+impl Fault {
+    /// A fault of the kernel's making.
+    pub fn of(step: Step, index: usize, error: &std::io::Error) -> Self {
+        Self { step, index: index as u16, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+
+    /// What was being done, without the kernel's answer.
+    pub fn words(self, plan: &Plan) -> String {
+        plan.describe(self)
+    }
+
+    /// Puts the words back, in the parent, from the plan both sides share:
+    /// `mount proc on /proc (mounts[2]): operation not permitted`.
+    pub fn explain(self, plan: &Plan) -> String {
+        let doing = plan.describe(self);
+        match self.step {
+            Step::HookExit => format!("{doing}: exit status {}", self.errno),
+            Step::HookSignal => format!("{doing}: killed by signal {}", self.errno),
+            Step::HookTimeout | Step::LookUpMissing | Step::LookUpDenied | Step::LookUpFolder => doing,
+            Step::CwdOutside => format!("{doing}: possible container breakout detected"),
+            _ => format!("{doing}: {}", errno_words(self.errno)),
+        }
+    }
+}
+
+/// A kernel call's result, with its place in the plan.
+pub trait At<T> {
+    /// Names the step and index.
+    fn at(self, step: Step, index: usize) -> Result<T, Fault>;
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, step: Step, index: usize) -> Result<T, Fault> {
+        self.map_err(|error| Fault::of(step, index, &error))
+    }
+}
+
+impl<T> At<T> for Result<T, rustix::io::Errno> {
+    fn at(self, step: Step, index: usize) -> Result<T, Fault> {
+        self.map_err(|errno| Fault { step, index: index as u16, errno: errno.raw_os_error() })
+    }
+}
+
+impl Plan {
+    fn describe(&self, fault: Fault) -> String {
+        let index = usize::from(fault.index);
+        match fault.step {
+            Step::Sync => "talk to the runtime".into(),
+            Step::JoinNamespace => match self.namespaces.joined.get(index) {
+                Some(joined) => format!("join {} (linux.namespaces[{}])", joined.path.display(), joined.at),
+                None => "join the user namespace".into(),
+            },
+            Step::UnshareNamespace => "make the container's namespaces".into(),
+            Step::TimeOffsets => "set linux.timeOffsets".into(),
+            Step::EnterUser => "become root in the user namespace (is id 0 mapped in linux.uidMappings and linux.gidMappings?)".into(),
+            Step::Keyring => "join a session keyring (--no-new-keyring leaves it out)".into(),
+            Step::Session => "start a session".into(),
+            Step::Loopback => "bring lo up in the new network namespace".into(),
+            Step::Hostname => format!("set hostname {:?}", String::from_utf8_lossy(&self.hostname)),
+            Step::Domainname => format!("set domainname {:?}", String::from_utf8_lossy(&self.domainname)),
+            Step::Propagation => "set the propagation of all mounts (linux.rootfsPropagation)".into(),
+            Step::RootBind => format!("bind the root file system {} (root.path)", self.rootfs.path.to_string_lossy()),
+            Step::ParentPropagation => "make the mount that holds the root file system private".into(),
+            Step::MountTarget | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
+            | Step::CopyUp | Step::CgroupMount | Step::MountReadonly => self.describe_mount(fault.step, index),
+            Step::DeviceFolder | Step::Device | Step::DeviceTaken => self.describe_device(fault.step, index),
+            Step::DeviceLink => "make the default links in /dev".into(),
+            Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
+            Step::ConsoleSend => "send the terminal to the console socket".into(),
+            Step::ConsoleMount => "mount the terminal on /dev/console".into(),
+            Step::ConsoleAttach => "make the terminal the process's own".into(),
+            Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(fault.step, index),
+            Step::MaskedPath => format!("mask /{} (linux.maskedPaths)", self.rootfs.name(&self.rootfs.masked, index)),
+            Step::ReadonlyPath => {
+                format!("make /{} read-only (linux.readonlyPaths)", self.rootfs.name(&self.rootfs.readonly_paths, index))
+            }
+            Step::ChangeToRoot => "change to the root file system".into(),
+            Step::Pivot => "pivot_root (on a ramfs root, use --no-pivot)".into(),
+            Step::MoveRoot => "move the root file system to /".into(),
+            Step::RootPropagation => "set linux.rootfsPropagation".into(),
+            Step::RootReadonly => "make / read-only (root.readonly)".into(),
+            Step::MakeCwd => self.with_process("make the working directory", |process| process.cwd.to_string_lossy().into()),
+            Step::Sysctl => match self.sysctl.get(index) {
+                Some((name, _)) => format!("write /proc/sys/{} (linux.sysctl)", name.to_string_lossy()),
+                None => "write linux.sysctl".into(),
+            },
+            Step::Scheduler => "set process.scheduler".into(),
+            Step::IoPriority => "set process.ioPriority".into(),
+            Step::MemoryPolicy => "set linux.memoryPolicy".into(),
+            Step::Personality => "set linux.personality".into(),
+            Step::OomScore => "set process.oomScoreAdj".into(),
+            Step::Rlimit => format!("set process.rlimits[{index}]"),
+            Step::Apparmor => "set process.apparmorProfile (is the profile loaded?)".into(),
+            Step::Selinux => "set process.selinuxLabel".into(),
+            Step::NoNewPrivileges => "set process.noNewPrivileges".into(),
+            Step::Seccomp => "load linux.seccomp (does the kernel have seccomp filters?)".into(),
+            Step::SeccompListener => "hand on the listener of linux.seccomp".into(),
+            Step::BoundingSet => "set process.capabilities.bounding".into(),
+            Step::KeepCapabilities => "keep capabilities".into(),
+            Step::Groups => "set process.user.additionalGids".into(),
+            Step::Gid => self.with_process("set process.user.gid to", |process| process.gid.to_string()),
+            Step::Uid => self.with_process("set process.user.uid to", |process| process.uid.to_string()),
+            Step::Capabilities => "set process.capabilities".into(),
+            Step::AmbientSet => "set process.capabilities.ambient".into(),
+            Step::Cwd => self.with_process("chdir to cwd", |process| {
+                format!("({:?}) set in config.json failed", process.cwd.to_string_lossy())
+            }),
+            Step::CwdOutside => "current working directory is outside of container mount namespace root".into(),
+            Step::LookUpMissing => self.with_process("exec:", |process| {
+                format!("{:?}: executable file not found in $PATH", process.program())
+            }),
+            Step::LookUpDenied => self.with_process("exec:", |process| format!("{:?}: permission denied", process.program())),
+            Step::LookUpFolder => self.with_process("exec:", |process| format!("{:?}: is a directory", process.program())),
+            Step::LookUpStat => self.with_process("exec:", |process| {
+                format!("{:?}: stat {}", process.program(), process.program())
+            }),
+            Step::Descriptors => "close the runtime's descriptors".into(),
+            Step::StandardIo => "set up standard input and output".into(),
+            Step::Exec => self.with_process("exec", |process| process.candidate(index)),
+        }
+    }
+
+    fn with_process(&self, words: &str, object: impl FnOnce(&super::ProcessPlan) -> String) -> String {
+        self.process
+            .as_ref()
+            .map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
+    }
+
+    fn describe_mount(&self, step: Step, index: usize) -> String {
+        use super::mounts::MountKind;
+        let Some(mount) = self.rootfs.mounts.get(index) else { return format!("mounts[{index}]") };
+        let target = format!("/{}", mount.target.to_string_lossy());
+        let what = match &mount.kind {
+            MountKind::New(new) => new.fstype.to_string_lossy().into_owned(),
+            MountKind::Bind(source) => source.path.to_string_lossy().into_owned(),
+            MountKind::Cgroup(_) => "cgroup".into(),
+            MountKind::Remount { .. } => "again".into(),
+        };
+        let doing = match step {
+            Step::MountTarget => format!("make the destination {target} of"),
+            Step::MountSource => format!("open the source of"),
+            Step::MountAttributes => "set the options of".into(),
+            Step::MountPropagation => "set the propagation of".into(),
+            Step::CopyUp => format!("copy the old content of {target} into"),
+            Step::MountReadonly => "make read-only".into(),
+            _ => return format!("mount {what} on {target} (mounts[{index}])"),
+        };
+        format!("{doing} mounts[{index}] ({what} on {target})")
+    }
+
+    fn describe_device(&self, step: Step, index: usize) -> String {
+        let name = self
+            .rootfs
+            .devices
+            .get(index)
+            .map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
+        match step {
+            Step::DeviceFolder => format!("make the folder of device /{name} (linux.devices)"),
+            Step::DeviceTaken => {
+                format!("device /{name}: something that is not this device is there already")
+            }
+            _ => format!("make device /{name} (linux.devices)"),
+        }
+    }
+
+    fn describe_hook(&self, step: Step, index: usize) -> String {
+        let all = self.hooks.create_container.iter().map(|hook| ("createContainer", hook));
+        let all = all.chain(self.hooks.start_container.iter().map(|hook| ("startContainer", hook)));
+        let (kind, path) = match all.clone().nth(index) {
+            Some((kind, hook)) => (kind, hook.path.to_string_lossy().into_owned()),
+            None => ("container", String::new()),
+        };
+        let number = index - if kind == "startContainer" { self.hooks.create_container.len() } else { 0 };
+        match step {
+            Step::HookSpawn => format!("run hooks.{kind}[{number}] {path}"),
+            Step::HookTimeout => format!("hooks.{kind}[{number}] {path}: killed, its timeout has passed"),
+            _ => format!("hooks.{kind}[{number}] {path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lead_back() {
+        for (number, step) in ALL.iter().enumerate() {
+            assert_eq!(*step as usize, number);
+        }
+        assert_eq!(ALL.last(), Some(&Step::Exec));
+        assert_eq!(Step::from_number(ALL.len() as u8), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! tmpcopyup: fills a new tmpfs with what it will cover. No heap: names come through buffers on the stack.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Timespec, Timestamps};
+use rustix::io::{Errno, Result};
+
+/// Folders within folders; a deeper tree is refused rather than copied in part.
+const DEEPEST: usize = 64;
+
+/// Room for directory entries in each folder that is open.
+const ENTRIES: usize = 4096;
+
+/// Copies the content of folder `from` into `to`: owner, mode, times, links, devices; not across file systems.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let whole = rustix::fs::fstat(from)?;
+    let from = reopen(from, c".")?;
+    copy_folder(&from, to, whole.st_dev, 0)?;
+    like(to, c"", &whole)
+}
+
+fn reopen(at: impl AsFd, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+fn copy_folder(from: &OwnedFd, to: BorrowedFd<'_>, device: u64, depth: usize) -> Result<()> {
+    if depth > DEEPEST {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let mut room = [MaybeUninit::uninit(); ENTRIES];
+    let mut entries = RawDir::new(from, &mut room);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        copy_entry(from, to, name, device, depth)?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, device: u64, depth: usize) -> Result<()> {
+    let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            rustix::fs::mkdirat(to, name, mode)?;
+            if stat.st_dev == device {
+                let below = reopen(from, name)?;
+                copy_folder(&below, reopen(to, name)?.as_fd(), device, depth + 1)?;
+            }
+        }
+        FileType::Symlink => {
+            let mut room = [MaybeUninit::uninit(); 4096];
+            let (target, rest) = rustix::fs::readlinkat_raw(from, name, &mut room)?;
+            let target: &[u8] = target;
+            if rest.is_empty() {
+                return Err(Errno::NAMETOOLONG);
+            }
+            let target = super::inroot::PathBuffer::new(target)?;
+            rustix::fs::symlinkat(target.as_cstr()?, to, name)?;
+        }
+        FileType::RegularFile => copy_file(from, to, name, mode)?,
+        kind => rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)?,
+    }
+    like(to, name, &stat)
+}
+
+fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
+    // Non-blocking: between the look and the opening somebody may have put a fifo there.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let from = rustix::fs::openat(from, name, flags, Mode::empty())?;
+    if super::inroot::kind(&from)? != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = rustix::fs::openat(to, name, flags, mode)?;
+    loop {
+        match rustix::fs::sendfile(&to, &from, None, 1 << 20) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Owner, mode and times as the original's. An empty name means `at` itself.
+fn like(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
+    let flags =
+        AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+    rustix::fs::chownat(at, name, Some(uid), Some(gid), flags)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        // chown takes the set-user-ID bits away, so the mode comes after it.
+        let name = if name.is_empty() { c"." } else { name };
+        rustix::fs::chmodat(at, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+    }
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    let name = if name.is_empty() { c"." } else { name };
+    rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}

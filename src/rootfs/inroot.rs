@@ -1,0 +1,284 @@
+//! Paths below the container's root, through descriptors only: whatever links the image has, nothing leads outside.
+//!
+//! openat2(2) with RESOLVE_IN_ROOT reads every link as if the folder were `/`. What is missing is made one name at a time,
+//! each relative to the folder just opened and never following a link at the end, so that an exchange of names in between
+//! can only fail. No heap: this runs between clone and exec.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+/// The kernel's own bound for a path, with its NUL.
+const PATH_MAX: usize = 4096;
+
+/// How many links to what is missing are followed, as path_resolution(7) bounds it.
+const MOST_LINKS: usize = 40;
+
+/// How often openat2 is asked again when somebody renames under it (EAGAIN).
+const MOST_TRIES: usize = 64;
+
+/// The container's root folder.
+#[derive(Clone, Copy)]
+pub struct InRoot<'a>(pub BorrowedFd<'a>);
+
+/// A path of bytes on the stack, always NUL-terminated.
+pub struct PathBuffer {
+    bytes: [u8; PATH_MAX],
+    len: usize,
+}
+
+impl PathBuffer {
+    /// A copy of `path`. ENAMETOOLONG: 4096 bytes or more.
+    pub fn new(path: &[u8]) -> Result<Self> {
+        let mut buffer = Self { bytes: [0; PATH_MAX], len: 0 };
+        buffer.push(path)?;
+        Ok(buffer)
+    }
+
+    /// Replaces everything; what does not fit is cut.
+    pub fn clear_to(&mut self, bytes: &[u8]) {
+        self.bytes = [0; PATH_MAX];
+        self.len = 0;
+        let _ = self.push(bytes);
+    }
+
+    /// Adds bytes at the end.
+    pub fn push(&mut self, more: &[u8]) -> Result<()> {
+        let end = self.len + more.len();
+        // The last byte stays NUL.
+        if end >= PATH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        self.bytes.get_mut(self.len..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(more);
+        self.len = end;
+        Ok(())
+    }
+
+    /// The bytes without NUL.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// As the kernel wants it; EINVAL for a NUL within.
+    pub fn as_cstr(&self) -> Result<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL)
+    }
+}
+
+/// The folder part and the last name of a path without slashes at its end.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
+        None => (b"", path),
+    }
+}
+
+impl InRoot<'_> {
+    /// What is at `path`, as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link at the end is
+    /// opened as a link.
+    pub fn open(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
+        let flags =
+            OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
+        self.open_with(path, flags)
+    }
+
+    /// As [`InRoot::open`], for reading and so on. Never blocks on a fifo when O_NONBLOCK is among `flags`.
+    pub fn open_with(&self, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+        let path = if path.is_empty() { c"." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < MOST_TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// The folder at `path`, made with all its parents (mode 0755) where it is missing.
+    pub fn folder(&self, path: &CStr) -> Result<OwnedFd> {
+        match self.open(path, false) {
+            Err(Errno::NOENT) => self.make_folder(path.to_bytes()),
+            other => other,
+        }
+    }
+
+    /// The file (of any kind) at `path`, made empty with its parents where it is missing.
+    pub fn file(&self, path: &CStr) -> Result<OwnedFd> {
+        match self.open(path, false) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        let (parent, name) = split(path.to_bytes());
+        let parent = self.folder(PathBuffer::new(parent)?.as_cstr()?)?;
+        let name = PathBuffer::new(name)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+        match rustix::fs::openat(&parent, name.as_cstr()?, flags, Mode::from_raw_mode(0o644)) {
+            Ok(made) => Ok(made),
+            // A link to nothing: its end is made instead.
+            Err(Errno::EXIST) => {
+                let target = self.link_target(&parent, split(path.to_bytes()).0, name.as_cstr()?)?;
+                let (parent, name) = split(target.bytes());
+                let parent = self.folder(PathBuffer::new(parent)?.as_cstr()?)?;
+                rustix::fs::openat(
+                    &parent,
+                    PathBuffer::new(name)?.as_cstr()?,
+                    flags,
+                    Mode::from_raw_mode(0o644),
+                )
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The folder that `path` is in (made where missing), and its last name.
+    pub fn parent<'p>(&self, path: &'p CStr) -> Result<(OwnedFd, PathBuffer)> {
+        let (parent, name) = split(path.to_bytes());
+        Ok((self.folder(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
+    }
+
+    fn make_folder(&self, path: &[u8]) -> Result<OwnedFd> {
+        let mut path = PathBuffer::new(path)?;
+        for _ in 0..MOST_LINKS {
+            let (at, depth) = self.deepest(&path)?;
+            match self.make_below(at, &path, depth)? {
+                Made::All(folder) => return Ok(folder),
+                Made::Link(rest) => path = rest,
+            }
+        }
+        Err(Errno::LOOP)
+    }
+
+    /// The longest beginning of `path` that exists, and how many bytes of it that is.
+    fn deepest(&self, path: &PathBuffer) -> Result<(OwnedFd, usize)> {
+        let mut end = path.bytes().len();
+        loop {
+            let (parent, _) = split(path.bytes().get(..end).unwrap_or_default());
+            end = parent.len();
+            match self.open(PathBuffer::new(parent)?.as_cstr()?, false) {
+                Err(Errno::NOENT) if end > 0 => {}
+                other => return other.map(|fd| (fd, end)),
+            }
+        }
+    }
+
+    fn make_below(&self, at: OwnedFd, path: &PathBuffer, depth: usize) -> Result<Made> {
+        let mut at = at;
+        let mut done = depth;
+        let rest = path.bytes().get(depth..).unwrap_or_default();
+        for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let single = PathBuffer::new(name)?;
+            let single = single.as_cstr()?;
+            match rustix::fs::mkdirat(&at, single, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+            let before = path.bytes().get(..done).unwrap_or_default();
+            match rustix::fs::openat(&at, single, flags, Mode::empty()) {
+                Ok(next) => at = next,
+                // The name was there already, as a link to something missing.
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let mut target = self.link_target(&at, before, single)?;
+                    let after = done + usize::from(done > 0) + name.len();
+                    target.push(path.bytes().get(after..).unwrap_or_default())?;
+                    return Ok(Made::Link(target));
+                }
+                Err(error) => return Err(error),
+            }
+            done += usize::from(done > 0) + name.len();
+        }
+        Ok(Made::All(at))
+    }
+
+    /// Where the link `name` in `folder` (whose path is `before`) leads, as a path below the root.
+    fn link_target(&self, folder: &OwnedFd, before: &[u8], name: &CStr) -> Result<PathBuffer> {
+        let mut room = [std::mem::MaybeUninit::uninit(); PATH_MAX];
+        let (target, rest) = rustix::fs::readlinkat_raw(folder, name, &mut room)?;
+        if rest.is_empty() {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let target: &[u8] = target;
+        if let Some(absolute) = target.strip_prefix(b"/") {
+            return PathBuffer::new(absolute);
+        }
+        let mut path = PathBuffer::new(before)?;
+        if !before.is_empty() {
+            path.push(b"/")?;
+        }
+        path.push(target)?;
+        Ok(path)
+    }
+}
+
+enum Made {
+    All(OwnedFd),
+    Link(PathBuffer),
+}
+
+/// What kind of file a descriptor is for.
+pub fn kind(fd: impl AsFd) -> Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// `unlinkat(folder, name)`; a missing one is fine.
+pub fn remove(folder: impl AsFd, name: &CStr) -> Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::{fs, path::Path};
+
+    fn root(make: impl FnOnce(&Path)) -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path());
+        let fd = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (dir, fd)
+    }
+
+    #[test]
+    fn folders_are_made_inside_whatever_links_say() {
+        let (dir, fd) = root(|path| {
+            fs::create_dir(path.join("var")).unwrap();
+            symlink("/run", path.join("var/run")).unwrap();
+            symlink("../../../../outside", path.join("up")).unwrap();
+            symlink("loop", path.join("loop")).unwrap();
+        });
+        let inside = InRoot(fd.as_fd());
+        for path in [c"a/b/c", c"var/run/x/y", c"up/z", c"a/b/c", c"a"] {
+            inside.folder(path).unwrap_or_else(|errno| panic!("{path:?}: {errno}"));
+        }
+        for made in ["a/b/c", "run/x/y", "outside/z"] {
+            assert!(dir.path().join(made).is_dir(), "{made}");
+        }
+        assert!(inside.folder(c"loop/x").is_err());
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(inside.folder(c"file/x").err(), Some(Errno::NOTDIR));
+    }
+
+    #[test]
+    fn files_are_made_at_the_end_of_links() {
+        let (dir, fd) = root(|path| {
+            symlink("/etc/real", path.join("link")).unwrap();
+        });
+        let inside = InRoot(fd.as_fd());
+        inside.file(c"link").unwrap();
+        assert!(dir.path().join("etc/real").is_file());
+        inside.file(c"deep/er/file").unwrap();
+        assert!(dir.path().join("deep/er/file").is_file());
+    }
+
+    #[test]
+    fn a_path_has_a_bound() {
+        assert_eq!(PathBuffer::new(&[b'a'; 4096]).err(), Some(Errno::NAMETOOLONG));
+        assert_eq!(PathBuffer::new(&[b'a'; 4095]).map(|path| path.bytes().len()), Ok(4095));
+    }
+}

@@ -1,0 +1,163 @@
+//! The container's root file system, from the runtime's mount namespace to pivot_root. Child side: it carries out the plan,
+//! always relative to the root's descriptor, with no heap and no panic.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![forbid(unsafe_code)]
+
+pub mod copyup;
+pub mod devices;
+pub mod inroot;
+pub mod mounts;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::mount::MountPropagationFlags;
+
+use crate::plan::{At, Fault, Rootfs, Step};
+use crate::sys::mount::{Attributes, attach, open_tree, set_attributes};
+use inroot::InRoot;
+
+/// Descriptors of the host that the child needs while it builds the root.
+pub struct Sources<'a> {
+    /// The host's procfs.
+    pub proc: BorrowedFd<'a>,
+    /// Bind sources that the parent had to open, by index of the mount.
+    pub binds: &'a [Option<OwnedFd>],
+    /// Whether the container has a cgroup namespace of its own.
+    pub own_cgroup_namespace: bool,
+}
+
+/// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
+pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
+    if rootfs.own_mounts {
+        let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
+            | MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", flags).at(Step::Propagation, 0)?;
+    }
+    let root = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)
+        .at(Step::RootBind, 0)?;
+    let folder =
+        rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let folder = folder.at(Step::RootBind, 0)?;
+    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    if !rootfs.own_mounts {
+        // What is mounted here must not reach further than it has to.
+        set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
+    } else if rootfs.start_propagation == libc::MS_SHARED {
+        // pivot_root refuses a new root that is shared, or mounted on what is. `finish` shares it again, in a group of its
+        // own, without the host.
+        set_attributes(&root, private, false, None).at(Step::RootBind, 0)?;
+        let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
+        set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
+    }
+    attach(&root, &folder).at(Step::RootBind, 0)?;
+    Ok(root)
+}
+
+/// The mount point above (or at) `folder`, found by climbing to the first root of a mount.
+fn parent_mount(folder: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let open = |at: BorrowedFd<'_>, name| {
+        rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    };
+    let mut here = open(folder.as_fd(), c".")?;
+    loop {
+        let stat = rustix::fs::statx(&here, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(here);
+        }
+        here = open(here.as_fd(), c"..")?;
+    }
+}
+
+/// Makes every mount, device and link. `late` has a place for each mount that is made read-only at the end.
+pub fn assemble(
+    rootfs: &Rootfs,
+    root: BorrowedFd<'_>,
+    sources: &Sources<'_>,
+    late: &mut [Option<OwnedFd>],
+) -> Result<(), Fault> {
+    let place = mounts::Place { root: InRoot(root), own_cgroup_namespace: sources.own_cgroup_namespace };
+    for (index, step) in rootfs.mounts.iter().enumerate() {
+        let source = sources.binds.get(index).and_then(Option::as_ref);
+        mounts::mount(step, index, &place, source, late.get_mut(index))?;
+    }
+    devices::make(&rootfs.devices, rootfs.bind_devices, place.root)?;
+    if rootfs.make_dev {
+        devices::link(place.root, sources.proc).at(Step::DeviceLink, 0)?;
+    }
+    Ok(())
+}
+
+/// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.
+pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    let root = InRoot(root);
+    if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
+        return Ok(());
+    }
+    let null = host_null().at(Step::MaskedPath, 0)?;
+    // Read-only first: a path that is both is then hidden whole.
+    for (index, path) in rootfs.readonly_paths.iter().enumerate() {
+        mounts::make_path_readonly(path, root).at(Step::ReadonlyPath, index)?;
+    }
+    for (index, path) in rootfs.masked.iter().enumerate() {
+        mounts::mask(path, &rootfs.mask_data, null.as_fd(), root).at(Step::MaskedPath, index)?;
+    }
+    Ok(())
+}
+
+/// The host's /dev/null, after a look that it is the device; an image's own could be anything.
+fn host_null() -> rustix::io::Result<OwnedFd> {
+    let null =
+        rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(rustix::io::Errno::NODEV) }
+}
+
+/// Makes the root file system `/`, and the host's unreachable.
+pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
+    rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
+    if !rootfs.own_mounts {
+        return rustix::process::chroot(c".").at(Step::ChangeToRoot, 0);
+    }
+    if rootfs.no_pivot {
+        rustix::mount::mount_move(c".", c"/").at(Step::MoveRoot, 0)?;
+        rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
+        return rustix::process::chdir(c"/").at(Step::MoveRoot, 0);
+    }
+    let shared = rootfs.start_propagation == libc::MS_SHARED;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old =
+        if shared { Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Pivot, 0)?) } else { None };
+    // Both at once: the old root ends up mounted over the new one, and unmounting `.` takes it; pivot_root(2).
+    rustix::process::pivot_root(c".", c".").at(Step::Pivot, 0)?;
+    if let Some(old) = old {
+        // Else the unmounting would reach the host.
+        rustix::process::fchdir(&old).at(Step::Pivot, 0)?;
+        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
+    }
+    mounts::detach_current_folder().at(Step::Pivot, 0)?;
+    rustix::process::chdir(c"/").at(Step::ChangeToRoot, 0)
+}
+
+/// What comes last: propagation of `/`, and everything that is read-only only now, since nothing below may need to mount
+/// or to make a file.
+pub fn finish(rootfs: &Rootfs, root: BorrowedFd<'_>, late: &[Option<OwnedFd>]) -> Result<(), Fault> {
+    if let Some((flag, recursive)) = rootfs.propagation {
+        let wanted = Attributes { propagation: flag, ..Attributes::default() };
+        set_attributes(root, wanted, recursive, None).at(Step::RootPropagation, 0)?;
+    }
+    for (index, mount) in late.iter().enumerate() {
+        if let Some(mount) = mount {
+            mounts::make_readonly(mount, index)?;
+        }
+    }
+    if rootfs.readonly {
+        let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        set_attributes(root, readonly, false, None).at(Step::RootReadonly, 0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Turns a profile into a decision graph: architecture, then call number, then arguments.
+
+use super::SockFilter;
+use super::arch::{Arch, X32_BIT};
+use super::emit::{Graph, Id, Test};
+use super::syscalls::Name;
+use super::words::{self, Condition, Operator, Profile};
+
+/// Offsets in `struct seccomp_data`, seccomp(2).
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+/// The program, or `None` when it would be longer than the kernel takes.
+pub(super) fn program(profile: &Profile) -> Option<Vec<SockFilter>> {
+    let mut graph = Graph::default();
+    let mut root = graph.answer(words::KILL);
+    let numbered = |arch: &&Arch| **arch != Arch::X32 || profile.architectures.first() == Some(&Arch::X32);
+    // The native architecture is tested first, so it is made last.
+    for arch in profile.architectures.iter().filter(numbered).rev() {
+        let calls = ranges(&mut graph, profile, *arch)?;
+        let tree = tree(&mut graph, &calls);
+        let tree = graph.load(NUMBER, tree);
+        root = graph.choose(Test::Equal, arch.audit(), tree, root);
+    }
+    let root = graph.load(ARCHITECTURE, root);
+    graph.assemble(root)
+}
+
+/// What happens from a call number on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    first: u32,
+    then: Id,
+}
+
+/// The whole space of call numbers of the processes that share `arch`'s audit number.
+fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>> {
+    let mut list = Ranges(Vec::new());
+    let has = |arch| profile.architectures.contains(&arch);
+    if !matches!(arch, Arch::X86_64 | Arch::X32) {
+        list.calls(graph, profile, arch)?;
+        return Some(list.0);
+    }
+    let killed = graph.answer(words::KILL);
+    let default = graph.answer(profile.default);
+    if has(Arch::X86_64) {
+        list.calls(graph, profile, Arch::X86_64)?;
+    } else {
+        list.from(0, killed);
+    }
+    if has(Arch::X32) {
+        list.calls(graph, profile, Arch::X32)?;
+    } else if !profile.hides_new_calls() || newest(profile, Arch::X86_64).is_none() {
+        list.from(X32_BIT, killed);
+        // A tracer sets the number to -1 to skip a call.
+        list.from(u32::MAX, default);
+    }
+    Some(list.0)
+}
+
+struct Ranges(Vec<Range>);
+
+impl Ranges {
+    /// From `first` on, `then`; neighbours with the same outcome are one range.
+    fn from(&mut self, first: u32, then: Id) {
+        if self.0.last().is_some_and(|last| last.first == first) {
+            self.0.pop();
+        }
+        if self.0.last().is_none_or(|last| last.then != then) {
+            self.0.push(Range { first, then });
+        }
+    }
+
+    /// The calls of one architecture, and what lies between and behind them.
+    fn calls(&mut self, graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<()> {
+        let base = if arch == Arch::X32 { X32_BIT } else { 0 };
+        let default = graph.answer(profile.default);
+        self.from(base, default);
+        let rules = numbered_rules(profile, arch);
+        for call in rules.chunk_by(|one, other| one.number == other.number) {
+            let Some(first) = call.first() else { continue };
+            let then = outcome(graph, arch, call, default);
+            if graph.too_long() {
+                return None;
+            }
+            self.from(first.number, then);
+            self.from(first.number + 1, default);
+        }
+        if profile.hides_new_calls()
+            && let Some(newest) = newest(profile, arch)
+        {
+            self.hide_after(newest, graph.answer(words::NO_SUCH_CALL), default);
+        }
+        Some(())
+    }
+
+    /// Puts `hidden` in the place of `default` behind the call `newest`.
+    fn hide_after(&mut self, newest: u32, hidden: Id, default: Id) {
+        let from = self.0.partition_point(|range| range.first <= newest);
+        let later = self.0.split_off(from);
+        let open = self.0.last().is_some_and(|last| last.then == default);
+        if open || later.is_empty() {
+            self.from(newest + 1, hidden);
+        }
+        for range in later {
+            self.from(range.first, if range.then == default { hidden } else { range.then });
+        }
+    }
+}
+
+/// The highest number of a call that the profile names.
+fn newest(profile: &Profile, arch: Arch) -> Option<u32> {
+    let number = |name: &Name| arch.number(*name).filter(|number| arch.counts_as_newest(*number));
+    profile.named.iter().filter_map(number).max()
+}
+
+/// A rule for one call number of one architecture.
+#[derive(Debug)]
+struct Numbered {
+    number: u32,
+    action: u32,
+    conditions: Vec<Condition>,
+}
+
+/// The rules by number; for one number in the order they were written.
+fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
+    let mut list = Vec::with_capacity(profile.rules.len());
+    for rule in &profile.rules {
+        if let Some(number) = arch.number(rule.name) {
+            list.push(Numbered { number, action: rule.action, conditions: rule.conditions.clone() });
+        }
+        if let Some((number, inner)) = arch.carrier(rule.name) {
+            // As libseccomp does: the inner number takes the place of a condition on the first argument. The other
+            // arguments of the inner call lie in memory, where no filter can look, yet conditions on them are kept.
+            let mut conditions = rule.conditions.clone();
+            conditions.retain(|condition| condition.index != 0);
+            let which = Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value: inner };
+            conditions.push(which);
+            list.push(Numbered { number, action: rule.action, conditions });
+        }
+    }
+    list.sort_by_key(|rule| rule.number);
+    list
+}
+
+/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the first rule that
+/// holds, in the order they were written.
+fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
+    if let Some(always) = rules.iter().find(|rule| rule.conditions.is_empty()) {
+        return graph.answer(always.action);
+    }
+    let mut next = default;
+    for rule in rules.iter().rev() {
+        let mut yes = graph.answer(rule.action);
+        for condition in rule.conditions.iter().rev() {
+            yes = holds(graph, arch, condition, yes, next);
+        }
+        next = yes;
+    }
+    next
+}
+
+/// Goes to `yes` where `condition` holds, to `no` elsewhere.
+fn holds(graph: &mut Graph, arch: Arch, condition: &Condition, yes: Id, no: Id) -> Id {
+    let (test, yes, no) = match condition.operator {
+        Operator::Equal | Operator::MaskedEqual => (Test::Equal, yes, no),
+        Operator::NotEqual => (Test::Equal, no, yes),
+        Operator::AtLeast => (Test::AtLeast, yes, no),
+        Operator::Below => (Test::AtLeast, no, yes),
+        Operator::Above => (Test::Above, yes, no),
+        Operator::AtMost => (Test::Above, no, yes),
+    };
+    let (low_at, high_at) = arch.argument(condition.index);
+    let (low_mask, high_mask) = halves(condition.mask);
+    let (low, high) = halves(condition.value & condition.mask);
+    // A word without a bit that counts is 0 and compared with 0.
+    let low = if low_mask == 0 {
+        yes
+    } else {
+        word(graph, low_at, low_mask, |graph| graph.choose(test, low, yes, no))
+    };
+    if !arch.wide() {
+        // 32 bits never reach a value above them.
+        return if high == 0 { low } else { no };
+    }
+    if high_mask == 0 {
+        return low;
+    }
+    word(graph, high_at, high_mask, |graph| {
+        let equal = graph.choose(Test::Equal, high, low, no);
+        if test == Test::Equal { equal } else { graph.choose(Test::Above, high, yes, equal) }
+    })
+}
+
+/// Reads one word and decides on the bits of `mask`.
+fn word(graph: &mut Graph, offset: u32, mask: u32, decide: impl FnOnce(&mut Graph) -> Id) -> Id {
+    let decided = decide(graph);
+    let masked = graph.and(mask, decided);
+    graph.load(offset, masked)
+}
+
+fn halves(value: u64) -> (u32, u32) {
+    (value as u32, (value >> 32) as u32)
+}
+
+/// A search for the range that the number in the accumulator lies in.
+fn tree(graph: &mut Graph, ranges: &[Range]) -> Id {
+    let leaves = leaves(ranges);
+    search(graph, &leaves)
+}
+
+/// Ranges that are decided together: `rest`, but for the numbers in `single`.
+struct Leaf {
+    first: u32,
+    rest: Id,
+    single: Option<(u32, Id)>,
+}
+
+/// Puts a lone number between two ranges of the same outcome into one leaf with both: one comparison tells the three apart.
+fn leaves(ranges: &[Range]) -> Vec<Leaf> {
+    let mut list = Vec::with_capacity(ranges.len());
+    let mut left = ranges;
+    while let Some((range, behind)) = left.split_first() {
+        let mut leaf = Leaf { first: range.first, rest: range.then, single: None };
+        left = behind;
+        if let [lone, after, ..] = behind
+            && after.then == range.then
+            && after.first == lone.first + 1
+        {
+            leaf.single = Some((lone.first, lone.then));
+            left = behind.get(2..).unwrap_or(&[]);
+        }
+        list.push(leaf);
+    }
+    list
+}
+
+fn search(graph: &mut Graph, leaves: &[Leaf]) -> Id {
+    match leaves {
+        [] => graph.answer(words::KILL),
+        [leaf] => match leaf.single {
+            Some((number, then)) => graph.choose(Test::Equal, number, then, leaf.rest),
+            None => leaf.rest,
+        },
+        _ => {
+            let (lower, upper) = leaves.split_at(leaves.len() / 2);
+            let bound = upper.first().map_or(0, |leaf| leaf.first);
+            let lower = search(graph, lower);
+            let upper = search(graph, upper);
+            graph.choose(Test::AtLeast, bound, upper, lower)
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A decision graph and its assembly into classic BPF, with jumps as long as they need to be.
+//!
+//! Nodes are made children first and equal nodes are one node, so a part that two calls (or two architectures) share is emitted once.
+//! The program is written from its end: every target then has its place before the jump to it is written.
+
+use std::collections::BTreeMap;
+
+use super::SockFilter;
+
+/// The kernel's `BPF_MAXINSNS`.
+pub(super) const LONGEST: usize = 4096;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const ALWAYS: u16 = 0x05; // BPF_JMP | BPF_JA
+
+/// How a jump compares the accumulator with its constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Test {
+    Equal,
+    Above,
+    AtLeast,
+}
+
+impl Test {
+    const fn code(self) -> u16 {
+        match self {
+            Self::Equal => 0x15,   // BPF_JMP | BPF_JEQ | BPF_K
+            Self::Above => 0x25,   // BPF_JMP | BPF_JGT | BPF_K
+            Self::AtLeast => 0x35, // BPF_JMP | BPF_JGE | BPF_K
+        }
+    }
+}
+
+/// A node of a [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id(u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Node {
+    /// The filter's answer.
+    Return(u32),
+    /// Reads a word of `struct seccomp_data` into the accumulator.
+    Load { offset: u32, next: Id },
+    /// Keeps some bits of the accumulator.
+    And { mask: u32, next: Id },
+    /// Chooses by the accumulator.
+    Choose { test: Test, value: u32, yes: Id, no: Id },
+}
+
+/// Decisions that end in answers; nodes are only ever added.
+#[derive(Default)]
+pub(super) struct Graph {
+    nodes: Vec<Node>,
+    known: BTreeMap<Node, Id>,
+}
+
+impl Graph {
+    fn node(&mut self, node: Node) -> Id {
+        let next = Id(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        let id = *self.known.entry(node).or_insert(next);
+        if id == next {
+            self.nodes.push(node);
+        }
+        id
+    }
+
+    /// Answers with `action`.
+    pub(super) fn answer(&mut self, action: u32) -> Id {
+        self.node(Node::Return(action))
+    }
+
+    /// Reads the word at `offset`, then goes on.
+    pub(super) fn load(&mut self, offset: u32, next: Id) -> Id {
+        match self.get(next) {
+            // An answer needs nothing read.
+            Some(Node::Return(_)) => next,
+            _ => self.node(Node::Load { offset, next }),
+        }
+    }
+
+    /// Keeps the bits of `mask`, then goes on.
+    pub(super) fn and(&mut self, mask: u32, next: Id) -> Id {
+        if mask == u32::MAX { next } else { self.node(Node::And { mask, next }) }
+    }
+
+    /// Goes to `yes` or `no`.
+    pub(super) fn choose(&mut self, test: Test, value: u32, yes: Id, no: Id) -> Id {
+        if yes == no { yes } else { self.node(Node::Choose { test, value, yes, no }) }
+    }
+
+    /// Whether so many nodes stand here that no program can hold them.
+    pub(super) fn too_long(&self) -> bool {
+        self.nodes.len() > 4 * LONGEST
+    }
+
+    fn get(&self, id: Id) -> Option<Node> {
+        self.nodes.get(id.0 as usize).copied()
+    }
+
+    /// Which nodes can be reached from `root`. Parents stand behind their children, so one pass from the end sees all.
+    fn reached(&self, root: Id) -> Vec<bool> {
+        let mut reached = vec![false; self.nodes.len()];
+        let mark = |reached: &mut Vec<bool>, id: Id| {
+            if let Some(at) = reached.get_mut(id.0 as usize) {
+                *at = true;
+            }
+        };
+        mark(&mut reached, root);
+        for (at, node) in self.nodes.iter().enumerate().rev() {
+            if reached.get(at) != Some(&true) {
+                continue;
+            }
+            match *node {
+                Node::Return(_) => {}
+                Node::Load { next, .. } | Node::And { next, .. } => mark(&mut reached, next),
+                Node::Choose { yes, no, .. } => {
+                    mark(&mut reached, yes);
+                    mark(&mut reached, no);
+                }
+            }
+        }
+        reached
+    }
+
+    /// The program that starts at `root`; `None` when it would be longer than the kernel takes.
+    pub(super) fn assemble(&self, root: Id) -> Option<Vec<SockFilter>> {
+        let reached = self.reached(root);
+        let mut program =
+            Backwards { graph: self, code: Vec::new(), places: vec![Place::default(); self.nodes.len()] };
+        for (at, node) in self.nodes.iter().enumerate() {
+            if reached.get(at) == Some(&true) {
+                program.put(Id(u32::try_from(at).ok()?), *node)?;
+            }
+            if program.code.len() > LONGEST {
+                return None;
+            }
+        }
+        program.enter(root)?;
+        program.code.reverse();
+        (program.code.len() <= LONGEST).then_some(program.code)
+    }
+}
+
+/// Where a node stands, counted from the program's end.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// The node itself.
+    own: usize,
+    /// The nearest instruction that does the same: itself, a copy, or a jump to it.
+    near: usize,
+}
+
+struct Backwards<'a> {
+    graph: &'a Graph,
+    code: Vec<SockFilter>,
+    places: Vec<Place>,
+}
+
+impl Backwards<'_> {
+    /// Furthest distance at which one more instruction in between leaves a conditional jump (8 bits) possible.
+    const REACH: usize = u8::MAX as usize - 1;
+
+    fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
+        self.code.push(SockFilter { code, jt, jf, k });
+    }
+
+    fn place(&self, id: Id) -> Option<Place> {
+        self.places.get(id.0 as usize).copied()
+    }
+
+    /// Instructions that the next one written skips to reach the place `to`.
+    fn distance(&self, to: usize) -> usize {
+        self.code.len().saturating_sub(to + 1)
+    }
+
+    /// Writes what does the same as `id` at the front, for jumps that cannot reach it.
+    fn repeat(&mut self, id: Id) -> Option<()> {
+        let own = self.place(id)?.own;
+        match self.graph.get(id)? {
+            Node::Return(action) => self.push(RETURN, 0, 0, action),
+            _ => self.push(ALWAYS, 0, 0, u32::try_from(self.distance(own)).ok()?),
+        }
+        let near = self.code.len() - 1;
+        self.places.get_mut(id.0 as usize)?.near = near;
+        Some(())
+    }
+
+    /// Sees to it that the instruction written next runs into `id`.
+    fn enter(&mut self, id: Id) -> Option<()> {
+        if self.distance(self.place(id)?.own) > 0 { self.repeat(id) } else { Some(()) }
+    }
+
+    fn put(&mut self, id: Id, node: Node) -> Option<()> {
+        match node {
+            Node::Return(action) => self.push(RETURN, 0, 0, action),
+            Node::Load { offset, next } => {
+                self.enter(next)?;
+                self.push(LOAD, 0, 0, offset);
+            }
+            Node::And { mask, next } => {
+                self.enter(next)?;
+                self.push(AND, 0, 0, mask);
+            }
+            Node::Choose { test, value, yes, no } => {
+                for target in [yes, no] {
+                    if self.distance(self.place(target)?.near) > Self::REACH {
+                        self.repeat(target)?;
+                    }
+                }
+                let skip = |id| Some(u8::try_from(self.distance(self.place(id)?.near)).ok());
+                let (yes, no) = (skip(yes)??, skip(no)??);
+                self.push(test.code(), yes, no, value);
+            }
+        }
+        let own = self.code.len() - 1;
+        *self.places.get_mut(id.0 as usize)? = Place { own, near: own };
+        Some(())
+    }
+}

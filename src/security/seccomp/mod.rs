@@ -1,0 +1,68 @@
+//! Compiles `linux.seccomp` into classic BPF: judges its words, then answers exactly as a filter made by libseccomp would, in fewer steps.
+//!
+//! ```text
+//! spec::Seccomp ─words→ Profile (actions as numbers, conditions, architectures)
+//!               ─compile→ for each architecture: call number → answer, as ranges in a balanced tree
+//!               ─emit→ Vec<SockFilter>
+//! ```
+//!
+//! Two things go beyond the profile. A call newer than all that the profile names is answered with `ENOSYS`, so that a new C library falls
+//! back to an older call instead of meeting a refusal (runc's behaviour since 1.0). A call through an architecture that is not
+//! listed kills the thread.
+
+mod arch;
+mod compile;
+mod emit;
+mod syscalls;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use arch::{Arch, architectures};
+/// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
+pub use libc::sock_filter as SockFilter;
+pub use words::{actions, flags, operators};
+
+use crate::spec;
+
+/// What is wrong with a profile: a path below `linux.seccomp` (such as `syscalls[3].args[0].op`) and the reason.
+pub type Fault = (String, String);
+
+/// A filter, ready to be loaded.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// At most 4096 instructions.
+    pub program: Vec<SockFilter>,
+    /// `SECCOMP_FILTER_FLAG_…` for seccomp(2).
+    pub flags: u32,
+    /// Present when a rule asks a listener, that is when `flags` has `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+    pub listener: Option<Listener>,
+    /// What was left out of the filter, in words for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Who answers for calls with `SCMP_ACT_NOTIFY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unix socket that gets the descriptor; empty when config.json names none.
+    pub path: String,
+    /// Passed on as written.
+    pub metadata: String,
+}
+
+/// Compiles `profile` for a machine whose own architecture is `native`.
+///
+/// * Names that no architecture knows are left out with a warning, or are faults when `refuse_unknown` is set
+///   (the annotation `run.oci.seccomp_fail_unknown_syscall`).
+/// * Rules whose action is the default action say nothing and are left out, as runc does.
+/// * Several conditions on one argument in one rule hold each for itself, as runc reads them.
+/// * `listenerPath` is not asked for here, since an annotation may give another receiver.
+///
+/// Errors name every fault found. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2), linux/seccomp.h.
+pub fn compile(profile: &spec::Seccomp, native: Arch, refuse_unknown: bool) -> Result<Filter, Vec<Fault>> {
+    let (profile, warnings) = words::judge(profile, native, refuse_unknown)?;
+    let program = compile::program(&profile).ok_or_else(|| {
+        vec![("syscalls".to_owned(), format!("the filter needs more than {} instructions", emit::LONGEST))]
+    })?;
+    Ok(Filter { program, flags: profile.flags, listener: profile.listener, warnings })
+}

@@ -1,0 +1,104 @@
+//! Words and numbers, as tables.
+
+use super::arch::Arch;
+use super::syscalls::Name;
+use super::{Fault, compile};
+use crate::spec::Seccomp;
+
+fn faults(profile: &str) -> Vec<Fault> {
+    let profile: Seccomp = serde_json::from_str(profile).unwrap();
+    compile(&profile, Arch::X86_64, true).err().unwrap_or_default()
+}
+
+#[test]
+fn faults_name_their_place() {
+    let allow = |rest: &str| format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW",{rest}}}"#);
+    let rule = |rest: &str| allow(&format!(r#""syscalls":[{{"names":["read"],{rest}}}]"#));
+    let table = [
+        (r#"{"defaultAction":"ALLOW"}"#.to_owned(), "defaultAction"),
+        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.to_owned(), "defaultAction"),
+        (allow(r#""defaultErrnoRet":1"#), "defaultErrnoRet"),
+        (allow(r#""architectures":["SCMP_ARCH_X86","SCMP_ARCH_VAX"]"#), "architectures[1]"),
+        (allow(r#""flags":["TSYNC"]"#), "flags[0]"),
+        (allow(r#""listenerMetadata":"x""#), "listenerMetadata"),
+        (rule(r#""action":"KILL""#), "syscalls[0].action"),
+        (rule(r#""action":"SCMP_ACT_KILL","errnoRet":1"#), "syscalls[0].errnoRet"),
+        (rule(r#""action":"SCMP_ACT_ERRNO","errnoRet":65536"#), "syscalls[0].errnoRet"),
+        (
+            rule(r#""action":"SCMP_ACT_KILL","args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]"#),
+            "syscalls[0].args[0].index",
+        ),
+        (
+            rule(r#""action":"SCMP_ACT_KILL","args":[{"index":5,"value":1,"op":"=="}]"#),
+            "syscalls[0].args[0].op",
+        ),
+        (allow(r#""syscalls":[{"names":["read","raed"],"action":"SCMP_ACT_KILL"}]"#), "syscalls[0].names[1]"),
+    ];
+    for (profile, want) in table {
+        let found = faults(&profile);
+        assert_eq!(found.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [want], "{profile}");
+    }
+}
+
+#[test]
+fn flags_follow_the_listener() {
+    let flags = |action: &str, words: &str| {
+        let text = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":[{words}],"syscalls":[{{"names":["read"],"action":"{action}"}}]}}"#
+        );
+        compile(&serde_json::from_str(&text).unwrap(), Arch::X86_64, false).unwrap().flags
+    };
+    let (tsync, wait) = (r#""SECCOMP_FILTER_FLAG_TSYNC""#, r#""SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#);
+    assert_eq!(flags("SCMP_ACT_LOG", ""), 0);
+    assert_eq!(flags("SCMP_ACT_NOTIFY", ""), 8);
+    assert_eq!(flags("SCMP_ACT_NOTIFY", tsync), 1 | 8 | 16);
+    assert_eq!(flags("SCMP_ACT_NOTIFY", wait), 8 | 32);
+    assert_eq!(flags("SCMP_ACT_LOG", wait), 0);
+}
+
+#[test]
+fn numbers() {
+    let number = |arch: Arch, name: &str| arch.number(Name::find(name).unwrap());
+    let table = [
+        (Arch::X86_64, "read", Some(0)),
+        (Arch::X86_64, "socketcall", None),
+        (Arch::X86, "socketcall", Some(102)),
+        (Arch::X86, "break", Some(17)),
+        (Arch::X32, "ioctl", Some(0x4000_0202)),
+        (Arch::X32, "openat", Some(0x4000_0101)),
+        (Arch::X32, "uselib", None),
+        (Arch::Aarch64, "openat", Some(56)),
+        (Arch::Aarch64, "newfstatat", Some(79)),
+        (Arch::Aarch64, "clock_gettime64", None),
+        (Arch::Arm, "set_tls", Some(0x000f_0005)),
+        (Arch::Riscv64, "riscv_flush_icache", Some(259)),
+        (Arch::Ppc64le, "openat", Some(286)),
+        (Arch::S390x, "openat", Some(288)),
+        (Arch::Loongarch64, "openat", Some(56)),
+    ];
+    for (arch, name, want) in table {
+        assert_eq!(number(arch, name), want, "{name} on {arch:?}");
+    }
+    assert_eq!(Name::find("raed"), None);
+}
+
+#[test]
+fn a_program_may_be_too_long() {
+    let args: Vec<String> =
+        (0..3000).map(|value| format!(r#"{{"index":0,"value":{value},"op":"SCMP_CMP_EQ"}}"#)).collect();
+    let rule = |count: usize| {
+        let args = args[..count].join(",");
+        format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["read"],"action":"SCMP_ACT_KILL","args":[{args}]}}]}}"#
+        )
+    };
+    assert_eq!(faults(&rule(1000)), []);
+    assert_eq!(faults(&rule(3000)).len(), 1);
+}
+
+#[test]
+fn every_name_can_be_found() {
+    for name in Name::all() {
+        assert_eq!(Name::find(name.as_str()), Some(name), "{}", name.as_str());
+    }
+}

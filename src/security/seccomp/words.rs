@@ -1,0 +1,283 @@
+//! Judges the words of a profile: names of actions, operators, architectures and flags become numbers, or faults with their place.
+
+use super::arch::{self, Arch, Word};
+use super::syscalls::Name;
+use super::{Fault, Listener};
+use crate::spec;
+
+/// Actions, seccomp(2): the word, the kernel's `SECCOMP_RET_…`, whether 16 bits of data may be given.
+const ACTION_WORDS: [(&str, u32, bool); 9] = [
+    ("SCMP_ACT_KILL", 0x0000_0000, false),
+    ("SCMP_ACT_KILL_PROCESS", 0x8000_0000, false),
+    ("SCMP_ACT_KILL_THREAD", 0x0000_0000, false),
+    ("SCMP_ACT_TRAP", 0x0003_0000, false),
+    ("SCMP_ACT_ERRNO", 0x0005_0000, true),
+    ("SCMP_ACT_TRACE", 0x7ff0_0000, true),
+    ("SCMP_ACT_ALLOW", 0x7fff_0000, false),
+    ("SCMP_ACT_LOG", 0x7ffc_0000, false),
+    ("SCMP_ACT_NOTIFY", 0x7fc0_0000, false),
+];
+
+/// Kills the thread: the answer to an architecture that is not listed.
+pub(super) const KILL: u32 = 0x0000_0000;
+const ERRNO: u32 = 0x0005_0000;
+const TRACE: u32 = 0x7ff0_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const LOG: u32 = 0x7ffc_0000;
+const ALLOW: u32 = 0x7fff_0000;
+/// The action without its data.
+const ACTION: u32 = 0xffff_0000;
+/// The answer to calls newer than the profile.
+pub(super) const NO_SUCH_CALL: u32 = ERRNO | libc::ENOSYS as u32;
+
+const OPERATOR_WORDS: [(&str, Operator); 7] = [
+    ("SCMP_CMP_NE", Operator::NotEqual),
+    ("SCMP_CMP_LT", Operator::Below),
+    ("SCMP_CMP_LE", Operator::AtMost),
+    ("SCMP_CMP_EQ", Operator::Equal),
+    ("SCMP_CMP_GE", Operator::AtLeast),
+    ("SCMP_CMP_GT", Operator::Above),
+    ("SCMP_CMP_MASKED_EQ", Operator::MaskedEqual),
+];
+
+const FLAG_WORDS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", 1),
+    ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 1 << 2),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE),
+];
+const TSYNC: u32 = 1;
+const NEW_LISTENER: u32 = 1 << 3;
+const TSYNC_ESRCH: u32 = 1 << 4;
+const WAIT_KILLABLE: u32 = 1 << 5;
+
+/// Every action's word.
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    ACTION_WORDS.iter().map(|(word, ..)| *word)
+}
+
+/// Every operator's word.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    OPERATOR_WORDS.iter().map(|(word, _)| *word)
+}
+
+/// Every flag's word.
+pub fn flags() -> impl Iterator<Item = &'static str> {
+    FLAG_WORDS.iter().map(|(word, _)| *word)
+}
+
+/// How an argument is compared, unsigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operator {
+    NotEqual,
+    Below,
+    AtMost,
+    Equal,
+    AtLeast,
+    Above,
+    MaskedEqual,
+}
+
+/// One comparison of one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// 0 to 5.
+    pub(super) index: u32,
+    pub(super) operator: Operator,
+    /// All ones but for [`Operator::MaskedEqual`].
+    pub(super) mask: u64,
+    pub(super) value: u64,
+}
+
+/// An action for one call under conditions that must all hold.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) name: Name,
+    pub(super) action: u32,
+    pub(super) conditions: Vec<Condition>,
+}
+
+/// A profile in numbers.
+#[derive(Debug)]
+pub(super) struct Profile {
+    pub(super) default: u32,
+    /// The native one first, none twice.
+    pub(super) architectures: Vec<Arch>,
+    pub(super) rules: Vec<Rule>,
+    /// Every call the profile names, also where the action is the default one.
+    pub(super) named: Vec<Name>,
+    pub(super) flags: u32,
+    pub(super) listener: Option<Listener>,
+}
+
+impl Profile {
+    /// Whether calls newer than the profile get `ENOSYS`: not when they would be let through (a tracer is asked too, it can refuse
+    /// by itself), and not when the default action says `ENOSYS` anyway.
+    pub(super) fn hides_new_calls(&self) -> bool {
+        !matches!(self.default & ACTION, ALLOW | LOG | TRACE) && self.default != NO_SUCH_CALL
+    }
+}
+
+/// Faults and warnings found so far.
+#[derive(Default)]
+struct Judge {
+    faults: Vec<Fault>,
+    warnings: Vec<String>,
+}
+
+/// Turns the words into numbers, with warnings about what cannot be filtered.
+pub(super) fn judge(
+    profile: &spec::Seccomp,
+    native: Arch,
+    refuse_unknown: bool,
+) -> Result<(Profile, Vec<String>), Vec<Fault>> {
+    let mut judge = Judge::default();
+    let default = judge.action(
+        &profile.default_action,
+        profile.default_errno_ret,
+        ("defaultAction", "defaultErrnoRet"),
+    );
+    if default & ACTION == NOTIFY {
+        judge.fault(
+            "defaultAction",
+            "SCMP_ACT_NOTIFY cannot be the default: the listener itself would wait for an answer",
+        );
+    }
+    let architectures = judge.architectures(&profile.architectures, native);
+    let mut flags = judge.flags(&profile.flags);
+
+    let (mut rules, mut named) = (Vec::new(), Vec::new());
+    let mut notifies = false;
+    for (at, rule) in profile.syscalls.iter().enumerate() {
+        let action = judge.action(
+            &rule.action,
+            rule.errno_ret,
+            (&format!("syscalls[{at}].action"), &format!("syscalls[{at}].errnoRet")),
+        );
+        let alternatives = judge.conditions(&rule.args, at);
+        for (place, name) in rule.names.iter().enumerate() {
+            let Some(call) = Name::find(name) else {
+                judge.unknown(name, format!("syscalls[{at}].names[{place}]"), refuse_unknown);
+                continue;
+            };
+            named.push(call);
+            if action == default {
+                continue;
+            }
+            notifies |= action == NOTIFY;
+            rules.extend(alternatives.iter().map(|conditions| Rule {
+                name: call,
+                action,
+                conditions: conditions.clone(),
+            }));
+        }
+    }
+    if !profile.listener_metadata.is_empty() && profile.listener_path.is_empty() {
+        judge.fault("listenerMetadata", "given without listenerPath");
+    }
+    let listener = notifies.then(|| Listener {
+        path: profile.listener_path.clone(),
+        metadata: profile.listener_metadata.clone(),
+    });
+    if notifies {
+        flags |= NEW_LISTENER;
+        if flags & TSYNC != 0 {
+            // Both would use the call's result; with this flag a failed TSYNC is an error number instead.
+            flags |= TSYNC_ESRCH;
+        }
+    } else {
+        // The kernel refuses it where there is no listener.
+        flags &= !WAIT_KILLABLE;
+    }
+    if judge.faults.is_empty() {
+        Ok((Profile { default, architectures, rules, named, flags, listener }, judge.warnings))
+    } else {
+        Err(judge.faults)
+    }
+}
+
+impl Judge {
+    fn fault(&mut self, path: impl Into<String>, words: impl Into<String>) {
+        self.faults.push((path.into(), words.into()));
+    }
+
+    fn unknown(&mut self, name: &str, path: String, refuse: bool) {
+        if refuse {
+            self.fault(path, format!("unknown system call {name:?}"));
+        } else {
+            self.warnings.push(format!("{path}: unknown system call {name:?} is left out"));
+        }
+    }
+
+    /// The kernel's number for an action and its data, with the places of both words.
+    fn action(&mut self, word: &str, errno: Option<u32>, (action_path, errno_path): (&str, &str)) -> u32 {
+        let Some((_, number, takes_data)) = ACTION_WORDS.iter().find(|(name, ..)| *name == word) else {
+            self.fault(action_path, format!("unknown action {word:?}"));
+            return KILL;
+        };
+        match (errno, takes_data) {
+            (None, false) => *number,
+            (None, true) => number | libc::EPERM as u32,
+            (Some(errno), true) if errno <= 0xffff => number | errno,
+            (Some(errno), true) => {
+                self.fault(errno_path, format!("{errno} does not fit into 16 bits"));
+                KILL
+            }
+            (Some(_), false) => {
+                self.fault(errno_path, format!("{word} takes no error number"));
+                KILL
+            }
+        }
+    }
+
+    fn architectures(&mut self, words: &[String], native: Arch) -> Vec<Arch> {
+        let mut list = vec![native];
+        for (at, word) in words.iter().enumerate() {
+            match arch::word(word) {
+                Some(Word::Compiled(arch)) if arch.runs_on(native) && !list.contains(&arch) => {
+                    list.push(arch)
+                }
+                Some(Word::Compiled(_) | Word::Native) => {}
+                Some(Word::Foreign) => {
+                    self.warnings.push(format!("architectures[{at}]: calls through {word} are killed"));
+                }
+                None => self.fault(format!("architectures[{at}]"), format!("unknown architecture {word:?}")),
+            }
+        }
+        list
+    }
+
+    fn flags(&mut self, words: &[String]) -> u32 {
+        let mut flags = 0;
+        for (at, word) in words.iter().enumerate() {
+            match FLAG_WORDS.iter().find(|(name, _)| name == word) {
+                Some((_, bit)) => flags |= bit,
+                None => self.fault(format!("flags[{at}]"), format!("unknown flag {word:?}")),
+            }
+        }
+        flags
+    }
+
+    /// The conditions of a rule: alternatives, each a list of conditions that must all hold.
+    fn conditions(&mut self, args: &[spec::SeccompArg], rule: usize) -> Vec<Vec<Condition>> {
+        let mut list: Vec<Condition> = Vec::with_capacity(args.len());
+        let mut repeated = false;
+        for (at, arg) in args.iter().enumerate() {
+            let path = |field: &str| format!("syscalls[{rule}].args[{at}].{field}");
+            if arg.index > 5 {
+                self.fault(path("index"), format!("{} is not an argument: a call has 0 to 5", arg.index));
+            }
+            let Some((_, operator)) = OPERATOR_WORDS.iter().find(|(name, _)| *name == arg.op) else {
+                self.fault(path("op"), format!("unknown operator {:?}", arg.op));
+                continue;
+            };
+            let (mask, value) = match operator {
+                Operator::MaskedEqual => (arg.value, arg.value_two),
+                _ => (u64::MAX, arg.value),
+            };
+            repeated |= list.iter().any(|other| other.index == arg.index);
+            list.push(Condition { index: arg.index, operator: *operator, mask, value });
+        }
+        if repeated { list.into_iter().map(|condition| vec![condition]).collect() } else { vec![list] }
+    }
+}

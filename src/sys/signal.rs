@@ -1,0 +1,110 @@
+//! Signals that are read instead of being delivered, and the children that SIGCHLD announces.
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// A set of signals, signal(7).
+pub type Set = libc::sigset_t;
+
+/// The set of these signals.
+pub fn set(signals: impl IntoIterator<Item = i32>) -> Set {
+    let mut set = MaybeUninit::<Set>::uninit();
+    // SAFETY: sigemptyset writes all of the set, which makes it valid; sigaddset changes it only, and refuses (EINVAL) a
+    // number that is no signal.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// `pthread_sigmask(SIG_BLOCK, set)`: blocks `set` besides what is blocked; returns the mask before. Of the calling thread.
+pub fn block(set: &Set) -> io::Result<Set> {
+    change_mask(libc::SIG_BLOCK, set)
+}
+
+/// `pthread_sigmask(SIG_SETMASK, set)`: the calling thread's mask becomes `set`.
+pub fn set_mask(set: &Set) -> io::Result<()> {
+    change_mask(libc::SIG_SETMASK, set).map(drop)
+}
+
+fn change_mask(how: i32, set: &Set) -> io::Result<Set> {
+    let mut before = MaybeUninit::<Set>::uninit();
+    // SAFETY: the kernel reads `set` and writes `before`, both alive for the call.
+    let error = unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    // SAFETY: pthread_sigmask succeeded, so it wrote all of it.
+    Ok(unsafe { before.assume_init() })
+}
+
+/// Opens a descriptor, close-on-exec and non-blocking, to read the signals of `set` from; they must be blocked. signalfd(2).
+pub fn open(set: &Set) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads `set` only; -1 asks for a new descriptor, which nobody else owns.
+    unsafe {
+        let fd = check(libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// Makes a descriptor of [`open`] give the signals of `set` instead. signalfd(2).
+pub fn reopen(fd: BorrowedFd<'_>, set: &Set) -> io::Result<()> {
+    // SAFETY: as for `open`, but the descriptor stays the caller's.
+    check(unsafe { libc::signalfd(fd.as_raw_fd(), set, 0) }.into()).map(drop)
+}
+
+/// The next signal of a descriptor of [`open`]; `None` when none waits.
+pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut record = [0; mem::size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut record) {
+        // signalfd(2): ssi_signo, 32 bits, comes first.
+        Ok(_) => Ok(record.first_chunk().map(|number| i32::from_ne_bytes(*number))),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Whether orphans below this process become its children: it is a subreaper, or its pid namespace's init.
+/// `prctl(PR_GET_CHILD_SUBREAPER)`, prctl(2).
+pub fn adopts_orphans() -> io::Result<bool> {
+    let mut answer: i32 = 0;
+    // SAFETY: prctl with this option writes one int to `answer`, which outlives the call.
+    check(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut answer) }.into())?;
+    Ok(answer != 0 || std::process::id() == 1)
+}
+
+/// Reaps every ended child except `spared`, whose status somebody still wants. Never waits. waitid(2).
+///
+/// Stops at `spared` when that has ended: the kernel shows no child behind it, and who waits for it is about to end too.
+pub fn reap_all_but(spared: i32) -> io::Result<()> {
+    while let Some(pid) = ended_child(libc::P_ALL, 0, libc::WNOWAIT)? {
+        if pid == spared {
+            break;
+        }
+        ended_child(libc::P_PID, pid.unsigned_abs(), 0)?;
+    }
+    Ok(())
+}
+
+/// One ended child, left as it is with WNOWAIT in `options`, reaped without.
+fn ended_child(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<i32>> {
+    // SAFETY: siginfo_t is plain old data; zeros are what waitid leaves when no child has ended.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    // SAFETY: the kernel writes one siginfo_t to `info`, which is ours for the call.
+    match check(unsafe { libc::waitid(kind, id, &raw mut info, options) }.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => {
+            // SAFETY: waitid succeeded, so the union holds the SIGCHLD members, or zeros.
+            let pid = unsafe { info.si_pid() };
+            Ok((pid != 0).then_some(pid))
+        }
+    }
+}

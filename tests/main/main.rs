@@ -1,0 +1,18 @@
+//! End-to-end tests: the program against the kernel, from the OCI runtime specification and the documented command line.
+//!
+//! `EMERGENCE_RUNC_BIN=/usr/bin/crun cargo test --test main` runs them against another runtime.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+mod crash;
+mod descriptors;
+mod hooks;
+mod identity;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootless;
+mod terminal;
+mod users;

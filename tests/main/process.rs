@@ -1,0 +1,344 @@
+//! What the program finds when it starts: config.md, "Process".
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use serde_json::json;
+
+use crate::support::{Env, Output};
+
+#[test]
+fn arguments_come_unchanged() {
+    let Some(env) = Env::new() else { return };
+    let args = ["printf", "[%s]", "", "a b", "*", "$HOME", "ä", "line\nline", "-n"];
+    env.run(&env.bundle(&args)).ok().prints("[][a b][*][$HOME][ä][line\nline][-n]");
+}
+
+#[test]
+fn environment_is_what_was_written() {
+    let Some(env) = Env::new() else { return };
+    let bundle =
+        env.bundle(&["env"]).set("process/env", json!(["PATH=/bin", "A=1", "B=x=y", "EMPTY=", "HOME=/h"]));
+    let output = env.run(&bundle).ok();
+    let mut lines: Vec<_> = output.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["A=1", "B=x=y", "EMPTY=", "HOME=/h", "PATH=/bin"]);
+}
+
+#[test]
+fn home_comes_from_passwd() {
+    let Some(env) = Env::new() else { return };
+    // /etc/passwd of the bundle: root lives in /root, 1000 in /tmp, nobody else has an entry.
+    for (uid, home) in [(0, "/root"), (1000, "/tmp"), (4242, "/")] {
+        if uid == 4242 && env.differs("crun", "leaves HOME out") {
+            continue;
+        }
+        let bundle = env.script("echo $HOME").set("process/user/uid", json!(uid));
+        env.run(&bundle).ok().prints(home);
+    }
+    let bundle = env.script("echo $HOME").push("process/env", json!("HOME=/mine"));
+    env.run(&bundle).ok().prints("/mine");
+}
+
+#[test]
+fn a_hostile_passwd_is_survived() {
+    let Some(env) = Env::new() else { return };
+    if env.differs("runc", "1.1 reads what it is led to") || env.differs("crun", "reads it after the pivot") {
+        return;
+    }
+    let bundle = env.script("echo $HOME");
+    fs::write(env.dir().join("outside"), "root:x:0:0:root:/stolen:/bin/sh\n").unwrap();
+    fs::remove_file(bundle.rootfs("etc/passwd")).unwrap();
+    symlink(env.dir().join("outside"), bundle.rootfs("etc/passwd")).unwrap();
+    assert_ne!(env.run(&bundle).ok().text(), "/stolen", "the host's file must not be read");
+    fs::remove_file(bundle.rootfs("etc/passwd")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        bundle.rootfs("etc/passwd"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+    env.run(&bundle).ok().prints("/");
+}
+
+#[test]
+fn working_directory() {
+    let Some(env) = Env::new() else { return };
+    env.run(&env.bundle(&["pwd"]).set("process/cwd", json!("/tmp"))).ok().prints("/tmp");
+    let bundle = env.bundle(&["pwd"]).set("process/cwd", json!("/made/for/this"));
+    env.run(&bundle).ok().prints("/made/for/this");
+    assert!(bundle.rootfs("made/for/this").is_dir(), "a missing one is made");
+    let bundle = env.bundle(&["pwd"]).set("process/cwd", json!("/etc/passwd"));
+    env.run(&bundle).fails().says("ot a directory");
+}
+
+#[test]
+fn working_directory_does_not_lead_outside() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.script("pwd; ls").set("process/cwd", json!("/link"));
+    symlink(env.dir(), bundle.rootfs("link")).unwrap();
+    let output = env.run(&bundle);
+    assert!(!output.stdout.contains("rootfs") && !output.stdout.contains("config.json"), "{output:?}");
+    for fd in 3..12 {
+        let bundle =
+            env.script("pwd; ls ../../../../etc").set("process/cwd", json!(format!("/proc/self/fd/{fd}")));
+        let output = env.run(&bundle);
+        assert!(
+            !output.stdout.contains("subuid"),
+            "the host's /etc is visible through descriptor {fd}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn user_and_groups() {
+    let Some(env) = Env::new() else { return };
+    let script = "id -u; id -g; grep -E '^(Uid|Gid|Groups):' /proc/self/status";
+    let bundle = env
+        .script(script)
+        .set("process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 77, 1001]}));
+    let output = env.run(&bundle).ok();
+    let want =
+        "1000\n1001\nUid:\t1000\t1000\t1000\t1000\nGid:\t1001\t1001\t1001\t1001\nGroups:\t5 77 1001 \n";
+    assert_eq!(output.stdout, want);
+    let output = env.run(&env.script("grep Groups: /proc/self/status")).ok();
+    assert_eq!(output.stdout.trim_end(), "Groups:\t".trim_end(), "the caller's groups are dropped");
+}
+
+#[test]
+fn umask() {
+    let Some(env) = Env::new() else { return };
+    for (mask, want) in [(0o77, "0077"), (0o27, "0027"), (0, "0000")] {
+        if mask == 0 && env.differs("crun", "takes 0 for not given") {
+            continue;
+        }
+        env.run(&env.script("umask").set("process/user/umask", json!(mask))).ok().prints(want);
+    }
+    env.run(&env.script("umask")).ok().prints("0022");
+}
+
+#[test]
+fn rlimits() {
+    let Some(env) = Env::new() else { return };
+    let limits = json!([
+        {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_CPU", "soft": 1000, "hard": 1_844_674_407_370_955_161_u64},
+        {"type": "RLIMIT_STACK", "soft": 1_048_576, "hard": 2_097_152},
+    ]);
+    let bundle = env.bundle(&["cat", "/proc/self/limits"]).set("process/rlimits", limits);
+    let output = env.run(&bundle).ok();
+    let row = |name: &str| -> Vec<String> {
+        let line = output.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().take(2).map(str::to_owned).collect()
+    };
+    assert_eq!(row("Max open files"), ["100", "200"]);
+    assert_eq!(row("Max core file size"), ["0", "0"]);
+    assert_eq!(row("Max stack size"), ["1048576", "2097152"]);
+    assert_eq!(row("Max cpu time"), ["1000", "1844674407370955161"]);
+}
+
+#[test]
+fn broken_rlimits_are_refused() {
+    let Some(env) = Env::new() else { return };
+    for limits in [
+        json!([{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]),
+        json!([{"type": "RLIMIT_NOFILE", "soft": 200, "hard": 100}]),
+    ] {
+        env.create("web", &env.bundle(&["true"]).set("process/rlimits", limits)).fails();
+    }
+    if env.ours("others take the last of two") {
+        let twice = json!([{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}, {"type": "RLIMIT_CORE", "soft": 2, "hard": 2}]);
+        env.create("web", &env.bundle(&["true"]).set("process/rlimits", twice)).fails();
+    }
+}
+
+/// The five sets of /proc/self/status, in its order: inheritable, permitted, effective, bounding, ambient.
+fn capabilities(output: &Output) -> [u64; 5] {
+    ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| {
+        let line = output
+            .stdout
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("no {name}: {output:?}"));
+        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    })
+}
+
+// Bits of linux/capability.h.
+const CHOWN: u64 = 1 << 0;
+const KILL: u64 = 1 << 5;
+const NET_BIND: u64 = 1 << 10;
+
+#[test]
+fn capability_sets_of_root() {
+    let Some(env) = Env::new() else { return };
+    let sets = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "effective": ["CAP_CHOWN"],
+        "inheritable": ["CAP_KILL"],
+        "ambient": ["CAP_KILL"],
+    });
+    // capabilities(7): execve(2) gives root inheritable | bounding; with no_new_privs nothing is gained.
+    let bounding = CHOWN | KILL | NET_BIND;
+    for (no_new_privileges, gained) in [(true, CHOWN | KILL), (false, bounding)] {
+        let bundle = env.bundle(&["cat", "/proc/self/status"]).set("process/capabilities", sets.clone());
+        let bundle = bundle.set("process/noNewPrivileges", json!(no_new_privileges));
+        let found = capabilities(&env.run(&bundle).ok());
+        assert_eq!(found, [KILL, gained, gained, bounding, KILL], "{no_new_privileges}");
+    }
+}
+
+#[test]
+fn capability_sets_of_another_user() {
+    let Some(env) = Env::new() else { return };
+    let user = |sets| {
+        env.bundle(&["cat", "/proc/self/status"])
+            .set("process/user/uid", json!(1000))
+            .set("process/capabilities", sets)
+    };
+    let both = json!(["CAP_KILL", "CAP_CHOWN"]);
+    let found =
+        capabilities(&env.run(&user(json!({"bounding": both, "permitted": both, "effective": both}))).ok());
+    assert_eq!(found, [0, 0, 0, CHOWN | KILL, 0], "without ambient ones a user has none after execve(2)");
+    let ambient = json!({
+        "bounding": both, "permitted": both, "effective": both, "inheritable": both, "ambient": ["CAP_KILL"],
+    });
+    let found = capabilities(&env.run(&user(ambient)).ok());
+    assert_eq!(found, [CHOWN | KILL, KILL, KILL, CHOWN | KILL, KILL]);
+}
+
+#[test]
+fn no_capabilities_at_all() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["cat", "/proc/self/status"]).set("process/capabilities", json!({}));
+    assert_eq!(capabilities(&env.run(&bundle).ok()), [0; 5]);
+}
+
+#[test]
+fn unknown_capabilities_are_a_warning() {
+    let Some(env) = Env::new() else { return };
+    if env.differs("crun", "refuses them") {
+        return;
+    }
+    let sets = json!({"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"]});
+    let bundle = env.bundle(&["cat", "/proc/self/status"]).set("process/capabilities", sets);
+    let output = env.run(&bundle).ok().says("CAP_OF_THE_FUTURE");
+    assert_eq!(capabilities(&output)[3], KILL);
+}
+
+#[test]
+fn no_new_privileges() {
+    let Some(env) = Env::new() else { return };
+    for (value, want) in [(true, "NoNewPrivs:\t1"), (false, "NoNewPrivs:\t0")] {
+        let bundle = env.bundle(&["grep", "NoNewPrivs", "/proc/self/status"]);
+        env.run(&bundle.set("process/noNewPrivileges", json!(value))).ok().prints(want);
+    }
+}
+
+#[test]
+fn oom_score() {
+    let Some(env) = Env::new() else { return };
+    let own: i64 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    for score in [own + 100, 1000] {
+        let bundle =
+            env.bundle(&["cat", "/proc/self/oom_score_adj"]).set("process/oomScoreAdj", json!(score));
+        env.run(&bundle).ok().prints(&score.to_string());
+    }
+    env.run(&env.bundle(&["cat", "/proc/self/oom_score_adj"])).ok().prints(&own.to_string());
+}
+
+#[test]
+fn scheduler_and_io_priority() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("newer than Debian's") {
+        return;
+    }
+    // proc_pid_stat(5): field 19 is nice, 41 the policy.
+    let script = "cut -d' ' -f19,41 /proc/self/stat";
+    let bundle = env.script(script).set("process/scheduler", json!({"policy": "SCHED_BATCH", "nice": 5}));
+    env.run(&bundle).ok().prints("5 3");
+    let bundle =
+        env.script("sleep 100").set("process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 6}));
+    env.launch("web", &bundle);
+    // SAFETY: ioprio_get(2) takes numbers only: IOPRIO_WHO_PROCESS and a pid.
+    let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, env.pid("web")) };
+    assert_eq!(priority, (2 << 13) | 6);
+    env.delete("web");
+}
+
+#[test]
+fn program_is_looked_up_in_the_containers_path() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["tool"]).set("process/env", json!(["PATH=/nowhere:/opt/first:/opt/second"]));
+    for (folder, says, mode) in [("first", "first", 0o644), ("second", "second", 0o755)] {
+        fs::create_dir_all(bundle.rootfs(&format!("opt/{folder}"))).unwrap();
+        let file = bundle.rootfs(&format!("opt/{folder}/tool"));
+        fs::write(&file, format!("#!/bin/sh\necho {says}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    env.run(&bundle).ok().prints("second");
+    let bundle = env.bundle(&["./echo"]).set("process/cwd", json!("/opt"));
+    fs::create_dir_all(bundle.rootfs("opt")).unwrap();
+    symlink("/bin/echo", bundle.rootfs("opt/echo")).unwrap();
+    env.run(&bundle).ok();
+}
+
+#[test]
+fn programs_that_cannot_run() {
+    let Some(env) = Env::new() else { return };
+    let table: [(&str, &[&str]); 5] = [
+        ("absent", &["exec: \"absent\": executable file not found in $PATH"]),
+        ("/no/such/file", &["no such file or directory"]),
+        ("/etc/passwd", &["permission denied"]),
+        ("/tmp", &["permission denied", "is a directory"]),
+        ("/etc/passwd/sub", &["not a directory"]),
+    ];
+    for (program, phrases) in table {
+        let output = env.create("web", &env.bundle(&[program])).fails();
+        // Text logs put a backslash before a quote.
+        let said = output.stderr.replace('\\', "");
+        if env.differs("crun", "has words of its own") {
+            continue;
+        }
+        assert!(phrases.iter().any(|phrase| said.contains(phrase)), "{program}: {said}");
+        env.run(&env.bundle(&[program])).fails();
+    }
+}
+
+#[test]
+fn a_program_without_its_interpreter_is_one_line() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["/run.sh"]);
+    fs::write(bundle.rootfs("run.sh"), "#!/no/interpreter\n").unwrap();
+    fs::set_permissions(bundle.rootfs("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = env.run(&bundle).fails();
+    if env.ours("the contract's words") {
+        assert_eq!(output.stderr.matches("/run.sh").count(), 1, "{}", output.stderr);
+        output.says("exec /run.sh: no such file or directory");
+    }
+}
+
+#[test]
+fn signals_are_as_a_fresh_program_expects() {
+    let Some(env) = Env::new() else { return };
+    if env.differs("runc", "the Go runtime leaves its own") {
+        return;
+    }
+    let args = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
+    let outside = env.program("busybox", &args).run().ok();
+    env.run(&env.bundle(&args)).ok().prints(outside.text());
+}
+
+#[test]
+fn personality() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["uname", "-m"]).set("linux/personality", json!({"domain": "LINUX32"}));
+    let machine = env.run(&env.bundle(&["uname", "-m"])).ok().text().to_owned();
+    if machine == "x86_64" && !env.differs("runc", "1.1 has no personality") {
+        env.run(&bundle).ok().prints("i686");
+    }
+}

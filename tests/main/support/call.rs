@@ -1,0 +1,213 @@
+//! One call of a program in a test's mount namespace, and what came of it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Env, PATIENCE};
+
+/// A call being put together.
+pub struct Call<'a> {
+    env: &'a Env,
+    command: Command,
+    words: String,
+    cwd: PathBuf,
+    user: Option<u32>,
+    stdin: Option<OwnedFd>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(env: &'a Env, program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args);
+        let words = format!("{program} {}", args.join(" "));
+        let mut call = Self { env, command, words, cwd: env.dir().to_owned(), user: env.user, stdin: None };
+        if env.user.is_some() {
+            let home = env.dir().join("run");
+            call = call.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
+        }
+        call
+    }
+
+    /// Adds an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The folder to start in.
+    pub fn cwd(mut self, path: &Path) -> Self {
+        self.cwd = path.to_owned();
+        self
+    }
+
+    /// Root, even in a rootless world.
+    pub fn privileged(mut self) -> Self {
+        self.user = None;
+        self
+    }
+
+    /// Another standard input than /dev/null.
+    pub fn stdin(mut self, fd: OwnedFd) -> Self {
+        self.stdin = Some(fd);
+        self
+    }
+
+    /// Starts it. Standard output and error are files, because a container may keep them open after the runtime ended.
+    pub fn start(mut self) -> Running {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = |kind: &str| self.env.dir().join(format!("run/{kind}-{count}"));
+        let (stdout, stderr) = (path("out"), path("err"));
+        let create = |path: &Path| {
+            let file = fs::File::create_new(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            if let Some(uid) = self.user {
+                std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("give the file to the user");
+            }
+            file
+        };
+        self.command.stdout(create(&stdout)).stderr(create(&stderr));
+        self.command.stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from));
+        let namespace = self.env.mount_namespace.as_raw_fd();
+        let cwd = std::ffi::CString::new(self.cwd.as_os_str().as_encoded_bytes()).expect("a path has no NUL");
+        let user = self.user;
+        // SAFETY: `enter` makes system calls only and owns what it reads; `namespace` stays open in the parent, and so
+        // in the child's copy of the descriptor table, because `self.env` outlives the call.
+        unsafe { self.command.pre_exec(move || enter(namespace, &cwd, user)) };
+        let child = self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.words));
+        Running { child, stdout, stderr, words: self.words }
+    }
+
+    /// Starts it and waits until it ends.
+    pub fn run(self) -> Output {
+        self.start().wait()
+    }
+}
+
+/// In the child: the test's mount namespace, then the folder (setns(2) moves to `/`), then the user.
+fn enter(namespace: i32, cwd: &std::ffi::CStr, user: Option<u32>) -> io::Result<()> {
+    let check = |done: libc::c_int| if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads no list of length 0.
+    unsafe {
+        check(libc::setns(namespace, libc::CLONE_NEWNS))?;
+        if let Some(id) = user {
+            check(libc::setgroups(0, std::ptr::null()))?;
+            check(libc::setresgid(id, id, id))?;
+            check(libc::setresuid(id, id, id))?;
+        }
+        check(libc::chdir(cwd.as_ptr()))
+    }
+}
+
+/// A program that was started.
+pub struct Running {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    words: String,
+}
+
+impl Running {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    /// Waits until it ends; one that takes too long is killed and fails the test.
+    pub fn wait(mut self) -> Output {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("wait for a child") {
+                Some(status) => break status,
+                None if Instant::now() > end => {
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                    panic!("{}: hangs\n{}{}", self.words, text(&self.stdout), text(&self.stderr));
+                }
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        Output {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            stdout: text(&self.stdout),
+            stderr: text(&self.stderr),
+            stdout_file: self.stdout,
+            words: self.words,
+        }
+    }
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status, or 128 + the signal.
+    pub code: i32,
+    /// Standard output when the call ended.
+    pub stdout: String,
+    /// Standard error when the call ended.
+    pub stderr: String,
+    stdout_file: PathBuf,
+    words: String,
+}
+
+impl Output {
+    /// Asserts success.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// Asserts an exit status.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\nstdout: {}\nstderr: {}", self.words, self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts failure, with something said on standard error.
+    #[track_caller]
+    pub fn fails(self) -> Self {
+        assert_ne!(self.code, 0, "should fail: {}\nstdout: {}", self.words, self.stdout);
+        assert!(!self.stderr.trim().is_empty(), "fails without a word: {}", self.words);
+        self
+    }
+
+    /// Asserts that standard error contains `words`.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "{}: should say {words:?}, says: {}", self.words, self.stderr);
+        self
+    }
+
+    /// Asserts standard output, spaces at both ends aside.
+    #[track_caller]
+    pub fn prints(self, want: &str) -> Self {
+        assert_eq!(self.stdout.trim(), want, "{}\nstderr: {}", self.words, self.stderr);
+        self
+    }
+
+    /// Standard output without spaces at the ends.
+    pub fn text(&self) -> &str {
+        self.stdout.trim()
+    }
+
+    /// Standard output as it is now: a detached container goes on writing to it.
+    pub fn later(&self) -> String {
+        text(&self.stdout_file)
+    }
+}

@@ -1,0 +1,266 @@
+//! What every end-to-end test stands on: an own mount namespace with cgroup 2, bundles, and a check that nothing is left.
+//!
+//! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
+//! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
+//!
+//! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says so; with `CI` set it fails.
+
+mod bundle;
+mod call;
+mod leaks;
+
+pub use bundle::Bundle;
+pub use call::{Call, Output};
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+use serde_json::Value;
+
+/// An ordinary user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
+pub const NOBODY: u32 = 65534;
+
+/// Longest a test waits for something that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One test's world. Dropping it checks that nothing is left and takes away what is.
+pub struct Env {
+    dir: tempfile::TempDir,
+    mount_namespace: OwnedFd,
+    /// The cgroup 2 root that the namespace sees.
+    hierarchy: OwnedFd,
+    /// Name of the cgroup below the hierarchy's root that holds this test's containers.
+    parent: String,
+    binary: PathBuf,
+    user: Option<u32>,
+    ids: AtomicU32,
+    expected_mounts: RefCell<Vec<PathBuf>>,
+}
+
+impl Env {
+    /// A world for a test that runs the runtime as root; `None` when this machine cannot have one.
+    pub fn new() -> Option<Self> {
+        Self::build(None)
+    }
+
+    /// A world where the runtime runs as an ordinary user, with sub-ids 200000 to 265535.
+    pub fn rootless() -> Option<Self> {
+        Self::build(Some(NOBODY))
+    }
+
+    fn build(user: Option<u32>) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "the integration tests need root");
+            println!("skipped: needs root");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("ert-").tempdir().expect("make a temporary folder");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
+            .expect("open the folder to other users");
+        let name =
+            dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
+        let parent = format!("emergence-test-{}-{}", std::process::id(), name.trim_start_matches("ert-"));
+        let binary = dir.path().join(under_test().file_name().expect("a program has a name"));
+        fs::copy(under_test(), &binary).unwrap_or_else(|e| panic!("copy {}: {e}", under_test().display()));
+        let run = dir.path().join("run");
+        fs::create_dir(&run).expect("make the state folder's place");
+        if let Some(uid) = user {
+            std::os::unix::fs::chown(&run, Some(uid), Some(uid)).expect("give the folder to the user");
+            fs::write(dir.path().join("subid"), "nobody:200000:65536\n").expect("write sub-ids");
+        }
+        let (mount_namespace, hierarchy) = mount_namespace(user.map(|_| dir.path().join("subid")));
+        Some(Self {
+            dir,
+            mount_namespace,
+            hierarchy,
+            parent,
+            binary,
+            user,
+            ids: AtomicU32::new(0),
+            expected_mounts: RefCell::new(Vec::new()),
+        })
+    }
+
+    /// Whether the program under test is this project's. Prints why the test goes no further when it is not.
+    pub fn ours(&self, why: &str) -> bool {
+        let ours = self.flavour() == "emergence-runc";
+        if !ours {
+            println!("skipped for {}: {why}", self.flavour());
+        }
+        ours
+    }
+
+    /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
+    pub fn holds(&self) -> bool {
+        let holds = cfg!(debug_assertions) && std::env::var_os("EMERGENCE_RUNC_BIN").is_none();
+        if !holds {
+            println!("skipped: only a debug build can be held at a step");
+        }
+        holds
+    }
+
+    /// Whether the program under test is the named one, which is known to differ; prints the reason.
+    pub fn differs(&self, program: &str, why: &str) -> bool {
+        let is = self.flavour() == program;
+        if is {
+            println!("skipped for {program}: {why}");
+        }
+        is
+    }
+
+    /// File name of the program under test.
+    pub fn flavour(&self) -> String {
+        self.binary.file_name().expect("a program has a name").to_string_lossy().into_owned()
+    }
+
+    /// The test's temporary folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The program under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The runtime's state folder.
+    pub fn root(&self) -> PathBuf {
+        self.dir().join("run/state")
+    }
+
+    /// The folder of this test's cgroups, as the containers' config.json names it.
+    pub fn cgroup_parent(&self) -> String {
+        format!("/{}", self.parent)
+    }
+
+    /// A container id that no other container of this test has.
+    pub fn id(&self) -> String {
+        format!("c{}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The runtime with `--root` and `args`, ready to be run.
+    pub fn call(&self, args: &[&str]) -> Call<'_> {
+        let root = self.root();
+        let mut all = vec!["--root", root.to_str().expect("temporary paths are UTF-8")];
+        all.extend_from_slice(args);
+        self.program(self.binary.to_str().expect("temporary paths are UTF-8"), &all)
+    }
+
+    /// Any program, in the test's mount namespace.
+    pub fn program(&self, program: &str, args: &[&str]) -> Call<'_> {
+        Call::new(self, program, args)
+    }
+
+    /// A shell script with `$RUNTIME`, `$ROOT`, in the test's mount namespace.
+    pub fn shell(&self, script: &str) -> Output {
+        self.program("/bin/sh", &["-c", script]).env("RUNTIME", &self.binary).env("ROOT", self.root()).run()
+    }
+
+    /// Runs the runtime with `args` and waits.
+    pub fn runtime(&self, args: &[&str]) -> Output {
+        self.call(args).run()
+    }
+
+    /// `run` in the foreground, with an id of its own.
+    pub fn run(&self, bundle: &Bundle) -> Output {
+        bundle.write();
+        self.runtime(&["run", "--bundle", bundle.str(), &self.id()])
+    }
+
+    /// `create`. The container's standard output and error go to the same files as the runtime's.
+    pub fn create(&self, id: &str, bundle: &Bundle) -> Output {
+        bundle.write();
+        self.runtime(&["create", "--bundle", bundle.str(), id])
+    }
+
+    /// `create` and `start`, both of which must succeed; the value is `create`'s, whose files the container writes to.
+    pub fn launch(&self, id: &str, bundle: &Bundle) -> Output {
+        let output = self.create(id, bundle).ok();
+        self.runtime(&["start", id]).ok();
+        output
+    }
+
+    /// `delete --force`, which must succeed.
+    pub fn delete(&self, id: &str) {
+        self.runtime(&["delete", "--force", id]).ok();
+    }
+
+    /// The parsed answer of `state`.
+    pub fn state(&self, id: &str) -> Value {
+        let output = self.runtime(&["state", id]).ok();
+        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("state is no JSON: {e}: {output:?}"))
+    }
+
+    /// The pid that `state` gives.
+    pub fn pid(&self, id: &str) -> i32 {
+        self.state(id)["pid"].as_i64().expect("state has a pid") as i32
+    }
+
+    /// Waits until `state` gives `status`.
+    pub fn wait_for(&self, id: &str, status: &str) {
+        until(&format!("container {id} is {status}"), || self.state(id)["status"] == status);
+    }
+
+    /// Bind-mounts `from` over `to` in the test's mount namespace, which the check for leaks must not count.
+    pub fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
+        let mut args = options.to_vec();
+        args.extend([from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8")]);
+        self.program("mount", &args).privileged().run().ok();
+        self.expected_mounts.borrow_mut().push(to.to_owned());
+    }
+}
+
+/// Asks again and again until `done`, and fails the test with `what` when that takes too long.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The program that the tests are about.
+fn under_test() -> PathBuf {
+    match std::env::var_os("EMERGENCE_RUNC_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_emergence-runc")),
+    }
+}
+
+/// A new mount namespace whose `/sys/fs/cgroup` is cgroup 2 alone and where nothing reaches the host.
+///
+/// A thread makes it, because unshare(2) of a mount namespace concerns only the thread that calls; the namespace lives
+/// as long as the first descriptor; the second is the hierarchy's root.
+fn mount_namespace(subids: Option<PathBuf>) -> (OwnedFd, OwnedFd) {
+    let make = move || -> io::Result<(OwnedFd, OwnedFd)> {
+        // SAFETY: no descriptor table is unshared, so no other thread's descriptors change meaning; the thread ends
+        // with this closure and nothing else runs on it.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        if !cgroup2("/sys/fs/cgroup") {
+            rustix::mount::unmount("/sys/fs/cgroup", UnmountFlags::DETACH)?;
+            rustix::mount::mount("none", "/sys/fs/cgroup", "cgroup2", MountFlags::empty(), None)?;
+        }
+        if let Some(file) = subids {
+            for target in ["/etc/subuid", "/etc/subgid"] {
+                rustix::mount::mount_bind(&file, target)?;
+            }
+        }
+        let hierarchy = fs::File::open("/sys/fs/cgroup")?;
+        Ok((fs::File::open("/proc/thread-self/ns/mnt")?.into(), hierarchy.into()))
+    };
+    std::thread::spawn(make).join().expect("the thread does not panic").expect("make a mount namespace")
+}
+
+/// Whether `path` is the root of a cgroup 2 file system (statfs(2): CGROUP2_SUPER_MAGIC).
+fn cgroup2(path: &str) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == 0x6367_7270)
+}

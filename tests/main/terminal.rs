@@ -1,0 +1,176 @@
+//! `process.terminal`: the pty made inside, its master sent over the console socket (runc's docs/terminals.md), or copied by `run`.
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use serde_json::json;
+
+use crate::support::{Bundle, Env};
+
+fn listen(env: &Env) -> (UnixListener, PathBuf) {
+    let path = env.dir().join("console");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    (listener, path)
+}
+
+/// The descriptor that the runtime sent. `create` has ended, so what it sent is there already.
+fn master(listener: &UnixListener) -> File {
+    let (stream, _) = listener.accept().expect("the runtime connects to the console socket");
+    let mut data = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut data)], &mut ancillary, flags).expect("receive");
+    let mut found: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(found.len(), 1, "one descriptor");
+    File::from(found.remove(0))
+}
+
+/// All that the terminal says until the other side is closed (then read(2) gives EIO).
+fn read_all(mut master: &File) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(count) = master.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        text.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn with_terminal(env: &Env, script: &str) -> Bundle {
+    env.script(script).set("process/terminal", json!(true))
+}
+
+fn create(env: &Env, bundle: &Bundle, socket: &std::path::Path) {
+    bundle.write();
+    env.runtime(&["create", "-b", bundle.str(), "--console-socket", socket.to_str().unwrap(), "web"]).ok();
+}
+
+#[test]
+fn the_master_comes_over_the_console_socket() {
+    let Some(env) = Env::new() else { return };
+    let (listener, socket) = listen(&env);
+    let script = "tty; test -t 0 && test -t 1 && test -t 2 && echo all three; stat -c '%t' /dev/console /dev/pts/0; echo from $(cat /dev/null)end >/dev/tty";
+    create(&env, &with_terminal(&env, script), &socket);
+    let master = master(&listener);
+    assert!(rustix::termios::isatty(&master), "it is a terminal");
+    env.runtime(&["start", "web"]).ok();
+    let said = read_all(&master);
+    let lines: Vec<_> = said.lines().collect();
+    assert!(["/dev/console", "/dev/pts/0"].contains(&lines[0]), "{said}");
+    // Majors of Unix98 pty slaves begin at 136 (devices.txt).
+    assert_eq!(lines[1..], ["all three", "88", "88", "from end"], "{said}");
+    env.wait_for("web", "stopped");
+    env.delete("web");
+}
+
+#[test]
+fn what_is_typed_arrives_and_signals_do_too() {
+    let Some(env) = Env::new() else { return };
+    let (listener, socket) = listen(&env);
+    create(
+        &env,
+        &with_terminal(
+            &env,
+            "trap 'echo interrupted; exit' INT; read line; echo got $line; while :; do usleep 10000; done",
+        ),
+        &socket,
+    );
+    let mut master = master(&listener);
+    env.runtime(&["start", "web"]).ok();
+    master.write_all(b"hello\n").unwrap();
+    let mut said = String::new();
+    let mut buffer = [0; 256];
+    while !said.contains("got hello") {
+        let count = master.read(&mut buffer).unwrap();
+        said.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    master.write_all(b"\x03").unwrap(); // the terminal controls the session, so ^C becomes SIGINT
+    assert!(read_all(&master).contains("interrupted"));
+    env.wait_for("web", "stopped");
+    env.delete("web");
+}
+
+#[test]
+fn console_size() {
+    let Some(env) = Env::new() else { return };
+    let (listener, socket) = listen(&env);
+    let bundle =
+        with_terminal(&env, "stty size").set("process/consoleSize", json!({"height": 33, "width": 77}));
+    create(&env, &bundle, &socket);
+    let master = master(&listener);
+    env.runtime(&["start", "web"]).ok();
+    assert_eq!(read_all(&master).trim(), "33 77");
+    env.wait_for("web", "stopped");
+    env.delete("web");
+}
+
+#[test]
+fn the_terminal_belongs_to_the_user() {
+    let Some(env) = Env::new() else { return };
+    let (listener, socket) = listen(&env);
+    let bundle = with_terminal(&env, "echo x >/dev/tty && stat -L -c %u /proc/self/fd/0")
+        .set("process/user/uid", json!(1000));
+    create(&env, &bundle, &socket);
+    let master = master(&listener);
+    env.runtime(&["start", "web"]).ok();
+    assert_eq!(read_all(&master).split_whitespace().collect::<Vec<_>>(), ["x", "1000"]);
+    env.wait_for("web", "stopped");
+    env.delete("web");
+}
+
+#[test]
+fn socket_and_terminal_belong_together() {
+    let Some(env) = Env::new() else { return };
+    if env.differs("crun", "ignores a needless socket") {
+        return;
+    }
+    let (_listener, socket) = listen(&env);
+    env.create("web", &with_terminal(&env, "true")).fails();
+    let bundle = env.script("true");
+    bundle.write();
+    env.runtime(&["create", "-b", bundle.str(), "--console-socket", socket.to_str().unwrap(), "web"]).fails();
+    let bundle = with_terminal(&env, "true");
+    bundle.write();
+    env.runtime(&["create", "-b", bundle.str(), "--console-socket", "/no/such/socket", "web"]).fails();
+}
+
+#[test]
+fn run_copies_the_terminal() {
+    let Some(env) = Env::new() else { return };
+    // script(1) gives `run` a terminal of its own; the size must go through.
+    let bundle = with_terminal(&env, "tty; stty size; read line; echo got $line; exit 6");
+    bundle.write();
+    let input = env.dir().join("typed");
+    std::fs::write(&input, "hello\n").unwrap();
+    let command = format!(
+        "stty rows 21 cols 67; {} --root {} run -b {} web; echo status $?",
+        env.binary().display(),
+        env.root().display(),
+        bundle.str()
+    );
+    let output = env
+        .program("script", &["-qc", &command, "/dev/null"])
+        .stdin(File::open(&input).unwrap().into())
+        .run();
+    let said = &output.stdout;
+    assert!(said.contains("/dev/pts/0") || said.contains("/dev/console"), "{said}");
+    assert!(said.contains("21 67") || env.differs("crun", "the size comes late"), "{said}");
+    assert!(said.contains("got hello"), "{said}");
+    assert!(said.contains("status 6"), "{said}");
+}

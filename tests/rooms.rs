@@ -1,0 +1,152 @@
+//! Imports go one way: the table of who may name whom, checked in the sources. docs/architecture.md draws it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A room and the rooms it may name. A room's own name is always allowed.
+const TABLE: [(&str, &[&str]); 13] = [
+    ("main", &["cli"]),
+    ("cli", &["container", "spec", "error", "plan", "cgroup"]),
+    ("container", &["init", "rootfs", "net", "cgroup", "plan", "security", "spec", "sys", "error"]),
+    ("init", &["rootfs", "plan", "sys"]),
+    ("rootfs", &["plan", "sys"]),
+    ("plan", &["security", "cgroup", "net", "spec", "sys", "error"]),
+    ("net", &["spec", "sys", "error"]),
+    ("cgroup", &["spec", "sys", "error"]),
+    ("security", &["spec", "error"]),
+    ("error", &[]),
+    ("spec", &[]),
+    ("sys", &[]),
+    ("lib", &[]),
+];
+
+/// From `cgroup`, the command line takes what a request is made of, nothing that acts.
+const CLI_FROM_CGROUP: &[&str] = &["Driver"];
+
+/// A file longer than this does more than its opening sentence says.
+const LONGEST: usize = 550;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found.sort();
+    found
+}
+
+/// The room of a file: the folder below src, or the file's own name.
+fn room(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code without comments, strings' content left as it is: what names a room is code.
+fn code(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.trim_start() {
+        comment if comment.starts_with("//") => "",
+        _ => line.split(" // ").next().unwrap_or(line),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every `crate::ROOM` of `code`, also in `use crate::{a::X, b}`, with the words after the room's name.
+fn named(code: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for start in ["crate::", "emergence_runc::"] {
+        for (at, _) in code.match_indices(start) {
+            let rest = &code[at + start.len()..];
+            let parts = match rest.strip_prefix('{') {
+                Some(group) => top_level(group),
+                None => {
+                    vec![rest.split([';', '(', ')', '<', '>', ' ', '\n']).next().unwrap_or("").to_owned()]
+                }
+            };
+            for part in parts {
+                let name: String =
+                    part.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let after = part.trim().get(name.len()..).unwrap_or("").to_owned();
+                found.push((name, after));
+            }
+        }
+    }
+    found
+}
+
+/// The parts of `a::{b, c}, d}…` up to the closing brace, split at the commas outside inner braces.
+fn top_level(group: &str) -> Vec<String> {
+    let (mut depth, mut part, mut parts) = (0, String::new(), Vec::new());
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => parts.push(std::mem::take(&mut part)),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                part.push(c);
+            }
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+#[test]
+fn imports_go_one_way() {
+    let table: BTreeMap<_, _> = TABLE.into_iter().collect();
+    let mut crossings = Vec::new();
+    for (path, text) in sources() {
+        let room = room(&path);
+        let Some(allowed) = table.get(room.as_str()) else {
+            crossings.push(format!("{}: {room} is in no table", path.display()));
+            continue;
+        };
+        for (name, after) in named(&code(&text)) {
+            let known = table.contains_key(name.as_str());
+            let narrow =
+                room == "cli" && name == "cgroup" && !CLI_FROM_CGROUP.iter().any(|item| after.contains(item));
+            if known && name != room && (!allowed.contains(&name.as_str()) || narrow) {
+                crossings.push(format!("{}: {room} may not name {name}{after}", path.display()));
+            }
+        }
+    }
+    assert!(crossings.is_empty(), "{crossings:#?}");
+}
+
+#[test]
+fn files_stay_short() {
+    let long = sources()
+        .into_iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST);
+    let long: Vec<_> = long.map(|(path, lines)| format!("{}: {lines} lines", path.display())).collect();
+    assert!(long.is_empty(), "longer than {LONGEST}: {long:#?}");
+}
+
+#[test]
+fn files_say_what_they_are() {
+    let silent: Vec<_> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path).collect();
+    assert!(silent.is_empty(), "no opening sentence: {silent:#?}");
+}
+
+#[test]
+fn the_reader_of_imports_reads() {
+    let found = named(
+        "use crate::{error::{Doing, Result}, sys};\nlet x = crate::plan::Step::new(emergence_runc::cli::main());",
+    );
+    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["error", "sys", "plan", "cli"]);
+    assert_eq!(code("// crate::a\nx // crate::b\n"), "\nx");
+}
