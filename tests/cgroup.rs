@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -70,12 +71,30 @@ impl Drop for Place {
     }
 }
 
-fn sleeper() -> Child {
-    Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap()
+/// A process that does nothing, and does not outlive its test.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    /// The signal that ended it.
+    fn ended_by(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().signal()
+    }
 }
 
-fn pid(child: &Child) -> i32 {
-    i32::try_from(child.id()).unwrap()
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        // One that a failing test left frozen ends later.
+        let _ = self.0.try_wait();
+    }
 }
 
 fn has_controllers(test: &str, needed: &[&str]) -> bool {
@@ -124,13 +143,13 @@ fn used_or_frozen_is_refused() {
     place.group.create(false).unwrap().unwrap();
     let below = place.group.below("deep/er");
     below.create(false).unwrap().unwrap();
-    let mut child = sleeper();
-    below.join(pid(&child)).unwrap();
+    let mut child = Sleeper::new();
+    below.join(child.pid()).unwrap();
     let error = place.group.create(false).unwrap_err();
     assert!(error.to_string().contains("container's cgroup is not empty: 1 process(es) found"), "{error}");
-    assert_eq!(place.group.pids().unwrap(), [pid(&child)]);
+    assert_eq!(place.group.pids().unwrap(), [child.pid()]);
     place.group.kill().unwrap();
-    child.wait().unwrap();
+    assert_eq!(child.ended_by(), Some(9));
     place.group.freeze().unwrap();
     let error = place.group.create(false).unwrap_err();
     assert!(error.to_string().contains("container's cgroup unexpectedly frozen"), "{error}");
@@ -145,25 +164,23 @@ fn removed_with_all_in_it() {
     }
     let place = Place::new("removed");
     place.group.create(false).unwrap().unwrap();
+    let mut children = [Sleeper::new(), Sleeper::new()];
+    // First of all: once controllers are handed on, no process may enter. Neither are they while it is in.
+    place.group.join(children[0].pid()).unwrap();
     let mut deep = place.group.clone();
     for _ in 0..30 {
         deep = deep.below("a");
         fs::create_dir_all(deep.unified.as_ref().unwrap().path().with_file_name("b")).unwrap();
     }
     deep.create(false).unwrap().unwrap();
-    let mut children = [sleeper(), sleeper()];
-    // Not in the group itself: where a controller is enabled for what is below, no process may be.
-    let side = place.group.below("side");
-    side.create(false).unwrap().unwrap();
-    side.join(pid(&children[0])).unwrap();
-    deep.join(pid(&children[1])).unwrap();
+    deep.join(children[1].pid()).unwrap();
     place.group.freeze().unwrap();
     assert!(place.group.is_frozen().unwrap());
     place.group.remove().unwrap();
     assert!(!place.path.exists());
     assert!(place.path.parent().unwrap().exists(), "what is above stays");
     for child in &mut children {
-        assert!(!child.wait().unwrap().success());
+        assert_eq!(child.ended_by(), Some(9));
     }
     place.group.remove().unwrap();
     place.group.kill().unwrap();
@@ -178,31 +195,30 @@ fn frozen_and_signalled() {
     }
     let place = Place::new("frozen");
     place.group.create(false).unwrap().unwrap();
-    let mut child = sleeper();
-    place.group.join(pid(&child)).unwrap();
+    let mut child = Sleeper::new();
+    place.group.join(child.pid()).unwrap();
     place.group.freeze().unwrap();
     assert!(place.read("cgroup.events").contains("frozen 1"));
     place.group.signal(rustix::process::Signal::TERM).unwrap();
     assert!(place.group.is_frozen().unwrap(), "as it was before");
-    assert!(child.try_wait().unwrap().is_none());
     place.group.thaw().unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
+    assert_eq!(child.ended_by(), Some(15));
 }
 
 #[test]
-fn what_cannot_be_killed_is_named() {
-    if !on_cgroup2("what_cannot_be_killed_is_named") {
+fn what_cannot_be_removed_is_named() {
+    if !on_cgroup2("what_cannot_be_removed_is_named") {
         return;
     }
     let place = Place::new("named");
     place.group.create(false).unwrap().unwrap();
-    let child = sleeper();
-    place.group.join(pid(&child)).unwrap();
-    // A zombie that nobody waits for: it is in no cgroup's list and must not stand in the way.
+    let mut child = Sleeper::new();
+    place.group.join(child.pid()).unwrap();
+    // Killed, it is a zombie that nobody has waited for: that must not stand in the way.
     let start = Instant::now();
     place.group.remove().unwrap();
     assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(child.ended_by(), Some(9));
     // A file system bound over the directory cannot be removed.
     place.group.create(false).unwrap().unwrap();
     let path = place.path.to_str().unwrap();
@@ -211,8 +227,6 @@ fn what_cannot_be_killed_is_named() {
     assert!(Command::new("umount").arg(path).status().unwrap().success());
     assert!(error.to_string().contains("though no process is in it"), "{error}");
     assert_eq!(error.errno(), Some(libc::EBUSY));
-    let mut child = child;
-    child.wait().unwrap();
 }
 
 #[test]
@@ -297,14 +311,10 @@ fn below_a_threaded_group_is_refused() {
         return;
     }
     let place = Place::new("threaded");
-    let thread = place.top.below("thread");
-    // A controller that another cgroup needed is enabled here too, and would forbid threads.
-    let above = place.top.unified.as_ref().unwrap().path().join("cgroup.subtree_control");
-    thread.create(false).unwrap().unwrap();
-    for controller in fs::read_to_string(&above).unwrap().split_whitespace() {
-        fs::write(&above, format!("-{controller}")).unwrap();
-    }
-    fs::write(thread.unified.as_ref().unwrap().path().join("cgroup.type"), "threaded").unwrap();
+    // By hand: a cgroup that was handed controllers can't become threaded.
+    let thread = place.path.with_file_name("thread");
+    fs::create_dir_all(&thread).unwrap();
+    fs::write(thread.join("cgroup.type"), "threaded").unwrap();
     let refused = match place.group.create(false) {
         Err(error) => error.to_string(),
         // No controller is on the way, so nothing was asked; a process can't enter all the same.
@@ -394,8 +404,14 @@ fn limits_reach_the_kernel() {
         ["max 100000", "max", "max"]
     );
 
-    let mut child = sleeper();
-    place.group.join(pid(&child)).unwrap();
+    // What a process had before it came is not counted here, so this one begins inside.
+    let script = format!("echo $$ > {}/cgroup.procs && exec sleep 1000", place.path.display());
+    let mut child = Sleeper(Command::new("sh").args(["-c", &script]).spawn().unwrap());
+    let start = Instant::now();
+    while place.read("memory.current") == "0" {
+        assert!(start.elapsed() < Duration::from_secs(10), "the process uses no memory");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let error = apply(r#"{"memory":{"limit":1,"checkBeforeUpdate":true}}"#).unwrap_err();
     assert!(
         error.to_string().starts_with("linux.resources.memory.checkBeforeUpdate: the new limit is 1 bytes"),
@@ -409,5 +425,5 @@ fn limits_reach_the_kernel() {
     assert!(error.starts_with("linux.resources.pids.limit: the pids controller is not available"), "{error}");
     assert!(error.contains("it has processes of its own"), "{error}");
     place.group.kill().unwrap();
-    child.wait().unwrap();
+    assert_eq!(child.ended_by(), Some(9));
 }

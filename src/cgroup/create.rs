@@ -228,12 +228,21 @@ fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> 
             let is_missing = |name: &&str| !enabled.split(' ').any(|there| there == *name);
             all.split(' ').filter(is_missing).map(|name| format!("+{name}")).collect::<Vec<_>>()
         };
-        if !missing.is_empty() {
+        if !missing.is_empty() && may_hand_down(here.as_fd()) {
             enable(here.as_fd(), &missing);
         }
         here = openat(&here, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     }
     Ok(read_at(leaf, "cgroup.controllers")? != all)
+}
+
+/// Whether controllers may be enabled for the groups below.
+///
+/// A group with processes of its own takes only those that count threads (cpu, cpuset, pids), and by taking them becomes the root of a
+/// threaded tree: no process could enter the groups below any more. The hierarchy's true root, which has no type, is exempt.
+pub(super) fn may_hand_down(dir: BorrowedFd<'_>) -> bool {
+    read_at(dir, "cgroup.type").is_err()
+        || read_at(dir, "cgroup.procs").is_ok_and(|processes| processes.is_empty())
 }
 
 /// Together, as that is one call; one by one when that fails, for the kernel enables all of a write or none.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::create::may_hand_down;
 use super::devices::Program;
 use super::file::{open_dir, read_at, write_at};
 use super::{Made, Missing, Setting, Settings};
@@ -148,10 +149,11 @@ impl Made {
         }
         for name in dir.below.split('/') {
             if !has(&path, "cgroup.subtree_control") {
-                let enabled = open_dir(&path).and_then(|dir| {
-                    write_at(dir.as_fd(), "cgroup.subtree_control", &format!("+{controller}"))
+                let asked_again = open_dir(&path).and_then(|dir| match may_hand_down(dir.as_fd()) {
+                    true => write_at(dir.as_fd(), "cgroup.subtree_control", &format!("+{controller}")),
+                    false => Err(Errno::BUSY),
                 });
-                let reason = match enabled {
+                let reason = match asked_again {
                     Err(Errno::BUSY) => "it has processes of its own".to_owned(),
                     Err(error) => Error::from(error).to_string(),
                     Ok(()) => "nobody had enabled it there".to_owned(),
