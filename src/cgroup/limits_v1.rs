@@ -51,7 +51,11 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
         .and_then(|rules| devices::v1_writes(&rules).map_err(|bad| vec![bad]));
     match rules {
         Ok(writes) => {
-            writes.into_iter().for_each(|(file, value)| settings.put("linux.resources.devices", file, value));
+            // Without rules of its own, a container on a host without the controller lacks nothing that was asked for.
+            let missing = if resources.devices.is_empty() { Missing::Skip } else { Missing::Refuse };
+            for (file, value) in writes {
+                settings.put_or("linux.resources.devices", file, value, missing.clone());
+            }
         }
         Err(bad) => faults.extend(bad),
     }

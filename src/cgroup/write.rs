@@ -79,7 +79,13 @@ impl Made {
     }
 
     fn write(&self, setting: &Setting) -> Result<()> {
-        let target = self.target(setting)?;
+        let target = match self.target(setting) {
+            Err(error) if error.kind() == Kind::Unsupported && setting.missing == Missing::Skip => {
+                tracing::debug!("{error}");
+                return Ok(());
+            }
+            other => other?,
+        };
         let dir = match &target {
             Target::Unified(dir, _) => *dir,
             Target::Legacy(dir, _) => dir.as_fd(),

@@ -75,7 +75,14 @@ mod tests {
             ("user's namespace", true, true, Some("/run/user/7"), "u", "/run/user/7/emergence-runc"),
             ("nested root", true, true, Some("/run/user/0"), "root", "/run/emergence-runc"),
             ("nested root, bare", true, true, None, "u", "/run/emergence-runc"),
-            ("an engine that passes little", true, true, Some("/run/user/7"), "", "/run/user/7/emergence-runc"),
+            (
+                "an engine that passes little",
+                true,
+                true,
+                Some("/run/user/7"),
+                "",
+                "/run/user/7/emergence-runc",
+            ),
             ("su", true, false, Some("/run/user/7"), "u", "/run/emergence-runc"),
         ];
         for (name, is_root, confined, runtime, user, want) in table {

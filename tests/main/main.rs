@@ -9,6 +9,7 @@ mod crash;
 mod descriptors;
 mod hooks;
 mod identity;
+mod legacy;
 mod lifecycle;
 mod mounts;
 mod namespaces;

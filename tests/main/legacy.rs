@@ -1,0 +1,60 @@
+//! Hosts with cgroup version 1 or both versions, played by a named hierarchy of the test's own: the host's are not touched.
+
+use std::time::Duration;
+
+use crate::support::{Env, until};
+
+/// Runs the container in a mount namespace where /sys/fs/cgroup holds `mounts`, and looks that its groups are gone after.
+fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
+    let name = format!("emergence{}", std::process::id());
+    let script = format!(
+        "umount -R /sys/fs/cgroup && mount -t tmpfs tmpfs /sys/fs/cgroup && cd /sys/fs/cgroup && mkdir named unified && \
+         mount -t cgroup -o none,name={name} cgroup named && {mounts} && \
+         $RUNTIME --root $ROOT run -b {bundle} legacy && find . -name legacy && cd / && umount -R /sys/fs/cgroup"
+    );
+    let output = env.shell(&format!("export RUNTIME ROOT; exec unshare -m sh -c '{script}'"));
+    // The kernel keeps a hierarchy whose last cgroup was not yet freed at its unmounting; the next unmounting ends it.
+    let end =
+        format!("mkdir -p end && mount -t cgroup -o none,name={name} cgroup end && umount end; rmdir end");
+    until("the test's hierarchy is gone", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let gone = !std::fs::read_to_string("/proc/self/cgroup").unwrap().contains(&name);
+        if !gone {
+            env.program("unshare", &["-m", "sh", "-c", &end]).cwd(env.dir()).run();
+        }
+        gone
+    });
+    output.ok().stdout.replace(&name, "NAME")
+}
+
+#[test]
+fn groups_are_joined_in_every_hierarchy() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("Debian's others want all controllers of version 1") {
+        return;
+    }
+    for (mounts, unified) in [("true", false), ("mount -t cgroup2 cgroup2 unified", true)] {
+        let look =
+            "grep NAME= /dev/null; grep -E \"name=emergence|^0:\" /proc/self/cgroup; ls /sys/fs/cgroup";
+        for own in [false, true] {
+            let bundle = env.script(look);
+            let bundle = bundle.edit(|config| {
+                let linux = config["linux"].as_object_mut().unwrap();
+                linux.remove("resources");
+                linux.remove("cgroupsPath");
+            });
+            let bundle =
+                if own { bundle.namespace("cgroup", None) } else { bundle.without_namespace("cgroup") };
+            bundle.write();
+            let seen = on_legacy(&env, mounts, bundle.str());
+            let lines: Vec<&str> = seen.lines().collect();
+            let place = if own { "/" } else { "/legacy" };
+            assert!(lines.iter().any(|line| line.ends_with(&format!(":name=NAME:{place}"))), "{seen}");
+            if unified {
+                assert!(lines.contains(&format!("0::{place}").as_str()), "{seen}");
+                assert!(lines.contains(&"unified"), "{seen}");
+            }
+            assert!(lines.contains(&"NAME"), "the hierarchy is seen by its name: {seen}");
+        }
+    }
+}
