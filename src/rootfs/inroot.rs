@@ -134,7 +134,7 @@ impl InRoot<'_> {
     }
 
     /// The folder that `path` is in (made where missing), and its last name.
-    pub fn parent<'p>(&self, path: &'p CStr) -> Result<(OwnedFd, PathBuffer)> {
+    pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, PathBuffer)> {
         let (parent, name) = split(path.to_bytes());
         Ok((self.folder(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
     }
@@ -213,6 +213,8 @@ impl InRoot<'_> {
     }
 }
 
+// Boxing the path would be a use of the heap.
+#[allow(clippy::large_enum_variant)]
 enum Made {
     All(OwnedFd),
     Link(PathBuffer),

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,8 @@ fn symbolic_links_as_sources_and_destinations() {
     let copied = env.script("readlink /m").mount("/m", "bind", link, &["bind", "copy-symlink"]);
     env.run(&copied).ok().prints(source.to_str().unwrap());
     // The link itself is mounted, on a link: neither is followed.
-    let bundle = env.script("readlink /m").mount("/m", "bind", link, &["bind", "src-nofollow", "dest-nofollow"]);
+    let bundle =
+        env.script("readlink /m").mount("/m", "bind", link, &["bind", "src-nofollow", "dest-nofollow"]);
     symlink("/elsewhere", bundle.rootfs("m")).unwrap();
     env.run(&bundle).ok().prints(source.to_str().unwrap());
 }
@@ -155,7 +156,8 @@ fn the_pidfd_goes_over_a_socket() {
         let path = env.dir().join(format!("pidfd{annotated}"));
         let listener = UnixListener::bind(&path).unwrap();
         let bundle = env.bundle(&["sleep", "100"]);
-        let bundle = if annotated { bundle.set("annotations/run.oci.pidfd_receiver", json!(path)) } else { bundle };
+        let bundle =
+            if annotated { bundle.set("annotations/run.oci.pidfd_receiver", json!(path)) } else { bundle };
         bundle.write();
         let id = env.id();
         let mut args = vec!["create", "-b", bundle.str()];
@@ -166,7 +168,8 @@ fn the_pidfd_goes_over_a_socket() {
         env.runtime(&args).ok();
         let (socket, _) = listener.accept().unwrap();
         let mut name = [0; 64];
-        let (pidfd, _) = emergence_runc::sys::fd::recv_fd(std::os::fd::AsFd::as_fd(&socket), &mut name).unwrap();
+        let (pidfd, _) =
+            emergence_runc::sys::fd::recv_fd(std::os::fd::AsFd::as_fd(&socket), &mut name).unwrap();
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
         assert!(info.contains(&format!("Pid:\t{}\n", env.pid(&id))), "{info}");
         env.delete(&id);
@@ -255,7 +258,8 @@ fn a_bad_profile_is_named_by_its_path() {
     if !env.ours("the JSON path is ours") {
         return;
     }
-    let bad = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_X"}]});
+    let bad =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_X"}]});
     env.run(&env.bundle(&["true"]).edit(filtered(bad))).fails().says("linux.seccomp.syscalls[0].action");
 }
 
@@ -277,7 +281,8 @@ fn a_listener_gets_the_notify_descriptor_and_the_state() {
     let running = env.call(&["create", "-b", bundle.str(), &id]).start();
     let (socket, _) = listener.accept().unwrap();
     let mut text = vec![0; 1 << 16];
-    let (fd, length) = emergence_runc::sys::fd::recv_fd(std::os::fd::AsFd::as_fd(&socket), &mut text).unwrap();
+    let (fd, length) =
+        emergence_runc::sys::fd::recv_fd(std::os::fd::AsFd::as_fd(&socket), &mut text).unwrap();
     let document: Value = serde_json::from_slice(&text[..length]).unwrap();
     assert_eq!(document["metadata"], "mine");
     assert_eq!(document["fds"], json!(["seccompFd"]));
@@ -297,7 +302,9 @@ fn orphans_of_the_container_are_reaped() {
     env.run(&bundle).ok();
     until("no zombie is left", || {
         !env.program("ps", &["-eo", "stat,ppid,comm"]).run().stdout.lines().any(|line| {
-            line.starts_with('Z') && line.ends_with("sleep <defunct>") && line.contains(&format!(" {} ", std::process::id()))
+            line.starts_with('Z')
+                && line.ends_with("sleep <defunct>")
+                && line.contains(&format!(" {} ", std::process::id()))
         })
     });
 }
