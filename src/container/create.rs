@@ -149,6 +149,10 @@ fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
 fn check_root(plan: &Plan) -> Result<()> {
     let path = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
     let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
+    if !plan.rootfs.own_mounts && fs::canonicalize(path).is_ok_and(|real| real == Path::new("/")) {
+        let words = "is / itself, which needs a mount namespace of the container's own";
+        return Err(Error::invalid("root.path", words));
+    }
     if found.is_dir() {
         Ok(())
     } else {
@@ -174,10 +178,12 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
     let hooks = &plan.hooks;
+    let rootfs = PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned());
     let record = Record {
         id: request.id.to_string(),
         bundle: draft.bundle.clone(),
-        rootfs: PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned()),
+        mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
+        rootfs,
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: folder.owner(),
         annotations: draft.spec.annotations.clone(),
@@ -185,7 +191,6 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
-        shares_mounts: !plan.rootfs.own_mounts,
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -411,7 +416,10 @@ impl Conversation<'_> {
                 }
                 None => return Err(self.died()),
             }
-            sync::go(self.sync.as_fd()).doing(|| "answer the container's process")?;
+            match sync::go(self.sync.as_fd()) {
+                Err(rustix::io::Errno::PIPE) => return Err(self.died()),
+                answered => answered.doing(|| "answer the container's process")?,
+            }
         }
     }
 
