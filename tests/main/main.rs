@@ -8,6 +8,7 @@ mod support;
 mod crash;
 mod descriptors;
 mod hooks;
+mod hostile;
 mod identity;
 mod legacy;
 mod lifecycle;
