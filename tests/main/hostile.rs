@@ -79,6 +79,33 @@ fn a_device_of_the_image_gets_its_mode() {
     env.run(&bundle).ok().prints("666 1");
 }
 
+#[test]
+fn a_passwd_of_terabytes_holds_nobody_up() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.script("echo $HOME");
+    fs::File::create(bundle.rootfs("etc/passwd")).unwrap().set_len(8 << 40).unwrap();
+    if env.ours("the others need the whole file") {
+        env.run(&bundle).ok().prints("/");
+    }
+}
+
+#[test]
+fn masks_stay_on_proc_when_its_name_is_exchanged() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the others look the names up again") {
+        return;
+    }
+    let script = "for at in /proc /other; do test ! -r $at/self/status || echo reached; done";
+    for change in ["mkdir proc", "ln -s tmp proc", "ln -s other/self proc", "true"] {
+        let bundle = env.script(script);
+        let hooks =
+            hook(&env, &bundle, &format!("cd {} && mv proc other && {change}", bundle.rootfs("").display()));
+        let bundle = bundle.edit(|config| config["hooks"] = json!({"createRuntime": hooks}));
+        let output = env.run(&bundle).fails().says("/proc");
+        assert_eq!(output.stdout, "", "{change}");
+    }
+}
+
 /// A configuration whose mounts are made in the runtime's own mount namespace.
 fn without_own_mounts(bundle: Bundle) -> Bundle {
     let bundle = bundle.without_namespace("mount");
