@@ -92,6 +92,11 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
+    // The state document is JSON, and could not tell it.
+    if bundle.to_str().is_none() {
+        let words = format!("the bundle's path is not UTF-8: {}", bundle.display());
+        return Err(Error::new(Kind::Usage, words));
+    }
     let spec = read_config(&bundle, request.config.as_deref())?;
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     check_descriptors(listen_fds, request.preserve_fds)?;

@@ -192,3 +192,30 @@ fn an_id_that_no_folder_can_have_is_unknown() {
     env.runtime(&["state", &id]).fails().says("does not exist");
     env.runtime(&["delete", "--force", &id]).ok();
 }
+
+#[test]
+fn a_bundle_whose_path_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["true"]);
+    bundle.write();
+    let path = env.dir().join(std::ffi::OsStr::from_bytes(b"b\xff"));
+    fs::rename(bundle.path(), &path).unwrap();
+    let output = env.call(&["run", "odd"]).cwd(&path).run();
+    if env.ours("the others differ") {
+        output.fails().says("not UTF-8");
+    }
+}
+
+#[test]
+fn a_read_only_cgroup_file_system_leaves_nothing_behind() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["true"]);
+    bundle.write();
+    let script = format!(
+        "mount -o remount,bind,ro /sys/fs/cgroup && $RUNTIME --root $ROOT create -b {} web; code=$?; ls -A $ROOT; exit $code",
+        bundle.str()
+    );
+    let output = env.program("unshare", &["-m", "sh", "-c", &script]);
+    output.env("RUNTIME", env.binary()).env("ROOT", env.root()).run().fails().prints("");
+}
