@@ -30,6 +30,9 @@ pub fn main() -> ExitCode {
 }
 
 fn obey(cli: Cli) -> Result<ExitCode> {
+    if matches!(cli.command, Some(args::Command::Create(_) | args::Command::Run(_))) {
+        crate::container::run_read_only()?;
+    }
     let level =
         if cli.global.debug { cli.global.log_level.max(tracing::Level::DEBUG) } else { cli.global.log_level };
     log::start(cli.global.log.as_deref(), cli.global.log_format, level)?;

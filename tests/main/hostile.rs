@@ -63,6 +63,26 @@ fn links_to_descriptors_read_nothing_of_the_host() {
 }
 
 #[test]
+fn the_runtimes_program_cannot_be_written_to() {
+    use std::os::fd::AsRawFd;
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["/self", "--version"]);
+    symlink("/proc/self/exe", bundle.rootfs("self")).unwrap();
+    let id = env.id();
+    env.create(&id, &bundle).ok();
+    let held = rustix::fs::open(
+        format!("/proc/{}/exe", env.pid(&id)),
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    );
+    let held = held.unwrap();
+    env.runtime(&["start", &id]);
+    env.delete(&id);
+    let opened = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    assert_eq!(opened.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
 fn the_number_for_no_id_does_not_mean_root() {
     let Some(env) = Env::new() else { return };
     let bundle = env.bundle(&["id", "-u"]).set("process/user/uid", json!(u32::MAX));
