@@ -208,6 +208,10 @@ fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judg
     }
     let target = judge.cstring(&format!("{path}.destination"), &inside(&mount.destination))?;
     let asked = Asked::read(&mount.options);
+    if target.is_empty() && !asked.remount {
+        judge.fault(format!("{path}.destination"), "the root file system itself; name it in root.path");
+        return None;
+    }
     let kind = kind(mount, path, &asked, context, judge)?;
     let bound = matches!(kind, MountKind::Bind(_));
     // A new file system gets its own flags from mount(2); for a bind they are attributes of the mount.

@@ -58,6 +58,7 @@ fn faults_name_their_field() {
             with(r#""mounts":[{"destination":"/a","type":"proc","options":["tmpcopyup"]}]"#),
             &["mounts[0].options"],
         ),
+        (with(r#""mounts":[{"destination":"/.","type":"tmpfs"}]"#), &["mounts[0].destination"]),
         (
             with(r#""hooks":{"prestart":[{"path":"x"}],"createContainer":[{"path":"/x","timeout":-1}]}"#),
             &["hooks.prestart[0].path", "hooks.createContainer[0].timeout"],

@@ -190,14 +190,22 @@ fn bind(
             &opened
         }
     };
+    let folder = inroot::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
     let target = if step.target_nofollow {
         place.root.open(&step.target, true)
-    } else if inroot::kind(mount).at(Step::MountSource, index)? == FileType::Directory {
+    } else if folder {
         place.root.folder(&step.target)
     } else {
         place.root.file(&step.target)
     };
     let target = target.at(Step::MountTarget, index)?;
+    // The kernel would only say that an argument is invalid.
+    match (folder, inroot::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
+        (true, false) => Err(Errno::NOTDIR),
+        (false, true) => Err(Errno::ISDIR),
+        _ => Ok(()),
+    }
+    .at(Step::Mount, index)?;
     if !step.attributes.is_empty() {
         set_attributes(mount, step.attributes, false, None).at(Step::MountAttributes, index)?;
     }

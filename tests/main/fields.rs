@@ -308,3 +308,18 @@ fn orphans_of_the_container_are_reaped() {
         })
     });
 }
+
+#[test]
+fn files_and_folders_do_not_cover_each_other() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the words are ours") {
+        return;
+    }
+    for (source, destination, words) in
+        [("/etc", "/etc/passwd", "not a directory"), ("/etc/passwd", "/etc", "is a directory")]
+    {
+        let bundle = env.bundle(&["true"]).mount(destination, "bind", source, &["bind"]);
+        let output = env.run(&bundle).fails().says(words);
+        assert!(output.stderr.contains("(mounts["), "{}", output.stderr);
+    }
+}
