@@ -313,10 +313,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
     };
     let rootfs = rootfs(spec, linux, ask, &namespaces, &context, judge);
-    let process = match &spec.process {
-        Some(process) => Some(process::plan(process, "process", &context, judge)),
-        None => None,
-    };
+    let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);

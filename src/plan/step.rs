@@ -310,7 +310,7 @@ impl Plan {
         };
         let doing = match step {
             Step::MountTarget => format!("make the destination {target} of"),
-            Step::MountSource => format!("open the source of"),
+            Step::MountSource => "open the source of".into(),
             Step::MountAttributes => "set the options of".into(),
             Step::MountPropagation => "set the propagation of".into(),
             Step::CopyUp => format!("copy the old content of {target} into"),

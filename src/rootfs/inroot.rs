@@ -134,7 +134,7 @@ impl InRoot<'_> {
     }
 
     /// The folder that `path` is in (made where missing), and its last name.
-    pub fn parent<'p>(&self, path: &'p CStr) -> Result<(OwnedFd, PathBuffer)> {
+    pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, PathBuffer)> {
         let (parent, name) = split(path.to_bytes());
         Ok((self.folder(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
     }
@@ -213,6 +213,7 @@ impl InRoot<'_> {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "the child may not use the heap, so there is no Box")]
 enum Made {
     All(OwnedFd),
     Link(PathBuffer),
