@@ -8,21 +8,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::conversation::Conversation;
 use super::open::{self, Given, Making};
 use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
-use super::state::{State, Status};
-use super::{destroy, facts, hold, hooks, idmap, notify};
+use super::{destroy, facts, hold};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::sync::{self, Message};
-use crate::init::{self, Gate, Opened};
-use crate::net;
+use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, Plan};
 use crate::spec::{self, Spec};
+use crate::sys::fd;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{cred, fd};
 
 /// How the word to start will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,21 +223,22 @@ fn set_up(
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
     let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref())?;
-    let tolerant = settings.rootless;
     let mut talk = Conversation {
-        draft,
+        plan: &draft.plan,
         folder,
         record,
-        opened,
         sync: ours,
         pid,
         pidfd,
+        sources: std::mem::take(&mut opened.sources),
         joins_late,
         made,
         limited: false,
-        tolerant,
+        tolerant: settings.rootless,
     };
-    talk.begin()?;
+    // The child's ends must be the child's alone, so that its death closes them.
+    drop(opened);
+    talk.begin().map_err(|error| talk.last_words().unwrap_or(error))?;
     talk.until_waiting()?;
     let Conversation { pid, pidfd, sync, .. } = talk;
     record.phase = Phase::Created;
@@ -322,158 +321,6 @@ const NAMESPACE_FILES: &[(&str, i32)] = &[
     ("cgroup", libc::CLONE_NEWCGROUP),
     ("time", libc::CLONE_NEWTIME),
 ];
-
-/// What the child needs of us while it carries out the plan.
-struct Conversation<'a> {
-    draft: &'a Draft,
-    folder: &'a Folder,
-    record: &'a mut Record,
-    opened: Opened,
-    sync: OwnedFd,
-    pid: i32,
-    pidfd: OwnedFd,
-    /// Whether the cgroup is joined after the clone.
-    joins_late: bool,
-    made: Option<Made>,
-    /// Whether the limits are set.
-    limited: bool,
-    /// Whether what an ordinary user cannot do is left out.
-    tolerant: bool,
-}
-
-impl Conversation<'_> {
-    /// Work beside the child's.
-    fn begin(&mut self) -> Result<()> {
-        // Its end must be the child's alone, so that its death closes it.
-        self.opened.sync = rustix::io::fcntl_dupfd_cloexec(&self.sync, 0).doing(|| "keep a descriptor")?;
-        self.note_init()?;
-        let process = self.draft.plan.process.as_ref();
-        if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
-            fs::write(format!("/proc/{}/oom_score_adj", self.pid), score)
-                .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
-        }
-        self.guard_devices()
-    }
-
-    /// In version 2, a program decides over devices. The child makes nodes and mounts meanwhile, which it always allows.
-    fn guard_devices(&self) -> Result<()> {
-        let (Some(made), Some(program)) = (&self.made, &self.draft.plan.device_program) else {
-            return Ok(());
-        };
-        match made.guard_devices(Some(program)) {
-            // Not for an ordinary user, who cannot make device nodes either.
-            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
-            other => other.doing(|| "linux.resources.devices"),
-        }
-    }
-
-    /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
-    fn limit(&mut self) -> Result<()> {
-        if let (Some(made), false) = (&self.made, self.limited) {
-            self.limited = true;
-            made.apply(&self.draft.plan.limits)?;
-        }
-        Ok(())
-    }
-
-    fn note_init(&mut self) -> Result<()> {
-        // A child that has failed already will say so; its number is then of no use.
-        if let Ok(init) = ProcessId::of(self.pid) {
-            self.record.init = Some(init);
-            self.folder.write(self.record)?;
-        }
-        hold::here("cloned");
-        Ok(())
-    }
-
-    fn until_waiting(&mut self) -> Result<()> {
-        loop {
-            match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
-                Some((Message::MapIds, _)) => self.give_ids()?,
-                Some((Message::Hooks, _)) => self.run_hooks()?,
-                Some((Message::Limits, _)) => self.set_limits()?,
-                Some((Message::Successor, Some(pidfd))) => {
-                    self.succeed(pidfd)?;
-                    continue;
-                }
-                Some((Message::Notify, Some(listener))) => {
-                    notify::hand_on(self.record, &self.draft.plan, &listener)?
-                }
-                Some((Message::Waiting, _)) => return self.limit(),
-                Some((Message::Fault(fault), _)) => {
-                    return Err(Error::new(Kind::System, fault.explain(&self.draft.plan)));
-                }
-                Some((Message::Notify | Message::Successor, _)) => {
-                    return Err(Error::new(
-                        Kind::System,
-                        "the container's process said something unexpected",
-                    ));
-                }
-                None => return Err(self.died()),
-            }
-            sync::go(self.sync.as_fd()).doing(|| "answer the container's process")?;
-        }
-    }
-
-    fn died(&self) -> Error {
-        let how = match process::wait(self.pidfd.as_fd()) {
-            Ok(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
-            Ok(process::Exit::Code(code)) => format!("ended with status {code}"),
-            Err(error) => format!("is gone: {error}"),
-        };
-        Error::new(Kind::System, format!("the container's process {how} while it was set up"))
-    }
-
-    fn give_ids(&mut self) -> Result<()> {
-        let namespaces = &self.draft.plan.namespaces;
-        if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
-            idmap::write(self.pid, maps, namespaces.maps_by)?;
-            open::map_to_container(&self.draft.plan, &self.opened, self.pid)?;
-        }
-        if let (Some(group), true) = (&self.record.group, self.joins_late) {
-            group.join(self.pid)?;
-        }
-        let devices = &self.draft.plan.net_devices;
-        if devices.is_empty() {
-            return Ok(());
-        }
-        let path = format!("/proc/{}/ns/net", self.pid);
-        let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
-        net::move_devices(devices, inside.as_fd())
-    }
-
-    fn run_hooks(&mut self) -> Result<()> {
-        self.limit()?;
-        let state = State::of(self.record, Status::Creating);
-        hooks::run(&self.draft.plan.hooks.create_runtime, &state)?;
-        hold::here("hooks");
-        Ok(())
-    }
-
-    fn set_limits(&mut self) -> Result<()> {
-        let limits = self.draft.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
-        limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
-            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| format!("set process.rlimits[{at}]"))
-        })
-    }
-
-    /// The first process has ended in favour of one that it made inside the joined user namespace.
-    fn succeed(&mut self, pidfd: OwnedFd) -> Result<()> {
-        process::wait(self.pidfd.as_fd()).doing(|| "wait for the first process")?;
-        self.pid = pid_of(&pidfd)?;
-        self.pidfd = pidfd;
-        self.note_init()
-    }
-}
-
-/// The number behind a pidfd, from its fdinfo: proc_pid_fdinfo(5).
-fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(Kind::System, "the container's process has ended"))
-}
 
 /// What the caller wants to know: the pid in a file, the pidfd through a socket.
 fn tell_outside(request: &Create, spec: &Spec, pid: i32, pidfd: &OwnedFd) -> Result<()> {

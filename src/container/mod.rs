@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod conversation;
 mod create;
 mod destroy;
 mod facts;

@@ -172,12 +172,12 @@ fn map_mount(
 }
 
 /// Gives the container's own mapping to the mounts that asked for it, once that namespace exists.
-pub fn map_to_container(plan: &Plan, opened: &Opened, pid: i32) -> Result<()> {
+pub fn map_to_container(plan: &Plan, sources: &[Option<OwnedFd>], pid: i32) -> Result<()> {
     let mut namespace = None;
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
         let MountKind::Bind(bound) = &step.kind else { continue };
         let own = bound.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none());
-        let (true, Some(Some(mount))) = (own, opened.sources.get(index)) else { continue };
+        let (true, Some(Some(mount))) = (own, sources.get(index)) else { continue };
         let namespace = match &mut namespace {
             Some(namespace) => namespace,
             None => namespace.insert(idmap::of_process(pid)?),

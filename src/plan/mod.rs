@@ -13,13 +13,14 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod rootfs;
 pub mod step;
 pub mod sysctl;
 
 use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cgroup;
 use crate::net::{Move, check_name};
@@ -33,6 +34,7 @@ pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
 pub use process::{CapSets, ProcessPlan, TerminalSize};
+pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
 
 /// What we will do to make the container.
@@ -79,43 +81,6 @@ pub struct MemoryPolicy {
     pub mode: i32,
     /// In words of 64.
     pub nodes: Vec<u64>,
-}
-
-/// The root file system and everything mounted in it. Paths inside are without the slash in front.
-#[derive(Debug)]
-pub struct Rootfs {
-    /// Absolute path on the host.
-    pub path: CString,
-    /// Whether `/` ends read-only.
-    pub readonly: bool,
-    /// Whether the container has a mount namespace other than the runtime's; without, there is no pivot_root.
-    pub own_mounts: bool,
-    /// Propagation of all mounts while the container is made: MS_SLAVE unless the container shares.
-    pub start_propagation: u64,
-    /// `linux.rootfsPropagation`: MS_…, and for all mounts below too.
-    pub propagation: Option<(u64, bool)>,
-    /// MS_MOVE and chroot in place of pivot_root.
-    pub no_pivot: bool,
-    /// In order.
-    pub mounts: Vec<MountStep>,
-    /// Whether /dev gets the default links and ptmx.
-    pub make_dev: bool,
-    /// Nodes of /dev and others.
-    pub devices: Vec<DeviceStep>,
-    /// Whether nodes are bound from the host, because a user namespace cannot make them.
-    pub bind_devices: bool,
-    /// Hidden.
-    pub masked: Vec<CString>,
-    /// Not writable.
-    pub readonly_paths: Vec<CString>,
-    /// Mount options of the tmpfs that hides a folder.
-    pub mask_data: CString,
-}
-
-impl Rootfs {
-    fn name(&self, list: &[CString], index: usize) -> String {
-        list.get(index).map_or_else(String::new, |path| path.to_string_lossy().into_owned())
-    }
 }
 
 /// What the command asks for, beside config.json.
@@ -312,7 +277,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
     };
-    let rootfs = rootfs(spec, linux, ask, &namespaces, &context, judge);
+    let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
@@ -440,93 +405,6 @@ fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) 
         moves.push(Move { host_name: host_name.clone(), container_name: container_name.clone() });
     }
     moves
-}
-
-fn rootfs(
-    spec: &Spec,
-    linux: &spec::Linux,
-    ask: &Ask<'_>,
-    namespaces: &Namespaces,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> Option<Rootfs> {
-    let Some(root) = &spec.root else {
-        judge.fault("root", "missing; name the folder of the root file system in root.path");
-        return None;
-    };
-    if root.path.is_empty() {
-        judge.fault("root.path", "empty; name the folder of the root file system");
-    }
-    let own_mounts = namespaces.own(libc::CLONE_NEWNS);
-    let mounts = mounts::plan(spec, context, judge);
-    let make_dev = !mounts::dev_is_bound(&mounts);
-    let devices = devices::plan(&linux.devices, make_dev, judge);
-    let propagation = propagation(&linux.rootfs_propagation, own_mounts, judge);
-    let private = libc::MS_PRIVATE;
-    let start_propagation = match propagation {
-        Some((flag, _)) if flag == libc::MS_SHARED || flag == private => flag,
-        // Unbindable would forbid our own bind mounts; it is set at the end.
-        Some((flag, _)) if flag == libc::MS_UNBINDABLE => private,
-        _ => libc::MS_SLAVE,
-    };
-    let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
-    let mask = if context.mount_label.is_empty() {
-        String::from("size=0k")
-    } else {
-        format!("size=0k,{}=\"{}\"", context.mount_context, context.mount_label)
-    };
-    Some(Rootfs {
-        path,
-        readonly: root.readonly,
-        own_mounts,
-        start_propagation,
-        propagation,
-        no_pivot: ask.no_pivot,
-        mounts,
-        make_dev,
-        devices,
-        bind_devices: namespaces.own(libc::CLONE_NEWUSER),
-        masked: inside_paths(&linux.masked_paths, "linux.maskedPaths", own_mounts, judge),
-        readonly_paths: inside_paths(&linux.readonly_paths, "linux.readonlyPaths", own_mounts, judge),
-        mask_data: judge.cstring("linux.mountLabel", &mask)?,
-    })
-}
-
-/// By words: `/bundle/./rootfs/` is `/bundle/rootfs`.
-fn clean(path: &Path) -> PathBuf {
-    path.components().collect()
-}
-
-fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, bool)> {
-    if word.is_empty() {
-        return None;
-    }
-    let Some((flag, recursive)) = options::propagation(word) else {
-        judge.fault(
-            "linux.rootfsPropagation",
-            format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"),
-        );
-        return None;
-    };
-    if !own_mounts {
-        judge.fault("linux.rootfsPropagation", "needs a mount namespace of the container's own");
-        return None;
-    }
-    Some((flag.bits().into(), recursive))
-}
-
-fn inside_paths(list: &[String], place: &str, own_mounts: bool, judge: &mut Judge) -> Vec<CString> {
-    if !list.is_empty() && !own_mounts {
-        judge.fault(place, "needs a mount namespace of the container's own");
-    }
-    let list = list.iter().enumerate();
-    list.filter_map(|(at, path)| {
-        if !path.starts_with('/') {
-            judge.fault(format!("{place}[{at}]"), format!("{path:?} is not absolute"));
-        }
-        judge.cstring_at(|| format!("{place}[{at}]"), &mounts::inside(path))
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -213,7 +213,8 @@ impl InRoot<'_> {
     }
 }
 
-#[allow(clippy::large_enum_variant, reason = "the child may not use the heap, so there is no Box")]
+// Boxing the path would be a use of the heap.
+#[allow(clippy::large_enum_variant)]
 enum Made {
     All(OwnedFd),
     Link(PathBuffer),

@@ -7,6 +7,7 @@ mod support;
 
 mod crash;
 mod descriptors;
+mod fields;
 mod hooks;
 mod identity;
 mod legacy;

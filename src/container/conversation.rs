@@ -1,0 +1,185 @@
+//! The runtime's half of the conversation with the container's process, `init::sync`: what only it can do for the child.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::pid::ProcessId;
+use super::record::{Folder, Record};
+use super::state::{State, Status};
+use super::{hold, hooks, idmap, notify, open};
+use crate::cgroup::Made;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Message};
+use crate::net;
+use crate::plan::Plan;
+use crate::sys::{cred, process};
+
+/// What the child needs of us while it carries out the plan.
+pub struct Conversation<'a> {
+    pub plan: &'a Plan,
+    pub folder: &'a Folder,
+    pub record: &'a mut Record,
+    /// Our end.
+    pub sync: OwnedFd,
+    /// The child, which may come to be another process.
+    pub pid: i32,
+    /// See `pid`.
+    pub pidfd: OwnedFd,
+    /// Bind sources that may still get the container's mapping.
+    pub sources: Vec<Option<OwnedFd>>,
+    /// Whether the cgroup is joined after the clone.
+    pub joins_late: bool,
+    /// The cgroup.
+    pub made: Option<Made>,
+    /// Whether the limits are set.
+    pub limited: bool,
+    /// Whether what an ordinary user cannot do is left out.
+    pub tolerant: bool,
+}
+
+impl Conversation<'_> {
+    /// Work beside the child's.
+    pub fn begin(&mut self) -> Result<()> {
+        self.note_init()?;
+        let process = self.plan.process.as_ref();
+        if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
+            fs::write(format!("/proc/{}/oom_score_adj", self.pid), score)
+                .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
+        }
+        self.guard_devices()
+    }
+
+    /// In version 2, a program decides over devices. The child makes nodes and mounts meanwhile, which it always allows.
+    fn guard_devices(&self) -> Result<()> {
+        let (Some(made), Some(program)) = (&self.made, &self.plan.device_program) else {
+            return Ok(());
+        };
+        match made.guard_devices(Some(program)) {
+            // Not for an ordinary user, who cannot make device nodes either.
+            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+            other => other.doing(|| "linux.resources.devices"),
+        }
+    }
+
+    /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
+    fn limit(&mut self) -> Result<()> {
+        if let (Some(made), false) = (&self.made, self.limited) {
+            self.limited = true;
+            made.apply(&self.plan.limits)?;
+        }
+        Ok(())
+    }
+
+    fn note_init(&mut self) -> Result<()> {
+        // A child that has failed already will say so; its number is then of no use.
+        if let Ok(init) = ProcessId::of(self.pid) {
+            self.record.init = Some(init);
+            self.folder.write(self.record)?;
+        }
+        hold::here("cloned");
+        Ok(())
+    }
+
+    /// The fault of a child that is dead by now, which tells more than our own failure to reach it.
+    pub fn last_words(&self) -> Option<Error> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let said =
+            poll(&mut [PollFd::new(&self.sync, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0);
+        if !said {
+            return None;
+        }
+        match sync::hear(self.sync.as_fd()) {
+            Ok(Some((Message::Fault(fault), _))) => Some(Error::new(Kind::System, fault.explain(self.plan))),
+            _ => None,
+        }
+    }
+
+    pub fn until_waiting(&mut self) -> Result<()> {
+        loop {
+            match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
+                Some((Message::MapIds, _)) => self.give_ids()?,
+                Some((Message::Hooks, _)) => self.run_hooks()?,
+                Some((Message::Limits, _)) => self.set_limits()?,
+                Some((Message::Successor, Some(pidfd))) => {
+                    self.succeed(pidfd)?;
+                    continue;
+                }
+                Some((Message::Notify, Some(listener))) => {
+                    notify::hand_on(self.record, self.plan, &listener)?
+                }
+                Some((Message::Waiting, _)) => return self.limit(),
+                Some((Message::Fault(fault), _)) => {
+                    return Err(Error::new(Kind::System, fault.explain(self.plan)));
+                }
+                Some((Message::Notify | Message::Successor, _)) => {
+                    return Err(Error::new(
+                        Kind::System,
+                        "the container's process said something unexpected",
+                    ));
+                }
+                None => return Err(self.died()),
+            }
+            sync::go(self.sync.as_fd()).doing(|| "answer the container's process")?;
+        }
+    }
+
+    fn died(&self) -> Error {
+        let how = match process::wait(self.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            Ok(process::Exit::Code(code)) => format!("ended with status {code}"),
+            Err(error) => format!("is gone: {error}"),
+        };
+        Error::new(Kind::System, format!("the container's process {how} while it was set up"))
+    }
+
+    fn give_ids(&mut self) -> Result<()> {
+        let namespaces = &self.plan.namespaces;
+        if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+            idmap::write(self.pid, maps, namespaces.maps_by)?;
+            open::map_to_container(self.plan, &self.sources, self.pid)?;
+        }
+        if let (Some(group), true) = (&self.record.group, self.joins_late) {
+            group.join(self.pid)?;
+        }
+        let devices = &self.plan.net_devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
+        net::move_devices(devices, inside.as_fd())
+    }
+
+    fn run_hooks(&mut self) -> Result<()> {
+        self.limit()?;
+        let state = State::of(self.record, Status::Creating);
+        hooks::run(&self.plan.hooks.create_runtime, &state)?;
+        hold::here("hooks");
+        Ok(())
+    }
+
+    fn set_limits(&mut self) -> Result<()> {
+        let limits = self.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
+        limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
+            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| format!("set process.rlimits[{at}]"))
+        })
+    }
+
+    /// The first process has ended in favour of one that it made inside the joined user namespace.
+    fn succeed(&mut self, pidfd: OwnedFd) -> Result<()> {
+        process::wait(self.pidfd.as_fd()).doing(|| "wait for the first process")?;
+        self.pid = pid_of(&pidfd)?;
+        self.pidfd = pidfd;
+        self.note_init()
+    }
+}
+
+/// The number behind a pidfd, from its fdinfo: proc_pid_fdinfo(5).
+fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(Kind::System, "the container's process has ended"))
+}
