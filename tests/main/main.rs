@@ -5,6 +5,7 @@
 
 mod support;
 
+mod bundles;
 mod crash;
 mod descriptors;
 mod fields;
@@ -12,6 +13,7 @@ mod hooks;
 mod identity;
 mod legacy;
 mod lifecycle;
+mod many;
 mod mounts;
 mod namespaces;
 mod process;

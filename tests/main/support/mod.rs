@@ -98,6 +98,16 @@ impl Env {
         ours
     }
 
+    /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.
+    pub fn has(&self, program: &str, package: &str) -> bool {
+        let has = self.program("/bin/sh", &["-c", &format!("command -v {program}")]).run().code == 0;
+        assert!(has || std::env::var_os("CI").is_none(), "{program} is not installed (package {package})");
+        if !has {
+            println!("skipped: {program} is not installed (package {package})");
+        }
+        has
+    }
+
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
     pub fn holds(&self) -> bool {
         let holds = cfg!(debug_assertions) && std::env::var_os("EMERGENCE_RUNC_BIN").is_none();
