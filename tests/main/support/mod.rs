@@ -89,6 +89,11 @@ impl Env {
         })
     }
 
+    /// Whether the runtime runs as an ordinary user.
+    pub fn is_rootless(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// Whether the program under test is this project's. Prints why the test goes no further when it is not.
     pub fn ours(&self, why: &str) -> bool {
         let ours = self.flavour() == "emergence-runc";
