@@ -162,7 +162,7 @@ impl Conversation<'_> {
     fn set_limits(&mut self) -> Result<()> {
         let limits = self.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
         limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
-            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| format!("set process.rlimits[{at}]"))
+            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| self.plan.describe_limit(at))
         })
     }
 

@@ -26,6 +26,10 @@ pub struct DeviceStep {
 const DEFAULT: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
+/// A device number has 12 bits for the major and 20 for the minor part, linux/kdev_t.h.
+const MOST_MAJOR: u32 = 0xfff;
+const MOST_MINOR: u32 = 0xf_ffff;
+
 /// The default nodes (when /dev is ours to fill), then those of config.json, which replace a default one of the same path.
 pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<DeviceStep> {
     let mut steps: Vec<DeviceStep> = Vec::with_capacity(DEFAULT.len() + devices.len());
@@ -62,9 +66,10 @@ fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<Devic
             0
         }
     };
-    let mut number = |name: &str, value: i64| {
-        u32::try_from(value).unwrap_or_else(|_| {
-            judge.fault(format!("{place}.{name}"), format!("{value} is not a device number"));
+    // The kernel would take the lower bits of a larger one, and make another device.
+    let mut number = |name: &str, value: i64, most: u32| {
+        u32::try_from(value).ok().filter(|value| *value <= most).unwrap_or_else(|| {
+            judge.fault(format!("{place}.{name}"), format!("{value} is not from 0 to {most}"));
             0
         })
     };
@@ -72,7 +77,7 @@ fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<Devic
     let numbers = if kind == libc::S_IFIFO {
         (0, 0)
     } else {
-        (number("major", device.major), number("minor", device.minor))
+        (number("major", device.major, MOST_MAJOR), number("minor", device.minor, MOST_MINOR))
     };
     let mode = device.file_mode.unwrap_or(0o666);
     // Engines copy st_mode whole, with the type's bits.

@@ -69,6 +69,11 @@ const RLIMITS: &[(&str, u32)] = &[
     ("RLIMIT_STACK", libc::RLIMIT_STACK),
 ];
 
+/// `RLIMIT_…`.
+pub fn rlimit_name(resource: u32) -> &'static str {
+    RLIMITS.iter().find(|(_, known)| *known == resource).map_or("unknown", |(name, _)| name)
+}
+
 /// Resource, soft, hard of each.
 pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u32, u64, u64)> {
     let mut found: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());

@@ -112,6 +112,12 @@ pub fn plan(
     if !process.cwd.starts_with('/') {
         judge.fault(format!("{place}.cwd"), format!("{:?} is not absolute", process.cwd));
     }
+    for (name, id) in ids(&process.user) {
+        // To the kernel it means "as it is", and the program would stay root.
+        if id == u32::MAX {
+            judge.fault(format!("{place}.user.{name}"), format!("{id} is not an id"));
+        }
+    }
     let args = strings(&process.args, &format!("{place}.args"), judge);
     let env = environment(process, place, context, judge);
     let candidates = candidates(process, place, judge);
@@ -160,6 +166,13 @@ pub fn plan(
             .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
         kept_descriptors: context.listen_fds + context.preserve_fds,
     })
+}
+
+/// Every id of a user, with its member's name.
+fn ids(user: &spec::User) -> impl Iterator<Item = (String, u32)> {
+    let more =
+        user.additional_gids.iter().enumerate().map(|(at, gid)| (format!("additionalGids[{at}]"), *gid));
+    [("uid".into(), user.uid), ("gid".into(), user.gid)].into_iter().chain(more)
 }
 
 fn strings(list: &[String], place: &str, judge: &mut Judge) -> Vec<CString> {
@@ -386,9 +399,10 @@ mod tests {
             process.oom_score_adj = Some(1001);
             process.apparmor_profile = "x".into();
             process.user.umask = Some(0o1000);
+            process.user.uid = u32::MAX;
             process.env = vec!["=x".into(), "a=b\0c".into()];
         });
         let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
-        assert_eq!(faults.len(), 7, "{faults:#?}");
+        assert_eq!(faults.len(), 8, "{faults:#?}");
     }
 }

@@ -261,7 +261,7 @@ impl Plan {
             Step::MemoryPolicy => "set linux.memoryPolicy".into(),
             Step::Personality => "set linux.personality".into(),
             Step::OomScore => "set process.oomScoreAdj".into(),
-            Step::Rlimit => format!("set process.rlimits[{index}]"),
+            Step::Rlimit => self.describe_limit(index),
             Step::Apparmor => "set process.apparmorProfile (is the profile loaded?)".into(),
             Step::Selinux => "set process.selinuxLabel".into(),
             Step::NoNewPrivileges => "set process.noNewPrivileges".into(),
@@ -333,6 +333,15 @@ impl Plan {
             }
             _ => format!("make device /{name} (linux.devices)"),
         }
+    }
+
+    /// Of the limit's name, soft and hard value too: engines write many.
+    pub fn describe_limit(&self, index: usize) -> String {
+        let limit = self.process.as_ref().and_then(|process| process.rlimits.get(index));
+        limit.map_or_else(String::new, |(resource, soft, hard)| {
+            let name = super::limits::rlimit_name(*resource);
+            format!("set process.rlimits[{index}], {name}, to {soft} (soft) and {hard} (hard)")
+        })
     }
 
     fn describe_hook(&self, step: Step, index: usize) -> String {

@@ -159,7 +159,7 @@ fn root_file_system(root: &Path) {
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod tmp");
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
     let busybox = busybox.expect("busybox is installed (package busybox-static)");
-    fs::copy(busybox, root.join("bin/busybox")).expect("copy busybox");
+    super::copy_program(busybox.as_ref(), &root.join("bin/busybox"));
     for name in APPLETS.split_whitespace() {
         symlink("busybox", root.join("bin").join(name)).expect("link an applet");
     }

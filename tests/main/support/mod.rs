@@ -69,7 +69,7 @@ impl Env {
             dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
         let parent = format!("emergence-test-{}-{}", std::process::id(), name.trim_start_matches("ert-"));
         let binary = dir.path().join(under_test().file_name().expect("a program has a name"));
-        fs::copy(under_test(), &binary).unwrap_or_else(|e| panic!("copy {}: {e}", under_test().display()));
+        copy_program(&under_test(), &binary);
         let run = dir.path().join("run");
         fs::create_dir(&run).expect("make the state folder's place");
         if let Some(uid) = user {
@@ -231,6 +231,13 @@ impl Env {
         self.program("mount", &args).privileged().run().ok();
         self.expected_mounts.borrow_mut().push(to.to_owned());
     }
+}
+
+/// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
+/// making, and the kernel then refuses to run it (ETXTBSY).
+fn copy_program(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
+    assert!(status.success(), "copy {}", from.display());
 }
 
 /// Asks again and again until `done`, and fails the test with `what` when that takes too long.
