@@ -76,11 +76,7 @@ fn an_image_of_debian_unpacked_by_umoci() {
         bundle.config["process"]["args"] = json!(args);
         env.run(&bundle).ok().text().to_owned()
     };
-    assert_eq!(
-        run(&["sh", "-c", "echo $COLOUR; pwd; exec cat /etc/hostname | wc -l"]).lines().next(),
-        Some("blue")
-    );
-    assert_eq!(run(&["sh", "-c", "pwd; id -u"]), "/tmp\n0");
+    assert_eq!(run(&["sh", "-c", "echo $COLOUR; pwd; id -u"]), "blue\n/tmp\n0");
     let version = run(&["apt-get", "--version"]);
     assert!(version.starts_with("apt "), "{version}");
     assert_eq!(run(&["python3", "-c", FIFTY_THREADS]), "50 threads");
