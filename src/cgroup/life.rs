@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, openat, seek, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, openat, seek, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -106,6 +106,10 @@ impl Group {
             match unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+                // On a read-only file system the kernel refuses before it looks.
+                Err(Errno::ROFS) if matches!(statat(CWD, &path, AtFlags::empty()), Err(Errno::NOENT)) => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error).doing(|| format!("remove cgroup {}", path.display())),
             }
             let left = pids(&path)?;

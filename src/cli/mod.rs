@@ -19,8 +19,11 @@ use args::Cli;
 
 /// Runs the command line of this process. What fails in the runtime itself ends with 1.
 pub fn main() -> ExitCode {
+    // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
+    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run");
+    let protected = if makes_a_process { crate::container::run_read_only() } else { Ok(()) };
     let done = match Cli::try_parse() {
-        Ok(cli) => obey(cli),
+        Ok(cli) => obey(cli, protected),
         Err(answer) => answered(&answer),
     };
     done.unwrap_or_else(|error| {
@@ -29,10 +32,11 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn obey(cli: Cli) -> Result<ExitCode> {
+fn obey(cli: Cli, protected: Result<()>) -> Result<ExitCode> {
     let level =
         if cli.global.debug { cli.global.log_level.max(tracing::Level::DEBUG) } else { cli.global.log_level };
     log::start(cli.global.log.as_deref(), cli.global.log_format, level)?;
+    protected?;
     match cli.command {
         Some(command) => commands::dispatch(command, &cli.global),
         None => {

@@ -54,7 +54,7 @@ pub fn table(states: &[State]) -> String {
             state.id.clone(),
             state.pid.to_string(),
             state.status.to_string(),
-            state.bundle.clone(),
+            state.bundle.replace(char::is_control, "?"), // a line break would look like another container
             state.created.clone(),
             state.owner.clone(),
         ]

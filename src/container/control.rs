@@ -66,6 +66,8 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     if let Some(fault) = sync::hear_fault(&result).doing(|| "hear whether the program started")? {
         return Err(Error::new(Kind::System, explain(fault, &there.record)));
     }
+    // A hook may ask for the container's end, which would wait for us.
+    there.folder.unlock()?;
     poststart(&there.folder, &there.record)
 }
 
@@ -166,6 +168,10 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> 
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
         other => other?,
     };
+    if force && let Some(record) = folder.read()? {
+        // A `start` that waits for a hook in the container keeps the lock for as long as that takes.
+        destroy::kill_init(&record)?;
+    }
     folder.lock()?;
     let Some(record) = folder.read()? else {
         // Its maker was killed before the first word, or is about to write it.

@@ -120,7 +120,10 @@ impl Conversation<'_> {
                 }
                 None => return Err(self.died()),
             }
-            sync::go(self.sync.as_fd()).doing(|| "answer the container's process")?;
+            match sync::go(self.sync.as_fd()) {
+                Err(rustix::io::Errno::PIPE) => return Err(self.last_words().unwrap_or_else(|| self.died())),
+                answered => answered.doing(|| "answer the container's process")?,
+            }
         }
     }
 

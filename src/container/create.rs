@@ -90,6 +90,11 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
+    // The state document is JSON, and could not tell it.
+    if bundle.to_str().is_none() {
+        let words = format!("the bundle's path is not UTF-8: {}", bundle.display());
+        return Err(Error::new(Kind::Usage, words));
+    }
     let spec = read_config(&bundle, request.config.as_deref())?;
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     check_descriptors(listen_fds, request.preserve_fds)?;
@@ -147,6 +152,10 @@ fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
 fn check_root(plan: &Plan) -> Result<()> {
     let path = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
     let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
+    if !plan.rootfs.own_mounts && fs::canonicalize(path).is_ok_and(|real| real == Path::new("/")) {
+        let words = "is / itself, which needs a mount namespace of the container's own";
+        return Err(Error::invalid("root.path", words));
+    }
     if found.is_dir() {
         Ok(())
     } else {
@@ -172,10 +181,12 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
     let hooks = &plan.hooks;
+    let rootfs = PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned());
     let record = Record {
         id: request.id.to_string(),
         bundle: draft.bundle.clone(),
-        rootfs: PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned()),
+        mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
+        rootfs,
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: folder.owner(),
         annotations: draft.spec.annotations.clone(),
@@ -183,7 +194,6 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
-        shares_mounts: !plan.rootfs.own_mounts,
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container

@@ -38,12 +38,15 @@ pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// Kills the container's process, without waiting.
+pub fn kill_init(record: &Record) -> Result<()> {
+    record.init.map_or(Ok(true), |init| init.signal(libc::SIGKILL)).map(drop)
+}
+
 /// Kills the container's process and whatever else is in its group, and waits for the first.
 fn kill(record: &Record) -> Result<()> {
     let pidfd = record.init.map_or(Ok(None), |init| init.pidfd())?;
-    if let Some(init) = record.init {
-        init.signal(libc::SIGKILL)?;
-    }
+    kill_init(record)?;
     if let Some(group) = &record.group {
         group.kill()?;
     }
@@ -61,8 +64,8 @@ fn kill(record: &Record) -> Result<()> {
 
 /// Mounts that no namespace takes with it, and the group.
 fn resources(record: &Record) -> Result<()> {
-    if record.shares_mounts {
-        unmount(&record.rootfs)?;
+    if let Some(below) = record.mount_below {
+        unmount(&record.rootfs, below)?;
     }
     match &record.group {
         Some(group) => group.remove(),
@@ -70,15 +73,27 @@ fn resources(record: &Record) -> Result<()> {
     }
 }
 
-/// Detaches every mount on the root file system; what is mounted below goes with it.
-fn unmount(rootfs: &Path) -> Result<()> {
+/// Detaches what was mounted on the root file system since; what is mounted below goes with it. What the caller had
+/// mounted there stays.
+fn unmount(rootfs: &Path, below: u64) -> Result<()> {
     use rustix::mount::{UnmountFlags, unmount};
-    loop {
-        match unmount(rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+    while mount_id(rootfs)?.is_some_and(|id| id != below) {
+        match unmount(rootfs, UnmountFlags::DETACH) {
             Ok(()) => {}
             // Not (or no longer) a mount point, or not there at all.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error).doing(|| format!("unmount {}", rootfs.display())),
         }
+    }
+    Ok(())
+}
+
+/// The mount that `path` is on, statx(2); `None`: there is nothing.
+pub fn mount_id(path: &Path) -> Result<Option<u64>> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID) {
+        Ok(found) => Ok(Some(found.stx_mnt_id)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error).doing(|| format!("look at {}", path.display())),
     }
 }

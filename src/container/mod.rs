@@ -1,5 +1,6 @@
 //! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
 
+mod binary;
 mod check;
 mod control;
 mod conversation;
@@ -19,6 +20,7 @@ pub mod request;
 mod run;
 mod state;
 
+pub use binary::run_read_only;
 pub use check::{check, support};
 pub use control::{delete, kill, list, start, state};
 pub use create::create;

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -53,8 +53,9 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Its control group, noted before it is made.
     pub group: Option<Group>,
-    /// Whether the mounts were made in the runtime's own mount namespace and must be taken away by hand.
-    pub shares_mounts: bool,
+    /// When the mounts are made in the runtime's own mount namespace and must be taken away by hand: the mount that the
+    /// root file system was on before.
+    pub mount_below: Option<u64>,
     /// Where the program may be, for the words of a failing start; empty: there is no program.
     pub programs: Vec<String>,
     /// Paths of the startContainer hooks, for the same.
@@ -108,7 +109,8 @@ impl Folder {
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let path = settings.root.join(id.as_ref());
         match Self::at(path) {
-            Err(error) if error.errno() == Some(libc::ENOENT) => {
+            // The second: an id may be longer than a file's name, and then never had a folder.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => {
                 Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")))
             }
             other => other,
@@ -138,17 +140,23 @@ impl Folder {
             .doing(|| format!("lock {}", self.path.display()))
     }
 
+    /// Lets the other commands go on.
+    pub fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.handle, FlockOperation::Unlock)
+            .doing(|| format!("unlock {}", self.path.display()))
+    }
+
     /// Writes the record, whole or not at all.
     pub fn write(&self, record: &Record) -> Result<()> {
         let file = self.path.join(STATE);
-        let beside = self.path.join(BESIDE);
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
+        // By the handle: when somebody has deleted the container, the path may be another one's already.
         let write = || {
-            let mut out =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            out.write_all(&text)?;
-            fs::rename(&beside, &file)
+            let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+            let out = rustix::fs::openat(&self.handle, BESIDE, how, Mode::from_raw_mode(0o600))?;
+            File::from(out).write_all(&text)?;
+            std::io::Result::Ok(rustix::fs::renameat(&self.handle, BESIDE, &self.handle, STATE)?)
         };
         write().doing(|| format!("write {}", file.display()))
     }
@@ -156,7 +164,14 @@ impl Folder {
     /// Reads the record. `None`: the folder was just made, or its maker was killed before the first word.
     pub fn read(&self) -> Result<Option<Record>> {
         let file = self.path.join(STATE);
-        let text = match fs::read(&file) {
+        let read = || {
+            let how = OFlags::RDONLY | OFlags::CLOEXEC;
+            let mut text = Vec::new();
+            File::from(rustix::fs::openat(&self.handle, STATE, how, Mode::empty())?)
+                .read_to_end(&mut text)?;
+            std::io::Result::Ok(text)
+        };
+        let text = match read() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.doing(|| format!("read {}", file.display()))?,
         };
@@ -179,11 +194,21 @@ impl Folder {
         rustix::fs::openat(&self.handle, name, how | OFlags::CLOEXEC, Mode::empty())
     }
 
+    /// Whether the path still leads to this folder: else it is deleted, and perhaps another container has its name.
+    fn is_current(&self) -> bool {
+        let own = rustix::fs::fstat(&self.handle);
+        let named = rustix::fs::stat(&self.path);
+        matches!((own, named), (Ok(own), Ok(named)) if (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino))
+    }
+
     /// Takes the folder away with all that is in it; one that is gone already is fine.
     pub fn remove(&self) -> Result<()> {
         for name in [STATE, BESIDE, START_FIFO, RESULT_FIFO] {
             // Most of them are usually missing; what cannot be removed is seen below.
             let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        }
+        if !self.is_current() {
+            return Ok(());
         }
         let removed = match fs::remove_dir(&self.path) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(&self.path),

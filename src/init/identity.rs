@@ -1,7 +1,7 @@
 //! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::FileType;
 
@@ -48,15 +48,19 @@ pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> 
     Ok(())
 }
 
-/// From the runtime's root to the program's user.
-pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Result<(), Fault> {
-    let proc = opened.proc.as_fd();
+/// The labels that the next execve gives. `proc` is the host's procfs.
+pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     if !process.selinux.is_empty() {
         write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
     }
     if !process.apparmor.is_empty() {
         apparmor(proc, &process.apparmor)?;
     }
+    Ok(())
+}
+
+/// From the runtime's root to the program's user.
+pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Result<(), Fault> {
     own_standard_io(process.uid);
     // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
     let entered = program::enter_cwd(process);
@@ -117,7 +121,7 @@ fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     }
 }
 
-fn apparmor(proc: std::os::fd::BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
+fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
     // Kernels since 5.1 have a folder for each module; in the shared file another one might listen.
     match write_file(proc, c"self/attr/apparmor/exec", text) {
         Err(rustix::io::Errno::NOENT) => write_file(proc, c"self/attr/exec", text).at(Step::Apparmor, 0),

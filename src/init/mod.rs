@@ -13,13 +13,14 @@ mod program;
 pub mod sync;
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::plan::{At, Fault, Plan, Step};
 use crate::rootfs;
+use crate::sys::fd;
 use crate::sys::process::{self, Pointers};
 use sync::Message;
 
@@ -154,7 +155,12 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
     rootfs::finish(&plan.rootfs, root.as_fd(), &late)?; // read-only: nothing below may need to write
+    drop(root);
 
+    if let Some(process) = &plan.process {
+        identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+        opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    }
     console::attach_standard(terminal)?;
     if let Some(process) = &plan.process {
         identity::schedule(plan, process)?; // while we may still raise priorities
@@ -192,6 +198,31 @@ impl Opened {
         sync::wait_go(from).at(Step::Sync, 0)?;
         self.started = true;
         Ok(())
+    }
+
+    /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
+    /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
+    fn close_others(&self, kept: u32, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+        let (start, result) = match &self.gate {
+            Gate::Sync => (None, None),
+            Gate::Fifos { start, result } => (Some(start), Some(result)),
+        };
+        let [output, errors] = &self.hook_output;
+        let needed = [Some(&self.sync), start, result, output.as_ref(), errors.as_ref(), terminal];
+        let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
+        let mut first = 3 + kept;
+        loop {
+            let next = needed.iter().copied().filter(|number| *number >= first).min().unwrap_or(u32::MAX);
+            if next > first {
+                // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or
+                // _exit, `stages` has dropped its own, and all that it still uses is in `needed`.
+                unsafe { fd::close_range(first, next.saturating_sub(1), false) }.at(Step::Descriptors, 0)?;
+            }
+            if next >= u32::MAX - 1 {
+                return Ok(());
+            }
+            first = next + 1;
+        }
     }
 
     fn hold_at(&self, moment: Hold) {

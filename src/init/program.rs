@@ -109,6 +109,9 @@ pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault
     Ok(())
 }
 
+/// How much of a passwd file is read: an image's may be a hole of terabytes.
+const MOST_PASSWD: usize = 4 << 20;
+
 /// Reads line by line in a buffer on the stack; a line longer than that belongs to nobody.
 fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix::io::Result<()> {
     // The image decides what is there: never wait on a fifo.
@@ -119,8 +122,10 @@ fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix
     }
     let mut room = [0u8; 4096];
     let mut held = 0;
-    loop {
+    let mut whole = 0;
+    while whole < MOST_PASSWD {
         let read = rustix::io::read(&file, room.get_mut(held..).unwrap_or_default())?;
+        whole += read;
         let full = room.get(..held + read).unwrap_or_default();
         let mut rest = full;
         while let Some(end) = rest
@@ -140,6 +145,7 @@ fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix
         held = if rest.len() == room.len() { 0 } else { rest.len() };
         room.copy_within(start..start + held, 0);
     }
+    Err(Errno::FBIG)
 }
 
 /// `name:password:uid:gid:gecos:home:shell`, passwd(5).

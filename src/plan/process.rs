@@ -1,5 +1,6 @@
 //! `process` of config.json, judged: arguments, environment, PATH candidates, ids, capabilities, limits, scheduling.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use super::{Context, Judge};
@@ -112,12 +113,7 @@ pub fn plan(
     if !process.cwd.starts_with('/') {
         judge.fault(format!("{place}.cwd"), format!("{:?} is not absolute", process.cwd));
     }
-    for (name, id) in ids(&process.user) {
-        // To the kernel it means "as it is", and the program would stay root.
-        if id == u32::MAX {
-            judge.fault(format!("{place}.user.{name}"), format!("{id} is not an id"));
-        }
-    }
+    no_id(process, place, judge);
     let args = strings(&process.args, &format!("{place}.args"), judge);
     let env = environment(process, place, context, judge);
     let candidates = candidates(process, place, judge);
@@ -168,11 +164,19 @@ pub fn plan(
     })
 }
 
-/// Every id of a user, with its member's name.
-fn ids(user: &spec::User) -> impl Iterator<Item = (String, u32)> {
-    let more =
-        user.additional_gids.iter().enumerate().map(|(at, gid)| (format!("additionalGids[{at}]"), *gid));
-    [("uid".into(), user.uid), ("gid".into(), user.gid)].into_iter().chain(more)
+/// setresuid(2) and setgroups(2) do not take (uid_t) -1: the first would leave the user as it is, root.
+fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
+    let user = &process.user;
+    let more = user.additional_gids.iter().enumerate();
+    let more = more.map(|(at, id)| (format!("additionalGids[{at}]"), *id));
+    for (name, id) in [("uid".to_owned(), user.uid), ("gid".to_owned(), user.gid)].into_iter().chain(more) {
+        if id == u32::MAX {
+            judge.fault(
+                format!("{place}.user.{name}"),
+                format!("{id} stands for no id; the highest is {}", id - 1),
+            );
+        }
+    }
 }
 
 fn strings(list: &[String], place: &str, judge: &mut Judge) -> Vec<CString> {
@@ -187,22 +191,17 @@ fn environment(
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Vec<CString> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().len();
+    let mut names = HashSet::new();
     let mut env: Vec<CString> = Vec::with_capacity(process.env.len() + 3);
-    for (at, entry) in process.env.iter().enumerate() {
-        let cut = name(entry);
-        if cut == 0 {
+    for (at, entry) in process.env.iter().enumerate().rev() {
+        let name = entry.split('=').next().unwrap_or_default();
+        if name.is_empty() {
             judge.fault(format!("{place}.env[{at}]"), format!("{entry:?} has no name"));
-            continue;
+        } else if names.insert(name) {
+            env.extend(judge.cstring_at(|| format!("{place}.env[{at}]"), entry));
         }
-        let Some(text) = judge.cstring_at(|| format!("{place}.env[{at}]"), entry) else { continue };
-        let same = |other: &CString| {
-            let other = other.as_bytes();
-            other.get(..cut) == entry.as_bytes().get(..cut) && other.get(cut).is_none_or(|byte| *byte == b'=')
-        };
-        env.retain(|other| !same(other));
-        env.push(text);
     }
+    env.reverse();
     if context.listen_fds > 0 {
         env.extend([CString::from(c"LISTEN_PID=1")]);
         env.extend(CString::new(format!("LISTEN_FDS={}", context.listen_fds)));
@@ -389,6 +388,17 @@ mod tests {
         assert_eq!(sets.ambient, 0);
         assert!(judge.faults.is_empty());
         assert_eq!(judge.warnings.len(), 3, "{:?}", judge.warnings);
+    }
+
+    #[test]
+    fn the_number_for_no_id_is_refused() {
+        let (_, judge) = judged(|process, _| {
+            process.user.uid = u32::MAX;
+            process.user.gid = u32::MAX;
+            process.user.additional_gids = vec![1, u32::MAX];
+        });
+        let paths: Vec<_> = judge.faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["process.user.uid", "process.user.gid", "process.user.additionalGids[1]"]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub enum Step {
     HookExit,
     HookSignal,
     HookTimeout,
+    KernelFolder,
     MaskedPath,
     ReadonlyPath,
     ChangeToRoot,
@@ -113,6 +114,7 @@ const ALL: &[Step] = &[
     Step::HookExit,
     Step::HookSignal,
     Step::HookTimeout,
+    Step::KernelFolder,
     Step::MaskedPath,
     Step::ReadonlyPath,
     Step::ChangeToRoot,
@@ -242,6 +244,7 @@ impl Plan {
             Step::ConsoleMount => "mount the terminal on /dev/console".into(),
             Step::ConsoleAttach => "make the terminal the process's own".into(),
             Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(fault.step, index),
+            Step::KernelFolder => "find /proc and /sys where they were mounted (somebody changes the root file system)".into(),
             Step::MaskedPath => format!("mask /{} (linux.maskedPaths)", self.rootfs.name(&self.rootfs.masked, index)),
             Step::ReadonlyPath => {
                 format!("make /{} read-only (linux.readonlyPaths)", self.rootfs.name(&self.rootfs.readonly_paths, index))

@@ -7,7 +7,6 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::inroot::{self, InRoot};
-use super::mounts::device_number;
 use crate::plan::{At, DeviceStep, Fault, Step};
 use crate::sys::mount::{attach, open_tree};
 
@@ -43,10 +42,10 @@ fn make_node(device: &DeviceStep, folder: BorrowedFd<'_>, name: &CStr) -> rustix
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
     match rustix::fs::mknodat(folder, name, kind, mode, device.device) {
         Err(Errno::EXIST) => {
-            if device_number(folder, name)? == (kind, device.device) {
-                rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?;
-            } else {
-                // An image's placeholder, such as an empty file of this name.
+            let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if (stat.st_mode, stat.st_rdev) != (device.mode, device.device) {
+                // An image's placeholder, or a node with another mode. Not changed in place: chmod follows a link that
+                // somebody exchanges it for, to a file of the host.
                 inroot::remove(folder, name)?;
                 rustix::fs::mknodat(folder, name, kind, mode, device.device)?;
             }

@@ -145,6 +145,7 @@ impl InRoot<'_> {
             let (at, depth) = self.deepest(&path)?;
             match self.make_below(at, &path, depth)? {
                 Made::All(folder) => return Ok(folder),
+                Made::UpToParent => {}
                 Made::Link(rest) => path = rest,
             }
         }
@@ -169,6 +170,10 @@ impl InRoot<'_> {
         let mut done = depth;
         let rest = path.bytes().get(depth..).unwrap_or_default();
         for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            // Only openat2 knows where the root ends: it goes on from what stands now.
+            if name == b".." {
+                return Ok(Made::UpToParent);
+            }
             let single = PathBuffer::new(name)?;
             let single = single.as_cstr()?;
             match rustix::fs::mkdirat(&at, single, Mode::from_raw_mode(0o755)) {
@@ -217,6 +222,8 @@ impl InRoot<'_> {
 #[allow(clippy::large_enum_variant)]
 enum Made {
     All(OwnedFd),
+    /// Everything before a `..` that follows a missing name.
+    UpToParent,
     Link(PathBuffer),
 }
 
@@ -264,6 +271,26 @@ mod tests {
         assert!(inside.folder(c"loop/x").is_err());
         fs::write(dir.path().join("file"), "").unwrap();
         assert_eq!(inside.folder(c"file/x").err(), Some(Errno::NOTDIR));
+    }
+
+    #[test]
+    fn what_is_missing_before_a_parent_does_not_lead_outside() {
+        let (dir, fd) = root(|path| {
+            fs::create_dir(path.join("root")).unwrap();
+            symlink("missing/../../../outside", path.join("root/link")).unwrap();
+            symlink("gone/a/../../../../other/./file", path.join("root/to-file")).unwrap();
+        });
+        let below = rustix::fs::openat(&fd, c"root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let inside = InRoot(below.as_fd());
+        inside.folder(c"link/x").unwrap();
+        inside.folder(c"new/../../../third/x").unwrap();
+        inside.file(c"to-file").unwrap();
+        let made: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(made, ["root"]);
+        for made in ["outside/x", "third/x", "other/file"] {
+            assert!(dir.path().join("root").join(made).exists(), "{made}");
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ pub mod devices;
 pub mod inroot;
 pub mod mounts;
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::mount::MountPropagationFlags;
 
-use crate::plan::{At, Fault, Rootfs, Step};
+use crate::plan::{At, Fault, MountKind, Rootfs, Step};
 use crate::sys::mount::{Attributes, attach, open_tree, set_attributes};
 use inroot::InRoot;
 
@@ -91,19 +92,64 @@ pub fn assemble(
 
 /// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.
 pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    let root = InRoot(root);
     if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
         return Ok(());
     }
     let null = host_null().at(Step::MaskedPath, 0)?;
+    let kernel = KernelFolders::open(rootfs, InRoot(root)).at(Step::KernelFolder, 0)?;
     // Read-only first: a path that is both is then hidden whole.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
-        mounts::make_path_readonly(path, root).at(Step::ReadonlyPath, index)?;
+        let (place, path) = kernel.place(path, InRoot(root));
+        mounts::make_path_readonly(path, place).at(Step::ReadonlyPath, index)?;
     }
     for (index, path) in rootfs.masked.iter().enumerate() {
-        mounts::mask(path, &rootfs.mask_data, null.as_fd(), root).at(Step::MaskedPath, index)?;
+        let (place, path) = kernel.place(path, InRoot(root));
+        mounts::mask(path, &rootfs.mask_data, null.as_fd(), place).at(Step::MaskedPath, index)?;
     }
     Ok(())
+}
+
+/// The container's own procfs and sysfs, where it has them: what is below /proc and /sys is looked up from there. Somebody
+/// who exchanges those names meanwhile cannot have the masks put elsewhere, or left out as if there was nothing to hide.
+struct KernelFolders([Option<OwnedFd>; 2]);
+
+/// Name, type, and magic number, statfs(2).
+const KERNEL_FOLDERS: [(&CStr, &CStr, u64); 2] =
+    [(c"proc", c"proc", 0x9fa0), (c"sys", c"sysfs", 0x6265_6572)];
+
+/// The number of the first folder of both file systems.
+const FIRST_INODE: u64 = 1;
+
+impl KernelFolders {
+    fn open(rootfs: &Rootfs, root: InRoot<'_>) -> rustix::io::Result<Self> {
+        let mut found = [None, None];
+        for (place, (name, fstype, magic)) in found.iter_mut().zip(KERNEL_FOLDERS) {
+            // Of several mounts on one name, the last is what is seen.
+            let last = rootfs.mounts.iter().rev().find(|step| step.target.as_c_str() == name);
+            let is_ours =
+                |kind: &MountKind| matches!(kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
+            if last.is_none_or(|step| !is_ours(&step.kind)) {
+                continue;
+            }
+            let folder = root.open(name, false)?;
+            if rustix::fs::fstatfs(&folder)?.f_type as u64 != magic
+                || rustix::fs::fstat(&folder)?.st_ino != FIRST_INODE
+            {
+                return Err(rustix::io::Errno::STALE);
+            }
+            *place = Some(folder);
+        }
+        Ok(Self(found))
+    }
+
+    /// From where `path` is looked up, and by which path.
+    fn place<'p>(&'p self, path: &'p CStr, root: InRoot<'p>) -> (InRoot<'p>, &'p CStr) {
+        let named = self.0.iter().zip(KERNEL_FOLDERS).find_map(|(folder, (name, ..))| {
+            let rest = path.to_bytes_with_nul().strip_prefix(name.to_bytes())?.strip_prefix(b"/")?;
+            Some((InRoot(folder.as_ref()?.as_fd()), CStr::from_bytes_with_nul(rest).ok()?))
+        });
+        named.unwrap_or((root, path))
+    }
 }
 
 /// The host's /dev/null, after a look that it is the device; an image's own could be anything.

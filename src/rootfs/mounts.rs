@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType};
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 
@@ -375,10 +375,4 @@ pub fn make_path_readonly(path: &CStr, root: InRoot<'_>) -> std::io::Result<()> 
 /// Takes the old root away: `.` is where it is mounted, below or above the new one.
 pub fn detach_current_folder() -> rustix::io::Result<()> {
     rustix::mount::unmount(c".", UnmountFlags::DETACH)
-}
-
-/// The existing file at `name` of `folder`, by its device number, if it has one.
-pub fn device_number(folder: impl AsFd, name: &CStr) -> rustix::io::Result<(FileType, u64)> {
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok((FileType::from_raw_mode(stat.st_mode), stat.st_rdev))
 }

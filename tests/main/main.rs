@@ -10,6 +10,7 @@ mod crash;
 mod descriptors;
 mod fields;
 mod hooks;
+mod hostile;
 mod identity;
 mod legacy;
 mod lifecycle;
