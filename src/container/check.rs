@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{create, facts, request};
 use crate::cgroup::Driver;
-use crate::plan::{Ask, Plan, options};
+use crate::plan::{Ask, Plan, limits, options};
 use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
 
@@ -57,7 +57,7 @@ pub fn support() -> Support {
             all.sort();
             all
         },
-        cgroup: Cgroup { v1: true, v2: true, ..Cgroup::default() },
+        cgroup: Cgroup { v1: true, v2: true, rdma: true, ..Cgroup::default() },
         seccomp: Some(SeccompWords {
             actions: seccomp::actions().collect(),
             operators: seccomp::operators().collect(),
@@ -68,7 +68,10 @@ pub fn support() -> Support {
         apparmor: true,
         selinux: true,
         intel_rdt: IntelRdt::default(),
-        memory_policy: Some(MemoryPolicy::default()),
+        memory_policy: Some(MemoryPolicy {
+            modes: limits::POLICY_MODES.iter().map(|(name, _)| *name).collect(),
+            flags: limits::POLICY_FLAGS.iter().map(|(name, _)| *name).collect(),
+        }),
         idmap: true,
         net_devices: true,
         unsafe_annotations: vec!["run.oci.keep_original_groups"],

@@ -14,7 +14,7 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::{destroy, facts, hold};
-use crate::cgroup::{Group, Made};
+use crate::cgroup::{Group, Made, Missing};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, Plan};
@@ -262,7 +262,8 @@ fn set_up(
 fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = &draft.group else { return Ok(None) };
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
-    let limited = !draft.plan.limits.writes.is_empty();
+    // The default device rules of v1 are written where that can be; nobody asked for them.
+    let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
     let made = group.create(settings.rootless && !named && !limited)?;
     // An ordinary user may get less than was planned, or nothing.
     record.group = made.as_ref().map(|made| made.group().clone());

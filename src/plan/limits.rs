@@ -170,25 +170,29 @@ pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) ->
     Some((class << CLASS_SHIFT) as i32 | wanted.priority as i32)
 }
 
+/// set_mempolicy(2): how memory is spread over nodes.
+pub const POLICY_MODES: &[(&str, u32)] = &[
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// set_mempolicy(2): flags of those modes.
+pub const POLICY_FLAGS: &[(&str, u32)] = &[
+    ("MPOL_F_STATIC_NODES", 1 << 15),
+    ("MPOL_F_RELATIVE_NODES", 1 << 14),
+    ("MPOL_F_NUMA_BALANCING", 1 << 13),
+];
+
 /// set_mempolicy(2).
 pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<MemoryPolicy> {
-    const MODES: &[(&str, u32)] = &[
-        ("MPOL_DEFAULT", 0),
-        ("MPOL_PREFERRED", 1),
-        ("MPOL_BIND", 2),
-        ("MPOL_INTERLEAVE", 3),
-        ("MPOL_LOCAL", 4),
-        ("MPOL_PREFERRED_MANY", 5),
-        ("MPOL_WEIGHTED_INTERLEAVE", 6),
-    ];
-    const FLAGS: &[(&str, u32)] = &[
-        ("MPOL_F_STATIC_NODES", 1 << 15),
-        ("MPOL_F_RELATIVE_NODES", 1 << 14),
-        ("MPOL_F_NUMA_BALANCING", 1 << 13),
-    ];
-    let mut mode = pick(&wanted.mode, MODES, "linux.memoryPolicy.mode", judge)?;
+    let mut mode = pick(&wanted.mode, POLICY_MODES, "linux.memoryPolicy.mode", judge)?;
     for (at, flag) in wanted.flags.iter().enumerate() {
-        mode |= pick(flag, FLAGS, &format!("linux.memoryPolicy.flags[{at}]"), judge)?;
+        mode |= pick(flag, POLICY_FLAGS, &format!("linux.memoryPolicy.flags[{at}]"), judge)?;
     }
     let nodes = match bit_list(&wanted.nodes) {
         Ok(nodes) => nodes,

@@ -2,17 +2,28 @@
 
 use std::time::Duration;
 
-use crate::support::{Env, until};
+use crate::support::{Env, NOBODY, until};
 
 /// Runs the container in a mount namespace where /sys/fs/cgroup holds `mounts`, and looks that its groups are gone after.
 fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
     let name = format!("emergence{}", std::process::id());
+    // The hierarchies are made as root; setpriv(1) then makes us the user that the world is for.
+    let user = if env.is_rootless() {
+        format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups")
+    } else {
+        String::new()
+    };
     let script = format!(
         "umount -R /sys/fs/cgroup && mount -t tmpfs tmpfs /sys/fs/cgroup && cd /sys/fs/cgroup && mkdir named unified && \
          mount -t cgroup -o none,name={name} cgroup named && {mounts} && \
-         $RUNTIME --root $ROOT run -b {bundle} legacy && find . -name legacy && cd / && umount -R /sys/fs/cgroup"
+         {user} $RUNTIME --root $ROOT run -b {bundle} legacy && find . -name legacy && cd / && umount -R /sys/fs/cgroup"
     );
-    let output = env.shell(&format!("export RUNTIME ROOT; exec unshare -m sh -c '{script}'"));
+    let output = env
+        .program("unshare", &["-m", "sh", "-c", &script])
+        .privileged()
+        .env("RUNTIME", env.binary())
+        .env("ROOT", env.root())
+        .run();
     // The kernel keeps a hierarchy whose last cgroup was not yet freed at its unmounting; the next unmounting ends it.
     let end =
         format!("mkdir -p end && mount -t cgroup -o none,name={name} cgroup end && umount end; rmdir end");
@@ -20,7 +31,7 @@ fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
         std::thread::sleep(Duration::from_millis(200));
         let gone = !std::fs::read_to_string("/proc/self/cgroup").unwrap().contains(&name);
         if !gone {
-            env.program("unshare", &["-m", "sh", "-c", &end]).cwd(env.dir()).run();
+            env.program("unshare", &["-m", "sh", "-c", &end]).privileged().cwd(env.dir()).run();
         }
         gone
     });
@@ -56,5 +67,18 @@ fn groups_are_joined_in_every_hierarchy() {
             }
             assert!(lines.contains(&"NAME"), "the hierarchy is seen by its name: {seen}");
         }
+    }
+}
+
+#[test]
+fn an_ordinary_user_needs_no_group() {
+    let Some(env) = Env::rootless() else { return };
+    if !env.ours("Debian's others want all controllers of version 1") {
+        return;
+    }
+    for mounts in ["true", "mount -t cgroup2 cgroup2 unified"] {
+        let bundle = env.script("echo hello");
+        bundle.write();
+        assert_eq!(on_legacy(&env, mounts, bundle.str()), "hello\n");
     }
 }

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod bundles;
 mod crash;
 mod descriptors;
 mod fields;
@@ -13,6 +14,7 @@ mod hostile;
 mod identity;
 mod legacy;
 mod lifecycle;
+mod many;
 mod mounts;
 mod namespaces;
 mod process;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde_json::json;
 
-use crate::support::{Bundle, Env};
+use crate::support::{Bundle, Env, Output, until};
 
 fn listen(env: &Env) -> (UnixListener, PathBuf) {
     let path = env.dir().join("console");
@@ -173,4 +173,91 @@ fn run_copies_the_terminal() {
     assert!(said.contains("21 67") || env.differs("crun", "the size comes late"), "{said}");
     assert!(said.contains("got hello"), "{said}");
     assert!(said.contains("status 6"), "{said}");
+}
+
+/// tmux with a server of its own in the test's folder, which ends with this value.
+struct Tmux<'a> {
+    env: &'a Env,
+    socket: String,
+}
+
+impl<'a> Tmux<'a> {
+    /// A window of 80 × 24 that runs `command`.
+    fn new(env: &'a Env, command: &str) -> Self {
+        let tmux = Self { env, socket: env.dir().join("tmux").to_str().unwrap().to_owned() };
+        let set = ["set-option", "-g", "status", "off", ";"];
+        tmux.call(&[&set[..], &["new-session", "-d", "-x", "80", "-y", "24", command]].concat()).ok();
+        tmux
+    }
+
+    fn call(&self, args: &[&str]) -> Output {
+        let all = [&["-S", &self.socket, "-f", "/dev/null"], args].concat();
+        self.env.program("tmux", &all).env("LC_ALL", "C.UTF-8").env("TERM", "xterm").run()
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.call(&[&["send-keys"], keys].concat()).ok();
+    }
+
+    fn screen(&self) -> String {
+        self.call(&["capture-pane", "-p"]).ok().stdout
+    }
+
+    fn shows(&self, what: &str) {
+        until(&format!("{what:?} on the screen"), || self.screen().contains(what));
+    }
+}
+
+impl Drop for Tmux<'_> {
+    fn drop(&mut self) {
+        self.call(&["kill-server"]);
+    }
+}
+
+#[test]
+fn an_editor_in_tmux() {
+    let Some(env) = Env::new() else { return };
+    if !env.has("tmux", "tmux") {
+        return;
+    }
+    let bundle = env
+        .bundle(&["sh"])
+        .set("process/terminal", json!(true))
+        .push("process/env", json!("PS1=ready> "))
+        .push("process/env", json!("TERM=xterm"));
+    bundle.write();
+    let ended = env.dir().join("ended");
+    let command = format!(
+        "{} --root {} run -b {} web; echo $? >{}",
+        env.binary().display(),
+        env.root().display(),
+        bundle.str(),
+        ended.display()
+    );
+    let tmux = Tmux::new(&env, &command);
+    tmux.shows("ready>");
+    tmux.press(&["stty size", "Enter"]);
+    tmux.shows("24 80");
+    tmux.press(&["vi /root/note", "Enter"]);
+    tmux.shows("~\n~");
+    tmux.press(&["i", "hello from vi", "Enter", "second line"]);
+    tmux.shows("second line");
+    // To vi, what follows an escape at once belongs to it; the line at the bottom says when it has left the insert mode.
+    tmux.press(&["Escape"]);
+    tmux.shows("- /root/note");
+    tmux.press(&[":wq", "Enter"]);
+    until("the note is written", || {
+        std::fs::read_to_string(bundle.rootfs("root/note"))
+            .is_ok_and(|text| text == "hello from vi\nsecond line\n")
+    });
+    tmux.press(&["clear", "Enter"]);
+    tmux.call(&["resize-window", "-x", "101", "-y", "31"]).ok();
+    // The new size takes its way through tmux and the runtime, so the question is asked until it has arrived.
+    until("the new size", || {
+        tmux.press(&["stty size", "Enter"]);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        tmux.screen().contains("31 101")
+    });
+    tmux.press(&["exit 4", "Enter"]);
+    until("the shell has ended", || std::fs::read_to_string(&ended).is_ok_and(|text| text == "4\n"));
 }

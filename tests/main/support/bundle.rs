@@ -11,7 +11,7 @@ use super::Env;
 
 const APPLETS: &str = "awk basename cat chmod chown cp cut date dd df dmesg echo env expr false find getopt grep head hostname id ip \
     kill killall ln ls md5sum mkdir mknod mount mv nc printf ps pwd readlink rm rmdir sed seq setsid sh sleep sort stat stty sync \
-    tail tee test timeout touch tr true tty ulimit umount uname uniq unshare usleep wc which whoami xargs";
+    tail tee test timeout touch tr true tty ulimit umount uname uniq unshare usleep vi wc which whoami xargs";
 
 /// A bundle on disk and the configuration it will have.
 pub struct Bundle {
@@ -35,20 +35,23 @@ impl Env {
         }
         let options: &[&str] = if self.user.is_some() { &["spec", "--rootless"] } else { &["spec"] };
         self.call(options).cwd(&path).run().ok();
-        let text = fs::read(path.join("config.json")).expect("spec wrote config.json");
-        let mut config: Value = serde_json::from_slice(&text).expect("spec wrote JSON");
+        self.adopt(path).set("process/args", json!(args)).set("root/readonly", json!(false))
+    }
+
+    /// A bundle that another program made; without a terminal, in a cgroup of this test.
+    pub fn adopt(&self, path: PathBuf) -> Bundle {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let text = fs::read(path.join("config.json")).expect("a bundle has a config.json");
+        let mut config: Value = serde_json::from_slice(&text).expect("config.json is JSON");
         if self.flavour() == "crun" {
             // With device rules crun 1.8 asks for unlimited locked memory, which not every machine grants root.
             config["linux"]["resources"] = json!({});
         }
-        let bundle = Bundle { path, config }
-            .set("process/terminal", json!(false))
-            .set("process/args", json!(args))
-            .set("root/readonly", json!(false));
+        let bundle = Bundle { path, config }.set("process/terminal", json!(false));
         if self.user.is_some() {
             return bundle;
         }
-        let cgroup = format!("{}/c{count}", self.cgroup_parent());
+        let cgroup = format!("{}/c{}", self.cgroup_parent(), COUNT.fetch_add(1, Ordering::Relaxed));
         bundle.set("linux/cgroupsPath", json!(cgroup))
     }
 

@@ -89,6 +89,11 @@ impl Env {
         })
     }
 
+    /// Whether the runtime runs as an ordinary user.
+    pub fn is_rootless(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// Whether the program under test is this project's. Prints why the test goes no further when it is not.
     pub fn ours(&self, why: &str) -> bool {
         let ours = self.flavour() == "emergence-runc";
@@ -96,6 +101,16 @@ impl Env {
             println!("skipped for {}: {why}", self.flavour());
         }
         ours
+    }
+
+    /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.
+    pub fn has(&self, program: &str, package: &str) -> bool {
+        let has = self.program("/bin/sh", &["-c", &format!("command -v {program}")]).run().code == 0;
+        assert!(has || std::env::var_os("CI").is_none(), "{program} is not installed (package {package})");
+        if !has {
+            println!("skipped: {program} is not installed (package {package})");
+        }
+        has
     }
 
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
