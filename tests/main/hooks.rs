@@ -144,7 +144,7 @@ fn a_failing_hook_stops_the_container() {
         let bundle = bundle.push("hooks/poststop", after);
         let output = env.run(&bundle).fails();
         assert!(!output.stdout.contains("ran"), "{kind}: the program must not run");
-        if env.ours("the contract names the hook") {
+        if env.ours("the hook is named") {
             output.says(kind);
         }
         if env.flavour() == "emergence-runc" {

@@ -316,7 +316,7 @@ fn a_program_without_its_interpreter_is_one_line() {
     fs::write(bundle.rootfs("run.sh"), "#!/no/interpreter\n").unwrap();
     fs::set_permissions(bundle.rootfs("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     let output = env.run(&bundle).fails();
-    if env.ours("the contract's words") {
+    if env.ours("one line, in these words") {
         assert_eq!(output.stderr.matches("/run.sh").count(), 1, "{}", output.stderr);
         output.says("exec /run.sh: no such file or directory");
     }
