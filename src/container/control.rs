@@ -168,12 +168,20 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> 
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
         other => other?,
     };
-    if force && let Some(record) = folder.read()? {
+    if force && let Ok(Some(record)) = folder.read() {
         // A `start` that waits for a hook in the container keeps the lock for as long as that takes.
         destroy::kill_init(&record)?;
     }
     folder.lock()?;
-    let Some(record) = folder.read()? else {
+    let record = folder.read().or_else(|error| {
+        if !force {
+            return Err(error);
+        }
+        // What it was cannot be known; but its name must not be lost for ever.
+        tracing::warn!("{error}; only its folder is removed");
+        Ok(None)
+    })?;
+    let Some(record) = record else {
         // Its maker was killed before the first word, or is about to write it.
         return if force {
             folder.remove()

@@ -86,3 +86,19 @@ fn a_creation_can_be_deleted_by_force_while_it_is_at_work() {
         running.wait().fails();
     }
 }
+
+#[test]
+fn a_broken_record_can_be_removed_by_force_only() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the record is private to each") {
+        return;
+    }
+    let folder = env.root().join("broken");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("state.json"), "{").unwrap();
+    env.runtime(&["state", "broken"]).fails().says("state.json");
+    env.runtime(&["list"]).ok().says("broken");
+    env.runtime(&["delete", "broken"]).fails().says("state.json");
+    env.runtime(&["delete", "--force", "broken"]).ok().says("only its folder is removed");
+    assert!(!folder.exists());
+}
