@@ -81,10 +81,10 @@ impl Error {
         self
     }
 
-    /// Adds an error met while cleaning up after this one.
+    /// Adds the error of the clean-up after this one, if that failed too.
     #[must_use]
-    pub fn and_also(mut self, other: Error) -> Self {
-        self.also.push(other.to_string());
+    pub fn after_cleaning(mut self, cleaned: Result<()>) -> Self {
+        self.also.extend(cleaned.err().map(|other| other.to_string()));
         self
     }
 }
@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn clean_up_is_added_not_put_in_place() {
-        let error =
-            Error::new(Kind::Exists, "taken").and_also(io::Error::from_raw_os_error(libc::EBUSY).into());
+        let error = Error::new(Kind::Exists, "taken")
+            .after_cleaning(Err(io::Error::from_raw_os_error(libc::EBUSY).into()));
         assert_eq!(error.to_string(), "taken (and while cleaning up: device or resource busy)");
         assert_eq!(error.kind(), Kind::Exists);
     }

@@ -31,10 +31,7 @@ impl Group {
         match made.create(tolerate) {
             Ok(()) if made.group.dirs().next().is_none() => Ok(None),
             Ok(()) => Ok(Some(made)),
-            Err(error) => Err(match made.undo() {
-                Ok(()) => error,
-                Err(other) => error.and_also(other),
-            }),
+            Err(error) => Err(error.after_cleaning(made.undo())),
         }
     }
 

@@ -192,10 +192,7 @@ impl Group {
         }
         let error =
             Error::new(Kind::System, format!("cgroup {} does not become {word} in 2 s", path.display()));
-        Err(match frozen.then(|| write(words.thawed)) {
-            Some(Err(other)) => error.and_also(other),
-            _ => error,
-        })
+        Err(if frozen { error.after_cleaning(write(words.thawed)) } else { error })
     }
 }
 

@@ -27,8 +27,8 @@ pub fn run_read_only() -> Result<()> {
         return Ok(());
     }
     let Ok(mount) = open_tree(CWD, OWN, libc::OPEN_TREE_CLONE) else { return Ok(()) };
-    let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-    set_attributes(&mount, readonly, false, None).doing(|| "make the runtime's own program read-only")?;
+    set_attributes(&mount, Attributes::READONLY, false, None)
+        .doing(|| "make the runtime's own program read-only")?;
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let mut again = Command::new(format!("/proc/self/fd/{}", mount.as_raw_fd()));

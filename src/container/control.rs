@@ -77,10 +77,8 @@ pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
         return Ok(());
     }
     let state = State::of(record, Status::Running);
-    hooks::run(&record.poststart, &state).map_err(|error| match destroy::with_hooks(folder, record) {
-        Ok(()) => error,
-        Err(other) => error.and_also(other),
-    })
+    hooks::run(&record.poststart, &state)
+        .map_err(|error| error.after_cleaning(destroy::with_hooks(folder, record)))
 }
 
 /// The words for what can still fail once the program is started; the plan is no longer there.

@@ -68,20 +68,15 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
     let folder = Folder::make(settings, &request.id)?;
     let mut record = match record(&draft, request, &folder) {
         Ok(record) => record,
-        Err(error) => return Err(clean(error, folder.remove())),
+        Err(error) => return Err(error.after_cleaning(folder.remove())),
     };
     match set_up(settings, request, manner, &draft, &folder, &mut record) {
         Ok((pidfd, sync, console)) => Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console }),
         // Once there was a process, its end is one like any other: with poststop hooks.
-        Err(error) if record.init.is_some() => Err(clean(error, destroy::with_hooks(&folder, &record))),
-        Err(error) => Err(clean(error, destroy::everything(&folder, &record))),
-    }
-}
-
-fn clean(error: Error, cleaned: Result<()>) -> Error {
-    match cleaned {
-        Ok(()) => error,
-        Err(other) => error.and_also(other),
+        Err(error) if record.init.is_some() => {
+            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
+        }
+        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
     }
 }
 

@@ -45,16 +45,20 @@ pub fn kill_init(record: &Record) -> Result<()> {
 
 /// Kills the container's process and whatever else is in its group, and waits for the first.
 fn kill(record: &Record) -> Result<()> {
-    let pidfd = record.init.map_or(Ok(None), |init| init.pidfd())?;
-    kill_init(record)?;
+    let init = match record.init {
+        Some(init) => init.pidfd()?.map(|pidfd| (init, pidfd)),
+        None => None,
+    };
+    if let Some((init, pidfd)) = &init {
+        init.signal_through(pidfd, libc::SIGKILL)?;
+    }
     if let Some(group) = &record.group {
         group.kill()?;
     }
-    let Some(pidfd) = pidfd else { return Ok(()) };
+    let Some((init, pidfd)) = init else { return Ok(()) };
     let end = Instant::now() + PATIENCE;
     if !poll_until(pidfd.as_fd(), Some(end)).doing(|| "wait for the container's process")? {
-        let pid = record.init.map_or(0, |init| init.pid);
-        let words = format!("process {pid} has been killed but does not end; try again later");
+        let words = format!("process {} has been killed but does not end; try again later", init.pid);
         return Err(Error::new(Kind::System, words));
     }
     // If it is our child, nobody else can reap it.

@@ -145,7 +145,7 @@ fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
     let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
     let mount = open_source(bound).doing(words)?;
     // As if the child had cloned it from its own copy of the mounts.
-    let wanted = Attributes { propagation: plan.rootfs.start_propagation, ..Attributes::default() };
+    let wanted = Attributes::propagating(plan.rootfs.start_propagation);
     if wanted.propagation != libc::MS_SHARED {
         set_attributes(&mount, wanted, true, None).doing(words)?;
     }
@@ -164,7 +164,7 @@ fn map_mount(
     namespace: &OwnedFd,
 ) -> Result<()> {
     let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    let wanted = Attributes { set: libc::MOUNT_ATTR_IDMAP, ..Attributes::default() };
+    let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
     set_attributes(mount, wanted, recursive, Some(namespace.as_fd())).doing(|| {
         let what = Fault { step: Step::Mount, index: index as u16, errno: 0 }.words(plan);
         format!("{what}: make it idmapped (does its file system support that?)")

@@ -50,6 +50,11 @@ impl ProcessId {
     /// Sends a signal; false when the process has ended.
     pub fn signal(&self, signal: i32) -> Result<bool> {
         let Some(pidfd) = self.pidfd()? else { return Ok(false) };
+        self.signal_through(&pidfd, signal)
+    }
+
+    /// As [`ProcessId::signal`], for who has the descriptor already.
+    pub fn signal_through(&self, pidfd: &OwnedFd, signal: i32) -> Result<bool> {
         match process::signal(pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),

@@ -24,18 +24,14 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let launched = launch(settings, &request.create, Manner::Foreground)?;
-    let terminal = match terminal(&launched) {
-        Ok(terminal) => terminal,
-        Err(error) => return Err(end(error, &launched)),
-    };
+    let terminal = terminal(&launched).map_err(|error| end(error, &launched))?;
     begin(&launched)?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
     let cleaned = if request.keep { Ok(()) } else { finish(&launched) };
-    match (ended, cleaned) {
-        (Ok(status), Ok(())) => Ok(status),
-        (Err(error), Err(other)) => Err(error.and_also(other)),
-        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+    match ended {
+        Ok(status) => cleaned.map(|()| status),
+        Err(error) => Err(error.after_cleaning(cleaned)),
     }
 }
 
@@ -47,10 +43,7 @@ fn begin(launched: &Launched) -> Result<()> {
 
 /// Takes everything away after an error.
 fn end(error: Error, launched: &Launched) -> Error {
-    match destroy::with_hooks(&launched.folder, &launched.record) {
-        Ok(()) => error,
-        Err(other) => error.and_also(other),
-    }
+    error.after_cleaning(destroy::with_hooks(&launched.folder, &launched.record))
 }
 
 fn tell(launched: &Launched) -> Result<()> {

@@ -41,7 +41,7 @@ pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
     let folder =
         rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder = folder.at(Step::RootBind, 0)?;
-    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    let private = Attributes::propagating(libc::MS_PRIVATE);
     if !rootfs.own_mounts {
         // What is mounted here must not reach further than it has to.
         set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
@@ -193,7 +193,7 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
 /// or to make a file.
 pub fn finish(rootfs: &Rootfs, root: BorrowedFd<'_>, late: &[Option<OwnedFd>]) -> Result<(), Fault> {
     if let Some((flag, recursive)) = rootfs.propagation {
-        let wanted = Attributes { propagation: flag, ..Attributes::default() };
+        let wanted = Attributes::propagating(flag);
         set_attributes(root, wanted, recursive, None).at(Step::RootPropagation, 0)?;
     }
     for (index, mount) in late.iter().enumerate() {
@@ -202,8 +202,7 @@ pub fn finish(rootfs: &Rootfs, root: BorrowedFd<'_>, late: &[Option<OwnedFd>]) -
         }
     }
     if rootfs.readonly {
-        let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        set_attributes(root, readonly, false, None).at(Step::RootReadonly, 0)?;
+        set_attributes(root, Attributes::READONLY, false, None).at(Step::RootReadonly, 0)?;
     }
     Ok(())
 }

@@ -64,8 +64,7 @@ pub fn mount(
 
 /// Makes a late mount read-only.
 pub fn make_readonly(mount: impl AsFd, index: usize) -> Result<(), Fault> {
-    let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-    set_attributes(mount, readonly, false, None).at(Step::MountReadonly, index)
+    set_attributes(mount, Attributes::READONLY, false, None).at(Step::MountReadonly, index)
 }
 
 fn target_folder(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
@@ -84,7 +83,7 @@ fn finish(step: &MountStep, index: usize, handle: Option<&OwnedFd>) -> Result<()
         set_attributes(handle, step.recursive, true, None).at(Step::MountAttributes, index)?;
     }
     for (propagation, recursive) in &step.propagation {
-        let wanted = Attributes { propagation: *propagation, ..Attributes::default() };
+        let wanted = Attributes::propagating(*propagation);
         set_attributes(handle, wanted, *recursive, None).at(Step::MountPropagation, index)?;
     }
     Ok(())
@@ -162,11 +161,20 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
 /// The host's own mount of the same instance, with the flags that were asked for.
 fn shared_instance(instance: &CStr, new: &NewFs, target: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     let mount = open_tree(CWD, instance, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)?;
-    let wanted = Attributes { set: attributes(new.flags).bits().into(), ..Attributes::default() };
+    attach_of_host(mount, new.flags, true, target)
+}
+
+/// Attaches a clone of a mount of the host's in place of a new file system, with the flags that were asked for.
+fn attach_of_host(
+    mount: OwnedFd,
+    flags: MountFlags,
+    recursive: bool,
+    target: BorrowedFd<'_>,
+) -> std::io::Result<OwnedFd> {
     // Times are left as they are: the kernel locks them in a user namespace.
-    let wanted = Attributes { set: wanted.set & !libc::MOUNT_ATTR__ATIME, ..wanted };
+    let wanted = Attributes::setting(u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME);
     if !wanted.is_empty() {
-        set_attributes(&mount, wanted, true, None)?;
+        set_attributes(&mount, wanted, recursive, None)?;
     }
     attach(&mount, target)?;
     Ok(mount)
@@ -281,10 +289,7 @@ fn unified(
                 Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
                 other => other?,
             };
-            let set = u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME;
-            set_attributes(&mount, Attributes { set, ..Attributes::default() }, true, None).map_err(errno)?;
-            attach(&mount, target).map_err(errno)?;
-            Ok(Some(mount))
+            attach_of_host(mount, flags, true, target).map(Some).map_err(errno)
         }
         other => other,
     }
@@ -327,8 +332,7 @@ fn legacy(
         }
     }
     if flags.contains(MountFlags::RDONLY) {
-        let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        set_attributes(&folder, readonly, false, None).map_err(errno)?;
+        set_attributes(&folder, Attributes::READONLY, false, None).map_err(errno)?;
     }
     Ok(Some(folder))
 }
@@ -348,9 +352,7 @@ fn one_hierarchy(
         }
     }
     let mount = open_tree(CWD, &hierarchy.own, libc::OPEN_TREE_CLONE).map_err(errno)?;
-    let set = u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME;
-    set_attributes(&mount, Attributes { set, ..Attributes::default() }, false, None).map_err(errno)?;
-    attach(&mount, target).map_err(errno)
+    attach_of_host(mount, flags, false, target).map(drop).map_err(errno)
 }
 
 /// Hides what is at `path`: a folder below an empty read-only tmpfs, anything else behind the host's /dev/null.
@@ -375,8 +377,7 @@ pub fn make_path_readonly(path: &CStr, root: InRoot<'_>) -> std::io::Result<()> 
         other => other?,
     };
     let mount = clone_mount(&target, true)?;
-    let readonly = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-    set_attributes(&mount, readonly, true, None)?;
+    set_attributes(&mount, Attributes::READONLY, true, None)?;
     attach(&mount, &target)
 }
 

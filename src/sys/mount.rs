@@ -19,6 +19,19 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Read-only.
+    pub const READONLY: Self = Self::setting(libc::MOUNT_ATTR_RDONLY);
+
+    /// These `MOUNT_ATTR_…` set, and nothing else changed.
+    pub const fn setting(set: u64) -> Self {
+        Self { set, clear: 0, propagation: 0 }
+    }
+
+    /// This propagation (MS_…), and nothing else changed.
+    pub const fn propagating(propagation: u64) -> Self {
+        Self { set: 0, clear: 0, propagation }
+    }
+
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -259,18 +259,14 @@ pub fn is_open(number: i32) -> bool {
 /// `close_range(first, ~0, CLOSE_RANGE_CLOEXEC)`, close_range(2): nothing from `first` on survives execve.
 /// Falls back to a loop where the kernel (before 5.11) lacks it.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: integers only; descriptors stay open, so no owner is surprised.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    match check(done) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            for number in first..65536 {
-                // SAFETY: fcntl with F_SETFD takes integers and fails harmlessly on closed numbers.
-                unsafe { libc::fcntl(number as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
-            }
-            Ok(())
+    // SAFETY: they are marked only and stay open, so no owner is surprised.
+    if unsafe { super::fd::close_range(first, u32::MAX, true) }.is_err() {
+        for number in first..65536 {
+            // SAFETY: fcntl with F_SETFD takes integers and fails harmlessly on closed numbers.
+            unsafe { libc::fcntl(number as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
+    Ok(())
 }
 
 /// The calling process's pid in its own pid namespace. Not cached, so it is right after clone3.
