@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::Opened;
@@ -70,24 +70,10 @@ fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
     attach(clone_mount(slave, false)?, &console)
 }
 
-/// Makes the terminal standard input, output and error, and controlling; without one, sees to it that those three are
-/// open, since anything could come to have their numbers.
+/// Makes the terminal standard input, output and error, and controlling. Without one, those of the runtime stay, which are
+/// open: Rust's own start sees to that.
 pub fn attach_standard(slave: Option<OwnedFd>) -> Result<(), Fault> {
-    let Some(slave) = slave else {
-        for number in 0..3 {
-            if !process::is_open(number) {
-                let null =
-                    rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty()).at(Step::StandardIo, 0)?;
-                if std::os::fd::AsRawFd::as_raw_fd(&null) == number {
-                    process::keep_on_exec(number).at(Step::StandardIo, 0)?;
-                    std::mem::forget(null);
-                } else {
-                    process::duplicate_to(null.as_fd(), number).at(Step::StandardIo, 0)?;
-                }
-            }
-        }
-        return Ok(());
-    };
+    let Some(slave) = slave else { return Ok(()) };
     pty::make_controlling(slave.as_fd()).at(Step::ConsoleAttach, 0)?;
     for number in 0..3 {
         process::duplicate_to(slave.as_fd(), number).at(Step::ConsoleAttach, 0)?;

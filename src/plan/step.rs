@@ -76,7 +76,6 @@ pub enum Step {
     LookUpFolder,
     LookUpStat,
     Descriptors,
-    StandardIo,
     Exec,
 }
 
@@ -150,7 +149,6 @@ const ALL: &[Step] = &[
     Step::LookUpFolder,
     Step::LookUpStat,
     Step::Descriptors,
-    Step::StandardIo,
     Step::Exec,
 ];
 
@@ -290,7 +288,6 @@ impl Plan {
                 format!("{:?}: stat {}", process.program(), process.program())
             }),
             Step::Descriptors => "close the runtime's descriptors".into(),
-            Step::StandardIo => "set up standard input and output".into(),
             Step::Exec => self.with_process("exec", |process| process.candidate(index)),
         }
     }
