@@ -18,7 +18,7 @@ pub fn check(config: &Path, bundle: &Path) -> Vec<String> {
 
 fn judge(config: &Path, bundle: &Path) -> crate::error::Result<Vec<String>> {
     let bundle = std::path::absolute(bundle)?;
-    let spec = create::read_config(&bundle, Some(config))?;
+    let (_, spec) = create::read_config(&bundle, Some(config))?;
     let settings = request::Settings {
         root: "/".into(),
         root_is_named: true,

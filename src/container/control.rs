@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 
+use super::existing::Existing;
 use super::record::{self, Folder, RESULT_FIFO, Record, START_FIFO};
 use super::request::Settings;
 use super::state::{State, Status};
@@ -12,28 +13,6 @@ use super::{ContainerId, destroy, hooks};
 use crate::error::{Doing, Error, Kind, Result, errno_words};
 use crate::init::sync;
 use crate::plan::{Fault, Step};
-
-/// A container that exists: its folder, its record.
-struct Existing {
-    folder: Folder,
-    record: Record,
-}
-
-impl Existing {
-    fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        let folder = Folder::open(settings, id)?;
-        let record = folder.read()?;
-        // Between the making of the folder and the first word in it.
-        let record = record.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("container does not exist: {id} (it is just being created)"))
-        })?;
-        Ok(Self { folder, record })
-    }
-
-    fn status(&self) -> Status {
-        Status::of(&self.record, &self.folder)
-    }
-}
 
 /// `start`: lets the program run, and returns when it does.
 pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {

@@ -56,6 +56,8 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
 
 /// What is known before anything is made.
 struct Draft {
+    /// config.json as it was read.
+    config: Vec<u8>,
     spec: Spec,
     plan: Plan,
     bundle: PathBuf,
@@ -90,7 +92,7 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         let words = format!("the bundle's path is not UTF-8: {}", bundle.display());
         return Err(Error::new(Kind::Usage, words));
     }
-    let spec = read_config(&bundle, request.config.as_deref())?;
+    let (config, spec) = read_config(&bundle, request.config.as_deref())?;
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     check_descriptors(listen_fds, request.preserve_fds)?;
     let host = facts::host(&spec, settings, request.id.as_ref())?;
@@ -113,14 +115,16 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     }
     check_root(&plan)?;
     check_console(&plan, request, manner)?;
-    Ok(Draft { spec, plan, bundle, group: host.group })
+    Ok(Draft { config, spec, plan, bundle, group: host.group })
 }
 
-/// The bundle's config.json, or another file.
-pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<Spec> {
+/// The bundle's config.json, or another file: its bytes and what they say.
+pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> {
     let file = config.map_or_else(|| bundle.join("config.json"), Path::to_path_buf);
     let bytes = fs::read(&file).doing(|| format!("read {}", file.display()))?;
-    spec::parse(&bytes).map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))
+    let spec = spec::parse(&bytes)
+        .map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))?;
+    Ok((bytes, spec))
 }
 
 fn refuse(faults: &[crate::plan::BadField]) -> Error {
@@ -200,6 +204,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         poststop: hooks.poststop.clone(),
     };
     folder.write(&record)?;
+    folder.write_config(&draft.config)?;
     hold::here("recorded");
     Ok(record)
 }

@@ -6,6 +6,7 @@ mod control;
 mod conversation;
 mod create;
 mod destroy;
+mod existing;
 mod facts;
 mod foreground;
 mod hold;

@@ -20,6 +20,7 @@ use super::request::Settings;
 use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
+use crate::spec::{self, Spec};
 
 /// How far the creation has come.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -77,6 +78,8 @@ pub struct Folder {
 
 const STATE: &str = "state.json";
 const BESIDE: &str = ".state.json";
+/// The configuration as it was at `create`: the bundle may change afterwards.
+const CONFIG: &str = "config.json";
 /// Gives the waiting process its byte.
 pub const START_FIFO: &str = "start.fifo";
 /// Takes the fault of a failing execve.
@@ -164,14 +167,7 @@ impl Folder {
     /// Reads the record. `None`: the folder was just made, or its maker was killed before the first word.
     pub fn read(&self) -> Result<Option<Record>> {
         let file = self.path.join(STATE);
-        let read = || {
-            let how = OFlags::RDONLY | OFlags::CLOEXEC;
-            let mut text = Vec::new();
-            File::from(rustix::fs::openat(&self.handle, STATE, how, Mode::empty())?)
-                .read_to_end(&mut text)?;
-            std::io::Result::Ok(text)
-        };
-        let text = match read() {
+        let text = match self.bytes(STATE) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.doing(|| format!("read {}", file.display()))?,
         };
@@ -179,6 +175,30 @@ impl Folder {
         record
             .map(Some)
             .map_err(|error| Error::new(Kind::System, format!("read {}: {error}", file.display())))
+    }
+
+    /// Keeps the configuration that the container is made from.
+    pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
+        let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let write = || {
+            let out = rustix::fs::openat(&self.handle, CONFIG, how, Mode::from_raw_mode(0o600))?;
+            File::from(out).write_all(bytes)
+        };
+        write().doing(|| format!("write {}", self.path.join(CONFIG).display()))
+    }
+
+    /// The configuration that the container was made from.
+    pub fn config(&self) -> Result<Spec> {
+        let file = self.path.join(CONFIG);
+        let bytes = self.bytes(CONFIG).doing(|| format!("read {}", file.display()))?;
+        spec::parse(&bytes).map_err(|fault| Error::new(Kind::System, format!("{}: {fault}", file.display())))
+    }
+
+    fn bytes(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let how = OFlags::RDONLY | OFlags::CLOEXEC;
+        File::from(rustix::fs::openat(&self.handle, name, how, Mode::empty())?).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Makes one of the two fifos and opens it both ways, so that neither opening nor a missing partner ever blocks.
@@ -203,7 +223,7 @@ impl Folder {
 
     /// Takes the folder away with all that is in it; one that is gone already is fine.
     pub fn remove(&self) -> Result<()> {
-        for name in [STATE, BESIDE, START_FIFO, RESULT_FIFO] {
+        for name in [STATE, BESIDE, CONFIG, START_FIFO, RESULT_FIFO] {
             // Most of them are usually missing; what cannot be removed is seen below.
             let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
         }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::{log, pages::*};
 use crate::cgroup::Driver;
+use crate::cli::{log, pages::*};
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(

@@ -1,0 +1,43 @@
+//! A container that exists: what every command but `create` begins with.
+
+use super::ContainerId;
+use super::pid::ProcessId;
+use super::record::{Folder, Record};
+use super::request::Settings;
+use super::state::Status;
+use crate::error::{Error, Kind, Result};
+
+/// Its folder and its record.
+pub struct Existing {
+    /// Where it is kept.
+    pub folder: Folder,
+    /// What is noted of it.
+    pub record: Record,
+}
+
+impl Existing {
+    /// Reads it. `Kind::NotFound`: there is none, or its creation has only just begun.
+    pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let folder = Folder::open(settings, id)?;
+        let record = folder.read()?;
+        // Between the making of the folder and the first word in it.
+        let record = record.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("container does not exist: {id} (it is just being created)"))
+        })?;
+        Ok(Self { folder, record })
+    }
+
+    /// Where it is in its life, now.
+    pub fn status(&self) -> Status {
+        Status::of(&self.record, &self.folder)
+    }
+
+    /// Its process, while it is created or running; else an error that engines know by its words.
+    pub fn init(&self) -> Result<ProcessId> {
+        match (self.status(), self.record.init) {
+            (Status::Created | Status::Running, Some(init)) => Ok(init),
+            (Status::Creating, _) => Err(Error::new(Kind::State, "the container is still being created")),
+            _ => Err(Error::new(Kind::State, "container not running")),
+        }
+    }
+}
