@@ -22,6 +22,7 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Create(args) => container::create(&settings(global)?, &new_container(args)?),
         Command::Start(args) => container::start(&settings(global)?, &args.id.parse()?),
         Command::Run(args) => return run(args, global),
+        Command::Exec(args) => return exec(*args, global),
         Command::State(args) => state(&args, global),
         Command::Kill(args) => kill(&args, global),
         Command::Delete(args) => delete(&args, global),
@@ -56,9 +57,39 @@ fn run(args: args::RunArgs, global: &Global) -> Result<ExitCode> {
         keep: args.keep,
         no_subreaper: args.no_subreaper,
     };
-    let status = container::run(&settings(global)?, &request)?;
-    // As exit(3): the low eight bits are all that a parent sees.
-    Ok(ExitCode::from(status.to_le_bytes()[0]))
+    container::run(&settings(global)?, &request).map(exit_code)
+}
+
+/// As exit(3): the low eight bits are all that a parent sees.
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(status.to_le_bytes()[0])
+}
+
+fn exec(args: args::ExecArgs, global: &Global) -> Result<ExitCode> {
+    let request = request::Exec {
+        id: args.id.parse()?,
+        process: args.process,
+        args: args.command,
+        changes: request::Changes {
+            cwd: args.cwd,
+            env: args.env,
+            terminal: args.tty,
+            user: args.user,
+            additional_gids: args.additional_gids,
+            selinux_label: args.process_label,
+            apparmor_profile: args.apparmor,
+            no_new_privileges: args.no_new_privs,
+            capabilities: args.cap,
+        },
+        detach: args.detach,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        pidfd_socket: args.pidfd_socket,
+        preserve_fds: args.preserve_fds,
+        ignore_paused: args.ignore_paused,
+        cgroups: args.cgroup,
+    };
+    container::exec(&settings(global)?, &request).map(exit_code)
 }
 
 fn state(args: &args::IdArg, global: &Global) -> Result<()> {

@@ -17,18 +17,24 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::error::{Error, Kind, Result};
 use args::Cli;
 
-/// Runs the command line of this process. What fails in the runtime itself ends with 1.
+/// What `exec` ends with when the runtime fails, so that it is not taken for the program's own status; as runc's.
+const EXEC_FAILED: u8 = 255;
+
+/// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
 pub fn main() -> ExitCode {
     // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
-    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run");
+    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec");
     let protected = if makes_a_process { crate::container::run_read_only() } else { Ok(()) };
-    let done = match Cli::try_parse() {
-        Ok(cli) => obey(cli, protected),
-        Err(answer) => answered(&answer),
+    let (done, failure) = match Cli::try_parse() {
+        Ok(cli) => {
+            let enters = matches!(cli.command, Some(args::Command::Exec(_)));
+            (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
+        }
+        Err(answer) => (answered(&answer), ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
-        ExitCode::FAILURE
+        failure
     })
 }
 

@@ -53,6 +53,18 @@ status, or 128 + the number of the signal that killed it.
 EXAMPLE:
        # emergence-runc run -b /srv/web web";
 
+pub(super) const EXEC: &str = "\
+DESCRIPTION:
+   The exec command runs one more process in a container: in its namespaces and
+its cgroup, with the user, capabilities, environment, limits, labels and seccomp
+filter of the container's own process, as far as options do not change them. It
+ends with the process's exit status, or with 255 when it could not be run.
+
+EXAMPLE:
+   To run ps in the container \"web\":
+
+       # emergence-runc exec web ps";
+
 pub(super) const STATE: &str = "\
 DESCRIPTION:
    The state command prints what is known of a container as JSON.";

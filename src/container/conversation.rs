@@ -100,13 +100,14 @@ impl Conversation<'_> {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
-                Some((Message::Limits, _)) => self.set_limits()?,
+                Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
                 Some((Message::Successor, Some(pidfd))) => {
-                    self.succeed(pidfd)?;
+                    (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
+                    self.note_init()?;
                     continue;
                 }
                 Some((Message::Notify, Some(listener))) => {
-                    notify::hand_on(self.record, self.plan, &listener)?
+                    notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?
                 }
                 Some((Message::Waiting, _)) => return self.limit(),
                 Some((Message::Fault(fault), _)) => {
@@ -161,21 +162,20 @@ impl Conversation<'_> {
         hold::here("hooks");
         Ok(())
     }
+}
 
-    fn set_limits(&mut self) -> Result<()> {
-        let limits = self.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
-        limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
-            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| self.plan.describe_limit(at))
-        })
-    }
+/// Limits that the process itself may not raise.
+pub fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
+    let limits = plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
+    limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
+        cred::set_limit(pid, *resource, *soft, *hard).doing(|| plan.describe_limit(at))
+    })
+}
 
-    /// The first process has ended in favour of one that it made inside the joined user namespace.
-    fn succeed(&mut self, pidfd: OwnedFd) -> Result<()> {
-        process::wait(self.pidfd.as_fd()).doing(|| "wait for the first process")?;
-        self.pid = pid_of(&pidfd)?;
-        self.pidfd = pidfd;
-        self.note_init()
-    }
+/// The first process has ended in favour of one that it made inside the joined user namespace.
+pub fn succeed(first: &OwnedFd, successor: OwnedFd) -> Result<(i32, OwnedFd)> {
+    process::wait(first.as_fd()).doing(|| "wait for the first process")?;
+    Ok((pid_of(&successor)?, successor))
 }
 
 /// The number behind a pidfd, from its fdinfo: proc_pid_fdinfo(5).

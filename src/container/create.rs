@@ -17,7 +17,7 @@ use super::{destroy, facts, hold};
 use crate::cgroup::{Group, Made, Missing};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
-use crate::plan::{Ask, Plan};
+use crate::plan::{Ask, BadField, Fault, Plan, Step};
 use crate::spec::{self, Spec};
 use crate::sys::fd;
 use crate::sys::process::{self, Cloned};
@@ -93,10 +93,9 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         return Err(Error::new(Kind::Usage, words));
     }
     let (config, spec) = read_config(&bundle, request.config.as_deref())?;
-    let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let (listen_fds, listen_names) = listening();
     check_descriptors(listen_fds, request.preserve_fds)?;
     let host = facts::host(&spec, settings, request.id.as_ref())?;
-    let listen_names = std::env::var("LISTEN_FDNAMES").ok();
     let ask = Ask {
         id: request.id.as_ref(),
         bundle: &bundle,
@@ -106,16 +105,27 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         listen_names: listen_names.as_deref(),
         preserve_fds: request.preserve_fds,
     };
-    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;
+    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse("config.json", &faults))?;
+    log(&plan);
+    check_root(&plan)?;
+    check_console(&plan, request.console_socket.as_deref(), manner)?;
+    Ok(Draft { config, spec, plan, bundle, group: host.group })
+}
+
+/// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
+pub(super) fn listening() -> (u32, Option<String>) {
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
+    (count.unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
+}
+
+/// What the user should know of a plan though nothing is refused.
+pub(super) fn log(plan: &Plan) {
     for warning in plan.warnings.iter().chain(&plan.limits.warnings) {
         tracing::warn!("{warning}");
     }
     for detail in &plan.details {
         tracing::debug!("{detail}");
     }
-    check_root(&plan)?;
-    check_console(&plan, request, manner)?;
-    Ok(Draft { config, spec, plan, bundle, group: host.group })
 }
 
 /// The bundle's config.json, or another file: its bytes and what they say.
@@ -127,16 +137,20 @@ pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spe
     Ok((bytes, spec))
 }
 
-fn refuse(faults: &[crate::plan::BadField]) -> Error {
+/// The first of what a document has wrong.
+pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     let first = faults.first().map_or_else(String::new, ToString::to_string);
     let more = match faults.len() {
         0 | 1 => String::new(),
-        count => format!(" (and {} more; the command check tells all)", count - 1),
+        count if document == "config.json" => {
+            format!(" (and {} more; the command check tells all)", count - 1)
+        }
+        count => format!(" (and {} more)", count - 1),
     };
-    Error::new(Kind::Invalid, format!("config.json: {first}{more}"))
+    Error::new(Kind::Invalid, format!("{document}: {first}{more}"))
 }
 
-fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
+pub(super) fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
     let last = 2u32.saturating_add(listen).saturating_add(preserve);
     match (3..=last).find(|number| !process::is_open(*number as i32)) {
         Some(number) => Err(Error::new(
@@ -162,9 +176,9 @@ fn check_root(plan: &Plan) -> Result<()> {
     }
 }
 
-fn check_console(plan: &Plan, request: &Create, manner: Manner) -> Result<()> {
+pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: Manner) -> Result<()> {
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
-    let words = match (terminal, request.console_socket.is_some(), manner) {
+    let words = match (terminal, console_socket.is_some(), manner) {
         (true, false, Manner::Later | Manner::Detached) => {
             "process.terminal is true: name a --console-socket that takes the terminal"
         }
@@ -189,6 +203,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: folder.owner(),
         annotations: draft.spec.annotations.clone(),
+        new_keyring: !request.no_new_keyring,
         phase: Phase::Creating,
         creator: ProcessId::own()?,
         init: None,
@@ -223,7 +238,7 @@ fn set_up(
     hold::here("cgroup");
     let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
-    let (console, console_end) = consoles(&draft.plan, request, manner)?;
+    let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
     let given = Given {
         sync: theirs,
         console: console_end,
@@ -232,7 +247,7 @@ fn set_up(
         hold: hold::in_child(),
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
-    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref())?;
+    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;
     let mut talk = Conversation {
         plan: &draft.plan,
         folder,
@@ -254,7 +269,9 @@ fn set_up(
     record.phase = Phase::Created;
     folder.write(record)?;
     hold::here("created");
-    tell_outside(request, &draft.spec, pid, &pidfd)?;
+    let annotated = draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
+    let pidfd_socket = request.pidfd_socket.as_deref().or(annotated.as_deref());
+    tell_outside(pidfd_socket, request.pid_file.as_deref(), pid, &pidfd)?;
     Ok((pidfd, sync, console))
 }
 
@@ -271,7 +288,11 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
 }
 
 /// Our end for the terminal's master, and the child's.
-fn consoles(plan: &Plan, request: &Create, manner: Manner) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+pub(super) fn consoles(
+    plan: &Plan,
+    console_socket: Option<&Path>,
+    manner: Manner,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     if plan.process.as_ref().is_none_or(|process| process.terminal.is_none()) {
         return Ok((None, None));
@@ -281,7 +302,7 @@ fn consoles(plan: &Plan, request: &Create, manner: Manner) -> Result<(Option<Own
         let (ours, theirs) = pair.doing(|| "make a socket pair")?;
         return Ok((Some(ours), Some(theirs)));
     }
-    let Some(path) = &request.console_socket else { return Ok((None, None)) };
+    let Some(path) = console_socket else { return Ok((None, None)) };
     let socket =
         fd::connect_unix(path).doing(|| format!("connect to the console socket {}", path.display()))?;
     Ok((None, Some(socket)))
@@ -294,18 +315,26 @@ fn gate(folder: &Folder, manner: Manner) -> Result<Gate> {
     Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
 }
 
-/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment.
-fn clone(plan: &Plan, opened: &mut Opened, making: &Making, made: Option<&Made>) -> Result<(i32, OwnedFd)> {
+/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment. The
+/// process goes on with `child`.
+pub(super) fn clone(
+    plan: &Plan,
+    opened: &mut Opened,
+    making: &Making,
+    made: Option<&Made>,
+    child: fn(&Plan, &mut Opened) -> !,
+) -> Result<(i32, OwnedFd)> {
     let mut back = Vec::new();
     for (kind, at, file) in &making.by_runtime {
         let own = own_namespace(*kind)?;
-        process::setns(file.as_fd(), *kind).doing(|| format!("join linux.namespaces[{at}]"))?;
+        let joining = || Fault { step: Step::JoinNamespace, index: *at as u16, errno: 0 }.words(plan);
+        process::setns(file.as_fd(), *kind).doing(joining)?;
         back.push((*kind, own));
     }
-    // SAFETY: no memory is shared, and `init::run` keeps to the heap-free rules until execve or _exit.
+    // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
     let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
     if matches!(cloned, Ok(Cloned::Child)) {
-        init::run(plan, opened);
+        child(plan, opened);
     }
     for (kind, own) in back {
         // Staying in a container's namespace would be worse than any error.
@@ -334,15 +363,19 @@ const NAMESPACE_FILES: &[(&str, i32)] = &[
 ];
 
 /// What the caller wants to know: the pid in a file, the pidfd through a socket.
-fn tell_outside(request: &Create, spec: &Spec, pid: i32, pidfd: &OwnedFd) -> Result<()> {
-    let annotated = spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
-    if let Some(path) = request.pidfd_socket.as_ref().or(annotated.as_ref()) {
+pub(super) fn tell_outside(
+    pidfd_socket: Option<&Path>,
+    pid_file: Option<&Path>,
+    pid: i32,
+    pidfd: &OwnedFd,
+) -> Result<()> {
+    if let Some(path) = pidfd_socket {
         let socket =
             fd::connect_unix(path).doing(|| format!("connect to the pidfd socket {}", path.display()))?;
         fd::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd())
             .doing(|| format!("send the pidfd to {}", path.display()))?;
     }
-    match &request.pid_file {
+    match pid_file {
         Some(file) => write_whole(file, &pid.to_string()),
         None => Ok(()),
     }

@@ -84,7 +84,9 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
             map_ids: new_user || given.joins_group_late || !plan.net_devices.is_empty(),
             hooks: !plan.hooks.create_runtime.is_empty(),
             limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
+            ready: true,
         },
+        root: None,
         unshare,
         clone_again,
         hold: given.hold,
@@ -114,7 +116,7 @@ fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     Err(Error::invalid(&place, words))
 }
 
-fn open_proc() -> Result<OwnedFd> {
+pub(super) fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
     let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;

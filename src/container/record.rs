@@ -46,6 +46,8 @@ pub struct Record {
     pub owner: u32,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Whether its processes have a session keyring of their own.
+    pub new_keyring: bool,
     /// How far it is.
     pub phase: Phase,
     /// The runtime that creates it.

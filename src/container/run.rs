@@ -1,6 +1,6 @@
 //! `run`: create and start in one process, and in the foreground stay until the program ends.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::control::poststart;
 use super::create::{Launched, Manner, launch};
@@ -9,7 +9,7 @@ use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
-use crate::plan::TerminalSize;
+use crate::plan::{Plan, TerminalSize};
 use crate::sys::{fd, process};
 
 /// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -24,7 +24,8 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let launched = launch(settings, &request.create, Manner::Foreground)?;
-    let terminal = terminal(&launched).map_err(|error| end(error, &launched))?;
+    let terminal =
+        terminal(launched.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
     begin(&launched)?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
@@ -60,11 +61,11 @@ fn tell(launched: &Launched) -> Result<()> {
 }
 
 /// The terminal's master, sized before the program starts, so that it finds the size right.
-fn terminal(launched: &Launched) -> Result<Option<Terminal>> {
-    let Some(console) = &launched.console else { return Ok(None) };
+pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<Terminal>> {
+    let Some(console) = console else { return Ok(None) };
     let mut name = [0; 64];
     let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
-    let size = launched.plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+    let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
     Terminal::new(master, size != TerminalSize::default()).map(Some)
 }
 

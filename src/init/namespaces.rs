@@ -16,7 +16,7 @@ use sync::Message;
 pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     for (kind, at, file) in &opened.joined {
         process::setns(file.as_fd(), *kind).at(Step::JoinNamespace, *at)?;
-        if *kind == libc::CLONE_NEWUSER {
+        if *kind & libc::CLONE_NEWUSER != 0 {
             become_root(plan)?;
         }
     }

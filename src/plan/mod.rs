@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod devices;
+pub mod enter;
 pub mod hooks;
 pub mod ids;
 pub mod limits;
@@ -33,11 +34,11 @@ pub use hooks::{ContainerHook, Hooks, RuntimeHook};
 pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
-pub use process::{CapSets, ProcessPlan, TerminalSize};
+pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
 
-/// What we will do to make the container.
+/// What we will do to make the container, or ([`Plan::enter`]) to make one more process in it.
 #[derive(Debug)]
 pub struct Plan {
     /// Its namespaces.
@@ -102,6 +103,13 @@ pub struct Ask<'a> {
     pub preserve_fds: u32,
 }
 
+impl Ask<'_> {
+    /// The session keyring's name, which all processes of a container share.
+    fn keyring(&self) -> Option<CString> {
+        self.new_keyring.then(|| CString::new(format!("_ses.{}", self.id)).ok()).flatten()
+    }
+}
+
 /// What this host and this process are, as far as a plan depends on it.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -154,7 +162,27 @@ pub struct Context<'a> {
     own: i32,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// What does not depend on the container's namespaces.
+    fn of(spec: &Spec, ask: &Ask<'a>, host: &Host) -> Self {
+        Self {
+            bundle: ask.bundle,
+            listen_fds: ask.listen_fds,
+            listen_names: ask.listen_names,
+            preserve_fds: ask.preserve_fds,
+            grantable: host.capabilities,
+            setgroups_denied: false,
+            keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
+            apparmor: host.apparmor,
+            selinux: host.selinux,
+            mount_label: String::new(),
+            mount_context: "context",
+            cgroup_view: None,
+            maps: None,
+            own: 0,
+        }
+    }
+
     fn owns(&self, kind: i32) -> bool {
         self.own & kind != 0
     }
@@ -213,6 +241,15 @@ impl Judge {
         self.faults.push(BadField { path: path.into(), words: words.into() });
     }
 
+    fn verdict(self, plan: Option<Plan>) -> Result<Plan, Vec<BadField>> {
+        match plan {
+            Some(plan) if self.faults.is_empty() => {
+                Ok(Plan { warnings: self.warnings, details: self.details, ..plan })
+            }
+            _ => Err(self.faults),
+        }
+    }
+
     fn warn(&mut self, words: String) {
         self.warnings.push(words);
     }
@@ -243,14 +280,7 @@ impl Plan {
     pub fn build(spec: &Spec, ask: &Ask<'_>, host: &Host) -> Result<Plan, Vec<BadField>> {
         let mut judge = Judge::default();
         let plan = build(spec, ask, host, &mut judge);
-        match plan {
-            Some(mut plan) if judge.faults.is_empty() => {
-                plan.warnings = judge.warnings;
-                plan.details = judge.details;
-                Ok(plan)
-            }
-            _ => Err(judge.faults),
-        }
+        judge.verdict(plan)
     }
 }
 
@@ -262,27 +292,20 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let namespaces = namespaces::plan(linux, host, judge);
     let new_user = namespaces.creates(libc::CLONE_NEWUSER);
     let context = Context {
-        bundle: ask.bundle,
-        listen_fds: ask.listen_fds,
-        listen_names: ask.listen_names,
-        preserve_fds: ask.preserve_fds,
         grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
         setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
-        keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
-        apparmor: host.apparmor,
-        selinux: host.selinux,
         mount_label: mount_label(linux, host, judge),
         mount_context: mount_context(spec, judge),
         cgroup_view: host.cgroup_view.clone(),
         maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
+        ..Context::of(spec, ask, host)
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
-    let keyring = ask.new_keyring.then(|| CString::new(format!("_ses.{}", ask.id)).ok()).flatten();
     Some(Plan {
         sysctl: sysctl::plan(spec, &namespaces, judge),
         hooks: hooks::plan(spec, judge),
@@ -294,7 +317,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
-        keyring,
+        keyring: ask.keyring(),
         namespaces,
         warnings: Vec::new(),
         details: Vec::new(),

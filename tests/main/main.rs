@@ -8,6 +8,7 @@ mod support;
 mod bundles;
 mod crash;
 mod descriptors;
+mod exec;
 mod fields;
 mod hooks;
 mod hostile;

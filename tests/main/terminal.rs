@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::{Bundle, Env, Output, until};
 
-fn listen(env: &Env) -> (UnixListener, PathBuf) {
+pub fn listen(env: &Env) -> (UnixListener, PathBuf) {
     let path = env.dir().join("console");
     let listener = UnixListener::bind(&path).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -20,7 +20,7 @@ fn listen(env: &Env) -> (UnixListener, PathBuf) {
 }
 
 /// The descriptor that the runtime sent. `create` has ended, so what it sent is there already.
-fn master(listener: &UnixListener) -> File {
+pub fn master(listener: &UnixListener) -> File {
     let (stream, _) = listener.accept().expect("the runtime connects to the console socket");
     let mut data = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -40,7 +40,7 @@ fn master(listener: &UnixListener) -> File {
 }
 
 /// All that the terminal says until the other side is closed (then read(2) gives EIO).
-fn read_all(mut master: &File) -> String {
+pub fn read_all(mut master: &File) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(count) = master.read(&mut buffer) {

@@ -1,11 +1,15 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod exec;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
+
+pub use exec::ExecArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -96,6 +100,9 @@ pub enum Command {
     /// create and run a container
     #[command(help_template = page!(" run"), before_help = RUN)]
     Run(RunArgs),
+    /// execute a new process in a container
+    #[command(help_template = page!(" exec", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = EXEC)]
+    Exec(Box<ExecArgs>),
     /// output the state of a container
     #[command(help_template = page!(" state"), before_help = STATE)]
     State(IdArg),
