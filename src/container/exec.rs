@@ -26,9 +26,6 @@ use crate::spec::Spec;
 use crate::sys::cred;
 use crate::sys::process::{self, Pointers};
 
-/// CAP_SYS_ADMIN, which setns(2) asks for in the caller's own user namespace too.
-const MAY_ENTER: cred::CapMask = 1 << 21;
-
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
@@ -211,7 +208,7 @@ fn opened(
     let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
     // A pid namespace is entered only by children.
     let by_runtime = match kinds & libc::CLONE_NEWPID {
-        pid if pid != 0 && cred::permitted_capabilities()? & MAY_ENTER != 0 => {
+        pid if pid != 0 && open::may_return() => {
             vec![(pid, usize::MAX, again()?)]
         }
         _ => Vec::new(),
@@ -277,8 +274,9 @@ fn clone(
             None => Err(error),
         },
         Err(error) if settings.rootless && matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) => {
+            let made = make(None)?;
             tracing::warn!("the process stays outside of the container's cgroup: {error}");
-            make(None)
+            Ok(made)
         }
         done => done.map_err(|error| match made.why_not_joinable() {
             Some(words) if error.errno() == Some(libc::EOPNOTSUPP) => Error::new(Kind::Unsupported, words),
