@@ -10,6 +10,7 @@ mod hooks;
 mod identity;
 mod namespaces;
 mod program;
+pub mod remount;
 pub mod sync;
 
 use std::mem::ManuallyDrop;
