@@ -14,12 +14,16 @@ const USUAL: &str = "-ef";
 
 /// `ps`.
 pub fn ps(args: &PsArgs, global: &Global) -> Result<()> {
-    let pids = container::processes(&settings(global)?, &args.id.parse()?)?;
+    let (id, options) = args.words.split_first().map_or(("", &[][..]), |(id, rest)| (id.as_str(), rest));
+    if id.starts_with('-') {
+        return Err(Error::new(Kind::Usage, format!("unexpected argument '{id}' found")));
+    }
+    let pids = container::processes(&settings(global)?, &id.parse()?)?;
     if args.format == ListFormat::Json {
         let numbers: Vec<String> = pids.iter().map(ToString::to_string).collect();
         return print(&format!("[{}]\n", numbers.join(",")));
     }
-    print(&only(&everything(&args.options)?, &pids.into_iter().collect())?)
+    print(&only(&everything(options)?, &pids.into_iter().collect())?)
 }
 
 /// What ps(1) prints for the whole host.

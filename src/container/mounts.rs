@@ -30,9 +30,14 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
     let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
     let mut sources = Vec::new();
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
-        sources.push(match &step.kind {
-            MountKind::Bind(bound) => Some(open::source(&plan, bound, index)?),
-            _ => None,
+        let MountKind::Bind(bound) = &step.kind else {
+            sources.push(None);
+            continue;
+        };
+        sources.push(match open::source(&plan, bound, index) {
+            // An ordinary user cannot; the root of his container may.
+            Err(error) if error.errno() == Some(libc::EPERM) && bound.idmap.is_none() => None,
+            other => Some(other?),
         });
     }
     open::map_to_container(&plan, &sources, init.pid)?;

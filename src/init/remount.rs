@@ -11,9 +11,9 @@ use rustix::mount::UnmountFlags;
 
 use super::hooks::decimal;
 use super::{namespaces, sync};
-use crate::plan::{At, Fault, MountStep, Plan, Step};
+use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::inroot::{InRoot, PathBuffer};
-use crate::rootfs::mounts::{Place, make_readonly, mount};
+use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
 use crate::sys::process::{self, Cloned};
 
 /// Everything that was opened for the process before the clone.
@@ -36,7 +36,7 @@ pub struct Remount {
 pub enum Work {
     /// All mounts of the plan, or none.
     Add {
-        /// Bind sources, by index of the mount.
+        /// Bind sources, by index of the mount; those that the runtime may not open are missing.
         sources: Vec<Option<OwnedFd>>,
         /// A place for each mount that is made.
         made: Vec<Option<OwnedFd>>,
@@ -61,10 +61,16 @@ pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
     process::exit_now(0)
 }
 
-fn enter(plan: &Plan, remount: &Remount) -> Result<(), Fault> {
+fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     hide()?;
     process::reset_signals();
-    process::setns(remount.container.as_fd(), remount.kinds).at(Step::EnterContainer, 0)?;
+    let mut kinds = remount.kinds;
+    if let (Work::Add { sources, .. }, true) = (&mut remount.work, kinds & libc::CLONE_NEWUSER != 0)
+        && open_missing(plan, sources, remount.container.as_fd())?
+    {
+        kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
+    }
+    process::setns(remount.container.as_fd(), kinds).at(Step::EnterContainer, 0)?;
     if remount.kinds & libc::CLONE_NEWPID != 0 {
         // A pid namespace is entered by children only.
         // SAFETY: no memory is shared, and both processes keep to this room's rules until _exit.
@@ -82,6 +88,26 @@ fn enter(plan: &Plan, remount: &Remount) -> Result<(), Fault> {
     hide()?; // new credentials undo it
     rustix::process::umask(Mode::empty());
     Ok(())
+}
+
+/// Opens the bind sources that only the container's root may clone, from a copy of the host's mounts, since the container does
+/// not have them. Whether there were any; the user namespace is entered then.
+fn open_missing(
+    plan: &Plan,
+    sources: &mut [Option<OwnedFd>],
+    container: BorrowedFd<'_>,
+) -> Result<bool, Fault> {
+    let mut entered = false;
+    for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
+        let (MountKind::Bind(bound), None) = (&step.kind, &source) else { continue };
+        if !entered {
+            process::setns(container, libc::CLONE_NEWUSER).at(Step::EnterContainer, 0)?;
+            process::unshare(libc::CLONE_NEWNS).at(Step::EnterContainer, 0)?;
+            entered = true;
+        }
+        *source = Some(open_source(bound).at(Step::MountSource, index)?);
+    }
+    Ok(entered)
 }
 
 /// Nobody in the container may look into this process, which has descriptors of the host; and it does not outlive its runtime.
