@@ -41,16 +41,33 @@ impl Group {
         self.set_frozen(false)
     }
 
-    /// Whether [`Group::freeze`] was called, or somebody else froze this very group. False when it is gone.
+    /// Whether every process stands still: by [`Group::freeze`], or because somebody else froze this group or one above it.
+    /// False when it is gone. One small read.
     pub fn is_frozen(&self) -> Result<bool> {
-        let Some((dir, file, words)) = self.freezer() else { return Ok(false) };
-        let path = dir.path();
-        let state = open_dir(&path).and_then(|dir| read_at(dir.as_fd(), file));
-        match state {
-            Ok(text) => Ok(text == words.frozen || text == "FREEZING"),
+        let Some((dir, file, _)) = self.freezer() else { return Ok(false) };
+        // What v2's own switch says is a wish; the events tell what came of it, wherever it was asked for.
+        let (file, lines): (_, &[&str]) = match file {
+            "cgroup.freeze" => ("cgroup.events", &["frozen 1"]),
+            file => (file, &["FROZEN", "FREEZING"]),
+        };
+        let path = dir.path().join(file);
+        match read_at(CWD, &path) {
+            Ok(text) => Ok(text.lines().any(|line| lines.contains(&line))),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("read {}/{file}", path.display())),
+            Err(error) => Err(error).doing(|| format!("read {}", path.display())),
         }
+    }
+
+    /// What tells this group from any other that will ever be at its path: the inode number of its first directory, which the
+    /// kernel does not use twice. None when it is gone.
+    pub fn identity(&self) -> Option<u64> {
+        let path = self.main()?.path();
+        statat(CWD, &path, AtFlags::empty()).ok().map(|found| found.st_ino)
+    }
+
+    /// Whether the kernel gives even SIGKILL to a frozen process only once it is thawed: version 1's freezer does.
+    pub fn holds_back_kills(&self) -> bool {
+        self.legacy_dir("freezer").is_some()
     }
 
     /// Sends SIGKILL to every process of the group and of all below it. Nothing happens when the group is gone.

@@ -13,14 +13,19 @@ mod layout;
 mod life;
 pub mod limits;
 pub mod limits_v1;
+mod oom;
 mod settings;
+mod stats;
+mod stats_v1;
 mod tree;
 mod write;
 
 pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
+pub use oom::OomWatch;
 pub use settings::{BadLimit, Missing, Setting, Settings};
+pub use stats::Stats;
 
 /// Which driver makes cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

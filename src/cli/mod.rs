@@ -5,6 +5,7 @@ mod commands;
 mod log;
 mod output;
 mod pages;
+mod ps;
 mod settings;
 mod signal;
 

@@ -100,6 +100,45 @@ EXAMPLE 2:
 
        # emergence-runc --root DIR list";
 
+pub(super) const PS: &str = "\
+DESCRIPTION:
+   The ps command shows the processes of a container: as a table, by the host's
+ps(1) with the options behind the id, or their numbers as a JSON list. The
+options must leave a column PID in the table.
+
+EXAMPLE:
+       # emergence-runc ps web -o user,pid,args";
+
+pub(super) const PAUSE: &str = "\
+DESCRIPTION:
+   The pause command stops every process of a container until the resume command
+is given. They notice nothing of it. kill and delete work meanwhile.";
+
+pub(super) const RESUME: &str = "\
+DESCRIPTION:
+   The resume command lets the processes of a paused container go on.";
+
+pub(super) const EVENTS: &str = "\
+DESCRIPTION:
+   The events command prints what happens in a container as JSON, one object a
+line, until the container ends: each out-of-memory kill as the kernel tells it,
+and statistics after each interval.
+
+EXAMPLE:
+       # emergence-runc events --stats web";
+
+pub(super) const MOUNTS: &str = "\
+DESCRIPTION:
+   The mounts command makes mounts in a running container, or takes them away.
+It reads them from a file, in the form that they have in config.json; for
+remove only the destinations count.
+
+EXAMPLE:
+       # echo '[{\"destination\": \"/data\", \"source\": \"/srv/data\",
+                \"options\": [\"bind\", \"ro\"]}]' > data.json
+       # emergence-runc mounts add web data.json
+       # emergence-runc mounts remove web data.json";
+
 pub(super) const SPEC: &str = "\
 DESCRIPTION:
    The spec command writes \"config.json\" for a new bundle. It runs as it is

@@ -113,7 +113,7 @@ impl Conversation<'_> {
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
-                Some((Message::Notify | Message::Successor, _)) => {
+                Some((Message::Notify | Message::Successor | Message::Hooked, _)) => {
                     return Err(Error::new(
                         Kind::System,
                         "the container's process said something unexpected",

@@ -208,6 +208,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
+        group_made: None,
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -284,6 +285,7 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     let made = group.create(settings.rootless && !named && !limited)?;
     // An ordinary user may get less than was planned, or nothing.
     record.group = made.as_ref().map(|made| made.group().clone());
+    record.group_made = record.group.as_ref().and_then(Group::identity);
     Ok(made)
 }
 

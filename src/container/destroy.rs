@@ -20,13 +20,28 @@ pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
             first = done;
         }
     };
-    also(kill(record));
-    also(resources(record));
+    // Somebody else's delete ends first.
+    also(folder.lock());
+    if is_ours(folder, record) {
+        also(kill(record));
+        also(resources(record));
+    } else {
+        also(kill_init(record));
+    }
     // Last: while anything is left, the container can still be named.
     if first.is_ok() {
         first = folder.remove();
     }
     first
+}
+
+/// Whether what stands at the group's path is this container's. Once somebody has deleted the container in our back, another
+/// one may have been made with the same id and the same path; a group that we made after the deletion is still ours.
+fn is_ours(folder: &Folder, record: &Record) -> bool {
+    folder.is_current()
+        || record
+            .group_made
+            .is_some_and(|made| record.group.as_ref().is_some_and(|group| group.identity() == Some(made)))
 }
 
 /// As [`everything`], then the poststop hooks: the container was there to be seen.

@@ -125,7 +125,8 @@ fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     Err(Error::invalid(&place, words))
 }
 
-pub(super) fn open_proc() -> Result<OwnedFd> {
+/// The host's procfs, known to be one.
+pub fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
     let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;
@@ -152,7 +153,8 @@ fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     opened.collect()
 }
 
-fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
+/// A bind source as a detached mount, with the mapping of its own if it has one.
+pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
     let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
     let mount = open_source(bound).doing(words)?;
     // As if the child had cloned it from its own copy of the mounts.

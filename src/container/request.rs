@@ -1,6 +1,7 @@
 //! What a command asks for: the command line's words as typed values, before anything is looked up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::ContainerId;
 use crate::cgroup::Driver;
@@ -39,6 +40,13 @@ pub struct Create {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on stay open for the program, besides those of LISTEN_FDS.
     pub preserve_fds: u32,
+}
+
+/// `events`.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    /// Time between two statistics; `None`: they are told once, and nothing else.
+    pub interval: Option<Duration>,
 }
 
 /// `run`.

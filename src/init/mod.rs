@@ -11,6 +11,7 @@ mod hooks;
 mod identity;
 mod namespaces;
 mod program;
+pub mod remount;
 pub mod sync;
 
 use std::mem::ManuallyDrop;

@@ -56,7 +56,7 @@ fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
 }
 
 /// User and group 0 of the user namespace, if it has them.
-fn become_root(plan: &Plan) -> Result<(), Fault> {
+pub(super) fn become_root(plan: &Plan) -> Result<(), Fault> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
     if plan.namespaces.maps_by != MapsBy::SelfOnly {

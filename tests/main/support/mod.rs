@@ -15,7 +15,7 @@ pub use call::{Call, Output};
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,6 +111,21 @@ impl Env {
             println!("skipped: {program} is not installed (package {package})");
         }
         has
+    }
+
+    /// Whether the cgroup 2 hierarchy has these controllers. Prints those that are missing; on a machine that was made for
+    /// the tests (`EMERGENCE_TEST_MACHINE`) none may be.
+    pub fn controllers(&self, names: &[&str]) -> bool {
+        let path = format!("/proc/self/fd/{}/cgroup.controllers", self.hierarchy.as_raw_fd());
+        let there = fs::read_to_string(path).expect("cgroup 2 tells its controllers");
+        let missing: Vec<_> =
+            names.iter().filter(|name| !there.split_whitespace().any(|found| found == **name)).collect();
+        let made_for_it = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
+        assert!(missing.is_empty() || !made_for_it, "cgroup 2 lacks controllers: {missing:?}");
+        if !missing.is_empty() {
+            println!("skipped: cgroup 2 lacks controllers here: {missing:?}");
+        }
+        missing.is_empty()
     }
 
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
