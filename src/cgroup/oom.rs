@@ -70,12 +70,12 @@ impl OomWatch {
                 Some(more)
             }
             Source::Counter { counter, group } => {
-                let count = match read(&counter, &mut [0u8; 8]) {
+                let count = match read(counter, &mut [0u8; 8]) {
                     Err(Errno::AGAIN) => return Some(false),
                     count => count.ok()?,
                 };
                 // The end of the group is counted, too.
-                let there = accessat(&group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
+                let there = accessat(group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
                 there.ok().map(|()| count > 0)
             }
         }

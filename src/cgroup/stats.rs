@@ -290,20 +290,21 @@ fn unified(files: &Files<'_>, hugepage_sizes: &[String]) -> Stats {
 }
 
 fn memory(files: &Files<'_>) -> Memory {
-    let entry = |kind: &str, peak: &str| MemoryEntry {
+    let entry = |kind: &str| MemoryEntry {
         limit: files.number(&format!("{kind}.max")),
         usage: files.number(&format!("{kind}.current")),
-        max: files.number(&format!("{kind}.{peak}")),
+        max: files.number(&format!("{kind}.peak")),
         failcnt: files.entry(&format!("{kind}.events"), "max"),
     };
-    let (usage, swap) = (entry("memory", "peak"), entry("memory.swap", "peak"));
+    let (usage, swap) = (entry("memory"), entry("memory.swap"));
     let raw = files.table("memory.stat");
     Memory {
         cache: raw.get("file").copied().unwrap_or(0),
         swap: MemoryEntry {
             limit: swap.limit.saturating_add(usage.limit),
             usage: swap.usage.saturating_add(usage.usage),
-            max: swap.max.saturating_add(usage.max),
+            // Both peaks need not have been at one time.
+            max: 0,
             failcnt: swap.failcnt,
         },
         usage,
