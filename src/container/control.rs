@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 
 use super::existing::Existing;
@@ -44,9 +43,11 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
     drop(word);
     // The other end is closed by a successful execve.
-    let mut fds = [PollFd::new(&result, PollFlags::IN)];
-    while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
-    has_started(!there.record.start_hooks.is_empty(), || sync::hear_plainly(&result))?
+    let hear = || {
+        hooks::poll_until(result.as_fd(), None)?;
+        sync::hear_plainly(&result)
+    };
+    has_started(!there.record.start_hooks.is_empty(), hear)?
         .map_or(Ok(()), |fault| Err(Error::new(Kind::System, explain(fault, &there.record))))?;
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
