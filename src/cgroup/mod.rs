@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod complete;
 mod create;
 pub mod devices;
 mod file;
@@ -17,6 +19,7 @@ mod settings;
 mod tree;
 mod write;
 
+pub use change::Former;
 pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};

@@ -7,6 +7,7 @@ mod output;
 mod pages;
 mod settings;
 mod signal;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

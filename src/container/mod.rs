@@ -20,6 +20,7 @@ mod record;
 pub mod request;
 mod run;
 mod state;
+mod update;
 
 pub use binary::run_read_only;
 pub use check::{check, support};
@@ -28,3 +29,4 @@ pub use create::create;
 pub use id::ContainerId;
 pub use run::run;
 pub use state::{OCI_VERSION, State, Status};
+pub use update::update;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::ContainerId;
 use crate::cgroup::Driver;
+use crate::spec::Resources;
 
 /// What every command needs to know.
 #[derive(Clone, Debug)]
@@ -52,4 +53,15 @@ pub struct Run {
     pub keep: bool,
     /// Whether orphans of the container go to the host's init instead of us.
     pub no_subreaper: bool,
+}
+
+/// `update`.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The limits to change; what is absent, zero or empty stays as it is.
+    pub resources: Resources,
+    /// Line of the cache for resctrl; empty: stays as it is.
+    pub l3_cache_schema: String,
+    /// Line of memory bandwidth for resctrl; empty: stays as it is.
+    pub mem_bw_schema: String,
 }

@@ -16,6 +16,7 @@ pub mod process;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
+pub mod update;
 
 use std::ffi::CString;
 use std::fmt;

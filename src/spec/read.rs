@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::Spec;
+use serde::de::DeserializeOwned;
+
+use super::{Resources, Spec};
 
 /// Why a document could not be read.
 #[derive(Debug)]
@@ -31,9 +33,18 @@ impl std::error::Error for Fault {}
 
 /// Parses the bytes of a config.json. Fast first; only a broken one is read again to learn where in it the fault is.
 pub fn parse(bytes: &[u8]) -> Result<Spec, Fault> {
+    document(bytes)
+}
+
+/// Parses the bytes of a document that is `linux.resources` alone, as `update` takes it.
+pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Fault> {
+    document(bytes)
+}
+
+fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let parsed: Result<Spec, _> = serde_path_to_error::deserialize(&mut reader);
+        let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
         match parsed {
             Ok(value) => reader.end().map(|()| value).map_err(|error| fault(String::new(), &error)),
             Err(error) => {

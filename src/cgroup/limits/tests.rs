@@ -50,6 +50,7 @@ fn resources_to_files() {
         (r#"{"cpu":{"idle":0,"shares":2}}"#, &["cpu.idle=0", "cpu.weight=1"]),
         (r#"{"cpu":{"idle":2}}"#, &["!cpu.idle"]),
         (r#"{"cpu":{"realtimeRuntime":1000}}"#, &["!cpu.realtimeRuntime"]),
+        (r#"{"cpu":{"realtimeRuntime":0,"realtimePeriod":5}}"#, &["!cpu.realtimePeriod"]),
         (r#"{"cpu":{"cpus":"0-1","mems":"0"}}"#, &["cpuset.cpus=0-1", "cpuset.mems=0"]),
         (r#"{"pids":{}}"#, &[]),
         (r#"{"pids":{"limit":0}}"#, &["pids.max=0"]),

@@ -1,11 +1,15 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod update;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
+
+pub use update::UpdateArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -108,6 +112,9 @@ pub enum Command {
     /// list the containers under the state folder
     #[command(help_template = page!(" list"), before_help = LIST)]
     List(ListArgs),
+    /// change the limits of a container
+    #[command(help_template = page!(" update"), before_help = UPDATE)]
+    Update(UpdateArgs),
     /// write a new configuration
     #[command(help_template = page!(" spec"), before_help = SPEC)]
     Spec(SpecArgs),
