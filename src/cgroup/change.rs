@@ -101,7 +101,7 @@ impl Former<'_> {
     /// Writes the former values where other ones are now, the last change first.
     ///
     /// What fails is tried once more after the rest: a value may only fit once another one is back.
-    pub fn put_back(self) -> Result<()> {
+    pub fn put_back(&self) -> Result<()> {
         let failed: Vec<_> = self.files.iter().rev().filter(|saved| saved.put_back().is_err()).collect();
         failed.into_iter().map(Saved::put_back).fold(Ok(()), Result::and)
     }

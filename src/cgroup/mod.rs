@@ -15,6 +15,7 @@ mod layout;
 mod life;
 pub mod limits;
 pub mod limits_v1;
+mod resctrl;
 mod settings;
 mod tree;
 mod write;
@@ -23,6 +24,7 @@ pub use change::Former;
 pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
+pub use resctrl::{Resctrl, ResctrlGroup, Wish};
 pub use settings::{BadLimit, Missing, Setting, Settings};
 
 /// Which driver makes cgroups.

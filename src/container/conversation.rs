@@ -64,12 +64,15 @@ impl Conversation<'_> {
 
     /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
     fn limit(&mut self) -> Result<()> {
-        if let (Some(made), false) = (&self.made, self.limited) {
-            self.limited = true;
-            made.apply(&self.plan.limits)?;
-            return self.check_alive(made);
+        if std::mem::replace(&mut self.limited, true) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(group) = &self.record.rdt {
+            group.join(self.pid)?;
+        }
+        let Some(made) = &self.made else { return Ok(()) };
+        made.apply(&self.plan.limits)?;
+        self.check_alive(made)
     }
 
     /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a

@@ -14,7 +14,7 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::{destroy, facts, hold};
-use crate::cgroup::{Group, Made, Missing};
+use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, Plan};
@@ -62,6 +62,7 @@ struct Draft {
     plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
+    rdt: Option<ResctrlGroup>,
 }
 
 /// Creates the container. After an error nothing of it is left.
@@ -115,7 +116,8 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     }
     check_root(&plan)?;
     check_console(&plan, request, manner)?;
-    Ok(Draft { config, spec, plan, bundle, group: host.group })
+    let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
+    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 
 /// The bundle's config.json, or another file: its bytes and what they say.
@@ -193,6 +195,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
+        rdt: draft.rdt.clone(),
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -220,6 +223,9 @@ fn set_up(
     record: &mut Record,
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
+    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
+        group.make(wish)?;
+    }
     hold::here("cgroup");
     let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::request::Settings;
-use crate::cgroup::{self, Driver, Group, Layout};
+use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
 use crate::error::Result;
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
@@ -43,6 +43,10 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
             (None, _) => Limiting::Nothing,
             (Some(group), _) if group.is_unified() => Limiting::Unified,
             (Some(_), _) => Limiting::Legacy,
+        },
+        resctrl: match linux.and_then(|linux| linux.intel_rdt.as_ref()) {
+            Some(_) => Resctrl::find()?,
+            None => None,
         },
     };
     Ok(Facts { host, group })

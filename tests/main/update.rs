@@ -225,3 +225,25 @@ fn a_container_without_a_group_has_no_limits() {
         .says("linux.resources.memory.limit: this container has no control group");
     env.delete(&id);
 }
+
+#[test]
+fn shares_of_caches_need_a_host_that_has_them() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("each runtime has its own words") {
+        return;
+    }
+    if std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        println!("skipped: this host has them");
+        return;
+    }
+    const WORDS: &str = "linux.intelRdt: this host has no resctrl file system mounted";
+    let (id, _) = sleeper(&env);
+    env.runtime(&["update", "--l3-cache-schema", "L3:0=f", &id]).exits(1).says(WORDS);
+    env.runtime(&["update", "--mem-bw-schema", "MB:0=20", "--pids-limit", "-5", &id]).exits(1).says(WORDS);
+    env.delete(&id);
+    for wanted in [json!({}), json!({"closID": "gold"}), json!({"enableMonitoring": true})] {
+        let bundle = env.bundle(&["true"]).set("linux/intelRdt", wanted);
+        env.create(&env.id(), &bundle).exits(1).says(WORDS);
+        env.runtime(&["check", "--bundle", bundle.str()]).exits(1).says("fault");
+    }
+}

@@ -150,12 +150,12 @@ fn other_files_stand_in() {
     assert_eq!(
         missing,
         [
-            ("memory.swap.max", &Missing::Skip),
-            ("memory.max", &Missing::Refuse),
             ("io.bfq.weight", &Missing::Instead("io.weight", "910".into())),
             ("io.bfq.weight", &Missing::Instead("io.weight", "8:0 10000".into())),
             ("hugetlb.1GB.max", &Missing::Refuse),
             ("hugetlb.1GB.rsvd.max", &Missing::Skip),
+            ("memory.swap.max", &Missing::Skip),
+            ("memory.max", &Missing::Refuse),
         ]
     );
 }
