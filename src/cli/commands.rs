@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::args::{self, Cli, Command, Global, ListFormat};
 use super::output::{self, print};
 use super::settings::settings;
-use super::{ps, signal};
+use super::{ps, signal, update};
 use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
@@ -32,6 +32,9 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Resume(args) => container::resume(&settings(global)?, &args.id.parse()?),
         Command::Events(args) => events(&args, global),
         Command::Mounts(args) => mounts(&args.action, global),
+        Command::Update(args) => {
+            container::update(&settings(global)?, &args.id.parse()?, &update::request(&args)?)
+        }
         Command::Spec(args) => new_spec(&args),
         Command::Features => print(&output::document(&spec::features::features(container::support()), "  ")?),
         Command::Check(args) => check(&args),

@@ -8,6 +8,7 @@ mod pages;
 mod ps;
 mod settings;
 mod signal;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

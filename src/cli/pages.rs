@@ -138,6 +138,25 @@ EXAMPLE:
                 \"options\": [\"bind\", \"ro\"]}]' > data.json
        # emergence-runc mounts add web data.json
        # emergence-runc mounts remove web data.json";
+pub(super) const UPDATE: &str = "\
+DESCRIPTION:
+   The update command changes limits of a container that is created, running or
+paused. What is not named stays as it is. When the kernel refuses a value, the
+container goes on with the limits that it had.
+
+   With --resources the limits are read from a file, or from standard input when
+it is \"-\". It holds the object \"resources\" of config.json's \"linux\", such as
+
+   {\"memory\": {\"limit\": 67108864}, \"cpu\": {\"quota\": 50000}, \"pids\": {\"limit\": 100}}
+
+where a zero outside of \"pids\" is a value that is not named, and a list of
+device rules replaces the one that the container has. The options for single
+limits are then ignored, but for --l3-cache-schema and --mem-bw-schema.
+
+   Sizes are bytes, or have a suffix: k, m, g, t. -1 is no limit.
+
+EXAMPLE:
+       # emergence-runc update --memory 64m --cpu-quota 50000 web";
 
 pub(super) const SPEC: &str = "\
 DESCRIPTION:

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::pid::ProcessId;
 use super::record::{Folder, Record};
@@ -63,11 +64,33 @@ impl Conversation<'_> {
 
     /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
     fn limit(&mut self) -> Result<()> {
-        if let (Some(made), false) = (&self.made, self.limited) {
-            self.limited = true;
-            made.apply(&self.plan.limits)?;
+        if std::mem::replace(&mut self.limited, true) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(group) = &self.record.rdt {
+            group.join(self.pid)?;
+        }
+        let Some(made) = &self.made else { return Ok(()) };
+        made.apply(&self.plan.limits)?;
+        self.check_alive(made)
+    }
+
+    /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a
+    /// mebibyte by now, but a limit may be lower.
+    fn check_alive(&self, made: &Made) -> Result<()> {
+        const FIELD: &str = "linux.resources.memory.limit";
+        const ENOUGH: u64 = 4 << 20;
+        let limit = self.plan.limits.writes.iter().find(|write| write.field == FIELD);
+        let low = limit.and_then(|write| write.value.parse::<u64>().ok()).filter(|bytes| *bytes < ENOUGH);
+        let Some(bytes) = low.filter(|_| made.has_killed()) else { return Ok(()) };
+        let soon = Instant::now() + Duration::from_secs(1);
+        if !hooks::poll_until(self.pidfd.as_fd(), Some(soon)).doing(|| "wait for the container's process")? {
+            return Ok(());
+        }
+        let words = format!(
+            "{bytes} bytes are too few for the process that waits to be started; the kernel has killed it"
+        );
+        Err(Error::invalid(FIELD, words))
     }
 
     fn note_init(&mut self) -> Result<()> {

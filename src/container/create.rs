@@ -14,7 +14,7 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::{destroy, facts, hold};
-use crate::cgroup::{Group, Made, Missing};
+use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, BadField, Fault, Plan, Step};
@@ -62,6 +62,7 @@ struct Draft {
     plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
+    rdt: Option<ResctrlGroup>,
 }
 
 /// Creates the container. After an error nothing of it is left.
@@ -109,7 +110,8 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     log(&plan);
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
-    Ok(Draft { config, spec, plan, bundle, group: host.group })
+    let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
+    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 
 /// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
@@ -209,6 +211,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         init: None,
         group: draft.group.clone(),
         group_made: None,
+        rdt: draft.rdt.clone(),
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -236,6 +239,9 @@ fn set_up(
     record: &mut Record,
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
+    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
+        group.make(wish)?;
+    }
     hold::here("cgroup");
     let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;

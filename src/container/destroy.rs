@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::hooks::{self, poll_until};
 use super::record::{Folder, Record};
 use super::state::{State, Status};
+use crate::cgroup::ResctrlGroup;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
@@ -81,15 +82,15 @@ fn kill(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Mounts that no namespace takes with it, and the group.
+/// Mounts that no namespace takes with it, and the groups.
 fn resources(record: &Record) -> Result<()> {
     if let Some(below) = record.mount_below {
         unmount(&record.rootfs, below)?;
     }
-    match &record.group {
-        Some(group) => group.remove(),
-        None => Ok(()),
+    if let Some(group) = &record.group {
+        group.remove()?;
     }
+    record.rdt.as_ref().map_or(Ok(()), ResctrlGroup::remove)
 }
 
 /// Detaches what was mounted on the root file system since; what is mounted below goes with it. What the caller had

@@ -16,7 +16,7 @@ use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::{facts, notify, run};
-use crate::cgroup::{Group, Made};
+use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::init::{self, Asks, Gate, HookState, Opened};
@@ -110,6 +110,8 @@ struct Entering<'a> {
     pidfd: OwnedFd,
     /// The cgroup, when it is joined after the clone.
     joins: Option<Group>,
+    /// Its shares of caches and memory bandwidth.
+    shares: Option<ResctrlGroup>,
 }
 
 impl<'a> Entering<'a> {
@@ -132,7 +134,7 @@ impl<'a> Entering<'a> {
                 .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
         }
         let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
-        Ok(Self { plan, sync: ours, console, pid, pidfd, joins })
+        Ok(Self { plan, sync: ours, console, pid, pidfd, joins, shares: there.record.rdt.clone() })
     }
 
     /// Answers it until its program runs, and tells the caller's files and sockets about it.
@@ -142,6 +144,7 @@ impl<'a> Entering<'a> {
         request: &Exec,
     ) -> Result<Option<super::foreground::Terminal>> {
         let mut terminal = None;
+        self.share()?;
         loop {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the process that enters the container")? {
                 // Closed by execve.
@@ -154,6 +157,7 @@ impl<'a> Entering<'a> {
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
                 Some((Message::Successor, Some(pidfd))) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
+                    self.share()?;
                     continue;
                 }
                 Some((Message::Notify, Some(listener))) => {
@@ -183,6 +187,10 @@ impl<'a> Entering<'a> {
             &self.pidfd,
         )?;
         Ok(terminal)
+    }
+
+    fn share(&self) -> Result<()> {
+        self.shares.as_ref().map_or(Ok(()), |shares| shares.join(self.pid))
     }
 
     /// Ends it after an error, and reaps it.

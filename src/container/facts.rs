@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::request::Settings;
-use crate::cgroup::{self, Driver, Group, Layout};
+use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
 use crate::error::Result;
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
@@ -34,6 +34,10 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
             (Some(group), _) if group.is_unified() => Limiting::Unified,
             (Some(_), _) => Limiting::Legacy,
         },
+        resctrl: match linux.and_then(|linux| linux.intel_rdt.as_ref()) {
+            Some(_) => Resctrl::find()?,
+            None => None,
+        },
         ..caller(spec.process.as_ref(), linux)?
     };
     Ok(Facts { host, group })
@@ -52,6 +56,7 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         cgroup_view: None,
         limiting: Limiting::Disabled,
+        resctrl: None,
     })
 }
 

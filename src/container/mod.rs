@@ -23,6 +23,7 @@ mod record;
 pub mod request;
 mod run;
 mod state;
+mod update;
 
 pub use binary::run_read_only;
 pub use check::{check, support};
@@ -34,3 +35,4 @@ pub use id::ContainerId;
 pub use mounts::{add_mounts, remove_mounts};
 pub use run::run;
 pub use state::{OCI_VERSION, State, Status};
+pub use update::update;

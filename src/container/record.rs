@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::ContainerId;
 use super::pid::ProcessId;
 use super::request::Settings;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
 use crate::spec::{self, Spec};
@@ -59,6 +59,9 @@ pub struct Record {
     /// Which group that came to be, known to its maker alone: see [`Group::identity`].
     #[serde(skip)]
     pub group_made: Option<u64>,
+    /// Its group of shares of caches and memory bandwidth, noted before it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<ResctrlGroup>,
     /// When the mounts are made in the runtime's own mount namespace and must be taken away by hand: the mount that the
     /// root file system was on before.
     pub mount_below: Option<u64>,

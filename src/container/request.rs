@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ContainerId;
 use crate::cgroup::Driver;
+use crate::spec::Resources;
 
 /// What every command needs to know.
 #[derive(Clone, Debug)]
@@ -119,4 +120,15 @@ pub struct SubGroup {
     pub controllers: Vec<String>,
     /// Relative to the container's.
     pub path: String,
+}
+
+/// `update`.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The limits to change; what is absent, zero or empty stays as it is.
+    pub resources: Resources,
+    /// Line of the cache for resctrl; empty: stays as it is.
+    pub l3_cache_schema: String,
+    /// Line of memory bandwidth for resctrl; empty: stays as it is.
+    pub mem_bw_schema: String,
 }

@@ -14,9 +14,11 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
+pub mod update;
 
 use std::ffi::CString;
 use std::fmt;
@@ -65,6 +67,8 @@ pub struct Plan {
     pub limits: cgroup::Settings,
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
     pub device_program: Option<cgroup::devices::Program>,
+    /// Shares of caches and memory bandwidth.
+    pub rdt: Option<cgroup::Wish>,
     /// System call filter.
     pub seccomp: Option<Filter>,
     /// Network devices moved in.
@@ -127,6 +131,8 @@ pub struct Host {
     pub cgroup_view: Option<CgroupView>,
     /// How the container will be limited.
     pub limiting: Limiting,
+    /// What there are shares of; only looked for where config.json has linux.intelRdt.
+    pub resctrl: Option<cgroup::Resctrl>,
 }
 
 /// How a container is limited on this host.
@@ -288,7 +294,6 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     version(&spec.oci_version, judge);
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    not_built_yet(linux, judge);
     let namespaces = namespaces::plan(linux, host, judge);
     let new_user = namespaces.creates(libc::CLONE_NEWUSER);
     let context = Context {
@@ -314,6 +319,10 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
         limits,
         device_program,
+        rdt: linux
+            .intel_rdt
+            .as_ref()
+            .and_then(|wanted| rdt::plan(wanted, ask.id, host.resctrl.as_ref(), judge)),
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
@@ -343,12 +352,6 @@ fn version(version: &str, judge: &mut Judge) {
             judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
         }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
-    }
-}
-
-fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
-    if linux.intel_rdt.is_some() {
-        judge.fault("linux.intelRdt", "not supported by this build; leave it out");
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use super::{Mount, Process, Spec};
+use super::{Mount, Process, Resources, Spec};
 
 /// Why a document could not be read.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Fault> {
         return read(bytes).map_err(|fault| Fault { field: format!("mounts{}", fault.field), ..fault });
     }
     read(bytes).map(|object: Object| object.mounts)
+}
+
+/// Parses the bytes of a document that is `linux.resources` alone, as `update` takes it.
+pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Fault> {
+    read(bytes)
 }
 
 /// Fast first; only a broken document is read again to learn where in it the fault is.

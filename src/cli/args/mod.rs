@@ -4,6 +4,7 @@ mod events;
 mod exec;
 mod mounts;
 mod ps;
+mod update;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub use events::EventsArgs;
 pub use exec::ExecArgs;
 pub use mounts::{MountsAction, MountsArgs};
 pub use ps::PsArgs;
+pub use update::UpdateArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -136,6 +138,9 @@ pub enum Command {
     /// add or remove mounts while a container runs
     #[command(help_template = page!(" mounts", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = MOUNTS)]
     Mounts(MountsArgs),
+    /// change the limits of a container
+    #[command(help_template = page!(" update"), before_help = UPDATE)]
+    Update(UpdateArgs),
     /// write a new configuration
     #[command(help_template = page!(" spec"), before_help = SPEC)]
     Spec(SpecArgs),

@@ -113,19 +113,30 @@ impl Env {
         has
     }
 
-    /// Whether the cgroup 2 hierarchy has these controllers. Prints those that are missing; on a machine that was made for
-    /// the tests (`EMERGENCE_TEST_MACHINE`) none may be.
-    pub fn controllers(&self, names: &[&str]) -> bool {
-        let path = format!("/proc/self/fd/{}/cgroup.controllers", self.hierarchy.as_raw_fd());
-        let there = fs::read_to_string(path).expect("cgroup 2 tells its controllers");
+    /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where `EMERGENCE_TEST_MACHINE`
+    /// is set, the machine was made for these tests and must have them.
+    pub fn controllers(&self, needed: &[&str]) -> bool {
+        let here = self.cgroup_file("/", "cgroup.controllers");
         let missing: Vec<_> =
-            names.iter().filter(|name| !there.split_whitespace().any(|found| found == **name)).collect();
-        let made_for_it = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
-        assert!(missing.is_empty() || !made_for_it, "cgroup 2 lacks controllers: {missing:?}");
+            needed.iter().filter(|name| !here.split(' ').any(|there| there == **name)).collect();
+        let machine = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
+        assert!(missing.is_empty() || !machine, "cgroup 2 has no {missing:?} here, only {here:?}");
         if !missing.is_empty() {
-            println!("skipped: cgroup 2 lacks controllers here: {missing:?}");
+            println!("skipped: cgroup 2 has no {missing:?} here");
         }
         missing.is_empty()
+    }
+
+    /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in config.json.
+    pub fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Writes to a file of a cgroup.
+    pub fn write_cgroup_file(&self, cgroup: &str, file: &str, text: &str) {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::write(&path, text).unwrap_or_else(|e| panic!("write {text:?} to {cgroup}/{file}: {e}"));
     }
 
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
