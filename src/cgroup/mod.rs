@@ -2,6 +2,7 @@
 //!
 //! [`layout`] finds how this host's hierarchies are mounted, [`Group::place`] decides the directories, [`Group::create`] makes them.
 //! What to write is decided without touching the kernel, by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`].
+//! With the systemd driver the cgroup is a unit's, see [`systemd`].
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod life;
 pub mod limits;
 pub mod limits_v1;
 mod settings;
+pub mod systemd;
 mod tree;
 mod write;
 

@@ -221,7 +221,7 @@ fn set_up(
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
     hold::here("cgroup");
-    let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
+    let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request, manner)?;
     let given = Given {
@@ -258,9 +258,11 @@ fn set_up(
     Ok((pidfd, sync, console))
 }
 
-/// `None`: there is no group, and there need not be one.
+/// `None`: there is no group, and there need not be one; or systemd will make it around the process.
 fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
-    let Some(group) = &draft.group else { return Ok(None) };
+    let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
+        return Ok(None);
+    };
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);

@@ -52,7 +52,7 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = &record.group {
+    if let Some(group) = record.group.as_ref().filter(|group| !group.is_another_s()) {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };

@@ -26,6 +26,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let layout = cgroup::layout()?;
     let path = linux.map_or("", |linux| &linux.cgroups_path);
     let group = Group::place(&layout, settings.driver, path, id)?;
+    let group = group.map(|group| group.annotated(&spec.annotations)).transpose()?;
     let process = spec.process.as_ref();
     let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor();
     let label = |linux: &crate::spec::Linux| !linux.mount_label.is_empty();
@@ -38,6 +39,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
         apparmor,
         selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         cgroup_view: view(&layout, group.as_ref()),
+        scope: group.as_ref().and_then(|group| group.scope.clone()),
         limiting: match (&group, settings.driver) {
             (_, Driver::Disabled) => Limiting::Disabled,
             (None, _) => Limiting::Nothing,
