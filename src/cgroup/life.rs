@@ -112,6 +112,16 @@ impl Group {
         }
     }
 
+    /// As [`Group::remove`], but kills nothing: what still runs after two seconds is another container's, and the group with it.
+    pub fn remove_if_unused(&self) -> Result<()> {
+        if self.scope.is_some() {
+            return self.remove();
+        }
+        let until = Instant::now() + PATIENCE;
+        self.dirs()
+            .try_for_each(|dir| if wait_empty(&dir.path(), until)? { self.remove_dir(dir) } else { Ok(()) })
+    }
+
     /// Whether the group is in truth another container's, that has the same unit: then nothing in it is ours to kill.
     pub fn is_another_s(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.is_another_s().unwrap_or(false))

@@ -266,10 +266,11 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
-    let made = group.create(settings.rootless && !named && !limited)?;
-    // An ordinary user may get less than was planned, or nothing.
-    record.group = made.as_ref().map(|made| made.group().clone());
-    Ok(made)
+    let made = group.create(settings.rootless && !named && !limited);
+    // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
+    // not for us to take away.
+    record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
+    made
 }
 
 /// Our end for the terminal's master, and the child's.

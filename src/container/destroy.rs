@@ -52,7 +52,10 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = record.group.as_ref().filter(|group| !group.is_another_s()) {
+    // Before there was a process of ours the group may have been planned only, and be another container's.
+    if let (Some(group), Some(_)) = (&record.group, record.init)
+        && !group.is_another_s()
+    {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };
@@ -72,6 +75,7 @@ fn resources(record: &Record) -> Result<()> {
         unmount(&record.rootfs, below)?;
     }
     match &record.group {
+        Some(group) if record.init.is_none() => group.remove_if_unused(),
         Some(group) => group.remove(),
         None => Ok(()),
     }

@@ -19,5 +19,6 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootless;
+mod systemd;
 mod terminal;
 mod users;
