@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::file::{open_dir, read_at, read_to_end, write_at};
+use super::systemd::Ended;
 use super::{Directory, Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -113,7 +114,34 @@ impl Group {
     /// Errors when processes are left after two seconds, and names them. Directories above the group stay, even those that
     /// [`Group::create`] made: another container may have come to use them.
     pub fn remove(&self) -> Result<()> {
-        self.dirs().try_for_each(|dir| self.remove_dir(dir))
+        let Some(scope) = &self.scope else {
+            return self.dirs().try_for_each(|dir| self.remove_dir(dir));
+        };
+        match scope.stop() {
+            // Its cgroup has gone with it; and one that is there now is a new unit's.
+            Ok(Ended::Now | Ended::Replaced) => Ok(()),
+            Ok(Ended::Before) => self.remove_dir(&scope.dir),
+            Err(error) => {
+                // Without systemd (a user's has gone, its socket is lost) nobody else takes the cgroup away.
+                tracing::warn!("{error}; the cgroup is removed without systemd");
+                self.remove_dir(&scope.dir)
+            }
+        }
+    }
+
+    /// As [`Group::remove`], but kills nothing: what still runs after two seconds is another container's, and the group with it.
+    pub fn remove_if_unused(&self) -> Result<()> {
+        if self.scope.is_some() {
+            return self.remove();
+        }
+        let until = Instant::now() + PATIENCE;
+        self.dirs()
+            .try_for_each(|dir| if wait_empty(&dir.path(), until)? { self.remove_dir(dir) } else { Ok(()) })
+    }
+
+    /// Whether the group is in truth another container's, that has the same unit: then nothing in it is ours to kill.
+    pub fn is_another_s(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.is_another_s().unwrap_or(false))
     }
 
     fn remove_dir(&self, dir: &Directory) -> Result<()> {

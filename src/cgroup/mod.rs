@@ -2,6 +2,7 @@
 //!
 //! [`layout`] finds how this host's hierarchies are mounted, [`Group::place`] decides the directories, [`Group::create`] makes them.
 //! What to write is decided without touching the kernel, by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`].
+//! With the systemd driver the cgroup is a unit's, see [`systemd`].
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod resctrl;
 mod settings;
 mod stats;
 mod stats_v1;
+pub mod systemd;
 mod tree;
 mod write;
 

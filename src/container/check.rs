@@ -57,7 +57,7 @@ pub fn support() -> Support {
             all.sort();
             all
         },
-        cgroup: Cgroup { v1: true, v2: true, rdma: true, ..Cgroup::default() },
+        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Some(SeccompWords {
             actions: seccomp::actions().collect(),
             operators: seccomp::operators().collect(),

@@ -132,7 +132,11 @@ impl Conversation<'_> {
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?
                 }
-                Some((Message::Waiting, _)) => return self.limit(),
+                Some((Message::Waiting, _)) => {
+                    self.limit()?;
+                    // Its cgroup namespace, if it has its own, has begun above.
+                    return self.made.as_ref().map_or(Ok(()), |made| made.enter_delegated(self.pid));
+                }
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
@@ -166,8 +170,8 @@ impl Conversation<'_> {
             idmap::write(self.pid, maps, namespaces.maps_by)?;
             open::map_to_container(self.plan, &self.sources, self.pid)?;
         }
-        if let (Some(group), true) = (&self.record.group, self.joins_late) {
-            group.join(self.pid)?;
+        if self.joins_late {
+            self.join_group()?;
         }
         let devices = &self.plan.net_devices;
         if devices.is_empty() {
@@ -176,6 +180,28 @@ impl Conversation<'_> {
         let path = format!("/proc/{}/ns/net", self.pid);
         let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
         net::move_devices(devices, inside.as_fd())
+    }
+
+    /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
+    fn join_group(&mut self) -> Result<()> {
+        let Some(group) = &mut self.record.group else { return Ok(()) };
+        if group.scope.is_none() {
+            return group.join(self.pid);
+        }
+        match group.start(self.pid, &self.plan.scope) {
+            Ok(made) => self.made = Some(made),
+            Err(error) => {
+                if error.kind() == Kind::Exists {
+                    // What has the unit's name is another container, which must outlive this one.
+                    self.record.group = None;
+                    self.folder.write(self.record)?;
+                }
+                return Err(error);
+            }
+        }
+        self.folder.write(self.record)?;
+        hold::here("scope");
+        self.guard_devices()
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -243,7 +243,7 @@ fn set_up(
         group.make(wish)?;
     }
     hold::here("cgroup");
-    let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
+    let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
     let given = Given {
@@ -282,17 +282,20 @@ fn set_up(
     Ok((pidfd, sync, console))
 }
 
-/// `None`: there is no group, and there need not be one.
+/// `None`: there is no group, and there need not be one; or systemd will make it around the process.
 fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
-    let Some(group) = &draft.group else { return Ok(None) };
+    let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
+        return Ok(None);
+    };
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
-    let made = group.create(settings.rootless && !named && !limited)?;
-    // An ordinary user may get less than was planned, or nothing.
-    record.group = made.as_ref().map(|made| made.group().clone());
+    let made = group.create(settings.rootless && !named && !limited);
+    // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
+    // not for us to take away.
+    record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
     record.group_made = record.group.as_ref().and_then(Group::identity);
-    Ok(made)
+    made
 }
 
 /// Our end for the terminal's master, and the child's.

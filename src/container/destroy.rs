@@ -68,7 +68,10 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = &record.group {
+    // Before there was a process of ours the group may have been planned only, and be another container's.
+    if let (Some(group), Some(_)) = (&record.group, record.init)
+        && !group.is_another_s()
+    {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };
@@ -87,8 +90,10 @@ fn resources(record: &Record) -> Result<()> {
     if let Some(below) = record.mount_below {
         unmount(&record.rootfs, below)?;
     }
-    if let Some(group) = &record.group {
-        group.remove()?;
+    match &record.group {
+        Some(group) if record.init.is_none() => group.remove_if_unused()?,
+        Some(group) => group.remove()?,
+        None => {}
     }
     record.rdt.as_ref().map_or(Ok(()), ResctrlGroup::remove)
 }

@@ -64,13 +64,14 @@ impl Target {
         let init = there.init()?;
         let gone = || Error::new(Kind::State, "container not running");
         let pidfd = init.pidfd()?.ok_or_else(gone)?;
-        let mut group = there.record.group.clone();
+        let group = &there.record.group;
         if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
             && group.is_frozen()?
         {
             let words = "cannot exec in a paused container (resume it, or use --ignore-paused and the process waits for that)";
             return Err(Error::new(Kind::State, words));
         }
+        let mut group = group.as_ref().map(Group::of_processes);
         for wish in &request.cgroups {
             let own = group.take().ok_or_else(|| {
                 Error::new(

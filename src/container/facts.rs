@@ -26,8 +26,10 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let layout = cgroup::layout()?;
     let path = linux.map_or("", |linux| &linux.cgroups_path);
     let group = Group::place(&layout, settings.driver, path, id)?;
+    let group = group.map(|group| group.annotated(&spec.annotations)).transpose()?;
     let host = Host {
         cgroup_view: view(&layout, group.as_ref()),
+        scope: group.as_ref().and_then(|group| group.scope.clone()),
         limiting: match (&group, settings.driver) {
             (_, Driver::Disabled) => Limiting::Disabled,
             (None, _) => Limiting::Nothing,
@@ -57,6 +59,7 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         cgroup_view: None,
         limiting: Limiting::Disabled,
         resctrl: None,
+        scope: None,
     })
 }
 

@@ -44,7 +44,12 @@ fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<Former<'a>>, 
     let wanted = made.complete(wanted)?;
     let limiting = if made.group().is_unified() { Limiting::Unified } else { Limiting::Legacy };
     let change = judge(&wanted, limiting)?;
-    Ok((Some(made.change(&change.settings)?), change.devices))
+    let former = made.change(&change.settings)?;
+    // Else the next reload of systemd would bring the former ones back.
+    if let Some(scope) = &made.group().scope {
+        scope.set(&wanted).map_err(|error| error.after_cleaning(former.put_back()))?;
+    }
+    Ok((Some(former), change.devices))
 }
 
 /// A change in which nothing is wrong; warnings go to the log.

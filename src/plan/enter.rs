@@ -46,6 +46,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
         limits: cgroup::Settings::default(),
+        scope: Vec::new(),
         device_program: None,
         rdt: None,
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
@@ -73,6 +74,7 @@ mod tests {
             cgroup_view: None,
             limiting: Limiting::Disabled,
             resctrl: None,
+            scope: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
 
 use super::{Judge, Limiting, MemoryPolicy};
-use crate::cgroup::{self, BadLimit, Settings, devices};
+use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
 
@@ -47,6 +47,26 @@ pub fn resources(
             (settings, program)
         }
     }
+}
+
+/// The properties of the container's unit: its limits, and what annotations add or change. Annotations are judged without one too.
+pub fn scope(
+    spec: &spec::Spec,
+    limits: &Settings,
+    scope: Option<&systemd::Scope>,
+    judge: &mut Judge,
+) -> Vec<systemd::Property> {
+    let annotated = systemd::annotated_properties(&spec.annotations).unwrap_or_else(|faults| {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+        Vec::new()
+    });
+    let Some(scope) = scope else { return Vec::new() };
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let rules = resources.map_or(&[][..], |resources| &resources.devices);
+    // Faults of the rules have been told with the device program.
+    let mut properties = scope.properties(limits, Some(rules)).unwrap_or_default();
+    properties.extend(annotated);
+    properties
 }
 
 /// getrlimit(2).

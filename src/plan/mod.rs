@@ -65,6 +65,8 @@ pub struct Plan {
     pub memory_policy: Option<MemoryPolicy>,
     /// What is written into the control group.
     pub limits: cgroup::Settings,
+    /// What systemd is told of the container's unit, where it has one.
+    pub scope: Vec<cgroup::systemd::Property>,
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
     pub device_program: Option<cgroup::devices::Program>,
     /// Shares of caches and memory bandwidth.
@@ -133,6 +135,8 @@ pub struct Host {
     pub limiting: Limiting,
     /// What there are shares of; only looked for where config.json has linux.intelRdt.
     pub resctrl: Option<cgroup::Resctrl>,
+    /// The unit of systemd that the container will be.
+    pub scope: Option<cgroup::systemd::Scope>,
 }
 
 /// How a container is limited on this host.
@@ -309,6 +313,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
+    let scope = limits::scope(spec, &limits, host.scope.as_ref(), judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     Some(Plan {
@@ -318,6 +323,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
         limits,
+        scope,
         device_program,
         rdt: linux
             .intel_rdt

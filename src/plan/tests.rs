@@ -24,6 +24,7 @@ fn host() -> Host {
         cgroup_view: Some(CgroupView::Unified(c"/sys/fs/cgroup/x".into())),
         limiting: Limiting::Unified,
         resctrl: None,
+        scope: None,
     }
 }
 

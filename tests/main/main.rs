@@ -25,6 +25,7 @@ mod process;
 mod ps;
 mod remount;
 mod rootless;
+mod systemd;
 mod terminal;
 mod update;
 mod users;
