@@ -79,7 +79,7 @@ impl Made {
 /// A cpuset with processes in it is not made empty again. Empty, it had what the group above has.
 fn same(dir: BorrowedFd<'_>, file: &str, text: &str) -> Option<String> {
     let is_list = matches!(file, "cpuset.cpus" | "cpuset.mems");
-    if is_list && text.is_empty() { read_at(dir, &format!("{file}.effective")).ok() } else { None }
+    if is_list && text.is_empty() { read_at(dir, format!("{file}.effective")).ok() } else { None }
 }
 
 /// The files that writing this setting may change.
