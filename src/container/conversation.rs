@@ -124,10 +124,7 @@ impl Conversation<'_> {
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
                 Some((Message::Limits, _)) => self.set_limits()?,
-                Some((Message::Successor, Some(pidfd))) => {
-                    self.succeed(pidfd)?;
-                    continue;
-                }
+                Some((Message::Successor, Some(pidfd))) => self.succeed(pidfd)?,
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(self.record, self.plan, &listener)?
                 }
