@@ -127,7 +127,6 @@ impl Conversation<'_> {
                 Some((Message::Successor, Some(pidfd))) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.note_init()?;
-                    continue;
                 }
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?

@@ -159,7 +159,6 @@ impl<'a> Entering<'a> {
                 Some((Message::Successor, Some(pidfd))) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.share()?;
-                    continue;
                 }
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(&there.record, self.plan, self.pid, Status::Running, &listener)?;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! child                                runtime
+//!   ── Successor + pidfd ────────────►  the process goes on as another one, which waits for
+//!   ◄─────────────────────────── Go ──  this before it says its first word
 //!   ── MapIds ───────────────────────►  writes the id maps, joins cgroups of version 1, moves network devices
 //!   ◄─────────────────────────── Go ──
 //!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: all is mounted, nothing pivoted
