@@ -118,15 +118,17 @@ impl Made {
         inner.join(pid)
     }
 
-    /// Gives the v2 cgroup to a user, who may then make cgroups in it: the directory and the files that
-    /// /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
+    /// Gives the v2 cgroup, and the delegated one below it, to a user, who may then make cgroups in it: the directory and the files
+    /// that /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
     pub fn delegate(&self, uid: u32) -> Result<()> {
         const USUAL: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
-        let Some(dir) = self.dir_fd() else { return Ok(()) };
+        let Some(dir) = self.dir_fd().filter(|_| self.group.is_unified()) else { return Ok(()) };
         let owner = Some(rustix::fs::Uid::from_raw(uid));
         let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
-        for name in listed.as_deref().unwrap_or(USUAL).lines().chain([""]) {
-            match rustix::fs::chownat(dir, name, owner, None, AtFlags::EMPTY_PATH) {
+        let below = self.group.delegated.as_deref().map(|name| format!("{name}/")).unwrap_or_default();
+        let files = || listed.as_deref().unwrap_or(USUAL).lines().chain([""]);
+        for name in files().map(str::to_owned).chain(files().map(|name| format!("{below}{name}"))) {
+            match rustix::fs::chownat(dir, &name, owner, None, AtFlags::EMPTY_PATH) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).doing(|| format!("give cgroup file {name:?} to user {uid}")),
             }

@@ -133,8 +133,7 @@ impl Conversation<'_> {
                 }
                 Some((Message::Waiting, _)) => {
                     self.limit()?;
-                    // Its cgroup namespace, if it has its own, has begun above.
-                    return self.made.as_ref().map_or(Ok(()), |made| made.enter_delegated(self.pid));
+                    return self.hand_over();
                 }
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
@@ -201,6 +200,18 @@ impl Conversation<'_> {
         self.folder.write(self.record)?;
         hold::here("scope");
         self.guard_devices()
+    }
+
+    /// What the container may arrange below its limits. Its cgroup namespace, if it has its own, has begun above.
+    fn hand_over(&self) -> Result<()> {
+        let Some(made) = &self.made else { return Ok(()) };
+        made.enter_delegated(self.pid)?;
+        let Some(owner) = self.plan.cgroup_owner else { return Ok(()) };
+        match made.delegate(owner) {
+            // A user cannot give to another one, a sub-id of his.
+            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+            other => other,
+        }
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -65,6 +65,8 @@ pub struct Plan {
     pub memory_policy: Option<MemoryPolicy>,
     /// What is written into the control group.
     pub limits: cgroup::Settings,
+    /// Who the container's cgroup is given to, as this process numbers users.
+    pub cgroup_owner: Option<u32>,
     /// What systemd is told of the container's unit, where it has one.
     pub scope: Vec<cgroup::systemd::Property>,
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
@@ -322,6 +324,9 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        cgroup_owner: rootfs
+            .as_ref()
+            .and_then(|rootfs| limits::cgroup_owner(process.as_ref()?.as_ref()?, rootfs, &namespaces, host)),
         limits,
         scope,
         device_program,

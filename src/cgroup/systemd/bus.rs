@@ -138,19 +138,7 @@ impl Connection {
             Bus::User(address) => {
                 (connect(address).doing(|| format!("connect to the user's bus {address:?}"))?, false)
             }
-            Bus::System => {
-                let named =
-                    std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
-                let address = named.as_deref().unwrap_or(SYSTEM_ADDRESS);
-                match (connect(address), UnixStream::connect(SYSTEM_PRIVATE)) {
-                    (Ok(stream), _) => (stream, false),
-                    (Err(_), Ok(stream)) => (stream, true),
-                    (Err(error), Err(_)) => {
-                        return Err(error
-                            .within(format!("connect to the system bus {address:?} (is systemd running?)")));
-                    }
-                }
-            }
+            Bus::System => system()?,
         };
         let mut connection = Self { stream, direct, serial: 0, input: Vec::new(), signals: VecDeque::new() };
         let until = Instant::now() + PATIENCE;
@@ -263,6 +251,21 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(too_long()),
             done => Ok(done?),
         }
+    }
+}
+
+/// The system bus, or systemd's own socket where there is none. True: the latter.
+fn system() -> Result<(UnixStream, bool)> {
+    let named = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
+    let address = named.as_deref().unwrap_or(SYSTEM_ADDRESS);
+    match connect(address) {
+        Ok(stream) => Ok((stream, false)),
+        Err(error) => match UnixStream::connect(SYSTEM_PRIVATE) {
+            Ok(stream) => Ok((stream, true)),
+            Err(_) => {
+                Err(error.within(format!("connect to the system bus {address:?} (is systemd running?)")))
+            }
+        },
     }
 }
 
