@@ -178,9 +178,10 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
     let group = own_group(&there.record, "be resumed")?;
     group.thaw()?;
-    // The kernel has counted the thawed before the write returns; what is still frozen is so from above.
+    // The kernel tells of the thaw before the write returns.
     if group.is_frozen()? {
-        return Err(wrong_state("the container is still paused: a cgroup above its own is frozen, too"));
+        let words = "the container is still paused: a cgroup above its own is frozen, or somebody has paused it again";
+        return Err(wrong_state(words));
     }
     Ok(())
 }

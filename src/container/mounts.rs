@@ -183,6 +183,14 @@ fn kinds(plan: &Plan, pid: i32) -> Result<i32> {
 }
 
 fn carry_out(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
+    // A container that ends in this moment fails in many ways.
+    attempt(plan, init, work).map_err(|error| match init.is_alive() {
+        true => error,
+        false => error.within("container not running"),
+    })
+}
+
+fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let path = format!("/proc/{}/root", init.pid);
     let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -174,6 +174,36 @@ fn kill_and_delete_reach_what_stands_still() {
 }
 
 #[test]
+fn version_1_holds_back_no_kill() {
+    let Some(env) = Env::new() else { return };
+    if std::env::var_os("EMERGENCE_TEST_MACHINE").is_none() {
+        println!(
+            "skipped: the freezer of version 1 may be the host's; only a machine made for the tests lends it"
+        );
+        return;
+    }
+    let bundle =
+        env.bundle(&["sleep", "100"]).set("linux/resources", json!({})).without_mount("/sys/fs/cgroup");
+    bundle.write();
+    let script = format!(
+        "umount -R /sys/fs/cgroup; mount -t tmpfs tmpfs /sys/fs/cgroup; mkdir /sys/fs/cgroup/freezer
+         mount -t cgroup -o freezer cgroup /sys/fs/cgroup/freezer || exit 9
+         r() {{ $RUNTIME --root $ROOT \"$@\"; }}
+         is() {{ for try in $(seq 100); do r state web | grep -q \"\\\"$1\\\"\" && return; sleep 0.1; done; echo not $1; exit 1; }}
+         set -e
+         r run -d -b {0} web; r pause web; is paused; r resume web; is running
+         r pause web; r kill web KILL; is stopped; r delete web
+         r run -d -b {0} web; r pause web; r delete --force web
+         r create -b {0} web; r pause web; if r start web; then exit 2; fi; r delete --force web
+         find /sys/fs/cgroup -name 'c[0-9]*'",
+        bundle.str()
+    );
+    let output = env.program("unshare", &["-m", "sh", "-c", &script]);
+    let output = output.env("RUNTIME", env.binary()).env("ROOT", env.root()).run();
+    output.ok().prints("").says("cannot start a container in the paused state");
+}
+
+#[test]
 fn a_signal_waits_until_the_container_goes_on() {
     let Some(env) = Env::new() else { return };
     let bundle = env.script(
