@@ -55,11 +55,13 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
 }
 
 /// What is known before anything is made.
-struct Draft {
+pub(super) struct Draft {
     /// config.json as it was read.
     config: Vec<u8>,
-    spec: Spec,
-    plan: Plan,
+    /// The same, parsed.
+    pub spec: Spec,
+    /// What we will do.
+    pub plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
 }
@@ -83,7 +85,7 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
 }
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
-fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
+pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
@@ -127,7 +129,7 @@ pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spe
     Ok((bytes, spec))
 }
 
-fn refuse(faults: &[crate::plan::BadField]) -> Error {
+pub(super) fn refuse(faults: &[crate::plan::BadField]) -> Error {
     let first = faults.first().map_or_else(String::new, ToString::to_string);
     let more = match faults.len() {
         0 | 1 => String::new(),
@@ -175,7 +177,7 @@ fn check_console(plan: &Plan, request: &Create, manner: Manner) -> Result<()> {
     Err(Error::new(Kind::Usage, words))
 }
 
-fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+pub(super) fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     let text =
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
@@ -259,7 +261,7 @@ fn set_up(
 }
 
 /// `None`: there is no group, and there need not be one.
-fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+pub(super) fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = &draft.group else { return Ok(None) };
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.

@@ -1,11 +1,15 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod checkpoint;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
+
+pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -117,6 +121,12 @@ pub enum Command {
     /// say every fault of a bundle at once, without starting anything
     #[command(help_template = page!(" check"), before_help = CHECK)]
     Check(CheckArgs),
+    /// save the processes of a running container, to restore them later
+    #[command(help_template = page!(" checkpoint"), before_help = CHECKPOINT)]
+    Checkpoint(CheckpointArgs),
+    /// restore a container from a checkpoint
+    #[command(help_template = page!(" restore"), before_help = RESTORE)]
+    Restore(RestoreArgs),
     /// write a completion script for a shell
     #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
     Completion(CompletionArgs),
