@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 const TABLE: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     ("cli", &["container", "spec", "error", "plan", "cgroup"]),
-    ("container", &["init", "rootfs", "net", "cgroup", "checkpoint", "plan", "security", "spec", "sys", "error"]),
+    (
+        "container",
+        &["init", "rootfs", "net", "cgroup", "checkpoint", "plan", "security", "spec", "sys", "error"],
+    ),
     ("checkpoint", &["sys", "error"]),
     ("init", &["rootfs", "plan", "sys"]),
     ("rootfs", &["plan", "sys"]),

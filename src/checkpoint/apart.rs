@@ -27,9 +27,8 @@ pub struct NewRoot {
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back = WayBack::open().doing(|| "open the runtime's own mount namespace")?;
     process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace for criu")?;
-    let done = mount(root)
-        .doing(|| format!("mount {} for criu", root.path.to_string_lossy()))
-        .and_then(|()| act());
+    let done =
+        mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
     way_back.take().doing(|| "return to the runtime's own mount namespace")?;
     done
 }
@@ -55,7 +54,11 @@ struct WayBack {
 
 impl WayBack {
     fn open() -> io::Result<Self> {
-        Ok(Self { namespace: File::open("/proc/self/ns/mnt")?.into(), root: folder(c"/")?, folder: folder(c".")? })
+        Ok(Self {
+            namespace: File::open("/proc/self/ns/mnt")?.into(),
+            root: folder(c"/")?,
+            folder: folder(c".")?,
+        })
     }
 
     fn take(self) -> io::Result<()> {

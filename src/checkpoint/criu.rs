@@ -41,12 +41,8 @@ pub struct Criu {
 impl Criu {
     /// Starts criu. `keep` stays open in it, under the same numbers.
     pub fn start(purpose: Purpose, keep: &[BorrowedFd<'_>]) -> Result<Self> {
-        let pair = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        );
+        let pair =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (ours, theirs) = pair.doing(|| "make a socket pair")?;
         let mut command = Command::new("criu");
         command.arg("swrk").arg(theirs.as_raw_fd().to_string());
@@ -205,8 +201,7 @@ pub fn version() -> Result<Version> {
 
 /// Asks which of the `wanted` features there are.
 pub fn features(wanted: Features) -> Result<Features> {
-    let request =
-        Request { kind: Kind::FeatureCheck.into(), features: Some(wanted), ..Request::default() };
+    let request = Request { kind: Kind::FeatureCheck.into(), features: Some(wanted), ..Request::default() };
     let answer = Criu::start(Purpose::Look, &[])?.ask(&request, Path::new(""), |_, _| Ok(()));
     Ok(answer.doing(|| "ask criu for its features")?.features.unwrap_or_default())
 }

@@ -14,8 +14,8 @@ use super::request::Settings;
 use super::state::Status;
 use super::{ContainerId, create, destroy, external, facts};
 use crate::cgroup::Driver;
-use crate::checkpoint::{Criu, Purpose};
 use crate::checkpoint::message::{Features, Kind as Act, Options, PageServer, Request};
+use crate::checkpoint::{Criu, Purpose};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Ask, Plan};
 use crate::spec::Spec;
@@ -52,7 +52,8 @@ pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     there.folder.lock()?;
     match there.status() {
         status @ (Status::Creating | Status::Created | Status::Stopped) => {
-            let words = format!("container cannot be checkpointed in {status} state; it must run or be paused");
+            let words =
+                format!("container cannot be checkpointed in {status} state; it must run or be paused");
             return Err(Error::new(Kind::State, words));
         }
         _ => {}
@@ -131,7 +132,8 @@ fn own_options(request: &Checkpoint, options: &mut Options) {
     options.status_fd = request.status_fd;
     let parent = request.parent_path.as_ref();
     options.parent_img = parent.map_or_else(String::new, |path| path.to_string_lossy().into_owned());
-    let server = |(address, port): &(String, u16)| PageServer { address: address.clone(), port: (*port).into() };
+    let server =
+        |(address, port): &(String, u16)| PageServer { address: address.clone(), port: (*port).into() };
     options.page_server = request.page_server.as_ref().map(server);
 }
 

@@ -174,7 +174,8 @@ pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
     for place in places(plan)? {
         let From::Host { source, recursive } = &place.from else { continue };
-        fs::metadata(source).doing(|| format!("what was mounted on {}: {}", place.inside, source.display()))?;
+        fs::metadata(source)
+            .doing(|| format!("what was mounted on {}: {}", place.inside, source.display()))?;
         given.push(format!("mnt[{}]:{}", place.inside, source.display()));
         let source = source.to_string_lossy();
         for mount in host.iter().filter(|_| *recursive) {
@@ -227,36 +228,38 @@ pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     let (mut files, mut outside) = (Vec::new(), Vec::new());
     for number in 0..3 {
         let file = format!("/proc/{pid}/fd/{number}");
-        let Ok(link) = fs::read_link(&file) else {
-            // Closed.
-            files.push(String::new());
+        // Closed: an empty name.
+        let link = fs::read_link(&file).unwrap_or_default().to_string_lossy().into_owned();
+        if link.is_empty() {
+            files.push(link);
             continue;
-        };
-        let name = match of_host(pid, number, &mounts).doing(|| format!("look at {file}"))? {
+        }
+        let name = match of_host(pid, number, &link, &mounts).doing(|| format!("look at {file}"))? {
             Some(name) => {
                 outside.push(name.clone());
                 name
             }
-            None => link.to_string_lossy().into_owned(),
+            None => link,
         };
         files.push(name);
     }
     Ok((files, outside))
 }
 
-/// criu's name of a file or device on a mount that the container does not have. A terminal has other rules.
-fn of_host(pid: i32, number: i32, mounts: &[Mount]) -> std::io::Result<Option<String>> {
+/// criu's name of a file, fifo or device on a mount that the container does not have. A terminal has other rules.
+fn of_host(pid: i32, number: i32, link: &str, mounts: &[Mount]) -> std::io::Result<Option<String>> {
     let found = fs::metadata(format!("/proc/{pid}/fd/{number}"))?;
     let kind = rustix::fs::FileType::from_raw_mode(found.mode());
     let terminal = matches!(rustix::fs::major(found.rdev()), 4 | 5 | 136..=143);
-    let named = match kind {
-        rustix::fs::FileType::RegularFile => true,
-        rustix::fs::FileType::CharacterDevice => !terminal,
-        _ => false,
-    };
+    let outside = !link.starts_with("pipe:")
+        && match kind {
+            rustix::fs::FileType::RegularFile | rustix::fs::FileType::Fifo => true,
+            rustix::fs::FileType::CharacterDevice => !terminal,
+            _ => false,
+        };
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"))?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u32>().ok());
-    let Some(mount) = mount.filter(|id| named && !mounts.iter().any(|mount| mount.id == *id)) else {
+    let Some(mount) = mount.filter(|id| outside && !mounts.iter().any(|mount| mount.id == *id)) else {
         return Ok(None);
     };
     Ok(Some(format!("file[{mount:x}:{:x}]", found.ino())))

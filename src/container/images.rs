@@ -78,7 +78,8 @@ pub fn check_features(wanted: Features, option: &str) -> Result<()> {
     let found = checkpoint::features(wanted)?;
     let lacks = |wanted: Option<bool>, found: Option<bool>| wanted.is_some() && found != Some(true);
     if lacks(wanted.mem_track, found.mem_track) || lacks(wanted.lazy_pages, found.lazy_pages) {
-        let words = format!("{option}: the installed criu or this kernel cannot do that (see \"criu check\")");
+        let words =
+            format!("{option}: the installed criu or this kernel cannot do that (see \"criu check\")");
         return Err(Error::new(Kind::Unsupported, words));
     }
     Ok(())
@@ -137,7 +138,8 @@ fn log_name(restore: bool) -> &'static str {
 }
 
 fn make(path: &Path, option: &str) -> Result<()> {
-    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+    // The root of a user namespace must get through, to see that an image is not there; what is there is criu's alone.
+    match fs::DirBuilder::new().recursive(true).mode(0o711).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.doing(|| format!("make {} ({option})", path.display())),
     }

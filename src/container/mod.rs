@@ -26,14 +26,14 @@ mod restore;
 mod run;
 mod state;
 
+pub use crate::checkpoint::message::CgroupMode;
 pub use binary::run_read_only;
 pub use check::{check, support};
-pub use control::{delete, kill, list, start, state};
 pub use checkpoint::{Checkpoint, checkpoint};
+pub use control::{delete, kill, list, start, state};
 pub use create::create;
 pub use id::ContainerId;
 pub use images::Images;
 pub use restore::{Restore, restore};
 pub use run::run;
-pub use crate::checkpoint::message::CgroupMode;
 pub use state::{OCI_VERSION, State, Status};

@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read_by_its_places() {
-        let line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
+        let line =
+            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
         let want = Mount {
             id: 36,
             device: "98:0".into(),

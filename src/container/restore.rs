@@ -20,7 +20,9 @@ use super::request::{Create, Settings};
 use super::state::{State, Status};
 use super::{destroy, external, hold, hooks, open};
 use crate::cgroup::Made;
-use crate::checkpoint::message::{CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request};
+use crate::checkpoint::message::{
+    CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
+};
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Plan, TerminalSize};

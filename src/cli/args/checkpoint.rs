@@ -176,7 +176,9 @@ mod tests {
 
     #[test]
     fn a_profile_names_its_module() {
-        for (word, good) in [("apparmor:a//b", true), ("selinux:u:r:t:s0", true), ("smack:x", false), ("apparmor:", false)] {
+        for (word, good) in
+            [("apparmor:a//b", true), ("selinux:u:r:t:s0", true), ("smack:x", false), ("apparmor:", false)]
+        {
             assert_eq!(lsm_profile(word).is_ok(), good, "{word}");
         }
     }

@@ -27,6 +27,7 @@ const VERSION: &str = concat!(
     name = "emergence-runc",
     version = VERSION,
     disable_version_flag = true,
+    args_override_self = true, // as Go reads flags: the last counts. podman gives --leave-running twice
     override_usage = "emergence-runc [global options] command [command options] [arguments...]",
     before_help = ABOUT,
     help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
@@ -378,6 +379,10 @@ mod tests {
             assert_eq!((run.detach, run.create.id.as_str()), (want, "x"), "{line}");
         }
         assert!(parsed("run --detach=maybe x").is_err());
+        let Some(Command::Run(run)) = parsed("run -d -b a --detach=false -b c x").unwrap().command else {
+            panic!()
+        };
+        assert_eq!((run.detach, run.create.bundle.to_str()), (false, Some("c")), "the last counts");
     }
 
     #[test]
