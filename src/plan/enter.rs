@@ -47,6 +47,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
         limits: cgroup::Settings::default(),
         scope: Vec::new(),
+        cgroup_owner: None,
         device_program: None,
         rdt: None,
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),

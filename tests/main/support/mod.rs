@@ -263,6 +263,12 @@ impl Env {
     }
 }
 
+/// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing may be missing, and where
+/// the program under test is the debug build that belongs to them.
+pub fn on_test_machine() -> bool {
+    std::env::var_os("EMERGENCE_TEST_MACHINE").is_some()
+}
+
 /// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
 /// making, and the kernel then refuses to run it (ETXTBSY).
 fn copy_program(from: &Path, to: &Path) {
