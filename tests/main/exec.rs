@@ -329,7 +329,8 @@ fn processors() {
 fn descriptors_stay_outside() {
     let Some(env) = Env::new() else { return };
     env.launch("web", &waiting(&env));
-    let listed = env.shell("exec 7</etc; exec $RUNTIME --root $ROOT exec web sh -c 'ls /proc/$$/fd; true'").ok();
+    let listed =
+        env.shell("exec 7</etc; exec $RUNTIME --root $ROOT exec web sh -c 'ls /proc/$$/fd; true'").ok();
     assert_eq!(listed.stdout.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
     let passed = "exec 3</etc/passwd; exec $RUNTIME --root $ROOT exec --preserve-fds 1 web sh -c 'ls /proc/$$/fd; head -c 4 <&3'";
     let listed = env.shell(passed).ok();
