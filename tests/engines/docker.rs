@@ -38,7 +38,7 @@ impl Docker {
 
     /// A running container, without a network, that ends when it is told to.
     fn container(&self, options: &[&str]) -> Container {
-        self.detached(options, "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+        self.detached(options, "trap 'exit 0' TERM; sleep 1000 & while :; do wait; done")
     }
 
     fn detached(&self, options: &[&str], script: &str) -> Container {
@@ -104,7 +104,7 @@ fn a_program_and_its_exit_status(docker: &Docker) {
 }
 
 fn a_whole_life(docker: &Docker) {
-    let script = "trap 'echo told; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let script = "trap 'echo told; exit 0' TERM; echo up; sleep 1000 & while :; do wait; done";
     let web = docker.detached(&[], script);
     assert_eq!(
         web.inspect("{{.State.Status}} {{.HostConfig.Runtime}}"),

@@ -60,7 +60,7 @@ impl Podman {
 
     /// A running container, without a network, that ends when it is told to.
     pub fn container(&self, options: &[&str]) -> Container<'_> {
-        self.detached(options, "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+        self.detached(options, "trap 'exit 0' TERM; sleep 1000 & while :; do wait; done")
     }
 
     /// A running container, without a network, with a shell script of its own.
@@ -137,7 +137,7 @@ fn a_program_and_its_exit_status(podman: &Podman) {
 
 fn a_whole_life(podman: &Podman) {
     let name = name();
-    let script = "trap 'echo told; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let script = "trap 'echo told; exit 0' TERM; echo up; sleep 1000 & while :; do wait; done";
     let create = ["create", "--network", "none", "--name", &name, IMAGE, "sh", "-c", script];
     let id = podman.call(&create).ok().text().to_owned();
     let web = Container { podman, name, id };
@@ -226,7 +226,10 @@ fn statistics(podman: &Podman) {
 
 fn the_default_network(podman: &Podman) {
     let script = "ip -o -4 addr show eth0 && ping -c 1 -W 20 $(ip route | awk '/^default/ { print $3 }')";
-    podman.call(&["run", "--rm", IMAGE, "sh", "-c", script]).ok().shows("1 packets received");
+    podman
+        .call(&["run", "--rm", "--cap-add", "net_raw", IMAGE, "sh", "-c", script])
+        .ok()
+        .shows("1 packets received");
 }
 
 fn what_isolates(podman: &Podman) {
@@ -301,8 +304,8 @@ fn health(podman: &Podman) {
 }
 
 fn signals(podman: &Podman) {
-    let web =
-        podman.detached(&[], "trap '' TERM; trap 'echo asked' USR1; echo up; while :; do sleep 0.1; done");
+    let web = podman
+        .detached(&[], "trap '' TERM; trap 'echo asked' USR1; echo up; sleep 1000 & while :; do wait; done");
     until("the program has its traps", || web.call(&["logs"]).ok().text() == "up");
     web.call(&["kill", "--signal", "USR1"]).ok();
     until("the signal arrives", || web.call(&["logs"]).ok().text() == "up\nasked");

@@ -31,7 +31,7 @@ pub const NOBODY: u32 = 65534;
 /// Longest a test waits for something that should happen at once. The test machine of `hack/vm` is emulated: all takes
 /// more than ten times as long there.
 pub fn patience() -> Duration {
-    Duration::from_secs(if std::env::var_os("EMERGENCE_TEST_MACHINE").is_some() { 200 } else { 20 })
+    Duration::from_secs(if on_test_machine() { 200 } else { 20 })
 }
 
 /// One test's world. Dropping it checks that nothing is left and takes away what is.
@@ -234,6 +234,12 @@ impl Env {
         self.program("mount", &args).privileged().run().ok();
         self.expected_mounts.borrow_mut().push(to.to_owned());
     }
+}
+
+/// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing may be missing, and where
+/// the program under test is the debug build that belongs to them.
+pub fn on_test_machine() -> bool {
+    std::env::var_os("EMERGENCE_TEST_MACHINE").is_some()
 }
 
 /// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
