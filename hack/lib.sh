@@ -14,6 +14,20 @@ need() {
     for pair; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
     done
+    install_packages
+}
+
+# need_packages PACKAGE… does the same for packages that have no program.
+need_packages() {
+    packages=
+    for package; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || packages="$packages $package"
+    done
+    install_packages
+}
+
+# install_packages installs $packages, if any.
+install_packages() {
     [ -z "$packages" ] && return 0
     [ "$(id -u)" = 0 ] || die "missing:$packages (as root: apt-get install$packages)"
     command -v apt-get >/dev/null || die "missing:$packages (and there is no apt-get here)"
@@ -44,3 +58,20 @@ need_rust() {
 
 # at_least HAVE WANT compares versions.
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
+
+# debian_mirror prints the address of the machine's own mirror of Debian's main archive (not that of security updates).
+debian_mirror() {
+    mirror=$(main_archive)
+    if [ -z "$mirror" ]; then
+        # A fresh machine has no package lists yet.
+        apt-get update -q >/dev/null || die "apt-get update failed"
+        mirror=$(main_archive)
+    fi
+    [ -n "$mirror" ] || die "no mirror of Debian's main archive among apt's sources"
+    say "$mirror"
+}
+main_archive() {
+    # shellcheck disable=SC2016 # the words in $() are apt's
+    apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Created-By: Packages' |
+        awk '$2 == "main" && $1 ~ /\/debian\/?$/ { print $1; exit }'
+}

@@ -68,7 +68,8 @@ thread.join()
 #[test]
 fn an_image_of_debian_unpacked_by_umoci() {
     let Some(env) = Env::new() else { return };
-    if !env.has("umoci", "umoci") || !env.has("mmdebstrap", "mmdebstrap") {
+    let tree = tool("hack/test-tree", &["--path"], Path::new(env!("CARGO_MANIFEST_DIR")));
+    if !env.has("umoci", "umoci") || !(Path::new(&tree).exists() || env.has("mmdebstrap", "mmdebstrap")) {
         return;
     }
     let mut bundle = debian(&env);
@@ -187,6 +188,6 @@ fn podman_create_init_start_kill_rm() {
 
     let run = [&["run", "--rm"], &common[..], &[rootfs, "sh", "-c", "echo hello; exit 3"]].concat();
     podman.run(&run).exits(3).prints("hello");
-    // podman's own, which it leaves to the next container.
-    env.shell(&format!("rmdir /sys/fs/cgroup{parent}/conmon")).ok();
+    // podman's own, which older ones leave to the next container.
+    env.shell(&format!("cd /sys/fs/cgroup{parent} && if [ -d conmon ]; then rmdir conmon; fi")).ok();
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::Env;
+use super::{Env, patience};
 
 /// What is dying when the test ends gets this long.
-const GRACE: Duration = Duration::from_secs(5);
+fn grace() -> Duration {
+    patience() / 4
+}
 
 impl Drop for Env {
     fn drop(&mut self) {
@@ -18,7 +20,7 @@ impl Drop for Env {
             self.clean();
             return;
         }
-        let end = Instant::now() + GRACE;
+        let end = Instant::now() + grace();
         let mut left = self.left();
         while !left.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
@@ -108,7 +110,7 @@ impl Env {
                 let _ = rustix::process::pidfd_send_signal(fd.as_fd(), Signal::KILL);
             }
         }
-        let end = Instant::now() + GRACE;
+        let end = Instant::now() + grace();
         while Instant::now() < end {
             for folder in self.cgroups() {
                 let _ = fs::remove_dir(folder);
