@@ -141,7 +141,7 @@ fn used_or_frozen_is_refused() {
     }
     let place = Place::new("used");
     place.group.create(false).unwrap().unwrap();
-    let below = place.group.below("deep/er");
+    let below = place.group.clone().below(&[], "deep/er").unwrap();
     below.create(false).unwrap().unwrap();
     let mut child = Sleeper::new();
     below.join(child.pid()).unwrap();
@@ -169,7 +169,7 @@ fn removed_with_all_in_it() {
     place.group.join(children[0].pid()).unwrap();
     let mut deep = place.group.clone();
     for _ in 0..30 {
-        deep = deep.below("a");
+        deep = deep.below(&[], "a").unwrap();
         fs::create_dir_all(deep.unified.as_ref().unwrap().path().with_file_name("b")).unwrap();
     }
     deep.create(false).unwrap().unwrap();
@@ -419,7 +419,7 @@ fn limits_reach_the_kernel() {
     );
     assert_eq!(place.read("memory.max"), "max");
     // A cgroup with processes of its own hands no controller down, and the limit's error says so.
-    let below = place.group.below("inner").create(false).unwrap().unwrap();
+    let below = place.group.clone().below(&[], "inner").unwrap().create(false).unwrap().unwrap();
     let error =
         below.apply(&limits::limits(&resources(r#"{"pids":{"limit":1}}"#)).unwrap()).unwrap_err().to_string();
     assert!(error.starts_with("linux.resources.pids.limit: the pids controller is not available"), "{error}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{Hierarchy, Layout, own_cgroups, own_unified};
 use super::systemd::{self, Scope};
 use super::{BadLimit, Driver};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// A container's cgroup, made or not: what the state file keeps of it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -116,7 +116,7 @@ impl Group {
     #[must_use]
     pub fn of_processes(&self) -> Self {
         match &self.delegated {
-            Some(name) => self.below(name),
+            Some(name) => self.clone().inside(&clean(name), |_| true, true),
             None => self.clone(),
         }
     }
@@ -142,20 +142,49 @@ impl Group {
         v2.chain(v1).collect()
     }
 
-    /// A group below this one, in each hierarchy (`exec --cgroup`). No `..` leads out.
-    #[must_use]
-    pub fn below(&self, path: &str) -> Self {
-        let path = clean(path);
-        let inside = |dir: &Directory| Directory { mount: dir.mount.clone(), below: join(&dir.below, &path) };
-        Self {
-            unified: self.unified.as_ref().map(inside),
-            legacy: self
-                .legacy
-                .iter()
-                .map(|legacy| Legacy { controllers: legacy.controllers.clone(), dir: inside(&legacy.dir) })
-                .collect(),
-            ..Self::default()
+    /// This group, but in a cgroup below it (`exec --cgroup`): in the hierarchies of these v1 controllers, or in every one
+    /// when none is named. It is not made.
+    ///
+    /// Errors when `path` leads out, and when a controller is not one of this group's.
+    pub fn below(self, controllers: &[String], path: &str) -> Result<Self> {
+        let refuse = |words: String| Err(Error::new(Kind::Usage, format!("--cgroup: {words}")));
+        if path.split('/').any(|part| part == "..") {
+            return refuse(format!("{path:?} leads out of the container's cgroup"));
         }
+        if let Some(name) = controllers.iter().find(|name| self.legacy_dir(name).is_none()) {
+            return refuse(match self.is_unified() {
+                true => format!("{name}: cgroup version 2 has one path for all controllers; leave it out"),
+                false => format!("{name} is not a controller of the container's cgroup"),
+            });
+        }
+        let named = |legacy: &Legacy| controllers.iter().any(|name| legacy.controllers.contains(name));
+        let every = controllers.is_empty();
+        Ok(self.inside(&clean(path), |legacy| every || named(legacy), every))
+    }
+
+    /// The group at `path`, which is clean, below this one in the chosen hierarchies.
+    fn inside(mut self, path: &str, chosen: impl Fn(&Legacy) -> bool, unified: bool) -> Self {
+        for legacy in self.legacy.iter_mut().filter(|legacy| chosen(legacy)) {
+            legacy.dir.below = join(&legacy.dir.below, path);
+        }
+        if let (Some(dir), true) = (&mut self.unified, unified) {
+            dir.below = join(&dir.below, path);
+        }
+        self
+    }
+
+    /// Where a process of this group is now, which may have moved to a cgroup below. Version 2 only.
+    ///
+    /// `None` when it is not in this group at all.
+    pub fn of_member(&self, pid: i32) -> Result<Option<Self>> {
+        let Some(dir) = self.unified.as_ref().filter(|_| self.is_unified()) else { return Ok(None) };
+        let file = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+        let below = clean(own_unified(&text).unwrap_or_default());
+        let inside =
+            below.strip_prefix(&dir.below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let there = Directory { mount: dir.mount.clone(), below };
+        Ok(inside.then(|| Self::unified(there)))
     }
 
     /// Every directory, v1's first.
@@ -295,6 +324,35 @@ mod tests {
         let text = serde_json::to_string(&group).unwrap();
         assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), group);
         assert_eq!(group.legacy_dir("cpuacct").unwrap().path(), PathBuf::from("/c/a"));
-        assert_eq!(group.below("../x/y").unified.unwrap().below, "a/x/y");
+    }
+
+    #[test]
+    fn groups_below() {
+        let group = || Group::place(&hybrid(), Driver::Plain, "/a", "web").unwrap().unwrap();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let table: &[(&[&str], &str, [&str; 3])] = &[
+            (&[], "x/y", ["a/x/y", "a/x/y", "a/x/y"]),
+            (&[], "/x//.", ["a/x", "a/x", "a/x"]),
+            (&["memory"], "x", ["a/x", "a", "a"]),
+            (&["cpuacct", "memory"], "x", ["a/x", "a/x", "a"]),
+        ];
+        for (controllers, path, want) in table {
+            let below = group().below(&names(controllers), path).unwrap();
+            let got: Vec<&str> = below.dirs().map(|dir| dir.below.as_str()).collect();
+            assert_eq!(got, want, "{controllers:?} {path}");
+        }
+        for (controllers, path) in [(&[][..], "x/../.."), (&[], ".."), (&["pids"], "x")] {
+            assert_eq!(group().below(&names(controllers), path).unwrap_err().kind(), Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_where_it_is() {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let here = clean(own_unified(&own).unwrap_or("/"));
+        let at = |below: &str| Group::unified(Directory { mount: "/u".into(), below: below.into() });
+        let pid = std::process::id() as i32;
+        assert_eq!(at(&here).of_member(pid).unwrap(), Some(at(&here)));
+        assert_eq!(at(&format!("{here}x")).of_member(pid).unwrap(), None);
     }
 }

@@ -42,15 +42,40 @@ impl Group {
         self.set_frozen(false)
     }
 
-    /// Whether [`Group::freeze`] was called, or somebody else froze this very group. False when it is gone.
+    /// Whether every process stands still: by [`Group::freeze`], or because somebody else froze this group or one above it.
+    /// False when it is gone. One small read.
     pub fn is_frozen(&self) -> Result<bool> {
-        let Some((dir, file, words)) = self.freezer() else { return Ok(false) };
-        let path = dir.path();
-        let state = open_dir(&path).and_then(|dir| read_at(dir.as_fd(), file));
-        match state {
-            Ok(text) => Ok(text == words.frozen || text == "FREEZING"),
+        let Some((dir, file, _)) = self.freezer() else { return Ok(false) };
+        // What v2's own switch says is a wish; the events tell what came of it, wherever it was asked for.
+        let (file, lines): (_, &[&str]) = match file {
+            "cgroup.freeze" => ("cgroup.events", &["frozen 1"]),
+            file => (file, &["FROZEN", "FREEZING"]),
+        };
+        let path = dir.path().join(file);
+        match read_at(CWD, &path) {
+            Ok(text) => Ok(text.lines().any(|line| lines.contains(&line))),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("read {}/{file}", path.display())),
+            Err(error) => Err(error).doing(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// What tells this group from any other that will ever be at its path: the inode number of its first directory, which the
+    /// kernel does not use twice. None when it is gone.
+    pub fn identity(&self) -> Option<u64> {
+        let path = self.main()?.path();
+        statat(CWD, &path, AtFlags::empty()).ok().map(|found| found.st_ino)
+    }
+
+    /// Lets killed processes end: version 1's freezer holds even SIGKILL back until the group is thawed. Nothing happens in version
+    /// 2, and when the group is not frozen or gone.
+    pub fn let_killed_end(&self) -> Result<()> {
+        if self.legacy_dir("freezer").is_some() && self.is_frozen()? { self.thaw_or_gone() } else { Ok(()) }
+    }
+
+    fn thaw_or_gone(&self) -> Result<()> {
+        match self.thaw() {
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
+            thawed => thawed,
         }
     }
 
@@ -83,11 +108,7 @@ impl Group {
         let frozen = was_frozen || self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen && (!was_frozen || signal == Signal::KILL) {
-            match self.thaw() {
-                Ok(()) => {}
-                Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => {}
-                Err(error) => return sent.and(Err(error)),
-            }
+            return sent.and(self.thaw_or_gone());
         }
         sent
     }

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod complete;
 mod create;
 pub mod devices;
 mod file;
@@ -14,15 +16,23 @@ mod layout;
 mod life;
 pub mod limits;
 pub mod limits_v1;
+mod oom;
+mod resctrl;
 mod settings;
+mod stats;
+mod stats_v1;
 pub mod systemd;
 mod tree;
 mod write;
 
+pub use change::Former;
 pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
+pub use oom::OomWatch;
+pub use resctrl::{Resctrl, ResctrlGroup, Wish};
 pub use settings::{BadLimit, Missing, Setting, Settings};
+pub use stats::Stats;
 
 /// Which driver makes cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::args::{self, Cli, Command, Global, ListFormat};
 use super::output::{self, print};
 use super::settings::settings;
-use super::signal;
+use super::{ps, signal, update};
 use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
@@ -22,13 +22,24 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Create(args) => container::create(&settings(global)?, &new_container(args)?),
         Command::Start(args) => container::start(&settings(global)?, &args.id.parse()?),
         Command::Run(args) => return run(args, global),
+        Command::Exec(args) => return exec(*args, global),
         Command::State(args) => state(&args, global),
         Command::Kill(args) => kill(&args, global),
         Command::Delete(args) => delete(&args, global),
         Command::List(args) => list(&args, global),
+        Command::Ps(args) => ps::ps(&args, global),
+        Command::Pause(args) => container::pause(&settings(global)?, &args.id.parse()?),
+        Command::Resume(args) => container::resume(&settings(global)?, &args.id.parse()?),
+        Command::Events(args) => events(&args, global),
+        Command::Mounts(args) => mounts(&args.action, global),
+        Command::Update(args) => {
+            container::update(&settings(global)?, &args.id.parse()?, &update::request(&args)?)
+        }
         Command::Spec(args) => new_spec(&args),
         Command::Features => print(&output::document(&spec::features::features(container::support()), "  ")?),
         Command::Check(args) => check(&args),
+        Command::Checkpoint(args) => checkpoint(args, global),
+        Command::Restore(args) => return restore(args, global),
         Command::Completion(args) => completion(args.shell),
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
     }?;
@@ -56,9 +67,39 @@ fn run(args: args::RunArgs, global: &Global) -> Result<ExitCode> {
         keep: args.keep,
         no_subreaper: args.no_subreaper,
     };
-    let status = container::run(&settings(global)?, &request)?;
-    // As exit(3): the low eight bits are all that a parent sees.
-    Ok(ExitCode::from(status.to_le_bytes()[0]))
+    container::run(&settings(global)?, &request).map(exit_code)
+}
+
+/// As exit(3): the low eight bits are all that a parent sees.
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(status.to_le_bytes()[0])
+}
+
+fn exec(args: args::ExecArgs, global: &Global) -> Result<ExitCode> {
+    let request = request::Exec {
+        id: args.id.parse()?,
+        process: args.process,
+        args: args.command,
+        changes: request::Changes {
+            cwd: args.cwd,
+            env: args.env,
+            terminal: args.tty,
+            user: args.user,
+            additional_gids: args.additional_gids,
+            selinux_label: args.process_label,
+            apparmor_profile: args.apparmor,
+            no_new_privileges: args.no_new_privs,
+            capabilities: args.cap,
+        },
+        detach: args.detach,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        pidfd_socket: args.pidfd_socket,
+        preserve_fds: args.preserve_fds,
+        ignore_paused: args.ignore_paused,
+        cgroups: args.cgroup,
+    };
+    container::exec(&settings(global)?, &request).map(exit_code)
 }
 
 fn state(args: &args::IdArg, global: &Global) -> Result<()> {
@@ -106,6 +147,21 @@ fn list(args: &args::ListArgs, global: &Global) -> Result<()> {
     })
 }
 
+fn events(args: &args::EventsArgs, global: &Global) -> Result<()> {
+    let request = request::Events { interval: (!args.stats).then_some(args.interval) };
+    container::events(&settings(global)?, &args.id.parse()?, &request, rustix::stdio::stdout())
+}
+
+fn mounts(action: &args::MountsAction, global: &Global) -> Result<()> {
+    let settings = settings(global)?;
+    match action {
+        args::MountsAction::Add(args) => container::add_mounts(&settings, &args.id.parse()?, &args.file),
+        args::MountsAction::Remove(args) => {
+            container::remove_mounts(&settings, &args.id.parse()?, &args.file)
+        }
+    }
+}
+
 fn new_spec(args: &args::SpecArgs) -> Result<()> {
     let mut spec = spec::defaults::spec();
     if args.rootless {
@@ -132,6 +188,60 @@ fn check(args: &args::CheckArgs) -> Result<()> {
     print(&faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())?;
     let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
     Err(Error::new(Kind::Invalid, format!("{}: {count}", path.display())))
+}
+
+fn images(args: args::ImagesArgs) -> container::Images {
+    container::Images {
+        path: args.image_path,
+        work_path: args.work_path,
+        tcp_established: args.tcp_established,
+        ext_unix_sk: args.ext_unix_sk,
+        shell_job: args.shell_job,
+        file_locks: args.file_locks,
+        auto_dedup: args.auto_dedup,
+        lazy_pages: args.lazy_pages,
+        empty_network: args.empty_ns.contains(&args::EmptyNamespace::Network),
+        cgroups: args.manage_cgroups_mode.into(),
+    }
+}
+
+fn checkpoint(args: args::CheckpointArgs, global: &Global) -> Result<()> {
+    let request = container::Checkpoint {
+        id: args.id.parse()?,
+        images: images(args.images),
+        parent_path: args.parent_path,
+        leave_running: args.leave_running,
+        pre_dump: args.pre_dump,
+        tcp_skip_in_flight: args.tcp_skip_in_flight,
+        link_remap: args.link_remap,
+        status_fd: args.status_fd,
+        page_server: args.page_server,
+    };
+    container::checkpoint(&settings(global)?, &request)
+}
+
+fn restore(args: args::RestoreArgs, global: &Global) -> Result<ExitCode> {
+    let create = request::Create {
+        id: args.id.parse()?,
+        bundle: args.bundle,
+        config: None,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        pidfd_socket: None,
+        no_pivot: args.no_pivot,
+        no_new_keyring: true,
+        preserve_fds: 0,
+    };
+    let request = container::Restore {
+        create,
+        images: images(args.images),
+        detach: args.detach,
+        no_subreaper: args.no_subreaper,
+        lsm_profile: args.lsm_profile.unwrap_or_default(),
+        lsm_mount_context: args.lsm_mount_context.unwrap_or_default(),
+    };
+    let status = container::restore(&settings(global)?, &request)?;
+    Ok(ExitCode::from(status.to_le_bytes()[0]))
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<()> {

@@ -5,30 +5,38 @@ mod commands;
 mod log;
 mod output;
 mod pages;
+mod ps;
 mod settings;
 mod signal;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Kind, Result};
 use args::Cli;
 
-/// Runs the command line of this process. What fails in the runtime itself ends with 1.
+/// What `exec` ends with when the runtime fails, so that it is not taken for the program's own status; as runc's.
+const EXEC_FAILED: u8 = 255;
+
+/// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
 pub fn main() -> ExitCode {
     // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
-    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run");
+    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec");
     let protected = if makes_a_process { crate::container::run_read_only() } else { Ok(()) };
-    let done = match Cli::try_parse() {
-        Ok(cli) => obey(cli, protected),
-        Err(answer) => answered(&answer),
+    let (done, failure) = match Cli::try_parse() {
+        Ok(cli) => {
+            let enters = matches!(cli.command, Some(args::Command::Exec(_)));
+            (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
+        }
+        Err(answer) => (answered(&answer), ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
-        ExitCode::FAILURE
+        failure
     })
 }
 
@@ -57,7 +65,20 @@ fn answered(answer: &clap::Error) -> Result<ExitCode> {
     let path = rest.try_get_one::<PathBuf>("log").ok().flatten();
     let format = rest.try_get_one("log_format").ok().flatten().copied().unwrap_or_default();
     log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR)?;
-    Err(Error::new(Kind::Usage, one_line(&answer.render().to_string())))
+    Err(Error::new(Kind::Usage, words(answer)))
+}
+
+/// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.
+fn words(answer: &clap::Error) -> String {
+    let missing = answer.kind() == ErrorKind::InvalidValue
+        && answer.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().is_empty());
+    match answer.get(ContextKind::InvalidArg) {
+        Some(argument) if missing => {
+            let argument = argument.to_string();
+            format!("flag needs an argument: {}", argument.split([' ', '=']).next().unwrap_or(&argument))
+        }
+        _ => one_line(&answer.render().to_string()),
+    }
 }
 
 /// The first paragraph of clap's message, without its heading.
@@ -76,6 +97,7 @@ mod tests {
         let table = [
             ("bogus", "unrecognized subcommand 'bogus'"),
             ("create", "the following required arguments were not provided: <container-id>"),
+            ("restore --lsm-mount-context", "flag needs an argument: --lsm-mount-context"),
             ("create --bogus x", "unexpected argument '--bogus' found"),
             ("create x y", "unexpected argument 'y' found"),
             (
@@ -90,7 +112,7 @@ mod tests {
         for (line, want) in table {
             let words = std::iter::once("emergence-runc").chain(line.split(' '));
             let answer = Cli::try_parse_from(words).unwrap_err();
-            assert_eq!(one_line(&answer.render().to_string()), want, "{line}");
+            assert_eq!(super::words(&answer), want, "{line}");
         }
     }
 }

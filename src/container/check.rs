@@ -67,7 +67,7 @@ pub fn support() -> Support {
         }),
         apparmor: true,
         selinux: true,
-        intel_rdt: IntelRdt::default(),
+        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         memory_policy: Some(MemoryPolicy {
             modes: limits::POLICY_MODES.iter().map(|(name, _)| *name).collect(),
             flags: limits::POLICY_FLAGS.iter().map(|(name, _)| *name).collect(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::pid::ProcessId;
 use super::record::{Folder, Record};
@@ -63,11 +64,33 @@ impl Conversation<'_> {
 
     /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
     fn limit(&mut self) -> Result<()> {
-        if let (Some(made), false) = (&self.made, self.limited) {
-            self.limited = true;
-            made.apply(&self.plan.limits)?;
+        if std::mem::replace(&mut self.limited, true) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(group) = &self.record.rdt {
+            group.join(self.pid)?;
+        }
+        let Some(made) = &self.made else { return Ok(()) };
+        made.apply(&self.plan.limits)?;
+        self.check_alive(made)
+    }
+
+    /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a
+    /// mebibyte by now, but a limit may be lower.
+    fn check_alive(&self, made: &Made) -> Result<()> {
+        const FIELD: &str = "linux.resources.memory.limit";
+        const ENOUGH: u64 = 4 << 20;
+        let limit = self.plan.limits.writes.iter().find(|write| write.field == FIELD);
+        let low = limit.and_then(|write| write.value.parse::<u64>().ok()).filter(|bytes| *bytes < ENOUGH);
+        let Some(bytes) = low.filter(|_| made.has_killed()) else { return Ok(()) };
+        let soon = Instant::now() + Duration::from_secs(1);
+        if !hooks::poll_until(self.pidfd.as_fd(), Some(soon)).doing(|| "wait for the container's process")? {
+            return Ok(());
+        }
+        let words = format!(
+            "{bytes} bytes are too few for the process that waits to be started; the kernel has killed it"
+        );
+        Err(Error::invalid(FIELD, words))
     }
 
     fn note_init(&mut self) -> Result<()> {
@@ -100,13 +123,13 @@ impl Conversation<'_> {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
-                Some((Message::Limits, _)) => self.set_limits()?,
+                Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
                 Some((Message::Successor, Some(pidfd))) => {
-                    self.succeed(pidfd)?;
-                    continue;
+                    (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
+                    self.note_init()?;
                 }
                 Some((Message::Notify, Some(listener))) => {
-                    notify::hand_on(self.record, self.plan, &listener)?
+                    notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?
                 }
                 Some((Message::Waiting, _)) => {
                     self.limit()?;
@@ -115,7 +138,7 @@ impl Conversation<'_> {
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
-                Some((Message::Notify | Message::Successor, _)) => {
+                Some((Message::Notify | Message::Successor | Message::Hooked, _)) => {
                     return Err(Error::new(
                         Kind::System,
                         "the container's process said something unexpected",
@@ -198,21 +221,20 @@ impl Conversation<'_> {
         hold::here("hooks");
         Ok(())
     }
+}
 
-    fn set_limits(&mut self) -> Result<()> {
-        let limits = self.plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
-        limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
-            cred::set_limit(self.pid, *resource, *soft, *hard).doing(|| self.plan.describe_limit(at))
-        })
-    }
+/// Limits that the process itself may not raise.
+pub fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
+    let limits = plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
+    limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
+        cred::set_limit(pid, *resource, *soft, *hard).doing(|| plan.describe_limit(at))
+    })
+}
 
-    /// The first process has ended in favour of one that it made inside the joined user namespace.
-    fn succeed(&mut self, pidfd: OwnedFd) -> Result<()> {
-        process::wait(self.pidfd.as_fd()).doing(|| "wait for the first process")?;
-        self.pid = pid_of(&pidfd)?;
-        self.pidfd = pidfd;
-        self.note_init()
-    }
+/// The first process has ended in favour of one that it made inside the joined user namespace.
+pub fn succeed(first: &OwnedFd, successor: OwnedFd) -> Result<(i32, OwnedFd)> {
+    process::wait(first.as_fd()).doing(|| "wait for the first process")?;
+    Ok((pid_of(&successor)?, successor))
 }
 
 /// The number behind a pidfd, from its fdinfo: proc_pid_fdinfo(5).

@@ -14,10 +14,10 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::{destroy, facts, hold};
-use crate::cgroup::{Group, Made, Missing};
+use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
-use crate::plan::{Ask, Plan};
+use crate::plan::{Ask, BadField, Fault, Plan, Step};
 use crate::spec::{self, Spec};
 use crate::sys::fd;
 use crate::sys::process::{self, Cloned};
@@ -55,13 +55,16 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
 }
 
 /// What is known before anything is made.
-struct Draft {
+pub(super) struct Draft {
     /// config.json as it was read.
     config: Vec<u8>,
-    spec: Spec,
-    plan: Plan,
+    /// The same, parsed.
+    pub spec: Spec,
+    /// What we will do.
+    pub plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
+    rdt: Option<ResctrlGroup>,
 }
 
 /// Creates the container. After an error nothing of it is left.
@@ -83,7 +86,7 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
 }
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
-fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
+pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
@@ -93,10 +96,9 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         return Err(Error::new(Kind::Usage, words));
     }
     let (config, spec) = read_config(&bundle, request.config.as_deref())?;
-    let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let (listen_fds, listen_names) = listening();
     check_descriptors(listen_fds, request.preserve_fds)?;
     let host = facts::host(&spec, settings, request.id.as_ref())?;
-    let listen_names = std::env::var("LISTEN_FDNAMES").ok();
     let ask = Ask {
         id: request.id.as_ref(),
         bundle: &bundle,
@@ -106,16 +108,28 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
         listen_names: listen_names.as_deref(),
         preserve_fds: request.preserve_fds,
     };
-    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse(&faults))?;
+    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse("config.json", &faults))?;
+    log(&plan);
+    check_root(&plan)?;
+    check_console(&plan, request.console_socket.as_deref(), manner)?;
+    let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
+    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
+}
+
+/// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
+pub(super) fn listening() -> (u32, Option<String>) {
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
+    (count.unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
+}
+
+/// What the user should know of a plan though nothing is refused.
+pub(super) fn log(plan: &Plan) {
     for warning in plan.warnings.iter().chain(&plan.limits.warnings) {
         tracing::warn!("{warning}");
     }
     for detail in &plan.details {
         tracing::debug!("{detail}");
     }
-    check_root(&plan)?;
-    check_console(&plan, request, manner)?;
-    Ok(Draft { config, spec, plan, bundle, group: host.group })
 }
 
 /// The bundle's config.json, or another file: its bytes and what they say.
@@ -127,16 +141,20 @@ pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spe
     Ok((bytes, spec))
 }
 
-fn refuse(faults: &[crate::plan::BadField]) -> Error {
+/// The first of what a document has wrong.
+pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     let first = faults.first().map_or_else(String::new, ToString::to_string);
     let more = match faults.len() {
         0 | 1 => String::new(),
-        count => format!(" (and {} more; the command check tells all)", count - 1),
+        count if document == "config.json" => {
+            format!(" (and {} more; the command check tells all)", count - 1)
+        }
+        count => format!(" (and {} more)", count - 1),
     };
-    Error::new(Kind::Invalid, format!("config.json: {first}{more}"))
+    Error::new(Kind::Invalid, format!("{document}: {first}{more}"))
 }
 
-fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
+pub(super) fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
     let last = 2u32.saturating_add(listen).saturating_add(preserve);
     match (3..=last).find(|number| !process::is_open(*number as i32)) {
         Some(number) => Err(Error::new(
@@ -162,9 +180,9 @@ fn check_root(plan: &Plan) -> Result<()> {
     }
 }
 
-fn check_console(plan: &Plan, request: &Create, manner: Manner) -> Result<()> {
+pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: Manner) -> Result<()> {
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
-    let words = match (terminal, request.console_socket.is_some(), manner) {
+    let words = match (terminal, console_socket.is_some(), manner) {
         (true, false, Manner::Later | Manner::Detached) => {
             "process.terminal is true: name a --console-socket that takes the terminal"
         }
@@ -175,7 +193,7 @@ fn check_console(plan: &Plan, request: &Create, manner: Manner) -> Result<()> {
     Err(Error::new(Kind::Usage, words))
 }
 
-fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+pub(super) fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     let text =
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
@@ -189,10 +207,13 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         owner: folder.owner(),
         annotations: draft.spec.annotations.clone(),
+        new_keyring: !request.no_new_keyring,
         phase: Phase::Creating,
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
+        group_made: None,
+        rdt: draft.rdt.clone(),
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -220,10 +241,13 @@ fn set_up(
     record: &mut Record,
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
+    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
+        group.make(wish)?;
+    }
     hold::here("cgroup");
     let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
-    let (console, console_end) = consoles(&draft.plan, request, manner)?;
+    let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
     let given = Given {
         sync: theirs,
         console: console_end,
@@ -232,7 +256,7 @@ fn set_up(
         hold: hold::in_child(),
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
-    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref())?;
+    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;
     let mut talk = Conversation {
         plan: &draft.plan,
         folder,
@@ -254,12 +278,14 @@ fn set_up(
     record.phase = Phase::Created;
     folder.write(record)?;
     hold::here("created");
-    tell_outside(request, &draft.spec, pid, &pidfd)?;
+    let annotated = draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
+    let pidfd_socket = request.pidfd_socket.as_deref().or(annotated.as_deref());
+    tell_outside(pidfd_socket, request.pid_file.as_deref(), pid, &pidfd)?;
     Ok((pidfd, sync, console))
 }
 
 /// `None`: there is no group, and there need not be one; or systemd will make it around the process.
-fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+pub(super) fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
         return Ok(None);
     };
@@ -270,11 +296,16 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
     // not for us to take away.
     record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
+    record.group_made = record.group.as_ref().and_then(Group::identity);
     made
 }
 
 /// Our end for the terminal's master, and the child's.
-fn consoles(plan: &Plan, request: &Create, manner: Manner) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+pub(super) fn consoles(
+    plan: &Plan,
+    console_socket: Option<&Path>,
+    manner: Manner,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     if plan.process.as_ref().is_none_or(|process| process.terminal.is_none()) {
         return Ok((None, None));
@@ -284,7 +315,7 @@ fn consoles(plan: &Plan, request: &Create, manner: Manner) -> Result<(Option<Own
         let (ours, theirs) = pair.doing(|| "make a socket pair")?;
         return Ok((Some(ours), Some(theirs)));
     }
-    let Some(path) = &request.console_socket else { return Ok((None, None)) };
+    let Some(path) = console_socket else { return Ok((None, None)) };
     let socket =
         fd::connect_unix(path).doing(|| format!("connect to the console socket {}", path.display()))?;
     Ok((None, Some(socket)))
@@ -297,18 +328,26 @@ fn gate(folder: &Folder, manner: Manner) -> Result<Gate> {
     Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
 }
 
-/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment.
-fn clone(plan: &Plan, opened: &mut Opened, making: &Making, made: Option<&Made>) -> Result<(i32, OwnedFd)> {
+/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment. The
+/// process goes on with `child`.
+pub(super) fn clone(
+    plan: &Plan,
+    opened: &mut Opened,
+    making: &Making,
+    made: Option<&Made>,
+    child: fn(&Plan, &mut Opened) -> !,
+) -> Result<(i32, OwnedFd)> {
     let mut back = Vec::new();
     for (kind, at, file) in &making.by_runtime {
         let own = own_namespace(*kind)?;
-        process::setns(file.as_fd(), *kind).doing(|| format!("join linux.namespaces[{at}]"))?;
+        let joining = || Fault { step: Step::JoinNamespace, index: *at as u16, errno: 0 }.words(plan);
+        process::setns(file.as_fd(), *kind).doing(joining)?;
         back.push((*kind, own));
     }
-    // SAFETY: no memory is shared, and `init::run` keeps to the heap-free rules until execve or _exit.
+    // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
     let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
     if matches!(cloned, Ok(Cloned::Child)) {
-        init::run(plan, opened);
+        child(plan, opened);
     }
     for (kind, own) in back {
         // Staying in a container's namespace would be worse than any error.
@@ -337,15 +376,19 @@ const NAMESPACE_FILES: &[(&str, i32)] = &[
 ];
 
 /// What the caller wants to know: the pid in a file, the pidfd through a socket.
-fn tell_outside(request: &Create, spec: &Spec, pid: i32, pidfd: &OwnedFd) -> Result<()> {
-    let annotated = spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
-    if let Some(path) = request.pidfd_socket.as_ref().or(annotated.as_ref()) {
+pub(super) fn tell_outside(
+    pidfd_socket: Option<&Path>,
+    pid_file: Option<&Path>,
+    pid: i32,
+    pidfd: &OwnedFd,
+) -> Result<()> {
+    if let Some(path) = pidfd_socket {
         let socket =
             fd::connect_unix(path).doing(|| format!("connect to the pidfd socket {}", path.display()))?;
         fd::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd())
             .doing(|| format!("send the pidfd to {}", path.display()))?;
     }
-    match &request.pid_file {
+    match pid_file {
         Some(file) => write_whole(file, &pid.to_string()),
         None => Ok(()),
     }

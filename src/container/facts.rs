@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use super::request::Settings;
-use crate::cgroup::{self, Driver, Group, Layout};
+use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
 use crate::error::Result;
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
-use crate::spec::Spec;
+use crate::spec::{Linux, Process, Spec};
 use crate::sys::cred;
 
 /// The facts, and the control group that the container will have.
@@ -27,17 +27,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let path = linux.map_or("", |linux| &linux.cgroups_path);
     let group = Group::place(&layout, settings.driver, path, id)?;
     let group = group.map(|group| group.annotated(&spec.annotations)).transpose()?;
-    let process = spec.process.as_ref();
-    let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor();
-    let label = |linux: &crate::spec::Linux| !linux.mount_label.is_empty();
-    let labelled =
-        process.is_some_and(|process| !process.selinux_label.is_empty()) || linux.is_some_and(label);
     let host = Host {
-        euid: rustix::process::geteuid().as_raw(),
-        egid: rustix::process::getegid().as_raw(),
-        capabilities: cred::permitted_capabilities()?,
-        apparmor,
-        selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         cgroup_view: view(&layout, group.as_ref()),
         scope: group.as_ref().and_then(|group| group.scope.clone()),
         limiting: match (&group, settings.driver) {
@@ -46,8 +36,31 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
             (Some(group), _) if group.is_unified() => Limiting::Unified,
             (Some(_), _) => Limiting::Legacy,
         },
+        resctrl: match linux.and_then(|linux| linux.intel_rdt.as_ref()) {
+            Some(_) => Resctrl::find()?,
+            None => None,
+        },
+        ..caller(spec.process.as_ref(), linux)?
     };
     Ok(Facts { host, group })
+}
+
+/// The facts that do not depend on a control group.
+pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> {
+    let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor();
+    let labelled = process.is_some_and(|process| !process.selinux_label.is_empty())
+        || linux.is_some_and(|linux| !linux.mount_label.is_empty());
+    Ok(Host {
+        euid: rustix::process::geteuid().as_raw(),
+        egid: rustix::process::getegid().as_raw(),
+        capabilities: cred::permitted_capabilities()?,
+        apparmor,
+        selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        cgroup_view: None,
+        limiting: Limiting::Disabled,
+        resctrl: None,
+        scope: None,
+    })
 }
 
 /// What the container sees as /sys/fs/cgroup: its own group where it has one, else all of the host's.

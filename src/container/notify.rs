@@ -29,7 +29,9 @@ struct ProcessState {
 const RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Sends the listener and the container process state to the socket that config.json names.
-pub fn hand_on(record: &Record, plan: &Plan, listener: &OwnedFd) -> Result<()> {
+///
+/// `pid` is the process that loaded the filter: the container's, or one that `exec` made.
+pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener: &OwnedFd) -> Result<()> {
     let wanted = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
     let path =
         record.annotations.get(RECEIVER).map(String::as_str).or(wanted.map(|wanted| wanted.path.as_str()));
@@ -40,9 +42,9 @@ pub fn hand_on(record: &Record, plan: &Plan, listener: &OwnedFd) -> Result<()> {
     let document = ProcessState {
         oci_version: OCI_VERSION,
         fds: ["seccompFd"],
-        pid: record.init.map_or(0, |init| init.pid),
+        pid,
         metadata: wanted.map_or_else(String::new, |wanted| wanted.metadata.clone()),
-        state: State::of(record, Status::Creating),
+        state: State::of(record, status),
     };
     let text = serde_json::to_vec(&document).map_err(|error| Error::new(Kind::System, error.to_string()))?;
     let doing = || format!("linux.seccomp.listenerPath: send the listener to {path}");

@@ -1,9 +1,11 @@
 //! What a command asks for: the command line's words as typed values, before anything is looked up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::ContainerId;
 use crate::cgroup::Driver;
+use crate::spec::Resources;
 
 /// What every command needs to know.
 #[derive(Clone, Debug)]
@@ -41,6 +43,13 @@ pub struct Create {
     pub preserve_fds: u32,
 }
 
+/// `events`.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    /// Time between two statistics; `None`: they are told once, and nothing else.
+    pub interval: Option<Duration>,
+}
+
 /// `run`.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -52,4 +61,74 @@ pub struct Run {
     pub keep: bool,
     /// Whether orphans of the container go to the host's init instead of us.
     pub no_subreaper: bool,
+}
+
+/// `exec`: one more process in a container.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// The container.
+    pub id: ContainerId,
+    /// A process.json that says everything; without it, the container's own process with `args` in its place.
+    pub process: Option<PathBuf>,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// What else of the process is other than in process.json or the container's configuration.
+    pub changes: Changes,
+    /// Whether to return once the program runs.
+    pub detach: bool,
+    /// Unix socket that takes the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// File that takes the process's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket that takes the process's pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors from 3 on stay open for the program, besides those of LISTEN_FDS.
+    pub preserve_fds: u32,
+    /// Whether the process is made in a paused container, to go on when that does.
+    pub ignore_paused: bool,
+    /// Cgroups below the container's, in which the process shall be.
+    pub cgroups: Vec<SubGroup>,
+}
+
+/// What `exec`'s options change of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Working directory.
+    pub cwd: Option<String>,
+    /// Added to the environment.
+    pub env: Vec<String>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Another user, and group where it is named.
+    pub user: Option<(u32, Option<u32>)>,
+    /// More supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// SELinux label.
+    pub selinux_label: Option<String>,
+    /// AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: Option<bool>,
+    /// More capabilities.
+    pub capabilities: Vec<String>,
+}
+
+/// A cgroup below the container's own: `[CONTROLLER[,CONTROLLER…]:]PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubGroup {
+    /// Of version 1; none: in every hierarchy.
+    pub controllers: Vec<String>,
+    /// Relative to the container's.
+    pub path: String,
+}
+
+/// `update`.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The limits to change; what is absent, zero or empty stays as it is.
+    pub resources: Resources,
+    /// Line of the cache for resctrl; empty: stays as it is.
+    pub l3_cache_schema: String,
+    /// Line of memory bandwidth for resctrl; empty: stays as it is.
+    pub mem_bw_schema: String,
 }

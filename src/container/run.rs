@@ -1,15 +1,15 @@
 //! `run`: create and start in one process, and in the foreground stay until the program ends.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use super::control::poststart;
+use super::control::{has_started, poststart};
 use super::create::{Launched, Manner, launch};
 use super::destroy;
 use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::sync::{self, Message};
-use crate::plan::TerminalSize;
+use crate::init::sync;
+use crate::plan::{Plan, TerminalSize};
 use crate::sys::{fd, process};
 
 /// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -24,7 +24,8 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let launched = launch(settings, &request.create, Manner::Foreground)?;
-    let terminal = terminal(&launched).map_err(|error| end(error, &launched))?;
+    let terminal =
+        terminal(launched.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
     begin(&launched)?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
@@ -51,20 +52,19 @@ fn tell(launched: &Launched) -> Result<()> {
         return Err(Error::invalid("process", "missing; there is nothing to run"));
     }
     sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
-    match sync::hear(launched.sync.as_fd()).doing(|| "hear whether the program started")? {
-        // Closed by execve.
+    let hear = || Ok(sync::hear(launched.sync.as_fd())?.map(|(word, _)| word));
+    match has_started(!launched.plan.hooks.start_container.is_empty(), hear)? {
         None => Ok(()),
-        Some((Message::Fault(fault), _)) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
-        Some(_) => Err(Error::new(Kind::System, "the container's process said something unexpected")),
+        Some(fault) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
     }
 }
 
 /// The terminal's master, sized before the program starts, so that it finds the size right.
-fn terminal(launched: &Launched) -> Result<Option<Terminal>> {
-    let Some(console) = &launched.console else { return Ok(None) };
+pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<Terminal>> {
+    let Some(console) = console else { return Ok(None) };
     let mut name = [0; 64];
     let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
-    let size = launched.plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+    let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
     Terminal::new(master, size != TerminalSize::default()).map(Some)
 }
 

@@ -19,6 +19,12 @@ pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
     }
 }
 
+/// Where the runtime was bound to some processors, the container is not: what it may use is its cgroup's to say.
+pub fn any_processor() {
+    // It cannot fail for want of a right; where it does, less is used than could be.
+    let _ = cred::set_affinity(&[u64::MAX; 128]);
+}
+
 /// Scheduler, I/O priority, memory policy, personality.
 pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
     if let Some(attr) = &process.scheduler {

@@ -6,10 +6,12 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod console;
+mod enter;
 mod hooks;
 mod identity;
 mod namespaces;
 mod program;
+pub mod remount;
 pub mod sync;
 
 use std::mem::ManuallyDrop;
@@ -52,6 +54,8 @@ pub struct Opened {
     pub asks: Asks,
     /// Namespaces that this process unshares itself: those that clone3 could not make in the right order.
     pub unshare: i32,
+    /// The folder that is `/` for a container without a mount namespace of its own, for who enters it.
+    pub root: Option<OwnedFd>,
     /// When a user namespace is joined: clone once more, from inside it, with these flags.
     pub clone_again: Option<u64>,
     /// Where a test may hold the child.
@@ -94,6 +98,8 @@ pub struct Asks {
     pub hooks: bool,
     /// See [`Message::Limits`].
     pub limits: bool,
+    /// See [`Message::Waiting`]; only who enters asks it or not.
+    pub ready: bool,
 }
 
 /// Moments at which a test may hold the child.
@@ -120,6 +126,17 @@ pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
     }
 }
 
+/// As [`run`], but goes into a container that is there.
+pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
+    match enter::stages(plan, opened) {
+        Ok(never) => match never {},
+        Err(fault) => {
+            sync::tell_fault(opened.sync.as_fd(), fault);
+            process::exit_now(1)
+        }
+    }
+}
+
 /// It cannot be made: what returns it returns only an error.
 enum Never {}
 
@@ -134,6 +151,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     }
     // A container without a session of its own could push characters into the terminal of its runtime.
     rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+    identity::any_processor();
     name_host(plan)?;
     opened.hold_at(Hold::Mounts);
 
@@ -157,24 +175,31 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     rootfs::finish(&plan.rootfs, root.as_fd(), &late)?; // read-only: nothing below may need to write
     drop(root);
 
-    if let Some(process) = &plan.process {
-        identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
-        opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
-    }
-    console::attach_standard(terminal)?;
-    if let Some(process) = &plan.process {
-        identity::schedule(plan, process)?; // while we may still raise priorities
-        opened.ask(Message::Limits, opened.asks.limits)?;
-        identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
-        program::find_home(process, opened)?;
-        identity::become_user(plan, process, opened)?; // caps, ids, labels, filter: the order is explained there
-    }
+    identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
-    process::set_parent_death_signal(0).at(Step::Sync, 0)?;
     sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
     opened.wait_for_start()?;
     hooks::start_container(plan, opened)?;
     program::exec(plan, opened)
+}
+
+/// From the runtime's own user to the program's, with nothing of the host left open.
+fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), Fault> {
+    // The filter may forbid it later; what then comes tells by the end of the conversation that the runtime is gone.
+    let outlive_runtime = || process::set_parent_death_signal(0).at(Step::Sync, 0);
+    let Some(process) = &plan.process else {
+        console::attach_standard(terminal)?;
+        return outlive_runtime();
+    };
+    identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    console::attach_standard(terminal)?;
+    identity::schedule(plan, process)?; // while we may still raise priorities
+    opened.ask(Message::Limits, opened.asks.limits)?;
+    identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
+    program::find_home(process, opened)?;
+    outlive_runtime()?;
+    identity::become_user(plan, process, opened) // caps, ids, labels, filter: the order is explained there
 }
 
 impl Opened {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod devices;
+pub mod enter;
 pub mod hooks;
 pub mod ids;
 pub mod limits;
@@ -13,9 +14,11 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
+pub mod update;
 
 use std::ffi::CString;
 use std::fmt;
@@ -33,11 +36,11 @@ pub use hooks::{ContainerHook, Hooks, RuntimeHook};
 pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
-pub use process::{CapSets, ProcessPlan, TerminalSize};
+pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
 
-/// What we will do to make the container.
+/// What we will do to make the container, or ([`Plan::enter`]) to make one more process in it.
 #[derive(Debug)]
 pub struct Plan {
     /// Its namespaces.
@@ -68,6 +71,8 @@ pub struct Plan {
     pub scope: Vec<cgroup::systemd::Property>,
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
     pub device_program: Option<cgroup::devices::Program>,
+    /// Shares of caches and memory bandwidth.
+    pub rdt: Option<cgroup::Wish>,
     /// System call filter.
     pub seccomp: Option<Filter>,
     /// Network devices moved in.
@@ -106,6 +111,13 @@ pub struct Ask<'a> {
     pub preserve_fds: u32,
 }
 
+impl Ask<'_> {
+    /// The session keyring's name, which all processes of a container share.
+    fn keyring(&self) -> Option<CString> {
+        self.new_keyring.then(|| CString::new(format!("_ses.{}", self.id)).ok()).flatten()
+    }
+}
+
 /// What this host and this process are, as far as a plan depends on it.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -123,6 +135,8 @@ pub struct Host {
     pub cgroup_view: Option<CgroupView>,
     /// How the container will be limited.
     pub limiting: Limiting,
+    /// What there are shares of; only looked for where config.json has linux.intelRdt.
+    pub resctrl: Option<cgroup::Resctrl>,
     /// The unit of systemd that the container will be.
     pub scope: Option<cgroup::systemd::Scope>,
 }
@@ -160,7 +174,27 @@ pub struct Context<'a> {
     own: i32,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// What does not depend on the container's namespaces.
+    fn of(spec: &Spec, ask: &Ask<'a>, host: &Host) -> Self {
+        Self {
+            bundle: ask.bundle,
+            listen_fds: ask.listen_fds,
+            listen_names: ask.listen_names,
+            preserve_fds: ask.preserve_fds,
+            grantable: host.capabilities,
+            setgroups_denied: false,
+            keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
+            apparmor: host.apparmor,
+            selinux: host.selinux,
+            mount_label: String::new(),
+            mount_context: "context",
+            cgroup_view: None,
+            maps: None,
+            own: 0,
+        }
+    }
+
     fn owns(&self, kind: i32) -> bool {
         self.own & kind != 0
     }
@@ -219,6 +253,15 @@ impl Judge {
         self.faults.push(BadField { path: path.into(), words: words.into() });
     }
 
+    fn verdict(self, plan: Option<Plan>) -> Result<Plan, Vec<BadField>> {
+        match plan {
+            Some(plan) if self.faults.is_empty() => {
+                Ok(Plan { warnings: self.warnings, details: self.details, ..plan })
+            }
+            _ => Err(self.faults),
+        }
+    }
+
     fn warn(&mut self, words: String) {
         self.warnings.push(words);
     }
@@ -249,14 +292,7 @@ impl Plan {
     pub fn build(spec: &Spec, ask: &Ask<'_>, host: &Host) -> Result<Plan, Vec<BadField>> {
         let mut judge = Judge::default();
         let plan = build(spec, ask, host, &mut judge);
-        match plan {
-            Some(mut plan) if judge.faults.is_empty() => {
-                plan.warnings = judge.warnings;
-                plan.details = judge.details;
-                Ok(plan)
-            }
-            _ => Err(judge.faults),
-        }
+        judge.verdict(plan)
     }
 }
 
@@ -264,24 +300,17 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     version(&spec.oci_version, judge);
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    not_built_yet(linux, judge);
     let namespaces = namespaces::plan(linux, host, judge);
     let new_user = namespaces.creates(libc::CLONE_NEWUSER);
     let context = Context {
-        bundle: ask.bundle,
-        listen_fds: ask.listen_fds,
-        listen_names: ask.listen_names,
-        preserve_fds: ask.preserve_fds,
         grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
         setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
-        keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
-        apparmor: host.apparmor,
-        selinux: host.selinux,
         mount_label: mount_label(linux, host, judge),
         mount_context: mount_context(spec, judge),
         cgroup_view: host.cgroup_view.clone(),
         maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
+        ..Context::of(spec, ask, host)
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
@@ -289,7 +318,6 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let scope = limits::scope(spec, &limits, host.scope.as_ref(), judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
-    let keyring = ask.new_keyring.then(|| CString::new(format!("_ses.{}", ask.id)).ok()).flatten();
     Some(Plan {
         sysctl: sysctl::plan(spec, &namespaces, judge),
         hooks: hooks::plan(spec, judge),
@@ -302,10 +330,14 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         limits,
         scope,
         device_program,
+        rdt: linux
+            .intel_rdt
+            .as_ref()
+            .and_then(|wanted| rdt::plan(wanted, ask.id, host.resctrl.as_ref(), judge)),
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
-        keyring,
+        keyring: ask.keyring(),
         namespaces,
         warnings: Vec::new(),
         details: Vec::new(),
@@ -331,12 +363,6 @@ fn version(version: &str, judge: &mut Judge) {
             judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
         }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
-    }
-}
-
-fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
-    if linux.intel_rdt.is_some() {
-        judge.fault("linux.intelRdt", "not supported by this build; leave it out");
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Namespaces {
     pub new: i32,
     /// Those to join.
     pub joined: Vec<Joined>,
+    /// CLONE_NEW… of those that an existing container has, into which one more process goes.
+    pub entered: i32,
     /// Mapping of the user namespace; with a joined one, the one that it is said to have.
     pub maps: Option<IdMaps>,
     /// Who may write the maps.
@@ -67,7 +69,13 @@ impl Namespaces {
 
     /// Whether the container has one that is not simply the runtime's.
     pub fn own(&self, kind: i32) -> bool {
-        self.creates(kind) || self.joins(kind)
+        self.creates(kind) || self.joins(kind) || self.entered & kind != 0
+    }
+
+    /// The same, for who enters the container that has them.
+    pub fn to_enter(self) -> Self {
+        let entered = self.joined.iter().fold(self.new, |kinds, joined| kinds | joined.kind);
+        Self { new: 0, joined: Vec::new(), entered, time_offsets: String::new(), ..self }
     }
 }
 
@@ -103,6 +111,7 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
     let mut namespaces = Namespaces {
         new,
         joined,
+        entered: 0,
         maps: None,
         maps_by: MapsBy::Us,
         time_offsets: time_offsets(linux, new, judge),

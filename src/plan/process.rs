@@ -48,6 +48,17 @@ pub struct ProcessPlan {
     pub io_priority: Option<i32>,
     /// How many descriptors from 3 on the program keeps.
     pub kept_descriptors: u32,
+    /// Processors of a process that `exec` makes.
+    pub exec_affinity: Affinity,
+}
+
+/// `execCPUAffinity`: bit masks in words of 64, for sched_setaffinity(2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Of the runtime while it makes the process; `None` leaves its own.
+    pub initial: Option<Vec<u64>>,
+    /// Of the process, once it is in its cgroup; `None`: all that the cgroup has.
+    pub last: Option<Vec<u64>>,
 }
 
 /// In characters; zeros leave the kernel's default.
@@ -161,6 +172,7 @@ pub fn plan(
             .as_ref()
             .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
         kept_descriptors: context.listen_fds + context.preserve_fds,
+        exec_affinity: affinity(process, place, judge),
     })
 }
 
@@ -252,6 +264,19 @@ fn umask(process: &spec::Process, place: &str, judge: &mut Judge) -> u32 {
         judge.fault(format!("{place}.user.umask"), format!("{umask} (decimal) is more than 511, octal 777"));
     }
     umask
+}
+
+fn affinity(process: &spec::Process, place: &str, judge: &mut Judge) -> Affinity {
+    let Some(wanted) = &process.exec_cpu_affinity else { return Affinity::default() };
+    let mut mask = |name: &str, list: &str| match super::limits::bit_list(list) {
+        _ if list.is_empty() => None,
+        Ok(mask) => Some(mask),
+        Err(words) => {
+            judge.fault(format!("{place}.execCPUAffinity.{name}"), words);
+            None
+        }
+    };
+    Affinity { initial: mask("initial", &wanted.initial), last: mask("final", &wanted.last) }
 }
 
 fn oom_score(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<String> {

@@ -38,6 +38,25 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
+    /// That of a container which is there already: there is nothing to do.
+    pub(super) fn untouched() -> Self {
+        Self {
+            path: CString::default(),
+            readonly: false,
+            own_mounts: false,
+            start_propagation: 0,
+            propagation: None,
+            no_pivot: false,
+            mounts: Vec::new(),
+            make_dev: false,
+            devices: Vec::new(),
+            bind_devices: false,
+            masked: Vec::new(),
+            readonly_paths: Vec::new(),
+            mask_data: CString::default(),
+        }
+    }
+
     pub(super) fn name(&self, list: &[CString], index: usize) -> String {
         list.get(index).map_or_else(String::new, |path| path.to_string_lossy().into_owned())
     }

@@ -156,6 +156,15 @@ pub fn set_io_priority(value: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
 }
 
+/// `sched_setaffinity(0, …)` for this thread, sched_setaffinity(2): processor N is bit N % 64 of word N / 64. The kernel
+/// leaves out what this machine or the cgroup's cpuset has not. EINVAL: nothing would be left.
+pub fn set_affinity(cpus: &[u64]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the second argument says, and the slice has them.
+    let done =
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, std::mem::size_of_val(cpus), cpus.as_ptr()) };
+    check(done).map(drop)
+}
+
 /// `set_mempolicy(mode, nodes, bits)`, set_mempolicy(2); `nodes` is a bit mask in words.
 pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
     // The kernel takes one bit less than it is told.

@@ -6,19 +6,27 @@
 mod support;
 
 mod bundles;
+mod checkpoint;
 mod crash;
 mod descriptors;
+mod events;
+mod exec;
 mod fields;
 mod hooks;
 mod hostile;
 mod identity;
 mod legacy;
 mod lifecycle;
+mod limits;
 mod many;
 mod mounts;
 mod namespaces;
+mod pause;
 mod process;
+mod ps;
+mod remount;
 mod rootless;
 mod systemd;
 mod terminal;
+mod update;
 mod users;

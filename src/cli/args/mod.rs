@@ -1,11 +1,25 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod checkpoint;
+mod events;
+mod exec;
+mod mounts;
+mod ps;
+mod update;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
+
+pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
+pub use events::EventsArgs;
+pub use exec::ExecArgs;
+pub use mounts::{MountsAction, MountsArgs};
+pub use ps::PsArgs;
+pub use update::UpdateArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -23,6 +37,7 @@ const VERSION: &str = concat!(
     name = "emergence-runc",
     version = VERSION,
     disable_version_flag = true,
+    args_override_self = true, // as Go reads flags: the last counts. podman gives --leave-running twice
     override_usage = "emergence-runc [global options] command [command options] [arguments...]",
     before_help = ABOUT,
     help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
@@ -96,6 +111,9 @@ pub enum Command {
     /// create and run a container
     #[command(help_template = page!(" run"), before_help = RUN)]
     Run(RunArgs),
+    /// execute a new process in a container
+    #[command(help_template = page!(" exec", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = EXEC)]
+    Exec(Box<ExecArgs>),
     /// output the state of a container
     #[command(help_template = page!(" state"), before_help = STATE)]
     State(IdArg),
@@ -108,6 +126,24 @@ pub enum Command {
     /// list the containers under the state folder
     #[command(help_template = page!(" list"), before_help = LIST)]
     List(ListArgs),
+    /// list the processes inside a container
+    #[command(help_template = page!(" ps", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = PS)]
+    Ps(PsArgs),
+    /// suspend all processes inside a container
+    #[command(help_template = page!(" pause"), before_help = PAUSE)]
+    Pause(IdArg),
+    /// resume all processes that have been paused before
+    #[command(help_template = page!(" resume"), before_help = RESUME)]
+    Resume(IdArg),
+    /// display container events such as OOM notifications, and statistics
+    #[command(help_template = page!(" events"), before_help = EVENTS)]
+    Events(EventsArgs),
+    /// add or remove mounts while a container runs
+    #[command(help_template = page!(" mounts", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = MOUNTS)]
+    Mounts(MountsArgs),
+    /// change the limits of a container
+    #[command(help_template = page!(" update"), before_help = UPDATE)]
+    Update(UpdateArgs),
     /// write a new configuration
     #[command(help_template = page!(" spec"), before_help = SPEC)]
     Spec(SpecArgs),
@@ -117,6 +153,12 @@ pub enum Command {
     /// say every fault of a bundle at once, without starting anything
     #[command(help_template = page!(" check"), before_help = CHECK)]
     Check(CheckArgs),
+    /// save the processes of a running container, to restore them later
+    #[command(help_template = page!(" checkpoint"), before_help = CHECKPOINT)]
+    Checkpoint(CheckpointArgs),
+    /// restore a container from a checkpoint
+    #[command(help_template = page!(" restore"), before_help = RESTORE)]
+    Restore(RestoreArgs),
     /// write a completion script for a shell
     #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
     Completion(CompletionArgs),
@@ -368,6 +410,10 @@ mod tests {
             assert_eq!((run.detach, run.create.id.as_str()), (want, "x"), "{line}");
         }
         assert!(parsed("run --detach=maybe x").is_err());
+        let Some(Command::Run(run)) = parsed("run -d -b a --detach=false -b c x").unwrap().command else {
+            panic!()
+        };
+        assert_eq!((run.detach, run.create.bundle.to_str()), (false, Some("c")), "the last counts");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Env {
     }
 
     /// cgroups below the test's, deepest first; the parent itself may stay, `clean` takes it.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let root = self.cgroup_folder();
         let mut found = Vec::new();
         folders(&root, &mut found);

@@ -15,7 +15,7 @@ pub use call::{Call, Output};
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -114,6 +114,32 @@ impl Env {
             println!("skipped: {program} is not installed (package {package})");
         }
         has
+    }
+
+    /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where `EMERGENCE_TEST_MACHINE`
+    /// is set, the machine was made for these tests and must have them.
+    pub fn controllers(&self, needed: &[&str]) -> bool {
+        let here = self.cgroup_file("/", "cgroup.controllers");
+        let missing: Vec<_> =
+            needed.iter().filter(|name| !here.split(' ').any(|there| there == **name)).collect();
+        let machine = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
+        assert!(missing.is_empty() || !machine, "cgroup 2 has no {missing:?} here, only {here:?}");
+        if !missing.is_empty() {
+            println!("skipped: cgroup 2 has no {missing:?} here");
+        }
+        missing.is_empty()
+    }
+
+    /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in config.json.
+    pub fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Writes to a file of a cgroup.
+    pub fn write_cgroup_file(&self, cgroup: &str, file: &str, text: &str) {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::write(&path, text).unwrap_or_else(|e| panic!("write {text:?} to {cgroup}/{file}: {e}"));
     }
 
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
@@ -235,6 +261,12 @@ impl Env {
         self.program("mount", &args).privileged().run().ok();
         self.expected_mounts.borrow_mut().push(to.to_owned());
     }
+}
+
+/// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing may be missing, and where
+/// the program under test is the debug build that belongs to them.
+pub fn on_test_machine() -> bool {
+    std::env::var_os("EMERGENCE_TEST_MACHINE").is_some()
 }
 
 /// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just

@@ -1,0 +1,294 @@
+//! `exec`: one more process in a container, which is not harmed whatever becomes of it.
+//!
+//! The runtime enters the pid namespace, clones straight into the container's cgroup, and returns; so the process is our
+//! child and has a number here. Who has not the right to that (an ordinary user) gets it from a second clone inside.
+
+mod wanted;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::conversation::{set_limits, succeed};
+use super::create::{self, Manner};
+use super::existing::Existing;
+use super::foreground::Foreground;
+use super::open::{self, Making};
+use super::pid::ProcessId;
+use super::request::{Exec, Settings};
+use super::state::Status;
+use super::{facts, notify, run};
+use crate::cgroup::{Group, Made, ResctrlGroup};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Message};
+use crate::init::{self, Asks, Gate, HookState, Opened};
+use crate::plan::{Ask, Plan};
+use crate::rootfs::inroot::PathBuffer;
+use crate::spec::Spec;
+use crate::sys::cred;
+use crate::sys::process::{self, Pointers};
+
+/// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
+    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    let there = Existing::open(settings, &request.id)?;
+    let target = Target::of(&there, request)?;
+    let spec = there.folder.config()?;
+    let plan = plan(&there, request, &spec)?;
+    let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
+    create::check_console(&plan, request.console_socket.as_deref(), manner)?;
+    create::log(&plan);
+    let foreground = match request.detach {
+        true => None,
+        false => Some(Foreground::prepare().doing(|| "take over signals")?),
+    };
+    let mut entering = Entering::begin(settings, &there, &target, request, &plan, manner)?;
+    let begun = entering.until_running(&there, request);
+    let terminal = match begun {
+        Ok(terminal) => terminal,
+        Err(error) => return Err(entering.end(error)),
+    };
+    match foreground {
+        Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal),
+        None => Ok(0),
+    }
+}
+
+/// What the container is, at this moment.
+struct Target {
+    init: ProcessId,
+    pidfd: OwnedFd,
+    group: Option<Group>,
+}
+
+impl Target {
+    fn of(there: &Existing, request: &Exec) -> Result<Self> {
+        let init = there.init()?;
+        let gone = || Error::new(Kind::State, "container not running");
+        let pidfd = init.pidfd()?.ok_or_else(gone)?;
+        let group = &there.record.group;
+        if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
+            && group.is_frozen()?
+        {
+            let words = "cannot exec in a paused container (resume it, or use --ignore-paused and the process waits for that)";
+            return Err(Error::new(Kind::State, words));
+        }
+        let mut group = group.as_ref().map(Group::of_processes);
+        for wish in &request.cgroups {
+            let own = group.take().ok_or_else(|| {
+                Error::new(
+                    Kind::Usage,
+                    format!("--cgroup {}: the container has no cgroup of its own", wish.path),
+                )
+            })?;
+            group = Some(own.below(&wish.controllers, &wish.path)?);
+        }
+        Ok(Self { init, pidfd, group })
+    }
+}
+
+fn plan(there: &Existing, request: &Exec, spec: &Spec) -> Result<Plan> {
+    let (wanted, document) = wanted::process(request, spec)?;
+    let (listen_fds, listen_names) = create::listening();
+    create::check_descriptors(listen_fds, request.preserve_fds)?;
+    let ask = Ask {
+        id: request.id.as_ref(),
+        bundle: &there.record.bundle,
+        no_pivot: false,
+        new_keyring: there.record.new_keyring,
+        listen_fds,
+        listen_names: listen_names.as_deref(),
+        preserve_fds: request.preserve_fds,
+    };
+    let host = facts::caller(Some(&wanted), None)?;
+    Plan::enter(spec, &wanted, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
+}
+
+/// A process on its way into the container.
+struct Entering<'a> {
+    plan: &'a Plan,
+    sync: OwnedFd,
+    console: Option<OwnedFd>,
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The cgroup, when it is joined after the clone.
+    joins: Option<Group>,
+    /// Its shares of caches and memory bandwidth.
+    shares: Option<ResctrlGroup>,
+}
+
+impl<'a> Entering<'a> {
+    /// Makes it.
+    fn begin(
+        settings: &Settings,
+        there: &Existing,
+        target: &Target,
+        request: &Exec,
+        plan: &'a Plan,
+        manner: Manner,
+    ) -> Result<Self> {
+        let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+        let (console, console_end) = create::consoles(plan, request.console_socket.as_deref(), manner)?;
+        let joins = target.group.clone().filter(|group| !group.is_unified());
+        let ready = console.is_some();
+        let (mut opened, making) = opened(there, target, plan, theirs, console_end, joins.is_some(), ready)?;
+        if let Some(cpus) = plan.process.as_ref().and_then(|process| process.exec_affinity.initial.as_ref()) {
+            cred::set_affinity(cpus)
+                .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
+        }
+        let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
+        Ok(Self { plan, sync: ours, console, pid, pidfd, joins, shares: there.record.rdt.clone() })
+    }
+
+    /// Answers it until its program runs, and tells the caller's files and sockets about it.
+    fn until_running(
+        &mut self,
+        there: &Existing,
+        request: &Exec,
+    ) -> Result<Option<super::foreground::Terminal>> {
+        let mut terminal = None;
+        self.share()?;
+        loop {
+            match sync::hear(self.sync.as_fd()).doing(|| "listen to the process that enters the container")? {
+                // Closed by execve.
+                None => break,
+                Some((Message::MapIds, _)) => {
+                    if let Some(group) = &self.joins {
+                        group.join(self.pid)?;
+                    }
+                }
+                Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
+                Some((Message::Successor, Some(pidfd))) => {
+                    (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
+                    self.share()?;
+                }
+                Some((Message::Notify, Some(listener))) => {
+                    notify::hand_on(&there.record, self.plan, self.pid, Status::Running, &listener)?;
+                }
+                Some((Message::Waiting, _)) => terminal = run::terminal(self.console.as_ref(), self.plan)?,
+                Some((Message::Fault(fault), _)) => {
+                    return Err(Error::new(Kind::System, fault.explain(self.plan)));
+                }
+                Some(_) => {
+                    return Err(Error::new(
+                        Kind::System,
+                        "the process that enters said something unexpected",
+                    ));
+                }
+            }
+            match sync::go(self.sync.as_fd()) {
+                // It has ended; what it said last is heard next.
+                Err(rustix::io::Errno::PIPE) => {}
+                answered => answered.doing(|| "answer the process that enters the container")?,
+            }
+        }
+        create::tell_outside(
+            request.pidfd_socket.as_deref(),
+            request.pid_file.as_deref(),
+            self.pid,
+            &self.pidfd,
+        )?;
+        Ok(terminal)
+    }
+
+    fn share(&self) -> Result<()> {
+        self.shares.as_ref().map_or(Ok(()), |shares| shares.join(self.pid))
+    }
+
+    /// Ends it after an error, and reaps it.
+    fn end(self, error: Error) -> Error {
+        let ended = match process::signal(self.pidfd.as_fd(), libc::SIGKILL) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            _ => process::wait(self.pidfd.as_fd()).map(drop),
+        };
+        error.after_cleaning(ended.doing(|| format!("end process {}", self.pid)))
+    }
+}
+
+fn opened(
+    there: &Existing,
+    target: &Target,
+    plan: &Plan,
+    sync: OwnedFd,
+    console: Option<OwnedFd>,
+    joins_group_late: bool,
+    ready: bool,
+) -> Result<(Opened, Making)> {
+    let kinds = plan.namespaces.entered;
+    let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
+    // A pid namespace is entered only by children.
+    let by_runtime = match kinds & libc::CLONE_NEWPID {
+        pid if pid != 0 && open::may_return() => {
+            vec![(pid, usize::MAX, again()?)]
+        }
+        _ => Vec::new(),
+    };
+    let by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
+    let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
+    let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
+    let none = || Pointers::new(std::iter::empty(), 1);
+    let opened = Opened {
+        proc: open::open_proc()?,
+        sync,
+        joined,
+        sources: Vec::new(),
+        late: Vec::new(),
+        console,
+        gate: Gate::Sync,
+        argv: plan.process.as_ref().map_or_else(none, |process| process.argv()),
+        envp: plan.process.as_ref().map_or_else(none, |process| process.envp()),
+        hook_state: HookState { creating: Vec::new(), created: Vec::new(), rest: Vec::new() },
+        hook_output: [None, None],
+        asks: Asks {
+            map_ids: joins_group_late,
+            hooks: false,
+            limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
+            ready,
+        },
+        unshare: 0,
+        root: root(there, kinds)?,
+        clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
+        hold: super::hold::in_child(),
+        home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
+        started: false,
+    };
+    Ok((opened, Making { by_runtime, flags: 0 }))
+}
+
+/// Where `/` is, for a container that has no mount namespace of its own.
+fn root(there: &Existing, kinds: i32) -> Result<Option<OwnedFd>> {
+    use rustix::fs::{Mode, OFlags};
+    if kinds & libc::CLONE_NEWNS != 0 {
+        return Ok(None);
+    }
+    let path = &there.record.rootfs;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(Some).doing(|| format!("open {}", path.display()))
+}
+
+/// Clones into the container's cgroup. When that may hold no processes, because it has cgroups with controllers below, into
+/// the one in which the container's init is.
+fn clone(
+    settings: &Settings,
+    target: &Target,
+    plan: &Plan,
+    opened: &mut Opened,
+    making: &Making,
+) -> Result<(i32, OwnedFd)> {
+    let mut make = |made: Option<&Made>| create::clone(plan, opened, making, made, init::enter);
+    let Some(group) = target.group.as_ref().filter(|group| group.is_unified()) else { return make(None) };
+    let made = group.open()?;
+    match make(Some(&made)) {
+        Err(error) if error.errno() == Some(libc::EBUSY) => match group.of_member(target.init.pid)? {
+            Some(moved) => make(Some(&moved.open()?)),
+            None => Err(error),
+        },
+        Err(error) if settings.rootless && matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) => {
+            let made = make(None)?;
+            tracing::warn!("the process stays outside of the container's cgroup: {error}");
+            Ok(made)
+        }
+        done => done.map_err(|error| match made.why_not_joinable() {
+            Some(words) if error.errno() == Some(libc::EOPNOTSUPP) => Error::new(Kind::Unsupported, words),
+            _ => error,
+        }),
+    }
+}

@@ -1,0 +1,116 @@
+//! Which process `exec` is asked for: a process.json, or the container's own process with other arguments; and what the
+//! options change of it.
+
+use std::fs;
+
+use crate::container::request::{Changes, Exec};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec::{self, Process, Spec};
+
+/// The process, and the name of the document that its faults stand in.
+pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
+    let (mut process, document) = match &request.process {
+        Some(file) => {
+            if !request.args.is_empty() {
+                let words =
+                    "a program is named, but --process names a file that says what to run; leave one out";
+                return Err(Error::new(Kind::Usage, words));
+            }
+            let name = file.display().to_string();
+            let bytes = fs::read(file).doing(|| format!("read {name}"))?;
+            let process = spec::parse_process(&bytes)
+                .map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+            (process, name)
+        }
+        None => {
+            if request.args.is_empty() {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "name the program to run behind the container's id, or use --process",
+                ));
+            }
+            let own =
+                spec.process.clone().unwrap_or_else(|| Process { cwd: "/".into(), ..Process::default() });
+            // Only exec's own option gives a terminal.
+            let process = Process { args: request.args.clone(), terminal: false, ..own };
+            (process, "exec".into())
+        }
+    };
+    change(&mut process, &request.changes);
+    Ok((process, document))
+}
+
+fn change(process: &mut Process, changes: &Changes) {
+    process.terminal |= changes.terminal;
+    process.env.extend_from_slice(&changes.env);
+    if let Some(cwd) = &changes.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some((uid, gid)) = changes.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process.user.additional_gids.extend_from_slice(&changes.additional_gids);
+    if let Some(label) = &changes.selinux_label {
+        process.selinux_label.clone_from(label);
+    }
+    if let Some(profile) = &changes.apparmor_profile {
+        process.apparmor_profile.clone_from(profile);
+    }
+    process.no_new_privileges = changes.no_new_privileges.unwrap_or(process.no_new_privileges);
+    // Without sets the process has all that the runtime has.
+    if let (Some(sets), false) = (&mut process.capabilities, changes.capabilities.is_empty()) {
+        // Never inheritable (CVE-2022-29162); and ambient ones need inheritable ones.
+        let also_ambient = !sets.inheritable.is_empty();
+        let given = [&mut sets.bounding, &mut sets.effective, &mut sets.permitted];
+        for set in given.into_iter().chain(also_ambient.then_some(&mut sets.ambient)) {
+            set.extend_from_slice(&changes.capabilities);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(json: &str, changes: Changes) -> Process {
+        let mut process = spec::parse_process(json.as_bytes()).unwrap();
+        change(&mut process, &changes);
+        process
+    }
+
+    #[test]
+    fn options_change_what_they_name() {
+        let own = r#"{"cwd":"/a","user":{"uid":1,"gid":2,"additionalGids":[3]},"env":["A=1"],"noNewPrivileges":true}"#;
+        let same = exec(own, Changes::default());
+        assert_eq!(
+            (same.user.uid, same.user.gid, same.cwd.as_str(), same.no_new_privileges),
+            (1, 2, "/a", true)
+        );
+        let other = Changes {
+            cwd: Some("/b".into()),
+            env: vec!["A=2".into()],
+            user: Some((7, None)),
+            additional_gids: vec![4],
+            no_new_privileges: Some(false),
+            ..Changes::default()
+        };
+        let changed = exec(own, other);
+        assert_eq!((changed.user.uid, changed.user.gid), (7, 2));
+        assert_eq!(changed.user.additional_gids, [3, 4]);
+        assert_eq!(changed.env, ["A=1", "A=2"]);
+        assert!(changed.cwd == "/b" && !changed.no_new_privileges);
+        assert_eq!(exec(own, Changes { user: Some((0, Some(9))), ..Changes::default() }).user.gid, 9);
+    }
+
+    #[test]
+    fn capabilities_are_never_inheritable() {
+        let more = || Changes { capabilities: vec!["CAP_KILL".into()], ..Changes::default() };
+        assert!(exec(r#"{"cwd":"/"}"#, more()).capabilities.is_none());
+        let sets = exec(r#"{"cwd":"/","capabilities":{}}"#, more()).capabilities.unwrap();
+        assert_eq!((sets.permitted.len(), sets.inheritable.len(), sets.ambient.len()), (1, 0, 0));
+        let with = r#"{"cwd":"/","capabilities":{"inheritable":["CAP_CHOWN"]}}"#;
+        let sets = exec(with, more()).capabilities.unwrap();
+        assert_eq!((sets.inheritable.as_slice(), sets.ambient.len()), (&["CAP_CHOWN".to_owned()][..], 1));
+    }
+}

@@ -1,0 +1,59 @@
+//! One more process in a container that is there (`exec`): from the clone to execve, a flat list of stages. No heap.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::sync::{self, Message};
+use super::{Hold, Never, Opened, console, identify, identity, namespaces, program, write_file};
+use crate::plan::{At, Fault, Plan, Step};
+use crate::sys::{cred, process};
+
+/// The container's processes are hostile, and see this one from the clone on.
+pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+    process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+    process::reset_signals();
+    oom_score(plan, opened)?; // while our /proc files are our own user's
+    process::set_undumpable().at(Step::EnterUser, 0)?; // nobody inside may trace us or open what we have open
+    namespaces::enter(plan, opened)?; // all with one call; the cgroup is the container's since the clone
+    if let Some(root) = &opened.root {
+        rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
+        rustix::process::chroot(c".").at(Step::ChangeToRoot, 0)?;
+    }
+    affinity(plan)?; // within the processors of the container's cgroup
+    if let Some(name) = &plan.keyring {
+        identity::join_keyring(name)?;
+    }
+    rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::ChangeToRoot, 0)?;
+    let terminal = console::open(plan, root.as_fd(), opened)?;
+    drop(root);
+    identify(plan, opened, terminal)?;
+    opened.hold_at(Hold::Waiting);
+    if opened.asks.ready {
+        // Our terminal's size, before the program asks for it.
+        sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
+        sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
+    }
+    program::exec(plan, opened)
+}
+
+fn oom_score(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+    match plan.process.as_ref().and_then(|process| process.oom_score.as_ref()) {
+        Some(score) => {
+            write_file(opened.proc.as_fd(), c"self/oom_score_adj", score.as_bytes()).at(Step::OomScore, 0)
+        }
+        None => Ok(()),
+    }
+}
+
+fn affinity(plan: &Plan) -> Result<(), Fault> {
+    match plan.process.as_ref().and_then(|process| process.exec_affinity.last.as_ref()) {
+        Some(cpus) => cred::set_affinity(cpus).at(Step::Affinity, 0),
+        None => {
+            identity::any_processor();
+            Ok(())
+        }
+    }
+}

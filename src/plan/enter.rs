@@ -1,0 +1,122 @@
+//! The plan for one more process in a container that exists (`exec`): its program, and what of the container binds it.
+
+use super::{
+    Ask, BadField, Context, Hooks, Host, Judge, MapsBy, Plan, Rootfs, filter, limits, namespaces, process,
+};
+use crate::cgroup;
+use crate::spec::{self, Spec};
+
+impl Plan {
+    /// Judges `process`, for a container that was made from `spec`. Namespaces, filter, personality and memory policy are the
+    /// container's; nothing of its root file system is touched.
+    ///
+    /// Faults have the JSON path `process.…`.
+    pub fn enter(
+        spec: &Spec,
+        wanted: &spec::Process,
+        ask: &Ask<'_>,
+        host: &Host,
+    ) -> Result<Plan, Vec<BadField>> {
+        let mut judge = Judge::default();
+        let plan = enter(spec, wanted, ask, host, &mut judge);
+        judge.verdict(plan)
+    }
+}
+
+fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<Plan> {
+    let empty = spec::Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    let namespaces = namespaces::plan(linux, host, judge).to_enter();
+    let own_user = namespaces.own(libc::CLONE_NEWUSER);
+    let context = Context {
+        grantable: if own_user { !0 } else { host.capabilities },
+        setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
+        maps: namespaces.maps.clone(),
+        own: namespaces.entered,
+        ..Context::of(spec, ask, host)
+    };
+    let process = process::plan(wanted, "process", &context, judge);
+    Some(Plan {
+        rootfs: Rootfs::untouched(),
+        hostname: Vec::new(),
+        domainname: Vec::new(),
+        sysctl: Vec::new(),
+        hooks: Hooks::default(),
+        keyring: ask.keyring(),
+        personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
+        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        limits: cgroup::Settings::default(),
+        scope: Vec::new(),
+        cgroup_owner: None,
+        device_program: None,
+        rdt: None,
+        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
+        net_devices: Vec::new(),
+        warnings: Vec::new(),
+        details: Vec::new(),
+        namespaces,
+        process: Some(process?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Limiting;
+    use std::path::Path;
+
+    fn host() -> Host {
+        Host {
+            euid: 0,
+            egid: 0,
+            capabilities: !0,
+            apparmor: false,
+            selinux: false,
+            cgroup_view: None,
+            limiting: Limiting::Disabled,
+            resctrl: None,
+            scope: None,
+        }
+    }
+
+    fn ask() -> Ask<'static> {
+        Ask {
+            id: "web",
+            bundle: Path::new("/bundle"),
+            no_pivot: false,
+            new_keyring: true,
+            listen_fds: 0,
+            listen_names: None,
+            preserve_fds: 0,
+        }
+    }
+
+    #[test]
+    fn the_container_binds_but_nothing_is_made() {
+        let spec = spec::defaults::spec();
+        let wanted = spec::Process { args: vec!["/bin/true".into()], cwd: "/".into(), ..Default::default() };
+        let plan = Plan::enter(&spec, &wanted, &ask(), &host()).unwrap();
+        assert!(plan.namespaces.own(libc::CLONE_NEWPID) && !plan.namespaces.creates(libc::CLONE_NEWPID));
+        assert!(!plan.namespaces.own(libc::CLONE_NEWUSER));
+        assert!(plan.rootfs.mounts.is_empty() && !plan.rootfs.make_dev && plan.limits.writes.is_empty());
+        assert_eq!(plan.process.unwrap().program(), "/bin/true");
+    }
+
+    #[test]
+    fn faults_are_all_told() {
+        let spec = spec::defaults::spec();
+        let text = r#"{"cwd":"x","user":{"uid":4294967295},"execCPUAffinity":{"initial":"3-1","final":"a"}}"#;
+        let wanted = spec::parse_process(text.as_bytes()).unwrap();
+        let faults = Plan::enter(&spec, &wanted, &ask(), &host()).unwrap_err();
+        let mut paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        paths.sort_unstable();
+        let want = [
+            "process.args",
+            "process.cwd",
+            "process.execCPUAffinity.final",
+            "process.execCPUAffinity.initial",
+            "process.user.uid",
+        ];
+        assert_eq!(paths, want);
+    }
+}
