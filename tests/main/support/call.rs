@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Env, PATIENCE};
+use super::{Env, patience};
 
 /// A call being put together.
 pub struct Call<'a> {
@@ -126,7 +126,7 @@ impl Running {
 
     /// Waits until it ends; one that takes too long is killed and fails the test.
     pub fn wait(mut self) -> Output {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         let status = loop {
             match self.child.try_wait().expect("wait for a child") {
                 Some(status) => break status,

@@ -32,7 +32,12 @@ pub const NOBODY: u32 = 65534;
 const HOLD: &[u8] = b"EMERGENCE_RUNC_HOLD";
 
 /// Longest a test waits for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// As [`PATIENCE`]; longer on the machine made for tests, which is emulated.
+fn patience() -> Duration {
+    if std::env::var_os("EMERGENCE_TEST_MACHINE").is_some() { 6 * PATIENCE } else { PATIENCE }
+}
 
 /// One test's world. Dropping it checks that nothing is left and takes away what is.
 pub struct Env {
@@ -278,7 +283,7 @@ fn copy_program(from: &Path, to: &Path) {
 
 /// Asks again and again until `done`, and fails the test with `what` when that takes too long.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience();
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
