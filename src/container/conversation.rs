@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::pid::ProcessId;
 use super::record::{Folder, Record};
 use super::state::{State, Status};
-use super::{hold, hooks, idmap, notify, open};
+use super::{create, hold, hooks, idmap, notify, open};
 use crate::cgroup::Made;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -182,24 +182,11 @@ impl Conversation<'_> {
 
     /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
     fn join_group(&mut self) -> Result<()> {
-        let Some(group) = &mut self.record.group else { return Ok(()) };
-        if group.scope.is_none() {
-            return group.join(self.pid);
+        if let Some(made) = create::join_group(self.folder, self.record, self.plan, self.pid)? {
+            self.made = Some(made);
+            self.guard_devices()?;
         }
-        match group.start(self.pid, &self.plan.scope) {
-            Ok(made) => self.made = Some(made),
-            Err(error) => {
-                if error.kind() == Kind::Exists {
-                    // What has the unit's name is another container, which must outlive this one.
-                    self.record.group = None;
-                    self.folder.write(self.record)?;
-                }
-                return Err(error);
-            }
-        }
-        self.folder.write(self.record)?;
-        hold::here("scope");
-        self.guard_devices()
+        Ok(())
     }
 
     /// What the container may arrange below its limits. Its cgroup namespace, if it has its own, has begun above.

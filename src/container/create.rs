@@ -212,6 +212,7 @@ pub(super) fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
+        owns_group: false,
         group_made: None,
         rdt: draft.rdt.clone(),
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
@@ -296,8 +297,32 @@ pub(super) fn make_group(settings: &Settings, draft: &Draft, record: &mut Record
     // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
     // not for us to take away.
     record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
+    record.owns_group = record.group.is_some();
     record.group_made = record.group.as_ref().and_then(Group::identity);
     made
+}
+
+/// Moves a process into the container's group. Systemd makes the group for it, where it is a unit's: `Some`.
+pub(super) fn join_group(
+    folder: &Folder,
+    record: &mut Record,
+    plan: &Plan,
+    pid: i32,
+) -> Result<Option<Made>> {
+    let Some(group) = &mut record.group else { return Ok(None) };
+    if group.scope.is_none() {
+        // From here on the group is known by what is in it, even while there is no init.
+        folder.write(record)?;
+        return record.group.as_ref().map_or(Ok(()), |group| group.join(pid)).map(|()| None);
+    }
+    let made = group.start(pid, &plan.scope);
+    if made.as_ref().is_err_and(|error| error.kind() == Kind::Exists) {
+        // What has the unit's name is another container, which must outlive this one.
+        record.group = None;
+    }
+    folder.write(record)?;
+    hold::here("scope");
+    made.map(Some)
 }
 
 /// Our end for the terminal's master, and the child's.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::hooks::{self, poll_until};
 use super::record::{Folder, Record};
 use super::state::{State, Status};
-use crate::cgroup::ResctrlGroup;
+use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
@@ -68,10 +68,7 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    // Before there was a process of ours the group may have been planned only, and be another container's.
-    if let (Some(group), Some(_)) = (&record.group, record.init)
-        && !group.is_another_s()
-    {
+    if let Some(group) = record.group.as_ref().filter(|group| owns(record, group)) {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };
@@ -85,13 +82,18 @@ fn kill(record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// Whether the group was made. One that was only planned when the creation was cut off may be another container's.
+fn owns(record: &Record, group: &Group) -> bool {
+    (record.owns_group || group.scope.is_some()) && !group.is_another_s()
+}
+
 /// Mounts that no namespace takes with it, and the groups.
 fn resources(record: &Record) -> Result<()> {
     if let Some(below) = record.mount_below {
         unmount(&record.rootfs, below)?;
     }
     match &record.group {
-        Some(group) if record.init.is_none() => group.remove_if_unused()?,
+        Some(group) if !record.owns_group => group.remove_if_unused()?,
         Some(group) => group.remove()?,
         None => {}
     }

@@ -56,6 +56,8 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Its control group, noted before it is made.
     pub group: Option<Group>,
+    /// Whether the group has been made, so that what runs in it is the container's; a unit of systemd tells it itself.
+    pub owns_group: bool,
     /// Which group that came to be, known to its maker alone: see [`Group::identity`].
     #[serde(skip)]
     pub group_made: Option<u64>,

@@ -135,9 +135,7 @@ fn set_up(
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
     let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
     let (folders, criu) = apart(&root, start)?;
-    if let Some(group) = &record.group {
-        group.join(criu.pid())?;
-    }
+    let made = create::join_group(folder, record, plan, criu.pid())?.or(made);
     hold::here("criu");
     let ask = ask(request, &folders, draft, namespaces.inherited, namespaces.joined, criu.pid())?;
     let mut helper = Helper { plan, folder, record, made, limited: false, console, master: None };

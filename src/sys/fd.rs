@@ -1,7 +1,7 @@
 //! Descriptors that travel between processes, and those that must not: SCM_RIGHTS, Unix sockets by path, close_range.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -89,6 +89,25 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// `getsockopt(socket, SOL_SOCKET, SO_PEERCRED)`, unix(7): the process at the other end when it connected or listened, as our pid
+/// namespace numbers it; 0 when it is in none that we see.
+pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: ucred is three integers, for which zeros are values.
+    let mut peer: libc::ucred = unsafe { mem::zeroed() };
+    let mut length = mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, which is that long; both live across the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if done == 0 { Ok(peer.pid) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Repeats a call that a signal interrupted.
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     loop {
@@ -117,6 +136,12 @@ mod tests {
         rustix::io::write(&got, b"through").unwrap();
         let mut data = [0; 16];
         assert_eq!(rustix::io::read(&reader, &mut data).unwrap(), 7);
+    }
+
+    #[test]
+    fn the_peer_is_known() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer_pid(ours.as_fd()).unwrap(), std::process::id() as i32);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{self, Answer, Arrived, Call};
 use super::value::Value;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::fd;
 
 /// D-Bus specification, "Well-known Message Bus Instances"; the older /var/run is a link to it.
 const SYSTEM_ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -140,6 +142,12 @@ impl Connection {
             }
             Bus::System => system()?,
         };
+        if fd::peer_pid(stream.as_fd()).doing(|| "look who is behind the message bus")? == 0 {
+            // It would take our number of the container's process for another process, and move that one.
+            let words = "the systemd cgroup driver cannot be used here: systemd is in another pid namespace; use \
+                --cgroup-manager cgroupfs";
+            return Err(Error::new(Kind::Unsupported, words));
+        }
         let mut connection = Self { stream, direct, serial: 0, input: Vec::new(), signals: VecDeque::new() };
         let until = Instant::now() + PATIENCE;
         connection.authenticate(until).doing(|| "authenticate at the message bus")?;
@@ -288,8 +296,7 @@ fn connect(addresses: &str) -> Result<UnixStream> {
             let connected = match key {
                 "path" => {
                     use std::os::unix::ffi::OsStrExt;
-                    crate::sys::fd::connect_unix(Path::new(std::ffi::OsStr::from_bytes(&name)))
-                        .map(UnixStream::from)
+                    fd::connect_unix(Path::new(std::ffi::OsStr::from_bytes(&name))).map(UnixStream::from)
                 }
                 "abstract" => {
                     SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name))

@@ -94,9 +94,13 @@ impl Manager {
                     std::thread::sleep(PAUSE);
                 }
                 Err(refusal) => {
-                    let exists = refusal.name == UNIT_EXISTS;
-                    let error = refused(refusal).within(format!("systemd: make unit {unit}"));
-                    return Err(if exists { error.of_kind(Kind::Exists) } else { error });
+                    let step = format!("systemd: make unit {unit}");
+                    if refusal.name == UNIT_EXISTS {
+                        let words =
+                            "there is one already that is not this container; use another linux.cgroupsPath";
+                        return Err(Error::new(Kind::Exists, words).within(step));
+                    }
+                    return Err(refused(refusal).within(step));
                 }
             }
         };
