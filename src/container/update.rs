@@ -20,7 +20,7 @@ pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<
     // Two at once would each take the other's values for the former ones.
     there.folder.lock()?;
     there.init()?;
-    let shares = shares(wanted)?;
+    let shares = shares(wanted, &there.record.id)?;
     let group = there.record.group.as_ref().map(|group| group.open()).transpose()?;
     let (former, devices) = match &group {
         Some(made) => limit(made, &wanted.resources)?,
@@ -77,11 +77,11 @@ fn without_group(wanted: &Resources) -> Result<(Option<Former<'static>>, Devices
 }
 
 /// The shares that are asked for; `None`: none.
-fn shares(wanted: &Update) -> Result<Option<ResctrlWish>> {
+fn shares(wanted: &Update, id: &str) -> Result<Option<ResctrlWish>> {
     if wanted.l3_cache_schema.is_empty() && wanted.mem_bw_schema.is_empty() {
         return Ok(None);
     }
-    let wish = rdt::change(&wanted.l3_cache_schema, &wanted.mem_bw_schema, Resctrl::find()?.as_ref());
+    let wish = rdt::change(&wanted.l3_cache_schema, &wanted.mem_bw_schema, id, Resctrl::find()?.as_ref());
     wish.map(Some).map_err(|faults| refuse(&faults))
 }
 

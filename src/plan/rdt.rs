@@ -13,13 +13,7 @@ const NOT_GROUPS: &[&str] = &["info", "mon_groups", "mon_data", ".", ".."];
 pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Judge) -> Option<ResctrlWish> {
     let host = mounted(host, judge)?;
     let clos = Some(wanted.clos_id.clone()).filter(|clos| !clos.is_empty());
-    let name = clos.as_deref().unwrap_or(id);
-    if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
-        let words = format!(
-            "{name:?} is no name for a group of resctrl; write one without slashes, or / for the one of all"
-        );
-        judge.fault("linux.intelRdt.closID", words);
-    }
+    check_name(clos.as_deref().unwrap_or(id), judge);
     counters(wanted, host, judge);
     let mut schemata = Vec::with_capacity(wanted.schemata.len());
     for (at, text) in wanted.schemata.iter().enumerate() {
@@ -34,9 +28,25 @@ pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Jud
     })
 }
 
-/// What `update` asks for by these two schemas.
-pub fn change(l3_cache: &str, memory: &str, host: Option<&Resctrl>) -> Result<ResctrlWish, Vec<BadField>> {
+/// Whether a group may have this name.
+fn check_name(name: &str, judge: &mut Judge) {
+    if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
+        let words = format!(
+            "{name:?} is no name for a group of resctrl; write one without slashes, or / for the one of all"
+        );
+        judge.fault("linux.intelRdt.closID", words);
+    }
+}
+
+/// What `update` asks for by these two schemas, for container `id`.
+pub fn change(
+    l3_cache: &str,
+    memory: &str,
+    id: &str,
+    host: Option<&Resctrl>,
+) -> Result<ResctrlWish, Vec<BadField>> {
     let mut judge = Judge::default();
+    check_name(id, &mut judge);
     let wish = mounted(host, &mut judge).map(|host| ResctrlWish {
         mount: host.mount.clone(),
         shares: shares(l3_cache, memory, host, &mut judge),
@@ -144,6 +154,6 @@ mod tests {
         let mut judge = Judge::default();
         assert_eq!(plan(&IntelRdt::default(), "web", None, &mut judge), None);
         assert_eq!(judge.faults[0].path, "linux.intelRdt");
-        assert_eq!(change("L3:0=f", "", None).unwrap_err()[0].path, "linux.intelRdt");
+        assert_eq!(change("L3:0=f", "", "web", None).unwrap_err()[0].path, "linux.intelRdt");
     }
 }
