@@ -30,7 +30,7 @@ pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
-pub use resctrl::{Resctrl, ResctrlGroup, Wish};
+pub use resctrl::{Resctrl, ResctrlGroup, ResctrlWish};
 pub use settings::{BadLimit, Missing, Setting, Settings};
 pub use stats::Stats;
 

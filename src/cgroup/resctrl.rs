@@ -29,7 +29,7 @@ pub struct Resctrl {
 
 /// What a container asks of it, judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct ResctrlWish {
     /// Where resctrl is mounted.
     pub mount: PathBuf,
     /// Name of the group; `/` is the one of all that is in no other, `None` one of the container's own.
@@ -82,7 +82,7 @@ fn mount(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-impl Wish {
+impl ResctrlWish {
     /// Decides where the group of container `id` is; nothing is made.
     ///
     /// Errors when a group that is there has other shares than were asked for, or is to be the container's own and has tasks; and when
@@ -116,7 +116,7 @@ impl Wish {
 impl ResctrlGroup {
     /// Makes what is to be made and sets the shares. After an error nothing of it is left; shares of a group that was there may
     /// be those asked for.
-    pub fn make(&mut self, wish: &Wish) -> Result<()> {
+    pub fn make(&mut self, wish: &ResctrlWish) -> Result<()> {
         if self.ours {
             match fs::create_dir(&self.control) {
                 Ok(()) => {}

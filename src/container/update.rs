@@ -7,7 +7,7 @@ use super::ContainerId;
 use super::existing::Existing;
 use super::record::Record;
 use super::request::{Settings, Update};
-use crate::cgroup::{Former, Made, Resctrl, ResctrlGroup, Wish};
+use crate::cgroup::{Former, Made, Resctrl, ResctrlGroup, ResctrlWish};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::update::{Change, Devices, change};
 use crate::plan::{BadField, Limiting, rdt};
@@ -20,7 +20,7 @@ pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<
     // Two at once would each take the other's values for the former ones.
     there.folder.lock()?;
     there.init()?;
-    let shares = shares(wanted)?;
+    let shares = shares(wanted, &there.record.id)?;
     let group = there.record.group.as_ref().map(|group| group.open()).transpose()?;
     let (former, devices) = match &group {
         Some(made) => limit(made, &wanted.resources)?,
@@ -77,11 +77,11 @@ fn without_group(wanted: &Resources) -> Result<(Option<Former<'static>>, Devices
 }
 
 /// The shares that are asked for; `None`: none.
-fn shares(wanted: &Update) -> Result<Option<Wish>> {
+fn shares(wanted: &Update, id: &str) -> Result<Option<ResctrlWish>> {
     if wanted.l3_cache_schema.is_empty() && wanted.mem_bw_schema.is_empty() {
         return Ok(None);
     }
-    let wish = rdt::change(&wanted.l3_cache_schema, &wanted.mem_bw_schema, Resctrl::find()?.as_ref());
+    let wish = rdt::change(&wanted.l3_cache_schema, &wanted.mem_bw_schema, id, Resctrl::find()?.as_ref());
     wish.map(Some).map_err(|faults| refuse(&faults))
 }
 
@@ -95,7 +95,7 @@ enum Shared {
 }
 
 /// Gives the container's group other shares; one that has none gets one of its own.
-fn share(there: &mut Existing, wish: Option<Wish>) -> Result<Shared> {
+fn share(there: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
     let Some(wish) = wish else { return Ok(Shared::Nothing) };
     if let Some(group) = &there.record.rdt {
         return group.share(&wish.shares).map(Shared::Changed);
@@ -111,7 +111,7 @@ fn share(there: &mut Existing, wish: Option<Wish>) -> Result<Shared> {
 }
 
 /// Makes the group that is noted and moves every thread of the container into it.
-fn give(record: &mut Record, wish: &Wish) -> Result<()> {
+fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
     let Some(group) = &mut record.rdt else { return Ok(()) };
     group.make(wish)?;
     let processes = || match (&record.group, record.init) {

@@ -72,7 +72,7 @@ pub struct Plan {
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
     pub device_program: Option<cgroup::devices::Program>,
     /// Shares of caches and memory bandwidth.
-    pub rdt: Option<cgroup::Wish>,
+    pub rdt: Option<cgroup::ResctrlWish>,
     /// System call filter.
     pub seccomp: Option<Filter>,
     /// Network devices moved in.

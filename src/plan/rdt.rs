@@ -1,7 +1,7 @@
 //! `linux.intelRdt`: shares of caches and memory bandwidth. Source: runtime-spec config-linux.md, "IntelRdt".
 
 use super::{BadField, Judge};
-use crate::cgroup::{Resctrl, Wish};
+use crate::cgroup::{Resctrl, ResctrlWish};
 use crate::spec::IntelRdt;
 
 const FIELD: &str = "linux.intelRdt";
@@ -10,22 +10,16 @@ const FIELD: &str = "linux.intelRdt";
 const NOT_GROUPS: &[&str] = &["info", "mon_groups", "mon_data", ".", ".."];
 
 /// What is asked for, for container `id` on a host with this resctrl.
-pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Judge) -> Option<Wish> {
+pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Judge) -> Option<ResctrlWish> {
     let host = mounted(host, judge)?;
     let clos = Some(wanted.clos_id.clone()).filter(|clos| !clos.is_empty());
-    let name = clos.as_deref().unwrap_or(id);
-    if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
-        let words = format!(
-            "{name:?} is no name for a group of resctrl; write one without slashes, or / for the one of all"
-        );
-        judge.fault("linux.intelRdt.closID", words);
-    }
+    check_name(clos.as_deref().unwrap_or(id), judge);
     counters(wanted, host, judge);
     let mut schemata = Vec::with_capacity(wanted.schemata.len());
     for (at, text) in wanted.schemata.iter().enumerate() {
         schemata.extend(lines(text, &format!("{FIELD}.schemata[{at}]"), host, judge));
     }
-    Some(Wish {
+    Some(ResctrlWish {
         mount: host.mount.clone(),
         clos,
         shares: shares(&wanted.l3_cache_schema, &wanted.mem_bw_schema, host, judge),
@@ -34,13 +28,29 @@ pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Jud
     })
 }
 
-/// What `update` asks for by these two schemas.
-pub fn change(l3_cache: &str, memory: &str, host: Option<&Resctrl>) -> Result<Wish, Vec<BadField>> {
+/// Whether a group may have this name.
+fn check_name(name: &str, judge: &mut Judge) {
+    if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
+        let words = format!(
+            "{name:?} is no name for a group of resctrl; write one without slashes, or / for the one of all"
+        );
+        judge.fault("linux.intelRdt.closID", words);
+    }
+}
+
+/// What `update` asks for by these two schemas, for container `id`.
+pub fn change(
+    l3_cache: &str,
+    memory: &str,
+    id: &str,
+    host: Option<&Resctrl>,
+) -> Result<ResctrlWish, Vec<BadField>> {
     let mut judge = Judge::default();
-    let wish = mounted(host, &mut judge).map(|host| Wish {
+    check_name(id, &mut judge);
+    let wish = mounted(host, &mut judge).map(|host| ResctrlWish {
         mount: host.mount.clone(),
         shares: shares(l3_cache, memory, host, &mut judge),
-        ..Wish::default()
+        ..ResctrlWish::default()
     });
     wish.filter(|_| judge.faults.is_empty()).ok_or(judge.faults)
 }
@@ -97,7 +107,7 @@ fn lines(text: &str, field: &str, host: &Resctrl, judge: &mut Judge) -> Vec<Stri
 mod tests {
     use super::*;
 
-    fn judged(json: &str) -> Result<Wish, Vec<String>> {
+    fn judged(json: &str) -> Result<ResctrlWish, Vec<String>> {
         let host = Resctrl {
             mount: "/r".into(),
             resources: ["L3", "L3_MON", "MB"].map(str::to_owned).to_vec(),
@@ -115,7 +125,7 @@ mod tests {
         let wish = judged(
             r#"{"l3CacheSchema":"L3:0=f\nMB:0=1\n","memBwSchema":"MB:0=20","schemata":["L3:0=3","MB:0=30"],"enableCMT":true}"#,
         );
-        let want = Wish {
+        let want = ResctrlWish {
             mount: "/r".into(),
             clos: None,
             shares: lines(&["L3:0=f", "MB:0=20"]),
@@ -144,6 +154,6 @@ mod tests {
         let mut judge = Judge::default();
         assert_eq!(plan(&IntelRdt::default(), "web", None, &mut judge), None);
         assert_eq!(judge.faults[0].path, "linux.intelRdt");
-        assert_eq!(change("L3:0=f", "", None).unwrap_err()[0].path, "linux.intelRdt");
+        assert_eq!(change("L3:0=f", "", "web", None).unwrap_err()[0].path, "linux.intelRdt");
     }
 }

@@ -23,9 +23,9 @@ fn fill(group: &Path) {
     fs::write(group.join("schemata"), "    MB:0=100;1=100\n    L3:0=fffff;1=00ff0\n").unwrap();
 }
 
-fn wish(mount: &tempfile::TempDir, clos: Option<&str>, shares: &[&str], schemata: &[&str]) -> Wish {
+fn wish(mount: &tempfile::TempDir, clos: Option<&str>, shares: &[&str], schemata: &[&str]) -> ResctrlWish {
     let own = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-    Wish {
+    ResctrlWish {
         mount: mount.path().to_owned(),
         clos: clos.map(str::to_owned),
         shares: own(shares),
@@ -68,7 +68,7 @@ fn shares_are_compared_by_number() {
 #[test]
 fn where_a_group_is() {
     let mount = resctrl(&["gold"]);
-    let place = |wish: &Wish| wish.place("web").map(|group| (group.control, group.ours, group.shared));
+    let place = |wish: &ResctrlWish| wish.place("web").map(|group| (group.control, group.ours, group.shared));
     let at = |name: &str| mount.path().join(name);
     assert_eq!(place(&wish(&mount, None, &[], &[])).unwrap(), (at("web"), true, false));
     assert_eq!(place(&wish(&mount, Some("gold"), &[], &[])).unwrap(), (at("gold"), false, true));
