@@ -7,6 +7,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::file::{open_dir, read_at, write_at};
+use super::group::join;
+use super::systemd::Property;
 use super::{Directory, Group, Legacy, life};
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -44,6 +46,32 @@ impl Group {
         Ok(Made { group: self.clone(), made: Vec::new(), fd: fd.transpose()? })
     }
 
+    /// Has systemd make the group's unit, with the process inside; what systemd says of its place is noted here.
+    ///
+    /// `Kind::Exists`: the unit is somebody else's, and in use. After another error, [`Group::remove`] takes away what is there.
+    pub fn start(&mut self, pid: i32, properties: &[Property]) -> Result<Made> {
+        let (Some(scope), Some(planned)) = (&mut self.scope, &self.unified) else {
+            return Err(Error::new(Kind::System, "this cgroup is no unit of systemd"));
+        };
+        let subgroup =
+            planned.below.strip_prefix(&scope.dir.below).unwrap_or_default().trim_start_matches('/');
+        let subgroup = subgroup.to_owned();
+        scope.dir = scope.start(pid, properties)?;
+        let is_moved = scope.is_slice() || !subgroup.is_empty();
+        let dir = Directory { mount: scope.dir.mount.clone(), below: join(&scope.dir.below, &subgroup) };
+        let path = dir.path();
+        self.unified = Some(dir.clone());
+        // The unit's own end takes with it what is made below.
+        make(&dir, &path, &mut Vec::new())?;
+        if is_moved {
+            self.join(pid)?;
+        }
+        let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
+        // systemd has enabled its controllers; others (hugetlb, rdma) it neither enables nor minds.
+        hand_down(&dir, fd.as_fd()).doing(|| format!("enable controllers for cgroup {}", path.display()))?;
+        Ok(Made { group: self.clone(), made: Vec::new(), fd: Some(fd) })
+    }
+
     /// Moves a process in, in every hierarchy.
     pub fn join(&self, pid: i32) -> Result<()> {
         for dir in self.dirs() {
@@ -78,15 +106,29 @@ impl Made {
         Ok(())
     }
 
-    /// Gives the v2 cgroup to a user, who may then make cgroups in it: the directory and the files that
-    /// /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
+    /// Moves the container's process on into the cgroup that is delegated to it, where there is one.
+    pub fn enter_delegated(&self, pid: i32) -> Result<()> {
+        if self.group.delegated.is_none() {
+            return Ok(());
+        }
+        let inner = self.group.of_processes();
+        for dir in inner.dirs() {
+            make(dir, &dir.path(), &mut Vec::new())?;
+        }
+        inner.join(pid)
+    }
+
+    /// Gives the v2 cgroup, and the delegated one below it, to a user, who may then make cgroups in it: the directory and the files
+    /// that /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
     pub fn delegate(&self, uid: u32) -> Result<()> {
         const USUAL: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
-        let Some(dir) = self.dir_fd() else { return Ok(()) };
+        let Some(dir) = self.dir_fd().filter(|_| self.group.is_unified()) else { return Ok(()) };
         let owner = Some(rustix::fs::Uid::from_raw(uid));
         let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
-        for name in listed.as_deref().unwrap_or(USUAL).lines().chain([""]) {
-            match rustix::fs::chownat(dir, name, owner, None, AtFlags::EMPTY_PATH) {
+        let below = self.group.delegated.as_deref().map(|name| format!("{name}/")).unwrap_or_default();
+        let files = || listed.as_deref().unwrap_or(USUAL).lines().chain([""]);
+        for name in files().map(str::to_owned).chain(files().map(|name| format!("{below}{name}"))) {
+            match rustix::fs::chownat(dir, &name, owner, None, AtFlags::EMPTY_PATH) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).doing(|| format!("give cgroup file {name:?} to user {uid}")),
             }
@@ -141,11 +183,7 @@ fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
         }
     }
     if hand_down(dir, fd.as_fd()).doing(|| format!("enable controllers for cgroup {}", path.display()))? {
-        let made = Made {
-            group: Group { unified: Some(dir.clone()), legacy: Vec::new() },
-            made: Vec::new(),
-            fd: Some(fd),
-        };
+        let made = Made { group: Group::unified(dir.clone()), made: Vec::new(), fd: Some(fd) };
         if let Some(words) = made.why_not_joinable() {
             return Err(Error::new(Kind::Unsupported, words));
         }

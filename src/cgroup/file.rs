@@ -12,7 +12,7 @@ pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
 }
 
 /// The text of `name`, with no white space around it; empty when the file is.
-pub(super) fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<String> {
+pub(super) fn read_at(dir: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<String> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let bytes = read_to_end(file.as_fd())?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())

@@ -5,19 +5,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Driver;
 use super::layout::{Hierarchy, Layout, own_cgroups, own_unified};
+use super::systemd::{self, Scope};
+use super::{BadLimit, Driver};
 use crate::error::{Doing, Error, Kind, Result};
 
 /// A container's cgroup, made or not: what the state file keeps of it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Group {
-    /// In the v2 hierarchy; on a hybrid host it holds no controllers.
+    /// In the v2 hierarchy, where the limits are; on a hybrid host it holds no controllers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unified: Option<Directory>,
     /// In the v1 hierarchies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy: Vec<Legacy>,
+    /// The unit of systemd that has the v2 cgroup, or a cgroup above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// The cgroup below `unified` that the container's processes begin in; all of `unified` is then the container's to arrange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<String>,
 }
 
 /// A cgroup's directory.
@@ -54,12 +61,7 @@ impl Group {
     pub fn place(layout: &Layout, driver: Driver, cgroups_path: &str, id: &str) -> Result<Option<Self>> {
         match driver {
             Driver::Disabled => return Ok(None),
-            Driver::Systemd => {
-                return Err(Error::new(
-                    Kind::Unsupported,
-                    "the systemd cgroup driver is not in this build; use --cgroup-manager cgroupfs",
-                ));
-            }
+            Driver::Systemd => return of_systemd(layout, cgroups_path, id).map(Some),
             Driver::Plain => {}
         }
         let wish = Wish::new(cgroups_path, id)?;
@@ -70,10 +72,7 @@ impl Group {
                     Wish::Absolute(path) => path.clone(),
                     Wish::Relative(path) => beside(own_unified(&own_cgroups()?).unwrap_or("/"), path),
                 };
-                Ok(Some(Self {
-                    unified: Some(Directory { mount: mount.clone(), below }),
-                    legacy: Vec::new(),
-                }))
+                Ok(Some(Self::unified(Directory { mount: mount.clone(), below })))
             }
             Layout::Legacy { hierarchies, unified } => {
                 let legacy = hierarchies.iter().map(|hierarchy| Legacy {
@@ -81,8 +80,44 @@ impl Group {
                     dir: wish.inside(hierarchy),
                 });
                 let legacy = legacy.collect();
-                Ok(Some(Self { unified: unified.as_ref().map(|hierarchy| wish.inside(hierarchy)), legacy }))
+                let unified = unified.as_ref().map(|hierarchy| wish.inside(hierarchy));
+                Ok(Some(Self { unified, legacy, ..Self::default() }))
             }
+        }
+    }
+
+    pub(super) fn unified(dir: Directory) -> Self {
+        Self { unified: Some(dir), ..Self::default() }
+    }
+
+    /// Adds what annotations ask for below the group: `run.oci.systemd.subgroup` (of a unit only), `run.oci.delegate-cgroup`.
+    pub fn annotated(mut self, annotations: &BTreeMap<String, String>) -> Result<Self> {
+        const DELEGATED: &str = "run.oci.delegate-cgroup";
+        self.delegated = systemd::subgroup(annotations, DELEGATED)?;
+        if self.delegated.is_some() && !self.is_unified() {
+            let words = "needs cgroup version 2 alone, as delegation is not safe in version 1";
+            return Err(BadLimit::unsupported(format!("annotations[{DELEGATED:?}]"), words).into());
+        }
+        let subgroup = systemd::subgroup(annotations, "run.oci.systemd.subgroup")?;
+        if let Some(scope) = &mut self.scope {
+            scope.describe(annotations);
+            let below = join(&scope.dir.below, subgroup.as_deref().unwrap_or_default());
+            self.unified = Some(Directory { mount: scope.dir.mount.clone(), below });
+        }
+        Ok(self)
+    }
+
+    /// Whether a process is put into the group after it was made, since neither clone3(2) nor we alone can make it there.
+    pub fn is_joined_late(&self) -> bool {
+        self.scope.is_some() || !self.is_unified()
+    }
+
+    /// The group that the container's processes begin in, where `exec` puts its own too.
+    #[must_use]
+    pub fn of_processes(&self) -> Self {
+        match &self.delegated {
+            Some(name) => self.clone().inside(&clean(name), |_| true, true),
+            None => self.clone(),
         }
     }
 
@@ -111,7 +146,7 @@ impl Group {
     /// when none is named. It is not made.
     ///
     /// Errors when `path` leads out, and when a controller is not one of this group's.
-    pub fn below(mut self, controllers: &[String], path: &str) -> Result<Self> {
+    pub fn below(self, controllers: &[String], path: &str) -> Result<Self> {
         let refuse = |words: String| Err(Error::new(Kind::Usage, format!("--cgroup: {words}")));
         if path.split('/').any(|part| part == "..") {
             return refuse(format!("{path:?} leads out of the container's cgroup"));
@@ -122,15 +157,20 @@ impl Group {
                 false => format!("{name} is not a controller of the container's cgroup"),
             });
         }
-        let path = clean(path);
         let named = |legacy: &Legacy| controllers.iter().any(|name| legacy.controllers.contains(name));
-        for legacy in self.legacy.iter_mut().filter(|legacy| controllers.is_empty() || named(legacy)) {
-            legacy.dir.below = join(&legacy.dir.below, &path);
+        let every = controllers.is_empty();
+        Ok(self.inside(&clean(path), |legacy| every || named(legacy), every))
+    }
+
+    /// The group at `path`, which is clean, below this one in the chosen hierarchies.
+    fn inside(mut self, path: &str, chosen: impl Fn(&Legacy) -> bool, unified: bool) -> Self {
+        for legacy in self.legacy.iter_mut().filter(|legacy| chosen(legacy)) {
+            legacy.dir.below = join(&legacy.dir.below, path);
         }
-        if let (Some(dir), true) = (&mut self.unified, controllers.is_empty()) {
-            dir.below = join(&dir.below, &path);
+        if let (Some(dir), true) = (&mut self.unified, unified) {
+            dir.below = join(&dir.below, path);
         }
-        Ok(self)
+        self
     }
 
     /// Where a process of this group is now, which may have moved to a cgroup below. Version 2 only.
@@ -144,13 +184,22 @@ impl Group {
         let inside =
             below.strip_prefix(&dir.below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let there = Directory { mount: dir.mount.clone(), below };
-        Ok(inside.then(|| Self { unified: Some(there), legacy: Vec::new() }))
+        Ok(inside.then(|| Self::unified(there)))
     }
 
     /// Every directory, v1's first.
     pub(super) fn dirs(&self) -> impl Iterator<Item = &Directory> {
         self.legacy.iter().map(|legacy| &legacy.dir).chain(&self.unified)
     }
+}
+
+fn of_systemd(layout: &Layout, cgroups_path: &str, id: &str) -> Result<Group> {
+    let Layout::Unified { mount } = layout else {
+        let words = "the systemd cgroup driver needs cgroup version 2 alone at /sys/fs/cgroup; use --cgroup-manager cgroupfs";
+        return Err(Error::new(Kind::Unsupported, words));
+    };
+    let scope = Scope::place(mount, cgroups_path, id)?;
+    Ok(Group { unified: Some(scope.dir.clone()), scope: Some(scope), ..Group::default() })
 }
 
 /// `linux.cgroupsPath`, clean and never empty.
@@ -188,7 +237,7 @@ fn beside(own: &str, path: &str) -> String {
     join(&clean(&format!("{own}/..")), path)
 }
 
-fn join(above: &str, path: &str) -> String {
+pub(super) fn join(above: &str, path: &str) -> String {
     match (above, path) {
         ("", _) => path.to_owned(),
         (_, "") => above.to_owned(),
@@ -301,10 +350,7 @@ mod tests {
     fn a_member_is_found_where_it_is() {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let here = clean(own_unified(&own).unwrap_or("/"));
-        let at = |below: &str| Group {
-            unified: Some(Directory { mount: "/u".into(), below: below.into() }),
-            legacy: Vec::new(),
-        };
+        let at = |below: &str| Group::unified(Directory { mount: "/u".into(), below: below.into() });
         let pid = std::process::id() as i32;
         assert_eq!(at(&here).of_member(pid).unwrap(), Some(at(&here)));
         assert_eq!(at(&format!("{here}x")).of_member(pid).unwrap(), None);

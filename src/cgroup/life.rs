@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::file::{open_dir, read_at, read_to_end, write_at};
+use super::systemd::Ended;
 use super::{Directory, Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -41,16 +42,33 @@ impl Group {
         self.set_frozen(false)
     }
 
-    /// Whether [`Group::freeze`] was called, or somebody else froze this very group. False when it is gone.
+    /// Whether every process stands still: by [`Group::freeze`], or because somebody else froze this group or one above it.
+    /// False when it is gone. One small read.
     pub fn is_frozen(&self) -> Result<bool> {
-        let Some((dir, file, words)) = self.freezer() else { return Ok(false) };
-        let path = dir.path();
-        let state = open_dir(&path).and_then(|dir| read_at(dir.as_fd(), file));
-        match state {
-            Ok(text) => Ok(text == words.frozen || text == "FREEZING"),
+        let Some((dir, file, _)) = self.freezer() else { return Ok(false) };
+        // What v2's own switch says is a wish; the events tell what came of it, wherever it was asked for.
+        let (file, lines): (_, &[&str]) = match file {
+            "cgroup.freeze" => ("cgroup.events", &["frozen 1"]),
+            file => (file, &["FROZEN", "FREEZING"]),
+        };
+        let path = dir.path().join(file);
+        match read_at(CWD, &path) {
+            Ok(text) => Ok(text.lines().any(|line| lines.contains(&line))),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("read {}/{file}", path.display())),
+            Err(error) => Err(error).doing(|| format!("read {}", path.display())),
         }
+    }
+
+    /// What tells this group from any other that will ever be at its path: the inode number of its first directory, which the
+    /// kernel does not use twice. None when it is gone.
+    pub fn identity(&self) -> Option<u64> {
+        let path = self.main()?.path();
+        statat(CWD, &path, AtFlags::empty()).ok().map(|found| found.st_ino)
+    }
+
+    /// Whether the kernel gives even SIGKILL to a frozen process only once it is thawed: version 1's freezer does.
+    pub fn holds_back_kills(&self) -> bool {
+        self.legacy_dir("freezer").is_some()
     }
 
     /// Sends SIGKILL to every process of the group and of all below it. Nothing happens when the group is gone.
@@ -96,7 +114,34 @@ impl Group {
     /// Errors when processes are left after two seconds, and names them. Directories above the group stay, even those that
     /// [`Group::create`] made: another container may have come to use them.
     pub fn remove(&self) -> Result<()> {
-        self.dirs().try_for_each(|dir| self.remove_dir(dir))
+        let Some(scope) = &self.scope else {
+            return self.dirs().try_for_each(|dir| self.remove_dir(dir));
+        };
+        match scope.stop() {
+            // Its cgroup has gone with it; and one that is there now is a new unit's.
+            Ok(Ended::Now | Ended::Replaced) => Ok(()),
+            Ok(Ended::Before) => self.remove_dir(&scope.dir),
+            Err(error) => {
+                // Without systemd (a user's has gone, its socket is lost) nobody else takes the cgroup away.
+                tracing::warn!("{error}; the cgroup is removed without systemd");
+                self.remove_dir(&scope.dir)
+            }
+        }
+    }
+
+    /// As [`Group::remove`], but kills nothing: what still runs after two seconds is another container's, and the group with it.
+    pub fn remove_if_unused(&self) -> Result<()> {
+        if self.scope.is_some() {
+            return self.remove();
+        }
+        let until = Instant::now() + PATIENCE;
+        self.dirs()
+            .try_for_each(|dir| if wait_empty(&dir.path(), until)? { self.remove_dir(dir) } else { Ok(()) })
+    }
+
+    /// Whether the group is in truth another container's, that has the same unit: then nothing in it is ours to kill.
+    pub fn is_another_s(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.is_another_s().unwrap_or(false))
     }
 
     fn remove_dir(&self, dir: &Directory) -> Result<()> {

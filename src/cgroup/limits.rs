@@ -25,9 +25,6 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     if let Some(cpu) = &resources.cpu {
         cpu_limits(cpu, &mut settings, &mut faults);
     }
-    if let Some(memory) = &resources.memory {
-        memory_limits(memory, &mut settings, &mut faults);
-    }
     if let Some(pids) = &resources.pids {
         pids_limit(pids, &mut settings, &mut faults);
     }
@@ -40,6 +37,10 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     }
     for (device, limit) in &resources.rdma {
         rdma_limit(device, limit, &mut settings, &mut faults);
+    }
+    // Nearly last: a lower limit may have something killed, which no later refusal could undo.
+    if let Some(memory) = &resources.memory {
+        memory_limits(memory, &mut settings, &mut faults);
     }
     for (file, value) in &resources.unified {
         let field = format!("linux.resources.unified[{file:?}]");
@@ -151,10 +152,13 @@ pub(super) fn kernel_memory(memory: &Memory) -> impl Iterator<Item = String> + u
 
 fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
     check_cpu(cpu, faults);
-    if cpu.realtime_runtime.is_some_and(|time| time != 0) || cpu.realtime_period.is_some_and(|time| time != 0)
-    {
-        let words = "cgroup v2 has no real-time limits; leave realtimeRuntime and realtimePeriod out";
-        faults.push(BadLimit::unsupported("linux.resources.cpu.realtimeRuntime", words));
+    let realtime = [
+        ("realtimeRuntime", cpu.realtime_runtime.is_some_and(|time| time != 0)),
+        ("realtimePeriod", cpu.realtime_period.is_some_and(|time| time != 0)),
+    ];
+    for (member, _) in realtime.iter().filter(|(_, given)| *given) {
+        let words = "cgroup v2 has no real-time limits; leave it out";
+        faults.push(BadLimit::unsupported(format!("linux.resources.cpu.{member}"), words));
     }
     if let Some(idle) = cpu.idle {
         settings.put("linux.resources.cpu.idle", "cpu.idle", idle);

@@ -2,9 +2,12 @@
 //!
 //! [`layout`] finds how this host's hierarchies are mounted, [`Group::place`] decides the directories, [`Group::create`] makes them.
 //! What to write is decided without touching the kernel, by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`].
+//! With the systemd driver the cgroup is a unit's, see [`systemd`].
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod complete;
 mod create;
 pub mod devices;
 mod file;
@@ -13,14 +16,23 @@ mod layout;
 mod life;
 pub mod limits;
 pub mod limits_v1;
+mod oom;
+mod resctrl;
 mod settings;
+mod stats;
+mod stats_v1;
+pub mod systemd;
 mod tree;
 mod write;
 
+pub use change::Former;
 pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
+pub use oom::OomWatch;
+pub use resctrl::{Resctrl, ResctrlGroup, Wish};
 pub use settings::{BadLimit, Missing, Setting, Settings};
+pub use stats::Stats;
 
 /// Which driver makes cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -42,23 +42,39 @@ impl Made {
     }
 
     /// Puts the program in the place of those that are attached, without a moment in between that allows more. Only for v2.
+    ///
+    /// After an error those that were attached are so again.
     pub fn replace_device_program(&self, program: Option<&Program>) -> Result<()> {
         let cgroup = self.v2()?;
         let old = bpf::device_programs(cgroup).doing(|| "list the device programs of the cgroup")?;
-        if let Some(program) = program {
-            let loaded = load(program)?;
-            if let [only] = old.as_slice()
-                && bpf::replace_device_program(cgroup, loaded.as_fd(), only.as_fd()).is_ok()
-            {
-                return Ok(());
-            }
-            bpf::attach_device_program(cgroup, loaded.as_fd())
+        let new = program.map(load).transpose()?;
+        if let (Some(new), [only]) = (&new, old.as_slice())
+            && bpf::replace_device_program(cgroup, new.as_fd(), only.as_fd()).is_ok()
+        {
+            return Ok(());
+        }
+        if let Some(new) = &new {
+            bpf::attach_device_program(cgroup, new.as_fd())
                 .doing(|| "attach the device program to the cgroup")?;
         }
-        old.iter().try_for_each(|old| {
-            bpf::detach_device_program(cgroup, old.as_fd())
-                .doing(|| "detach the cgroup's former device program")
-        })
+        for (gone, former) in old.iter().enumerate() {
+            let Err(error) = bpf::detach_device_program(cgroup, former.as_fd()) else { continue };
+            let as_before = || {
+                let mut again = old.iter().take(gone);
+                again.try_for_each(|former| bpf::attach_device_program(cgroup, former.as_fd()))?;
+                new.as_ref().map_or(Ok(()), |new| bpf::detach_device_program(cgroup, new.as_fd()))
+            };
+            let error = Error::from(error).within("detach the cgroup's former device program");
+            return Err(error.after_cleaning(as_before().doing(|| "attach it again")));
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has killed a process of this v2 cgroup for want of memory.
+    pub fn has_killed(&self) -> bool {
+        let events = self.dir_fd().and_then(|dir| read_at(dir, "memory.events").ok()).unwrap_or_default();
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.is_some_and(|count| count != "0")
     }
 
     fn v2(&self) -> Result<BorrowedFd<'_>> {
@@ -86,10 +102,7 @@ impl Made {
             }
             other => other?,
         };
-        let dir = match &target {
-            Target::Unified(dir, _) => *dir,
-            Target::Legacy(dir, _) => dir.as_fd(),
-        };
+        let dir = target.dir();
         let result = lines(dir, &setting.file, &setting.value);
         let (file, value, result) = match (result, &setting.missing) {
             (Err(Errno::NOENT), Missing::Skip) => return Ok(()),
@@ -110,7 +123,20 @@ impl Made {
         }
     }
 
-    fn target(&self, setting: &Setting) -> Result<Target<'_>> {
+    /// Whether the file is there, or need not be; else the error that writing it would give.
+    pub(super) fn check_file(&self, setting: &Setting) -> Result<()> {
+        if setting.missing != Missing::Refuse {
+            return Ok(());
+        }
+        let target = self.target(setting)?;
+        if has_file(target.dir(), &setting.file) {
+            return Ok(());
+        }
+        Err(self.absent(target.dir(), &target, setting))
+    }
+
+    /// Where the setting is written.
+    pub(super) fn target(&self, setting: &Setting) -> Result<Target<'_>> {
         let group = self.group();
         if let (Some(fd), Some(dir), true) = (self.dir_fd(), &group.unified, group.is_unified()) {
             return Ok(Target::Unified(fd, dir.path()));
@@ -131,7 +157,11 @@ impl Made {
         let here = read_at(dir, "cgroup.controllers").unwrap_or_default();
         let known = controller.is_empty() || here.split(' ').any(|name| name == controller);
         let words = if known || matches!(target, Target::Legacy(..)) {
-            format!("{field}: this kernel has no file {file} in cgroup {}", path.display())
+            let other = match &setting.missing {
+                Missing::Instead(other, _) => format!(" or {other}"),
+                _ => String::new(),
+            };
+            format!("{field}: this kernel has no file {file}{other} in cgroup {}", path.display())
         } else {
             let why = self.why_not_handed_down(controller);
             format!(
@@ -172,13 +202,21 @@ impl Made {
     }
 }
 
-enum Target<'a> {
+/// A directory in which a setting's file is.
+pub(super) enum Target<'a> {
     Unified(BorrowedFd<'a>, PathBuf),
     Legacy(OwnedFd, PathBuf),
 }
 
 impl Target<'_> {
-    fn path(&self) -> &PathBuf {
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unified(dir, _) => *dir,
+            Self::Legacy(dir, _) => dir.as_fd(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &PathBuf {
         match self {
             Self::Unified(_, path) | Self::Legacy(_, path) => path,
         }

@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::args::{self, Cli, Command, Global, ListFormat};
 use super::output::{self, print};
 use super::settings::settings;
-use super::signal;
+use super::{ps, signal, update};
 use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
@@ -27,6 +27,14 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Kill(args) => kill(&args, global),
         Command::Delete(args) => delete(&args, global),
         Command::List(args) => list(&args, global),
+        Command::Ps(args) => ps::ps(&args, global),
+        Command::Pause(args) => container::pause(&settings(global)?, &args.id.parse()?),
+        Command::Resume(args) => container::resume(&settings(global)?, &args.id.parse()?),
+        Command::Events(args) => events(&args, global),
+        Command::Mounts(args) => mounts(&args.action, global),
+        Command::Update(args) => {
+            container::update(&settings(global)?, &args.id.parse()?, &update::request(&args)?)
+        }
         Command::Spec(args) => new_spec(&args),
         Command::Features => print(&output::document(&spec::features::features(container::support()), "  ")?),
         Command::Check(args) => check(&args),
@@ -135,6 +143,21 @@ fn list(args: &args::ListArgs, global: &Global) -> Result<()> {
         ListFormat::Table => output::table(&states),
         ListFormat::Json => output::array(&states)?,
     })
+}
+
+fn events(args: &args::EventsArgs, global: &Global) -> Result<()> {
+    let request = request::Events { interval: (!args.stats).then_some(args.interval) };
+    container::events(&settings(global)?, &args.id.parse()?, &request, rustix::stdio::stdout())
+}
+
+fn mounts(action: &args::MountsAction, global: &Global) -> Result<()> {
+    let settings = settings(global)?;
+    match action {
+        args::MountsAction::Add(args) => container::add_mounts(&settings, &args.id.parse()?, &args.file),
+        args::MountsAction::Remove(args) => {
+            container::remove_mounts(&settings, &args.id.parse()?, &args.file)
+        }
+    }
 }
 
 fn new_spec(args: &args::SpecArgs) -> Result<()> {

@@ -5,8 +5,10 @@ mod commands;
 mod log;
 mod output;
 mod pages;
+mod ps;
 mod settings;
 mod signal;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

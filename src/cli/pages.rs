@@ -100,6 +100,64 @@ EXAMPLE 2:
 
        # emergence-runc --root DIR list";
 
+pub(super) const PS: &str = "\
+DESCRIPTION:
+   The ps command shows the processes of a container: as a table, by the host's
+ps(1) with the options behind the id, or their numbers as a JSON list. The
+options must leave a column PID in the table.
+
+EXAMPLE:
+       # emergence-runc ps web -o user,pid,args";
+
+pub(super) const PAUSE: &str = "\
+DESCRIPTION:
+   The pause command stops every process of a container until the resume command
+is given. They notice nothing of it. kill and delete work meanwhile.";
+
+pub(super) const RESUME: &str = "\
+DESCRIPTION:
+   The resume command lets the processes of a paused container go on.";
+
+pub(super) const EVENTS: &str = "\
+DESCRIPTION:
+   The events command prints what happens in a container as JSON, one object a
+line, until the container ends: each out-of-memory kill as the kernel tells it,
+and statistics after each interval.
+
+EXAMPLE:
+       # emergence-runc events --stats web";
+
+pub(super) const MOUNTS: &str = "\
+DESCRIPTION:
+   The mounts command makes mounts in a running container, or takes them away.
+It reads them from a file, in the form that they have in config.json; for
+remove only the destinations count.
+
+EXAMPLE:
+       # echo '[{\"destination\": \"/data\", \"source\": \"/srv/data\",
+                \"options\": [\"bind\", \"ro\"]}]' > data.json
+       # emergence-runc mounts add web data.json
+       # emergence-runc mounts remove web data.json";
+pub(super) const UPDATE: &str = "\
+DESCRIPTION:
+   The update command changes limits of a container that is created, running or
+paused. What is not named stays as it is. When the kernel refuses a value, the
+container goes on with the limits that it had.
+
+   With --resources the limits are read from a file, or from standard input when
+it is \"-\". It holds the object \"resources\" of config.json's \"linux\", such as
+
+   {\"memory\": {\"limit\": 67108864}, \"cpu\": {\"quota\": 50000}, \"pids\": {\"limit\": 100}}
+
+where a zero outside of \"pids\" is a value that is not named, and a list of
+device rules replaces the one that the container has. The options for single
+limits are then ignored, but for --l3-cache-schema and --mem-bw-schema.
+
+   Sizes are bytes, or have a suffix: k, m, g, t. -1 is no limit.
+
+EXAMPLE:
+       # emergence-runc update --memory 64m --cpu-quota 50000 web";
+
 pub(super) const SPEC: &str = "\
 DESCRIPTION:
    The spec command writes \"config.json\" for a new bundle. It runs as it is

@@ -57,7 +57,7 @@ pub fn support() -> Support {
             all.sort();
             all
         },
-        cgroup: Cgroup { v1: true, v2: true, rdma: true, ..Cgroup::default() },
+        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Some(SeccompWords {
             actions: seccomp::actions().collect(),
             operators: seccomp::operators().collect(),
@@ -67,7 +67,7 @@ pub fn support() -> Support {
         }),
         apparmor: true,
         selinux: true,
-        intel_rdt: IntelRdt::default(),
+        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         memory_policy: Some(MemoryPolicy {
             modes: limits::POLICY_MODES.iter().map(|(name, _)| *name).collect(),
             flags: limits::POLICY_FLAGS.iter().map(|(name, _)| *name).collect(),

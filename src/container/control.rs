@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 
 use super::existing::Existing;
@@ -10,8 +9,9 @@ use super::record::{self, Folder, RESULT_FIFO, Record, START_FIFO};
 use super::request::Settings;
 use super::state::{State, Status};
 use super::{ContainerId, destroy, hooks};
+use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result, errno_words};
-use crate::init::sync;
+use crate::init::sync::{self, Message};
 use crate::plan::{Fault, Step};
 
 /// `start`: lets the program run, and returns when it does.
@@ -23,6 +23,9 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         Status::Created => {}
         Status::Stopped => return Err(wrong_state("cannot start a container that has stopped")),
         Status::Running => return Err(wrong_state("cannot start an already running container")),
+        Status::Paused => {
+            return Err(wrong_state("cannot start a container in the paused state; resume it first"));
+        }
         Status::Creating => return Err(wrong_state("cannot start a container that is still being created")),
     }
     if there.record.programs.is_empty() {
@@ -40,14 +43,39 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
     drop(word);
     // The other end is closed by a successful execve.
-    let mut fds = [PollFd::new(&result, PollFlags::IN)];
-    while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
-    if let Some(fault) = sync::hear_fault(&result).doing(|| "hear whether the program started")? {
-        return Err(Error::new(Kind::System, explain(fault, &there.record)));
-    }
+    let hear = || {
+        hooks::poll_until(result.as_fd(), None)?;
+        sync::hear_plainly(&result)
+    };
+    has_started(!there.record.start_hooks.is_empty(), hear)?
+        .map_or(Ok(()), |fault| Err(Error::new(Kind::System, explain(fault, &there.record))))?;
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
     poststart(&there.folder, &there.record)
+}
+
+/// Listens until the program has started or failed to. The end of the file is a successful execve, unless hooks come before it
+/// that have not ended: then the process was killed.
+pub(super) fn has_started(
+    hooks_come_first: bool,
+    mut hear: impl FnMut() -> rustix::io::Result<Option<Message>>,
+) -> Result<Option<Fault>> {
+    let mut hooks_to_come = hooks_come_first;
+    loop {
+        match hear().doing(|| "hear whether the program started")? {
+            None if hooks_to_come => {
+                let words = "the container's process was killed while its startContainer hooks ran";
+                return Err(Error::new(Kind::System, words));
+            }
+            None => return Ok(None),
+            Some(Message::Hooked) => hooks_to_come = false,
+            Some(Message::Fault(fault)) => return Ok(Some(fault)),
+            Some(_) => {
+                let words = "the container's process said something unexpected";
+                return Err(Error::new(Kind::System, words));
+            }
+        }
+    }
 }
 
 /// Runs the poststart hooks; when one fails, the container is stopped. Source: runtime-spec runtime.md, "Lifecycle".
@@ -117,7 +145,57 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
             "the container is still being created and has no process yet; delete --force ends it",
         ));
     };
-    if init.signal(signal)? { Ok(()) } else { Err(not_running()) }
+    if !init.signal(signal)? {
+        return Err(not_running());
+    }
+    match &there.record.group {
+        // Else it would end only when somebody resumes it.
+        Some(group) if signal == libc::SIGKILL && group.holds_back_kills() => group.thaw(),
+        _ => Ok(()),
+    }
+}
+
+/// `pause`: none of the container's processes goes on until `resume`. Returns once they stand still.
+pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let there = Existing::open(settings, id)?;
+    // A `start` on its way would wait for ever.
+    there.folder.lock()?;
+    match there.status() {
+        Status::Created | Status::Running => own_group(&there.record, "be paused")?.freeze(),
+        Status::Paused => Err(wrong_state("container not running: it is paused already")),
+        Status::Stopped => Err(wrong_state("container not running")),
+        Status::Creating => Err(wrong_state("container not running: it is still being created")),
+    }
+}
+
+/// `resume`: a paused container's processes go on.
+///
+/// Takes no lock: whoever holds it may be waiting for the very processes.
+pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let there = Existing::open(settings, id)?;
+    if there.status() != Status::Paused {
+        return Err(wrong_state("container not paused"));
+    }
+    let group = own_group(&there.record, "be resumed")?;
+    group.thaw()?;
+    // The kernel tells of the thaw before the write returns.
+    if group.is_frozen()? {
+        let words = "the container is still paused: a cgroup above its own is frozen, or somebody has paused it again";
+        return Err(wrong_state(words));
+    }
+    Ok(())
+}
+
+/// `ps`: the numbers of the container's processes, as this process's pid namespace counts them; none when it has stopped.
+pub fn processes(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
+    let there = Existing::open(settings, id)?;
+    own_group(&there.record, "tell its processes")?.pids()
+}
+
+/// The container's control group; without one its processes cannot be told from others.
+pub(super) fn own_group<'a>(record: &'a Record, purpose: &str) -> Result<&'a Group> {
+    let words = || format!("container {} has no cgroup of its own, so it cannot {purpose}", record.id);
+    record.group.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, words()))
 }
 
 fn kill_all(there: &Existing, signal: i32) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::pid::ProcessId;
 use super::record::{Folder, Record};
@@ -63,11 +64,33 @@ impl Conversation<'_> {
 
     /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
     fn limit(&mut self) -> Result<()> {
-        if let (Some(made), false) = (&self.made, self.limited) {
-            self.limited = true;
-            made.apply(&self.plan.limits)?;
+        if std::mem::replace(&mut self.limited, true) {
+            return Ok(());
         }
-        Ok(())
+        if let Some(group) = &self.record.rdt {
+            group.join(self.pid)?;
+        }
+        let Some(made) = &self.made else { return Ok(()) };
+        made.apply(&self.plan.limits)?;
+        self.check_alive(made)
+    }
+
+    /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a
+    /// mebibyte by now, but a limit may be lower.
+    fn check_alive(&self, made: &Made) -> Result<()> {
+        const FIELD: &str = "linux.resources.memory.limit";
+        const ENOUGH: u64 = 4 << 20;
+        let limit = self.plan.limits.writes.iter().find(|write| write.field == FIELD);
+        let low = limit.and_then(|write| write.value.parse::<u64>().ok()).filter(|bytes| *bytes < ENOUGH);
+        let Some(bytes) = low.filter(|_| made.has_killed()) else { return Ok(()) };
+        let soon = Instant::now() + Duration::from_secs(1);
+        if !hooks::poll_until(self.pidfd.as_fd(), Some(soon)).doing(|| "wait for the container's process")? {
+            return Ok(());
+        }
+        let words = format!(
+            "{bytes} bytes are too few for the process that waits to be started; the kernel has killed it"
+        );
+        Err(Error::invalid(FIELD, words))
     }
 
     fn note_init(&mut self) -> Result<()> {
@@ -104,16 +127,18 @@ impl Conversation<'_> {
                 Some((Message::Successor, Some(pidfd))) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.note_init()?;
-                    continue;
                 }
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?
                 }
-                Some((Message::Waiting, _)) => return self.limit(),
+                Some((Message::Waiting, _)) => {
+                    self.limit()?;
+                    return self.hand_over();
+                }
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
-                Some((Message::Notify | Message::Successor, _)) => {
+                Some((Message::Notify | Message::Successor | Message::Hooked, _)) => {
                     return Err(Error::new(
                         Kind::System,
                         "the container's process said something unexpected",
@@ -143,8 +168,8 @@ impl Conversation<'_> {
             idmap::write(self.pid, maps, namespaces.maps_by)?;
             open::map_to_container(self.plan, &self.sources, self.pid)?;
         }
-        if let (Some(group), true) = (&self.record.group, self.joins_late) {
-            group.join(self.pid)?;
+        if self.joins_late {
+            self.join_group()?;
         }
         let devices = &self.plan.net_devices;
         if devices.is_empty() {
@@ -153,6 +178,40 @@ impl Conversation<'_> {
         let path = format!("/proc/{}/ns/net", self.pid);
         let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
         net::move_devices(devices, inside.as_fd())
+    }
+
+    /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
+    fn join_group(&mut self) -> Result<()> {
+        let Some(group) = &mut self.record.group else { return Ok(()) };
+        if group.scope.is_none() {
+            return group.join(self.pid);
+        }
+        match group.start(self.pid, &self.plan.scope) {
+            Ok(made) => self.made = Some(made),
+            Err(error) => {
+                if error.kind() == Kind::Exists {
+                    // What has the unit's name is another container, which must outlive this one.
+                    self.record.group = None;
+                    self.folder.write(self.record)?;
+                }
+                return Err(error);
+            }
+        }
+        self.folder.write(self.record)?;
+        hold::here("scope");
+        self.guard_devices()
+    }
+
+    /// What the container may arrange below its limits. Its cgroup namespace, if it has its own, has begun above.
+    fn hand_over(&self) -> Result<()> {
+        let Some(made) = &self.made else { return Ok(()) };
+        made.enter_delegated(self.pid)?;
+        let Some(owner) = self.plan.cgroup_owner else { return Ok(()) };
+        match made.delegate(owner) {
+            // A user cannot give to another one, a sub-id of his.
+            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+            other => other,
+        }
     }
 
     fn run_hooks(&mut self) -> Result<()> {

@@ -14,7 +14,7 @@ use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
 use super::{destroy, facts, hold};
-use crate::cgroup::{Group, Made, Missing};
+use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, BadField, Fault, Plan, Step};
@@ -62,6 +62,7 @@ struct Draft {
     plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
+    rdt: Option<ResctrlGroup>,
 }
 
 /// Creates the container. After an error nothing of it is left.
@@ -109,7 +110,8 @@ fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft>
     log(&plan);
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
-    Ok(Draft { config, spec, plan, bundle, group: host.group })
+    let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
+    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 
 /// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
@@ -208,6 +210,8 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         creator: ProcessId::own()?,
         init: None,
         group: draft.group.clone(),
+        group_made: None,
+        rdt: draft.rdt.clone(),
         programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
         start_hooks: hooks
             .start_container
@@ -235,8 +239,11 @@ fn set_up(
     record: &mut Record,
 ) -> Result<Ends> {
     let made = make_group(settings, draft, record)?;
+    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
+        group.make(wish)?;
+    }
     hold::here("cgroup");
-    let joins_late = made.as_ref().is_some_and(|made| !made.group().is_unified());
+    let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
     let given = Given {
@@ -275,16 +282,20 @@ fn set_up(
     Ok((pidfd, sync, console))
 }
 
-/// `None`: there is no group, and there need not be one.
+/// `None`: there is no group, and there need not be one; or systemd will make it around the process.
 fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
-    let Some(group) = &draft.group else { return Ok(None) };
+    let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
+        return Ok(None);
+    };
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
-    let made = group.create(settings.rootless && !named && !limited)?;
-    // An ordinary user may get less than was planned, or nothing.
-    record.group = made.as_ref().map(|made| made.group().clone());
-    Ok(made)
+    let made = group.create(settings.rootless && !named && !limited);
+    // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
+    // not for us to take away.
+    record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
+    record.group_made = record.group.as_ref().and_then(Group::identity);
+    made
 }
 
 /// Our end for the terminal's master, and the child's.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::hooks::{self, poll_until};
 use super::record::{Folder, Record};
 use super::state::{State, Status};
+use crate::cgroup::ResctrlGroup;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
@@ -20,13 +21,28 @@ pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
             first = done;
         }
     };
-    also(kill(record));
-    also(resources(record));
+    // Somebody else's delete ends first.
+    also(folder.lock());
+    if is_ours(folder, record) {
+        also(kill(record));
+        also(resources(record));
+    } else {
+        also(kill_init(record));
+    }
     // Last: while anything is left, the container can still be named.
     if first.is_ok() {
         first = folder.remove();
     }
     first
+}
+
+/// Whether what stands at the group's path is this container's. Once somebody has deleted the container in our back, another
+/// one may have been made with the same id and the same path; a group that we made after the deletion is still ours.
+fn is_ours(folder: &Folder, record: &Record) -> bool {
+    folder.is_current()
+        || record
+            .group_made
+            .is_some_and(|made| record.group.as_ref().is_some_and(|group| group.identity() == Some(made)))
 }
 
 /// As [`everything`], then the poststop hooks: the container was there to be seen.
@@ -52,7 +68,10 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = &record.group {
+    // Before there was a process of ours the group may have been planned only, and be another container's.
+    if let (Some(group), Some(_)) = (&record.group, record.init)
+        && !group.is_another_s()
+    {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };
@@ -66,15 +85,17 @@ fn kill(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Mounts that no namespace takes with it, and the group.
+/// Mounts that no namespace takes with it, and the groups.
 fn resources(record: &Record) -> Result<()> {
     if let Some(below) = record.mount_below {
         unmount(&record.rootfs, below)?;
     }
     match &record.group {
-        Some(group) => group.remove(),
-        None => Ok(()),
+        Some(group) if record.init.is_none() => group.remove_if_unused()?,
+        Some(group) => group.remove()?,
+        None => {}
     }
+    record.rdt.as_ref().map_or(Ok(()), ResctrlGroup::remove)
 }
 
 /// Detaches what was mounted on the root file system since; what is mounted below goes with it. What the caller had

@@ -16,7 +16,7 @@ use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::{facts, notify, run};
-use crate::cgroup::{Group, Made};
+use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::init::{self, Asks, Gate, HookState, Opened};
@@ -25,9 +25,6 @@ use crate::rootfs::inroot::PathBuffer;
 use crate::spec::Spec;
 use crate::sys::cred;
 use crate::sys::process::{self, Pointers};
-
-/// CAP_SYS_ADMIN, which setns(2) asks for in the caller's own user namespace too.
-const MAY_ENTER: cred::CapMask = 1 << 21;
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
@@ -67,13 +64,14 @@ impl Target {
         let init = there.init()?;
         let gone = || Error::new(Kind::State, "container not running");
         let pidfd = init.pidfd()?.ok_or_else(gone)?;
-        let mut group = there.record.group.clone();
+        let group = &there.record.group;
         if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
             && group.is_frozen()?
         {
             let words = "cannot exec in a paused container (resume it, or use --ignore-paused and the process waits for that)";
             return Err(Error::new(Kind::State, words));
         }
+        let mut group = group.as_ref().map(Group::of_processes);
         for wish in &request.cgroups {
             let own = group.take().ok_or_else(|| {
                 Error::new(
@@ -113,6 +111,8 @@ struct Entering<'a> {
     pidfd: OwnedFd,
     /// The cgroup, when it is joined after the clone.
     joins: Option<Group>,
+    /// Its shares of caches and memory bandwidth.
+    shares: Option<ResctrlGroup>,
 }
 
 impl<'a> Entering<'a> {
@@ -135,7 +135,7 @@ impl<'a> Entering<'a> {
                 .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
         }
         let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
-        Ok(Self { plan, sync: ours, console, pid, pidfd, joins })
+        Ok(Self { plan, sync: ours, console, pid, pidfd, joins, shares: there.record.rdt.clone() })
     }
 
     /// Answers it until its program runs, and tells the caller's files and sockets about it.
@@ -145,6 +145,7 @@ impl<'a> Entering<'a> {
         request: &Exec,
     ) -> Result<Option<super::foreground::Terminal>> {
         let mut terminal = None;
+        self.share()?;
         loop {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the process that enters the container")? {
                 // Closed by execve.
@@ -157,7 +158,7 @@ impl<'a> Entering<'a> {
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
                 Some((Message::Successor, Some(pidfd))) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
-                    continue;
+                    self.share()?;
                 }
                 Some((Message::Notify, Some(listener))) => {
                     notify::hand_on(&there.record, self.plan, self.pid, Status::Running, &listener)?;
@@ -188,6 +189,10 @@ impl<'a> Entering<'a> {
         Ok(terminal)
     }
 
+    fn share(&self) -> Result<()> {
+        self.shares.as_ref().map_or(Ok(()), |shares| shares.join(self.pid))
+    }
+
     /// Ends it after an error, and reaps it.
     fn end(self, error: Error) -> Error {
         let ended = match process::signal(self.pidfd.as_fd(), libc::SIGKILL) {
@@ -211,7 +216,7 @@ fn opened(
     let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
     // A pid namespace is entered only by children.
     let by_runtime = match kinds & libc::CLONE_NEWPID {
-        pid if pid != 0 && cred::permitted_capabilities()? & MAY_ENTER != 0 => {
+        pid if pid != 0 && open::may_return() => {
             vec![(pid, usize::MAX, again()?)]
         }
         _ => Vec::new(),
@@ -277,8 +282,9 @@ fn clone(
             None => Err(error),
         },
         Err(error) if settings.rootless && matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) => {
+            let made = make(None)?;
             tracing::warn!("the process stays outside of the container's cgroup: {error}");
-            make(None)
+            Ok(made)
         }
         done => done.map_err(|error| match made.why_not_joinable() {
             Some(words) if error.errno() == Some(libc::EOPNOTSUPP) => Error::new(Kind::Unsupported, words),

@@ -32,10 +32,10 @@ impl Existing {
         Status::of(&self.record, &self.folder)
     }
 
-    /// Its process, while it is created or running; else an error that engines know by its words.
+    /// Its process, while it is created, running or paused; else an error that engines know by its words.
     pub fn init(&self) -> Result<ProcessId> {
         match (self.status(), self.record.init) {
-            (Status::Created | Status::Running, Some(init)) => Ok(init),
+            (Status::Created | Status::Running | Status::Paused, Some(init)) => Ok(init),
             (Status::Creating, _) => Err(Error::new(Kind::State, "the container is still being created")),
             _ => Err(Error::new(Kind::State, "container not running")),
         }

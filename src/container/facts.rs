@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::request::Settings;
-use crate::cgroup::{self, Driver, Group, Layout};
+use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
 use crate::error::Result;
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
@@ -26,13 +26,19 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let layout = cgroup::layout()?;
     let path = linux.map_or("", |linux| &linux.cgroups_path);
     let group = Group::place(&layout, settings.driver, path, id)?;
+    let group = group.map(|group| group.annotated(&spec.annotations)).transpose()?;
     let host = Host {
         cgroup_view: view(&layout, group.as_ref()),
+        scope: group.as_ref().and_then(|group| group.scope.clone()),
         limiting: match (&group, settings.driver) {
             (_, Driver::Disabled) => Limiting::Disabled,
             (None, _) => Limiting::Nothing,
             (Some(group), _) if group.is_unified() => Limiting::Unified,
             (Some(_), _) => Limiting::Legacy,
+        },
+        resctrl: match linux.and_then(|linux| linux.intel_rdt.as_ref()) {
+            Some(_) => Resctrl::find()?,
+            None => None,
         },
         ..caller(spec.process.as_ref(), linux)?
     };
@@ -52,6 +58,8 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         cgroup_view: None,
         limiting: Limiting::Disabled,
+        resctrl: None,
+        scope: None,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::rootfs::inroot::PathBuffer;
 use crate::rootfs::mounts::open_source;
 use crate::spec::Spec;
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::sys::process::Pointers;
+use crate::sys::process::{self, Pointers};
 
 /// procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -53,10 +53,12 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     }
     let enters_user = plan.namespaces.joins(libc::CLONE_NEWUSER);
     let new_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
+    // Who enters first and then clones once more needs no right to return.
+    let clones_twice = enters_user || plan.namespaces.joins(libc::CLONE_NEWPID) && !may_return();
     // By the time the child is in a new user namespace it has no right to enter those of the host. A pid namespace is
-    // entered only by children, so it is always the maker who joins it.
+    // entered only by children, so it is the maker of a process who joins it.
     let runtime_joins =
-        |kind: i32| !enters_user && (kind == libc::CLONE_NEWPID || new_user && kind != libc::CLONE_NEWNS);
+        |kind: i32| !clones_twice && (kind == libc::CLONE_NEWPID || new_user && kind != libc::CLONE_NEWNS);
     let (by_runtime, by_child): (Vec<_>, Vec<_>) =
         joined.into_iter().partition(|(kind, ..)| runtime_joins(*kind));
     let mut new = plan.namespaces.new & !libc::CLONE_NEWTIME;
@@ -65,7 +67,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         new &= !libc::CLONE_NEWCGROUP;
         unshare = libc::CLONE_NEWCGROUP;
     }
-    let (flags, clone_again) = if enters_user { (0, Some(new as u64)) } else { (new as u64, None) };
+    let (flags, clone_again) = if clones_twice { (0, Some(new as u64)) } else { (new as u64, None) };
     let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
     let none = || Pointers::new(std::iter::empty(), 1);
     let opened = Opened {
@@ -96,6 +98,13 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     Ok((opened, Making { by_runtime, flags }))
 }
 
+/// Whether the runtime may leave a pid namespace again for its own, which is often another user namespace's (as in
+/// rootless podman). Tried out: to enter the one that it is in changes nothing.
+pub(super) fn may_return() -> bool {
+    let own = File::open("/proc/self/ns/pid");
+    own.is_ok_and(|own| process::setns(own.as_fd(), libc::CLONE_NEWPID).is_ok())
+}
+
 /// Opens a namespace file and looks that it is one, of the right kind: ioctl_ns(2), NS_GET_NSTYPE.
 fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     const NS_GET_NSTYPE: u64 = 0xb703;
@@ -116,7 +125,8 @@ fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     Err(Error::invalid(&place, words))
 }
 
-pub(super) fn open_proc() -> Result<OwnedFd> {
+/// The host's procfs, known to be one.
+pub fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
     let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;
@@ -143,7 +153,8 @@ fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
     opened.collect()
 }
 
-fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
+/// A bind source as a detached mount, with the mapping of its own if it has one.
+pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
     let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
     let mount = open_source(bound).doing(words)?;
     // As if the child had cloned it from its own copy of the mounts.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::ContainerId;
 use super::pid::ProcessId;
 use super::request::Settings;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
 use crate::spec::{self, Spec};
@@ -56,6 +56,12 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// Its control group, noted before it is made.
     pub group: Option<Group>,
+    /// Which group that came to be, known to its maker alone: see [`Group::identity`].
+    #[serde(skip)]
+    pub group_made: Option<u64>,
+    /// Its group of shares of caches and memory bandwidth, noted before it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<ResctrlGroup>,
     /// When the mounts are made in the runtime's own mount namespace and must be taken away by hand: the mount that the
     /// root file system was on before.
     pub mount_below: Option<u64>,
@@ -217,7 +223,7 @@ impl Folder {
     }
 
     /// Whether the path still leads to this folder: else it is deleted, and perhaps another container has its name.
-    fn is_current(&self) -> bool {
+    pub fn is_current(&self) -> bool {
         let own = rustix::fs::fstat(&self.handle);
         let named = rustix::fs::stat(&self.path);
         matches!((own, named), (Ok(own), Ok(named)) if (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino))

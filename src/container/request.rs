@@ -1,9 +1,11 @@
 //! What a command asks for: the command line's words as typed values, before anything is looked up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::ContainerId;
 use crate::cgroup::Driver;
+use crate::spec::Resources;
 
 /// What every command needs to know.
 #[derive(Clone, Debug)]
@@ -39,6 +41,13 @@ pub struct Create {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on stay open for the program, besides those of LISTEN_FDS.
     pub preserve_fds: u32,
+}
+
+/// `events`.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    /// Time between two statistics; `None`: they are told once, and nothing else.
+    pub interval: Option<Duration>,
 }
 
 /// `run`.
@@ -111,4 +120,15 @@ pub struct SubGroup {
     pub controllers: Vec<String>,
     /// Relative to the container's.
     pub path: String,
+}
+
+/// `update`.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The limits to change; what is absent, zero or empty stays as it is.
+    pub resources: Resources,
+    /// Line of the cache for resctrl; empty: stays as it is.
+    pub l3_cache_schema: String,
+    /// Line of memory bandwidth for resctrl; empty: stays as it is.
+    pub mem_bw_schema: String,
 }

@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::control::poststart;
+use super::control::{has_started, poststart};
 use super::create::{Launched, Manner, launch};
 use super::destroy;
 use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::sync::{self, Message};
+use crate::init::sync;
 use crate::plan::{Plan, TerminalSize};
 use crate::sys::{fd, process};
 
@@ -52,11 +52,10 @@ fn tell(launched: &Launched) -> Result<()> {
         return Err(Error::invalid("process", "missing; there is nothing to run"));
     }
     sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
-    match sync::hear(launched.sync.as_fd()).doing(|| "hear whether the program started")? {
-        // Closed by execve.
+    let hear = || Ok(sync::hear(launched.sync.as_fd())?.map(|(word, _)| word));
+    match has_started(!launched.plan.hooks.start_container.is_empty(), hear)? {
         None => Ok(()),
-        Some((Message::Fault(fault), _)) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
-        Some(_) => Err(Error::new(Kind::System, "the container's process said something unexpected")),
+        Some(fault) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
     }
 }
 

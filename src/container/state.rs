@@ -21,18 +21,23 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// Created or running, but the kernel lets none of its processes go on. runc's word, not the specification's.
+    Paused,
     /// The program has ended, or the creation was cut off.
     Stopped,
 }
 
 impl Status {
-    /// What the kernel says: whether the process lives, and whether it waits at its fifo.
+    /// What the kernel says: whether the process lives, whether its group is frozen, and whether it waits at its fifo.
     pub fn of(record: &Record, folder: &Folder) -> Self {
         if record.phase == Phase::Creating {
             return if record.creator.is_alive() { Status::Creating } else { Status::Stopped };
         }
         if !record.init.is_some_and(|init| init.is_alive()) {
             return Status::Stopped;
+        }
+        if record.group.as_ref().is_some_and(|group| group.is_frozen().unwrap_or(false)) {
+            return Status::Paused;
         }
         match folder.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
             // Somebody reads: the process is before its execve.
@@ -43,12 +48,13 @@ impl Status {
         }
     }
 
-    /// The specification's word.
+    /// The specification's word; `paused` is runc's.
     pub fn word(self) -> &'static str {
         match self {
             Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         }
     }

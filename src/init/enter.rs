@@ -31,7 +31,6 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     drop(root);
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
-    process::set_parent_death_signal(0).at(Step::Sync, 0)?;
     if opened.asks.ready {
         // Our terminal's size, before the program asks for it.
         sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;

@@ -17,8 +17,13 @@ pub fn create_container(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
 
 /// startContainer: before the program, so the paths are the container's.
 pub fn start_container(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+    if plan.hooks.start_container.is_empty() {
+        return Ok(());
+    }
     let before = plan.hooks.create_container.len();
-    run_all(&plan.hooks.start_container, before, &opened.hook_state.created, opened)
+    run_all(&plan.hooks.start_container, before, &opened.hook_state.created, opened)?;
+    // Who waits for the start could not tell our death up to here from an execve.
+    sync::say_plainly(opened.result(), sync::Message::Hooked).at(Step::Sync, 0)
 }
 
 fn run_all(hooks: &[ContainerHook], first: usize, head: &[u8], opened: &Opened) -> Result<(), Fault> {
@@ -94,7 +99,7 @@ fn ends_within(pidfd: &OwnedFd, milliseconds: i32) -> rustix::io::Result<bool> {
 }
 
 /// The digits of a number, on the stack.
-fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
+pub(super) fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = room.len();
     for place in room.iter_mut().rev() {

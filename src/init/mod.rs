@@ -11,6 +11,7 @@ mod hooks;
 mod identity;
 mod namespaces;
 mod program;
+pub mod remount;
 pub mod sync;
 
 use std::mem::ManuallyDrop;
@@ -176,7 +177,6 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
 
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
-    process::set_parent_death_signal(0).at(Step::Sync, 0)?;
     sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
     opened.wait_for_start()?;
     hooks::start_container(plan, opened)?;
@@ -185,7 +185,12 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
 
 /// From the runtime's own user to the program's, with nothing of the host left open.
 fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), Fault> {
-    let Some(process) = &plan.process else { return console::attach_standard(terminal) };
+    // The filter may forbid it later; what then comes tells by the end of the conversation that the runtime is gone.
+    let outlive_runtime = || process::set_parent_death_signal(0).at(Step::Sync, 0);
+    let Some(process) = &plan.process else {
+        console::attach_standard(terminal)?;
+        return outlive_runtime();
+    };
     identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
     opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
     console::attach_standard(terminal)?;
@@ -193,6 +198,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     opened.ask(Message::Limits, opened.asks.limits)?;
     identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
     program::find_home(process, opened)?;
+    outlive_runtime()?;
     identity::become_user(plan, process, opened) // caps, ids, labels, filter: the order is explained there
 }
 

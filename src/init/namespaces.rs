@@ -47,7 +47,11 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
 fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
     // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
     match unsafe { process::clone3(flags | libc::CLONE_PARENT as u64, None) }.at(Step::UnshareNamespace, 0)? {
-        Cloned::Child => process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0),
+        Cloned::Child => {
+            process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+            // Our first word must not come before the other's last.
+            sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
+        }
         Cloned::Parent { pidfd, .. } => {
             let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
             process::exit_now(i32::from(told.is_err()))
@@ -56,7 +60,7 @@ fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
 }
 
 /// User and group 0 of the user namespace, if it has them.
-fn become_root(plan: &Plan) -> Result<(), Fault> {
+pub(super) fn become_root(plan: &Plan) -> Result<(), Fault> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
     if plan.namespaces.maps_by != MapsBy::SelfOnly {

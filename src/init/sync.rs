@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! child                                runtime
+//!   ── Successor + pidfd ────────────►  the process goes on as another one, which waits for
+//!   ◄─────────────────────────── Go ──  this before it says its first word
 //!   ── MapIds ───────────────────────►  writes the id maps, joins cgroups of version 1, moves network devices
 //!   ◄─────────────────────────── Go ──
 //!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: all is mounted, nothing pivoted
@@ -12,6 +14,7 @@
 //!   ◄─────────────────────────── Go ──
 //!   ── Waiting ──────────────────────►  `create` may return; nothing can fail any more but execve
 //!   ◄─────────────────────────── Go ──  (`run`; after `create` the byte comes through a fifo)
+//!   ── Hooked ───────────────────────►  all startContainer hooks have ended well (only when there are any)
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment the child may say `Fault` and end. Each message is sent only when the plan needs the answer. When the
@@ -40,6 +43,8 @@ pub enum Message {
     Successor,
     /// Everything is done but execve.
     Waiting,
+    /// The startContainer hooks are done: an end of the file before this word is no start.
+    Hooked,
     /// It has failed.
     Fault(Fault),
 }
@@ -57,6 +62,7 @@ impl Message {
             Message::Notify => plain(4),
             Message::Successor => plain(5),
             Message::Waiting => plain(6),
+            Message::Hooked => plain(8),
             Message::Fault(fault) => {
                 let [i0, i1] = fault.index.to_ne_bytes();
                 let [e0, e1, e2, e3] = fault.errno.to_ne_bytes();
@@ -79,6 +85,7 @@ impl Message {
                 index: u16::from_ne_bytes([i0, i1]),
                 errno: i32::from_ne_bytes([e0, e1, e2, e3]),
             }),
+            8 => Message::Hooked,
             _ => return None,
         })
     }
@@ -160,13 +167,19 @@ pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> 
 
 /// Runtime: reads what a child that failed at execve left in its fifo; `None` at the end of the file.
 pub fn hear_fault(from: impl AsFd) -> Result<Option<Fault>> {
+    match hear_plainly(from)? {
+        None => Ok(None),
+        Some(Message::Fault(fault)) => Ok(Some(fault)),
+        Some(_) => Err(Errno::PROTO),
+    }
+}
+
+/// Runtime: the next word in a fifo; `None` at the end of the file.
+pub fn hear_plainly(from: impl AsFd) -> Result<Option<Message>> {
     let mut bytes = [0; LENGTH];
     match retry(|| rustix::io::read(&from, &mut bytes))? {
         0 => Ok(None),
-        LENGTH => match Message::decode(bytes) {
-            Some(Message::Fault(fault)) => Ok(Some(fault)),
-            _ => Err(Errno::PROTO),
-        },
+        LENGTH => Message::decode(bytes).map(Some).ok_or(Errno::PROTO),
         _ => Err(Errno::PROTO),
     }
 }
@@ -188,9 +201,14 @@ mod tests {
     fn words_come_back_as_they_were() {
         let (ours, theirs) = pair().unwrap();
         let fault = Fault { step: Step::Exec, index: 513, errno: libc::ENOENT };
-        for message in
-            [Message::MapIds, Message::Hooks, Message::Limits, Message::Waiting, Message::Fault(fault)]
-        {
+        for message in [
+            Message::MapIds,
+            Message::Hooks,
+            Message::Limits,
+            Message::Waiting,
+            Message::Hooked,
+            Message::Fault(fault),
+        ] {
             say(theirs.as_fd(), message).unwrap();
             assert_eq!(hear(ours.as_fd()).unwrap().map(|heard| heard.0), Some(message));
         }

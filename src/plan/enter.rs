@@ -46,7 +46,10 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
         limits: cgroup::Settings::default(),
+        scope: Vec::new(),
+        cgroup_owner: None,
         device_program: None,
+        rdt: None,
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         net_devices: Vec::new(),
         warnings: Vec::new(),
@@ -71,6 +74,8 @@ mod tests {
             selinux: false,
             cgroup_view: None,
             limiting: Limiting::Disabled,
+            resctrl: None,
+            scope: None,
         }
     }
 

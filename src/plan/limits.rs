@@ -1,7 +1,7 @@
 //! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
 
-use super::{Judge, Limiting, MemoryPolicy};
-use crate::cgroup::{self, BadLimit, Settings, devices};
+use super::{Host, IdMaps, Judge, Limiting, MemoryPolicy, MountKind, Namespaces, ProcessPlan, Rootfs};
+use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
 
@@ -47,6 +47,48 @@ pub fn resources(
             (settings, program)
         }
     }
+}
+
+/// The properties of the container's unit: its limits, and what annotations add or change. Annotations are judged without one too.
+pub fn scope(
+    spec: &spec::Spec,
+    limits: &Settings,
+    scope: Option<&systemd::Scope>,
+    judge: &mut Judge,
+) -> Vec<systemd::Property> {
+    let annotated = systemd::annotated_properties(&spec.annotations).unwrap_or_else(|faults| {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+        Vec::new()
+    });
+    let Some(scope) = scope else { return Vec::new() };
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let rules = resources.map_or(&[][..], |resources| &resources.devices);
+    // Faults of the rules have been told with the device program.
+    let mut properties = scope.properties(limits, Some(rules)).unwrap_or_default();
+    properties.extend(annotated);
+    properties
+}
+
+/// Who the container's cgroup is given to: the user who runs its program, if that one can make use of it, because the cgroup is the
+/// root of a namespace of the container's own and mounted for writing. Source: config-linux.md, "Cgroup ownership".
+pub fn cgroup_owner(
+    process: &ProcessPlan,
+    rootfs: &Rootfs,
+    namespaces: &Namespaces,
+    host: &Host,
+) -> Option<u32> {
+    let is_writable = |kind: &MountKind| match kind {
+        MountKind::Cgroup(mount) => !mount.flags.contains(rustix::mount::MountFlags::RDONLY),
+        _ => false,
+    };
+    let is_useful = host.limiting == Limiting::Unified
+        && namespaces.creates(libc::CLONE_NEWCGROUP)
+        && rootfs.mounts.iter().any(|step| is_writable(&step.kind));
+    let owner = match &namespaces.maps {
+        Some(maps) => IdMaps::outside(&maps.uid, process.uid)?,
+        None => process.uid,
+    };
+    (is_useful && owner != host.euid).then_some(owner)
 }
 
 /// getrlimit(2).

@@ -14,9 +14,11 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
+pub mod update;
 
 use std::ffi::CString;
 use std::fmt;
@@ -63,8 +65,14 @@ pub struct Plan {
     pub memory_policy: Option<MemoryPolicy>,
     /// What is written into the control group.
     pub limits: cgroup::Settings,
+    /// Who the container's cgroup is given to, as this process numbers users.
+    pub cgroup_owner: Option<u32>,
+    /// What systemd is told of the container's unit, where it has one.
+    pub scope: Vec<cgroup::systemd::Property>,
     /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
     pub device_program: Option<cgroup::devices::Program>,
+    /// Shares of caches and memory bandwidth.
+    pub rdt: Option<cgroup::Wish>,
     /// System call filter.
     pub seccomp: Option<Filter>,
     /// Network devices moved in.
@@ -127,6 +135,10 @@ pub struct Host {
     pub cgroup_view: Option<CgroupView>,
     /// How the container will be limited.
     pub limiting: Limiting,
+    /// What there are shares of; only looked for where config.json has linux.intelRdt.
+    pub resctrl: Option<cgroup::Resctrl>,
+    /// The unit of systemd that the container will be.
+    pub scope: Option<cgroup::systemd::Scope>,
 }
 
 /// How a container is limited on this host.
@@ -288,7 +300,6 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     version(&spec.oci_version, judge);
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    not_built_yet(linux, judge);
     let namespaces = namespaces::plan(linux, host, judge);
     let new_user = namespaces.creates(libc::CLONE_NEWUSER);
     let context = Context {
@@ -304,6 +315,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
+    let scope = limits::scope(spec, &limits, host.scope.as_ref(), judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     Some(Plan {
@@ -312,8 +324,16 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        cgroup_owner: rootfs
+            .as_ref()
+            .and_then(|rootfs| limits::cgroup_owner(process.as_ref()?.as_ref()?, rootfs, &namespaces, host)),
         limits,
+        scope,
         device_program,
+        rdt: linux
+            .intel_rdt
+            .as_ref()
+            .and_then(|wanted| rdt::plan(wanted, ask.id, host.resctrl.as_ref(), judge)),
         seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
         hostname,
         domainname,
@@ -343,12 +363,6 @@ fn version(version: &str, judge: &mut Judge) {
             judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
         }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
-    }
-}
-
-fn not_built_yet(linux: &spec::Linux, judge: &mut Judge) {
-    if linux.intel_rdt.is_some() {
-        judge.fault("linux.intelRdt", "not supported by this build; leave it out");
     }
 }
 

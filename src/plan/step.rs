@@ -49,6 +49,8 @@ pub enum Step {
     RootPropagation,
     RootReadonly,
     MountReadonly,
+    EnterContainer,
+    Unmount,
     MakeCwd,
     Sysctl,
     Affinity,
@@ -123,6 +125,8 @@ const ALL: &[Step] = &[
     Step::RootPropagation,
     Step::RootReadonly,
     Step::MountReadonly,
+    Step::EnterContainer,
+    Step::Unmount,
     Step::MakeCwd,
     Step::Sysctl,
     Step::Affinity,
@@ -191,6 +195,8 @@ impl Fault {
             Step::HookExit => format!("{doing}: exit status {}", self.errno),
             Step::HookSignal => format!("{doing}: killed by signal {}", self.errno),
             Step::HookTimeout | Step::LookUpMissing | Step::LookUpDenied | Step::LookUpFolder => doing,
+            // umount(2) has only the one word for it.
+            Step::Unmount if self.errno == libc::EINVAL => format!("{doing}: nothing is mounted there"),
             Step::CwdOutside => format!("{doing}: possible container breakout detected"),
             _ => format!("{doing}: {}", errno_words(self.errno)),
         }
@@ -236,7 +242,8 @@ impl Plan {
             Step::RootBind => format!("bind the root file system {} (root.path)", self.rootfs.path.to_string_lossy()),
             Step::ParentPropagation => "make the mount that holds the root file system private".into(),
             Step::MountTarget | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
-            | Step::CopyUp | Step::CgroupMount | Step::MountReadonly => self.describe_mount(fault.step, index),
+            | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(fault.step, index),
+            Step::EnterContainer => "enter the container's namespaces".into(),
             Step::DeviceFolder | Step::Device | Step::DeviceTaken => self.describe_device(fault.step, index),
             Step::DeviceLink => "make the default links in /dev".into(),
             Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
@@ -318,6 +325,7 @@ impl Plan {
             Step::MountPropagation => "set the propagation of".into(),
             Step::CopyUp => format!("copy the old content of {target} into"),
             Step::MountReadonly => "make read-only".into(),
+            Step::Unmount => return format!("unmount {target} (mounts[{index}])"),
             _ => return format!("mount {what} on {target} (mounts[{index}])"),
         };
         format!("{doing} mounts[{index}] ({what} on {target})")

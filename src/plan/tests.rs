@@ -23,6 +23,8 @@ fn host() -> Host {
         selinux: false,
         cgroup_view: Some(CgroupView::Unified(c"/sys/fs/cgroup/x".into())),
         limiting: Limiting::Unified,
+        resctrl: None,
+        scope: None,
     }
 }
 

@@ -211,6 +211,10 @@ pub struct IntelRdt {
     pub mem_bw_schema: String,
     #[serde(default, deserialize_with = "or_default")]
     pub enable_monitoring: bool,
+    #[serde(rename = "enableCMT", default, deserialize_with = "or_default")]
+    pub enable_cmt: bool,
+    #[serde(rename = "enableMBM", default, deserialize_with = "or_default")]
+    pub enable_mbm: bool,
 }
 
 /// config-linux.md, "Memory policy".

@@ -12,7 +12,7 @@ mod read;
 pub mod resources;
 
 pub use linux::*;
-pub use read::{Fault, parse, parse_process};
+pub use read::{Fault, parse, parse_mounts, parse_process, parse_resources};
 pub use resources::*;
 
 use std::collections::BTreeMap;

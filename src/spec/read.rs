@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use super::{Process, Spec};
+use super::{Mount, Process, Resources, Spec};
 
 /// Why a document could not be read.
 #[derive(Debug)]
@@ -31,17 +31,35 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Parses the bytes of a config.json. Fast first; only a broken one is read again to learn where in it the fault is.
+/// Parses the bytes of a config.json.
 pub fn parse(bytes: &[u8]) -> Result<Spec, Fault> {
-    document(bytes)
+    read(bytes)
 }
 
 /// Parses the bytes of a process.json, whose content is that of `process` in config.json.
 pub fn parse_process(bytes: &[u8]) -> Result<Process, Fault> {
-    document(bytes)
+    read(bytes)
 }
 
-fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+/// Parses a document that is the `mounts` of a config.json, or an object with them.
+pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        mounts: Vec<Mount>,
+    }
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return read(bytes).map_err(|fault| Fault { field: format!("mounts{}", fault.field), ..fault });
+    }
+    read(bytes).map(|object: Object| object.mounts)
+}
+
+/// Parses the bytes of a document that is `linux.resources` alone, as `update` takes it.
+pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Fault> {
+    read(bytes)
+}
+
+/// Fast first; only a broken document is read again to learn where in it the fault is.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
@@ -67,6 +85,26 @@ fn fault(field: String, error: &serde_json::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_stand_alone_or_in_an_object() {
+        let table = [
+            (r#"[{"destination":"/a"}]"#, Ok(1)),
+            (r#" {"mounts":[{"destination":"/a"},{"destination":"/b"}],"ociVersion":"1.0.0"}"#, Ok(2)),
+            ("[]", Ok(0)),
+            (r#"[{"destination":"/a"},{}]"#, Err("mounts[1]")),
+            (r#"{"mounts":[{"destination":7}]}"#, Err("mounts[0].destination")),
+            ("{}", Err("")),
+        ];
+        for (text, want) in table {
+            let found = parse_mounts(text.as_bytes()).map(|mounts| mounts.len());
+            assert_eq!(
+                found.as_ref().map_err(|fault| fault.field.as_str()),
+                want.as_ref().map_err(|s| *s),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn faults_have_a_place() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::or_default;
 
 /// All limits of a container.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Device access rules, later ones win.
@@ -40,7 +40,7 @@ pub struct Resources {
 }
 
 /// One device rule.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DeviceRule {
     /// Whether matching access is allowed.
     #[serde(default, deserialize_with = "or_default")]
@@ -65,7 +65,7 @@ pub struct DeviceRule {
 }
 
 /// Bytes, except `swappiness`; -1 is no limit.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)] // config-linux.md, "Memory"
 pub struct Memory {
@@ -90,7 +90,7 @@ pub struct Memory {
 }
 
 /// Times in microseconds.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)] // config-linux.md, "CPU"
 pub struct Cpu {
@@ -115,7 +115,7 @@ pub struct Cpu {
 }
 
 /// config-linux.md, "PIDs".
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Pids {
     /// Number of tasks; -1 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ pub struct Pids {
 }
 
 /// config-linux.md, "Block IO".
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct BlockIo {
@@ -154,7 +154,7 @@ pub struct BlockIo {
 }
 
 /// A weight for one block device.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct WeightDevice {
@@ -167,7 +167,7 @@ pub struct WeightDevice {
 }
 
 /// A rate for one block device.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct ThrottleDevice {
     pub major: i64,
@@ -177,7 +177,7 @@ pub struct ThrottleDevice {
 }
 
 /// A limit for one size of huge pages.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     /// As in the kernel's file names: `2MB`, `1GB`.
@@ -187,7 +187,7 @@ pub struct HugepageLimit {
 }
 
 /// config-linux.md, "Network".
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct NetworkLimits {
     /// net_cls.classid.
     #[serde(rename = "classID", skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,7 @@ pub struct NetworkLimits {
 }
 
 /// One line of net_prio.ifpriomap.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct InterfacePriority {
     pub name: String,
@@ -206,7 +206,7 @@ pub struct InterfacePriority {
 }
 
 /// config-linux.md, "RDMA".
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct Rdma {

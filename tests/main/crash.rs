@@ -88,6 +88,27 @@ fn a_creation_can_be_deleted_by_force_while_it_is_at_work() {
 }
 
 #[test]
+fn a_cgroup_that_is_in_use_is_left_to_its_container() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("crun shares a cgroup") {
+        return;
+    }
+    let bundle = env.bundle(&["sleep", "100"]);
+    env.launch("first", &bundle);
+    env.runtime(&["create", "-b", bundle.str(), "second"]).fails().says("cgroup is not empty");
+    if env.holds() {
+        let running =
+            env.call(&["create", "-b", bundle.str(), "third"]).env("EMERGENCE_RUNC_HOLD", "recorded").start();
+        until("create stops", || stopped(running.pid()));
+        kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::KILL).unwrap();
+        running.wait();
+        env.delete("third");
+    }
+    assert_eq!(env.state("first")["status"], "running");
+    env.delete("first");
+}
+
+#[test]
 fn a_broken_record_can_be_removed_by_force_only() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the record is private to each") {

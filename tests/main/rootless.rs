@@ -93,3 +93,33 @@ fn the_default_root_is_in_the_runtime_folder() {
     env.program(program, &["delete", "--force", "web"]).run().ok();
     assert!(!env.dir().join("run/emergence-runc/web").exists());
 }
+
+/// Rootless engines are root in a user namespace of their own, from which a pid namespace of the host cannot be entered again.
+#[test]
+fn root_of_a_user_namespace_makes_and_enters_containers() {
+    let Some(env) = Env::rootless() else { return };
+    let bundle = env.bundle(&["sleep", "1000"]).without_namespace("user").edit(|config| {
+        // With a single id mapped, nobody may change groups.
+        config["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    });
+    bundle.write();
+    let joins = env.bundle(&["sh", "-c", "ps | grep -c 'sleep 1000$'"]).edit(|config| {
+        config["linux"] = bundle.config["linux"].clone();
+        config["annotations"] = bundle.config["annotations"].clone();
+    });
+    let joins = joins.namespace("pid", Some("/proc/self/fd/9"));
+    joins.write();
+    let script = format!(
+        "runtime=\"$RUNTIME --root $ROOT\"
+        $runtime run -d -b {} web && $runtime exec web sh -c 'id -u; exit 4'; echo $?
+        pid=$($runtime state web | grep -o '\"pid\": [0-9]*' | cut -d' ' -f2)
+        cd /proc/$pid/ns && exec 9<pid && $runtime run -b {} beside; $runtime delete -f web",
+        bundle.str(),
+        joins.str()
+    );
+    let call = env.program("unshare", &["--user", "--map-root-user", "sh", "-c", &script]);
+    call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run().ok().prints("0\n4\n1");
+}

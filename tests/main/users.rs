@@ -138,3 +138,24 @@ fn a_user_namespace_can_be_joined() {
     env.run(&bundle).ok().prints(&format!("{}\n0", want.display()));
     env.delete("first");
 }
+
+#[test]
+fn the_cgroup_is_given_to_who_can_use_it() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("crun leaves it root's") {
+        return;
+    }
+    let script = "mkdir /sys/fs/cgroup/mine 2>/dev/null && echo made; stat -c %u /sys/fs/cgroup/cgroup.procs; \
+        echo 1 >/sys/fs/cgroup/cgroup.freeze 2>/dev/null && echo froze; [ ! -d /sys/fs/cgroup/payload ] || stat -c %u /sys/fs/cgroup/payload";
+    let bundle = |own: bool, options: &[&str]| {
+        let bundle = mapped(&env, script).without_mount("/sys/fs/cgroup");
+        let bundle = if own { bundle } else { bundle.without_namespace("cgroup") };
+        bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", options)
+    };
+    env.run(&bundle(true, &["nosuid"])).ok().prints("made\n0");
+    env.run(&bundle(true, &["ro"])).ok().prints("65534");
+    env.run(&bundle(false, &["nosuid"])).ok().prints("65534");
+    let delegated =
+        bundle(true, &["nosuid"]).set("annotations", json!({"run.oci.delegate-cgroup": "payload"}));
+    env.run(&delegated).ok().prints("made\n0\n0");
+}

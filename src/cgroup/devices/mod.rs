@@ -4,9 +4,11 @@
 //! by itself; what no rule names is denied. A request is allowed when each access in it is. `linux.devices` adds no rule: it
 //! only makes nodes, and an engine that makes one read-only says so in its rules.
 
+mod allowed;
 mod program;
 mod table;
 
+pub use allowed::{Allowed, allowed};
 pub use program::{Program, compile};
 pub use table::v1_writes;
 

@@ -119,7 +119,8 @@ pub fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String)>, BadLimit
     Ok(writes)
 }
 
-fn letters(access: Access) -> String {
+/// As config.json writes them: some of `rwm`.
+pub(super) fn letters(access: Access) -> String {
     [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
         .iter()
         .filter(|(bit, _)| access & bit != 0)

@@ -50,6 +50,7 @@ fn resources_to_files() {
         (r#"{"cpu":{"idle":0,"shares":2}}"#, &["cpu.idle=0", "cpu.weight=1"]),
         (r#"{"cpu":{"idle":2}}"#, &["!cpu.idle"]),
         (r#"{"cpu":{"realtimeRuntime":1000}}"#, &["!cpu.realtimeRuntime"]),
+        (r#"{"cpu":{"realtimeRuntime":0,"realtimePeriod":5}}"#, &["!cpu.realtimePeriod"]),
         (r#"{"cpu":{"cpus":"0-1","mems":"0"}}"#, &["cpuset.cpus=0-1", "cpuset.mems=0"]),
         (r#"{"pids":{}}"#, &[]),
         (r#"{"pids":{"limit":0}}"#, &["pids.max=0"]),
@@ -149,12 +150,12 @@ fn other_files_stand_in() {
     assert_eq!(
         missing,
         [
-            ("memory.swap.max", &Missing::Skip),
-            ("memory.max", &Missing::Refuse),
             ("io.bfq.weight", &Missing::Instead("io.weight", "910".into())),
             ("io.bfq.weight", &Missing::Instead("io.weight", "8:0 10000".into())),
             ("hugetlb.1GB.max", &Missing::Refuse),
             ("hugetlb.1GB.rsvd.max", &Missing::Skip),
+            ("memory.swap.max", &Missing::Skip),
+            ("memory.max", &Missing::Refuse),
         ]
     );
 }

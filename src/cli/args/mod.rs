@@ -1,6 +1,10 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod events;
 mod exec;
+mod mounts;
+mod ps;
+mod update;
 
 use std::path::PathBuf;
 
@@ -9,7 +13,11 @@ use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
 
+pub use events::EventsArgs;
 pub use exec::ExecArgs;
+pub use mounts::{MountsAction, MountsArgs};
+pub use ps::PsArgs;
+pub use update::UpdateArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -115,6 +123,24 @@ pub enum Command {
     /// list the containers under the state folder
     #[command(help_template = page!(" list"), before_help = LIST)]
     List(ListArgs),
+    /// list the processes inside a container
+    #[command(help_template = page!(" ps", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = PS)]
+    Ps(PsArgs),
+    /// suspend all processes inside a container
+    #[command(help_template = page!(" pause"), before_help = PAUSE)]
+    Pause(IdArg),
+    /// resume all processes that have been paused before
+    #[command(help_template = page!(" resume"), before_help = RESUME)]
+    Resume(IdArg),
+    /// display container events such as OOM notifications, and statistics
+    #[command(help_template = page!(" events"), before_help = EVENTS)]
+    Events(EventsArgs),
+    /// add or remove mounts while a container runs
+    #[command(help_template = page!(" mounts", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = MOUNTS)]
+    Mounts(MountsArgs),
+    /// change the limits of a container
+    #[command(help_template = page!(" update"), before_help = UPDATE)]
+    Update(UpdateArgs),
     /// write a new configuration
     #[command(help_template = page!(" spec"), before_help = SPEC)]
     Spec(SpecArgs),

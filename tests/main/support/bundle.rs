@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Env;
 
-const APPLETS: &str = "awk basename cat chmod chown cp cut date dd df dmesg echo env expr false find getopt grep head hostname id ip \
+const APPLETS: &str = "awk basename cat chmod chown cp cut date dd df dmesg echo env expr fallocate false find getopt grep head hostname id ip \
     kill killall ln ls md5sum mkdir mknod mount mv nc printf ps pwd readlink rm rmdir sed seq setsid sh sleep sort stat stty sync \
     tail tee test timeout touch tr true tty ulimit umount uname uniq unshare usleep vi wc which whoami xargs";
 
@@ -70,6 +70,11 @@ impl Bundle {
     /// The bundle's folder, as an argument.
     pub fn str(&self) -> &str {
         self.path.to_str().expect("temporary paths are UTF-8")
+    }
+
+    /// The container's cgroup, as config.json names it.
+    pub fn cgroup(&self) -> &str {
+        self.config["linux"]["cgroupsPath"].as_str().expect("a cgroup of this test")
     }
 
     /// A path of the host below the root file system.

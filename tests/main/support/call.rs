@@ -187,6 +187,12 @@ impl Output {
         self
     }
 
+    /// As [`Output::says`] for a message with quotes, which a text log writes with a backslash before each.
+    #[track_caller]
+    pub fn logs(self, words: &str) -> Self {
+        self.says(&words.replace('"', "\\\""))
+    }
+
     /// Asserts that standard error contains `words`.
     #[track_caller]
     pub fn says(self, words: &str) -> Self {

@@ -15,7 +15,7 @@ pub use call::{Call, Output};
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +27,9 @@ use serde_json::Value;
 
 /// An ordinary user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
 pub const NOBODY: u32 = 65534;
+
+/// What a program that can be held looks for in its environment.
+const HOLD: &[u8] = b"EMERGENCE_RUNC_HOLD";
 
 /// Longest a test waits for something that should happen at once. The test machine of `hack/vm` is emulated: all takes
 /// more than ten times as long there.
@@ -116,9 +119,36 @@ impl Env {
         has
     }
 
+    /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where `EMERGENCE_TEST_MACHINE`
+    /// is set, the machine was made for these tests and must have them.
+    pub fn controllers(&self, needed: &[&str]) -> bool {
+        let here = self.cgroup_file("/", "cgroup.controllers");
+        let missing: Vec<_> =
+            needed.iter().filter(|name| !here.split(' ').any(|there| there == **name)).collect();
+        let machine = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
+        assert!(missing.is_empty() || !machine, "cgroup 2 has no {missing:?} here, only {here:?}");
+        if !missing.is_empty() {
+            println!("skipped: cgroup 2 has no {missing:?} here");
+        }
+        missing.is_empty()
+    }
+
+    /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in config.json.
+    pub fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Writes to a file of a cgroup.
+    pub fn write_cgroup_file(&self, cgroup: &str, file: &str, text: &str) {
+        let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
+        fs::write(&path, text).unwrap_or_else(|e| panic!("write {text:?} to {cgroup}/{file}: {e}"));
+    }
+
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
     pub fn holds(&self) -> bool {
-        let holds = cfg!(debug_assertions) && std::env::var_os("EMERGENCE_RUNC_BIN").is_none();
+        let program = fs::read(&self.binary).expect("read the program under test");
+        let holds = program.windows(HOLD.len()).any(|part| part == HOLD);
         if !holds {
             println!("skipped: only a debug build can be held at a step");
         }

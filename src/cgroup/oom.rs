@@ -1,0 +1,92 @@
+//! Hears of out-of-memory kills in a group from the kernel, without asking again and again.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, SeekFrom, accessat, openat, seek};
+use rustix::io::{Errno, read};
+
+use super::Group;
+use super::file::{open_dir, read_to_end, write_at};
+use crate::error::{Doing, Result};
+
+/// Becomes ready when processes are killed; see [`OomWatch::fd`].
+#[derive(Debug)]
+pub struct OomWatch(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// memory.events, and how many kills it has told already. Kernel: cgroup-v2.rst, "Memory Interface Files".
+    Events(OwnedFd, u64),
+    /// An eventfd that counts, and the group that it is about. Kernel: cgroup-v1/memory.rst, "OOM Control".
+    Counter { counter: OwnedFd, group: OwnedFd },
+}
+
+impl Group {
+    /// Begins to listen. `None`: nothing limits this group's memory, or it is gone.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        let v2 = self.unified.as_ref().filter(|_| self.is_unified());
+        let Some(dir) = v2.or_else(|| self.legacy_dir("memory")) else { return Ok(None) };
+        let path = dir.path();
+        let watch = || -> rustix::io::Result<OomWatch> {
+            let group = open_dir(&path)?;
+            let open = |name| openat(&group, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            if v2.is_some() {
+                let events = open("memory.events")?;
+                let told = kills(events.as_fd())?;
+                return Ok(OomWatch(Source::Events(events, told)));
+            }
+            let control = open("memory.oom_control")?;
+            let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let wish = format!("{} {}", counter.as_raw_fd(), control.as_raw_fd());
+            write_at(group.as_fd(), "cgroup.event_control", &wish)?;
+            Ok(OomWatch(Source::Counter { counter, group }))
+        };
+        match watch() {
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            watch => {
+                watch.map(Some).doing(|| format!("watch for out of memory in cgroup {}", path.display()))
+            }
+        }
+    }
+}
+
+impl OomWatch {
+    /// What to poll, and for what.
+    pub fn fd(&self) -> (BorrowedFd<'_>, PollFlags) {
+        match &self.0 {
+            Source::Events(events, _) => (events.as_fd(), PollFlags::PRI),
+            Source::Counter { counter, .. } => (counter.as_fd(), PollFlags::IN),
+        }
+    }
+
+    /// Whether there were kills since the last call. `None`: the group is gone, and nothing more will come.
+    pub fn happened(&mut self) -> Option<bool> {
+        match &mut self.0 {
+            Source::Events(events, told) => {
+                let kills = kills(events.as_fd()).ok()?;
+                let more = kills > *told;
+                *told = kills;
+                Some(more)
+            }
+            Source::Counter { counter, group } => {
+                let count = match read(counter, &mut [0u8; 8]) {
+                    Err(Errno::AGAIN) => return Some(false),
+                    count => count.ok()?,
+                };
+                // The end of the group is counted, too.
+                let there = accessat(group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
+                there.ok().map(|()| count > 0)
+            }
+        }
+    }
+}
+
+/// How many processes of the group and of all below were killed, from the text of memory.events.
+fn kills(events: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    seek(events, SeekFrom::Start(0))?;
+    let text = read_to_end(events)?;
+    let text = String::from_utf8_lossy(&text);
+    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    Ok(kills.unwrap_or(0))
+}

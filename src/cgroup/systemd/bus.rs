@@ -1,0 +1,391 @@
+//! Which message bus leads to the systemd that is meant, and a blocking connection to it.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{self, Answer, Arrived, Call};
+use super::value::Value;
+use crate::error::{Doing, Error, Kind, Result};
+
+/// D-Bus specification, "Well-known Message Bus Instances"; the older /var/run is a link to it.
+const SYSTEM_ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// systemd's own socket for root: for a host without a bus, and so early that there is none yet.
+const SYSTEM_PRIVATE: &str = "/run/systemd/private";
+
+/// How long an answer may take. A systemd that reloads answers after it; on a big host that takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which systemd makes the scope.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Bus {
+    /// The machine's.
+    System,
+    /// A user's own: the address of the bus, as D-Bus writes it.
+    User(String),
+}
+
+impl Bus {
+    /// The systemd that the caller of this process means, see [`choose`].
+    pub fn of_caller() -> Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        choose(is_root, map, |name| std::env::var_os(name), |path| path.exists())
+    }
+
+    /// Whether it is a user's own.
+    pub fn is_user(&self) -> bool {
+        matches!(self, Self::User(_))
+    }
+}
+
+/// The machine's systemd for root, the user's own for everybody else.
+///
+/// Somebody else is also the root of a user namespace that an ordinary user made, as rootless podman does. It is known by the
+/// user's XDG_RUNTIME_DIR, as for the state folder; a root with a systemd of its own, in a container, has none or that of user 0.
+fn choose(
+    is_root: bool,
+    uid_map: impl FnOnce() -> String,
+    env: impl Fn(&str) -> Option<OsString>,
+    exists: impl Fn(&Path) -> bool,
+) -> Result<Bus> {
+    let text =
+        |name: &str| env(name).and_then(|value| value.into_string().ok()).filter(|text| !text.is_empty());
+    let runtime = text("XDG_RUNTIME_DIR").filter(|path| path.starts_with('/'));
+    let mut owner = None;
+    if is_root {
+        let named = runtime.as_ref().is_some_and(|path| path != "/run/user/0");
+        if !named || text("USER").is_some_and(|user| user == "root") {
+            return Ok(Bus::System);
+        }
+        owner = outside(&uid_map()).filter(|outside| *outside != 0);
+        if owner.is_none() {
+            return Ok(Bus::System);
+        }
+    }
+    if let Some(address) = text("DBUS_SESSION_BUS_ADDRESS") {
+        return Ok(Bus::User(address));
+    }
+    let usual = owner.map(|owner| format!("/run/user/{owner}"));
+    let mut folders = runtime.into_iter().chain(usual).map(|folder| format!("{folder}/bus"));
+    match folders.find(|bus| exists(Path::new(bus))) {
+        Some(bus) => Ok(Bus::User(format!("unix:path={}", escape(&bus)))),
+        None => Err(Error::new(
+            Kind::Unsupported,
+            "the systemd cgroup driver found no message bus of this user: set DBUS_SESSION_BUS_ADDRESS, or XDG_RUNTIME_DIR \
+             to a folder with the socket `bus` (a login session has one; loginctl enable-linger keeps it), or use \
+             --cgroup-manager cgroupfs",
+        )),
+    }
+}
+
+/// The number that id 0 has outside, from the text of a uid_map, when it is not that of the whole machine.
+fn outside(map: &str) -> Option<u32> {
+    let numbers = map
+        .lines()
+        .map(|line| line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>());
+    numbers.into_iter().find_map(|line| match line.as_slice() {
+        [0, outside, _] => Some(*outside),
+        _ => None,
+    })
+}
+
+/// A path as a value in an address, D-Bus specification, "Server Addresses".
+fn escape(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.\\*".contains(&byte);
+    path.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .collect()
+}
+
+/// The other way round. `None`: it is not written so.
+fn unescape(value: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push((digit()? * 16 + digit()?) as u8);
+    }
+    Some(bytes)
+}
+
+/// A connection: calls go out one by one, and what signals come in between is kept.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    /// Without a bus in between, which would know names.
+    direct: bool,
+    serial: u32,
+    /// Bytes that have come but are no whole message yet.
+    input: Vec<u8>,
+    signals: VecDeque<(String, Vec<Value>)>,
+}
+
+impl Connection {
+    /// Connects and says who we are: the other side sees it by the socket's credentials, which are right in every user namespace.
+    pub fn open(bus: &Bus) -> Result<Self> {
+        let (stream, direct) = match bus {
+            Bus::User(address) => {
+                (connect(address).doing(|| format!("connect to the user's bus {address:?}"))?, false)
+            }
+            Bus::System => system()?,
+        };
+        let mut connection = Self { stream, direct, serial: 0, input: Vec::new(), signals: VecDeque::new() };
+        let until = Instant::now() + PATIENCE;
+        connection.authenticate(until).doing(|| "authenticate at the message bus")?;
+        if !direct {
+            let bus = "org.freedesktop.DBus";
+            let hello = Call {
+                destination: bus,
+                path: "/org/freedesktop/DBus",
+                interface: bus,
+                member: "Hello",
+                body: &[],
+            };
+            if let Answer::Refusal(refusal) = connection.call(&hello)? {
+                return Err(Error::new(
+                    Kind::System,
+                    format!("the message bus refuses us: {}", refusal.words),
+                ));
+            }
+        }
+        Ok(connection)
+    }
+
+    /// Whether there is a bus in between.
+    pub fn has_bus(&self) -> bool {
+        !self.direct
+    }
+
+    /// Calls a method and waits for its answer.
+    pub fn call(&mut self, call: &Call<'_>) -> Result<Answer> {
+        let doing = || format!("call {}.{} over D-Bus", call.interface, call.member);
+        let until = Instant::now() + PATIENCE;
+        self.serial += 1;
+        let serial = self.serial;
+        let call = Call { destination: if self.direct { "" } else { call.destination }, ..*call };
+        self.send(&message::encode(&call, serial), until).doing(doing)?;
+        loop {
+            match self.next(until).doing(doing)? {
+                Arrived::Answer(to, answer) if to == serial => return Ok(answer),
+                Arrived::Signal(name, values) => self.signals.push_back((name, values)),
+                Arrived::Answer(..) | Arrived::Other => {}
+            }
+        }
+    }
+
+    /// The next signal, one that came during a call first.
+    pub fn signal(&mut self, until: Instant) -> Result<(String, Vec<Value>)> {
+        if let Some(signal) = self.signals.pop_front() {
+            return Ok(signal);
+        }
+        loop {
+            if let Arrived::Signal(name, values) = self.next(until)? {
+                return Ok((name, values));
+            }
+        }
+    }
+
+    /// SASL in its shortest form: mechanism EXTERNAL with no identity given, so that the server takes the one it sees; then the
+    /// messages begin. All of it can be said at once. D-Bus specification, "Authentication Protocol".
+    fn authenticate(&mut self, until: Instant) -> Result<()> {
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", until)?;
+        loop {
+            while let Some(end) = self.input.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = self.input.drain(..end + 2).collect();
+                let line = String::from_utf8_lossy(&line).trim().to_owned();
+                match line.split(' ').next() {
+                    Some("OK") => return Ok(()),
+                    Some("DATA") => {}
+                    _ => return Err(Error::new(Kind::System, format!("it answers {line:?}"))),
+                }
+            }
+            self.receive(until)?;
+        }
+    }
+
+    fn next(&mut self, until: Instant) -> Result<Arrived> {
+        let broken = || Error::new(Kind::System, "the message bus said something that is no message");
+        loop {
+            if let Some(head) = self.input.get(..message::FIXED) {
+                let length = message::length(head).ok_or_else(broken)?;
+                if self.input.len() >= length {
+                    let bytes: Vec<u8> = self.input.drain(..length).collect();
+                    return message::decode(&bytes).ok_or_else(broken);
+                }
+            }
+            self.receive(until)?;
+        }
+    }
+
+    fn receive(&mut self, until: Instant) -> Result<()> {
+        let mut piece = [0; 4096];
+        loop {
+            self.stream.set_read_timeout(Some(left(until)?))?;
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(Error::new(Kind::System, "the message bus closed the connection")),
+                Ok(count) => {
+                    self.input.extend(piece.get(..count).unwrap_or_default());
+                    return Ok(());
+                }
+                // The time that is left is looked at again.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], until: Instant) -> Result<()> {
+        self.stream.set_write_timeout(Some(left(until)?))?;
+        match self.stream.write_all(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(too_long()),
+            done => Ok(done?),
+        }
+    }
+}
+
+/// The system bus, or systemd's own socket where there is none. True: the latter.
+fn system() -> Result<(UnixStream, bool)> {
+    let named = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
+    let address = named.as_deref().unwrap_or(SYSTEM_ADDRESS);
+    match connect(address) {
+        Ok(stream) => Ok((stream, false)),
+        Err(error) => match UnixStream::connect(SYSTEM_PRIVATE) {
+            Ok(stream) => Ok((stream, true)),
+            Err(_) => {
+                Err(error.within(format!("connect to the system bus {address:?} (is systemd running?)")))
+            }
+        },
+    }
+}
+
+fn left(until: Instant) -> Result<Duration> {
+    Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or_else(too_long)
+}
+
+fn too_long() -> Error {
+    Error::new(Kind::System, format!("no answer in {} s", PATIENCE.as_secs()))
+}
+
+/// Connects to the first of the addresses that can be reached: `unix:path=…` or `unix:abstract=…`, with `;` between.
+fn connect(addresses: &str) -> Result<UnixStream> {
+    let mut last =
+        Error::new(Kind::Invalid, "none of these addresses is of the form unix:path=… or unix:abstract=…");
+    for address in addresses.split(';') {
+        let Some(values) = address.strip_prefix("unix:") else { continue };
+        for (key, value) in values.split(',').filter_map(|pair| pair.split_once('=')) {
+            let Some(name) = unescape(value) else { continue };
+            let connected = match key {
+                "path" => {
+                    use std::os::unix::ffi::OsStrExt;
+                    crate::sys::fd::connect_unix(Path::new(std::ffi::OsStr::from_bytes(&name)))
+                        .map(UnixStream::from)
+                }
+                "abstract" => {
+                    SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name))
+                }
+                _ => continue,
+            };
+            match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error.into(),
+            }
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_systemd_is_meant() {
+        let rootless = "0 1000 1\n1 100000 65536\n";
+        let (whole, nested) = ("0 0 4294967295\n", "0 100000 65536\n");
+        let (none, a, b, c) =
+            (Some("none"), Some("unix:path=/run/user/1000/bus"), Some("unix:path=/x/bus"), None);
+        let table = [
+            ("root", true, whole, vec![], c),
+            ("root by sudo", true, whole, vec![("XDG_RUNTIME_DIR", "/run/user/1000"), ("USER", "u")], c),
+            ("root with a session", true, whole, vec![("XDG_RUNTIME_DIR", "/run/user/0")], c),
+            ("user", false, whole, vec![("XDG_RUNTIME_DIR", "/run/user/1000")], a),
+            ("user, by address", false, whole, vec![("DBUS_SESSION_BUS_ADDRESS", "unix:path=/x/bus")], b),
+            ("user without a session", false, whole, vec![], none),
+            ("user with another folder", false, whole, vec![("XDG_RUNTIME_DIR", "/nowhere")], none),
+            (
+                "root inside, of a user",
+                true,
+                rootless,
+                vec![("XDG_RUNTIME_DIR", "/run/user/1000"), ("USER", "u")],
+                a,
+            ),
+            ("root inside, folder elsewhere", true, rootless, vec![("XDG_RUNTIME_DIR", "/nowhere")], a),
+            ("root of a container", true, nested, vec![], c),
+            (
+                "root of a container, logged in",
+                true,
+                nested,
+                vec![("XDG_RUNTIME_DIR", "/run/user/0"), ("USER", "root")],
+                c,
+            ),
+        ];
+        for (name, is_root, map, env, want) in table {
+            let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+            let got = choose(is_root, || map.into(), env, |path| path.starts_with("/run/user/1000"));
+            match want {
+                None => assert_eq!(got.unwrap(), Bus::System, "{name}"),
+                Some("none") => assert!(got.unwrap_err().to_string().contains("XDG_RUNTIME_DIR"), "{name}"),
+                Some(address) => assert_eq!(got.unwrap(), Bus::User(address.into()), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_escaped() {
+        assert_eq!(escape("/run/a b,c"), "/run/a%20b%2cc");
+        assert_eq!(unescape("/run/a%20b%2cc").unwrap(), b"/run/a b,c");
+        assert_eq!(unescape("%2"), None);
+        assert_eq!(unescape("%zz"), None);
+    }
+
+    #[test]
+    fn a_bus_that_refuses_is_an_error() {
+        use std::os::unix::net::UnixListener;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bus");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in
+                [&b"DATA\r\nREJECTED EXTERNAL\r\n"[..], b"DATA\r\nOK 1\r\nrubbish that is long enough", b""]
+            {
+                let (mut client, _) = listener.accept().unwrap();
+                let mut asked = [0; 29];
+                client.read_exact(&mut asked).unwrap();
+                client.write_all(answer).unwrap();
+                if !answer.is_empty() {
+                    // What else the client says has no answer; it hangs up.
+                    std::io::copy(&mut client, &mut std::io::sink()).unwrap();
+                }
+            }
+        });
+        for words in ["REJECTED", "no message", "closed the connection"] {
+            let error = Connection::open(&Bus::User(format!("unix:path={}", path.display()))).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        server.join().unwrap();
+        for nowhere in ["tcp:host=localhost", "unix:path=/nowhere/bus", ""] {
+            Connection::open(&Bus::User(nowhere.into())).unwrap_err();
+        }
+    }
+}

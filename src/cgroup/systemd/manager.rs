@@ -1,0 +1,238 @@
+//! The calls of systemd's manager that a container needs. Source: org.freedesktop.systemd1(5).
+
+use std::time::{Duration, Instant};
+
+use super::bus::{Bus, Connection};
+use super::message::{Answer, Call, Refusal};
+use super::properties::Property;
+use super::value::Value;
+use crate::error::{Doing, Error, Kind, Result};
+
+const DESTINATION: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// How long a job of a unit may take: making a scope takes milliseconds, stopping one as long as its processes take to die.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an ended unit of the same name may take to go away, which it does by itself.
+const PATIENCE_WITH_OLD: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// systemd, the machine's or a user's.
+#[derive(Debug)]
+pub struct Manager {
+    connection: Connection,
+    listens: bool,
+}
+
+impl Manager {
+    /// Connects.
+    pub fn connect(bus: &Bus) -> Result<Self> {
+        Ok(Self { connection: Connection::open(bus)?, listens: false })
+    }
+
+    /// systemd's own cgroup, in which all of its units' are; the hierarchy's root is empty.
+    pub fn own_cgroup(&mut self) -> Result<String> {
+        match self.get(MANAGER_PATH, MANAGER, "ControlGroup")? {
+            Value::Str(path) => Ok(path.trim_matches('/').to_owned()),
+            _ => Err(Error::new(Kind::System, "systemd does not tell its cgroup")),
+        }
+    }
+
+    /// The number of systemd's version; 0 when it is not told as one.
+    pub fn version(&mut self) -> Result<u32> {
+        let Value::Str(text) = self.get(MANAGER_PATH, MANAGER, "Version")? else { return Ok(0) };
+        let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        Ok(digits.get(..end).and_then(|number| number.parse().ok()).unwrap_or(0))
+    }
+
+    /// A unit's Description and the cgroup that it has now. `None`: there is no such unit.
+    pub fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
+        let path = match self.ask("GetUnit", &[Value::text(unit)])? {
+            Ok(values) => match values.into_iter().next() {
+                Some(Value::Path(path)) => path,
+                _ => return Err(unexpected("GetUnit")),
+            },
+            Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(None),
+            Err(refusal) => return Err(refused(refusal)).doing(|| format!("look for unit {unit}")),
+        };
+        let kind = if unit.ends_with(".slice") { "Slice" } else { "Scope" };
+        let mut text = |interface: &str, name: &str| match self.get(&path, interface, name) {
+            Ok(Value::Str(text)) => text,
+            // It went away in between.
+            _ => String::new(),
+        };
+        let description = text("org.freedesktop.systemd1.Unit", "Description");
+        let cgroup = text(&format!("org.freedesktop.systemd1.{kind}"), "ControlGroup");
+        Ok(Some((description, cgroup.trim_matches('/').to_owned())))
+    }
+
+    /// Makes a transient unit and waits until it is there. `Kind::Exists`: another container's unit has the name.
+    ///
+    /// An ended unit of the same name, failed or about to go, is taken away first; `in_use` tells whether one has processes.
+    pub fn start(&mut self, unit: &str, properties: &[Property], in_use: impl Fn() -> bool) -> Result<()> {
+        self.listen()?;
+        let properties =
+            properties.iter().map(|property| property_value(&property.name, &property.value)).collect();
+        let arguments = [
+            Value::text(unit),
+            Value::text("fail"),
+            Value::Array("(sv)".into(), properties),
+            Value::Array("(sa(sv))".into(), Vec::new()),
+        ];
+        let until = Instant::now() + PATIENCE_WITH_OLD;
+        let job = loop {
+            match self.ask("StartTransientUnit", &arguments)? {
+                Ok(values) => break job(values, "StartTransientUnit")?,
+                Err(refusal) if refusal.name == UNIT_EXISTS && !in_use() && Instant::now() < until => {
+                    self.reset(unit);
+                    std::thread::sleep(PAUSE);
+                }
+                Err(refusal) => {
+                    let exists = refusal.name == UNIT_EXISTS;
+                    let error = refused(refusal).within(format!("systemd: make unit {unit}"));
+                    return Err(if exists { error.of_kind(Kind::Exists) } else { error });
+                }
+            }
+        };
+        match self.wait(&job)?.as_str() {
+            "done" => Ok(()),
+            result => {
+                self.reset(unit);
+                let words = format!(
+                    "systemd: make unit {unit}: the job ended as {result:?}; see journalctl -u {unit}"
+                );
+                Err(Error::new(Kind::System, words))
+            }
+        }
+    }
+
+    /// Stops a unit and waits until it has stopped, then lets systemd forget it. Fine when there is none.
+    pub fn stop(&mut self, unit: &str) -> Result<()> {
+        self.listen()?;
+        let job = match self.ask("StopUnit", &[Value::text(unit), Value::text("replace")])? {
+            Ok(values) => job(values, "StopUnit")?,
+            Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(()),
+            Err(refusal) => return Err(refused(refusal)).doing(|| format!("systemd: stop unit {unit}")),
+        };
+        let result = self.wait(&job)?;
+        // Also after a bad end: a failed unit would stay.
+        self.reset(unit);
+        // "canceled": somebody else's job, such as a stop, has taken its place.
+        if matches!(result.as_str(), "done" | "canceled") {
+            return Ok(());
+        }
+        Err(Error::new(Kind::System, format!("systemd: stop unit {unit}: the job ended as {result:?}")))
+    }
+
+    /// Changes properties of a unit until it ends.
+    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+        let properties =
+            properties.iter().map(|property| property_value(&property.name, &property.value)).collect();
+        let runtime = Value::Bool(true);
+        match self.ask(
+            "SetUnitProperties",
+            &[Value::text(unit), runtime, Value::Array("(sv)".into(), properties)],
+        )? {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refused(refusal)).doing(|| format!("systemd: set properties of unit {unit}")),
+        }
+    }
+
+    /// Clears the failed state, so that the unit can go. What has not failed is left alone, and one that is gone is no error.
+    fn reset(&mut self, unit: &str) {
+        if let Err(error) = self.ask("ResetFailedUnit", &[Value::text(unit)]) {
+            tracing::debug!("ResetFailedUnit {unit}: {error}");
+        }
+    }
+
+    /// Has systemd and the bus send us the end of jobs; before the first job, so that none is missed.
+    fn listen(&mut self) -> Result<()> {
+        if self.listens {
+            return Ok(());
+        }
+        self.listens = true;
+        if !self.connection.has_bus() {
+            return Ok(());
+        }
+        let rule = format!(
+            "type='signal',sender='{DESTINATION}',interface='{MANAGER}',member='JobRemoved',path='{MANAGER_PATH}'"
+        );
+        let bus = "org.freedesktop.DBus";
+        let body = [Value::Str(rule)];
+        let call = Call {
+            destination: bus,
+            path: "/org/freedesktop/DBus",
+            interface: bus,
+            member: "AddMatch",
+            body: &body,
+        };
+        if let Answer::Refusal(refusal) = self.connection.call(&call)? {
+            return Err(refused(refusal).within("listen to systemd's signals"));
+        }
+        self.ask("Subscribe", &[])?
+            .map(drop)
+            .map_err(|refusal| refused(refusal).within("subscribe to systemd's signals"))
+    }
+
+    /// How the job ended: `done`, `failed`, `timeout`, …
+    fn wait(&mut self, job: &str) -> Result<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (name, values) = self.connection.signal(until).doing(|| "wait for systemd's job")?;
+            match values.as_slice() {
+                [Value::U32(_), Value::Path(path), Value::Str(_), Value::Str(result)]
+                    if name == "JobRemoved" && path == job =>
+                {
+                    return Ok(result.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, member: &str, body: &[Value]) -> Result<std::result::Result<Vec<Value>, Refusal>> {
+        let call = Call { destination: DESTINATION, path: MANAGER_PATH, interface: MANAGER, member, body };
+        Ok(match self.connection.call(&call)? {
+            Answer::Values(values) => Ok(values),
+            Answer::Refusal(refusal) => Err(refusal),
+        })
+    }
+
+    fn get(&mut self, path: &str, interface: &str, name: &str) -> Result<Value> {
+        let body = [Value::text(interface), Value::text(name)];
+        let call = Call { destination: DESTINATION, path, interface: PROPERTIES, member: "Get", body: &body };
+        match self.connection.call(&call)? {
+            Answer::Values(values) => match values.into_iter().next() {
+                Some(Value::Variant(value)) => Ok(*value),
+                _ => Err(unexpected(name)),
+            },
+            Answer::Refusal(refusal) => Err(refused(refusal)).doing(|| format!("ask systemd for {name}")),
+        }
+    }
+}
+
+fn property_value(name: &str, value: &Value) -> Value {
+    Value::Struct(vec![Value::text(name), Value::Variant(Box::new(value.clone()))])
+}
+
+fn job(values: Vec<Value>, member: &str) -> Result<String> {
+    match values.into_iter().next() {
+        Some(Value::Path(job)) => Ok(job),
+        _ => Err(unexpected(member)),
+    }
+}
+
+fn unexpected(what: &str) -> Error {
+    Error::new(Kind::System, format!("systemd's answer to {what} is not what its documentation says"))
+}
+
+/// systemd's own words tell what is wrong; the name, where there are none.
+fn refused(refusal: Refusal) -> Error {
+    Error::new(Kind::System, if refusal.words.is_empty() { refusal.name } else { refusal.words })
+}

@@ -1,0 +1,227 @@
+//! D-Bus messages: the header around the values. Source: D-Bus specification, "Message format".
+
+use super::value::{Reader, Value, pad};
+
+/// A method call.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Who is called, a name of the bus; not on a connection without a bus.
+    pub destination: &'a str,
+    /// Which object.
+    pub path: &'a str,
+    /// Which interface of it.
+    pub interface: &'a str,
+    /// Which method.
+    pub member: &'a str,
+    /// Its arguments.
+    pub body: &'a [Value],
+}
+
+/// What arrives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrived {
+    /// The answer to the call with this serial number.
+    Answer(u32, Answer),
+    /// A signal's name and values.
+    Signal(String, Vec<Value>),
+    /// Nothing for us.
+    Other,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The method's results.
+    Values(Vec<Value>),
+    /// It refused.
+    Refusal(Refusal),
+}
+
+/// Why a method refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Such as `org.freedesktop.systemd1.NoSuchUnit`.
+    pub name: String,
+    /// For people.
+    pub words: String,
+}
+
+const LITTLE_ENDIAN: u8 = b'l';
+const BIG_ENDIAN: u8 = b'B';
+const VERSION: u8 = 1;
+
+const METHOD_CALL: u8 = 1;
+const METHOD_RETURN: u8 = 2;
+const ERROR: u8 = 3;
+const SIGNAL: u8 = 4;
+
+// Header fields.
+const PATH: u8 = 1;
+const INTERFACE: u8 = 2;
+const MEMBER: u8 = 3;
+const ERROR_NAME: u8 = 4;
+const REPLY_SERIAL: u8 = 5;
+const DESTINATION: u8 = 6;
+const SIGNATURE: u8 = 8;
+
+/// The fixed part of the header, and the length of its fields.
+pub const FIXED: usize = 16;
+/// The longest message that the specification allows.
+const LONGEST: usize = 1 << 27;
+
+/// The bytes of a call.
+pub fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    call.body.iter().for_each(|value| value.encode(&mut body));
+    let field =
+        |number: u8, value: Value| Value::Struct(vec![Value::Byte(number), Value::Variant(Box::new(value))]);
+    let mut fields = vec![
+        field(PATH, Value::Path(call.path.into())),
+        field(INTERFACE, Value::text(call.interface)),
+        field(MEMBER, Value::text(call.member)),
+    ];
+    if !call.destination.is_empty() {
+        fields.push(field(DESTINATION, Value::text(call.destination)));
+    }
+    if !call.body.is_empty() {
+        let signature = call.body.iter().map(Value::signature).collect();
+        fields.push(field(SIGNATURE, Value::Signature(signature)));
+    }
+    let mut out = vec![LITTLE_ENDIAN, METHOD_CALL, 0, VERSION];
+    out.extend((body.len() as u32).to_le_bytes());
+    out.extend(serial.to_le_bytes());
+    Value::Array("(yv)".into(), fields).encode(&mut out);
+    pad(&mut out, 8);
+    out.extend(body);
+    out
+}
+
+/// How long the message is whose first [`FIXED`] bytes these are. `None`: they are not a message's.
+pub fn length(head: &[u8]) -> Option<usize> {
+    let [endian, _, _, VERSION, ..] = *head else { return None };
+    let mut numbers = Reader::new(head.get(4..)?, is_big(endian)?);
+    let body = numbers.u32()? as usize;
+    let _serial = numbers.u32()?;
+    let fields = numbers.u32()? as usize;
+    let header = FIXED.checked_add(fields)?.checked_next_multiple_of(8)?;
+    header.checked_add(body).filter(|whole| *whole <= LONGEST)
+}
+
+/// Reads a whole message. `None`: it is none.
+pub fn decode(bytes: &[u8]) -> Option<Arrived> {
+    let (endian, kind) = (bytes.first()?, *bytes.get(1)?);
+    let big = is_big(*endian)?;
+    let fields_length = Reader::new(bytes.get(12..FIXED)?, big).u32()? as usize;
+    let fields_end = FIXED.checked_add(fields_length)?;
+    // From 8 bytes before the array on, so that it stands as in the message: 4 bytes behind a multiple of 8.
+    let fields = Reader::new(bytes.get(8..fields_end)?, big).values("ua(yv)")?;
+    let (mut member, mut error, mut serial, mut signature) = (String::new(), String::new(), 0, String::new());
+    let Some(Value::Array(_, fields)) = fields.into_iter().nth(1) else { return None };
+    for field in fields {
+        let Value::Struct(parts) = field else { return None };
+        let [Value::Byte(number), Value::Variant(value)] = parts.as_slice() else { return None };
+        match (*number, value.as_ref()) {
+            (MEMBER, Value::Str(name)) => member.clone_from(name),
+            (ERROR_NAME, Value::Str(name)) => error.clone_from(name),
+            (REPLY_SERIAL, Value::U32(number)) => serial = *number,
+            (SIGNATURE, Value::Signature(text)) => signature.clone_from(text),
+            _ => {}
+        }
+    }
+    let body = bytes.get(fields_end.checked_next_multiple_of(8)?..)?;
+    let values = |signature: &str| Reader::new(body, big).values(signature);
+    Some(match kind {
+        // What has a type that we do not know is of no use to us; but it is an answer.
+        METHOD_RETURN => Arrived::Answer(serial, Answer::Values(values(&signature).unwrap_or_default())),
+        ERROR => {
+            let words = match values(&signature).unwrap_or_default().into_iter().next() {
+                Some(Value::Str(words)) => words,
+                _ => String::new(),
+            };
+            Arrived::Answer(serial, Answer::Refusal(Refusal { name: error, words }))
+        }
+        SIGNAL => Arrived::Signal(member, values(&signature).unwrap_or_default()),
+        _ => Arrived::Other,
+    })
+}
+
+fn is_big(endian: u8) -> Option<bool> {
+    match endian {
+        LITTLE_ENDIAN => Some(false),
+        BIG_ENDIAN => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message made by hand, as no one but a bus sends them.
+    fn message(kind: u8, fields: Vec<(u8, Value)>, body: &[Value]) -> Vec<u8> {
+        let fields = fields
+            .into_iter()
+            .map(|(number, value)| Value::Struct(vec![Value::Byte(number), Value::Variant(Box::new(value))]));
+        let mut content = Vec::new();
+        body.iter().for_each(|value| value.encode(&mut content));
+        let mut out = vec![LITTLE_ENDIAN, kind, 0, VERSION];
+        out.extend((content.len() as u32).to_le_bytes());
+        out.extend(7u32.to_le_bytes());
+        Value::Array("(yv)".into(), fields.collect()).encode(&mut out);
+        pad(&mut out, 8);
+        out.extend(content);
+        out
+    }
+
+    #[test]
+    fn hello_is_what_every_bus_knows() {
+        let hello = Call {
+            destination: "org.freedesktop.DBus",
+            path: "/org/freedesktop/DBus",
+            interface: "org.freedesktop.DBus",
+            member: "Hello",
+            body: &[],
+        };
+        let bytes = encode(&hello, 1);
+        assert_eq!(&bytes[..16], b"l\x01\0\x01\0\0\0\0\x01\0\0\0\x6d\0\0\0");
+        assert_eq!(bytes.len(), 128);
+        assert_eq!(length(&bytes), Some(128));
+        assert_eq!(decode(&bytes), Some(Arrived::Other));
+    }
+
+    #[test]
+    fn what_arrives_is_told_apart() {
+        let signature = |text: &str| (SIGNATURE, Value::Signature(text.into()));
+        let reply = message(
+            METHOD_RETURN,
+            vec![(REPLY_SERIAL, Value::U32(3)), signature("o")],
+            &[Value::Path("/j".into())],
+        );
+        assert_eq!(length(&reply), Some(reply.len()));
+        assert_eq!(decode(&reply), Some(Arrived::Answer(3, Answer::Values(vec![Value::Path("/j".into())]))));
+        let name = (ERROR_NAME, Value::text("a.B"));
+        let error =
+            message(ERROR, vec![(REPLY_SERIAL, Value::U32(3)), name, signature("s")], &[Value::text("no")]);
+        let refusal = Refusal { name: "a.B".into(), words: "no".into() };
+        assert_eq!(decode(&error), Some(Arrived::Answer(3, Answer::Refusal(refusal))));
+        let signal =
+            message(SIGNAL, vec![(MEMBER, Value::text("JobRemoved")), signature("u")], &[Value::U32(1)]);
+        assert_eq!(decode(&signal), Some(Arrived::Signal("JobRemoved".into(), vec![Value::U32(1)])));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let whole = message(SIGNAL, vec![(MEMBER, Value::text("JobRemoved"))], &[]);
+        for end in 0..whole.len() {
+            let _ = (length(&whole[..end]), decode(&whole[..end]));
+        }
+        for at in 0..whole.len() {
+            for byte in [0, 1, b'v', 0x7f, 0xff] {
+                let mut broken = whole.clone();
+                broken[at] = byte;
+                let _ = (length(&broken), decode(&broken));
+            }
+        }
+        assert_eq!(length(b"l\x01\0\x01\xff\xff\xff\xff\0\0\0\0\0\0\0\0"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Which unit a container is, from `linux.cgroupsPath`, and where systemd puts it. Source: systemd.unit(5), systemd.slice(5).
+
+use crate::error::{Error, Result};
+
+/// A unit to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its name, with `.scope` or `.slice`.
+    pub unit: String,
+    /// The slice it lives in; `-.slice` is the root.
+    pub slice: String,
+}
+
+/// The root slice's name.
+pub const ROOT: &str = "-.slice";
+/// The longest name that systemd takes (UNIT_NAME_MAX).
+const LONGEST: usize = 255;
+/// Stands before the id where cgroupsPath names no prefix because it is absent.
+const PREFIX: &str = "emergence";
+
+impl Place {
+    /// `SLICE:PREFIX:NAME`, as runc reads it.
+    ///
+    /// * An empty SLICE is `system.slice`, and `user.slice` at a user's own systemd; `-` is the root slice.
+    /// * The unit is `PREFIX-NAME.scope`; `NAME.scope` with an empty PREFIX; NAME itself where it ends in `.slice`.
+    /// * An absent path is `:emergence:ID`.
+    pub fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
+        const FIELD: &str = "linux.cgroupsPath";
+        let absent = format!(":{PREFIX}:{}", escape(id));
+        let path = if cgroups_path.is_empty() { &absent } else { cgroups_path };
+        let parts: Vec<&str> = path.split(':').collect();
+        let [slice, prefix, name] = parts.as_slice() else {
+            let words = format!(
+                "{path:?} is not of the form SLICE:PREFIX:NAME, which the systemd cgroup driver needs"
+            );
+            return Err(Error::invalid(FIELD, words));
+        };
+        let slice = match *slice {
+            "" if is_user => "user.slice",
+            "" => "system.slice",
+            "-" => ROOT,
+            named => named,
+        };
+        if let Err(words) = check_slice(slice) {
+            return Err(Error::invalid(FIELD, format!("{slice:?} is not a slice's name: {words}")));
+        }
+        if name.is_empty() {
+            return Err(Error::invalid(FIELD, format!("{path:?} has no name behind the last `:`")));
+        }
+        let place = if name.ends_with(".slice") {
+            if let Err(words) = check_slice(name) {
+                return Err(Error::invalid(FIELD, format!("{name:?} is not a slice's name: {words}")));
+            }
+            // Where a slice lives is told by its own name.
+            Self { unit: (*name).to_owned(), slice: parent(name).to_owned() }
+        } else {
+            let unit =
+                if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+            Self { unit, slice: slice.to_owned() }
+        };
+        if place.unit == ROOT {
+            return Err(Error::invalid(FIELD, "the root slice is no container's; name a unit below it"));
+        }
+        check_unit(&place.unit).map_err(|words| {
+            Error::invalid(FIELD, format!("{:?} cannot be a unit's name: {words}", place.unit))
+        })?;
+        Ok(place)
+    }
+
+    /// Whether the unit is itself a slice, to which systemd adds no process.
+    pub fn is_slice(&self) -> bool {
+        self.unit.ends_with(".slice")
+    }
+
+    /// The unit's cgroup below systemd's own, clean and relative.
+    pub fn below(&self) -> String {
+        if self.is_slice() {
+            return expand(&self.unit);
+        }
+        match expand(&self.slice) {
+            root if root.is_empty() => self.unit.clone(),
+            slice => format!("{slice}/{}", self.unit),
+        }
+    }
+}
+
+/// `a-b.slice` lives in `a.slice/a-b.slice`; the root slice is systemd's own cgroup.
+fn expand(slice: &str) -> String {
+    let Some(name) = slice.strip_suffix(".slice").filter(|name| *name != "-") else { return String::new() };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.filter_map(|end| name.get(..end)).map(|part| format!("{part}.slice")).collect::<Vec<_>>().join("/")
+}
+
+/// The slice that a slice lives in.
+fn parent(slice: &str) -> String {
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    name.rsplit_once('-').map_or_else(|| ROOT.to_owned(), |(above, _)| format!("{above}.slice"))
+}
+
+fn check_slice(slice: &str) -> std::result::Result<(), &'static str> {
+    let Some(name) = slice.strip_suffix(".slice") else { return Err("it does not end in .slice") };
+    if slice == ROOT {
+        return Ok(());
+    }
+    if name.split('-').any(str::is_empty) {
+        return Err("each `-` stands for a level, and one of the names around it is empty");
+    }
+    check_unit(slice)
+}
+
+fn check_unit(unit: &str) -> std::result::Result<(), &'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte);
+    if unit.len() > LONGEST {
+        Err("it is longer than 255 bytes")
+    } else if !unit.bytes().all(plain) {
+        Err("systemd takes letters, digits and - _ . \\ only (systemd-escape(1) writes others)")
+    } else if unit.starts_with('.') {
+        Err("it begins with a dot")
+    } else {
+        Ok(())
+    }
+}
+
+/// An id may have `+`, which no unit's name has: systemd-escape(1).
+fn escape(id: &str) -> String {
+    id.replace('+', "\\x2b")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_and_their_cgroups() {
+        let table = [
+            ("system.slice:docker:1a", "docker-1a.scope", "system.slice/docker-1a.scope"),
+            (":docker:1a", "docker-1a.scope", "system.slice/docker-1a.scope"),
+            ("system.slice::1a", "1a.scope", "system.slice/1a.scope"),
+            ("machine.slice:libpod:a-b", "libpod-a-b.scope", "machine.slice/libpod-a-b.scope"),
+            ("a-b-c.slice:p:n", "p-n.scope", "a.slice/a-b.slice/a-b-c.slice/p-n.scope"),
+            ("-:p:n", "p-n.scope", "p-n.scope"),
+            ("-.slice:p:n", "p-n.scope", "p-n.scope"),
+            ("", "emergence-web.scope", "system.slice/emergence-web.scope"),
+            ("a.slice:ignored:a-pod.slice", "a-pod.slice", "a.slice/a-pod.slice"),
+            ("::pod.slice", "pod.slice", "pod.slice"),
+        ];
+        for (path, unit, below) in table {
+            let place = Place::parse(path, "web", false).unwrap();
+            assert_eq!((place.unit.as_str(), place.below().as_str()), (unit, below), "{path}");
+        }
+        assert_eq!(Place::parse("", "a+b", true).unwrap().below(), "user.slice/emergence-a\\x2bb.scope");
+        assert_eq!(Place::parse("::a-b.slice", "x", false).unwrap().slice, "a.slice");
+        assert_eq!(Place::parse("::a.slice", "x", false).unwrap().slice, ROOT);
+    }
+
+    #[test]
+    fn other_forms_are_refused_with_their_path() {
+        let long = format!("::{}", "a".repeat(250));
+        let table = [
+            "/a/b",
+            "a",
+            "a:b",
+            "a:b:c:d",
+            "system:p:n",
+            "a/b.slice:p:n",
+            "--a.slice:p:n",
+            "a-.slice:p:n",
+            ".slice:p:n",
+            "a.slice:p:",
+            "::n/m",
+            "::..",
+            ":p:a b",
+            "::-.slice",
+            "::a--b.slice",
+            "::.slice",
+            &long,
+            "::\u{e4}",
+        ];
+        for path in table {
+            let Err(error) = Place::parse(path, "web", false) else { panic!("{path:?} is taken") };
+            assert!(error.to_string().starts_with("linux.cgroupsPath: "), "{error}");
+        }
+        // An id may be longer than a unit's name.
+        Place::parse("", &"a".repeat(300), false).unwrap_err();
+    }
+}

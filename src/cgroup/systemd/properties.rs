@@ -1,0 +1,325 @@
+//! Limits as properties of a unit, so that systemd knows them and a daemon-reload does not undo them. Pure.
+//!
+//! They are made from what is written into the cgroup's files, so that both say the same; what systemd has no property for is in
+//! the files alone. Source: systemd.resource-control(5); org.freedesktop.systemd1(5), "Scope Unit Objects"; cgroup-v2.rst.
+
+use super::value::Value;
+use crate::cgroup::Settings;
+use crate::cgroup::devices::{Allowed, Class};
+
+/// One property of a unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Property {
+    /// Its name, as `systemctl show` has it.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+    /// The first version of systemd that knows it; 0: every one that runs with cgroup v2.
+    pub since: u32,
+}
+
+impl Property {
+    /// One that every systemd knows.
+    pub fn new(name: impl Into<String>, value: Value) -> Self {
+        Self { name: name.into(), value, since: 0 }
+    }
+
+    fn since(mut self, version: u32) -> Self {
+        self.since = version;
+        self
+    }
+}
+
+/// No limit, in any property that is a number.
+const INFINITY: u64 = u64::MAX;
+/// Where cpu.max names no period, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+/// More processors than any machine has; a list that goes beyond is left to the kernel to refuse.
+const MOST_CPUS: usize = 1 << 16;
+
+/// The properties for these files. A value that cannot be understood makes none: the kernel will say why when it is written.
+///
+/// * `bfq`: whether `io.bfq.weight` is there, to which systemd's IOWeight is then also written, on another scale.
+pub fn limits(settings: &Settings, bfq: bool) -> Vec<Property> {
+    let mut properties = Vec::new();
+    for setting in &settings.writes {
+        let (file, value) = match &setting.missing {
+            crate::cgroup::Missing::Instead(file, value) if !bfq => (*file, value.as_str()),
+            _ => (setting.file.as_ref(), setting.value.as_str()),
+        };
+        for line in value.lines().map(str::trim) {
+            properties.extend(of_file(file, line).unwrap_or_default());
+        }
+    }
+    properties
+}
+
+fn of_file(file: &str, value: &str) -> Option<Vec<Property>> {
+    let number = |name: &str, value: u64| Property::new(name, Value::U64(value));
+    Some(vec![match file {
+        "memory.max" => number("MemoryMax", bytes(value)?),
+        "memory.high" => number("MemoryHigh", bytes(value)?),
+        "memory.low" => number("MemoryLow", bytes(value)?),
+        "memory.min" => number("MemoryMin", bytes(value)?),
+        "memory.swap.max" => number("MemorySwapMax", bytes(value)?),
+        "memory.zswap.max" => number("MemoryZSwapMax", bytes(value)?).since(253),
+        // systemd takes no 0: such a limit is in the file alone.
+        "pids.max" => number("TasksMax", bytes(value).filter(|limit| *limit != 0)?),
+        "cpu.weight" => number("CPUWeight", value.parse().ok()?),
+        "cpu.idle" if value == "1" => number("CPUWeight", 0).since(252),
+        "cpu.max" => return cpu_max(value),
+        "cpuset.cpus" => Property::new("AllowedCPUs", mask(value)?).since(244),
+        "cpuset.mems" => Property::new("AllowedMemoryNodes", mask(value)?).since(244),
+        "io.weight" => weight(value, |weight| weight)?,
+        "io.bfq.weight" => weight(value, from_bfq)?,
+        "io.latency" => {
+            let (device, target) = value.split_once(' ')?;
+            per_device("IODeviceLatencyTargetUSec", device, target.strip_prefix("target=")?.parse().ok()?)
+        }
+        "io.max" => {
+            let (device, rates) = value.split_once(' ')?;
+            return Some(rates.split_ascii_whitespace().filter_map(|rate| io_max(device, rate)).collect());
+        }
+        _ => return None,
+    }])
+}
+
+/// A size as the kernel reads it (memparse: with K, M, G, …), or `max`.
+fn bytes(value: &str) -> Option<u64> {
+    if value == "max" {
+        return Some(INFINITY);
+    }
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match value.get(digits.len()..)? {
+        "" => 0,
+        unit if unit.len() == 1 => 1 + "kmgtpe".find(&unit.to_ascii_lowercase())?,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1024u64.checked_pow(power as u32)?)
+}
+
+/// `QUOTA [PERIOD]` in microseconds, as microseconds of processor time in each second.
+///
+/// systemd keeps whole hundredths of a processor, so a finer quota is rounded up: never less than was asked for.
+fn cpu_max(value: &str) -> Option<Vec<Property>> {
+    const HUNDREDTH: u64 = 10_000;
+    const SECOND: u64 = 1_000_000;
+    let mut words = value.split_ascii_whitespace();
+    let quota = words.next()?;
+    let period =
+        words.next().map_or(Some(CPU_PERIOD), |period| period.parse().ok()).filter(|period| *period != 0)?;
+    let quota = match quota {
+        "max" => INFINITY,
+        quota => quota
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(SECOND)?
+            .div_ceil(period)
+            .checked_next_multiple_of(HUNDREDTH)?,
+    };
+    Some(vec![
+        Property::new("CPUQuotaPerSecUSec", Value::U64(quota)),
+        Property::new("CPUQuotaPeriodUSec", Value::U64(period)).since(242),
+    ])
+}
+
+/// A list such as `0-3,7` as a bit mask, the lowest in the first byte.
+fn mask(list: &str) -> Option<Value> {
+    let mut bytes: Vec<u8> = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= MOST_CPUS {
+            return None;
+        }
+        for bit in first..=last {
+            if bytes.len() <= bit / 8 {
+                bytes.resize(bit / 8 + 1, 0);
+            }
+            if let Some(byte) = bytes.get_mut(bit / 8) {
+                *byte |= 1 << (bit % 8);
+            }
+        }
+    }
+    Some(Value::Array("y".into(), bytes.into_iter().map(Value::Byte).collect()))
+}
+
+/// `WEIGHT`, `default WEIGHT` or `DEVICE WEIGHT`.
+fn weight(value: &str, scale: impl Fn(u64) -> u64) -> Option<Property> {
+    let weight = |word: &str| word.parse().ok().map(&scale);
+    match value.split_once(' ') {
+        None => Some(Property::new("IOWeight", Value::U64(weight(value)?))),
+        Some(("default", word)) => Some(Property::new("IOWeight", Value::U64(weight(word)?))),
+        Some((device, word)) => Some(per_device("IODeviceWeight", device, weight(word)?)),
+    }
+}
+
+/// The IOWeight (1 to 10000) from which systemd computes this BFQ weight (1 to 1000): both scales have 100 in the middle, and
+/// systemd stretches the part above.
+fn from_bfq(weight: u64) -> u64 {
+    if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
+}
+
+/// One `KEY=RATE` of io.max.
+fn io_max(device: &str, rate: &str) -> Option<Property> {
+    let (key, rate) = rate.split_once('=')?;
+    let name = match key {
+        "rbps" => "IOReadBandwidthMax",
+        "wbps" => "IOWriteBandwidthMax",
+        "riops" => "IOReadIOPSMax",
+        "wiops" => "IOWriteIOPSMax",
+        _ => return None,
+    };
+    Some(per_device(name, device, if rate == "max" { INFINITY } else { rate.parse().ok()? }))
+}
+
+/// `device` is MAJOR:MINOR.
+fn per_device(name: &str, device: &str, value: u64) -> Property {
+    let entry = Value::Struct(vec![Value::text(format!("/dev/block/{device}")), Value::U64(value)]);
+    Property::new(name, Value::Array("(st)".into(), vec![entry]))
+}
+
+/// The device rules: what is allowed, and nothing else. `None`, where they are no such list, leaves devices to our own program.
+pub fn devices(allowed: Option<&[Allowed]>) -> Vec<Property> {
+    let none = Value::Array("(ss)".into(), Vec::new());
+    let policy = |word: &str| Property::new("DevicePolicy", Value::text(word));
+    let Some(allowed) = allowed else {
+        return vec![policy("auto"), Property::new("DeviceAllow", none)];
+    };
+    let entries = allowed
+        .iter()
+        .map(|rule| Value::Struct(vec![Value::text(device_name(rule)), Value::text(rule.letters())]));
+    let list = Value::Array("(ss)".into(), entries.collect());
+    // An empty list takes back what was there; each further one adds to it.
+    vec![policy("strict"), Property::new("DeviceAllow", none), Property::new("DeviceAllow", list)]
+}
+
+/// As DeviceAllow= has it: a node of one number, `char-MAJOR` for every minor, `char-*` for all.
+fn device_name(rule: &Allowed) -> String {
+    let class = match rule.class {
+        Class::Block => "block",
+        Class::Char => "char",
+    };
+    match (rule.major, rule.minor) {
+        (Some(major), Some(minor)) => format!("/dev/{class}/{major}:{minor}"),
+        (Some(major), None) => format!("{class}-{major}"),
+        (None, _) => format!("{class}-*"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::devices::{allowed, rules};
+    use crate::cgroup::limits;
+    use crate::spec::{DeviceRule, Resources};
+
+    fn shown(properties: &[Property]) -> Vec<String> {
+        properties.iter().map(|property| format!("{}={:?}", property.name, property.value)).collect()
+    }
+
+    fn of(json: &str, bfq: bool) -> Vec<String> {
+        let resources: Resources = serde_json::from_str(json).unwrap();
+        shown(&super::limits(&limits::limits(&resources).unwrap(), bfq))
+    }
+
+    #[test]
+    fn each_limit_has_its_property() {
+        let table: &[(&str, &[&str])] = &[
+            (
+                r#"{"memory": {"limit": 1000, "swap": 1500, "reservation": 900}}"#,
+                &["MemorySwapMax=U64(500)", "MemoryMax=U64(1000)", "MemoryLow=U64(900)"],
+            ),
+            (
+                r#"{"memory": {"limit": -1}}"#,
+                &["MemorySwapMax=U64(18446744073709551615)", "MemoryMax=U64(18446744073709551615)"],
+            ),
+            (r#"{"pids": {"limit": 10}}"#, &["TasksMax=U64(10)"]),
+            (r#"{"pids": {"limit": -1}}"#, &["TasksMax=U64(18446744073709551615)"]),
+            (r#"{"pids": {"limit": 0}}"#, &[]),
+            (r#"{"cpu": {"shares": 1024}}"#, &["CPUWeight=U64(100)"]),
+            (r#"{"cpu": {"idle": 1}}"#, &["CPUWeight=U64(0)"]),
+            (
+                r#"{"cpu": {"quota": 50000, "period": 100000}}"#,
+                &["CPUQuotaPerSecUSec=U64(500000)", "CPUQuotaPeriodUSec=U64(100000)"],
+            ),
+            (
+                r#"{"cpu": {"quota": 1234}}"#,
+                &["CPUQuotaPerSecUSec=U64(20000)", "CPUQuotaPeriodUSec=U64(100000)"],
+            ),
+            (
+                r#"{"cpu": {"quota": -1, "period": 50000}}"#,
+                &["CPUQuotaPerSecUSec=U64(18446744073709551615)", "CPUQuotaPeriodUSec=U64(50000)"],
+            ),
+            (
+                r#"{"cpu": {"cpus": "0-1,9", "mems": "0"}}"#,
+                &[
+                    "AllowedCPUs=Array(\"y\", [Byte(3), Byte(2)])",
+                    "AllowedMemoryNodes=Array(\"y\", [Byte(1)])",
+                ],
+            ),
+            (
+                r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 5}]}}"#,
+                &["IOReadBandwidthMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:0\"), U64(5)])])"],
+            ),
+            (r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}"#, &[]),
+            (
+                r#"{"unified": {"memory.high": "1K", "memory.min": "max", "cpu.max": "max", "cgroup.freeze": "0"}}"#,
+                &[
+                    "CPUQuotaPerSecUSec=U64(18446744073709551615)",
+                    "CPUQuotaPeriodUSec=U64(100000)",
+                    "MemoryHigh=U64(1024)",
+                    "MemoryMin=U64(18446744073709551615)",
+                ],
+            ),
+            (
+                r#"{"unified": {"io.max": "8:0 rbps=max wiops=7\n8:16 wbps=1"}}"#,
+                &[
+                    "IOReadBandwidthMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:0\"), U64(18446744073709551615)])])",
+                    "IOWriteIOPSMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:0\"), U64(7)])])",
+                    "IOWriteBandwidthMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:16\"), U64(1)])])",
+                ],
+            ),
+            // What is wrong is for the kernel to refuse.
+            (
+                r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "pids.max": ""}}"#,
+                &[],
+            ),
+        ];
+        for (json, want) in table {
+            assert_eq!(of(json, true), *want, "{json}");
+        }
+    }
+
+    #[test]
+    fn weights_go_by_the_scheduler() {
+        let json =
+            r#"{"blockIO": {"weight": 200, "weightDevice": [{"major": 8, "minor": 0, "weight": 50}]}}"#;
+        let device = |weight: u64| {
+            format!("IODeviceWeight=Array(\"(st)\", [Struct([Str(\"/dev/block/8:0\"), U64({weight})])])")
+        };
+        assert_eq!(of(json, true), ["IOWeight=U64(1200)".to_owned(), device(50)]);
+        assert_eq!(of(json, false), ["IOWeight=U64(1920)".to_owned(), device(405)]);
+    }
+
+    #[test]
+    fn device_rules_as_a_list() {
+        let written: Vec<DeviceRule> = serde_json::from_str(
+            r#"[{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}]"#,
+        )
+        .unwrap();
+        let list = shown(&devices(allowed(&rules(&written).unwrap()).as_deref()));
+        assert_eq!(list[0], "DevicePolicy=Str(\"strict\")");
+        for entry in [
+            "\"char-*\"), Str(\"m\")",
+            "\"/dev/char/10:200\"), Str(\"rwm\")",
+            "\"char-136\"), Str(\"rwm\")",
+            "\"block-*\"), Str(\"m\")",
+        ] {
+            assert!(list[2].contains(entry), "{entry}: {}", list[2]);
+        }
+        let all: Vec<DeviceRule> = serde_json::from_str(r#"[{"allow": true}]"#).unwrap();
+        let list = shown(&devices(allowed(&rules(&all).unwrap()).as_deref()));
+        assert_eq!(list, ["DevicePolicy=Str(\"auto\")", "DeviceAllow=Array(\"(ss)\", [])"]);
+    }
+}

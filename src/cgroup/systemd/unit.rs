@@ -1,0 +1,186 @@
+//! The unit of a container, from its planning to its end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::annotated_properties;
+use super::bus::Bus;
+use super::manager::Manager;
+use super::place::Place;
+use super::properties::{self, Property};
+use super::value::Value;
+use crate::cgroup::group::join;
+use crate::cgroup::{BadLimit, Directory, Settings, devices, life, limits};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec::{DeviceRule, Resources};
+
+/// A container's unit, made or not: what the state file keeps of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// Its name, with `.scope` or `.slice`.
+    pub unit: String,
+    /// The slice that it lives in.
+    slice: String,
+    /// Whose systemd has it.
+    bus: Bus,
+    /// Its Description, by which we know our own unit from another of the same name.
+    description: String,
+    /// Its cgroup.
+    pub dir: Directory,
+    /// Whether this host's cgroups have `io.bfq.weight`.
+    bfq: bool,
+}
+
+/// What had become of a unit that was to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was there, and is no more.
+    Now,
+    /// There was none.
+    Before,
+    /// The name is another container's now.
+    Replaced,
+}
+
+impl Scope {
+    /// Decides which unit container `id` will be, and asks systemd where its cgroup will be. Nothing is made.
+    pub fn place(mount: &Path, cgroups_path: &str, id: &str) -> Result<Self> {
+        let bus = Bus::of_caller()?;
+        let place = Place::parse(cgroups_path, id, bus.is_user())?;
+        let own = Manager::connect(&bus)?.own_cgroup()?;
+        let below = join(&own, &place.below());
+        Ok(Self {
+            bfq: has_bfq(mount, &below),
+            description: format!("emergence-runc container {id}"),
+            dir: Directory { mount: mount.to_owned(), below },
+            unit: place.unit,
+            slice: place.slice,
+            bus,
+        })
+    }
+
+    /// Whether the unit is itself a slice, to which systemd adds no process.
+    pub fn is_slice(&self) -> bool {
+        self.unit.ends_with(".slice")
+    }
+
+    /// The properties for these limits; for devices too when rules are given, at the machine's systemd: a user's has no right to them.
+    ///
+    /// The faults are those of the device rules.
+    pub fn properties(
+        &self,
+        settings: &Settings,
+        rules: Option<&[DeviceRule]>,
+    ) -> std::result::Result<Vec<Property>, Vec<BadLimit>> {
+        let mut properties = properties::limits(settings, self.bfq);
+        if let (Some(written), Bus::System) = (rules, &self.bus) {
+            let checked = devices::rules(written)?;
+            properties.extend(properties::devices(devices::allowed(&checked).as_deref()));
+        }
+        Ok(properties)
+    }
+
+    /// Makes the unit, with the process inside where it is a scope; returns the cgroup that it got.
+    ///
+    /// `Kind::Exists`: somebody else's unit has the name, and it is in use.
+    pub fn start(&self, pid: i32, wanted: &[Property]) -> Result<Directory> {
+        let mut manager = Manager::connect(&self.bus)?;
+        let yes = |name: &str| Property::new(name, Value::Bool(true));
+        let mut properties = vec![
+            Property::new("Description", Value::text(&self.description)),
+            // A unit that fails, by a processor time limit or by a stop that takes too long, must not stay behind.
+            Property::new("CollectMode", Value::text("inactive-or-failed")),
+            Property::new("DefaultDependencies", Value::Bool(false)),
+            yes("MemoryAccounting"),
+            yes("CPUAccounting"),
+            yes("IOAccounting"),
+            yes("TasksAccounting"),
+        ];
+        if self.is_slice() {
+            properties.push(Property::new("Wants", Value::texts([self.slice.clone()])));
+        } else {
+            properties.extend([
+                Property::new("Slice", Value::text(&self.slice)),
+                yes("Delegate"),
+                Property::new("PIDs", Value::Array("u".into(), vec![Value::U32(pid as u32)])),
+            ]);
+        }
+        // Later ones win, so what annotations ask for comes last.
+        properties.extend_from_slice(wanted);
+        known_only(&mut manager, &mut properties)?;
+        let path = self.dir.path();
+        let in_use = || life::pids(&path).is_ok_and(|pids| !pids.is_empty());
+        manager.start(&self.unit, &properties, in_use)?;
+        match manager.unit(&self.unit)? {
+            Some((_, cgroup)) if !cgroup.is_empty() => {
+                Ok(Directory { mount: self.dir.mount.clone(), below: cgroup })
+            }
+            _ => {
+                Err(Error::new(Kind::System, format!("unit {} has ended as soon as it was made", self.unit)))
+            }
+        }
+    }
+
+    /// Tells systemd of changed limits, for as long as the unit lives. What is not given in `resources` stays as it is.
+    ///
+    /// The files of the cgroup are not written here; systemd may write those that it knows, with the same values.
+    pub fn set(&self, resources: &Resources) -> Result<()> {
+        let settings = limits::limits(resources).map_err(first)?;
+        let rules = Some(resources.devices.as_slice()).filter(|rules| !rules.is_empty());
+        let mut properties = self.properties(&settings, rules).map_err(first)?;
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let mut manager = Manager::connect(&self.bus)?;
+        known_only(&mut manager, &mut properties)?;
+        manager.set(&self.unit, &properties)
+    }
+
+    /// Stops the unit and waits until it is gone, its cgroup too.
+    pub fn stop(&self) -> Result<Ended> {
+        let mut manager = Manager::connect(&self.bus)?;
+        match manager.unit(&self.unit)? {
+            None => Ok(Ended::Before),
+            Some((description, _)) if description != self.description => Ok(Ended::Replaced),
+            Some(_) => manager.stop(&self.unit).map(|()| Ended::Now),
+        }
+    }
+
+    /// Whether the unit of this name is another container's: then nothing of ours is there.
+    pub fn is_another_s(&self) -> Result<bool> {
+        let unit = Manager::connect(&self.bus)?.unit(&self.unit)?;
+        Ok(unit.is_some_and(|(description, _)| description != self.description))
+    }
+
+    /// Takes over what an annotation says of the Description.
+    pub(in crate::cgroup) fn describe(&mut self, annotations: &BTreeMap<String, String>) {
+        let named = annotated_properties(annotations).unwrap_or_default();
+        let named = named.into_iter().find(|property| property.name == "Description");
+        if let Some(Property { value: Value::Str(text), .. }) = named {
+            self.description = text;
+        }
+    }
+}
+
+/// Whether the BFQ scheduler has files in cgroups, seen in one that is there already: a slice of systemd's.
+fn has_bfq(mount: &Path, below: &str) -> bool {
+    let first = below.split('/').next().unwrap_or_default();
+    fs::exists(mount.join(first).join("io.bfq.weight")).unwrap_or(false)
+}
+
+fn first(faults: Vec<BadLimit>) -> Error {
+    let first = faults.into_iter().next();
+    first.unwrap_or_else(|| BadLimit::invalid("linux.resources", "cannot be understood")).into()
+}
+
+/// Leaves out what this systemd is too old for: the limit is then in the files alone.
+fn known_only(manager: &mut Manager, properties: &mut Vec<Property>) -> Result<()> {
+    if properties.iter().any(|property| property.since > 0) {
+        let version = manager.version().doing(|| "find systemd's version")?;
+        properties.retain(|property| property.since <= version);
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Options of `mounts`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::pages::page;
+
+// `mounts`.
+#[derive(Args, Debug)]
+pub struct MountsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: MountsAction,
+}
+
+/// The two things that `mounts` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "COMMANDS")]
+pub enum MountsAction {
+    /// make mounts in a running container
+    #[command(help_template = page!(" mounts add"))]
+    Add(MountsFile),
+    /// take mounts away from a running container
+    #[command(help_template = page!(" mounts remove"))]
+    Remove(MountsFile),
+}
+
+// `mounts add` and `mounts remove`.
+#[derive(Args, Debug)]
+pub struct MountsFile {
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+    /// JSON: the list of mounts as in config.json, or an object with that list as "mounts"
+    #[arg(value_name = "file")]
+    pub file: PathBuf,
+}

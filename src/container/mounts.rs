@@ -1,0 +1,223 @@
+//! `mounts add` and `mounts remove`: judged as the mounts of config.json, carried out by a process in the container's mount
+//! namespace, `init::remount`.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::existing::Existing;
+use super::pid::ProcessId;
+use super::request::Settings;
+use super::{ContainerId, facts, open};
+use crate::cgroup::Driver;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::remount::{self, Remount, Work};
+use crate::init::sync::{self, Message};
+use crate::plan::{Ask, MountKind, Plan};
+use crate::spec::{self, Linux, Mount, Spec};
+use crate::sys::process::{self, Cloned, Exit};
+
+/// `mounts add`: makes the mounts that `file` lists, or none of them.
+pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
+    let mounts = read(file)?;
+    let there = Existing::open(settings, id)?;
+    // Nobody takes the container away meanwhile.
+    there.folder.lock()?;
+    let init = there.init()?;
+    let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
+    let mut sources = Vec::new();
+    for (index, step) in plan.rootfs.mounts.iter().enumerate() {
+        let MountKind::Bind(bound) = &step.kind else {
+            sources.push(None);
+            continue;
+        };
+        sources.push(match open::source(&plan, bound, index) {
+            // An ordinary user cannot; the root of his container may.
+            Err(error) if error.errno() == Some(libc::EPERM) && bound.idmap.is_none() => None,
+            other => Some(other?),
+        });
+    }
+    open::map_to_container(&plan, &sources, init.pid)?;
+    let made = sources.iter().map(|_| None).collect();
+    carry_out(&plan, &init, Work::Add { sources, made })
+}
+
+/// `mounts remove`: unmounts what is at the destinations that `file` lists, last first.
+pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
+    let mut mounts = read(file)?;
+    for mount in &mut mounts {
+        // Nothing but the destination counts, and how it is found; the plan asks no more of what changes a mount that is there.
+        mount.options.retain(|option| option == "dest-nofollow");
+        mount.options.push("remount".into());
+    }
+    let there = Existing::open(settings, id)?;
+    there.folder.lock()?;
+    let init = there.init()?;
+    let plan = judge(settings, &there, mounts, file)?;
+    if let Some(at) = plan.rootfs.mounts.iter().position(|step| step.target.is_empty()) {
+        return Err(refused(file, at, "destination", "the root file system itself cannot be unmounted"));
+    }
+    carry_out(&plan, &init, Work::Remove)
+}
+
+fn read(file: &Path) -> Result<Vec<Mount>> {
+    let bytes = fs::read(file).doing(|| format!("read {}", file.display()))?;
+    spec::parse_mounts(&bytes)
+        .map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))
+}
+
+fn refused(file: &Path, at: usize, field: &str, words: &str) -> Error {
+    Error::invalid(&format!("{}: mounts[{at}].{field}", file.display()), words)
+}
+
+/// A plan with these mounts in place of the container's own, and nothing else of it that would have to be carried out.
+fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path) -> Result<Plan> {
+    let config = there.folder.config()?;
+    let linux = config.linux.unwrap_or_default();
+    let spec = Spec {
+        oci_version: config.oci_version,
+        root: config.root,
+        annotations: config.annotations,
+        mounts,
+        linux: Some(Linux {
+            namespaces: linux.namespaces,
+            uid_mappings: linux.uid_mappings,
+            gid_mappings: linux.gid_mappings,
+            mount_label: linux.mount_label,
+            rootfs_propagation: linux.rootfs_propagation,
+            ..Linux::default()
+        }),
+        ..Spec::default()
+    };
+    let without_groups = Settings { driver: Driver::Disabled, ..settings.clone() };
+    let facts = facts::host(&spec, &without_groups, &there.record.id)?;
+    let ask = Ask {
+        id: &there.record.id,
+        bundle: &there.record.bundle,
+        no_pivot: false,
+        new_keyring: false,
+        listen_fds: 0,
+        listen_names: None,
+        preserve_fds: 0,
+    };
+    let plan = Plan::build(&spec, &ask, &facts.host).map_err(|faults| {
+        let first = faults.first().map_or_else(String::new, ToString::to_string);
+        Error::new(Kind::Invalid, format!("{}: {first}", file.display()))
+    })?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(plan)
+}
+
+/// Refuses what only the making of a container can do, and what could not be undone.
+fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
+    for (at, step) in plan.rootfs.mounts.iter_mut().enumerate() {
+        match &mut step.kind {
+            MountKind::New(new) => {
+                // The path of the host's instance would be looked up in the container.
+                new.shared_instance = None;
+            }
+            MountKind::Bind(bound) => {
+                let path = bound.path.to_string_lossy().into_owned();
+                if bound.copy_symlink && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+                    let words = "copy-symlink: a link is copied only while the container is created";
+                    return Err(refused(file, at, "options", words));
+                }
+                bound.copy_symlink = false;
+            }
+            MountKind::Cgroup(_) => {
+                let words = "cgroup is mounted only while the container is created";
+                return Err(refused(file, at, "type", words));
+            }
+            MountKind::Remount { .. } => {
+                let words = "remount: mounts add makes new mounts only; remove the mount, then add it anew";
+                return Err(refused(file, at, "options", words));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// The namespaces that matter, as files below /proc/PID/ns.
+const NAMESPACES: [(&str, i32); 5] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("mnt", libc::CLONE_NEWNS),
+    ("pid", libc::CLONE_NEWPID),
+    ("net", libc::CLONE_NEWNET),
+    ("ipc", libc::CLONE_NEWIPC),
+];
+
+/// CLONE_NEW… of the namespaces to enter: the mounts', the user's whose rights they need, and those that a new file system shows.
+fn kinds(plan: &Plan, pid: i32) -> Result<i32> {
+    let shown = plan.rootfs.mounts.iter().fold(0, |kinds, step| match &step.kind {
+        MountKind::New(new) => match new.fstype.to_bytes() {
+            b"proc" => kinds | libc::CLONE_NEWPID,
+            b"sysfs" => kinds | libc::CLONE_NEWNET,
+            b"mqueue" => kinds | libc::CLONE_NEWIPC,
+            _ => kinds,
+        },
+        _ => kinds,
+    });
+    let wanted = shown | libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    let identity = |path: String| -> Result<(u64, u64)> {
+        let found = fs::metadata(&path).doing(|| format!("look at {path}"))?;
+        Ok((found.dev(), found.ino()))
+    };
+    let mut kinds = 0;
+    for (name, kind) in NAMESPACES.iter().filter(|(_, kind)| wanted & kind != 0) {
+        // The kernel refuses to enter a user namespace where one is already.
+        if identity(format!("/proc/{pid}/ns/{name}"))? != identity(format!("/proc/self/ns/{name}"))? {
+            kinds |= kind;
+        }
+    }
+    if kinds & libc::CLONE_NEWNS == 0 {
+        let words =
+            "the container has no mount namespace of its own: what is mounted for it is mounted on the host";
+        return Err(Error::new(Kind::Unsupported, words));
+    }
+    Ok(kinds)
+}
+
+fn carry_out(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
+    // A container that ends in this moment fails in many ways.
+    attempt(plan, init, work).map_err(|error| match init.is_alive() {
+        true => error,
+        false => error.within("container not running"),
+    })
+}
+
+fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
+    let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+    let path = format!("/proc/{}/root", init.pid);
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {path}"))?;
+    let kinds = kinds(plan, init.pid)?;
+    // Last: what was looked up by the number was this process's, if it still lives.
+    let gone = || Error::new(Kind::State, "container not running");
+    let container = init.pidfd()?.ok_or_else(gone)?;
+    let mut remount = Remount { sync: theirs, proc: open::open_proc()?, container, kinds, root, work };
+    // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
+    let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
+        Cloned::Child => remount::run(plan, &mut remount),
+        Cloned::Parent { pidfd, .. } => pidfd,
+    };
+    // Its end must be its alone, so that its death closes it.
+    drop(remount);
+    let said = sync::hear(ours.as_fd()).doing(|| "listen to the process in the container");
+    let ended = process::wait(pidfd.as_fd()).doing(|| "wait for the process in the container")?;
+    match (said?, ended) {
+        (Some((Message::Fault(fault), _)), _) => Err(Error::new(Kind::System, fault.explain(plan))),
+        (None, Exit::Code(0)) => Ok(()),
+        (_, ended) => {
+            let words = format!(
+                "the process in the container ended with status {}; some of the mounts may be done",
+                ended.status()
+            );
+            Err(Error::new(Kind::System, words))
+        }
+    }
+}

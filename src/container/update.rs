@@ -1,0 +1,152 @@
+//! `update`: other limits for a container that exists, or, when one of them cannot be, the ones it had.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::ContainerId;
+use super::existing::Existing;
+use super::record::Record;
+use super::request::{Settings, Update};
+use crate::cgroup::{Former, Made, Resctrl, ResctrlGroup, Wish};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::update::{Change, Devices, change};
+use crate::plan::{BadField, Limiting, rdt};
+use crate::spec::Resources;
+
+/// `update`. First the files of the control group, then the shares of resctrl; devices last, since their change is one step that
+/// is done or not. What has been done before a failure is taken back.
+pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<()> {
+    let mut there = Existing::open(settings, id)?;
+    // Two at once would each take the other's values for the former ones.
+    there.folder.lock()?;
+    there.init()?;
+    let shares = shares(wanted)?;
+    let group = there.record.group.as_ref().map(|group| group.open()).transpose()?;
+    let (former, devices) = match &group {
+        Some(made) => limit(made, &wanted.resources)?,
+        None => without_group(&wanted.resources)?,
+    };
+    let shared = share(&mut there, shares).map_err(|error| error.after_cleaning(put_back(&former)))?;
+    let (Some(made), Devices::Become(program)) = (&group, devices) else { return Ok(()) };
+    let replaced = made.replace_device_program(program.as_ref()).doing(|| "linux.resources.devices");
+    replaced.map_err(|error| {
+        let error = error.after_cleaning(unshare(&mut there, &shared));
+        error.after_cleaning(put_back(&former))
+    })
+}
+
+fn put_back(former: &Option<Former<'_>>) -> Result<()> {
+    former.as_ref().map_or(Ok(()), Former::put_back)
+}
+
+/// Changes the files of the control group; what becomes of its devices is left to do.
+fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<Former<'a>>, Devices)> {
+    let wanted = made.complete(wanted)?;
+    let limiting = if made.group().is_unified() { Limiting::Unified } else { Limiting::Legacy };
+    let change = judge(&wanted, limiting)?;
+    let former = made.change(&change.settings)?;
+    // Else the next reload of systemd would bring the former ones back.
+    if let Some(scope) = &made.group().scope {
+        scope.set(&wanted).map_err(|error| error.after_cleaning(former.put_back()))?;
+    }
+    Ok((Some(former), change.devices))
+}
+
+/// A change in which nothing is wrong; warnings go to the log.
+fn judge(wanted: &Resources, limiting: Limiting) -> Result<Change> {
+    let change = change(wanted, limiting).map_err(|faults| refuse(&faults))?;
+    change.settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(change)
+}
+
+fn refuse(faults: &[BadField]) -> Error {
+    let words: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Error::new(Kind::Invalid, words.join("; "))
+}
+
+/// A container outside of any control group has no limits; that is only a fault when some are asked for.
+fn without_group(wanted: &Resources) -> Result<(Option<Former<'static>>, Devices)> {
+    let change = judge(wanted, Limiting::Unified)?;
+    let field = match (change.settings.writes.first(), &change.devices) {
+        (None, Devices::Stay) => return Ok((None, Devices::Stay)),
+        (Some(first), _) => &first.field,
+        (None, Devices::Become(_)) => "linux.resources.devices",
+    };
+    let words = format!("{field}: this container has no control group to limit it by");
+    Err(Error::new(Kind::Unsupported, words))
+}
+
+/// The shares that are asked for; `None`: none.
+fn shares(wanted: &Update) -> Result<Option<Wish>> {
+    if wanted.l3_cache_schema.is_empty() && wanted.mem_bw_schema.is_empty() {
+        return Ok(None);
+    }
+    let wish = rdt::change(&wanted.l3_cache_schema, &wanted.mem_bw_schema, Resctrl::find()?.as_ref());
+    wish.map(Some).map_err(|faults| refuse(&faults))
+}
+
+/// What has been done about shares.
+enum Shared {
+    Nothing,
+    /// The container has been given a group.
+    Given,
+    /// Its group had these.
+    Changed(String),
+}
+
+/// Gives the container's group other shares; one that has none gets one of its own.
+fn share(there: &mut Existing, wish: Option<Wish>) -> Result<Shared> {
+    let Some(wish) = wish else { return Ok(Shared::Nothing) };
+    if let Some(group) = &there.record.rdt {
+        return group.share(&wish.shares).map(Shared::Changed);
+    }
+    // Noted before it is made, so that `delete` finds it whatever happens.
+    there.record.rdt = Some(wish.place(&there.record.id)?);
+    there.folder.write(&there.record)?;
+    let given = give(&mut there.record, &wish).and_then(|()| there.folder.write(&there.record));
+    match given {
+        Ok(()) => Ok(Shared::Given),
+        Err(error) => Err(error.after_cleaning(unshare(there, &Shared::Given))),
+    }
+}
+
+/// Makes the group that is noted and moves every thread of the container into it.
+fn give(record: &mut Record, wish: &Wish) -> Result<()> {
+    let Some(group) = &mut record.rdt else { return Ok(()) };
+    group.make(wish)?;
+    let processes = || match (&record.group, record.init) {
+        (Some(cgroup), _) => cgroup.pids(),
+        (None, init) => Ok(init.iter().map(|init| init.pid).collect()),
+    };
+    let mut moved = BTreeSet::new();
+    // What is forked by a thread that was not yet moved is found by another look; what a moved one forks is where it is.
+    loop {
+        let threads: Vec<i32> = processes()?.into_iter().flat_map(threads).collect();
+        let mut new = threads.into_iter().filter(|thread| moved.insert(*thread)).peekable();
+        if new.peek().is_none() {
+            return Ok(());
+        }
+        new.try_for_each(|thread| match group.join(thread) {
+            Err(error) if error.errno() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        })?;
+    }
+}
+
+fn threads(pid: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Takes back what [`share`] has done.
+fn unshare(there: &mut Existing, shared: &Shared) -> Result<()> {
+    match (shared, &there.record.rdt) {
+        (Shared::Changed(held), Some(group)) => group.put_back(held),
+        (Shared::Given, Some(group)) => {
+            ResctrlGroup::remove(group)?;
+            there.record.rdt = None;
+            there.folder.write(&there.record)
+        }
+        _ => Ok(()),
+    }
+}

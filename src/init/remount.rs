@@ -1,0 +1,178 @@
+//! `mounts`: the process that enters a container which is there already, and mounts or unmounts in it.
+//!
+//! The same rules as for the container's own process: no heap, no panic; a failure is eight bytes to the runtime. What is in
+//! the container is hostile and looks on: targets are opened inside its root, and mounted and unmounted by descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::hooks::decimal;
+use super::{namespaces, sync};
+use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
+use crate::rootfs::inroot::{InRoot, PathBuffer};
+use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
+use crate::sys::process::{self, Cloned};
+
+/// Everything that was opened for the process before the clone.
+pub struct Remount {
+    /// Its end of the conversation.
+    pub sync: OwnedFd,
+    /// The host's procfs, known to be one.
+    pub proc: OwnedFd,
+    /// A pidfd of the container's process, whose namespaces are entered.
+    pub container: OwnedFd,
+    /// CLONE_NEW… of those to enter.
+    pub kinds: i32,
+    /// The container's root, as its process sees it.
+    pub root: OwnedFd,
+    /// What is to be done there.
+    pub work: Work,
+}
+
+/// See [`Remount::work`].
+pub enum Work {
+    /// All mounts of the plan, or none.
+    Add {
+        /// Bind sources, by index of the mount; those that the runtime may not open are missing.
+        sources: Vec<Option<OwnedFd>>,
+        /// A place for each mount that is made.
+        made: Vec<Option<OwnedFd>>,
+    },
+    /// What is mounted at the plan's targets, last first.
+    Remove,
+}
+
+/// Does it and ends: with 0 when all is done.
+pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
+    let done = enter(plan, remount).and_then(|()| {
+        let place = Place { root: InRoot(remount.root.as_fd()), own_cgroup_namespace: false };
+        match &mut remount.work {
+            Work::Add { sources, made } => add(plan, &place, sources, made, remount.proc.as_fd()),
+            Work::Remove => remove(plan, &place, remount.proc.as_fd()),
+        }
+    });
+    if let Err(fault) = done {
+        sync::tell_fault(remount.sync.as_fd(), fault);
+        process::exit_now(1)
+    }
+    process::exit_now(0)
+}
+
+fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
+    hide()?;
+    process::reset_signals();
+    let mut kinds = remount.kinds;
+    if let (Work::Add { sources, .. }, true) = (&mut remount.work, kinds & libc::CLONE_NEWUSER != 0)
+        && open_missing(plan, sources, remount.container.as_fd())?
+    {
+        kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
+    }
+    process::setns(remount.container.as_fd(), kinds).at(Step::EnterContainer, 0)?;
+    if remount.kinds & libc::CLONE_NEWPID != 0 {
+        // A pid namespace is entered by children only.
+        // SAFETY: no memory is shared, and both processes keep to this room's rules until _exit.
+        match unsafe { process::clone3(0, None) }.at(Step::EnterContainer, 0)? {
+            Cloned::Child => {}
+            Cloned::Parent { pidfd, .. } => {
+                let ended = process::wait(pidfd.as_fd());
+                process::exit_now(ended.map_or(1, process::Exit::status))
+            }
+        }
+    }
+    if remount.kinds & libc::CLONE_NEWUSER != 0 {
+        namespaces::become_root(plan)?;
+    }
+    hide()?; // new credentials undo it
+    rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+/// Opens the bind sources that only the container's root may clone, from a copy of the host's mounts, since the container does
+/// not have them. Whether there were any; the user namespace is entered then.
+fn open_missing(
+    plan: &Plan,
+    sources: &mut [Option<OwnedFd>],
+    container: BorrowedFd<'_>,
+) -> Result<bool, Fault> {
+    let mut entered = false;
+    for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
+        let (MountKind::Bind(bound), None) = (&step.kind, &source) else { continue };
+        if !entered {
+            process::setns(container, libc::CLONE_NEWUSER).at(Step::EnterContainer, 0)?;
+            process::unshare(libc::CLONE_NEWNS).at(Step::EnterContainer, 0)?;
+            entered = true;
+        }
+        *source = Some(open_source(bound).at(Step::MountSource, index)?);
+    }
+    Ok(entered)
+}
+
+/// Nobody in the container may look into this process, which has descriptors of the host; and it does not outlive its runtime.
+fn hide() -> Result<(), Fault> {
+    process::set_undumpable().at(Step::EnterContainer, 0)?;
+    process::set_parent_death_signal(libc::SIGKILL).at(Step::EnterContainer, 0)
+}
+
+fn add(
+    plan: &Plan,
+    place: &Place<'_>,
+    sources: &[Option<OwnedFd>],
+    made: &mut [Option<OwnedFd>],
+    proc: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    for (index, step) in plan.rootfs.mounts.iter().enumerate() {
+        let before = top(step, place).map(|(_, id)| id);
+        let source = sources.get(index).and_then(Option::as_ref);
+        let mut late = None;
+        let done = mount(step, index, place, source, Some(&mut late))
+            .and_then(|()| late.as_ref().map_or(Ok(()), |mount| make_readonly(mount, index)));
+        // A step may also fail after the mount is in its place.
+        if let (Some((mount, id)), Some(slot)) = (top(step, place), made.get_mut(index))
+            && before != Some(id)
+        {
+            *slot = Some(mount);
+        }
+        if let Err(fault) = done {
+            for mount in made.iter().rev().flatten() {
+                // The first fault is the one to tell.
+                let _ = detach(mount, proc);
+            }
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+    let open = |index: usize, step: &MountStep| {
+        let target = place.root.open(&step.target, step.target_nofollow).at(Step::Unmount, index)?;
+        let found = statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+        if found.at(Step::Unmount, index)?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            Ok(target)
+        } else {
+            Err(Errno::INVAL).at(Step::Unmount, index)
+        }
+    };
+    let steps = || plan.rootfs.mounts.iter().enumerate();
+    // All or nothing, as far as can be known before.
+    steps().try_for_each(|(index, step)| open(index, step).map(drop))?;
+    steps().rev().try_for_each(|(index, step)| detach(&open(index, step)?, proc).at(Step::Unmount, index))
+}
+
+/// What is mounted uppermost at a step's target, and the number of that mount.
+fn top(step: &MountStep, place: &Place<'_>) -> Option<(OwnedFd, u64)> {
+    let target = place.root.open(&step.target, step.target_nofollow).ok()?;
+    let found = statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    Some((target, found.stx_mnt_id))
+}
+
+/// `umount2(mount, MNT_DETACH)`, by descriptor: umount(2) takes a path only, and this one is the kernel's own for it.
+fn detach(mount: &OwnedFd, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut path = PathBuffer::new(b"self/fd/")?;
+    path.push(decimal(mount.as_raw_fd(), &mut [0; 12]))?;
+    rustix::process::fchdir(proc)?;
+    rustix::mount::unmount(path.as_cstr()?, UnmountFlags::DETACH)
+}
