@@ -6,10 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. A room's own name is always allowed.
-const TABLE: [(&str, &[&str]); 13] = [
+const TABLE: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     ("cli", &["container", "spec", "error", "plan", "cgroup"]),
-    ("container", &["init", "rootfs", "net", "cgroup", "plan", "security", "spec", "sys", "error"]),
+    (
+        "container",
+        &["init", "rootfs", "net", "cgroup", "checkpoint", "plan", "security", "spec", "sys", "error"],
+    ),
+    ("checkpoint", &["sys", "error"]),
     ("init", &["rootfs", "plan", "sys"]),
     ("rootfs", &["plan", "sys"]),
     ("plan", &["security", "cgroup", "net", "spec", "sys", "error"]),

@@ -66,9 +66,17 @@ impl Group {
         statat(CWD, &path, AtFlags::empty()).ok().map(|found| found.st_ino)
     }
 
-    /// Whether the kernel gives even SIGKILL to a frozen process only once it is thawed: version 1's freezer does.
-    pub fn holds_back_kills(&self) -> bool {
-        self.legacy_dir("freezer").is_some()
+    /// Lets killed processes end: version 1's freezer holds even SIGKILL back until the group is thawed. Nothing happens in version
+    /// 2, and when the group is not frozen or gone.
+    pub fn let_killed_end(&self) -> Result<()> {
+        if self.legacy_dir("freezer").is_some() && self.is_frozen()? { self.thaw_or_gone() } else { Ok(()) }
+    }
+
+    fn thaw_or_gone(&self) -> Result<()> {
+        match self.thaw() {
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
+            thawed => thawed,
+        }
     }
 
     /// Sends SIGKILL to every process of the group and of all below it. Nothing happens when the group is gone.
@@ -100,11 +108,7 @@ impl Group {
         let frozen = was_frozen || self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen && (!was_frozen || signal == Signal::KILL) {
-            match self.thaw() {
-                Ok(()) => {}
-                Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => {}
-                Err(error) => return sent.and(Err(error)),
-            }
+            return sent.and(self.thaw_or_gone());
         }
         sent
     }

@@ -38,6 +38,8 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Spec(args) => new_spec(&args),
         Command::Features => print(&output::document(&spec::features::features(container::support()), "  ")?),
         Command::Check(args) => check(&args),
+        Command::Checkpoint(args) => checkpoint(args, global),
+        Command::Restore(args) => return restore(args, global),
         Command::Completion(args) => completion(args.shell),
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
     }?;
@@ -186,6 +188,60 @@ fn check(args: &args::CheckArgs) -> Result<()> {
     print(&faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())?;
     let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
     Err(Error::new(Kind::Invalid, format!("{}: {count}", path.display())))
+}
+
+fn images(args: args::ImagesArgs) -> container::Images {
+    container::Images {
+        path: args.image_path,
+        work_path: args.work_path,
+        tcp_established: args.tcp_established,
+        ext_unix_sk: args.ext_unix_sk,
+        shell_job: args.shell_job,
+        file_locks: args.file_locks,
+        auto_dedup: args.auto_dedup,
+        lazy_pages: args.lazy_pages,
+        empty_network: args.empty_ns.contains(&args::EmptyNamespace::Network),
+        cgroups: args.manage_cgroups_mode.into(),
+    }
+}
+
+fn checkpoint(args: args::CheckpointArgs, global: &Global) -> Result<()> {
+    let request = container::Checkpoint {
+        id: args.id.parse()?,
+        images: images(args.images),
+        parent_path: args.parent_path,
+        leave_running: args.leave_running,
+        pre_dump: args.pre_dump,
+        tcp_skip_in_flight: args.tcp_skip_in_flight,
+        link_remap: args.link_remap,
+        status_fd: args.status_fd,
+        page_server: args.page_server,
+    };
+    container::checkpoint(&settings(global)?, &request)
+}
+
+fn restore(args: args::RestoreArgs, global: &Global) -> Result<ExitCode> {
+    let create = request::Create {
+        id: args.id.parse()?,
+        bundle: args.bundle,
+        config: None,
+        console_socket: args.console_socket,
+        pid_file: args.pid_file,
+        pidfd_socket: None,
+        no_pivot: args.no_pivot,
+        no_new_keyring: true,
+        preserve_fds: 0,
+    };
+    let request = container::Restore {
+        create,
+        images: images(args.images),
+        detach: args.detach,
+        no_subreaper: args.no_subreaper,
+        lsm_profile: args.lsm_profile.unwrap_or_default(),
+        lsm_mount_context: args.lsm_mount_context.unwrap_or_default(),
+    };
+    let status = container::restore(&settings(global)?, &request)?;
+    Ok(ExitCode::from(status.to_le_bytes()[0]))
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<()> {

@@ -13,7 +13,7 @@ mod update;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Kind, Result};
@@ -65,7 +65,20 @@ fn answered(answer: &clap::Error) -> Result<ExitCode> {
     let path = rest.try_get_one::<PathBuf>("log").ok().flatten();
     let format = rest.try_get_one("log_format").ok().flatten().copied().unwrap_or_default();
     log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR)?;
-    Err(Error::new(Kind::Usage, one_line(&answer.render().to_string())))
+    Err(Error::new(Kind::Usage, words(answer)))
+}
+
+/// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.
+fn words(answer: &clap::Error) -> String {
+    let missing = answer.kind() == ErrorKind::InvalidValue
+        && answer.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().is_empty());
+    match answer.get(ContextKind::InvalidArg) {
+        Some(argument) if missing => {
+            let argument = argument.to_string();
+            format!("flag needs an argument: {}", argument.split([' ', '=']).next().unwrap_or(&argument))
+        }
+        _ => one_line(&answer.render().to_string()),
+    }
 }
 
 /// The first paragraph of clap's message, without its heading.
@@ -84,6 +97,7 @@ mod tests {
         let table = [
             ("bogus", "unrecognized subcommand 'bogus'"),
             ("create", "the following required arguments were not provided: <container-id>"),
+            ("restore --lsm-mount-context", "flag needs an argument: --lsm-mount-context"),
             ("create --bogus x", "unexpected argument '--bogus' found"),
             ("create x y", "unexpected argument 'y' found"),
             (
@@ -98,7 +112,7 @@ mod tests {
         for (line, want) in table {
             let words = std::iter::once("emergence-runc").chain(line.split(' '));
             let answer = Cli::try_parse_from(words).unwrap_err();
-            assert_eq!(one_line(&answer.render().to_string()), want, "{line}");
+            assert_eq!(super::words(&answer), want, "{line}");
         }
     }
 }

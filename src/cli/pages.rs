@@ -186,6 +186,28 @@ with its JSON path and what to write instead. It ends with 1 if there is any.
 EXAMPLE:
        # emergence-runc check -b web";
 
+pub(super) const CHECKPOINT: &str = "\
+DESCRIPTION:
+   The checkpoint command has criu(8) write a container's processes into the
+folder --image-path. The container is deleted then, unless --leave-running or
+--pre-dump is given. criu's log is \"dump.log\" in the folder --work-path.
+
+EXAMPLE:
+       # emergence-runc checkpoint --image-path /srv/saved web
+       # emergence-runc restore -b /srv/web --image-path /srv/saved -d web";
+
+pub(super) const RESTORE: &str = "\
+DESCRIPTION:
+   The restore command makes a container from a bundle and from what the
+checkpoint command has saved of its processes, which go on where they were. It
+waits for the first of them as \"run\" does, unless --detach is given. criu's log
+is \"restore.log\" in the folder --work-path.
+
+   To restore into another cgroup, use --manage-cgroups-mode ignore both times.
+
+EXAMPLE:
+       # emergence-runc restore -b /srv/web --image-path /srv/saved web";
+
 pub(super) const COMPLETION: &str = "\
 EXAMPLE:
        # emergence-runc completion bash > /etc/bash_completion.d/emergence-runc";

@@ -149,8 +149,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
         return Err(not_running());
     }
     match &there.record.group {
-        // Else it would end only when somebody resumes it.
-        Some(group) if signal == libc::SIGKILL && group.holds_back_kills() => group.thaw(),
+        Some(group) if signal == libc::SIGKILL => group.let_killed_end(),
         _ => Ok(()),
     }
 }

@@ -55,11 +55,13 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
 }
 
 /// What is known before anything is made.
-struct Draft {
+pub(super) struct Draft {
     /// config.json as it was read.
     config: Vec<u8>,
-    spec: Spec,
-    plan: Plan,
+    /// The same, parsed.
+    pub spec: Spec,
+    /// What we will do.
+    pub plan: Plan,
     bundle: PathBuf,
     group: Option<Group>,
     rdt: Option<ResctrlGroup>,
@@ -84,7 +86,7 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
 }
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
-fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
+pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
     process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
@@ -191,7 +193,7 @@ pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: 
     Err(Error::new(Kind::Usage, words))
 }
 
-fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+pub(super) fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     let text =
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
@@ -283,7 +285,7 @@ fn set_up(
 }
 
 /// `None`: there is no group, and there need not be one; or systemd will make it around the process.
-fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+pub(super) fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
         return Ok(None);
     };

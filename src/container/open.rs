@@ -106,7 +106,7 @@ pub(super) fn may_return() -> bool {
 }
 
 /// Opens a namespace file and looks that it is one, of the right kind: ioctl_ns(2), NS_GET_NSTYPE.
-fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
+pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     const NS_GET_NSTYPE: u64 = 0xb703;
     let place = format!("linux.namespaces[{}].path", joined.at);
     let file = File::open(&joined.path).doing(|| format!("{place}: {}", joined.path.display()))?;

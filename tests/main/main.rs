@@ -6,6 +6,7 @@
 mod support;
 
 mod bundles;
+mod checkpoint;
 mod crash;
 mod descriptors;
 mod events;

@@ -39,6 +39,17 @@ pub fn master(listener: &UnixListener) -> File {
     File::from(found.remove(0))
 }
 
+/// Types `what`, and reads until the terminal has said `answer`.
+pub fn type_and_see(mut master: &File, what: &str, answer: &str) {
+    master.write_all(what.as_bytes()).unwrap();
+    let mut said = String::new();
+    let mut buffer = [0; 256];
+    while !said.contains(answer) {
+        let count = master.read(&mut buffer).unwrap();
+        said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+}
+
 /// All that the terminal says until the other side is closed (then read(2) gives EIO).
 pub fn read_all(mut master: &File) -> String {
     let mut text = Vec::new();
@@ -93,13 +104,7 @@ fn what_is_typed_arrives_and_signals_do_too() {
     );
     let mut master = master(&listener);
     env.runtime(&["start", "web"]).ok();
-    master.write_all(b"hello\n").unwrap();
-    let mut said = String::new();
-    let mut buffer = [0; 256];
-    while !said.contains("got hello") {
-        let count = master.read(&mut buffer).unwrap();
-        said.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-    }
+    type_and_see(&master, "hello\n", "got hello");
     master.write_all(b"\x03").unwrap(); // the terminal controls the session, so ^C becomes SIGINT
     assert!(read_all(&master).contains("interrupted"));
     env.wait_for("web", "stopped");

@@ -1,5 +1,6 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod checkpoint;
 mod events;
 mod exec;
 mod mounts;
@@ -13,6 +14,7 @@ use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
 
+pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use events::EventsArgs;
 pub use exec::ExecArgs;
 pub use mounts::{MountsAction, MountsArgs};
@@ -35,6 +37,7 @@ const VERSION: &str = concat!(
     name = "emergence-runc",
     version = VERSION,
     disable_version_flag = true,
+    args_override_self = true, // as Go reads flags: the last counts. podman gives --leave-running twice
     override_usage = "emergence-runc [global options] command [command options] [arguments...]",
     before_help = ABOUT,
     help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
@@ -150,6 +153,12 @@ pub enum Command {
     /// say every fault of a bundle at once, without starting anything
     #[command(help_template = page!(" check"), before_help = CHECK)]
     Check(CheckArgs),
+    /// save the processes of a running container, to restore them later
+    #[command(help_template = page!(" checkpoint"), before_help = CHECKPOINT)]
+    Checkpoint(CheckpointArgs),
+    /// restore a container from a checkpoint
+    #[command(help_template = page!(" restore"), before_help = RESTORE)]
+    Restore(RestoreArgs),
     /// write a completion script for a shell
     #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
     Completion(CompletionArgs),
@@ -401,6 +410,10 @@ mod tests {
             assert_eq!((run.detach, run.create.id.as_str()), (want, "x"), "{line}");
         }
         assert!(parsed("run --detach=maybe x").is_err());
+        let Some(Command::Run(run)) = parsed("run -d -b a --detach=false -b c x").unwrap().command else {
+            panic!()
+        };
+        assert_eq!((run.detach, run.create.bundle.to_str()), (false, Some("c")), "the last counts");
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! A mount namespace apart, in which criu starts: the new root is a mount there, as criu wants it, and nowhere else. It ends
+//! with criu, whatever happens to us.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
+
+use crate::error::{Doing, Result};
+use crate::sys::mount::{Attributes, attach, open_tree, set_attributes};
+use crate::sys::process;
+
+/// The mount that criu makes the root of the restored processes.
+#[derive(Debug)]
+pub struct NewRoot {
+    /// A folder, bound onto itself.
+    pub path: CString,
+    /// Whether that mount is read-only.
+    pub readonly: bool,
+}
+
+/// Calls `act` in a new mount namespace with that root, and comes back. What `act` starts stays there, and so do the folders
+/// that it opens: criu mounts in its folder of logs, which must be of its own namespace.
+pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let way_back = WayBack::open().doing(|| "open the runtime's own mount namespace")?;
+    process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace for criu")?;
+    let done =
+        mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
+    way_back.take().doing(|| "return to the runtime's own mount namespace")?;
+    done
+}
+
+fn mount(root: &NewRoot) -> io::Result<()> {
+    // What is mounted here does not reach the host; what the host mounts still comes here. criu makes the container's
+    // mounts slaves of the same masters as these, where they were slaves before.
+    mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    let recursive = libc::AT_RECURSIVE as u32;
+    let mount = open_tree(CWD, &root.path, libc::OPEN_TREE_CLONE | recursive)?;
+    if root.readonly {
+        set_attributes(&mount, Attributes::READONLY, false, None)?;
+    }
+    attach(mount, folder(&root.path)?)
+}
+
+/// setns(2) goes to the namespace's own root; we may have another, as after chroot(1).
+struct WayBack {
+    namespace: OwnedFd,
+    root: OwnedFd,
+    folder: OwnedFd,
+}
+
+impl WayBack {
+    fn open() -> io::Result<Self> {
+        Ok(Self {
+            namespace: File::open("/proc/self/ns/mnt")?.into(),
+            root: folder(c"/")?,
+            folder: folder(c".")?,
+        })
+    }
+
+    fn take(self) -> io::Result<()> {
+        process::setns(self.namespace.as_fd(), libc::CLONE_NEWNS)?;
+        rustix::process::fchdir(&self.root)?;
+        rustix::process::chroot(c".")?;
+        Ok(rustix::process::fchdir(&self.folder)?)
+    }
+}
+
+fn folder(path: &CStr) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}

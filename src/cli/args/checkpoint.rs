@@ -1,0 +1,185 @@
+//! Options of `checkpoint` and `restore`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::switch;
+use crate::container::CgroupMode;
+
+// What both take.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct ImagesArgs {
+    /// Folder of criu's images
+    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
+    pub image_path: PathBuf,
+    /// Folder of criu's logs and sockets [default: that of the images]
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+    /// Keep open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow Unix sockets with a peer outside of the container
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a session or a terminal of a process outside of the container
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Keep locks on files
+    #[arg(long)]
+    pub file_locks: bool,
+    /// What is done with cgroups: soft, full, strict or ignore
+    #[arg(long, value_name = "MODE", value_enum, default_value = "soft")]
+    pub manage_cgroups_mode: CgroupModeArg,
+    /// Leave out the content of a namespace: network
+    #[arg(long, value_name = "NAMESPACE", value_enum)]
+    pub empty_ns: Vec<EmptyNamespace>,
+    /// Free pages of the images that are of no use any more
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Move pages only when they are needed, through "criu lazy-pages"
+    #[arg(long)]
+    pub lazy_pages: bool,
+}
+
+/// How cgroups are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // a comment would show in help
+pub enum CgroupModeArg {
+    Soft,
+    Full,
+    Strict,
+    Ignore,
+}
+
+impl From<CgroupModeArg> for CgroupMode {
+    fn from(word: CgroupModeArg) -> Self {
+        match word {
+            CgroupModeArg::Soft => Self::Soft,
+            CgroupModeArg::Full => Self::Full,
+            CgroupModeArg::Strict => Self::Strict,
+            CgroupModeArg::Ignore => Self::Ignore,
+        }
+    }
+}
+
+/// The namespaces whose content can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // a comment would show in help
+pub enum EmptyNamespace {
+    Network,
+}
+
+// `checkpoint`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct CheckpointArgs {
+    /// What `restore` has too.
+    #[command(flatten)]
+    pub images: ImagesArgs,
+    /// Folder of an earlier dump, relative to that of the images
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
+    /// Let the container go on
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Write the memory only, for a dump to come; the container goes on
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// Leave out TCP connections that are only half made
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Give a name to open files that have none any more
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Descriptor that gets a zero byte when the page server of --lazy-pages is ready
+    #[arg(long, value_name = "FD")]
+    pub status_fd: Option<i32>,
+    /// Send pages to this page server instead of writing them
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = page_server)]
+    pub page_server: Option<(String, u16)>,
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+// `restore`.
+#[derive(Args, Debug)]
+#[command(mut_args = switch)]
+pub struct RestoreArgs {
+    /// What `checkpoint` has too.
+    #[command(flatten)]
+    pub images: ImagesArgs,
+    /// Folder of the bundle
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Unix socket that receives the master of the container's terminal
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// Return once the container's processes run
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File that takes the process id
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Leave the container's orphans to the host's init
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Taken as in create; criu decides how the root file system is entered
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// LSM profile in place of the dumped one: apparmor:PROFILE or selinux:LABEL
+    #[arg(long, value_name = "TYPE:LABEL", value_parser = lsm_profile)]
+    pub lsm_profile: Option<String>,
+    /// SELinux context of mounts in place of the dumped one
+    #[arg(long, value_name = "CONTEXT")]
+    pub lsm_mount_context: Option<String>,
+    /// The new container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+fn page_server(word: &str) -> Result<(String, u16), String> {
+    let parts = word.rsplit_once(':').filter(|(address, _)| !address.is_empty());
+    let (address, port) = parts.ok_or("must be ADDRESS:PORT")?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or("the port must be 1 to 65535")?;
+    Ok((address.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+}
+
+fn lsm_profile(word: &str) -> Result<String, String> {
+    match word.split_once(':') {
+        Some(("apparmor" | "selinux", label)) if !label.is_empty() => Ok(word.to_owned()),
+        _ => Err("must be apparmor:PROFILE or selinux:LABEL".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_server_is_an_address_and_a_port() {
+        let table = [
+            ("10.0.0.1:27", Some(("10.0.0.1", 27))),
+            ("[::1]:9", Some(("::1", 9))),
+            ("host:0", None),
+            ("host:65536", None),
+            (":9", None),
+            ("host", None),
+        ];
+        for (word, want) in table {
+            let got = page_server(word).ok();
+            assert_eq!(got.as_ref().map(|(address, port)| (address.as_str(), *port)), want, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_profile_names_its_module() {
+        for (word, good) in
+            [("apparmor:a//b", true), ("selinux:u:r:t:s0", true), ("smack:x", false), ("apparmor:", false)]
+        {
+            assert_eq!(lsm_profile(word).is_ok(), good, "{word}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What a container has from outside, which images cannot hold: mounts of the host, standard files, namespaces of others. `checkpoint` gives each
+//! a name, and `restore` says what the name stands for.
+//!
+//! A mount's name is the place that config.json gives it. What criu wants to know is where it really is, so `checkpoint`
+//! looks at the mounts that the kernel lists.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::mountinfo::{self, Mount};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::mounts::CgroupMount;
+use crate::plan::{CgroupView, MountKind, Plan};
+use crate::rootfs::inroot::InRoot;
+
+/// What hides a masked file, and the name of all such mounts.
+const NULL: &str = "/dev/null";
+
+/// Namespaces of others, by criu's name and the name of their file in /proc/PID/ns. runc's names: its images can be restored.
+pub const NAMESPACES: &[(i32, &str, &str)] =
+    &[(libc::CLONE_NEWNET, "extRootNetNS", "net"), (libc::CLONE_NEWPID, "extRootPidNS", "pid")];
+
+/// A place where something is mounted.
+struct Place {
+    /// As config.json has it, from the root, without a slash at the end.
+    inside: String,
+    /// What is there.
+    from: From,
+}
+
+enum From {
+    /// A file system of the container's own.
+    Own,
+    /// A file or folder of the host.
+    Host {
+        /// Its path there.
+        source: PathBuf,
+        /// With all mounts below it.
+        recursive: bool,
+    },
+}
+
+/// All places, in the order of their mounting.
+fn places(plan: &Plan) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    let mut add = |inside: String, from| places.push(Place { inside, from });
+    for (index, step) in plan.rootfs.mounts.iter().enumerate() {
+        let inside = inside(&step.target);
+        match &step.kind {
+            MountKind::Bind(bound) => {
+                let source = path(&bound.path);
+                if bound.copy_symlink && source.is_symlink() {
+                    continue;
+                }
+                if bound.idmap.is_some() {
+                    let words = "an id-mapped mount can neither be checkpointed nor restored by criu";
+                    return Err(Error::invalid(&format!("mounts[{index}]"), words).of_kind(Kind::Unsupported));
+                }
+                // As the kernel lists it. A dump does not need it any more; a restore will miss it.
+                let source = fs::canonicalize(&source).unwrap_or(source);
+                add(inside, From::Host { source, recursive: bound.recursive });
+            }
+            MountKind::New(_) => add(inside, From::Own),
+            MountKind::Cgroup(cgroup) => {
+                add(inside.clone(), From::Own);
+                for (inside, source) in cgroups(cgroup, &inside) {
+                    add(inside, From::Host { source, recursive: false });
+                }
+            }
+            MountKind::Remount { .. } => {}
+        }
+    }
+    if plan.rootfs.bind_devices {
+        for device in &plan.rootfs.devices {
+            let source = path(&device.host);
+            add(inside(&device.path), From::Host { source, recursive: false });
+        }
+    }
+    Ok(places)
+}
+
+/// The groups that are bound from the host, where the container cannot mount what it should see.
+fn cgroups(cgroup: &CgroupMount, inside: &str) -> Vec<(String, PathBuf)> {
+    match &cgroup.view {
+        CgroupView::Unified(own) => vec![(inside.to_owned(), path(own))],
+        CgroupView::Legacy(hierarchies) => {
+            let each = hierarchies.iter();
+            each.map(|one| (format!("{inside}/{}", one.name.to_string_lossy()), path(&one.own))).collect()
+        }
+    }
+}
+
+fn inside(target: &CString) -> String {
+    format!("/{}", target.to_string_lossy()).trim_end_matches('/').to_owned()
+}
+
+fn path(text: &CString) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(text.as_bytes()))
+}
+
+/// What is below `above`, with its slash; empty for `above` itself.
+fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
+    path.strip_prefix(above).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// For a dump: the mounts of process `pid` that come from outside, in criu's form `mnt[PLACE]:NAME`.
+pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
+    let host = mountinfo::of("self")?;
+    let mounts = mountinfo::of(&pid.to_string())?;
+    let root = format!("/proc/{pid}/root");
+    let root = rustix::fs::open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {root}"))?;
+    let real = |inside: &str| -> String {
+        if mounts.iter().any(|mount| mount.place == inside) {
+            return inside.to_owned();
+        }
+        // A link of the image led elsewhere.
+        resolved(InRoot(root.as_fd()), inside).unwrap_or_else(|| inside.to_owned())
+    };
+    let places: Vec<(String, Place)> =
+        places(plan)?.into_iter().map(|place| (real(&place.inside), place)).collect();
+    let masked: Vec<String> = plan.rootfs.masked.iter().map(|path| real(&inside(path))).collect();
+    let own_cgroups = plan.namespaces.own(libc::CLONE_NEWCGROUP);
+    let mut names = Vec::new();
+    for mount in mounts.iter().filter(|mount| mount.place != "/") {
+        let name = if masked.contains(&mount.place) {
+            // A folder is hidden by a tmpfs of the container's own.
+            (mount.root != "/").then(|| NULL.to_owned())
+        } else if mount.is_cgroup() && (own_cgroups || mount.root == "/") {
+            None
+        } else {
+            name(mount, &places, &host)
+        };
+        names.extend(name.map(|name| format!("mnt[{}]:{name}", mount.place)));
+    }
+    Ok(names)
+}
+
+/// `None`: it is the container's own.
+fn name(mount: &Mount, places: &[(String, Place)], host: &[Mount]) -> Option<String> {
+    let covering = places.iter().filter_map(|(real, place)| Some((real, place, below(&mount.place, real)?)));
+    // The deepest; of several mounts on one place, the last.
+    let (_, place, rest) = covering.max_by_key(|(real, ..)| real.len())?;
+    let From::Host { source, recursive } = &place.from else { return None };
+    if rest.is_empty() {
+        return Some(place.inside.clone());
+    }
+    // Below it, the container may have made mounts of its own.
+    let there = format!("{}{rest}", source.display());
+    let same = |on_host: &Mount| {
+        on_host.place == there && on_host.device == mount.device && on_host.root == mount.root
+    };
+    (*recursive && host.iter().any(same)).then(|| format!("{}{rest}", place.inside))
+}
+
+/// Where `inside` really is, in the container's own words.
+fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
+    use std::os::fd::AsRawFd;
+    let path = CString::new(inside.trim_start_matches('/')).ok()?;
+    let found = root.open(&path, false).ok()?;
+    let link = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    link.to_str().map(str::to_owned)
+}
+
+/// For a restore: what every name that a dump may have given stands for, in criu's form `mnt[NAME]:SOURCE`.
+pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
+    let host = mountinfo::of("self")?;
+    let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
+    for place in places(plan)? {
+        let From::Host { source, recursive } = &place.from else { continue };
+        fs::metadata(source)
+            .doing(|| format!("what was mounted on {}: {}", place.inside, source.display()))?;
+        given.push(format!("mnt[{}]:{}", place.inside, source.display()));
+        let source = source.to_string_lossy();
+        for mount in host.iter().filter(|_| *recursive) {
+            if let Some(rest) = below(&mount.place, &source).filter(|rest| !rest.is_empty()) {
+                given.push(format!("mnt[{}{rest}]:{}", place.inside, mount.place));
+            }
+        }
+    }
+    Ok(given)
+}
+
+/// Makes what is missing to mount on: in the root file system, or in what is bound from the host over it. In a file system
+/// of the container's own, criu restores what there was.
+pub fn make_mount_points(plan: &Plan) -> Result<()> {
+    let places = places(plan)?;
+    for (index, place) in places.iter().enumerate() {
+        let before = places.get(..index).unwrap_or_default().iter();
+        let covering = before.filter_map(|other| Some((other, below(&place.inside, &other.inside)?)));
+        let (base, rest) = match covering.max_by_key(|(other, _)| other.inside.len()) {
+            Some((other, rest)) => match &other.from {
+                From::Own => continue,
+                From::Host { source, .. } => (source.clone(), rest),
+            },
+            None => (path(&plan.rootfs.path), place.inside.as_str()),
+        };
+        make(&base, rest.trim_start_matches('/'), place)
+            .doing(|| format!("make {} to mount on, below {}", place.inside, base.display()))?;
+    }
+    Ok(())
+}
+
+fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let rest = CString::new(rest)?;
+    let base = rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = InRoot(base.as_fd());
+    match &place.from {
+        From::Host { source, .. } if !source.is_dir() => root.file(&rest)?,
+        _ => root.folder(&rest)?,
+    };
+    Ok(())
+}
+
+/// For a dump: what process `pid` has as its three standard files, as they are named in images; and of those that are files
+/// of the host, the same again in criu's list of what is outside.
+pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
+    let mounts = mountinfo::of(&pid.to_string())?;
+    let (mut files, mut outside) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let file = format!("/proc/{pid}/fd/{number}");
+        // Closed: an empty name.
+        let link = fs::read_link(&file).unwrap_or_default().to_string_lossy().into_owned();
+        if link.is_empty() {
+            files.push(link);
+            continue;
+        }
+        let name = match of_host(pid, number, &link, &mounts).doing(|| format!("look at {file}"))? {
+            Some(name) => {
+                outside.push(name.clone());
+                name
+            }
+            None => link,
+        };
+        files.push(name);
+    }
+    Ok((files, outside))
+}
+
+/// criu's name of a file, fifo or device on a mount that the container does not have. A terminal has other rules.
+fn of_host(pid: i32, number: i32, link: &str, mounts: &[Mount]) -> std::io::Result<Option<String>> {
+    let found = fs::metadata(format!("/proc/{pid}/fd/{number}"))?;
+    let kind = rustix::fs::FileType::from_raw_mode(found.mode());
+    let terminal = matches!(rustix::fs::major(found.rdev()), 4 | 5 | 136..=143);
+    let outside = !link.starts_with("pipe:")
+        && match kind {
+            rustix::fs::FileType::RegularFile | rustix::fs::FileType::Fifo => true,
+            rustix::fs::FileType::CharacterDevice => !terminal,
+            _ => false,
+        };
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"))?;
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u32>().ok());
+    let Some(mount) = mount.filter(|id| outside && !mounts.iter().any(|mount| mount.id == *id)) else {
+        return Ok(None);
+    };
+    Ok(Some(format!("file[{mount:x}:{:x}]", found.ino())))
+}

@@ -1,0 +1,169 @@
+//! What `checkpoint` and `restore` have in common: the folder of images, the options of both, what criu must be.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::request::Settings;
+use crate::checkpoint::message::{CgroupMode, Features, Options};
+use crate::checkpoint::{self, Version};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec::Spec;
+
+/// What both commands ask for.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The folder of the images.
+    pub path: PathBuf,
+    /// The folder of logs and sockets, if it is another one.
+    pub work_path: Option<PathBuf>,
+    /// Whether open TCP connections are kept.
+    pub tcp_established: bool,
+    /// Whether Unix sockets may have a peer outside.
+    pub ext_unix_sk: bool,
+    /// Whether session and terminal may belong to a process outside.
+    pub shell_job: bool,
+    /// Whether locks on files are kept.
+    pub file_locks: bool,
+    /// Whether pages of images are freed once they are of no use.
+    pub auto_dedup: bool,
+    /// Whether pages are fetched only when they are needed.
+    pub lazy_pages: bool,
+    /// Whether the network namespace's content is left out.
+    pub empty_network: bool,
+    /// What is done with cgroups.
+    pub cgroups: CgroupMode,
+}
+
+/// The folders, open, as criu wants them.
+pub struct Folders {
+    /// The folder of the images.
+    pub images: OwnedFd,
+    /// The folder of logs and sockets.
+    pub work: OwnedFd,
+    /// criu's log, in the second.
+    pub log: PathBuf,
+}
+
+/// The first criu that knows external pid namespaces, contexts of mounts, and freezing in cgroup 2.
+const OLDEST: Version = Version(3, 16, 0);
+
+/// Everything that was done.
+const LOG_LEVEL: i32 = 4;
+
+/// Names a file whose options override ours.
+const CONFIG_ANNOTATION: &str = "org.criu.config";
+
+/// The same for every container, where it exists: runc's, whose users have it.
+const CONFIG_FILE: &str = "/etc/criu/runc.conf";
+
+/// Errors when this user, or the installed criu, cannot do it.
+pub fn check_criu(settings: &Settings) -> Result<()> {
+    if settings.rootless {
+        let words = "checkpoint and restore need root: criu cannot restore an ordinary user's container";
+        return Err(Error::new(Kind::Unsupported, words));
+    }
+    let found = checkpoint::version()?;
+    if found < OLDEST {
+        let words = format!("criu {found} is too old; {OLDEST} or newer is needed");
+        return Err(Error::new(Kind::Unsupported, words));
+    }
+    Ok(())
+}
+
+/// Errors when criu or the kernel lacks one of the `wanted`; `option` is why it is.
+pub fn check_features(wanted: Features, option: &str) -> Result<()> {
+    let found = checkpoint::features(wanted)?;
+    let lacks = |wanted: Option<bool>, found: Option<bool>| wanted.is_some() && found != Some(true);
+    if lacks(wanted.mem_track, found.mem_track) || lacks(wanted.lazy_pages, found.lazy_pages) {
+        let words =
+            format!("{option}: the installed criu or this kernel cannot do that (see \"criu check\")");
+        return Err(Error::new(Kind::Unsupported, words));
+    }
+    Ok(())
+}
+
+impl Images {
+    /// Errors when there is nothing to restore, before anything is made.
+    pub fn check(&self) -> Result<()> {
+        let inventory = self.path.join("inventory.img");
+        let doing = || format!("no checkpoint in {} (--image-path): inventory.img", self.path.display());
+        fs::metadata(inventory).map(drop).doing(doing)
+    }
+
+    /// Opens the folders, and makes the missing: for `restore` only that of the logs.
+    pub fn open(&self, restore: bool) -> Result<Folders> {
+        if !restore {
+            make(&self.path, "--image-path")?;
+        }
+        let images = open(&self.path, "--image-path")?;
+        let work_path = self.work_path.as_ref().unwrap_or(&self.path);
+        if self.work_path.is_some() {
+            make(work_path, "--work-path")?;
+        }
+        let work = open(work_path, "--work-path")?;
+        let log = work_path.join(log_name(restore));
+        Ok(Folders { images, work, log })
+    }
+
+    /// The options that both have.
+    pub fn options(&self, spec: &Spec, folders: &Folders, restore: bool) -> Result<Options> {
+        Ok(Options {
+            images_dir_fd: folders.images.as_raw_fd(),
+            work_dir_fd: folders.work.as_raw_fd(),
+            log_level: LOG_LEVEL,
+            log_file: log_name(restore).into(),
+            ext_unix_sk: self.ext_unix_sk,
+            tcp_established: self.tcp_established,
+            evasive_devices: true,
+            shell_job: self.shell_job,
+            file_locks: self.file_locks,
+            notify_scripts: true,
+            auto_dedup: self.auto_dedup,
+            manage_cgroups: true,
+            manage_cgroups_mode: Some(self.cgroups.into()),
+            empty_ns: if self.empty_network { libc::CLONE_NEWNET as u32 } else { 0 },
+            lazy_pages: self.lazy_pages,
+            orphan_pts_master: true,
+            config_file: config_file(spec)?,
+            ..Options::default()
+        })
+    }
+}
+
+fn log_name(restore: bool) -> &'static str {
+    if restore { "restore.log" } else { "dump.log" }
+}
+
+fn make(path: &Path, option: &str) -> Result<()> {
+    // The root of a user namespace must get through, to see that an image is not there; what is there is criu's alone.
+    match fs::DirBuilder::new().recursive(true).mode(0o711).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.doing(|| format!("make {} ({option})", path.display())),
+    }
+}
+
+fn open(path: &Path, option: &str) -> Result<OwnedFd> {
+    let doing = || format!("open the folder {} ({option})", path.display());
+    let file = File::open(path).doing(doing)?;
+    if file.metadata().doing(doing)?.is_dir() {
+        return Ok(file.into());
+    }
+    Err(Error::new(Kind::Usage, format!("{}: not a directory", doing())))
+}
+
+/// Empty: none.
+fn config_file(spec: &Spec) -> Result<String> {
+    match spec.annotations.get(CONFIG_ANNOTATION) {
+        Some(named) if named.is_empty() => Ok(String::new()),
+        Some(named) => {
+            // criu would go on without it.
+            File::open(named).doing(|| format!("open {named} (annotation {CONFIG_ANNOTATION})"))?;
+            Ok(named.clone())
+        }
+        None if Path::new(CONFIG_FILE).exists() => Ok(CONFIG_FILE.into()),
+        None => Ok(String::new()),
+    }
+}

@@ -1,0 +1,73 @@
+//! The mounts that a process sees, from /proc/PID/mountinfo. Source: proc_pid_mountinfo(5).
+
+use std::fs;
+
+use crate::error::{Doing, Result};
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Its number, also in fdinfo.
+    pub id: u32,
+    /// `MAJOR:MINOR` of the file system.
+    pub device: String,
+    /// What of the file system is mounted.
+    pub root: String,
+    /// Where, from the root of the process.
+    pub place: String,
+    /// Type of the file system.
+    pub fstype: String,
+}
+
+impl Mount {
+    /// Whether it shows control groups, of either version.
+    pub fn is_cgroup(&self) -> bool {
+        matches!(self.fstype.as_str(), "cgroup" | "cgroup2")
+    }
+}
+
+/// The mounts of a process, `self` or a number, in the order of the list.
+pub fn of(process: &str) -> Result<Vec<Mount>> {
+    let file = format!("/proc/{process}/mountinfo");
+    let text = fs::read(&file).doing(|| format!("read {file}"))?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+}
+
+/// One line: `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
+fn parse(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ');
+    Some(Mount {
+        id: left.next()?.parse().ok()?,
+        device: left.nth(1)?.to_owned(),
+        root: unescape(left.next()?),
+        place: unescape(left.next()?),
+        fstype: right.split(' ').next()?.to_owned(),
+    })
+}
+
+/// Space, tab, newline and backslash are written as three octal digits.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_by_its_places() {
+        let line =
+            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
+        let want = Mount {
+            id: 36,
+            device: "98:0".into(),
+            root: "/mnt1".into(),
+            place: "/mnt 2".into(),
+            fstype: "ext3".into(),
+        };
+        assert_eq!(parse(line), Some(want));
+        assert_eq!(parse("36 35"), None);
+        assert!(!of("self").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,314 @@
+//! `restore`: criu makes the processes of a container from images; the container is recorded as `create` does it.
+//!
+//! What criu cannot know is made ready: the root as a mount, the points to mount on, the control group, and what stands for
+//! each thing from outside. What criu makes is in that group from its first moment, because criu itself is; so whatever
+//! moment this is killed at, `delete --force` finds all.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::checkpoint::DESCRIPTORS;
+use super::create::{self, Draft, Manner};
+use super::foreground::{Foreground, Terminal};
+use super::images::{self, Folders, Images};
+use super::pid::ProcessId;
+use super::record::{Folder, Phase, Record, write_whole};
+use super::request::{Create, Settings};
+use super::state::{State, Status};
+use super::{destroy, external, hold, hooks, open};
+use crate::cgroup::Made;
+use crate::checkpoint::message::{
+    CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
+};
+use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::{Plan, TerminalSize};
+use crate::sys::{fd, process};
+
+/// `restore`.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The container to make.
+    pub create: Create,
+    /// What `checkpoint` has too.
+    pub images: Images,
+    /// Whether to return once the processes run.
+    pub detach: bool,
+    /// Whether orphans of the container go to the host's init instead of us.
+    pub no_subreaper: bool,
+    /// Another AppArmor or SELinux profile than the dumped one; empty: none.
+    pub lsm_profile: String,
+    /// Another SELinux context of mounts than the dumped one; empty: none.
+    pub lsm_mount_context: String,
+}
+
+/// What the message is called that carries the terminal's master.
+const MASTER: &[u8] = b"/dev/ptmx";
+
+/// `restore`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
+    images::check_criu(settings)?;
+    if request.images.lazy_pages {
+        images::check_features(Features { mem_track: None, lazy_pages: Some(true) }, "--lazy-pages")?;
+    }
+    request.images.check()?;
+    if request.detach {
+        return bring_back(settings, request, Manner::Detached).map(|_| 0);
+    }
+    if !request.no_subreaper {
+        process::set_subreaper().doing(|| "become the reaper of the container's orphans")?;
+    }
+    let foreground = Foreground::prepare().doing(|| "take over signals")?;
+    let back = bring_back(settings, request, Manner::Foreground)?;
+    let clean = || {
+        // Somebody else may have deleted it meanwhile.
+        back.folder.lock()?;
+        destroy::with_hooks(&back.folder, &back.record)
+    };
+    let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal);
+    match ended {
+        Ok(status) => clean().map(|()| status),
+        Err(error) => Err(error.after_cleaning(clean())),
+    }
+}
+
+/// A container that runs again.
+struct Back {
+    folder: Folder,
+    record: Record,
+    pid: i32,
+    pidfd: OwnedFd,
+    /// When it is for us to copy.
+    terminal: Option<Terminal>,
+}
+
+/// Restores the container. After an error nothing of it is left.
+fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
+    let draft = create::draft(settings, &request.create, manner)?;
+    check(&draft.plan)?;
+    let folder = Folder::make(settings, &request.create.id)?;
+    let mut record = match create::record(&draft, &request.create, &folder) {
+        Ok(record) => record,
+        Err(error) => return Err(error.after_cleaning(folder.remove())),
+    };
+    match set_up(settings, request, &draft, &folder, &mut record) {
+        Ok((pid, pidfd, terminal)) => Ok(Back { folder, record, pid, pidfd, terminal }),
+        // Once there was a process, its end is one like any other: with poststop hooks.
+        Err(error) if record.init.is_some() => {
+            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
+        }
+        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
+    }
+}
+
+fn check(plan: &Plan) -> Result<()> {
+    if plan.rootfs.own_mounts {
+        return Ok(());
+    }
+    let words = "only a container with a mount namespace of its own can be restored";
+    Err(Error::invalid("linux.namespaces", words).of_kind(Kind::Unsupported))
+}
+
+fn set_up(
+    settings: &Settings,
+    request: &Restore,
+    draft: &Draft,
+    folder: &Folder,
+    record: &mut Record,
+) -> Result<(i32, OwnedFd, Option<Terminal>)> {
+    let plan = &draft.plan;
+    let console = match &request.create.console_socket {
+        Some(path) => {
+            let socket = fd::connect_unix(path);
+            Some(socket.doing(|| format!("connect to the console socket {}", path.display()))?)
+        }
+        None => None,
+    };
+    let made = create::make_group(settings, draft, record)?;
+    hold::here("cgroup");
+    external::make_mount_points(plan)?;
+    let namespaces = Namespaces::open(plan)?;
+    let root = NewRoot { path: plan.rootfs.path.clone(), readonly: plan.rootfs.readonly };
+    let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
+    let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
+    let (folders, criu) = apart(&root, start)?;
+    if let Some(group) = &record.group {
+        group.join(criu.pid())?;
+    }
+    hold::here("criu");
+    let ask = ask(request, &folders, draft, namespaces.inherited, namespaces.joined, criu.pid())?;
+    let mut helper = Helper { plan, folder, record, made, limited: false, console, master: None };
+    let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
+    let pid = answer.restored.map_or(0, |restored| restored.pid);
+    helper.note_init(pid)?;
+    helper.limit()?;
+    let master = helper.master.take();
+    let pidfd = process::pidfd_open(pid).doing(|| format!("open process {pid}"))?;
+    record.phase = Phase::Created;
+    folder.write(record)?;
+    hold::here("created");
+    if let Some(file) = &request.create.pid_file {
+        write_whole(file, &pid.to_string())?;
+    }
+    let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+    let terminal = master.map(|master| Terminal::new(master, size != TerminalSize::default())).transpose()?;
+    Ok((pid, pidfd, terminal))
+}
+
+/// The request, for the criu that is process `criu`.
+fn ask(
+    request: &Restore,
+    folders: &Folders,
+    draft: &Draft,
+    inherited: Vec<Inherit>,
+    join_ns: Vec<JoinNamespace>,
+    criu: i32,
+) -> Result<Request> {
+    let mut options = request.images.options(&draft.spec, folders, true)?;
+    options.root = draft.plan.rootfs.path.to_string_lossy().into_owned();
+    options.rst_sibling = true;
+    options.external = external::mounts_for(&draft.plan)?;
+    options.inherit_fd = inherited;
+    options.inherit_fd.extend(standard_files(folders)?);
+    options.join_ns = join_ns;
+    options.cg_root = cgroup_roots(criu)?;
+    options.lsm_profile = request.lsm_profile.clone();
+    options.lsm_mount_context = request.lsm_mount_context.clone();
+    Ok(Request { kind: Act::Restore.into(), options: Some(options), ..Request::default() })
+}
+
+/// Ours stand for what the processes had from outside as standard files. criu has them under the same numbers.
+fn standard_files(folders: &Folders) -> Result<Vec<Inherit>> {
+    let doing = || format!("read {DESCRIPTORS} beside the images");
+    let how = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut text = Vec::new();
+    match rustix::fs::openat(&folders.images, DESCRIPTORS, how, Mode::empty()).map_err(std::io::Error::from) {
+        Ok(file) => File::from(file).read_to_end(&mut text).doing(doing)?,
+        // Written by criu alone.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).doing(doing),
+    };
+    let names: Vec<String> = serde_json::from_slice(&text)
+        .map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", doing())))?;
+    let mut inherited: Vec<Inherit> = Vec::new();
+    for (key, fd) in names.into_iter().zip(0..3) {
+        let outside = key.starts_with("pipe:") || key.starts_with("file[");
+        // Often the same pipe is output and error.
+        if outside && !inherited.iter().any(|one| one.key == key) {
+            inherited.push(Inherit { key, fd });
+        }
+    }
+    Ok(inherited)
+}
+
+/// Where criu is, as the place of the groups that were dumped: it has been moved to the container's new group.
+fn cgroup_roots(criu: i32) -> Result<Vec<CgroupRoot>> {
+    let file = format!("/proc/{criu}/cgroup");
+    let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+    let mut roots = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let each = controllers.split(',');
+        roots.extend(each.map(|controller| CgroupRoot { controller: controller.into(), path: path.into() }));
+    }
+    Ok(roots)
+}
+
+/// The namespaces that the container joins by path.
+struct Namespaces {
+    files: Vec<OwnedFd>,
+    inherited: Vec<Inherit>,
+    joined: Vec<JoinNamespace>,
+}
+
+impl Namespaces {
+    fn open(plan: &Plan) -> Result<Self> {
+        let mut all = Self { files: Vec::new(), inherited: Vec::new(), joined: Vec::new() };
+        for namespace in &plan.namespaces.joined {
+            let file = open::open_namespace(namespace)?;
+            let kind = namespace.kind;
+            if let Some((_, name, _)) = external::NAMESPACES.iter().find(|(known, ..)| *known == kind) {
+                all.inherited.push(Inherit { key: (*name).into(), fd: file.as_raw_fd() });
+                all.files.push(file);
+                continue;
+            }
+            let kind = match kind {
+                libc::CLONE_NEWIPC => "ipc",
+                libc::CLONE_NEWUTS => "uts",
+                libc::CLONE_NEWTIME => "time",
+                _ => {
+                    let place = format!("linux.namespaces[{}].path", namespace.at);
+                    let words = "criu cannot restore into a namespace of this kind";
+                    return Err(Error::invalid(&place, words).of_kind(Kind::Unsupported));
+                }
+            };
+            let file = namespace.path.to_string_lossy().into_owned();
+            all.joined.push(JoinNamespace { kind: kind.into(), file });
+        }
+        Ok(all)
+    }
+}
+
+/// What is done for criu while it restores.
+struct Helper<'a> {
+    plan: &'a Plan,
+    folder: &'a Folder,
+    record: &'a mut Record,
+    made: Option<Made>,
+    limited: bool,
+    /// Takes the terminal's master, if somebody else wants it.
+    console: Option<OwnedFd>,
+    /// The terminal's master, for us.
+    master: Option<OwnedFd>,
+}
+
+impl Helper<'_> {
+    /// The moments are listed in criu(8), "--action-script".
+    fn hear(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
+        match (notice.script.as_str(), fd) {
+            ("setup-namespaces", _) => {
+                self.note_init(notice.pid)?;
+                let state = State::of(self.record, Status::Creating);
+                hooks::run(&self.plan.hooks.create_runtime, &state)?;
+                hold::here("hooks");
+                Ok(())
+            }
+            ("orphan-pts-master", Some(master)) => self.take(master),
+            // All is there, and nothing runs yet.
+            ("pre-resume", _) => self.limit(),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_init(&mut self, pid: i32) -> Result<()> {
+        self.record.init = Some(ProcessId::of(pid)?);
+        self.folder.write(self.record)?;
+        hold::here("cloned");
+        Ok(())
+    }
+
+    fn take(&mut self, master: OwnedFd) -> Result<()> {
+        match &self.console {
+            Some(socket) => fd::send_fd(socket.as_fd(), MASTER, master.as_fd())
+                .doing(|| "send the terminal to the console socket"),
+            None => {
+                self.master = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    /// As late as may be: criu works in the group, and is not what the limits are for.
+    fn limit(&mut self) -> Result<()> {
+        let (Some(made), false) = (&self.made, self.limited) else { return Ok(()) };
+        self.limited = true;
+        if let Some(program) = &self.plan.device_program {
+            made.guard_devices(Some(program)).doing(|| "linux.resources.devices")?;
+        }
+        made.apply(&self.plan.limits)
+    }
+}

@@ -1,0 +1,514 @@
+//! `checkpoint` and `restore` against criu itself: runc-checkpoint(8), runc-restore(8), criu(8).
+//!
+//! Needs: criu, and a kernel that it can work with (`criu check`). Elsewhere the tests are skipped and say so; on a machine
+//! made for them (EMERGENCE_TEST_MACHINE is set) they must run.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::support::{Bundle, Env, Output, on_test_machine, until};
+
+/// All its files are inside, so that nothing of the test's own stands in the way of criu.
+const COUNT: &str = "exec </dev/null >>/log 2>&1; trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 50000; done";
+
+fn env() -> Option<Env> {
+    let env = Env::new()?;
+    let works = env.program("/bin/sh", &["-c", "criu check"]).run();
+    if works.code != 0 {
+        assert!(!on_test_machine(), "criu does not work here: {works:?}");
+        println!("skipped: criu is not installed, or does not work with this kernel");
+        return None;
+    }
+    Some(env)
+}
+
+/// A container that counts, and the bundle that it has been made from.
+struct Counter<'a> {
+    env: &'a Env,
+    bundle: Bundle,
+}
+
+impl<'a> Counter<'a> {
+    fn start(env: &'a Env, change: impl FnOnce(Bundle) -> Bundle) -> Self {
+        let counter = Self { env, bundle: change(env.script(COUNT)) };
+        env.launch("web", &counter.bundle);
+        counter.counts_on(0);
+        counter
+    }
+
+    /// What it has counted to; the numbers are checked to be all there, each once.
+    fn count(&self) -> usize {
+        let text = fs::read_to_string(self.bundle.rootfs("log")).unwrap_or_default();
+        let lines: Vec<_> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+        for (index, line) in lines.iter().enumerate() {
+            assert_eq!(line.trim(), (index + 1).to_string(), "it has gone on where it was");
+        }
+        lines.len()
+    }
+
+    fn counts_on(&self, from: usize) {
+        until("it counts on", || self.count() > from + 2);
+    }
+
+    fn images(&self, name: &str) -> String {
+        self.env.dir().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn checkpoint(&self, name: &str, options: &[&str]) -> Output {
+        let images = self.images(name);
+        let args = [&["checkpoint", "--image-path", &images], options, &["web"]].concat();
+        self.env.runtime(&args)
+    }
+
+    fn restore(&self, name: &str, options: &[&str]) -> Output {
+        let images = self.images(name);
+        let args = [&["restore", "-d", "-b", self.bundle.str(), "--image-path", &images], options, &["web"]]
+            .concat();
+        self.env.runtime(&args)
+    }
+
+    /// Once there and back.
+    fn round(&self, options: &[&str]) {
+        self.checkpoint("round", options).ok();
+        let count = self.count();
+        self.restore("round", options).ok();
+        assert_eq!(self.env.state("web")["status"], "running");
+        self.counts_on(count);
+    }
+
+    fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.env.pid("web"))).unwrap()
+    }
+
+    fn end(self) {
+        self.env.delete("web");
+    }
+}
+
+#[test]
+fn it_goes_on_where_it_was() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    counter.checkpoint("images", &[]).ok();
+    // As with runc: the container is gone, so that its name is free for the restored one.
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
+    let count = counter.count();
+    let pid_file = env.dir().join("pid");
+    counter.restore("images", &["--pid-file", pid_file.to_str().unwrap()]).ok();
+    counter.counts_on(count);
+    let pid = env.pid("web").to_string();
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), pid);
+    assert_eq!(env.state("web")["status"], "running");
+    assert!(counter.proc("cgroup").contains(&env.cgroup_parent()), "{}", counter.proc("cgroup"));
+    // Again, from a container that was restored.
+    counter.round(&[]);
+    env.runtime(&["kill", "web", "TERM"]).ok();
+    env.wait_for("web", "stopped");
+    env.runtime(&["delete", "web"]).ok();
+}
+
+#[test]
+fn it_can_go_on_beside_its_images() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    let work = env.dir().join("work");
+    counter.checkpoint("images", &["--leave-running", "--work-path", work.to_str().unwrap()]).ok();
+    assert!(work.join("dump.log").exists() && !env.dir().join("images/dump.log").exists());
+    counter.counts_on(counter.count());
+    counter.restore("images", &[]).fails().says("exists already");
+    counter.counts_on(counter.count());
+    counter.end();
+}
+
+#[test]
+fn memory_ahead_of_the_rest() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    counter.checkpoint("first", &["--pre-dump"]).ok();
+    assert!(!env.dir().join("first/inventory.img").exists() || !env.dir().join("first/core-1.img").exists());
+    counter.checkpoint("second", &["--pre-dump", "--parent-path", "../first"]).ok();
+    counter.counts_on(counter.count());
+    counter.checkpoint("third", &["--parent-path", "/tmp"]).fails().says("must be relative");
+    counter.checkpoint("third", &["--parent-path", "../none"]).fails().says("--parent-path");
+    counter.checkpoint("third", &["--parent-path", "../second", "--auto-dedup"]).ok();
+    assert_eq!(fs::read_link(env.dir().join("third/parent")).unwrap(), PathBuf::from("../second"));
+    let count = counter.count();
+    counter.restore("third", &["--auto-dedup"]).ok();
+    counter.counts_on(count);
+    counter.end();
+}
+
+#[test]
+fn in_the_foreground_its_status_comes_back() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    counter.checkpoint("images", &[]).ok();
+    let count = counter.count();
+    let images = counter.images("images");
+    let restored = env.call(&["restore", "-b", counter.bundle.str(), "--image-path", &images, "web"]).start();
+    counter.counts_on(count);
+    // The signal goes through the runtime.
+    kill_process(Pid::from_raw(restored.pid()).unwrap(), Signal::TERM).unwrap();
+    restored.wait().exits(7);
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
+}
+
+#[test]
+fn cgroup_modes() {
+    let Some(env) = env() else { return };
+    for mode in ["soft", "full", "ignore"] {
+        let counter = Counter::start(&env, |bundle| {
+            bundle
+                .set("linux/resources/pids", json!({"limit": 77}))
+                .set("linux/resources/memory", json!({"limit": 99999744}))
+        });
+        let before = counter.proc("cgroup");
+        counter.round(&["--manage-cgroups-mode", mode]);
+        assert_eq!(counter.proc("cgroup"), before, "{mode}");
+        let group = PathBuf::from(format!("/sys/fs/cgroup{}", before.trim().trim_start_matches("0::")));
+        let limit = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+        if !limit("pids.max").is_empty() || on_test_machine() {
+            assert_eq!((limit("pids.max").trim(), limit("memory.max").trim()), ("77", "99999744"), "{mode}");
+        }
+        counter.end();
+    }
+    env.runtime(&["checkpoint", "--manage-cgroups-mode", "hard", "web"])
+        .fails()
+        .says("soft, full, strict, ignore");
+}
+
+#[test]
+fn into_another_cgroup() {
+    let Some(env) = env() else { return };
+    let mut counter = Counter::start(&env, |bundle| bundle);
+    counter.checkpoint("images", &["--manage-cgroups-mode", "ignore"]).ok();
+    let count = counter.count();
+    let other = format!("{}/other", env.cgroup_parent());
+    counter.bundle = counter.bundle.set("linux/cgroupsPath", json!(other));
+    counter.bundle.write();
+    counter.restore("images", &["--manage-cgroups-mode", "ignore"]).ok();
+    counter.counts_on(count);
+    assert!(counter.proc("cgroup").trim().ends_with(&other), "{}", counter.proc("cgroup"));
+    counter.end();
+}
+
+#[test]
+fn mounts_of_the_host_are_given_back() {
+    let Some(env) = env() else { return };
+    let folder = |name: &str| {
+        let path = env.dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (data, more, moved) = (folder("data"), folder("more"), folder("moved"));
+    fs::create_dir(data.join("sub")).unwrap();
+    fs::write(env.dir().join("file"), "one\n").unwrap();
+    fs::write(more.join("m"), "below\n").unwrap();
+    fs::write(moved.join("new"), "new\n").unwrap();
+    env.mount(&more, &data.join("sub"), &["--bind"]);
+    let str = |path: &PathBuf| path.to_str().unwrap().to_owned();
+    let mut counter = Counter::start(&env, |bundle| {
+        std::os::unix::fs::symlink("../var/real", bundle.rootfs("root/link")).unwrap();
+        bundle
+            .mount("/data", "bind", &str(&data), &["rbind", "ro"])
+            .mount("/data/deep", "bind", &str(&moved), &["bind", "nosuid"])
+            .mount("/root/link", "bind", &str(&more), &["bind"])
+            .mount("/etc/one", "bind", &str(&env.dir().join("file")), &["bind", "ro"])
+            .mount("/own", "tmpfs", "tmpfs", &["size=1m"])
+            .edit(|config| {
+                config["linux"]["maskedPaths"] = json!(["/proc/keys", "/data/sub/m", "/sys/firmware"])
+            })
+    });
+    let mounts = |counter: &Counter<'_>| -> Vec<String> {
+        // Place and flags of the mount itself; the numbers change.
+        let text = counter.proc("mountinfo");
+        let field = |line: &str, at: usize| line.split(' ').nth(at).unwrap_or("").to_owned();
+        let mut all: Vec<_> =
+            text.lines().map(|line| format!("{} {}", field(line, 4), field(line, 5))).collect();
+        all.sort();
+        all
+    };
+    let before = mounts(&counter);
+    assert!(before.iter().any(|line| line.starts_with("/data/sub ")), "{before:#?}");
+    counter.round(&[]);
+    assert_eq!(mounts(&counter), before);
+    let inside = |path: &str| PathBuf::from(format!("/proc/{}/root{path}", env.pid("web")));
+    assert_eq!(fs::read_to_string(inside("/data/sub/m")).unwrap(), "", "still masked");
+    assert_eq!(fs::read_to_string(inside("/var/real/m")).unwrap(), "below\n");
+    assert_eq!(fs::read_to_string(inside("/data/deep/new")).unwrap(), "new\n");
+    // Another file of the host takes its place, and the point to mount on is made anew.
+    counter.checkpoint("images", &[]).ok();
+    let count = counter.count();
+    fs::write(env.dir().join("file2"), "two\n").unwrap();
+    fs::remove_file(counter.bundle.rootfs("etc/one")).unwrap();
+    counter.bundle = counter.bundle.edit(|config| {
+        let list = config["mounts"].as_array_mut().unwrap();
+        let one = list.iter_mut().find(|mount| mount["destination"] == "/etc/one").unwrap();
+        one["source"] = json!(str(&env.dir().join("file2")));
+    });
+    counter.bundle.write();
+    counter.restore("images", &[]).ok();
+    counter.counts_on(count);
+    assert_eq!(fs::read_to_string(inside("/etc/one")).unwrap(), "two\n");
+    counter.end();
+}
+
+#[test]
+fn a_source_that_is_gone_is_named() {
+    let Some(env) = env() else { return };
+    let file = env.dir().join("file");
+    fs::write(&file, "").unwrap();
+    let counter =
+        Counter::start(&env, |bundle| bundle.mount("/etc/one", "bind", file.to_str().unwrap(), &["bind"]));
+    counter.checkpoint("images", &[]).ok();
+    fs::remove_file(&file).unwrap();
+    counter.restore("images", &[]).fails().says("/etc/one").says("no such file or directory");
+}
+
+#[test]
+fn a_read_only_root_stays_so() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| {
+        fs::write(bundle.rootfs("log"), "").unwrap();
+        let folder = bundle.rootfs("").to_str().unwrap().to_owned();
+        bundle
+            .set("root/readonly", json!(true))
+            .mount("/root", "bind", &folder, &["bind"])
+            .set("process/args", json!(["sh", "-c", COUNT.replace(">>/log", ">>/root/log")]))
+    });
+    counter.round(&[]);
+    let root = counter.proc("mountinfo");
+    let root = root.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    assert!(root.split(' ').nth(5).unwrap().split(',').any(|word| word == "ro"), "{root}");
+    counter.end();
+}
+
+#[test]
+fn namespaces_of_others_are_joined_again() {
+    let Some(env) = env() else { return };
+    let (net, ipc) = (env.dir().join("net"), env.dir().join("ipc"));
+    for (file, option) in [(&net, "--net"), (&ipc, "--ipc")] {
+        fs::write(file, "").unwrap();
+        env.program("unshare", &[&format!("{option}={}", file.display()), "true"]).run().ok();
+    }
+    let counter = Counter::start(&env, |bundle| {
+        bundle.namespace("network", net.to_str()).namespace("ipc", ipc.to_str())
+    });
+    let link = |name: &str| fs::read_link(format!("/proc/{}/ns/{name}", env.pid("web"))).unwrap();
+    let before = (link("net"), link("ipc"));
+    counter.round(&[]);
+    assert_eq!((link("net"), link("ipc")), before);
+    counter.end();
+    for file in [&net, &ipc] {
+        env.program("umount", &[file.to_str().unwrap()]).run().ok();
+    }
+}
+
+#[test]
+fn a_user_namespace() {
+    let Some(env) = env() else { return };
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let counter = Counter::start(&env, |bundle| {
+        let log = bundle.rootfs("log");
+        fs::write(&log, "").unwrap();
+        std::os::unix::fs::chown(&log, Some(100_000), Some(100_000)).unwrap();
+        bundle.namespace("user", None).set("linux/uidMappings", ids.clone()).set("linux/gidMappings", ids)
+    });
+    counter.round(&[]);
+    assert!(counter.proc("uid_map").contains("100000"), "{}", counter.proc("uid_map"));
+    counter.end();
+}
+
+#[test]
+fn a_terminal_is_sent_again() {
+    let Some(env) = env() else { return };
+    let bundle = env
+        .script("i=0; while read line; do i=$((i+1)); echo $i $line; done")
+        .set("process/terminal", json!(true));
+    bundle.write();
+    let images = env.dir().join("images");
+    let images = images.to_str().unwrap();
+    let console = |name: &str| {
+        let path = env.dir().join(name);
+        (UnixListener::bind(&path).unwrap(), path.to_str().unwrap().to_owned())
+    };
+    let (listener, socket) = console("one");
+    env.runtime(&["create", "-b", bundle.str(), "--console-socket", &socket, "web"]).ok();
+    let master = crate::terminal::master(&listener);
+    env.runtime(&["start", "web"]).ok();
+    crate::terminal::type_and_see(&master, "a\n", "1 a");
+    env.runtime(&["checkpoint", "--image-path", images, "web"]).ok();
+    drop(master);
+    env.runtime(&["restore", "-d", "-b", bundle.str(), "--image-path", images, "web"])
+        .fails()
+        .says("--console-socket");
+    let (listener, socket) = console("two");
+    let args =
+        ["restore", "-d", "-b", bundle.str(), "--image-path", images, "--console-socket", &socket, "web"];
+    env.runtime(&args).ok();
+    let master = crate::terminal::master(&listener);
+    crate::terminal::type_and_see(&master, "b\n", "2 b");
+    env.delete("web");
+}
+
+#[test]
+fn standard_files_of_the_host_are_ours_after_it() {
+    let Some(env) = env() else { return };
+    let bundle = env.script("trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 50000; done");
+    bundle.write();
+    let script = format!(
+        "set -e; cd {0}; mkfifo fifo; cat fifo >piped & exec 3>fifo
+        for out in file fifo; do
+            $RUNTIME --root $ROOT run -d -b {1} web </dev/null >>$out 2>/dev/null
+            usleep 300000 2>/dev/null || sleep 0.3
+            $RUNTIME --root $ROOT checkpoint --image-path images-$out web
+            $RUNTIME --root $ROOT restore -d -b {1} --image-path images-$out web </dev/null >>$out 2>restored-$out
+            sleep 0.5; $RUNTIME --root $ROOT delete --force web
+        done",
+        env.dir().display(),
+        bundle.str()
+    );
+    env.shell(&script).ok();
+    for name in ["file", "piped"] {
+        let text = fs::read_to_string(env.dir().join(name)).unwrap();
+        let numbers: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers.len() > 5 && numbers.iter().copied().eq(1..=numbers.len()), "{name}: {numbers:?}");
+    }
+}
+
+#[test]
+fn hooks_run_when_it_is_restored() {
+    let Some(env) = env() else { return };
+    let hook = |name: &str| {
+        let file = env.dir().join(name);
+        json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat >>{}", file.display())]})
+    };
+    let counter = Counter::start(&env, |bundle| {
+        bundle
+            .push("hooks/prestart", hook("prestart"))
+            .push("hooks/createRuntime", hook("runtime"))
+            .push("hooks/poststop", hook("poststop"))
+    });
+    let times = |name: &str| {
+        fs::read_to_string(env.dir().join(name)).unwrap_or_default().matches("\"ociVersion\"").count()
+    };
+    assert_eq!((times("prestart"), times("runtime"), times("poststop")), (1, 1, 0));
+    counter.round(&[]);
+    assert_eq!((times("prestart"), times("runtime"), times("poststop")), (2, 2, 1));
+    counter.checkpoint("images", &[]).ok();
+    let broken = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo no; exit 3"]});
+    let counter = Counter { bundle: counter.bundle.push("hooks/createRuntime", broken), env: &env };
+    counter.bundle.write();
+    counter.restore("images", &[]).fails().says("hooks.createRuntime[1]").says("no");
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
+}
+
+#[test]
+fn pages_that_are_fetched_later() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    let bundle = counter.bundle.str();
+    // The page server writes its byte, then the dump waits until all pages are fetched. criu lazy-pages ends after that.
+    let script = format!(
+        "set -e; cd {}; mkfifo ready
+        $RUNTIME --root $ROOT checkpoint --image-path images --lazy-pages --page-server 127.0.0.1:27277 --status-fd 5 web 5>ready &
+        dump=$!
+        test $(head -c 1 ready | od -An -tx1) = 00
+        criu lazy-pages --page-server --address 127.0.0.1 --port 27277 -D images -v4 -o lazy.log &
+        pages=$!
+        while ! test -S images/lazy-pages.socket; do sleep 0.1; done
+        $RUNTIME --root $ROOT restore -d -b {bundle} --image-path images --lazy-pages other
+        wait $pages; wait $dump",
+        env.dir().display()
+    );
+    let said = env.shell(&script);
+    if said.code != 0 {
+        for log in ["dump.log", "restore.log", "lazy.log"] {
+            let text = fs::read_to_string(env.dir().join("images").join(log)).unwrap_or_default();
+            println!("{log}: {:#?}", text.lines().filter(|line| line.contains("Error")).collect::<Vec<_>>());
+        }
+    }
+    said.ok();
+    let count = counter.count();
+    counter.counts_on(count);
+    env.delete("other");
+    env.runtime(&["state", "web"]).fails();
+    let none = env.shell("$RUNTIME --root $ROOT checkpoint --status-fd 77 web");
+    none.fails();
+}
+
+#[test]
+fn what_cannot_be() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    env.runtime(&["checkpoint", "none"]).fails().says("container does not exist");
+    counter.checkpoint("images", &["--status-fd", "77"]).fails().says("--status-fd 77").says("not open");
+    counter.checkpoint("images", &["--page-server", "here"]).fails().says("ADDRESS:PORT");
+    let missing = "criu is not installed; checkpoint and restore need it (package criu)";
+    env.call(&["checkpoint", "web"]).env("PATH", "").run().fails().says(missing);
+    assert!(!env.dir().join("checkpoint").exists(), "nothing is left behind");
+    counter.restore("none", &[]).fails().says("no checkpoint in").says("no such file or directory");
+    counter.counts_on(counter.count());
+    env.runtime(&["kill", "web", "KILL"]).ok();
+    env.wait_for("web", "stopped");
+    counter.checkpoint("images", &[]).fails().says("stopped state");
+    counter.end();
+    env.create("web", &env.script("true")).ok();
+    env.runtime(&["checkpoint", "web"]).fails().says("created state");
+    env.delete("web");
+    // A restore that criu gives up: the log is named and quoted, and nothing stays.
+    let counter = Counter::start(&env, |bundle| bundle);
+    counter.checkpoint("images", &[]).ok();
+    fs::remove_file(env.dir().join("images/pstree.img")).unwrap();
+    counter.restore("images", &[]).fails().says("criu's restore failed: ").says("images/restore.log");
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
+}
+
+#[test]
+fn delete_cleans_up_after_a_restore_killed_at_each_step() {
+    let Some(env) = env() else { return };
+    if !env.holds() {
+        return;
+    }
+    let counter =
+        Counter::start(&env, |bundle| bundle.push("hooks/createRuntime", json!({"path": "/bin/true"})));
+    counter.checkpoint("images", &[]).ok();
+    let count = counter.count();
+    let images = counter.images("images");
+    for step in ["recorded", "cgroup", "criu", "cloned", "hooks", "created"] {
+        let args = ["restore", "-d", "-b", counter.bundle.str(), "--image-path", &images, "web"];
+        let running = env.call(&args).env("EMERGENCE_RUNC_HOLD", step).start();
+        let pid = running.pid();
+        until(&format!("restore stops at {step}"), || {
+            let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        });
+        env.runtime(&["state", "web"]).ok();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        running.wait();
+        env.delete("web");
+        env.runtime(&["state", "web"]).fails().says("container does not exist");
+        let log = counter.bundle.rootfs("log");
+        // What ran for a moment in the last step has counted.
+        let text = fs::read_to_string(&log).unwrap();
+        fs::write(&log, text.lines().take(count).map(|line| format!("{line}\n")).collect::<String>())
+            .unwrap();
+    }
+    counter.restore("images", &[]).ok();
+    counter.counts_on(count);
+    counter.end();
+}
+
+#[test]
+fn a_paused_container_runs_when_it_is_restored() {
+    let Some(env) = env() else { return };
+    let counter = Counter::start(&env, |bundle| bundle);
+    let group = format!("/sys/fs/cgroup{}", counter.proc("cgroup").trim().trim_start_matches("0::"));
+    env.shell(&format!("echo 1 >{group}/cgroup.freeze")).ok();
+    counter.round(&[]);
+    counter.end();
+}
