@@ -50,13 +50,10 @@ pub(super) const DESCRIPTORS: &str = "descriptors.json";
 pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     let there = Existing::open(settings, &request.id)?;
     there.folder.lock()?;
-    match there.status() {
-        status @ (Status::Creating | Status::Created | Status::Stopped) => {
-            let words =
-                format!("container cannot be checkpointed in {status} state; it must run or be paused");
-            return Err(Error::new(Kind::State, words));
-        }
-        _ => {}
+    let status = there.status();
+    if matches!(status, Status::Creating | Status::Created | Status::Stopped) {
+        let words = format!("container cannot be checkpointed in {status} state; it must run or be paused");
+        return Err(Error::new(Kind::State, words));
     }
     images::check_criu(settings)?;
     check_parent(request)?;
