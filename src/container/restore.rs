@@ -4,9 +4,11 @@
 //! each thing from outside. What criu makes is in that group from its first moment, because criu itself is; so whatever
 //! moment this is killed at, `delete --force` finds all.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -131,13 +133,13 @@ fn set_up(
     hold::here("cgroup");
     external::make_mount_points(plan)?;
     let namespaces = Namespaces::open(plan)?;
-    let root = NewRoot { path: plan.rootfs.path.clone(), readonly: plan.rootfs.readonly };
+    let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
     let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
     let (folders, criu) = apart(&root, start)?;
     let made = create::join_group(folder, record, plan, criu.pid())?.or(made);
     hold::here("criu");
-    let ask = ask(request, &folders, draft, namespaces.inherited, namespaces.joined, criu.pid())?;
+    let ask = ask(request, &folders, draft, namespaces, &root, criu.pid())?;
     let mut helper = Helper { plan, folder, record, made, limited: false, console, master: None };
     let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
@@ -156,22 +158,30 @@ fn set_up(
     Ok((pid, pidfd, terminal))
 }
 
+/// The root as the kernel lists it among the mounts, where criu looks for it: without links.
+fn real_root(plan: &Plan) -> Result<CString> {
+    let path = std::ffi::OsStr::from_bytes(plan.rootfs.path.as_bytes());
+    let real = std::fs::canonicalize(path).doing(|| format!("root.path: {}", path.display()))?;
+    CString::new(real.into_os_string().into_vec())
+        .map_err(|_| Error::invalid("root.path", "leads to a path with a NUL byte"))
+}
+
 /// The request, for the criu that is process `criu`.
 fn ask(
     request: &Restore,
     folders: &Folders,
     draft: &Draft,
-    inherited: Vec<Inherit>,
-    join_ns: Vec<JoinNamespace>,
+    namespaces: Namespaces,
+    root: &NewRoot,
     criu: i32,
 ) -> Result<Request> {
     let mut options = request.images.options(&draft.spec, folders, true)?;
-    options.root = draft.plan.rootfs.path.to_string_lossy().into_owned();
+    options.root = root.path.to_string_lossy().into_owned();
     options.rst_sibling = true;
     options.external = external::mounts_for(&draft.plan)?;
-    options.inherit_fd = inherited;
+    options.inherit_fd = namespaces.inherited;
     options.inherit_fd.extend(standard_files(folders)?);
-    options.join_ns = join_ns;
+    options.join_ns = namespaces.joined;
     options.cg_root = cgroup_roots(criu)?;
     options.lsm_profile = request.lsm_profile.clone();
     options.lsm_mount_context = request.lsm_mount_context.clone();

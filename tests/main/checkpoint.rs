@@ -4,9 +4,12 @@
 //! made for them (EMERGENCE_TEST_MACHINE is set) they must run.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -206,6 +209,7 @@ fn mounts_of_the_host_are_given_back() {
     };
     let (data, more, moved) = (folder("data"), folder("more"), folder("moved"));
     fs::create_dir(data.join("sub")).unwrap();
+    fs::create_dir(data.join("deep")).unwrap();
     fs::write(env.dir().join("file"), "one\n").unwrap();
     fs::write(more.join("m"), "below\n").unwrap();
     fs::write(moved.join("new"), "new\n").unwrap();
@@ -270,7 +274,7 @@ fn a_source_that_is_gone_is_named() {
 }
 
 #[test]
-fn a_read_only_root_stays_so() {
+fn a_read_only_root_behind_a_link_stays_so() {
     let Some(env) = env() else { return };
     let counter = Counter::start(&env, |bundle| {
         fs::write(bundle.rootfs("log"), "").unwrap();
@@ -324,7 +328,7 @@ fn a_user_namespace() {
 }
 
 #[test]
-fn a_terminal_is_sent_again() {
+fn a_terminal_is_sent_again_or_copied() {
     let Some(env) = env() else { return };
     let bundle = env
         .script("i=0; while read line; do i=$((i+1)); echo $i $line; done")
@@ -352,7 +356,18 @@ fn a_terminal_is_sent_again() {
     env.runtime(&args).ok();
     let master = crate::terminal::master(&listener);
     crate::terminal::type_and_see(&master, "b\n", "2 b");
-    env.delete("web");
+    env.runtime(&["checkpoint", "--image-path", images, "web"]).ok();
+    drop(master);
+    // In the foreground the runtime copies, here to the terminal that script(1) gives it. ^D ends the program's loop.
+    let typed = env.dir().join("typed");
+    fs::write(&typed, "c\n\x04").unwrap();
+    let (binary, root) = (env.binary().display(), env.root());
+    let command =
+        format!("{binary} --root {} restore -b {} --image-path {images} web", root.display(), bundle.str());
+    let input = fs::File::open(&typed).unwrap().into();
+    let said = env.program("script", &["-qc", &command, "/dev/null"]).stdin(input).run();
+    assert!(said.stdout.contains("3 c"), "{said:?}");
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
 }
 
 #[test]
@@ -360,23 +375,27 @@ fn standard_files_of_the_host_are_ours_after_it() {
     let Some(env) = env() else { return };
     let bundle = env.script("trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 50000; done");
     bundle.write();
-    let script = format!(
-        "set -e; cd {0}; mkfifo fifo; cat fifo >piped & exec 3>fifo
-        for out in file fifo; do
-            $RUNTIME --root $ROOT run -d -b {1} web </dev/null >>$out 2>/dev/null
-            usleep 300000 2>/dev/null || sleep 0.3
-            $RUNTIME --root $ROOT checkpoint --image-path images-$out web
-            $RUNTIME --root $ROOT restore -d -b {1} --image-path images-$out web </dev/null >>$out 2>restored-$out
-            sleep 0.5; $RUNTIME --root $ROOT delete --force web
-        done",
-        env.dir().display(),
-        bundle.str()
-    );
-    env.shell(&script).ok();
-    for name in ["file", "piped"] {
-        let text = fs::read_to_string(env.dir().join(name)).unwrap();
+    let fifo = env.dir().join("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let mut piped = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    for name in ["file", "fifo"] {
+        // criu insists on a file that is as long as it was, so what the runtime says goes elsewhere.
+        let ours = |command: &str| {
+            env.shell(&format!("$RUNTIME --root $ROOT {command} </dev/null >>{name} 2>said-{name}")).ok();
+        };
+        ours(&format!("run -d -b {} web", bundle.str()));
+        std::thread::sleep(Duration::from_millis(500));
+        ours(&format!("checkpoint --image-path images-{name} web"));
+        ours(&format!("restore -d -b {} --image-path images-{name} web", bundle.str()));
+        std::thread::sleep(Duration::from_millis(500));
+        env.delete("web");
+    }
+    let mut room = [0; 65536];
+    let length = piped.read(&mut room).unwrap();
+    for text in [fs::read(env.dir().join("file")).unwrap(), room[..length].to_vec()] {
+        let text = String::from_utf8(text).unwrap();
         let numbers: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
-        assert!(numbers.len() > 5 && numbers.iter().copied().eq(1..=numbers.len()), "{name}: {numbers:?}");
+        assert!(numbers.len() > 5 && numbers.iter().copied().eq(1..=numbers.len()), "{numbers:?}");
     }
 }
 
@@ -411,34 +430,61 @@ fn hooks_run_when_it_is_restored() {
 fn pages_that_are_fetched_later() {
     let Some(env) = env() else { return };
     let counter = Counter::start(&env, |bundle| bundle);
-    let bundle = counter.bundle.str();
-    // The page server writes its byte, then the dump waits until all pages are fetched. criu lazy-pages ends after that.
+    let ready = env.dir().join("ready");
+    let options = "--lazy-pages --page-server 127.0.0.1:27277 --manage-cgroups-mode ignore --status-fd 5";
     let script = format!(
-        "set -e; cd {}; mkfifo ready
-        $RUNTIME --root $ROOT checkpoint --image-path images --lazy-pages --page-server 127.0.0.1:27277 --status-fd 5 web 5>ready &
-        dump=$!
-        test $(head -c 1 ready | od -An -tx1) = 00
-        criu lazy-pages --page-server --address 127.0.0.1 --port 27277 -D images -v4 -o lazy.log &
-        pages=$!
-        while ! test -S images/lazy-pages.socket; do sleep 0.1; done
-        $RUNTIME --root $ROOT restore -d -b {bundle} --image-path images --lazy-pages other
-        wait $pages; wait $dump",
-        env.dir().display()
+        "exec {} --root {} checkpoint --image-path images {options} web 5>ready",
+        env.binary().display(),
+        env.root().display()
     );
-    let said = env.shell(&script);
-    if said.code != 0 {
-        for log in ["dump.log", "restore.log", "lazy.log"] {
-            let text = fs::read_to_string(env.dir().join("images").join(log)).unwrap_or_default();
-            println!("{log}: {:#?}", text.lines().filter(|line| line.contains("Error")).collect::<Vec<_>>());
-        }
-    }
-    said.ok();
-    let count = counter.count();
-    counter.counts_on(count);
+    let dump = env.program("/bin/sh", &["-c", &script]).start();
+    // The byte comes when pages can be fetched; the dump goes on until all are.
+    until("the page server is ready", || fs::read(&ready).is_ok_and(|bytes| bytes == [0]));
+    let server = ["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", "27277"];
+    let pages = env.program("criu", &[&server[..], &["-D", "images", "-o", "lazy.log"]].concat()).start();
+    until("pages are served", || env.dir().join("images/lazy-pages.socket").exists());
+    let group = json!(format!("{}/other", env.cgroup_parent()));
+    let counter = Counter { bundle: counter.bundle.set("linux/cgroupsPath", group), env: &env };
+    counter.bundle.write();
+    let images = counter.images("images");
+    let here = ["restore", "-d", "-b", counter.bundle.str(), "--image-path", &images, "--lazy-pages"];
+    env.runtime(&[&here[..], &["--manage-cgroups-mode", "ignore", "other"]].concat()).ok();
+    pages.wait().ok();
+    dump.wait().ok();
+    counter.counts_on(counter.count());
     env.delete("other");
-    env.runtime(&["state", "web"]).fails();
-    let none = env.shell("$RUNTIME --root $ROOT checkpoint --status-fd 77 web");
-    none.fails();
+    env.runtime(&["state", "web"]).fails().says("container does not exist");
+}
+
+#[test]
+fn without_criu_or_root() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the words are ours") {
+        return;
+    }
+    let bundle = env.script("while :; do usleep 50000; done");
+    env.launch("web", &bundle);
+    let missing = "criu is not installed; checkpoint and restore need it (package criu)";
+    env.call(&["checkpoint", "web"]).env("PATH", "").run().fails().says(missing);
+    env.call(&["restore", "-b", bundle.str(), "other"]).env("PATH", "").run().fails().says(missing);
+    env.runtime(&["--rootless", "true", "checkpoint", "web"]).fails().says("need root");
+    assert!(!env.dir().join("checkpoint").exists(), "nothing is left behind");
+    env.runtime(&["state", "other"]).fails().says("container does not exist");
+    env.delete("web");
+}
+
+#[test]
+fn options_from_a_file() {
+    let Some(env) = env() else { return };
+    let file = env.dir().join("criu.conf");
+    let counter = Counter::start(&env, |bundle| {
+        bundle.set("annotations/org.criu.config", json!(file.to_str().unwrap()))
+    });
+    counter.checkpoint("images", &["--leave-running"]).fails().says("annotation org.criu.config");
+    fs::write(&file, "log-file other.log\n").unwrap();
+    counter.checkpoint("images", &["--leave-running"]).ok();
+    assert!(env.dir().join("images/other.log").exists());
+    counter.end();
 }
 
 #[test]
@@ -448,9 +494,6 @@ fn what_cannot_be() {
     env.runtime(&["checkpoint", "none"]).fails().says("container does not exist");
     counter.checkpoint("images", &["--status-fd", "77"]).fails().says("--status-fd 77").says("not open");
     counter.checkpoint("images", &["--page-server", "here"]).fails().says("ADDRESS:PORT");
-    let missing = "criu is not installed; checkpoint and restore need it (package criu)";
-    env.call(&["checkpoint", "web"]).env("PATH", "").run().fails().says(missing);
-    assert!(!env.dir().join("checkpoint").exists(), "nothing is left behind");
     counter.restore("none", &[]).fails().says("no checkpoint in").says("no such file or directory");
     counter.counts_on(counter.count());
     env.runtime(&["kill", "web", "KILL"]).ok();
@@ -463,7 +506,7 @@ fn what_cannot_be() {
     // A restore that criu gives up: the log is named and quoted, and nothing stays.
     let counter = Counter::start(&env, |bundle| bundle);
     counter.checkpoint("images", &[]).ok();
-    fs::remove_file(env.dir().join("images/pstree.img")).unwrap();
+    fs::remove_file(env.dir().join("images/core-1.img")).unwrap();
     counter.restore("images", &[]).fails().says("criu's restore failed: ").says("images/restore.log");
     env.runtime(&["state", "web"]).fails().says("container does not exist");
 }
