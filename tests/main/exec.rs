@@ -302,6 +302,22 @@ fn a_cgroup_below_the_containers() {
     env.delete("web");
 }
 
+/// A group that hands controllers down may hold no process itself (cgroup-v2.rst, "No Internal Process Constraint").
+#[test]
+fn the_inits_own_cgroup_when_it_has_moved() {
+    let Some(env) = Env::new() else { return };
+    if !env.controllers(&["pids"]) {
+        return;
+    }
+    let script = "cd /sys/fs/cgroup && mkdir inner && echo $$ >inner/cgroup.procs && echo +pids >cgroup.subtree_control
+        echo moved; exec sleep 1000";
+    let bundle = env.script(script).namespace("cgroup", None).without_mount("/sys/fs/cgroup");
+    let launched = env.launch("web", &bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]));
+    until("the init has moved", || launched.later().contains("moved"));
+    exec(&env, &["web", "cat", "/proc/self/cgroup"]).ok().prints("0::/inner");
+    env.delete("web");
+}
+
 #[test]
 fn without_some_namespaces() {
     let Some(env) = Env::new() else { return };
