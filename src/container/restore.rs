@@ -23,7 +23,7 @@ use super::state::{State, Status};
 use super::{destroy, external, hold, hooks, open};
 use crate::cgroup::Made;
 use crate::checkpoint::message::{
-    CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
+    CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
 use crate::error::{Doing, Error, Kind, Result};
@@ -129,6 +129,9 @@ fn set_up(
         }
         None => None,
     };
+    if request.images.cgroups == CgroupMode::Strict {
+        check_no_group(record)?;
+    }
     let made = create::make_group(settings, draft, record)?;
     hold::here("cgroup");
     external::make_mount_points(plan)?;
@@ -158,6 +161,17 @@ fn set_up(
     Ok((pid, pidfd, terminal))
 }
 
+fn check_no_group(record: &Record) -> Result<()> {
+    let paths = record.group.as_ref().map(|group| group.paths()).unwrap_or_default();
+    match paths.into_values().find(|path| path.exists()) {
+        Some(path) => {
+            let words = format!("--manage-cgroups-mode strict: cgroup {} is there already", path.display());
+            Err(Error::new(Kind::State, words))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The root as the kernel lists it among the mounts, where criu looks for it: without links.
 fn real_root(plan: &Plan) -> Result<CString> {
     let path = std::ffi::OsStr::from_bytes(plan.rootfs.path.as_bytes());
@@ -176,6 +190,10 @@ fn ask(
     criu: i32,
 ) -> Result<Request> {
     let mut options = request.images.options(&draft.spec, folders, true)?;
+    if request.images.cgroups == CgroupMode::Strict {
+        // What strict asks beyond full has been looked at before the group was made; criu would only see that it is there.
+        options.manage_cgroups_mode = Some(CgroupMode::Full.into());
+    }
     options.root = root.path.to_string_lossy().into_owned();
     options.rst_sibling = true;
     options.external = external::mounts_for(&draft.plan)?;

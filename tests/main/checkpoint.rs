@@ -163,7 +163,7 @@ fn in_the_foreground_its_status_comes_back() {
 #[test]
 fn cgroup_modes() {
     let Some(env) = env() else { return };
-    for mode in ["soft", "full", "ignore"] {
+    for mode in ["soft", "full", "strict", "ignore"] {
         let counter = Counter::start(&env, |bundle| {
             bundle
                 .set("linux/resources/pids", json!({"limit": 77}))
@@ -176,6 +176,12 @@ fn cgroup_modes() {
         let limit = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
         if !limit("pids.max").is_empty() || on_test_machine() {
             assert_eq!((limit("pids.max").trim(), limit("memory.max").trim()), ("77", "99999744"), "{mode}");
+        }
+        if mode == "strict" {
+            counter.checkpoint("again", &[]).ok();
+            fs::create_dir(&group).unwrap();
+            let strict = ["--manage-cgroups-mode", mode];
+            counter.restore("again", &strict).fails().says("is there already");
         }
         counter.end();
     }
@@ -331,7 +337,7 @@ fn a_user_namespace() {
 fn a_terminal_is_sent_again_or_copied() {
     let Some(env) = env() else { return };
     let bundle = env
-        .script("i=0; while read line; do i=$((i+1)); echo $i $line; done")
+        .script("i=0; while read line; do i=$((i+1)); echo $i $line; test $line = c && exit 0; done")
         .set("process/terminal", json!(true));
     bundle.write();
     let images = env.dir().join("images");
@@ -358,9 +364,9 @@ fn a_terminal_is_sent_again_or_copied() {
     crate::terminal::type_and_see(&master, "b\n", "2 b");
     env.runtime(&["checkpoint", "--image-path", images, "web"]).ok();
     drop(master);
-    // In the foreground the runtime copies, here to the terminal that script(1) gives it. ^D ends the program's loop.
+    // In the foreground the runtime copies, here to the terminal that script(1) gives it.
     let typed = env.dir().join("typed");
-    fs::write(&typed, "c\n\x04").unwrap();
+    fs::write(&typed, "c\n").unwrap();
     let (binary, root) = (env.binary().display(), env.root());
     let command =
         format!("{binary} --root {} restore -b {} --image-path {images} web", root.display(), bundle.str());
