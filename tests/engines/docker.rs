@@ -99,7 +99,8 @@ on_both! { |runtime| runtime; the_other_driver }
 fn a_program_and_its_exit_status(docker: &Docker) {
     docker.script(&[], "echo hello; exit 3").exits(3).prints("hello");
     let run = |program: &str| docker.run(&["--rm", "--network", "none"], &[program]);
-    let (missing, forbidden) = (run("nonesuch").says("nonesuch"), run("/etc/passwd").says("ermission denied"));
+    let (missing, forbidden) =
+        (run("nonesuch").says("nonesuch"), run("/etc/passwd").says("ermission denied"));
     // Docker looks for runc's words in the message, and takes crun's for a failure of the runtime.
     if docker.runtime == Runtime::Ours {
         missing.exits(127);
