@@ -167,6 +167,9 @@ pub struct Options {
     /// Options that override these.
     #[prost(string, tag = "51")]
     pub config_file: String,
+    /// Dumped TCP connections are restored as closed ones.
+    #[prost(bool, tag = "52")]
+    pub tcp_close: bool,
     /// `apparmor:PROFILE` or `selinux:LABEL` in place of the dumped one.
     #[prost(string, tag = "53")]
     pub lsm_profile: String,

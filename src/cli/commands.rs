@@ -237,6 +237,7 @@ fn restore(args: args::RestoreArgs, global: &Global) -> Result<ExitCode> {
         images: images(args.images),
         detach: args.detach,
         no_subreaper: args.no_subreaper,
+        tcp_close: args.tcp_close,
         lsm_profile: args.lsm_profile.unwrap_or_default(),
         lsm_mount_context: args.lsm_mount_context.unwrap_or_default(),
     };

@@ -41,6 +41,8 @@ pub struct Restore {
     pub detach: bool,
     /// Whether orphans of the container go to the host's init instead of us.
     pub no_subreaper: bool,
+    /// Whether TCP connections that were open are closed.
+    pub tcp_close: bool,
     /// Another AppArmor or SELinux profile than the dumped one; empty: none.
     pub lsm_profile: String,
     /// Another SELinux context of mounts than the dumped one; empty: none.
@@ -201,6 +203,7 @@ fn ask(
     options.inherit_fd.extend(standard_files(folders)?);
     options.join_ns = namespaces.joined;
     options.cg_root = cgroup_roots(criu)?;
+    options.tcp_close = request.tcp_close;
     options.lsm_profile = request.lsm_profile.clone();
     options.lsm_mount_context = request.lsm_mount_context.clone();
     Ok(Request { kind: Act::Restore.into(), options: Some(options), ..Request::default() })

@@ -215,6 +215,22 @@ fn a_filter_that_allows_hardly_anything() {
 }
 
 #[test]
+fn silence_of_a_process_document_gives_no_more_than_the_container_has() {
+    let Some(env) = Env::new() else { return };
+    let nofile = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 77}]);
+    let sets = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
+    env.launch("web", &waiting(&env).set("process/rlimits", nofile).set("process/capabilities", sets));
+    let file = env.dir().join("process.json");
+    let name = file.to_str().unwrap();
+    let script = "grep -E 'Cap(Eff|Bnd)' /proc/self/status | cut -f 2; ulimit -n";
+    let process =
+        json!({"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    fs::write(&file, process.to_string()).unwrap();
+    exec(&env, &["-p", name, "web"]).ok().prints("0000000000000020\n0000000000000020\n77");
+    env.delete("web");
+}
+
+#[test]
 fn a_process_document_says_everything() {
     let Some(env) = Env::new() else { return };
     env.launch("web", &waiting(&env).set("process/env", json!(["PATH=/bin", "OWN=1"])));

@@ -129,6 +129,9 @@ pub struct RestoreArgs {
     /// Taken as in create; criu decides how the root file system is entered
     #[arg(long)]
     pub no_pivot: bool,
+    /// Close the TCP connections that were open
+    #[arg(long, conflicts_with = "tcp_established")]
+    pub tcp_close: bool,
     /// LSM profile in place of the dumped one: apparmor:PROFILE or selinux:LABEL
     #[arg(long, value_name = "TYPE:LABEL", value_parser = lsm_profile)]
     pub lsm_profile: Option<String>,

@@ -14,9 +14,10 @@ pub struct MountsArgs {
     pub action: MountsAction,
 }
 
-/// The two things that `mounts` does.
+// What `mounts` does.
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
+#[allow(missing_docs)] // a comment would become the command's line in help
 pub enum MountsAction {
     /// make mounts in a running container
     #[command(help_template = page!(" mounts add"))]

@@ -18,8 +18,11 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
             }
             let name = file.display().to_string();
             let bytes = fs::read(file).doing(|| format!("read {name}"))?;
-            let process = spec::parse_process(&bytes)
+            let mut process = spec::parse_process(&bytes)
                 .map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+            if let Some(own) = &spec.process {
+                stay_confined(&mut process, own);
+            }
             (process, name)
         }
         None => {
@@ -38,6 +41,23 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
     };
     change(&mut process, &request.changes);
     Ok((process, document))
+}
+
+/// What confines the container's `own` process confines a process.json too that does not speak of it, as with runc and crun:
+/// silence would otherwise mean every capability that the runtime has.
+fn stay_confined(process: &mut Process, own: &Process) {
+    if process.capabilities.is_none() {
+        process.capabilities.clone_from(&own.capabilities);
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&own.rlimits);
+    }
+    if process.selinux_label.is_empty() {
+        process.selinux_label.clone_from(&own.selinux_label);
+    }
+    if process.apparmor_profile.is_empty() {
+        process.apparmor_profile.clone_from(&own.apparmor_profile);
+    }
 }
 
 fn change(process: &mut Process, changes: &Changes) {
@@ -101,6 +121,28 @@ mod tests {
         assert_eq!(changed.env, ["A=1", "A=2"]);
         assert!(changed.cwd == "/b" && !changed.no_new_privileges);
         assert_eq!(exec(own, Changes { user: Some((0, Some(9))), ..Changes::default() }).user.gid, 9);
+    }
+
+    #[test]
+    fn what_a_process_json_leaves_out_is_the_containers() {
+        let own = r#"{"cwd":"/","capabilities":{"bounding":["CAP_KILL"]},"selinuxLabel":"s","apparmorProfile":"a",
+            "rlimits":[{"type":"RLIMIT_NOFILE","soft":9,"hard":9}],"noNewPrivileges":true}"#;
+        let own = spec::parse_process(own.as_bytes()).unwrap();
+        let confined = |json: &str| {
+            let mut process = spec::parse_process(json.as_bytes()).unwrap();
+            stay_confined(&mut process, &own);
+            process
+        };
+        let silent = confined(r#"{"cwd":"/"}"#);
+        assert_eq!(silent.capabilities.unwrap().bounding, ["CAP_KILL"]);
+        assert_eq!((silent.selinux_label.as_str(), silent.apparmor_profile.as_str()), ("s", "a"));
+        assert_eq!(silent.rlimits.len(), 1);
+        let other = r#"{"cwd":"/","capabilities":{},"selinuxLabel":"t","apparmorProfile":"b",
+            "rlimits":[{"type":"RLIMIT_CORE","soft":0,"hard":0}]}"#;
+        let other = confined(other);
+        assert!(other.capabilities.unwrap().bounding.is_empty());
+        assert_eq!((other.selinux_label.as_str(), other.apparmor_profile.as_str()), ("t", "b"));
+        assert_eq!(other.rlimits.first().unwrap().kind, "RLIMIT_CORE");
     }
 
     #[test]
