@@ -40,11 +40,12 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
         true => None,
         false => Some(Foreground::prepare().doing(|| "take over signals")?),
     };
-    let mut entering = Entering::begin(settings, &there, &target, request, &plan, manner)?;
+    let entering = Entering::begin(settings, &there, &target, request, &plan, manner);
+    let mut entering = entering.map_err(|error| target.init.explain(error))?;
     let begun = entering.until_running(&there, request);
     let terminal = match begun {
         Ok(terminal) => terminal,
-        Err(error) => return Err(entering.end(error)),
+        Err(error) => return Err(entering.end(target.init.explain(error))),
     };
     match foreground {
         Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal),
@@ -90,13 +91,11 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec) -> Result<Plan> {
     let (listen_fds, listen_names) = create::listening();
     create::check_descriptors(listen_fds, request.preserve_fds)?;
     let ask = Ask {
-        id: request.id.as_ref(),
-        bundle: &there.record.bundle,
-        no_pivot: false,
         new_keyring: there.record.new_keyring,
         listen_fds,
         listen_names: listen_names.as_deref(),
         preserve_fds: request.preserve_fds,
+        ..there.ask()
     };
     let host = facts::caller(Some(&wanted), None)?;
     Plan::enter(spec, &wanted, &ask, &host).map_err(|faults| create::refuse(&document, &faults))

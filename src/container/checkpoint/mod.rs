@@ -21,7 +21,7 @@ use crate::container::request::Settings;
 use crate::container::state::Status;
 use crate::container::{ContainerId, create, destroy, facts};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::{Ask, Plan};
+use crate::plan::Plan;
 use crate::spec::Spec;
 use images::Folders;
 
@@ -87,17 +87,8 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
     // The group is that of the record.
     let settings = Settings { driver: Driver::Disabled, ..settings.clone() };
     let host = facts::host(spec, &settings, &there.record.id)?;
-    let ask = Ask {
-        id: &there.record.id,
-        bundle: &there.record.bundle,
-        no_pivot: false,
-        new_keyring: false,
-        listen_fds: 0,
-        listen_names: None,
-        preserve_fds: 0,
-    };
-    let plan =
-        Plan::build(spec, &ask, &host.host).map_err(|faults| create::refuse("config.json", &faults))?;
+    let plan = Plan::build(spec, &there.ask(), &host.host)
+        .map_err(|faults| create::refuse("config.json", &faults))?;
     if plan.rootfs.own_mounts {
         return Ok(plan);
     }
