@@ -50,7 +50,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         cgroup_owner: None,
         device_program: None,
         rdt: None,
-        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
+        seccomp: filter::plan(spec, judge),
         net_devices: Vec::new(),
         warnings: Vec::new(),
         details: Vec::new(),
