@@ -87,7 +87,7 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
 pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
-    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    let (listen_fds, listen_names) = inherited(request.preserve_fds)?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
     // The state document is JSON, and could not tell it.
@@ -96,8 +96,6 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
         return Err(Error::new(Kind::Usage, words));
     }
     let (config, spec) = read_config(&bundle, request.config.as_deref())?;
-    let (listen_fds, listen_names) = listening();
-    check_descriptors(listen_fds, request.preserve_fds)?;
     let host = facts::host(&spec, settings, request.id.as_ref())?;
     let ask = Ask {
         id: request.id.as_ref(),
@@ -116,8 +114,19 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 
+/// Number and names of the sockets that our caller passes on, [`listening`], and with them the descriptors that he wants to be
+/// `preserve`d: all are his, and every other one of his stays out of the container.
+///
+/// Comes before anything of ours is kept open across execve, which nothing is: that is how his are told from ours.
+pub(super) fn inherited(preserve: u32) -> Result<(u32, Option<String>)> {
+    let (listen, names) = listening();
+    check_descriptors(listen, preserve)?;
+    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    Ok((listen, names))
+}
+
 /// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
-pub(super) fn listening() -> (u32, Option<String>) {
+fn listening() -> (u32, Option<String>) {
     let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
     (count.unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
@@ -154,9 +163,9 @@ pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     Error::new(Kind::Invalid, format!("{document}: {first}{more}"))
 }
 
-pub(super) fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
+fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
     let last = 2u32.saturating_add(listen).saturating_add(preserve);
-    match (3..=last).find(|number| !process::is_open(*number as i32)) {
+    match (3..=last).find(|number| !process::is_inherited(*number as i32)) {
         Some(number) => Err(Error::new(
             Kind::Usage,
             format!("descriptor {number} is to be passed on (--preserve-fds, LISTEN_FDS), but is not open"),

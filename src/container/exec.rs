@@ -28,11 +28,11 @@ use crate::sys::process::{self, Pointers};
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
-    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    let inherited = create::inherited(request.preserve_fds)?;
     let there = Existing::open(settings, &request.id)?;
     let target = Target::of(&there, request)?;
     let spec = there.folder.config()?;
-    let plan = plan(&there, request, &spec)?;
+    let plan = plan(&there, request, &spec, inherited)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
     create::check_console(&plan, request.console_socket.as_deref(), manner)?;
     create::log(&plan);
@@ -86,10 +86,13 @@ impl Target {
     }
 }
 
-fn plan(there: &Existing, request: &Exec, spec: &Spec) -> Result<Plan> {
+fn plan(
+    there: &Existing,
+    request: &Exec,
+    spec: &Spec,
+    (listen_fds, listen_names): (u32, Option<String>),
+) -> Result<Plan> {
     let (wanted, document) = wanted::process(request, spec)?;
-    let (listen_fds, listen_names) = create::listening();
-    create::check_descriptors(listen_fds, request.preserve_fds)?;
     let ask = Ask {
         new_keyring: there.record.new_keyring,
         listen_fds,

@@ -1,6 +1,7 @@
 //! A process by its number and its start time together: a number that was given to another process is never taken for it.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,9 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has this number now.
     pub fn of(pid: i32) -> Result<Self> {
-        let (_, start_time) =
-            stat(pid).ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))?;
+        let (_, start_time) = stat(pid)
+            .doing(|| format!("read /proc/{pid}/stat"))?
+            .ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))?;
         Ok(Self { pid, start_time })
     }
 
@@ -30,10 +32,14 @@ impl ProcessId {
         Self::of(process::own_pid())
     }
 
-    /// Whether it runs: not ended, and not a zombie whose parent has not looked.
+    /// Whether it runs: not ended, and not a zombie whose parent has not looked. What cannot be looked at, because descriptors or
+    /// memory are short, has not ended as far as we know: nobody may take a running container for a stopped one.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, b'Z' | b'X'))
+        match stat(self.pid) {
+            Ok(Some((state, start_time))) => start_time == self.start_time && !matches!(state, b'Z' | b'X'),
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
 
     /// A descriptor of the process; `None` when it has ended.
@@ -70,9 +76,14 @@ impl ProcessId {
 }
 
 /// State letter and start time from /proc/PID/stat, whose second field may hold anything, spaces and brackets included.
-fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse(&text)
+/// `None`: there is no such process.
+fn stat(pid: i32) -> io::Result<Option<(u8, u64)>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(&text)),
+        // The second: it ended between the opening and the reading.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse(text: &[u8]) -> Option<(u8, u64)> {

@@ -4,9 +4,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -70,22 +72,34 @@ pub unsafe fn close_range(first: u32, last: u32, cloexec: bool) -> io::Result<()
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How long whoever listens may leave us in the queue of those that want to connect; only a full queue makes us wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Connects a stream socket, close-on-exec, to the Unix socket at `path`, however long the path is.
+/// ETIMEDOUT: the listener's queue has been full for ten seconds.
 ///
 /// A socket's address holds 107 bytes of path. A longer path is opened first (without opening the socket itself, O_PATH) and
 /// reached through /proc/self/fd. unix(7), "BUGS"; proc_pid_fd(5).
 pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
+    connect_within(path, PATIENCE)
+}
+
+fn connect_within(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    match SocketAddrUnix::new(path) {
-        Ok(address) => rustix::net::connect(&socket, &address)?,
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    let connected = match SocketAddrUnix::new(path) {
+        Ok(address) => rustix::net::connect(&socket, &address),
         Err(Errno::NAMETOOLONG) => {
             let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             let short = format!("/proc/self/fd/{}", place.as_fd().as_raw_fd());
-            rustix::net::connect(&socket, &SocketAddrUnix::new(short)?)?;
+            rustix::net::connect(&socket, &SocketAddrUnix::new(short)?)
         }
-        Err(other) => return Err(other.into()),
-    }
+        Err(other) => Err(other),
+    };
+    // unix(7) calls it EAGAIN, which says nothing to people.
+    connected.map_err(|error| if error == Errno::AGAIN { Errno::TIMEDOUT } else { error })?;
+    set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(socket)
 }
 
@@ -177,6 +191,24 @@ mod tests {
         assert!(rustix::io::fcntl_getfd(&socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         let gone = connect_unix(&deep.join("none")).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn who_never_accepts_does_not_hold_us_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let mut waiting = Vec::new();
+        let soon = Duration::from_millis(100);
+        let error = loop {
+            match connect_within(&path, soon) {
+                Ok(socket) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT), "after {} others", waiting.len());
+        let left = rustix::net::sockopt::socket_timeout(&waiting[0], Timeout::Send).unwrap();
+        assert_eq!(left, None, "what is sent later may take its time");
     }
 
     #[test]

@@ -250,10 +250,11 @@ pub fn keep_on_exec(number: i32) -> io::Result<()> {
     check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into()).map(drop)
 }
 
-/// Whether descriptor `number` is open.
-pub fn is_open(number: i32) -> bool {
+/// Whether descriptor `number` is open and was so when this program began: what it opens itself is close-on-exec.
+pub fn is_inherited(number: i32) -> bool {
     // SAFETY: fcntl with F_GETFD takes integers and changes nothing.
-    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// `close_range(first, ~0, CLOSE_RANGE_CLOEXEC)`, close_range(2): nothing from `first` on survives execve.

@@ -388,6 +388,21 @@ fn descriptors_stay_outside() {
 }
 
 #[test]
+fn too_few_descriptors_are_not_a_stopped_container() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("others need more descriptors to say anything") {
+        return;
+    }
+    env.launch("web", &waiting(&env));
+    for limit in 5..20 {
+        let script = format!("ulimit -Sn {limit}; exec $RUNTIME --root $ROOT exec web true");
+        let output = env.shell(&script);
+        assert!(!output.stderr.contains("not running"), "with {limit} descriptors: {}", output.stderr);
+    }
+    env.delete("web");
+}
+
+#[test]
 fn a_link_to_a_descriptor_of_the_runtime_leads_nowhere() {
     let Some(env) = Env::new() else { return };
     let bundle = waiting(&env);
