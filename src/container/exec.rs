@@ -218,7 +218,9 @@ fn opened(
     let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
     // A pid namespace is entered only by children.
     let by_runtime = match kinds & libc::CLONE_NEWPID {
-        pid if pid != 0 && open::may_return() => {
+        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that he sees, by /proc/PID/root too. So
+        // a process for such a container enters everything else first, and clones what is seen from there.
+        pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
             vec![(pid, usize::MAX, again()?)]
         }
         _ => Vec::new(),
@@ -248,6 +250,7 @@ fn opened(
         unshare: 0,
         root: root(there, kinds)?,
         clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
+        comes_clean: by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWNS != 0,
         hold: super::hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,

@@ -58,6 +58,8 @@ pub struct Opened {
     pub root: Option<OwnedFd>,
     /// When a user namespace is joined: clone once more, from inside it, with these flags.
     pub clone_again: Option<u64>,
+    /// Whether the second clone is seen by hostile processes, which must find nothing of the host in it.
+    pub comes_clean: bool,
     /// Where a test may hold the child.
     pub hold: Option<Hold>,
     /// Room for the entry HOME=… that the child finds.
@@ -248,6 +250,15 @@ impl Opened {
             }
             first = next + 1;
         }
+    }
+
+    /// Closes all that only the first of two processes needs; the host's procfs too, where no label is written through it.
+    fn close_before_entering(&self, plan: &Plan) -> Result<(), Fault> {
+        let Some(process) = &plan.process else { return Ok(()) };
+        if process.selinux.is_empty() && process.apparmor.is_empty() {
+            self.close_others(process.kept_descriptors, self.console.as_ref())?;
+        }
+        Ok(())
     }
 
     fn hold_at(&self, moment: Hold) {

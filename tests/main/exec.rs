@@ -387,6 +387,27 @@ fn descriptors_stay_outside() {
     env.delete("web");
 }
 
+/// With CAP_SYS_PTRACE and no user namespace of its own a container may look into all that it sees.
+#[test]
+fn who_may_look_into_processes_finds_nothing_of_the_host() {
+    let Some(env) = Env::new() else { return };
+    let marker = env.dir().join("marker");
+    fs::write(&marker, "").unwrap();
+    let watch = format!(
+        "while :; do for p in /proc/[0-9]*; do [ -e $p/root{0} ] && echo $p >>/tmp/seen; done; done",
+        marker.display()
+    );
+    let bundle = env.bundle(&["sh", "-c", &watch]).namespace("cgroup", None);
+    let sets = json!({"bounding": ["CAP_SYS_PTRACE"], "effective": ["CAP_SYS_PTRACE"], "permitted": ["CAP_SYS_PTRACE"]});
+    let bundle = bundle.set("process/capabilities", sets);
+    env.launch("web", &bundle);
+    for _ in 0..100 {
+        exec(&env, &["web", "true"]).ok();
+    }
+    assert_eq!(fs::read_to_string(bundle.rootfs("tmp/seen")).unwrap_or_default(), "");
+    env.delete("web");
+}
+
 #[test]
 fn too_few_descriptors_are_not_a_stopped_container() {
     let Some(env) = Env::new() else { return };
