@@ -193,7 +193,9 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
         console::attach_standard(terminal)?;
         return outlive_runtime();
     };
-    identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    if !opened.comes_clean {
+        identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    }
     opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
     console::attach_standard(terminal)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
@@ -252,13 +254,12 @@ impl Opened {
         }
     }
 
-    /// Closes all that only the first of two processes needs; the host's procfs too, where no label is written through it.
-    fn close_before_entering(&self, plan: &Plan) -> Result<(), Fault> {
+    /// Does what the first of two processes must, as the second is seen by hostile ones: writes the labels, which the second
+    /// inherits, through the host's procfs, and closes that and all else of the host.
+    fn come_clean(&self, plan: &Plan) -> Result<(), Fault> {
         let Some(process) = &plan.process else { return Ok(()) };
-        if process.selinux.is_empty() && process.apparmor.is_empty() {
-            self.close_others(process.kept_descriptors, self.console.as_ref())?;
-        }
-        Ok(())
+        identity::label(process, self.proc.as_fd())?;
+        self.close_others(process.kept_descriptors, self.console.as_ref())
     }
 
     fn hold_at(&self, moment: Hold) {

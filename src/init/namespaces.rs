@@ -22,7 +22,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     }
     if let Some(flags) = opened.clone_again {
         if opened.comes_clean {
-            opened.close_before_entering(plan)?;
+            opened.come_clean(plan)?;
         }
         succeed(opened, flags)?;
     }
