@@ -369,7 +369,9 @@ fn the_other_driver(podman: &Podman) {
     let web = podman.container(&["--memory", "64m"]);
     web.exec(&[], &["cat", "/sys/fs/cgroup/memory.max"]).ok().prints("67108864");
     let pid = web.inspect("{{.State.Pid}}");
-    shell(&format!("cat /proc/{pid}/cgroup")).ok().prints(&format!("0::/libpod_parent/libpod-{}", web.id));
+    shell(&format!("grep ^0: /proc/{pid}/cgroup"))
+        .ok()
+        .prints(&format!("0::/libpod_parent/libpod-{}", web.id));
     web.call(&["pause"]).ok();
     web.call(&["unpause"]).ok();
     web.call(&["stop", "--time", "30"]).ok();

@@ -115,6 +115,12 @@ fn reload(env: &Env) {
     env.program("systemctl", &["daemon-reload"]).privileged().run().ok();
 }
 
+/// A process's line of cgroup 2: other tests may have mounted hierarchies of version 1 meanwhile.
+fn group_of(pid: i32) -> String {
+    let all = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    all.lines().find(|line| line.starts_with("0:")).unwrap_or_default().to_owned()
+}
+
 #[test]
 fn limits_are_properties_and_outlive_a_reload() {
     let Some(env) = machine() else { return };
@@ -180,9 +186,9 @@ fn a_unit_lives_where_cgroups_path_says() {
         ("-", "/"),
         ("", "/system.slice/"),
     ] {
-        let unit = Unit::new(&env, slice, "cat /proc/self/cgroup; exec sleep 100");
+        let unit = Unit::new(&env, slice, "grep ^0: /proc/self/cgroup; exec sleep 100");
         for own in [true, false] {
-            let bundle = env.script("cat /proc/self/cgroup; exec sleep 100");
+            let bundle = env.script("grep ^0: /proc/self/cgroup; exec sleep 100");
             let bundle = bundle.set("linux/cgroupsPath", unit.bundle.config["linux"]["cgroupsPath"].clone());
             let bundle =
                 if own { bundle.namespace("cgroup", None) } else { bundle.without_namespace("cgroup") };
@@ -190,15 +196,15 @@ fn a_unit_lives_where_cgroups_path_says() {
             let output = unit.launch();
             let group = format!("{below}{}", unit.name);
             assert_eq!(unit.show("ControlGroup"), group);
-            let of_host = fs::read_to_string(format!("/proc/{}/cgroup", env.pid(&unit.id))).unwrap();
-            assert_eq!(of_host.trim(), format!("0::{group}"));
+            let of_host = group_of(env.pid(&unit.id));
+            assert_eq!(of_host, format!("0::{group}"));
             let want = if own { "0::/\n".to_owned() } else { format!("0::{group}\n") };
             until("the container has looked", || output.later() == want);
             unit.delete();
         }
     }
     env.program("systemctl", &["stop", "emergencetest.slice"]).privileged().run().ok();
-    let mut unit = Unit::new(&env, "", "cat /proc/self/cgroup");
+    let mut unit = Unit::new(&env, "", "grep ^0: /proc/self/cgroup");
     unit.bundle =
         unit.bundle.edit(|config| drop(config["linux"].as_object_mut().unwrap().remove("cgroupsPath")));
     unit.bundle = unit.bundle.without_namespace("cgroup");
@@ -282,7 +288,7 @@ fn annotations_set_properties() {
 #[test]
 fn cgroups_below_the_scope() {
     let Some(env) = machine() else { return };
-    let script = "cat /proc/self/cgroup; exec sleep 100";
+    let script = "grep ^0: /proc/self/cgroup; exec sleep 100";
     for (subgroup, delegated, of_host, inside) in [
         (Some("inner"), None, "/inner", "0::/\n"),
         (None, Some("payload"), "/payload", "0::/payload\n"),
@@ -298,8 +304,8 @@ fn cgroups_below_the_scope() {
             }
         }
         let output = unit.launch();
-        let found = fs::read_to_string(format!("/proc/{}/cgroup", env.pid(&unit.id))).unwrap();
-        assert_eq!(found.trim(), format!("0::{}{of_host}", unit.show("ControlGroup")));
+        let found = group_of(env.pid(&unit.id));
+        assert_eq!(found, format!("0::{}{of_host}", unit.show("ControlGroup")));
         until("the container has looked", || output.later() == inside);
         let limited = unit.dir().join(subgroup.unwrap_or_default());
         assert_eq!(fs::read_to_string(limited.join("memory.max")).unwrap(), "33554432\n");
@@ -312,11 +318,8 @@ fn cgroups_below_the_scope() {
         .set("annotations", json!({"run.oci.delegate-cgroup": "payload", "run.oci.systemd.subgroup": "not"}));
     let output = env.launch(&id, &bundle);
     until("the container has looked", || output.later() == "0::/payload\n");
-    let found = fs::read_to_string(format!("/proc/{}/cgroup", env.pid(&id))).unwrap();
-    assert_eq!(
-        found.trim(),
-        format!("0::{}/payload", bundle.config["linux"]["cgroupsPath"].as_str().unwrap())
-    );
+    let found = group_of(env.pid(&id));
+    assert_eq!(found, format!("0::{}/payload", bundle.config["linux"]["cgroupsPath"].as_str().unwrap()));
     env.delete(&id);
 }
 

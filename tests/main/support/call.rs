@@ -8,7 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Env, patience};
 
@@ -135,7 +135,7 @@ impl Running {
                     let _ = self.child.wait();
                     panic!("{}: hangs\n{}{}", self.words, text(&self.stdout), text(&self.stderr));
                 }
-                None => std::thread::sleep(Duration::from_millis(1)),
+                None => std::thread::sleep(patience() / 20_000),
             }
         };
         Output {

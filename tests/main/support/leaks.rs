@@ -1,5 +1,6 @@
 //! What a test may not leave behind: processes (zombies too), mounts, cgroups, state folders.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -66,14 +67,22 @@ impl Env {
         let dir = self.dir().to_str().expect("UTF-8");
         let pids = fs::read_dir("/proc").expect("read /proc").flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        // What a process's mounts say is the same for all in its mount namespace, and long where many are.
+        let mut seen: BTreeMap<PathBuf, bool> = BTreeMap::new();
         let ours = |pid: &i32| {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            read("cgroup").contains(&self.parent)
-                || read("mountinfo").lines().any(|line| {
+            if read("cgroup").contains(&self.parent) {
+                return true;
+            }
+            let rooted_here = || {
+                read("mountinfo").lines().any(|line| {
                     let mut fields = line.split(' ').skip(3);
                     let (source, place) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
                     source.starts_with(dir) && place == "/"
                 })
+            };
+            let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { return rooted_here() };
+            *seen.entry(namespace).or_insert_with(rooted_here)
         };
         pids.filter(ours).collect()
     }

@@ -284,7 +284,7 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + patience();
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(patience() / 4000);
     }
 }
 
