@@ -70,6 +70,9 @@ fn answered(answer: &clap::Error) -> Result<ExitCode> {
 
 /// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.
 fn words(answer: &clap::Error) -> String {
+    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "the command is incomplete; see its --help".into();
+    }
     let missing = answer.kind() == ErrorKind::InvalidValue
         && answer.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().is_empty());
     match answer.get(ContextKind::InvalidArg) {
@@ -98,6 +101,7 @@ mod tests {
             ("bogus", "unrecognized subcommand 'bogus'"),
             ("create", "the following required arguments were not provided: <container-id>"),
             ("restore --lsm-mount-context", "flag needs an argument: --lsm-mount-context"),
+            ("mounts", "the command is incomplete; see its --help"),
             ("create --bogus x", "unexpected argument '--bogus' found"),
             ("create x y", "unexpected argument 'y' found"),
             (

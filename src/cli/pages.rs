@@ -60,6 +60,9 @@ its cgroup, with the user, capabilities, environment, limits, labels and seccomp
 filter of the container's own process, as far as options do not change them. It
 ends with the process's exit status, or with 255 when it could not be run.
 
+   A file for --process takes the place of the container's process; what it does
+not say of capabilities, limits and labels stays as that one has it.
+
 EXAMPLE:
    To run ps in the container \"web\":
 
@@ -138,6 +141,7 @@ EXAMPLE:
                 \"options\": [\"bind\", \"ro\"]}]' > data.json
        # emergence-runc mounts add web data.json
        # emergence-runc mounts remove web data.json";
+
 pub(super) const UPDATE: &str = "\
 DESCRIPTION:
    The update command changes limits of a container that is created, running or

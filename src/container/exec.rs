@@ -40,11 +40,12 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
         true => None,
         false => Some(Foreground::prepare().doing(|| "take over signals")?),
     };
-    let mut entering = Entering::begin(settings, &there, &target, request, &plan, manner)?;
+    let entering = Entering::begin(settings, &there, &target, request, &plan, manner);
+    let mut entering = entering.map_err(|error| target.init.explain(error))?;
     let begun = entering.until_running(&there, request);
     let terminal = match begun {
         Ok(terminal) => terminal,
-        Err(error) => return Err(entering.end(error)),
+        Err(error) => return Err(entering.end(target.init.explain(error))),
     };
     match foreground {
         Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal),
@@ -93,13 +94,11 @@ fn plan(
 ) -> Result<Plan> {
     let (wanted, document) = wanted::process(request, spec)?;
     let ask = Ask {
-        id: request.id.as_ref(),
-        bundle: &there.record.bundle,
-        no_pivot: false,
         new_keyring: there.record.new_keyring,
         listen_fds,
         listen_names: listen_names.as_deref(),
         preserve_fds: request.preserve_fds,
+        ..there.ask()
     };
     let host = facts::caller(Some(&wanted), None)?;
     Plan::enter(spec, &wanted, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
@@ -219,7 +218,9 @@ fn opened(
     let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
     // A pid namespace is entered only by children.
     let by_runtime = match kinds & libc::CLONE_NEWPID {
-        pid if pid != 0 && open::may_return() => {
+        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that he sees, by /proc/PID/root too. So
+        // a process for such a container enters everything else first, and clones what is seen from there.
+        pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
             vec![(pid, usize::MAX, again()?)]
         }
         _ => Vec::new(),
@@ -249,6 +250,7 @@ fn opened(
         unshare: 0,
         root: root(there, kinds)?,
         clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
+        comes_clean: by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWNS != 0,
         hold: super::hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,

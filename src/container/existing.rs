@@ -6,6 +6,7 @@ use super::record::{Folder, Record};
 use super::request::Settings;
 use super::state::Status;
 use crate::error::{Error, Kind, Result};
+use crate::plan::Ask;
 
 /// Its folder and its record.
 pub struct Existing {
@@ -30,6 +31,19 @@ impl Existing {
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
         Status::of(&self.record, &self.folder)
+    }
+
+    /// What a plan asks of its caller when it is made anew for this container, and nobody passes anything on.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            id: &self.record.id,
+            bundle: &self.record.bundle,
+            no_pivot: false,
+            new_keyring: false,
+            listen_fds: 0,
+            listen_names: None,
+            preserve_fds: 0,
+        }
     }
 
     /// Its process, while it is created, running or paused; else an error that engines know by its words.

@@ -94,7 +94,8 @@ impl Foreground {
         }
         let relay = terminal.map(|terminal| Relay::start(terminal, host)).transpose()?;
         let reap = signal::adopts_orphans().doing(|| "ask whether we are a subreaper")?;
-        let mut watch = Watch { signals: self.signals.as_fd(), pidfd, pid, reap, relay, ended: None };
+        let mut watch =
+            Watch { signals: self.signals.as_fd(), pidfd, pid, reap, relay, held: false, ended: None };
         loop {
             watch.turn()?;
             if let Some(exit) = watch.ended
@@ -127,6 +128,9 @@ struct Watch<'a> {
     pid: i32,
     reap: bool,
     relay: Option<Relay<'a>>,
+    /// The process has ended, but whoever traces it has not let it go: the container can do that, for as long as it likes.
+    /// The pidfd is ready all the time then, and SIGCHLD tells when there is something to reap.
+    held: bool,
     ended: Option<process::Exit>,
 }
 
@@ -147,6 +151,7 @@ impl Watch<'_> {
         }
         if ready.process {
             self.ended = process::try_wait(self.pidfd).doing(|| "wait for the container's process")?;
+            self.held = self.ended.is_none();
             if self.ended.is_some()
                 && let Some(relay) = &mut self.relay
             {
@@ -165,7 +170,8 @@ impl Watch<'_> {
             list.push(PollFd::from_borrowed_fd(fd, flags));
             list.len() - 1
         };
-        let process = self.ended.is_none().then(|| add(self.pidfd, PollFlags::IN));
+        let waits = self.ended.is_none() && !self.held;
+        let process = waits.then(|| add(self.pidfd, PollFlags::IN));
         let relay = self.relay.as_ref().map(|relay| relay.watch(add)).unwrap_or_default();
         match rustix::event::poll(&mut list, None) {
             Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
@@ -179,6 +185,9 @@ impl Watch<'_> {
     }
 
     fn signal(&mut self, number: i32) -> Result<()> {
+        if number == libc::SIGCHLD {
+            self.held = false;
+        }
         match (number, &mut self.relay) {
             (libc::SIGCHLD, _) if self.reap => {
                 signal::reap_all_but(self.pid).doing(|| "reap the container's orphans")?;

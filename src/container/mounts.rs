@@ -16,7 +16,7 @@ use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::remount::{self, Remount, Work};
 use crate::init::sync::{self, Message};
-use crate::plan::{Ask, MountKind, Plan};
+use crate::plan::{MountKind, Plan};
 use crate::spec::{self, Linux, Mount, Spec};
 use crate::sys::process::{self, Cloned, Exit};
 
@@ -94,16 +94,7 @@ fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path)
     };
     let without_groups = Settings { driver: Driver::Disabled, ..settings.clone() };
     let facts = facts::host(&spec, &without_groups, &there.record.id)?;
-    let ask = Ask {
-        id: &there.record.id,
-        bundle: &there.record.bundle,
-        no_pivot: false,
-        new_keyring: false,
-        listen_fds: 0,
-        listen_names: None,
-        preserve_fds: 0,
-    };
-    let plan = Plan::build(&spec, &ask, &facts.host).map_err(|faults| {
+    let plan = Plan::build(&spec, &there.ask(), &facts.host).map_err(|faults| {
         let first = faults.first().map_or_else(String::new, ToString::to_string);
         Error::new(Kind::Invalid, format!("{}: {first}", file.display()))
     })?;
@@ -183,11 +174,7 @@ fn kinds(plan: &Plan, pid: i32) -> Result<i32> {
 }
 
 fn carry_out(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
-    // A container that ends in this moment fails in many ways.
-    attempt(plan, init, work).map_err(|error| match init.is_alive() {
-        true => error,
-        false => error.within("container not running"),
-    })
+    attempt(plan, init, work).map_err(|error| init.explain(error))
 }
 
 fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {

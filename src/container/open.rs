@@ -91,6 +91,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         root: None,
         unshare,
         clone_again,
+        comes_clean: false,
         hold: given.hold,
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,

@@ -53,6 +53,12 @@ impl ProcessId {
         }
     }
 
+    /// A failure in this container's process, with the words that engines know when its end is the cause: then much fails,
+    /// and in many ways.
+    pub fn explain(&self, error: Error) -> Error {
+        if self.is_alive() { error } else { error.within("container not running") }
+    }
+
     /// Sends a signal; false when the process has ended.
     pub fn signal(&self, signal: i32) -> Result<bool> {
         let Some(pidfd) = self.pidfd()? else { return Ok(false) };

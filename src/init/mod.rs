@@ -58,6 +58,8 @@ pub struct Opened {
     pub root: Option<OwnedFd>,
     /// When a user namespace is joined: clone once more, from inside it, with these flags.
     pub clone_again: Option<u64>,
+    /// Whether the second clone is seen by hostile processes, which must find nothing of the host in it.
+    pub comes_clean: bool,
     /// Where a test may hold the child.
     pub hold: Option<Hold>,
     /// Room for the entry HOME=… that the child finds.
@@ -191,7 +193,9 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
         console::attach_standard(terminal)?;
         return outlive_runtime();
     };
-    identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    if !opened.comes_clean {
+        identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    }
     opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
     console::attach_standard(terminal)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
@@ -248,6 +252,14 @@ impl Opened {
             }
             first = next + 1;
         }
+    }
+
+    /// Does what the first of two processes must, as the second is seen by hostile ones: writes the labels, which the second
+    /// inherits, through the host's procfs, and closes that and all else of the host.
+    fn come_clean(&self, plan: &Plan) -> Result<(), Fault> {
+        let Some(process) = &plan.process else { return Ok(()) };
+        identity::label(process, self.proc.as_fd())?;
+        self.close_others(process.kept_descriptors, self.console.as_ref())
     }
 
     fn hold_at(&self, moment: Hold) {

@@ -21,6 +21,9 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         }
     }
     if let Some(flags) = opened.clone_again {
+        if opened.comes_clean {
+            opened.come_clean(plan)?;
+        }
         succeed(opened, flags)?;
     }
     if opened.asks.map_ids {

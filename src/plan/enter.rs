@@ -50,7 +50,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         cgroup_owner: None,
         device_program: None,
         rdt: None,
-        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
+        seccomp: filter::plan(spec, judge),
         net_devices: Vec::new(),
         warnings: Vec::new(),
         details: Vec::new(),
@@ -62,34 +62,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Limiting;
-    use std::path::Path;
-
-    fn host() -> Host {
-        Host {
-            euid: 0,
-            egid: 0,
-            capabilities: !0,
-            apparmor: false,
-            selinux: false,
-            cgroup_view: None,
-            limiting: Limiting::Disabled,
-            resctrl: None,
-            scope: None,
-        }
-    }
-
-    fn ask() -> Ask<'static> {
-        Ask {
-            id: "web",
-            bundle: Path::new("/bundle"),
-            no_pivot: false,
-            new_keyring: true,
-            listen_fds: 0,
-            listen_names: None,
-            preserve_fds: 0,
-        }
-    }
+    use crate::plan::tests::{ask, host};
 
     #[test]
     fn the_container_binds_but_nothing_is_made() {

@@ -7,6 +7,7 @@
 
 pub mod devices;
 pub mod enter;
+mod filter;
 pub mod hooks;
 pub mod ids;
 pub mod limits;
@@ -27,7 +28,7 @@ use std::path::Path;
 
 use crate::cgroup;
 use crate::net::{Move, check_name};
-use crate::security::seccomp::{self, Arch, Filter};
+use crate::security::seccomp::Filter;
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 
@@ -334,7 +335,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
             .intel_rdt
             .as_ref()
             .and_then(|wanted| rdt::plan(wanted, ask.id, host.resctrl.as_ref(), judge)),
-        seccomp: linux.seccomp.as_ref().and_then(|profile| filter(profile, spec, judge)),
+        seccomp: filter::plan(spec, judge),
         hostname,
         domainname,
         keyring: ask.keyring(),
@@ -363,27 +364,6 @@ fn version(version: &str, judge: &mut Judge) {
             judge.fault("ociVersion", format!("{version:?} is not supported; write 1.0.0 to 1.3.0"))
         }
         _ => judge.fault("ociVersion", format!("{version:?} is not a version; write for example 1.3.0")),
-    }
-}
-
-/// The filter, unless an annotation brings one that is compiled already.
-fn filter(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<Filter> {
-    let Some(native) = Arch::native() else {
-        judge.fault("linux.seccomp", "not supported on this architecture");
-        return None;
-    };
-    let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
-    match seccomp::compile(profile, native, refuse_unknown) {
-        Ok(filter) => {
-            judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
-            Some(filter)
-        }
-        Err(faults) => {
-            for (path, words) in faults {
-                judge.fault(format!("linux.seccomp.{path}"), words);
-            }
-            None
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 
-fn ask() -> Ask<'static> {
+/// What is asked of every plan in tests.
+pub(super) fn ask() -> Ask<'static> {
     Ask {
         id: "x",
         bundle: Path::new("/bundle"),
@@ -14,7 +15,8 @@ fn ask() -> Ask<'static> {
     }
 }
 
-fn host() -> Host {
+/// A host where everything is allowed.
+pub(super) fn host() -> Host {
     Host {
         euid: 0,
         egid: 0,

@@ -253,6 +253,34 @@ fn system_calls_are_filtered() {
 }
 
 #[test]
+fn a_ready_filter_replaces_the_profile() {
+    let Some(env) = Env::new() else { return };
+    const NAME: &str = "run.oci.seccomp_bpf_data";
+    let instruction = |code: u16, jf: u8, k: u32| {
+        let mut bytes = code.to_ne_bytes().to_vec();
+        bytes.extend([0, jf]);
+        bytes.extend(k.to_ne_bytes());
+        bytes
+    };
+    // Load the number of the call; is it uname's: EPERM; else: allow.
+    let uname = libc::SYS_uname as u32;
+    let program = [(0x20, 0, 0), (0x15, 1, uname), (0x06, 0, 0x0005_0001), (0x06, 0, 0x7fff_0000)];
+    let program: Vec<u8> = program.iter().flat_map(|(code, jf, k)| instruction(*code, *jf, *k)).collect();
+    fs::write(env.dir().join("program"), program).unwrap();
+    let text = env.shell(&format!("base64 -w0 {}", env.dir().join("program").display())).ok().stdout;
+    let with = |text: &str| {
+        let killing = json!({"defaultAction": "SCMP_ACT_KILL"});
+        let bundle = env.script("uname; echo goes on").edit(filtered(killing));
+        bundle.edit(|config| config["annotations"] = json!({NAME: text}))
+    };
+    // Busybox prints nothing when the kernel does not tell its name.
+    env.run(&with(text.trim())).ok().prints("goes on");
+    if env.ours("the words are ours") {
+        env.run(&with("AAAA")).fails().says(&format!("annotations.{NAME}: holds 3 bytes"));
+    }
+}
+
+#[test]
 fn a_bad_profile_is_named_by_its_path() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the JSON path is ours") {

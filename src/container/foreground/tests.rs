@@ -348,3 +348,40 @@ fn orphans_in_a_process_of_its_own() {
     let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
     assert_eq!(left.unwrap_err(), rustix::io::Errno::CHILD, "no child is left, ended or not");
 }
+
+/// CPU time of the calling thread.
+fn own_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which is ours.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn a_tracer_that_holds_the_dead_costs_no_time() {
+    let foreground = Foreground::prepare().unwrap();
+    let (pid, pidfd) = start(&mut shell("sleep 0.3; exit 7"), &foreground);
+    // SAFETY: the child makes system calls only, and ends by _exit.
+    let tracer = unsafe { libc::fork() };
+    if tracer == 0 {
+        // SAFETY: plain numbers; nothing of this process's memory is used.
+        unsafe {
+            let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
+            libc::poll(std::ptr::null_mut(), 0, 1500);
+            libc::_exit(i32::from(!seized));
+        }
+    }
+    let (begin, before) = (Instant::now(), own_time());
+    let status = foreground.wait(pidfd.as_fd(), pid, None).unwrap();
+    let (whole, spent) = (begin.elapsed(), own_time() - before);
+    let mut seized = 1;
+    // SAFETY: a child of this test, and a place for its status.
+    unsafe { libc::waitpid(tracer, &raw mut seized, 0) };
+    assert_eq!(status, 7);
+    if seized != 0 {
+        println!("skipped: no right to trace");
+        return;
+    }
+    assert!(whole > Duration::from_secs(1), "held: {whole:?}");
+    assert!(spent < Duration::from_millis(200), "waiting took {spent:?} of the processor");
+}

@@ -6,9 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::request::Settings;
 use crate::checkpoint::message::{CgroupMode, Features, Options};
 use crate::checkpoint::{self, Version};
+use crate::container::request::Settings;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::Spec;
 

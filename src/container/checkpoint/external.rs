@@ -1,5 +1,5 @@
-//! What a container has from outside, which images cannot hold: mounts of the host, standard files, namespaces of others. `checkpoint` gives each
-//! a name, and `restore` says what the name stands for.
+//! What a container has from outside, which images cannot hold: mounts of the host, standard files, namespaces of others.
+//! `checkpoint` gives each a name, and `restore` says what the name stands for.
 //!
 //! A mount's name is the place that config.json gives it. What criu wants to know is where it really is, so `checkpoint`
 //! looks at the mounts that the kernel lists.

@@ -1,5 +1,10 @@
 //! `checkpoint`: criu writes the processes of a container into images. The container is gone then, unless it is to go on.
 
+mod external;
+mod images;
+mod mountinfo;
+mod restore;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -8,17 +13,20 @@ use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::existing::Existing;
-use super::images::{self, Folders, Images};
-use super::request::Settings;
-use super::state::Status;
-use super::{ContainerId, create, destroy, external, facts};
 use crate::cgroup::Driver;
 use crate::checkpoint::message::{Features, Kind as Act, Options, PageServer, Request};
 use crate::checkpoint::{Criu, Purpose};
+use crate::container::existing::Existing;
+use crate::container::request::Settings;
+use crate::container::state::Status;
+use crate::container::{ContainerId, create, destroy, facts};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::{Ask, Plan};
+use crate::plan::Plan;
 use crate::spec::Spec;
+use images::Folders;
+
+pub use images::Images;
+pub use restore::{Restore, restore};
 
 /// `checkpoint`.
 #[derive(Clone, Debug)]
@@ -44,7 +52,7 @@ pub struct Checkpoint {
 }
 
 /// What the standard files were, in the folder of the images: runc's name and form, a list of three.
-pub(super) const DESCRIPTORS: &str = "descriptors.json";
+const DESCRIPTORS: &str = "descriptors.json";
 
 /// `checkpoint`.
 pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
@@ -79,17 +87,8 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
     // The group is that of the record.
     let settings = Settings { driver: Driver::Disabled, ..settings.clone() };
     let host = facts::host(spec, &settings, &there.record.id)?;
-    let ask = Ask {
-        id: &there.record.id,
-        bundle: &there.record.bundle,
-        no_pivot: false,
-        new_keyring: false,
-        listen_fds: 0,
-        listen_names: None,
-        preserve_fds: 0,
-    };
-    let plan =
-        Plan::build(spec, &ask, &host.host).map_err(|faults| create::refuse("config.json", &faults))?;
+    let plan = Plan::build(spec, &there.ask(), &host.host)
+        .map_err(|faults| create::refuse("config.json", &faults))?;
     if plan.rootfs.own_mounts {
         return Ok(plan);
     }

@@ -12,20 +12,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::checkpoint::DESCRIPTORS;
-use super::create::{self, Draft, Manner};
-use super::foreground::{Foreground, Terminal};
 use super::images::{self, Folders, Images};
-use super::pid::ProcessId;
-use super::record::{Folder, Phase, Record, write_whole};
-use super::request::{Create, Settings};
-use super::state::{State, Status};
-use super::{destroy, external, hold, hooks, open};
+use super::{DESCRIPTORS, external};
 use crate::cgroup::Made;
 use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
+use crate::container::create::{self, Draft, Manner};
+use crate::container::foreground::{Foreground, Terminal};
+use crate::container::pid::ProcessId;
+use crate::container::record::{Folder, Phase, Record, write_whole};
+use crate::container::request::{Create, Settings};
+use crate::container::state::{State, Status};
+use crate::container::{destroy, hold, hooks, open};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Plan, TerminalSize};
 use crate::sys::{fd, process};
