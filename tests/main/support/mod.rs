@@ -19,6 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -274,9 +275,25 @@ pub fn on_test_machine() -> bool {
 
 /// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
 /// making, and the kernel then refuses to run it (ETXTBSY).
+///
+/// On the test machine it is a link to one copy for all: to the emulator a new copy is new code, which it translates anew,
+/// and that takes longer than most tests.
 fn copy_program(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
-    assert!(status.success(), "copy {}", from.display());
+    static FIRST: Mutex<()> = Mutex::new(());
+    let copy = |from: &Path, to: &Path| {
+        let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
+        assert!(status.success(), "copy {}", from.display());
+    };
+    if !on_test_machine() {
+        return copy(from, to);
+    }
+    let _alone = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = from.file_name().expect("a program has a name").to_string_lossy();
+    let shared = std::env::temp_dir().join(format!("{name}-for-{}", std::process::id()));
+    if !shared.exists() {
+        copy(from, &shared);
+    }
+    fs::hard_link(&shared, to).expect("link a program");
 }
 
 /// Asks again and again until `done`, and fails the test with `what` when that takes too long.
