@@ -441,6 +441,7 @@ fn a_link_to_a_descriptor_of_the_runtime_leads_nowhere() {
 #[test]
 fn the_runtimes_program_cannot_be_overwritten() {
     let Some(env) = Env::new() else { return };
+    env.own_program();
     let bundle = waiting(&env);
     symlink("/proc/self/exe", bundle.rootfs("bin/self")).unwrap();
     fs::write(bundle.rootfs("bin/script"), "#!/proc/self/exe\n").unwrap();

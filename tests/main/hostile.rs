@@ -66,6 +66,7 @@ fn links_to_descriptors_read_nothing_of_the_host() {
 fn the_runtimes_program_cannot_be_written_to() {
     use std::os::fd::AsRawFd;
     let Some(env) = Env::new() else { return };
+    env.own_program();
     let bundle = env.bundle(&["/self", "--version"]);
     symlink("/proc/self/exe", bundle.rootfs("self")).unwrap();
     let id = env.id();

@@ -156,7 +156,7 @@ impl Bundle {
     }
 }
 
-/// A copy of busybox, never a link: what runs in a container may write to it.
+/// Busybox as its root file system; a copy, as what runs in a container may write to it.
 fn root_file_system(root: &Path) {
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"] {
         fs::create_dir_all(root.join(folder)).expect("make the root file system's folders");
@@ -164,7 +164,7 @@ fn root_file_system(root: &Path) {
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod tmp");
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
     let busybox = busybox.expect("busybox is installed (package busybox-static)");
-    super::copy_program(busybox.as_ref(), &root.join("bin/busybox"));
+    super::place_program(busybox.as_ref(), &root.join("bin/busybox"));
     for name in APPLETS.split_whitespace() {
         symlink("busybox", root.join("bin").join(name)).expect("link an applet");
     }

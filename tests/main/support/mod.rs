@@ -76,7 +76,7 @@ impl Env {
             dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
         let parent = format!("emergence-test-{}-{}", std::process::id(), name.trim_start_matches("ert-"));
         let binary = dir.path().join(under_test().file_name().expect("a program has a name"));
-        copy_program(&under_test(), &binary);
+        place_program(&under_test(), &binary);
         let run = dir.path().join("run");
         fs::create_dir(&run).expect("make the state folder's place");
         if let Some(uid) = user {
@@ -180,6 +180,12 @@ impl Env {
         &self.binary
     }
 
+    /// Has the program under test as a copy that no other test runs, which the kernel would guard by itself.
+    pub fn own_program(&self) {
+        fs::remove_file(&self.binary).expect("remove the program");
+        copy_program(&under_test(), &self.binary);
+    }
+
     /// The runtime's state folder.
     pub fn root(&self) -> PathBuf {
         self.dir().join("run/state")
@@ -275,23 +281,23 @@ pub fn on_test_machine() -> bool {
 
 /// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
 /// making, and the kernel then refuses to run it (ETXTBSY).
-///
-/// On the test machine it is a link to one copy for all: to the emulator a new copy is new code, which it translates anew,
-/// and that takes longer than most tests.
 fn copy_program(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
+    assert!(status.success(), "copy {}", from.display());
+}
+
+/// Puts a program into a test's folder: a copy of its own. On the test machine it is a link to one copy for all: to the
+/// emulator a new copy is new code, which it translates anew, and that takes longer than most tests.
+fn place_program(from: &Path, to: &Path) {
     static FIRST: Mutex<()> = Mutex::new(());
-    let copy = |from: &Path, to: &Path| {
-        let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
-        assert!(status.success(), "copy {}", from.display());
-    };
     if !on_test_machine() {
-        return copy(from, to);
+        return copy_program(from, to);
     }
     let _alone = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
     let name = from.file_name().expect("a program has a name").to_string_lossy();
     let shared = std::env::temp_dir().join(format!("{name}-for-{}", std::process::id()));
     if !shared.exists() {
-        copy(from, &shared);
+        copy_program(from, &shared);
     }
     fs::hard_link(&shared, to).expect("link a program");
 }
