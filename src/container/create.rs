@@ -287,6 +287,9 @@ fn set_up(
     let Conversation { pid, pidfd, sync, .. } = talk;
     record.phase = Phase::Created;
     folder.write(record)?;
+    if manner == Manner::Later {
+        sync::go(sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
+    }
     hold::here("created");
     let annotated = draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
     let pidfd_socket = request.pidfd_socket.as_deref().or(annotated.as_deref());

@@ -180,6 +180,10 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
     sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
+    if let Gate::Fifos { .. } = opened.gate {
+        // That we are noted. Else nobody would find us when the runtime was killed just now, and the fifo never ends.
+        sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
+    }
     opened.wait_for_start()?;
     hooks::start_container(plan, opened)?;
     program::exec(plan, opened)

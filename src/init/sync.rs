@@ -13,7 +13,7 @@
 //!   ── Notify + descriptor ──────────►  hands the seccomp listener on
 //!   ◄─────────────────────────── Go ──
 //!   ── Waiting ──────────────────────►  `create` may return; nothing can fail any more but execve
-//!   ◄─────────────────────────── Go ──  (`run`; after `create` the byte comes through a fifo)
+//!   ◄─────────────────────────── Go ──  `create`: the process is noted, the byte to start comes through a fifo; `run`: start
 //!   ── Hooked ───────────────────────►  all startContainer hooks have ended well (only when there are any)
 //!   (end of file: execve has closed the socket)
 //! ```
