@@ -183,7 +183,9 @@ fn limits_given_and_changed(docker: &Docker) {
 }
 
 fn out_of_memory(docker: &Docker) {
-    let web = docker.detached(&["--memory", "20m", "--memory-swap", "20m"], "exec tail /dev/zero");
+    // As with podman: the shim reads memory.events a while after.
+    let script = "tail /dev/zero; killed=$?; sleep 3; exit $killed";
+    let web = docker.detached(&["--memory", "20m", "--memory-swap", "20m"], script);
     web.call(&["wait"]).ok().prints("137");
     assert_eq!(web.inspect("{{.State.OOMKilled}}"), "true");
     web.remove();

@@ -325,7 +325,9 @@ fn a_terminal(podman: &Podman) {
 }
 
 fn out_of_memory(podman: &Podman) {
-    let web = podman.detached(&["--memory", "20m", "--memory-swap", "20m"], "exec tail /dev/zero");
+    // conmon learns of it from memory.events, a while after: systemd must not have removed the group with its last process.
+    let script = "tail /dev/zero; killed=$?; sleep 3; exit $killed";
+    let web = podman.detached(&["--memory", "20m", "--memory-swap", "20m"], script);
     web.call(&["wait"]).ok().prints("137");
     assert_eq!(web.inspect("{{.State.OOMKilled}}"), "true");
     web.remove();
