@@ -6,6 +6,7 @@ pub mod fd;
 #[cfg(debug_assertions)]
 pub mod guard;
 pub mod mount;
+pub mod mountinfo;
 pub mod net;
 pub mod process;
 pub mod pty;
