@@ -70,7 +70,7 @@ fn of_file(file: &str, value: &str) -> Option<Vec<Property>> {
         "cpu.max" => return cpu_max(value),
         "cpuset.cpus" => Property::new("AllowedCPUs", mask(value)?).since(244),
         "cpuset.mems" => Property::new("AllowedMemoryNodes", mask(value)?).since(244),
-        "io.weight" => weight(value, |weight| weight)?,
+        "io.weight" => weight(value, Some)?,
         "io.bfq.weight" => weight(value, from_bfq)?,
         "io.latency" => {
             let (device, target) = value.split_once(' ')?;
@@ -145,8 +145,8 @@ fn mask(list: &str) -> Option<Value> {
 }
 
 /// `WEIGHT`, `default WEIGHT` or `DEVICE WEIGHT`.
-fn weight(value: &str, scale: impl Fn(u64) -> u64) -> Option<Property> {
-    let weight = |word: &str| word.parse().ok().map(&scale);
+fn weight(value: &str, scale: impl Fn(u64) -> Option<u64>) -> Option<Property> {
+    let weight = |word: &str| word.parse().ok().and_then(&scale);
     match value.split_once(' ') {
         None => Some(Property::new("IOWeight", Value::U64(weight(value)?))),
         Some(("default", word)) => Some(Property::new("IOWeight", Value::U64(weight(word)?))),
@@ -156,8 +156,8 @@ fn weight(value: &str, scale: impl Fn(u64) -> u64) -> Option<Property> {
 
 /// The IOWeight (1 to 10000) from which systemd computes this BFQ weight (1 to 1000): both scales have 100 in the middle, and
 /// systemd stretches the part above.
-fn from_bfq(weight: u64) -> u64 {
-    if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
+fn from_bfq(weight: u64) -> Option<u64> {
+    if weight <= 100 { Some(weight) } else { (weight - 100).checked_mul(11)?.checked_add(100) }
 }
 
 /// One `KEY=RATE` of io.max.
