@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+pub use program::read_home;
+
 use crate::plan::{At, Fault, Plan, Step};
 use crate::rootfs;
 use crate::sys::fd;
