@@ -76,7 +76,7 @@ fn same_answers(profile: &Seccomp, program: &[SockFilter]) {
         for _ in 0..20 {
             let mut around = || match dice.pick(&args).map(|arg| (arg.value, arg.value_two)) {
                 Some((one, two)) => {
-                    let value = if dice.next() % 2 == 0 { one } else { two };
+                    let value = if dice.next().is_multiple_of(2) { one } else { two };
                     [value, value.wrapping_add(1), value.wrapping_sub(1), value ^ 1 << 32, dice.next()]
                         [(dice.next() % 5) as usize]
                 }
