@@ -7,6 +7,9 @@ mod checks;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 /// In bytes, all files together: the corpus is read by people and cloned by everybody.
 const LARGEST: u64 = 300_000;
@@ -31,6 +34,64 @@ fn what_was_found_stays_found() {
             println!("{}", file.display());
             check(&fs::read(&file).unwrap());
         }
+    }
+}
+
+/// Long enough for what grows with the document, in a debug build on a busy machine; far too short for what grows with its square.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn long_lists_take_no_longer_than_they_are() {
+    const COUNT: usize = 20_000;
+    let list = |entry: &dyn Fn(usize) -> Value| Value::from((0..COUNT).map(entry).collect::<Vec<_>>());
+    let map = |entry: &dyn Fn(usize) -> (String, Value)| Value::from_iter((0..COUNT).map(entry));
+    let names = list(&|at| json!(format!("CAP_{at}")));
+    let everything = vec!["0-16383"; COUNT].join(",");
+    let table = [
+        (
+            "process",
+            json!({"cwd": "/", "args": ["a"], "capabilities": {"bounding": names, "permitted": names}}),
+        ),
+        (
+            "process",
+            json!({"cwd": "/", "args": ["a"], "execCPUAffinity": {"initial": everything, "final": "0"}}),
+        ),
+        ("process", json!({"cwd": "/", "args": ["a"], "env": list(&|at| json!(format!("A{at}=b")))})),
+        ("resources", json!({"cpu": {"cpus": everything}, "unified": {"cpuset.mems": everything}})),
+        ("resources", json!({"unified": map(&|at| (format!("memory.{at}"), json!("1")))})),
+        (
+            "resources",
+            json!({"devices": list(&|at| json!({"allow": true, "type": "c", "major": at, "access": "r"}))}),
+        ),
+        (
+            "mounts",
+            list(
+                &|at| json!({"destination": format!("/{at}"), "type": "tmpfs", "options": ["ro", "size=1"]}),
+            ),
+        ),
+        (
+            "config",
+            json!({"ociVersion": "1.3.0", "root": {"path": "r"}, "linux": {
+                "devices": list(&|at| json!({"path": format!("/dev/{at}"), "type": "c", "major": 1, "minor": 1})),
+                "maskedPaths": list(&|at| json!(format!("/{at}"))),
+                "sysctl": map(&|at| (format!("net.{at}"), json!("1"))),
+                "namespaces": [{"type": "network"}, {"type": "mount"}],
+            }}),
+        ),
+        (
+            "seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": list(&|at| json!({"names": ["read", "x"],
+                "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": at, "op": "SCMP_CMP_EQ"}]}))}),
+        ),
+    ];
+    for (name, document) in table {
+        let (_, check) = checks::ALL.into_iter().find(|(other, _)| *other == name).unwrap();
+        let text = document.to_string();
+        let start = Instant::now();
+        check(text.as_bytes());
+        let took = start.elapsed();
+        println!("{name}: {} bytes, {took:?}: {}…", text.len(), &text[..60]);
+        assert!(took < PATIENCE, "{name}: {took:?}");
     }
 }
 

@@ -125,21 +125,23 @@ fn cpu_max(value: &str) -> Option<Vec<Property>> {
 
 /// A list such as `0-3,7` as a bit mask, the lowest in the first byte.
 fn mask(list: &str) -> Option<Value> {
-    let mut bytes: Vec<u8> = Vec::new();
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= MOST_CPUS {
-            return None;
-        }
-        for bit in first..=last {
-            if bytes.len() <= bit / 8 {
-                bytes.resize(bit / 8 + 1, 0);
-            }
-            if let Some(byte) = bytes.get_mut(bit / 8) {
+        ranges.push((first.parse().ok()?, last.parse().ok().filter(|last| *last < MOST_CPUS)?));
+    }
+    // In their order each processor is looked at once, however often the list names it.
+    ranges.sort_unstable();
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut next = 0;
+    for (first, last) in ranges {
+        for bit in first.max(next)..=last {
+            bytes.resize(bit / 8 + 1, 0);
+            if let Some(byte) = bytes.last_mut() {
                 *byte |= 1 << (bit % 8);
             }
         }
+        next = next.max(last + 1);
     }
     Some(Value::Array("y".into(), bytes.into_iter().map(Value::Byte).collect()))
 }
