@@ -23,6 +23,10 @@ pub mod words;
 #[path = "../../../tests/seccomp/machine.rs"]
 mod machine;
 
+/// What a profile says, read slowly.
+#[path = "../../../tests/seccomp/meaning.rs"]
+mod meaning;
+
 use std::path::Path;
 
 use emergence_runc::cgroup::systemd::Scope;

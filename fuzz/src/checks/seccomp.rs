@@ -1,10 +1,10 @@
 //! A seccomp profile: a filter that the kernel takes and that says what the profile says, or faults.
 
 use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, compile};
-use emergence_runc::spec::{Seccomp, SeccompArg, SeccompRule};
+use emergence_runc::spec::{Seccomp, SeccompArg};
 
 use super::machine::{Call, run};
-use super::{Dice, one_line};
+use super::{Dice, meaning, one_line};
 
 const NATIVES: [Arch; 7] =
     [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Riscv64, Arch::Ppc64le, Arch::S390x, Arch::Loongarch64];
@@ -84,40 +84,19 @@ fn same_answers(profile: &Seccomp, program: &[SockFilter]) {
             };
             let args = [(); 6].map(|()| around());
             let call = Call { audit: X86_64, number, args, big_endian: false };
-            let (got, want) = (run(program, &call).0, meaning(profile, name, &args));
+            let (got, want) = (run(program, &call).0, wanted(profile, name, &args));
             assert_eq!(got, want, "{name}{args:x?}: {}", serde_json::to_string(profile).unwrap_or_default());
         }
     }
 }
 
 /// What the profile says to a call that it names.
-fn meaning(profile: &Seccomp, name: &str, args: &[u64; 6]) -> u32 {
+fn wanted(profile: &Seccomp, name: &str, args: &[u64; 6]) -> u32 {
     let default = answer(&profile.default_action, profile.default_errno_ret);
     // Rules with the default's answer say nothing.
     let rules = profile.syscalls.iter().filter(|rule| answer(&rule.action, rule.errno_ret) != default);
-    let mut rules = rules.filter(|rule| rule.names.iter().any(|other| other == name));
-    let always = rules.clone().find(|rule| rule.args.is_empty());
-    let rule = always.or_else(|| rules.find(|rule| applies(rule, args)));
+    let rule = meaning::rule(rules, name, args);
     rule.map_or(default, |rule| answer(&rule.action, rule.errno_ret))
-}
-
-/// All conditions hold; or any, where two are about one argument.
-fn applies(rule: &SeccompRule, args: &[u64; 6]) -> bool {
-    let holds = |arg: &SeccompArg| {
-        let is = args[arg.index as usize];
-        match arg.op.as_str() {
-            "SCMP_CMP_NE" => is != arg.value,
-            "SCMP_CMP_LT" => is < arg.value,
-            "SCMP_CMP_LE" => is <= arg.value,
-            "SCMP_CMP_EQ" => is == arg.value,
-            "SCMP_CMP_GE" => is >= arg.value,
-            "SCMP_CMP_GT" => is > arg.value,
-            _ => is & arg.value == arg.value_two & arg.value,
-        }
-    };
-    let repeats =
-        (1..rule.args.len()).any(|at| rule.args[..at].iter().any(|arg| arg.index == rule.args[at].index));
-    if repeats { rule.args.iter().any(holds) } else { rule.args.iter().all(holds) }
 }
 
 /// seccomp(2), "SECCOMP_RET_…"; EPERM where a number belongs and none is given.
