@@ -22,7 +22,7 @@ const CALLS: [(&str, u32); 8] = [
 ];
 const X86_64: u32 = 0xc000_003e;
 /// BPF_MAXINSNS.
-const LONGEST: usize = 4096;
+pub const LONGEST: usize = 4096;
 
 pub fn check(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<Seccomp>(bytes) else { return };
