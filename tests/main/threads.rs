@@ -10,8 +10,9 @@ use emergence_runc::cgroup::Driver;
 use emergence_runc::container::{self, Status, request};
 use emergence_runc::sys::process::{self, Cloned};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, WaitOptions};
 
-use crate::support::{Env, on_test_machine, patience, until};
+use crate::support::{Env, on_test_machine, patience};
 
 /// Larger than what glibc keeps for each thread, smaller than what it maps: such a block takes the lock of the arena.
 const BLOCK: usize = 64 * 1024;
@@ -47,8 +48,10 @@ fn with_locks_held(act: impl FnOnce()) {
                 out.flush().unwrap();
             }));
         });
-        act();
+        // Also when it panics: the scope waits for its threads.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
         over.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
@@ -97,7 +100,7 @@ fn containers_start_while_threads_hold_locks() {
     if !env.ours("its library is what is tested") {
         return;
     }
-    let mut bundle = env.script("exit 0").set("linux/cgroupsPath", serde_json::Value::Null);
+    let mut bundle = env.bundle(&["sleep", "1000"]).set("linux/cgroupsPath", serde_json::Value::Null);
     // This process sees the cgroups of the machine, whatever they are, and not those of the test.
     bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
     bundle.config["linux"]["resources"] = serde_json::json!({});
@@ -119,6 +122,21 @@ fn containers_start_while_threads_hold_locks() {
         no_new_keyring: true,
         preserve_fds: 0,
     };
+    let exec = request::Exec {
+        id: request.id.clone(),
+        process: None,
+        args: vec!["true".into()],
+        changes: request::Changes::default(),
+        detach: true,
+        console_socket: None,
+        pid_file: Some(env.dir().join("pid")),
+        pidfd_socket: None,
+        preserve_fds: 0,
+        ignore_paused: false,
+        cgroups: Vec::new(),
+    };
+    let mounts = env.dir().join("mounts.json");
+    std::fs::write(&mounts, r#"[{"destination":"/more","type":"tmpfs","source":"tmpfs"}]"#).unwrap();
     share_the_heap();
     let rounds = if on_test_machine() { 5 } else { 40 };
     let (done, finished) = mpsc::channel();
@@ -128,10 +146,14 @@ fn containers_start_while_threads_hold_locks() {
                 container::create(&settings, &request).unwrap();
                 assert_eq!(container::state(&settings, &request.id).unwrap().status, Status::Created.word());
                 container::start(&settings, &request.id).unwrap();
-                until("the program has ended", || {
-                    container::state(&settings, &request.id).unwrap().status == Status::Stopped.word()
-                });
-                container::delete(&settings, &request.id, false).unwrap();
+                container::exec(&settings, &exec).unwrap();
+                // It is a child of this program, and nobody else reaps it.
+                let pid = std::fs::read_to_string(exec.pid_file.as_ref().unwrap()).unwrap().parse().unwrap();
+                let ended =
+                    rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().unwrap();
+                assert_eq!(ended.1.exit_status(), Some(0));
+                container::add_mounts(&settings, &request.id, &mounts).unwrap();
+                container::delete(&settings, &request.id, true).unwrap();
             }
         });
         done.send(()).unwrap();
