@@ -1,4 +1,5 @@
-//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page. Knows nothing of containers.
+//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page; and texts of /proc that several
+//! rooms read. Knows nothing of containers.
 
 pub mod bpf;
 pub mod cred;
@@ -6,6 +7,7 @@ pub mod fd;
 #[cfg(debug_assertions)]
 pub mod guard;
 pub mod mount;
+pub mod mountinfo;
 pub mod net;
 pub mod process;
 pub mod pty;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::mountinfo::{self, Mount};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::mounts::CgroupMount;
 use crate::plan::{CgroupView, MountKind, Plan};
 use crate::rootfs::inroot::InRoot;
+use crate::sys::mountinfo::{self, Mount};
 
 /// What hides a masked file, and the name of all such mounts.
 const NULL: &str = "/dev/null";
@@ -111,8 +111,8 @@ fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
 
 /// For a dump: the mounts of process `pid` that come from outside, in criu's form `mnt[PLACE]:NAME`.
 pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
-    let host = mountinfo::of("self")?;
-    let mounts = mountinfo::of(&pid.to_string())?;
+    let host = listed("self")?;
+    let mounts = listed(&pid.to_string())?;
     let root = format!("/proc/{pid}/root");
     let root = rustix::fs::open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open {root}"))?;
@@ -170,7 +170,7 @@ fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
 
 /// For a restore: what every name that a dump may have given stands for, in criu's form `mnt[NAME]:SOURCE`.
 pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
-    let host = mountinfo::of("self")?;
+    let host = listed("self")?;
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
     for place in places(plan)? {
         let From::Host { source, recursive } = &place.from else { continue };
@@ -224,7 +224,7 @@ fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
 /// For a dump: what process `pid` has as its three standard files, as they are named in images; and of those that are files
 /// of the host, the same again in criu's list of what is outside.
 pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
-    let mounts = mountinfo::of(&pid.to_string())?;
+    let mounts = listed(&pid.to_string())?;
     let (mut files, mut outside) = (Vec::new(), Vec::new());
     for number in 0..3 {
         let file = format!("/proc/{pid}/fd/{number}");
@@ -263,4 +263,9 @@ fn of_host(pid: i32, number: i32, link: &str, mounts: &[Mount]) -> std::io::Resu
         return Ok(None);
     };
     Ok(Some(format!("file[{mount:x}:{:x}]", found.ino())))
+}
+
+/// The mounts that a process sees, `self` or a number.
+fn listed(process: &str) -> Result<Vec<Mount>> {
+    mountinfo::of(process).doing(|| format!("read /proc/{process}/mountinfo"))
 }

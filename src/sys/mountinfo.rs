@@ -1,8 +1,6 @@
 //! The mounts that a process sees, from /proc/PID/mountinfo. Source: proc_pid_mountinfo(5).
 
-use std::fs;
-
-use crate::error::{Doing, Result};
+use std::{fs, io};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +15,8 @@ pub struct Mount {
     pub place: String,
     /// Type of the file system.
     pub fstype: String,
+    /// Options of the file system, not of this mount of it: `rw,cpu,cpuacct`, …
+    pub options: String,
 }
 
 impl Mount {
@@ -27,22 +27,26 @@ impl Mount {
 }
 
 /// The mounts of a process, `self` or a number, in the order of the list.
-pub fn of(process: &str) -> Result<Vec<Mount>> {
-    let file = format!("/proc/{process}/mountinfo");
-    let text = fs::read(&file).doing(|| format!("read {file}"))?;
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+pub fn of(process: &str) -> io::Result<Vec<Mount>> {
+    Ok(parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{process}/mountinfo"))?)))
+}
+
+/// The mounts in such a text; what is no line of it is left out.
+pub fn parse(text: &str) -> Vec<Mount> {
+    text.lines().filter_map(mount).collect()
 }
 
 /// One line: `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
-fn parse(line: &str) -> Option<Mount> {
+fn mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ');
+    let (mut left, mut right) = (left.split(' '), right.split(' '));
     Some(Mount {
         id: left.next()?.parse().ok()?,
         device: left.nth(1)?.to_owned(),
         root: unescape(left.next()?),
         place: unescape(left.next()?),
-        fstype: right.split(' ').next()?.to_owned(),
+        fstype: right.next()?.to_owned(),
+        options: right.nth(1)?.to_owned(),
     })
 }
 
@@ -65,9 +69,9 @@ mod tests {
             root: "/mnt1".into(),
             place: "/mnt 2".into(),
             fstype: "ext3".into(),
+            options: "rw,errors=continue".into(),
         };
-        assert_eq!(parse(line), Some(want));
-        assert_eq!(parse("36 35"), None);
+        assert_eq!(parse(&format!("36 35\n{line}\n")), [want]);
         assert!(!of("self").unwrap().is_empty());
     }
 }
