@@ -2,6 +2,7 @@
 //! rooms read. Knows nothing of containers.
 
 pub mod bpf;
+pub mod clock;
 pub mod cred;
 pub mod fd;
 #[cfg(debug_assertions)]
