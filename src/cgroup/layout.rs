@@ -63,7 +63,7 @@ pub fn layout() -> Result<Layout> {
         return Ok(Layout::Unified { mount: PathBuf::from(USUAL_MOUNT) });
     }
     let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
-    Ok(of_mounts(&mounts, &own_cgroups()?))
+    Ok(Layout::of(&mounts, &own_cgroups()?))
 }
 
 /// The text of /proc/self/cgroup, cgroups(7).
@@ -76,36 +76,41 @@ pub(super) fn own_unified(own: &str) -> Option<&str> {
     own.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// The layout, from the mounts and the text of /proc/self/cgroup (cgroups(7)).
-fn of_mounts(mounts: &[Mount], own: &str) -> Layout {
-    let mut hierarchies = Vec::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let Some(first) = controllers.split(',').next().filter(|first| !first.is_empty()) else { continue };
-        let holds = |mount: &&Mount| {
-            mount.fstype == "cgroup" && mount.options.split(',').any(|option| option == first)
-        };
-        if let Some(mount) = mounts.iter().find(holds) {
-            hierarchies.push(Hierarchy {
-                controllers: controllers.split(',').map(str::to_owned).collect(),
-                mount: PathBuf::from(&mount.place),
-                root: mount.root.clone(),
-                own: path.to_owned(),
-            });
+impl Layout {
+    /// The layout, from the mounts that we see and the text of /proc/self/cgroup, cgroups(7).
+    pub fn of(mounts: &[Mount], own: &str) -> Self {
+        let mut hierarchies = Vec::new();
+        for line in own.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            let Some(first) = controllers.split(',').next().filter(|first| !first.is_empty()) else {
+                continue;
+            };
+            let holds = |mount: &&Mount| {
+                mount.fstype == "cgroup" && mount.options.split(',').any(|option| option == first)
+            };
+            if let Some(mount) = mounts.iter().find(holds) {
+                hierarchies.push(Hierarchy {
+                    controllers: controllers.split(',').map(str::to_owned).collect(),
+                    mount: PathBuf::from(&mount.place),
+                    root: mount.root.clone(),
+                    own: path.to_owned(),
+                });
+            }
         }
+        let unified = mounts.iter().find(|mount| mount.fstype == "cgroup2");
+        if hierarchies.is_empty() {
+            return unified
+                .map_or(Layout::None, |mount| Layout::Unified { mount: PathBuf::from(&mount.place) });
+        }
+        let unified = unified.map(|mount| Hierarchy {
+            controllers: Vec::new(),
+            mount: PathBuf::from(&mount.place),
+            root: mount.root.clone(),
+            own: own_unified(own).unwrap_or("/").to_owned(),
+        });
+        Layout::Legacy { hierarchies, unified }
     }
-    let unified = mounts.iter().find(|mount| mount.fstype == "cgroup2");
-    if hierarchies.is_empty() {
-        return unified.map_or(Layout::None, |mount| Layout::Unified { mount: PathBuf::from(&mount.place) });
-    }
-    let unified = unified.map(|mount| Hierarchy {
-        controllers: Vec::new(),
-        mount: PathBuf::from(&mount.place),
-        root: mount.root.clone(),
-        own: own_unified(own).unwrap_or("/").to_owned(),
-    });
-    Layout::Legacy { hierarchies, unified }
 }
 
 #[cfg(test)]
@@ -141,7 +146,8 @@ mod tests {
             ("v2 elsewhere", v2.to_owned(), Layout::Unified { mount: "/sys/fs/cgroup/unified".into() }),
         ];
         for (name, mountinfo, want) in table {
-            assert_eq!(of_mounts(&mountinfo::parse(&mountinfo), OWN), want, "{name}");
+            let mounts: Vec<Mount> = mountinfo::parse(&mountinfo).collect();
+            assert_eq!(Layout::of(&mounts, OWN), want, "{name}");
         }
     }
 

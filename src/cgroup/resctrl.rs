@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{read_at, write_at};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::sys::mountinfo::{self, Mount};
+use crate::sys::mountinfo;
 
 /// This host's resctrl: where it is and what it can.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Resctrl {
     /// Looks where it is mounted and what it can. `None`: nowhere.
     pub fn find() -> Result<Option<Self>> {
         let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
-        place(&mounts).map(Self::at).transpose()
+        let mount = mounts.into_iter().find(|mount| mount.fstype == "resctrl");
+        mount.map(|mount| Self::at(mount.place.into())).transpose()
     }
 
     /// What the one that is mounted here can.
@@ -72,11 +73,6 @@ impl Resctrl {
         let counters = fs::read_to_string(info.join("L3_MON/mon_features")).unwrap_or_default();
         Ok(Self { mount, resources, counters: counters.lines().map(str::to_owned).collect() })
     }
-}
-
-/// The place of the first resctrl.
-fn place(mounts: &[Mount]) -> Option<PathBuf> {
-    mounts.iter().find(|mount| mount.fstype == "resctrl").map(|mount| PathBuf::from(&mount.place))
 }
 
 impl ResctrlWish {

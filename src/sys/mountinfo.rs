@@ -1,4 +1,4 @@
-//! The mounts that a process sees, from /proc/PID/mountinfo. Source: proc_pid_mountinfo(5).
+//! The mounts that a process sees, from /proc/PID/mountinfo: proc_pid_mountinfo(5).
 
 use std::{fs, io};
 
@@ -15,29 +15,23 @@ pub struct Mount {
     pub place: String,
     /// Type of the file system.
     pub fstype: String,
-    /// Options of the file system, not of this mount of it: `rw,cpu,cpuacct`, …
+    /// Options of the file system, not of the mount: `rw,cpu,cpuacct`.
     pub options: String,
-}
-
-impl Mount {
-    /// Whether it shows control groups, of either version.
-    pub fn is_cgroup(&self) -> bool {
-        matches!(self.fstype.as_str(), "cgroup" | "cgroup2")
-    }
 }
 
 /// The mounts of a process, `self` or a number, in the order of the list.
 pub fn of(process: &str) -> io::Result<Vec<Mount>> {
-    Ok(parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{process}/mountinfo"))?)))
+    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
+    Ok(parse(&String::from_utf8_lossy(&text)).collect())
 }
 
-/// The mounts in such a text; what is no line of it is left out.
-pub fn parse(text: &str) -> Vec<Mount> {
-    text.lines().filter_map(mount).collect()
+/// The mounts in the text of such a file. What is no line of one is left out.
+pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
+    text.lines().filter_map(line)
 }
 
-/// One line: `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
-fn mount(line: &str) -> Option<Mount> {
+/// `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
+fn line(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let (mut left, mut right) = (left.split(' '), right.split(' '));
     Some(Mount {
@@ -61,8 +55,7 @@ mod tests {
 
     #[test]
     fn a_line_is_read_by_its_places() {
-        let line =
-            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
+        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n36 35\n";
         let want = Mount {
             id: 36,
             device: "98:0".into(),
@@ -71,7 +64,8 @@ mod tests {
             fstype: "ext3".into(),
             options: "rw,errors=continue".into(),
         };
-        assert_eq!(parse(&format!("36 35\n{line}\n")), [want]);
+        assert_eq!(parse(text).collect::<Vec<_>>(), [want]);
+        assert_eq!(unescape("\\134040"), "\\040");
         assert!(!of("self").unwrap().is_empty());
     }
 }
