@@ -257,6 +257,26 @@ EXAMPLE:
        $ emergence-runc emergence store-path source ./tree --name tree
        $ emergence-runc emergence store-path fixed --hash sha256-47DE... --name a.tar";
 
+    pub(crate) const VERIFY: &str = "\
+DESCRIPTION:
+   The verify verb reads an artifact whole, recomputes every hash in it, and asks
+what proves its store paths. It writes nothing and unpacks nothing.
+
+   A path is proved when it follows from the content, when a trusted key has signed
+it, or when --expect names the hash.
+
+EXAMPLE:
+       $ emergence-runc emergence verify nar:app.nar.xz
+       $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const KEY: &str = "\
+DESCRIPTION:
+   The key verb makes Ed25519 keys, in the form in which Nix has them.
+
+EXAMPLE:
+       $ (umask 077; emergence-runc emergence key generate mine-1 > mine.key)
+       $ emergence-runc emergence key public mine.key";
+
     pub(crate) const DRV: &str = "\
 DESCRIPTION:
    The drv verb reads derivations, the build recipes of Nix. The check reads those

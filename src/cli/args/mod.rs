@@ -17,7 +17,8 @@ use crate::cli::{log, pages::*};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
-    DrvAction, DrvFile, EmergenceArgs, HashArgs, NarAction, ReferenceArgs, StorePathKind, Verb,
+    DrvAction, DrvFile, EmergenceArgs, HashArgs, KeyAction, NarAction, ReferenceArgs, StorePathKind,
+    TrustArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

@@ -2,8 +2,10 @@
 
 mod drv;
 mod hash;
+mod key;
 mod nar;
 mod store_path;
+mod verify;
 
 use std::fs::File;
 use std::path::Path;
@@ -44,6 +46,10 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
         Verb::StorePath(args) => store_path::store_path(args.kind, &asked).within(|| "emergence store-path"),
+        Verb::Verify(args) => {
+            verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
+        }
+        Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
     }
 }

@@ -12,14 +12,15 @@ use crate::cli::args::NarAction;
 use crate::emergence::hash::Algorithm;
 use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};
 use crate::emergence::stream::{Buffer, HashThread, Hashing, Written};
-use crate::emergence::{Fault, Result, Within};
+use crate::emergence::{Fault, Result, Within, decompressed};
 use crate::error::{Doing, Error};
 
 pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     match action {
         NarAction::Dump { path, output } => dump(&path, output.as_deref()).within(|| "emergence nar dump"),
         NarAction::Restore { file, dest } => {
-            let restored = open(&file).and_then(|input| nar::restore(input, &dest));
+            let input = open(&file).and_then(|input| decompressed(input, &file));
+            let restored = input.and_then(|(input, _)| nar::restore(input, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
         NarAction::Ls { file } => ls(&file, asked).within(|| format!("emergence nar ls {}", file.display())),
@@ -72,7 +73,7 @@ fn written<W: Write>(path: &Path, out: W, place: &str) -> Result<W> {
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let input = open(file)?;
+    let (input, _) = decompressed(open(file)?, file)?;
     let mut out = BufWriter::new(io::stdout());
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
@@ -143,14 +144,14 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
 
 fn cat(file: &Path, inner: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let input = open(file)?;
+    let (input, _) = decompressed(open(file)?, file)?;
     let mut out = io::stdout();
     nar::cat(input, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let input = open(file)?;
+    let (input, _) = decompressed(open(file)?, file)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
     nar::read(Read::by_ref(&mut input), &mut Nothing)?;

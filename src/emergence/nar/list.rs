@@ -92,14 +92,6 @@ impl<F: FnMut(Entry) -> Result<()>> Visitor for List<F> {
         (self.tell)(Entry { path: self.place.node(name), kind: EntryKind::File { executable, size } })
     }
 
-    fn data(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn end_file(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
         (self.tell)(Entry {
             path: self.place.node(name),

@@ -10,50 +10,43 @@ use crate::error::Error;
 /// Longest word of the grammar that is looked at; a longer one is none.
 const LONGEST_WORD: u64 = 32;
 
-/// Is told of a tree, node by node, as it is read. `name` is empty for the root.
+/// Is told of a tree, node by node, as it is read. `name` is empty for the root. What is not asked for is passed over.
 pub trait Visitor {
     /// A folder begins; what follows is in it, until [`Visitor::leave`].
-    fn directory(&mut self, name: &[u8]) -> Result<()>;
+    fn directory(&mut self, _name: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     /// The folder ends.
-    fn leave(&mut self) -> Result<()>;
+    fn leave(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// A file of `size` bytes, which follow by [`Visitor::data`].
-    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()>;
+    fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// The next bytes of the file.
-    fn data(&mut self, bytes: &[u8]) -> Result<()>;
+    fn data(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     /// The file is whole.
-    fn end_file(&mut self) -> Result<()>;
+    fn end_file(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// A link.
-    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()>;
+    fn symlink(&mut self, _name: &[u8], _target: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A visitor for who only wants to know that it is a NAR.
 pub struct Nothing;
 
-impl Visitor for Nothing {
-    fn directory(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn leave(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn file(&mut self, _: &[u8], _: bool, _: u64) -> Result<()> {
-        Ok(())
-    }
-
-    fn data(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn end_file(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn symlink(&mut self, _: &[u8], _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-}
+impl Visitor for Nothing {}
 
 /// Reads one NAR from `input`, which must end with it.
 ///
@@ -119,6 +112,11 @@ impl<R: Read> Reader<R> {
                 Ok(0) => return Ok(false),
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What is not the kernel's is a decoder's.
+                Err(error) if error.raw_os_error().is_none() => {
+                    let words = format!("what is compressed cannot be read: {error}");
+                    return Err(self.refuse(Code::BlobCompression, words));
+                }
                 Err(error) => return Err(Error::from(error).within("read the NAR").into()),
             }
         }
