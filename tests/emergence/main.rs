@@ -5,5 +5,6 @@ mod caches;
 mod drvs;
 mod hashes;
 mod nars;
+mod nix;
 mod paths;
 mod support;
