@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod checkpoint;
 pub mod cli;
 pub mod container;
+pub mod emergence;
 pub mod error;
 pub mod init;
 pub mod net;

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. A room's own name is always allowed.
-const TABLE: [(&str, &[&str]); 14] = [
+const TABLE: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
-    ("cli", &["container", "spec", "error", "plan", "cgroup"]),
+    ("cli", &["container", "emergence", "spec", "error", "plan", "cgroup"]),
     (
         "container",
         &["init", "rootfs", "net", "cgroup", "checkpoint", "plan", "security", "spec", "sys", "error"],
@@ -20,6 +20,7 @@ const TABLE: [(&str, &[&str]); 14] = [
     ("net", &["spec", "sys", "error"]),
     ("cgroup", &["spec", "sys", "error"]),
     ("security", &["spec", "error"]),
+    ("emergence", &["sys", "error"]),
     ("error", &[]),
     ("spec", &[]),
     ("sys", &[]),

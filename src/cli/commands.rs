@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::args::{self, Cli, Command, Global, ListFormat};
 use super::output::{self, print};
 use super::settings::settings;
-use super::{ps, signal, update};
+use super::{emergence, ps, signal, update};
 use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
@@ -40,6 +40,7 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Check(args) => check(&args),
         Command::Checkpoint(args) => checkpoint(args, global),
         Command::Restore(args) => return restore(args, global),
+        Command::Emergence(args) => return emergence::dispatch(args),
         Command::Completion(args) => completion(args.shell),
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
     }?;

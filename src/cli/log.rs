@@ -75,6 +75,14 @@ pub fn last_words(error: &Error) {
     }
 }
 
+/// The same for who reads standard error himself: the bare words, beside what goes into a log file.
+pub fn bare_last_words(error: &Error) {
+    if IN_FILE.load(Ordering::Relaxed) {
+        return last_words(error);
+    }
+    let _ = std::io::stderr().write_all(format!("{error}\n").as_bytes());
+}
+
 struct Log {
     file: Option<File>,
     format: Format,

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod emergence;
 mod log;
 mod output;
 mod pages;
@@ -25,6 +26,9 @@ use args::Cli;
 /// What `exec` ends with when the runtime fails, so that it is not taken for the program's own status; as runc's.
 const EXEC_FAILED: u8 = 255;
 
+/// What `emergence` ends with when its command line is wrong.
+const WRONG_USAGE: u8 = 2;
+
 /// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
 pub fn main() -> ExitCode {
     // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
@@ -35,7 +39,11 @@ pub fn main() -> ExitCode {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
-        Err(answer) => (answered(&answer), ExitCode::FAILURE),
+        Err(answer) => {
+            let of_emergence = std::env::args_os().any(|word| word == "emergence");
+            let failure = if of_emergence { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE };
+            (answered(&answer), failure)
+        }
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);

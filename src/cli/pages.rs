@@ -215,3 +215,74 @@ EXAMPLE:
 pub(super) const COMPLETION: &str = "\
 EXAMPLE:
        # emergence-runc completion bash > /etc/bash_completion.d/emergence-runc";
+
+pub(super) const EMERGENCE: &str = "\
+DESCRIPTION:
+   The emergence command deals with artifacts whose parts are named by hashes.
+Whatever it is told of one, it recomputes.
+
+   It ends with 0 when all is well, 1 when the system failed, 2 for a wrong
+command line, 3 when an artifact is not what it says, 4 when something named is
+missing. With --json, a refusal is told on standard output too, with its code.
+
+EXAMPLE:
+       $ emergence-runc emergence hash ./tree";
+
+/// Those of `emergence`.
+pub(super) mod emergence {
+    pub(crate) const HASH: &str = "\
+DESCRIPTION:
+   The hash verb hashes the NAR of a tree, or with --flat the bytes of a file. With
+--convert it writes a hash in another way.
+
+EXAMPLE:
+       $ emergence-runc emergence hash --format sri ./tree
+       $ emergence-runc emergence hash --convert sha256:1b8m... --format base16";
+
+    pub(crate) const NAR: &str = "\
+DESCRIPTION:
+   The nar verb makes Nix archives of trees, and trees of Nix archives. It takes
+no archive that Nix would not have written.
+
+EXAMPLE:
+       $ emergence-runc emergence nar dump ./tree -o tree.nar
+       $ emergence-runc emergence nar check tree.nar
+       $ emergence-runc emergence nar restore tree.nar ./copy";
+
+    pub(crate) const STORE_PATH: &str = "\
+DESCRIPTION:
+   The store-path verb computes what Nix would call an object in its store.
+
+EXAMPLE:
+       $ emergence-runc emergence store-path source ./tree --name tree
+       $ emergence-runc emergence store-path fixed --hash sha256-47DE... --name a.tar";
+
+    pub(crate) const VERIFY: &str = "\
+DESCRIPTION:
+   The verify verb reads an artifact whole, recomputes every hash in it, and asks
+what proves its store paths. It writes nothing and unpacks nothing.
+
+   A path is proved when it follows from the content, when a trusted key has signed
+it, or when --expect names the hash.
+
+EXAMPLE:
+       $ emergence-runc emergence verify nar:app.nar.xz
+       $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const KEY: &str = "\
+DESCRIPTION:
+   The key verb makes Ed25519 keys, in the form in which Nix has them.
+
+EXAMPLE:
+       $ (umask 077; emergence-runc emergence key generate mine-1 > mine.key)
+       $ emergence-runc emergence key public mine.key";
+
+    pub(crate) const DRV: &str = "\
+DESCRIPTION:
+   The drv verb reads derivations, the build recipes of Nix. The check reads those
+of all inputs too, each of which must be the one that its path names, and
+recomputes the path of every output.
+
+EXAMPLE:
+       $ emergence-runc emergence drv check /nix/store/...-hello.drv";
+}

@@ -1,6 +1,7 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
 mod checkpoint;
+mod emergence;
 mod events;
 mod exec;
 mod mounts;
@@ -15,6 +16,10 @@ use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
+pub use emergence::{
+    DrvAction, DrvFile, EmergenceArgs, HashArgs, KeyAction, NarAction, ReferenceArgs, StorePathKind,
+    TrustArgs, Verb, VerifyArgs,
+};
 pub use events::EventsArgs;
 pub use exec::ExecArgs;
 pub use mounts::{MountsAction, MountsArgs};
@@ -159,6 +164,9 @@ pub enum Command {
     /// restore a container from a checkpoint
     #[command(help_template = page!(" restore"), before_help = RESTORE)]
     Restore(RestoreArgs),
+    /// hash, check and read content-addressed artifacts
+    #[command(help_template = page!(" emergence", "VERBS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = EMERGENCE)]
+    Emergence(EmergenceArgs),
     /// write a completion script for a shell
     #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
     Completion(CompletionArgs),

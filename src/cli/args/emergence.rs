@@ -1,0 +1,397 @@
+//! Options of `emergence` and its verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::pages::{emergence as pages, page};
+use crate::emergence::hash::{Algorithm, Format};
+use crate::emergence::{Demand, Method, USUAL_STORE};
+
+// `emergence`.
+#[derive(Args, Debug)]
+pub struct EmergenceArgs {
+    /// Folder name that goes into the digests of store paths
+    #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
+    pub store_dir: String,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+// What `emergence` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "VERBS")]
+#[allow(missing_docs)] // a comment would become the verb's line in help
+pub enum Verb {
+    /// hash a tree as a NAR, or the bytes of a file
+    #[command(help_template = page!(" emergence hash", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::HASH)]
+    Hash(HashArgs),
+    /// make, read and check Nix archives
+    #[command(help_template = page!(" emergence nar", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::NAR)]
+    Nar(NarArgs),
+    /// compute store paths
+    #[command(help_template = page!(" emergence store-path", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::STORE_PATH)]
+    StorePath(StorePathArgs),
+    /// prove that an artifact is what it is said to be; nothing is written
+    #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
+    Verify(Box<VerifyArgs>),
+    /// make keys for signatures
+    #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
+    Key(KeyArgs),
+    /// read derivations, and recompute what they build
+    #[command(help_template = page!(" emergence drv", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::DRV)]
+    Drv(DrvArgs),
+}
+
+// `emergence hash`.
+#[derive(Args, Debug)]
+pub struct HashArgs {
+    /// What of it is hashed [default: nar, flat for standard input]
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// What it is hashed with [default: sha256]
+    #[arg(long, value_name = "ALGORITHM")]
+    pub algo: Option<Algorithm>,
+    /// How the hash is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "oci")]
+    pub format: FormatName,
+    /// Write this hash in the format instead of making one
+    #[arg(long, value_name = "HASH", conflicts_with_all = ["path", "nar", "flat"])]
+    pub convert: Option<String>,
+    /// The tree or file; - is standard input
+    #[arg(value_name = "path", required_unless_present = "convert")]
+    pub path: Option<PathBuf>,
+}
+
+// What of a path is hashed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct MethodArgs {
+    /// Hash the NAR
+    #[arg(long, conflicts_with = "flat")]
+    pub nar: bool,
+    /// Hash the bytes of the file
+    #[arg(long)]
+    pub flat: bool,
+}
+
+impl MethodArgs {
+    /// The one that was named.
+    pub fn said(self) -> Option<Method> {
+        match (self.nar, self.flat) {
+            (true, _) => Some(Method::Nar),
+            (_, true) => Some(Method::Flat),
+            _ => None,
+        }
+    }
+}
+
+/// Names of [`Format`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FormatName {
+    /// sha256: and hexadecimal digits
+    Oci,
+    /// sha256- and base64
+    Sri,
+    /// Nix's digits
+    Nix32,
+    /// hexadecimal digits
+    Base16,
+    /// base64
+    Base64,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Oci => Format::Oci,
+            FormatName::Sri => Format::Sri,
+            FormatName::Nix32 => Format::Nix32,
+            FormatName::Base16 => Format::Base16,
+            FormatName::Base64 => Format::Base64,
+        }
+    }
+}
+
+// `emergence nar`.
+#[derive(Args, Debug)]
+pub struct NarArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: NarAction,
+}
+
+// What `emergence nar` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "COMMANDS")]
+#[allow(missing_docs)]
+pub enum NarAction {
+    /// write a tree as a NAR
+    Dump {
+        /// The tree
+        #[arg(value_name = "path")]
+        path: PathBuf,
+        /// File for the NAR [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// make the tree of a NAR
+    Restore {
+        /// The NAR; - is standard input
+        #[arg(value_name = "file")]
+        file: PathBuf,
+        /// Where the tree is made; nothing may be there
+        #[arg(value_name = "dest")]
+        dest: PathBuf,
+    },
+    /// list what is in a NAR: d, f, x (executable) or l, size, path, and where a link leads
+    Ls {
+        /// The NAR; - is standard input
+        #[arg(value_name = "file")]
+        file: PathBuf,
+    },
+    /// write the bytes of one file in a NAR
+    Cat {
+        /// The NAR; - is standard input
+        #[arg(value_name = "file")]
+        file: PathBuf,
+        /// Path in the NAR
+        #[arg(value_name = "inner")]
+        inner: PathBuf,
+    },
+    /// read a NAR strictly, and print its hash and size
+    Check {
+        /// The NAR; - is standard input
+        #[arg(value_name = "file")]
+        file: PathBuf,
+    },
+}
+
+// `emergence store-path`.
+#[derive(Args, Debug)]
+pub struct StorePathArgs {
+    /// What the path follows from.
+    #[command(subcommand)]
+    pub kind: StorePathKind,
+}
+
+// What an object refers to.
+#[derive(Args, Debug)]
+pub struct ReferenceArgs {
+    /// An object that it refers to, a store path (may be repeated)
+    #[arg(long = "ref", value_name = "PATH")]
+    pub references: Vec<String>,
+}
+
+// From what a path follows.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "COMMANDS")]
+#[allow(missing_docs)]
+pub enum StorePathKind {
+    /// of a tree, by the hash of its NAR
+    Source {
+        /// The tree
+        #[arg(value_name = "path")]
+        path: PathBuf,
+        /// Name of the object [default: the last part of the path]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        references: ReferenceArgs,
+        /// The tree, which is named DIGEST-NAME, names itself by that digest
+        #[arg(long = "self")]
+        itself: bool,
+    },
+    /// of what is known by its hash before it is there
+    Fixed {
+        /// The tree or file
+        #[arg(value_name = "path", required_unless_present = "hash")]
+        path: Option<PathBuf>,
+        /// Its hash
+        #[arg(long, value_name = "HASH", conflicts_with = "path")]
+        hash: Option<String>,
+        #[command(flatten)]
+        method: MethodArgs,
+        /// What it is hashed with [default: sha256]
+        #[arg(long, value_name = "ALGORITHM")]
+        algo: Option<Algorithm>,
+        /// Name of the object [default: the last part of the path]
+        #[arg(long, value_name = "NAME", required_unless_present = "path")]
+        name: Option<String>,
+    },
+    /// of a text, as builtins.toFile makes it
+    Text {
+        /// The text; - is standard input
+        #[arg(value_name = "file")]
+        file: PathBuf,
+        /// Name of the object
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        references: ReferenceArgs,
+    },
+    /// of an output, by the hash of its recipe
+    Output {
+        /// Hash of the recipe, hexadecimal
+        #[arg(long, value_name = "HEX")]
+        drv_hash: String,
+        /// Which output
+        #[arg(long, value_name = "OUTPUT", default_value = "out")]
+        output: String,
+        /// Name of the recipe
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+    /// of an object, by its content address as a narinfo has it
+    Ca {
+        /// The content address
+        #[arg(value_name = "ca")]
+        ca: String,
+        /// Name of the object
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        references: ReferenceArgs,
+        /// It names itself
+        #[arg(long = "self")]
+        itself: bool,
+    },
+}
+
+// `emergence drv`.
+#[derive(Args, Debug)]
+pub struct DrvArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: DrvAction,
+}
+
+// A derivation.
+#[derive(Args, Debug)]
+pub struct DrvFile {
+    /// The derivation
+    #[arg(value_name = "file")]
+    pub file: PathBuf,
+    /// Its name, without .drv [default: from the file's name, or its variable "name"]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+// What `emergence drv` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "COMMANDS")]
+#[allow(missing_docs)]
+pub enum DrvAction {
+    /// show it as JSON, as "nix derivation show" does
+    Show(DrvFile),
+    /// recompute the paths of its outputs
+    Check {
+        #[command(flatten)]
+        drv: DrvFile,
+        /// Folder with the derivations of its inputs [default: the one it is in]
+        #[arg(long, value_name = "DIR")]
+        inputs: Option<PathBuf>,
+    },
+    /// compute its own store path
+    Path(DrvFile),
+}
+
+// Whom and what to trust.
+#[derive(Args, Debug)]
+pub struct TrustArgs {
+    /// What must be proved of each store path
+    #[arg(long, value_name = "MODE", value_enum, default_value = "proved")]
+    pub trust: TrustMode,
+    /// A key whose signatures count (may be repeated)
+    #[arg(long = "trusted-key", value_name = "NAME:BASE64")]
+    pub trusted_keys: Vec<String>,
+    /// The hash that the artifact must have
+    #[arg(long, value_name = "DIGEST")]
+    pub expect: Option<String>,
+    /// Bytes that may come out of one compressed file
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
+    pub max_size: u64,
+}
+
+/// Names of [`Demand`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TrustMode {
+    /// its content, a trusted key's signature, or a pin
+    Proved,
+    /// a trusted key's signature
+    Signed,
+    /// nothing
+    None,
+}
+
+impl From<TrustMode> for Demand {
+    fn from(mode: TrustMode) -> Self {
+        match mode {
+            TrustMode::Proved => Demand::Proved,
+            TrustMode::Signed => Demand::Signed,
+            TrustMode::None => Demand::None,
+        }
+    }
+}
+
+// `emergence verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trust: TrustArgs,
+    /// Store path of a NAR
+    #[arg(long, value_name = "PATH", conflicts_with = "narinfo")]
+    pub store_path: Option<String>,
+    /// Hash of a NAR
+    #[arg(long, value_name = "HASH", conflicts_with = "narinfo")]
+    pub nar_hash: Option<String>,
+    /// Size of a NAR in bytes
+    #[arg(long, value_name = "BYTES", conflicts_with = "narinfo")]
+    pub nar_size: Option<u64>,
+    /// A store path that the NAR refers to (may be repeated)
+    #[arg(long = "ref", value_name = "PATH", requires = "store_path")]
+    pub references: Vec<String>,
+    /// Content address of a NAR
+    #[arg(long, value_name = "CA", requires = "store_path")]
+    pub ca: Option<String>,
+    /// Signature of a NAR (may be repeated)
+    #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path")]
+    pub signatures: Vec<String>,
+    /// Description of a NAR [default: the file beside it with .narinfo behind its name]
+    #[arg(long, value_name = "FILE")]
+    pub narinfo: Option<PathBuf>,
+    /// The artifact: nar:FILE, or cache:FOLDER#OBJECT
+    #[arg(value_name = "ref")]
+    pub reference: String,
+}
+
+// `emergence key`.
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: KeyAction,
+}
+
+// What `emergence key` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "COMMANDS")]
+#[allow(missing_docs)]
+pub enum KeyAction {
+    /// print a new secret key
+    Generate {
+        /// Its name, which signatures carry
+        #[arg(value_name = "name")]
+        name: String,
+    },
+    /// print the public key of a secret one
+    Public {
+        /// File with the secret key; - is standard input
+        #[arg(value_name = "keyfile")]
+        file: PathBuf,
+    },
+}

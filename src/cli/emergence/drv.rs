@@ -1,0 +1,139 @@
+//! `emergence drv`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Asked, open};
+use crate::cli::args::{DrvAction, DrvFile};
+use crate::emergence::drv::{self, Derivation, Output};
+use crate::emergence::{Code, Fault, Method, Name, Result, StorePath, Within, read_document};
+use crate::error::Error;
+
+pub(super) fn drv(action: DrvAction, asked: &Asked) -> Result<()> {
+    match action {
+        DrvAction::Show(file) => {
+            show(&file, asked).within(|| format!("emergence drv show {}", file.file.display()))
+        }
+        DrvAction::Check { drv, inputs } => {
+            let doing = || format!("emergence drv check {}", drv.file.display());
+            check(&drv, inputs.as_deref(), asked).within(doing)
+        }
+        DrvAction::Path(file) => {
+            path(&file, asked).within(|| format!("emergence drv path {}", file.file.display()))
+        }
+    }
+}
+
+/// A derivation, and the name of what it builds.
+fn read(file: &DrvFile, asked: &Asked) -> Result<(Derivation, Name)> {
+    let bytes = read_document(open(&file.file)?, &file.file.display().to_string())?;
+    let drv = drv::parse(&bytes, &asked.dir)?;
+    let name = name(file, &drv)?;
+    Ok((drv, name))
+}
+
+fn name(file: &DrvFile, drv: &Derivation) -> Result<Name> {
+    if let Some(name) = &file.name {
+        return Name::new(name);
+    }
+    let base = file.file.file_name().and_then(OsStr::to_str).and_then(|base| StorePath::parse(base).ok());
+    if let Some(stem) = base.as_ref().and_then(|base| base.name().as_str().strip_suffix(".drv")) {
+        return Name::new(stem);
+    }
+    match drv.env.get(b"name".as_slice()).and_then(|name| std::str::from_utf8(name).ok()) {
+        Some(name) => Name::new(name),
+        None => {
+            Err(Fault::usage("neither the file's name nor the variable \"name\" tells it; give a --name"))
+        }
+    }
+}
+
+fn own_path(drv: &Derivation, name: &Name, asked: &Asked) -> Result<String> {
+    Ok(asked.dir.path(&drv.path(&asked.dir, Name::new(&format!("{name}.drv"))?)?))
+}
+
+fn path(file: &DrvFile, asked: &Asked) -> Result<()> {
+    let (drv, name) = read(file, asked)?;
+    let path = own_path(&drv, &name, asked)?;
+    asked.answer(&path, || json!({ "path": path }))
+}
+
+fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
+    let (drv, name) = read(file, asked)?;
+    let beside = file.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = inputs.or(beside).unwrap_or(Path::new("."));
+    let checked = drv::check(drv, name, &asked.dir, |path| {
+        let place = folder.join(path.to_string());
+        let bytes = match File::open(&place) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let words = format!("an input's derivation is not in {}", folder.display());
+                return Err(Fault::refused(Code::DrvInputMissing, asked.dir.path(path), words));
+            }
+            Err(error) => return Err(Error::from(error).within(format!("open {}", place.display())).into()),
+            Ok(file) => read_document(file, &place.display().to_string())?,
+        };
+        drv::parse(&bytes, &asked.dir).within(|| place.display().to_string())
+    })?;
+    let shown = |path: &Option<StorePath>| path.as_ref().map(|path| asked.dir.path(path));
+    let modulo = checked.modulo.hash().map(|hash| hash.hex());
+    let null = || "null".to_owned();
+    let mut lines = String::new();
+    for (name, path) in &checked.outputs {
+        lines += &format!("{name} {}\n", shown(path).unwrap_or_else(null));
+    }
+    lines += &format!("modulo {}", modulo.clone().unwrap_or_else(null));
+    asked.answer(&lines, || {
+        let outputs: Map<String, Value> =
+            checked.outputs.iter().map(|(name, path)| (name.clone(), json!(shown(path)))).collect();
+        json!({ "outputs": outputs, "modulo": modulo })
+    })
+}
+
+/// In the form of `nix derivation show`; bytes that are no text are shown as U+FFFD.
+fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
+    let (drv, name) = read(file, asked)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let outputs: Map<String, Value> =
+        drv.outputs.iter().map(|(name, output)| (name.clone(), shown(output, asked))).collect();
+    let inputs: Map<String, Value> =
+        drv.input_drvs.iter().map(|(path, names)| (asked.dir.path(path), json!(names))).collect();
+    let env: Map<String, Value> =
+        drv.env.iter().map(|(key, value)| (text(key), json!(text(value)))).collect();
+    let document = json!({ own_path(&drv, &name, asked)?: {
+        "args": drv.args.iter().map(|arg| text(arg)).collect::<Vec<_>>(),
+        "builder": text(&drv.builder),
+        "env": env,
+        "inputDrvs": inputs,
+        "inputSrcs": drv.input_srcs.iter().map(|path| asked.dir.path(path)).collect::<Vec<_>>(),
+        "name": name.as_str(),
+        "outputs": outputs,
+        "system": text(&drv.system),
+    }});
+    Ok(crate::cli::output::print(&crate::cli::output::document(&document, "  ")?)?)
+}
+
+fn shown(output: &Output, asked: &Asked) -> Value {
+    let algorithm = |method: &Method, name: &str| match method {
+        Method::Nar => format!("r:{name}"),
+        Method::Flat => name.to_owned(),
+    };
+    match output {
+        Output::Recipe(None) => json!({}),
+        Output::Recipe(Some(path)) => json!({ "path": asked.dir.path(path) }),
+        Output::Fixed { path, method, hash } => json!({
+            "hash": hash.hex(),
+            "hashAlgo": algorithm(method, hash.algorithm().name()),
+            "path": asked.dir.path(path),
+        }),
+        Output::Floating { method, algorithm: made_by, impure } => {
+            let mut shown = json!({ "hashAlgo": algorithm(method, made_by.name()) });
+            if let (true, Some(object)) = (impure, shown.as_object_mut()) {
+                object.insert("impure".into(), json!(true));
+            }
+            shown
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `emergence`: its verbs, and how they answer.
+
+mod drv;
+mod hash;
+mod key;
+mod nar;
+mod store_path;
+mod verify;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::args::{EmergenceArgs, Verb};
+use super::{log, output};
+use crate::emergence::{Fault, Result, StoreDir, Within};
+use crate::error::{Doing, Error, Kind};
+
+/// What the command line asks of every verb.
+pub(super) struct Asked {
+    /// See `--store-dir`.
+    pub dir: StoreDir,
+    json: bool,
+}
+
+/// Does what the command line asks. A fault is told here, with the exit status of its kind.
+pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
+    let json = args.json;
+    match obey(args) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(fault) => {
+            if json {
+                let _ = output::print(&format!("{}\n", error_document(&fault)));
+            }
+            log::bare_last_words(&Error::new(Kind::Invalid, fault.to_string()));
+            Ok(ExitCode::from(fault.status()))
+        }
+    }
+}
+
+fn obey(args: EmergenceArgs) -> Result<()> {
+    let asked = Asked { dir: StoreDir::new(&args.store_dir)?, json: args.json };
+    match args.verb {
+        Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
+        Verb::Nar(args) => nar::nar(args.action, &asked),
+        Verb::StorePath(args) => store_path::store_path(args.kind, &asked).within(|| "emergence store-path"),
+        Verb::Verify(args) => {
+            verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
+        }
+        Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
+        Verb::Drv(args) => drv::drv(args.action, &asked),
+    }
+}
+
+impl Asked {
+    /// Prints an answer: the lines, or the object when JSON was asked for.
+    fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
+        let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
+        Ok(output::print(&text)?)
+    }
+}
+
+/// `{"ok":false,"error":{…}}`.
+fn error_document(fault: &Fault) -> Value {
+    let error = match fault {
+        Fault::Refused(refusal, _) => json!({
+            "code": refusal.code.text(),
+            "message": fault.to_string(),
+            "subject": refusal.subject,
+            "expected": refusal.expected,
+            "actual": refusal.actual,
+        }),
+        Fault::Failed(_) => json!({
+            "code": null, "message": fault.to_string(), "subject": null, "expected": null, "actual": null,
+        }),
+    };
+    json!({ "ok": false, "error": error })
+}
+
+/// Opens a file that the command line names; `-` is standard input.
+fn open(path: &Path) -> Result<File> {
+    if path == Path::new("-") {
+        let input = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
+        return Ok(input.doing(|| "use standard input")?.into());
+    }
+    File::open(path).map_err(|error| missing(path, error))
+}
+
+/// What is not there is another matter than what cannot be read.
+fn missing(path: &Path, error: std::io::Error) -> Fault {
+    let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::System };
+    Error::from(error).of_kind(kind).within(format!("open {}", path.display())).into()
+}
+
+/// The last part of a path, as the name of an object.
+fn last_part(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    name.ok_or_else(|| Fault::usage(format!("{}: give a --name", path.display())))
+}

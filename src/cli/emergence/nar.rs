@@ -1,0 +1,160 @@
+//! `emergence nar`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Value, json};
+
+use super::{Asked, missing, open};
+use crate::cli::args::NarAction;
+use crate::emergence::hash::Algorithm;
+use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};
+use crate::emergence::stream::{Buffer, HashThread, Hashing, Written};
+use crate::emergence::{Fault, Result, Within, decompressed};
+use crate::error::{Doing, Error};
+
+pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
+    match action {
+        NarAction::Dump { path, output } => dump(&path, output.as_deref()).within(|| "emergence nar dump"),
+        NarAction::Restore { file, dest } => {
+            let input = open(&file).and_then(|input| decompressed(input, &file));
+            let restored = input.and_then(|(input, _)| nar::restore(input, &dest));
+            restored.within(|| format!("emergence nar restore {}", file.display()))
+        }
+        NarAction::Ls { file } => ls(&file, asked).within(|| format!("emergence nar ls {}", file.display())),
+        NarAction::Cat { file, inner } => {
+            cat(&file, &inner).within(|| format!("emergence nar cat {}", file.display()))
+        }
+        NarAction::Check { file } => {
+            check(&file, asked).within(|| format!("emergence nar check {}", file.display()))
+        }
+    }
+}
+
+/// A file that is named keeps what it had until the NAR is whole.
+fn dump(path: &Path, output: Option<&Path>) -> Result<()> {
+    std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
+    let Some(output) = output else {
+        return written(path, io::stdout(), "standard output").map(drop);
+    };
+    let place = || output.display().to_string();
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unnamed = rustix::fs::open(
+        folder,
+        OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o666),
+    );
+    match unnamed {
+        Ok(file) if !output.exists() => {
+            let file = written(path, File::from(file), &place())?;
+            let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+            let from = format!("/proc/self/fd/{number}");
+            rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, output, follow).doing(place)?;
+            Ok(())
+        }
+        // Something is there, which may be a device or a pipe; or this file system knows no files without names.
+        _ => {
+            let file =
+                OpenOptions::new().write(true).create(true).truncate(true).open(output).doing(place)?;
+            written(path, file, &place()).map(drop)
+        }
+    }
+}
+
+fn written<W: Write>(path: &Path, out: W, place: &str) -> Result<W> {
+    let mut buffer = Buffer::new(Written(out));
+    nar::dump(path, &mut buffer)?;
+    let Written(mut out) = buffer.finish().doing(|| format!("write {place}"))?;
+    out.flush().doing(|| format!("write {place}"))?;
+    Ok(out)
+}
+
+fn ls(file: &Path, asked: &Asked) -> Result<()> {
+    let (input, _) = decompressed(open(file)?, file)?;
+    let mut out = BufWriter::new(io::stdout());
+    let mut objects = Vec::new();
+    let mut list = List::new(|entry: Entry| {
+        if asked.json {
+            objects.push(object(&entry));
+            return Ok(());
+        }
+        out.write_all(&line(&entry)).doing(|| "write to standard output").map_err(Fault::from)
+    });
+    nar::read(input, &mut list)?;
+    drop(list);
+    out.flush().doing(|| "write to standard output")?;
+    if asked.json { asked.answer("", || json!({ "entries": objects })) } else { Ok(()) }
+}
+
+fn line(entry: &Entry) -> Vec<u8> {
+    let (letter, size, target) = match &entry.kind {
+        EntryKind::Directory => ('d', 0, None),
+        EntryKind::File { executable: true, size } => ('x', *size, None),
+        EntryKind::File { executable: false, size } => ('f', *size, None),
+        EntryKind::Symlink { target } => ('l', target.len() as u64, Some(target)),
+    };
+    let mut line = format!("{letter} {size} ").into_bytes();
+    line.extend(on_one_line(&entry.path));
+    if let Some(target) = target {
+        line.extend(b" -> ");
+        line.extend(on_one_line(target));
+    }
+    line.push(b'\n');
+    line
+}
+
+/// A name as it is, but for what would break the line: control characters are written as `\xNN`, and so is the backslash before them.
+fn on_one_line(name: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len());
+    for byte in name {
+        if byte.is_ascii_control() || *byte == b'\\' {
+            text.extend(format!("\\x{byte:02x}").into_bytes());
+        } else {
+            text.push(*byte);
+        }
+    }
+    text
+}
+
+fn object(entry: &Entry) -> Value {
+    let mut object = match &entry.kind {
+        EntryKind::Directory => json!({ "type": "directory" }),
+        EntryKind::File { executable, size } => {
+            json!({ "type": "regular", "executable": executable, "size": size })
+        }
+        EntryKind::Symlink { target } => text("symlink", "target", target),
+    };
+    let path = text("", "path", &entry.path);
+    if let (Some(object), Value::Object(path)) = (object.as_object_mut(), path) {
+        object.extend(path.into_iter().filter(|(key, _)| key != "type"));
+    }
+    object
+}
+
+/// Bytes that are no text stand in base64 under another name.
+fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ "type": kind, key: text }),
+        Err(_) => json!({ "type": kind, format!("{key}Base64"): data_encoding::BASE64.encode(bytes) }),
+    }
+}
+
+fn cat(file: &Path, inner: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let (input, _) = decompressed(open(file)?, file)?;
+    let mut out = io::stdout();
+    nar::cat(input, inner.as_os_str().as_bytes(), &mut out)?;
+    out.flush().doing(|| "write to standard output").map_err(Fault::from)
+}
+
+fn check(file: &Path, asked: &Asked) -> Result<()> {
+    let (input, _) = decompressed(open(file)?, file)?;
+    let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
+    let mut input = Hashing::new(input, thread);
+    nar::read(Read::by_ref(&mut input), &mut Nothing)?;
+    let (hash, size) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
+    asked.answer(&format!("{hash} {size}"), || json!({ "narHash": hash.to_string(), "narSize": size }))
+}

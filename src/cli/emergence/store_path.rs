@@ -1,0 +1,80 @@
+//! `emergence store-path`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::hash::of_path;
+use super::{Asked, last_part};
+use crate::cli::args::{ReferenceArgs, StorePathKind};
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::{ContentAddress, Fault, Method, Name, References, Result, StorePath, nar};
+
+pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
+    let dir = &asked.dir;
+    let path = match kind {
+        StorePathKind::Source { path, name, references, itself } => {
+            source(&path, name.as_deref(), references, itself, asked)?
+        }
+        StorePathKind::Fixed { path, hash, method, algo, name } => {
+            let name = named(name.as_deref(), path.as_deref())?;
+            let method = method.said().unwrap_or(Method::Flat);
+            let hash = match (&hash, &path) {
+                (Some(hash), _) => Hash::parse(hash, algo)?,
+                (None, Some(path)) => of_path(path, method, algo.unwrap_or(Algorithm::Sha256))?,
+                (None, None) => return Err(Fault::usage("name a path or a --hash")),
+            };
+            ContentAddress::Fixed(method, hash).path(dir, name, &References::default())?
+        }
+        StorePathKind::Text { file, name, references } => {
+            let hash = of_path(&file, Method::Flat, Algorithm::Sha256)?;
+            let references = given(references, false, asked)?;
+            ContentAddress::Text(hash).path(dir, Name::new(&name)?, &references)?
+        }
+        StorePathKind::Output { drv_hash, output, name } => {
+            let hash = Hash::parse(&drv_hash, Some(Algorithm::Sha256))?;
+            StorePath::output(dir, &hash, &output, &Name::new(&name)?)?
+        }
+        StorePathKind::Ca { ca, name, references, itself } => {
+            let references = given(references, itself, asked)?;
+            ContentAddress::parse(&ca)?.path(dir, Name::new(&name)?, &references)?
+        }
+    };
+    let path = dir.path(&path);
+    asked.answer(&path, || json!({ "path": path }))
+}
+
+fn named(name: Option<&str>, path: Option<&Path>) -> Result<Name> {
+    match (name, path) {
+        (Some(name), _) => Name::new(name),
+        (None, Some(path)) => Name::new(last_part(path)?),
+        (None, None) => Err(Fault::usage("give a --name")),
+    }
+}
+
+fn given(references: ReferenceArgs, itself: bool, asked: &Asked) -> Result<References> {
+    let others = references.references.iter().map(|path| asked.dir.parse(path)).collect::<Result<_>>()?;
+    Ok(References { others, itself })
+}
+
+fn source(
+    path: &Path,
+    name: Option<&str>,
+    references: ReferenceArgs,
+    itself: bool,
+    asked: &Asked,
+) -> Result<StorePath> {
+    let references = given(references, itself, asked)?;
+    let (hash, usual) = if itself {
+        let own = StorePath::parse(last_part(path)?).map_err(|_| {
+            Fault::usage(format!("{}: with --self, the tree is named DIGEST-NAME", path.display()))
+        })?;
+        (nar::hash_modulo(path, own.digits().as_bytes())?, own.name().clone())
+    } else {
+        // Before the work.
+        let name = named(name, Some(path))?;
+        (of_path(path, Method::Nar, Algorithm::Sha256)?, name)
+    };
+    let name = name.map_or(Ok(usual), Name::new)?;
+    ContentAddress::Fixed(Method::Nar, hash).path(&asked.dir, name, &references)
+}

@@ -1,0 +1,136 @@
+//! Binary caches of Nix in a folder: `nix-cache-info`, a `.narinfo` for each object, and their NARs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::document::read_document;
+use super::narinfo::NarInfo;
+use super::refusal::{Code, Fault, Result, Within};
+use super::store_path::{StoreDir, StorePath};
+use crate::error::Error;
+
+/// A cache. What it says is only declared.
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    dir: StoreDir,
+}
+
+/// Opens a file to be read, without waiting for whoever writes to a pipe. `None`: it is not there.
+pub(super) fn open_file(path: &Path) -> Result<Option<File>> {
+    let doing =
+        |error: std::io::Error| Fault::from(Error::from(error).within(format!("open {}", path.display())));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(doing)?,
+    };
+    let kind =
+        FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(|error| doing(error.into()))?.st_mode);
+    match kind {
+        FileType::RegularFile => Ok(Some(file.into())),
+        _ => Err(Fault::refused(Code::TypeUnknown, path.display().to_string(), "is not a file")),
+    }
+}
+
+impl Cache {
+    /// The cache in `folder`. Refused with `cache.info` when it is none, or its store is not `dir`.
+    pub fn open(folder: &Path, dir: &StoreDir) -> Result<Self> {
+        let info = folder.join("nix-cache-info");
+        let subject = || info.display().to_string();
+        let file = open_file(&info)?.ok_or_else(|| {
+            Fault::refused(Code::CacheInfo, subject(), "is missing; this is no binary cache")
+        })?;
+        let text = read_document(file, &subject())?;
+        let text = String::from_utf8(text)
+            .map_err(|_| Fault::refused(Code::CacheInfo, subject(), "is not UTF-8"))?;
+        let store = text.lines().find_map(|line| line.strip_prefix("StoreDir:")).map(str::trim);
+        match store {
+            Some(store) if store == dir.as_str() => Ok(Self { folder: folder.to_owned(), dir: dir.clone() }),
+            Some(store) => Err(Fault::differs(
+                Code::CacheInfo,
+                subject(),
+                "its StoreDir",
+                dir.as_str(),
+                &store.escape_debug().to_string(),
+            )),
+            None => Err(Fault::refused(Code::CacheInfo, subject(), "has no line StoreDir")),
+        }
+    }
+
+    /// What it says of the object with these digits; `None`: it does not know it.
+    pub fn info(&self, digits: &str) -> Result<Option<NarInfo>> {
+        let path = self.folder.join(format!("{digits}.narinfo"));
+        let subject = path.display().to_string();
+        let Some(file) = open_file(&path)? else { return Ok(None) };
+        let info = NarInfo::parse(&read_document(file, &subject)?, &self.dir).within(|| subject.clone())?;
+        if info.path.digits() != digits {
+            let words = format!("is about another object, {}", info.path);
+            return Err(Fault::refused(Code::CacheNarinfo, subject, words));
+        }
+        Ok(Some(info))
+    }
+
+    /// The object with these digits and all that it refers to, each behind what it refers to.
+    ///
+    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`).
+    pub fn closure(&self, digits: &str) -> Result<Vec<NarInfo>> {
+        let root = self.info(digits)?.ok_or_else(|| {
+            let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
+            Fault::refused(Code::CacheMissing, subject, "is not in the cache")
+        })?;
+        let mut found = BTreeMap::from([(root.path.clone(), root.clone())]);
+        let mut left = vec![root];
+        while let Some(from) = left.pop() {
+            for path in &from.references {
+                if found.contains_key(path) {
+                    continue;
+                }
+                let info = self.info(&path.digits())?.filter(|info| info.path == *path).ok_or_else(|| {
+                    let words = format!("is not in the cache, but {} refers to it", from.path);
+                    Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
+                })?;
+                found.insert(path.clone(), info.clone());
+                left.push(info);
+            }
+        }
+        Ok(dependencies_first(found))
+    }
+
+    /// The NAR of an object, compressed as its description says. Refused with `blob.missing`.
+    pub fn nar(&self, info: &NarInfo) -> Result<File> {
+        let path = self.folder.join(&info.url);
+        open_file(&path)?.ok_or_else(|| {
+            let words = format!("is not there, but {} is said to be in it", info.path);
+            Fault::refused(Code::BlobMissing, path.display().to_string(), words)
+        })
+    }
+}
+
+/// Each behind what it refers to, as far as there are no circles; otherwise by path. No recursion: a chain may be long.
+fn dependencies_first(found: BTreeMap<StorePath, NarInfo>) -> Vec<NarInfo> {
+    let mut order: Vec<StorePath> = Vec::with_capacity(found.len());
+    let mut seen: BTreeSet<StorePath> = BTreeSet::new();
+    for start in found.keys() {
+        let mut stack = vec![(start.clone(), false)];
+        while let Some((path, entered)) = stack.pop() {
+            if entered {
+                order.push(path);
+                continue;
+            }
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            let others = found.get(&path).into_iter().flat_map(|info| info.references.iter()).cloned();
+            let others: Vec<_> = others.filter(|other| !seen.contains(other)).collect();
+            stack.push((path, true));
+            stack.extend(others.into_iter().map(|other| (other, false)));
+        }
+    }
+    let mut found = found;
+    order.iter().filter_map(|path| found.remove(path)).collect()
+}

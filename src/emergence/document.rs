@@ -1,0 +1,20 @@
+//! Documents: what is read whole, and so has a bound.
+
+use std::io::Read;
+
+use super::refusal::{Code, Fault, Result};
+use crate::error::Doing;
+
+/// Bytes of a document at most.
+const LONGEST: u64 = 4 << 20;
+
+/// All of `input`, which is called `subject`. Refused with `limit.document` when that is more than 4 MiB.
+pub fn read_document(input: impl Read, subject: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("read {subject}"))?;
+    if bytes.len() as u64 > LONGEST {
+        let words = format!("is longer than {LONGEST} bytes");
+        return Err(Fault::refused(Code::LimitDocument, subject, words));
+    }
+    Ok(bytes)
+}

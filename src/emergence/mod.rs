@@ -1,0 +1,47 @@
+//! Content-addressed artifacts: what names them, and the proof that they are what their names say. Never starts anything.
+//!
+//! ```text
+//! hash, nix32        hashes and how they are written
+//! store_path         names of store objects, and what they follow from
+//! nar                one file tree as one stream of bytes, and back
+//! keys, trust        signatures, and what proves a path
+//! narinfo, cache     binary caches of Nix in a folder
+//! compress           what files are compressed with
+//! verify             an object held against its declaration
+//! reference          how an artifact is named
+//! modulo             the hash of what names itself
+//! drv                recipes, and the paths of what they build
+//! stream             bytes from one thread to another
+//! refusal            why something is not taken
+//! ```
+
+mod cache;
+mod compress;
+mod document;
+pub mod drv;
+pub mod hash;
+mod keys;
+mod modulo;
+pub mod nar;
+mod narinfo;
+mod nix32;
+mod reference;
+mod refusal;
+mod store_path;
+pub mod stream;
+mod trust;
+mod verify;
+
+pub use cache::Cache;
+pub use compress::Compression;
+pub use document::read_document;
+pub use keys::{PublicKey, SecretKey, Signature};
+pub use modulo::ModuloHasher;
+pub use narinfo::NarInfo;
+pub use reference::{Reference, decompressed};
+pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
+pub use store_path::{
+    ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
+};
+pub use trust::{Demand, Proof, Trust};
+pub use verify::{Bytes, verify_nar};

@@ -1,0 +1,125 @@
+//! A NAR back into the file system.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, fallocate, mkdirat, openat, symlinkat};
+
+use super::read::{Visitor, read};
+use crate::emergence::refusal::{Fault, Result};
+use crate::error::{Doing, Error, Kind};
+
+/// From this size on a file's room is taken at once.
+const LARGE: u64 = 1 << 20;
+
+/// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
+/// After an error nothing is there.
+pub fn restore(input: impl Read, to: &Path) -> Result<()> {
+    let name = CString::new(to.as_os_str().as_bytes())
+        .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
+    let mut maker = Maker { root: name, folders: Vec::new(), file: None, begun: false };
+    let made = read(input, &mut maker);
+    match made {
+        Ok(()) => Ok(()),
+        Err(fault) if !maker.begun => Err(fault),
+        Err(fault) => {
+            drop(maker);
+            match remove(to) {
+                Ok(()) => Err(fault),
+                Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
+            }
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    }
+}
+
+/// Makes what the NAR says. Each name is made new in the folder that was made for it, so no link can lead elsewhere.
+struct Maker {
+    root: CString,
+    /// Those that are open, outermost first.
+    folders: Vec<OwnedFd>,
+    file: Option<fs::File>,
+    /// Whether something at the destination is ours.
+    begun: bool,
+}
+
+impl Maker {
+    /// Does `make` with the folder that the node is in, and its name there.
+    fn at<T>(
+        &mut self,
+        name: &[u8],
+        what: &str,
+        make: impl FnOnce(BorrowedFd<'_>, &CString) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let doing = || format!("make the {what} {}", String::from_utf8_lossy(name));
+        let made = match self.folders.last() {
+            Some(folder) => {
+                let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
+                make(folder.as_fd(), &name).doing(doing)?
+            }
+            None => make(CWD, &self.root).map_err(|error| match error {
+                rustix::io::Errno::EXIST => {
+                    Error::new(Kind::Exists, format!("{}: is there already", self.root.to_string_lossy()))
+                }
+                error => Error::from(error).within(format!("make {}", self.root.to_string_lossy())),
+            })?,
+        };
+        self.begun = true;
+        Ok(made)
+    }
+}
+
+impl Visitor for Maker {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        let folder = self.at(name, "folder", |at, name| {
+            mkdirat(at, name, Mode::from_raw_mode(0o777))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(at, name, flags, Mode::empty())
+        })?;
+        self.folders.push(folder);
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.folders.pop();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.at(name, "file", |at, name| openat(at, name, flags, mode))?;
+        if size >= LARGE {
+            // A wish: not every file system can, and a size that the NAR only claims may be more than there is.
+            let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
+        }
+        self.file = Some(file.into());
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes).doing(|| "write a file").map_err(Fault::from),
+            None => Ok(()),
+        }
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.file = None;
+        Ok(())
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.at(name, "link", |at, name| symlinkat(target, at, name))
+    }
+}

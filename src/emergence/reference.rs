@@ -1,0 +1,135 @@
+//! REF: how a command line names an artifact.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::cache::open_file;
+use super::compress::Compression;
+use super::refusal::{Code, Fault, Result};
+use super::store_path::{StoreDir, StorePath};
+
+/// What begins a NAR: the length of its first word, and that.
+const NAR: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1";
+
+/// An artifact that was named. That it is there is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// `nar:PATH`: one NAR in a file.
+    Nar(PathBuf),
+    /// `cache:PATH#OBJECT`: an object of a binary cache in a folder, with its closure. `None` where nothing stands behind a `#`.
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Digits of the object.
+        object: String,
+    },
+}
+
+impl Reference {
+    /// Reads a REF. Without a prefix, a folder with `nix-cache-info` is a cache, and a file that begins as a NAR is one.
+    ///
+    /// A usage error when it is written in no such way; `type.unknown` when what is there is none of these.
+    pub fn parse(text: &str, dir: &StoreDir) -> Result<Self> {
+        match text.split_once(':') {
+            Some(("nar", path)) if !path.is_empty() => Ok(Self::Nar(path.into())),
+            Some(("cache", rest)) => Self::cache(rest.strip_prefix("file://").unwrap_or(rest), dir),
+            _ => Self::recognise(text, dir),
+        }
+    }
+
+    fn cache(text: &str, dir: &StoreDir) -> Result<Self> {
+        let wrong =
+            || Fault::usage(format!("cache:{text}: must be cache:FOLDER#OBJECT, a store path or its digits"));
+        let (folder, object) = text.rsplit_once('#').ok_or_else(wrong)?;
+        if folder.is_empty() {
+            return Err(wrong());
+        }
+        let object = match object.starts_with('/') {
+            true => dir.parse(object)?,
+            // A made-up name: only the digits count.
+            false if !object.contains('-') => StorePath::parse(&format!("{object}-x"))?,
+            false => StorePath::parse(object)?,
+        };
+        Ok(Self::Cache { folder: folder.into(), object: object.digits() })
+    }
+
+    fn recognise(text: &str, dir: &StoreDir) -> Result<Self> {
+        if let Some((folder, _)) = text.rsplit_once('#')
+            && Path::new(folder).join("nix-cache-info").exists()
+        {
+            return Self::cache(text, dir);
+        }
+        let path = Path::new(text);
+        let unknown = |words: &str| Err(Fault::refused(Code::TypeUnknown, text, words));
+        if path.is_dir() {
+            return match path.join("nix-cache-info").exists() {
+                true => Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT"))),
+                false => unknown("is a folder of no known type; a binary cache has nix-cache-info"),
+            };
+        }
+        let Some(mut file) = open_file(path)? else {
+            let words = format!("{text}: there is no such file");
+            return Err(crate::error::Error::new(crate::error::Kind::NotFound, words).into());
+        };
+        let mut first = [0; NAR.len()];
+        let count = read_full(&mut file, &mut first).map_err(crate::error::Error::from)?;
+        let first = first.get(..count).unwrap_or_default();
+        match Compression::recognised(first) {
+            Compression::None if first == NAR => Ok(Self::Nar(path.into())),
+            Compression::None => unknown("is of no known type; write nar: before it if it is a NAR"),
+            _ => Ok(Self::Nar(path.into())),
+        }
+    }
+}
+
+fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match input.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A NAR that may be compressed, as it is named or as its first bytes tell; and how it is.
+pub fn decompressed<'a>(mut input: impl Read + 'a, name: &Path) -> Result<(Box<dyn Read + 'a>, Compression)> {
+    let mut first = [0; 6];
+    let count = read_full(&mut input, &mut first).map_err(crate::error::Error::from)?;
+    let first = first.get(..count).unwrap_or_default().to_vec();
+    let compression = match Compression::recognised(&first) {
+        Compression::None if name.extension().is_some_and(|end| end == "br") => Compression::Brotli,
+        other => other,
+    };
+    let whole = std::io::Cursor::new(first).chain(input);
+    let reader = compression.reader(whole);
+    let reader = reader.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
+    Ok((reader, compression))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_tell_the_type() {
+        let dir = StoreDir::default();
+        let digits = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42";
+        let cache = |folder: &str| Reference::Cache { folder: folder.into(), object: digits.into() };
+        let table = [
+            ("nar:a:b".to_owned(), Reference::Nar("a:b".into())),
+            (format!("cache:/c#{digits}"), cache("/c")),
+            (format!("cache:file:///c#{digits}-app.conf"), cache("/c")),
+            (format!("cache:c#d#/nix/store/{digits}-app.conf"), cache("c#d")),
+        ];
+        for (text, want) in table {
+            assert_eq!(Reference::parse(&text, &dir).unwrap(), want, "{text}");
+        }
+        for bad in ["cache:/c", "cache:#x", "cache:/c#x", "cache:/c#", "", "nar:", "/none/such", "bogus:x"] {
+            assert!(Reference::parse(bad, &dir).is_err(), "{bad}");
+        }
+    }
+}

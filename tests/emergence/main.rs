@@ -1,0 +1,10 @@
+//! `emergence` against the answers that Nix gave: `vectors/` says how each was made.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod caches;
+mod drvs;
+mod hashes;
+mod nars;
+mod nix;
+mod paths;
+mod support;

@@ -1,0 +1,190 @@
+//! `nar`.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{bytes, each, emergence, emergence_with, text, trees, vector, vectors};
+
+fn path(of: &Path) -> &str {
+    of.to_str().unwrap()
+}
+
+#[test]
+fn trees_are_dumped_as_nix_dumps_them() {
+    let folder = trees();
+    for (name, tree) in vectors("trees").as_object().unwrap() {
+        let dumped = emergence(&["nar", "dump", path(&folder.path().join(name))]);
+        assert_eq!(dumped.status, 0, "{name}: {}", dumped.stderr);
+        assert!(dumped.stdout == fs::read(vector(text(&tree["nar"]))).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_restored_is_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, tree) in vectors("trees").as_object().unwrap() {
+        let nar = vector(text(&tree["nar"]));
+        let to = folder.path().join(name);
+        emergence(&["nar", "restore", path(&nar), path(&to)]).ok();
+        for entry in each(&tree["entries"]) {
+            use std::os::unix::ffi::OsStrExt;
+            let inner = bytes(entry, "path");
+            let place =
+                if inner.is_empty() { to.clone() } else { to.join(std::ffi::OsStr::from_bytes(&inner)) };
+            let meta = fs::symlink_metadata(&place).unwrap();
+            match text(&entry["type"]) {
+                "dir" => assert!(meta.is_dir()),
+                "symlink" => {
+                    assert_eq!(fs::read_link(&place).unwrap().as_os_str().as_bytes(), bytes(entry, "target"));
+                }
+                _ => {
+                    assert_eq!(fs::read(&place).unwrap(), bytes(entry, "data"));
+                    assert_eq!(meta.permissions().mode() & 0o100 != 0, entry["executable"] == true);
+                }
+            }
+        }
+        let again = folder.path().join(format!("{name}.nar"));
+        emergence(&["nar", "dump", path(&to), "--output", path(&again)]).ok();
+        assert!(fs::read(&again).unwrap() == fs::read(&nar).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_bad_nar_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for bad in each(&vectors("bad_nars")) {
+        let file = vector(text(&bad["file"]));
+        let code = text(&bad["error"]);
+        let to = folder.path().join("to");
+        emergence(&["nar", "check", path(&file)]).refused(3, code);
+        emergence(&["nar", "restore", path(&file), path(&to)]).refused(3, code);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{bad}");
+        assert_eq!(emergence(&["nar", "ls", path(&file)]).status, 3);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_the_grammar_is_seen() {
+    // In a file's contents or a name it makes another NAR, which has another hash.
+    let nar = fs::read(vector("nars/nested.nar")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flipped.nar");
+    let good = emergence(&["nar", "check", path(&vector("nars/nested.nar"))]).ok().to_owned();
+    for at in (0..nar.len()).step_by(3) {
+        let mut flipped = nar.clone();
+        flipped[at] ^= 1;
+        fs::write(&file, &flipped).unwrap();
+        let answer = emergence(&["nar", "check", path(&file)]);
+        match answer.status {
+            0 => assert_ne!(answer.ok(), good, "byte {at}"),
+            status => assert_eq!(status, 3, "byte {at}: {}", answer.stderr),
+        }
+    }
+}
+
+#[test]
+fn check_tells_hash_and_size() {
+    let folder = trees();
+    for (name, tree) in vectors("trees").as_object().unwrap() {
+        let nar = vector(text(&tree["nar"]));
+        let hash = emergence(&["hash", path(&folder.path().join(name))]);
+        let want = format!("{} {}", hash.ok(), tree["narSize"]);
+        assert_eq!(emergence(&["nar", "check", path(&nar)]).ok(), want);
+        assert_eq!(emergence_with(&["nar", "check", "-"], fs::File::open(&nar).unwrap()).ok(), want);
+        let json: Value =
+            serde_json::from_str(emergence(&["nar", "check", "--json", path(&nar)]).ok()).unwrap();
+        assert_eq!(json["narSize"], tree["narSize"]);
+    }
+}
+
+#[test]
+fn entries_are_listed_and_read() {
+    let nested = vector("nars/nested.nar");
+    let listed = emergence(&["nar", "ls", path(&nested)]);
+    let lines: Vec<&str> = listed.ok().lines().collect();
+    assert_eq!(lines[0], "d 0 .");
+    assert!(lines.contains(&"l 3 bin/alias -> app"), "{lines:?}");
+    let app = lines.iter().find(|line| line.ends_with(" bin/app")).unwrap();
+    assert!(app.starts_with("x "), "{app}");
+    let contents = emergence(&["nar", "cat", path(&nested), "bin/app"]);
+    assert_eq!(format!("x {} bin/app", contents.stdout.len()), *app);
+    assert_eq!(emergence(&["nar", "cat", path(&nested), "/bin/./app"]).stdout, contents.stdout);
+    emergence(&["nar", "cat", path(&nested), "bin"]).fails(4, "is a folder");
+    emergence(&["nar", "cat", path(&nested), "bin/alias"]).fails(4, "is a link");
+    emergence(&["nar", "cat", path(&nested), "none"]).fails(4, "is not in the NAR");
+    let json: Value = serde_json::from_str(emergence(&["nar", "ls", "--json", path(&nested)]).ok()).unwrap();
+    assert_eq!(json["entries"].as_array().unwrap().len(), lines.len());
+    let strange: Value =
+        serde_json::from_str(emergence(&["--json", "nar", "ls", path(&vector("nars/non-utf8.nar"))]).ok())
+            .unwrap();
+    assert!(each(&strange["entries"]).iter().any(|entry| entry.get("pathBase64").is_some()), "{strange}");
+    let hello = emergence(&["nar", "cat", path(&vector("nars/hello.txt.nar")), "."]);
+    assert_eq!(hello.ok(), "hello");
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let nar = vector("nars/hello.txt.nar");
+    for made in ["folder", "file", "link"] {
+        let to = folder.path().join(made);
+        match made {
+            "folder" => fs::create_dir(&to).unwrap(),
+            "file" => fs::write(&to, "mine").unwrap(),
+            _ => symlink("nowhere", &to).unwrap(),
+        }
+        emergence(&["nar", "restore", path(&nar), path(&to)]).fails(1, "is there already");
+        emergence(&["nar", "restore", path(&vector("nars/nested.nar")), path(&to)])
+            .fails(1, "is there already");
+        assert!(fs::symlink_metadata(&to).is_ok());
+    }
+    assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"mine");
+    // A dump that fails leaves what was there before.
+    let tree = folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let fifo = tree.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let out = folder.path().join("out.nar");
+    emergence(&["nar", "dump", path(&tree), "-o", path(&out)]).refused(3, "type.unknown");
+    assert!(!out.exists());
+}
+
+#[test]
+fn folders_as_deep_as_a_nar_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    for (depth, fits) in [(64, true), (65, false)] {
+        let root = folder.path().join(depth.to_string());
+        let below: std::path::PathBuf = (1..depth).map(|_| "d").collect();
+        fs::create_dir_all(root.join(below)).unwrap();
+        let file = folder.path().join(format!("{depth}.nar"));
+        let dumped = emergence(&["nar", "dump", path(&root), "-o", path(&file)]);
+        if fits {
+            dumped.ok();
+            emergence(&["nar", "check", path(&file)]).ok();
+        } else {
+            dumped.refused(3, "nar.depth");
+        }
+    }
+}
+
+#[test]
+fn a_long_stream_takes_no_memory_and_ends_when_nobody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let big = folder.path().join("big");
+    let mut file = fs::File::create(&big).unwrap();
+    file.write_all(b"x").unwrap();
+    file.set_len(300 << 20).unwrap();
+    // 64 MiB of address space beside the program would not hold it.
+    let script = format!("ulimit -v 131072; \"$0\" emergence nar dump {} | head -c 100 | wc -c", path(&big));
+    let program =
+        std::env::var("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").to_owned());
+    let output = std::process::Command::new("sh").args(["-c", &script, &program]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "100", "{output:?}");
+    let script = format!("ulimit -v 131072; \"$0\" emergence hash {}", path(&big));
+    let output = std::process::Command::new("sh").args(["-c", &script, &program]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,123 @@
+//! The vectors, the program, and trees to try it on.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use data_encoding::BASE64;
+use serde_json::Value;
+
+/// A file among the vectors.
+pub fn vector(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emergence/vectors").join(name)
+}
+
+/// A member of vectors.json.
+pub fn vectors(member: &str) -> Value {
+    let text = fs::read(vector("vectors.json")).unwrap();
+    let mut all: Value = serde_json::from_slice(&text).unwrap();
+    all[member].take()
+}
+
+/// The elements of a list.
+pub fn each(list: &Value) -> &[Value] {
+    list.as_array().unwrap()
+}
+
+/// A text.
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+/// How the program ended.
+pub struct Answer {
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    line: String,
+}
+
+impl Answer {
+    /// What it printed, when all went well, without the last newline.
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.status, 0, "{}: {}", self.line, self.stderr);
+        assert_eq!(self.stderr, "", "{}", self.line);
+        std::str::from_utf8(&self.stdout).unwrap().trim_end_matches('\n')
+    }
+
+    /// Fails with this status, and one line that ends in this code.
+    pub fn refused(&self, status: i32, code: &str) {
+        assert_eq!(self.status, status, "{}: {}", self.line, self.stderr);
+        assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}: {}", self.line, self.stderr);
+        let end = format!("[{code}]\n");
+        assert!(self.stderr.ends_with(&end), "{}: {} has not {code}", self.line, self.stderr);
+    }
+
+    /// Fails with this status and one line with these words.
+    pub fn fails(&self, status: i32, words: &str) {
+        assert_eq!(self.status, status, "{}: {}", self.line, self.stderr);
+        assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}: {}", self.line, self.stderr);
+        assert!(self.stderr.contains(words), "{}: {} has not {words}", self.line, self.stderr);
+    }
+}
+
+/// `emergence-runc emergence WORDS…`.
+pub fn emergence<W: AsRef<std::ffi::OsStr>>(words: &[W]) -> Answer {
+    emergence_with(words, Stdio::null())
+}
+
+/// The same with a standard input.
+pub fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<Stdio>) -> Answer {
+    let program =
+        std::env::var_os("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").into());
+    let mut command = Command::new(program);
+    command.arg("emergence").args(words).stdin(input);
+    let line = format!("{command:?}");
+    let output = command.output().unwrap();
+    Answer {
+        status: output.status.code().unwrap_or(-1),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        line,
+    }
+}
+
+/// Bytes that stand under `NAME`, or in base64 under `NAME_b64`.
+pub fn bytes(value: &Value, name: &str) -> Vec<u8> {
+    match value.get(format!("{name}_b64")) {
+        Some(coded) => BASE64.decode(text(coded).as_bytes()).unwrap(),
+        None => text(&value[name]).as_bytes().to_vec(),
+    }
+}
+
+/// Makes a tree of the vectors at `root`.
+pub fn make_tree(tree: &Value, root: &Path) {
+    for entry in each(&tree["entries"]) {
+        let path = bytes(entry, "path");
+        let path = match path.is_empty() {
+            true => root.to_owned(),
+            false => root.join(std::ffi::OsStr::from_bytes(&path)),
+        };
+        match text(&entry["type"]) {
+            "dir" => fs::create_dir(&path).unwrap(),
+            "symlink" => symlink(std::ffi::OsStr::from_bytes(&bytes(entry, "target")), &path).unwrap(),
+            "file" => {
+                fs::write(&path, bytes(entry, "data")).unwrap();
+                let mode = if entry["executable"] == true { 0o755 } else { 0o644 };
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// A folder with the trees of the vectors, by name.
+pub fn trees() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, tree) in vectors("trees").as_object().unwrap() {
+        make_tree(tree, &folder.path().join(name));
+    }
+    folder
+}
