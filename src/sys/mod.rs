@@ -7,10 +7,12 @@ pub mod fd;
 pub mod guard;
 pub mod mount;
 pub mod net;
+mod older;
 pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod text;
 
 use std::io;
 

@@ -3,11 +3,14 @@
 //! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
 //! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
 //!
+//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; what needs a newer one asks [`Env::kernel_has`].
+//!
 //! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says so; with `CI` set it fails.
 
 mod bundle;
 mod call;
 mod leaks;
+mod older;
 
 pub use bundle::Bundle;
 pub use call::{Call, Output};
@@ -108,6 +111,14 @@ impl Env {
             println!("skipped for {}: {why}", self.flavour());
         }
         ours
+    }
+
+    /// Whether the kernel that the tests are to run on is `since` or newer, from which on it has `what`. Prints it when it is not.
+    pub fn kernel_has(&self, since: &str, what: &str) -> bool {
+        if older::is_5_4() {
+            println!("skipped: Linux 5.4 has no {what} ({since})");
+        }
+        !older::is_5_4()
     }
 
     /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.

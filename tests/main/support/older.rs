@@ -1,0 +1,92 @@
+//! The machine as an older kernel has it: `EMERGENCE_TEST_KERNEL=5.4` puts a filter of system calls before every program that a test
+//! starts. It answers what Linux 5.4 would, as far as a filter can see what is asked; containers inherit it.
+
+use std::io;
+
+use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_ST, BPF_SUB, BPF_W, BPF_X};
+use libc::{sock_filter, sock_fprog};
+
+/// BPF_TAX and BPF_MISC, linux/filter.h.
+const COPY_TO_X: u32 = 0x07;
+
+/// The first call newer than Linux 5.4: close_range(2). Numbers are the same on all architectures from 424 on.
+const FIRST_UNKNOWN: i64 = 436;
+
+/// Size of clone_args up to 5.4, clone(2).
+const CLONE_ARGS: u32 = 64;
+
+/// Offset of an argument's lower half in seccomp_data, seccomp(2).
+const fn argument(number: u32) -> u32 {
+    16 + 8 * number + if cfg!(target_endian = "big") { 4 } else { 0 }
+}
+
+/// Whether tests run as on Linux 5.4.
+pub fn is_5_4() -> bool {
+    match std::env::var("EMERGENCE_TEST_KERNEL") {
+        Err(_) => false,
+        Ok(kernel) => {
+            assert_eq!(kernel, "5.4", "EMERGENCE_TEST_KERNEL knows no other kernel");
+            true
+        }
+    }
+}
+
+const fn step(code: u32, yes: u8, no: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt: yes, jf: no, k }
+}
+
+const fn load(offset: u32) -> sock_filter {
+    step(BPF_LD | BPF_W | BPF_ABS, 0, 0, offset)
+}
+
+const fn answer(errno: i32) -> sock_filter {
+    step(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
+
+const ALLOW: sock_filter = step(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
+
+/// Goes on with the next step when the number is `call`, else behind the next `length` steps.
+const fn only(call: i64, length: u8) -> sock_filter {
+    step(BPF_JMP | BPF_JEQ | BPF_K, 0, length, call as u32)
+}
+
+const FILTER: [sock_filter; 27] = [
+    load(0),
+    step(BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_UNKNOWN as u32),
+    answer(libc::ENOSYS),
+    // 5.4 answers without the mount's number and the mark of its root: what a filter cannot do.
+    only(libc::SYS_statx, 1),
+    answer(libc::ENOSYS),
+    // Longer clone_args are CLONE_INTO_CGROUP's. glibc gives them always, and knows what to do without the call.
+    only(libc::SYS_clone3, 4),
+    load(argument(1)),
+    step(BPF_JMP | BPF_JGT | BPF_K, 0, 1, CLONE_ARGS),
+    answer(libc::ENOSYS),
+    ALLOW,
+    only(libc::SYS_unshare, 4),
+    load(argument(0)),
+    step(BPF_JMP | BPF_JSET | BPF_K, 0, 1, libc::CLONE_NEWTIME as u32),
+    answer(libc::EINVAL),
+    ALLOW,
+    // Several kinds at once are a pidfd's: x & (x - 1).
+    only(libc::SYS_setns, 10),
+    load(argument(1)),
+    step(BPF_JMP | BPF_JSET | BPF_K, 6, 0, libc::CLONE_NEWTIME as u32),
+    step(BPF_ST, 0, 0, 0),
+    step(BPF_ALU | BPF_SUB | BPF_K, 0, 0, 1),
+    step(COPY_TO_X, 0, 0, 0),
+    step(BPF_LD | 0x60, 0, 0, 0), // BPF_MEM
+    step(BPF_ALU | BPF_AND | BPF_X, 0, 0, 0),
+    step(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 0),
+    answer(libc::EINVAL),
+    ALLOW,
+    ALLOW,
+];
+
+/// In a child, as root: from here on the kernel looks like Linux 5.4. System calls only.
+pub fn pretend() -> io::Result<()> {
+    let program = sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads the program and its `len` steps, a constant; it writes nothing to them.
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
