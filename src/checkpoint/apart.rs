@@ -24,7 +24,8 @@ pub struct NewRoot {
 /// Calls `act` in a new mount namespace with that root, and comes back. What `act` starts stays there, and so do the folders
 /// that it opens: criu mounts in its folder of logs, which must be of its own namespace.
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let way_back = folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
+    let way_back =
+        folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
     process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace for criu")?;
     let done =
         mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());

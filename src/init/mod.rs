@@ -203,7 +203,8 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     if !opened.comes_clean {
         identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
     }
-    opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    let proc = (!opened.comes_clean).then(|| opened.proc()); // closed by then
+    opened.close_others(process.kept_descriptors, terminal.as_ref(), proc)?; // before names of the image are used
     console::attach_standard(terminal)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
     opened.ask(Message::Limits, opened.asks.limits)?;
@@ -238,7 +239,12 @@ impl Opened {
 
     /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
     /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
-    fn close_others(&self, kept: u32, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+    fn close_others(
+        &self,
+        kept: u32,
+        terminal: Option<&OwnedFd>,
+        proc: Option<Procfs<'_>>,
+    ) -> Result<(), Fault> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
             Gate::Fifos { start, result } => (Some(start), Some(result)),
@@ -248,7 +254,7 @@ impl Opened {
         let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
         // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or _exit, `stages`
         // has dropped its own, and all that it still uses is in `needed`.
-        unsafe { fd::close_others(3 + kept, &needed, self.proc()) }.at(Step::Descriptors, 0)
+        unsafe { fd::close_others(3 + kept, &needed, proc) }.at(Step::Descriptors, 0)
     }
 
     /// The host's procfs, as long as it is open.
@@ -261,7 +267,7 @@ impl Opened {
     fn come_clean(&self, plan: &Plan) -> Result<(), Fault> {
         let Some(process) = &plan.process else { return Ok(()) };
         identity::label(process, self.proc.as_fd())?;
-        self.close_others(process.kept_descriptors, self.console.as_ref())
+        self.close_others(process.kept_descriptors, self.console.as_ref(), Some(self.proc()))
     }
 
     fn hold_at(&self, moment: Hold) {

@@ -78,7 +78,11 @@ pub fn assemble(
     sources: &Sources<'_>,
     late: &mut [Option<OwnedFd>],
 ) -> Result<(), Fault> {
-    let place = mounts::Place { root: InRoot(root), proc: Procfs::Opened(sources.proc), own_cgroup_namespace: sources.own_cgroup_namespace };
+    let place = mounts::Place {
+        root: InRoot(root),
+        proc: Procfs::Opened(sources.proc),
+        own_cgroup_namespace: sources.own_cgroup_namespace,
+    };
     for (index, step) in rootfs.mounts.iter().enumerate() {
         let source = sources.binds.get(index).and_then(Option::as_ref);
         mounts::mount(step, index, &place, source, late.get_mut(index))?;

@@ -47,8 +47,16 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
         return Err(Errno::NOENT);
     }
     let rest = PathBuffer::new(path.to_bytes())?;
-    let mut walk =
-        Walk { root, here: None, names: PathBuffer::new(b"")?, moved: false, rest, at: 0, links: 0, opened: 0 };
+    let mut walk = Walk {
+        root,
+        here: None,
+        names: PathBuffer::new(b"")?,
+        moved: false,
+        rest,
+        at: 0,
+        links: 0,
+        opened: 0,
+    };
     while let Some(name) = walk.next()? {
         match name.bytes.bytes() {
             b"." => continue,
@@ -75,8 +83,12 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
         if flags.contains(OFlags::PATH) {
             return Ok(found);
         }
-        let opened =
-            rustix::fs::openat(walk.folder()?, name.bytes.as_cstr()?, flags | OFlags::NOFOLLOW, Mode::empty());
+        let opened = rustix::fs::openat(
+            walk.folder()?,
+            name.bytes.as_cstr()?,
+            flags | OFlags::NOFOLLOW,
+            Mode::empty(),
+        );
         return match opened {
             // It has become a link since we looked.
             Err(Errno::LOOP) if kind != FileType::Symlink => Err(Errno::AGAIN),
@@ -119,7 +131,9 @@ impl Walk<'_> {
     fn next(&mut self) -> Result<Option<Name>> {
         let rest = self.rest.bytes().get(self.at..).unwrap_or_default();
         let start = rest.iter().position(|byte| *byte != b'/');
-        let Some((start, name)) = start.and_then(|start| Some((start, rest.get(start..)?))) else { return Ok(None) };
+        let Some((start, name)) = start.and_then(|start| Some((start, rest.get(start..)?))) else {
+            return Ok(None);
+        };
         let length = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
         let behind = name.get(length..).unwrap_or_default();
         let found = Name {

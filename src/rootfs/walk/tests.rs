@@ -94,7 +94,9 @@ fn the_answers_are_the_kernels() {
 #[test]
 fn links_of_procfs_that_jump_lead_nowhere() {
     let root = folder(Path::new("/"));
-    for path in [c"proc/self/exe", c"proc/self/root", c"proc/self/cwd/x", c"proc/self/fd/0", c"proc/self/ns/mnt"] {
+    for path in
+        [c"proc/self/exe", c"proc/self/root", c"proc/self/cwd/x", c"proc/self/fd/0", c"proc/self/ns/mnt"]
+    {
         let got = identity(by_names(root.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC));
         assert_eq!(got, Err(Errno::LOOP), "{path:?}");
     }
@@ -134,8 +136,7 @@ fn whoever_exchanges_names_lets_nobody_out() {
         fs::write(place.join("secret"), "").unwrap();
         fs::create_dir_all(place.join("y/z")).unwrap();
     }
-    let secrets =
-        [dir.path(), &outside].map(|place| fs::metadata(place.join("secret")).unwrap().ino());
+    let secrets = [dir.path(), &outside].map(|place| fs::metadata(place.join("secret")).unwrap().ino());
     let done = AtomicBool::new(false);
     let top = folder(&root);
     std::thread::scope(|scope| {
@@ -155,7 +156,12 @@ fn whoever_exchanges_names_lets_nobody_out() {
         let mut seen = [0usize; 2];
         let end = std::time::Instant::now() + std::time::Duration::from_millis(1500);
         while std::time::Instant::now() < end {
-            for path in [c"x/y/z/../../../../secret", c"x/y/../../../outside/secret", c"x/y/z/../../secret", c"x/y/z/.."] {
+            for path in [
+                c"x/y/z/../../../../secret",
+                c"x/y/../../../outside/secret",
+                c"x/y/z/../../secret",
+                c"x/y/z/..",
+            ] {
                 match by_names(top.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC) {
                     Ok(found) => {
                         let found = rustix::fs::fstat(found).unwrap().st_ino;

@@ -137,9 +137,8 @@ mod tests {
 
     #[test]
     fn the_root_is_a_mount_and_a_file_in_it_is_not() {
-        let open = |path: &str| {
-            rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
-        };
+        let open =
+            |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         assert!(uppermost(open("/").as_fd(), Procfs::Here).unwrap().is_some());
         assert!(uppermost(open("/proc").as_fd(), Procfs::Here).unwrap().is_some());
         assert_eq!(uppermost(open("/proc/self").as_fd(), Procfs::Here).unwrap(), None);

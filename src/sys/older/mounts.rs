@@ -217,7 +217,12 @@ mod tests {
             ),
             ("writable", 1 | 2 | ST_RELATIME, change(0, RO), Some(b | rel | MountFlags::NOSUID)),
             ("times stay", ST_NOATIME, change(RO, 0), Some(b | MountFlags::RDONLY | MountFlags::NOATIME)),
-            ("times", ST_NOATIME, change(libc::MOUNT_ATTR_STRICTATIME, TIMES), Some(b | MountFlags::STRICTATIME)),
+            (
+                "times",
+                ST_NOATIME,
+                change(libc::MOUNT_ATTR_STRICTATIME, TIMES),
+                Some(b | MountFlags::STRICTATIME),
+            ),
             ("times back", ST_NOATIME, change(0, TIMES), Some(b | rel)),
             ("times without a clear", 0, change(libc::MOUNT_ATTR_NOATIME, 0), None),
         ];

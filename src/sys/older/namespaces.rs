@@ -23,12 +23,7 @@ const FILES: [(&[u8], i32); 7] = [
 /// have joined some when it fails; who calls ends then.
 ///
 /// Before the user namespace those that we have the right to already: they may belong to one further out. Behind it the rest.
-pub(in crate::sys) fn enter(
-    pidfd: BorrowedFd<'_>,
-    pid: i32,
-    kinds: i32,
-    proc: Procfs<'_>,
-) -> io::Result<()> {
+pub(in crate::sys) fn enter(pidfd: BorrowedFd<'_>, pid: i32, kinds: i32, proc: Procfs<'_>) -> io::Result<()> {
     let proc = proc.open()?;
     let mut user = None;
     if kinds & libc::CLONE_NEWUSER != 0 {

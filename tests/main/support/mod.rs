@@ -3,7 +3,7 @@
 //! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
 //! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
 //!
-//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; what needs a newer one asks [`Env::kernel_has`].
+//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; for what needs a newer one there is [`Env::ok_since`].
 //!
 //! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says so; with `CI` set it fails.
 
@@ -113,12 +113,15 @@ impl Env {
         ours
     }
 
-    /// Whether the kernel that the tests are to run on is `since` or newer, from which on it has `what`. Prints it when it is not.
-    pub fn kernel_has(&self, since: &str, what: &str) -> bool {
+    /// What came of a call that must succeed on Linux `since` and newer. On an older one (`EMERGENCE_TEST_KERNEL`) it must have
+    /// failed and named that version: `None`.
+    #[track_caller]
+    pub fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
         if older::is_5_4() {
-            println!("skipped: Linux 5.4 has no {what} ({since})");
+            output.fails().says(&format!("Linux has since {since}"));
+            return None;
         }
-        !older::is_5_4()
+        Some(output.ok())
     }
 
     /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.

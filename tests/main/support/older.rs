@@ -3,7 +3,10 @@
 
 use std::io;
 
-use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_ST, BPF_SUB, BPF_W, BPF_X};
+use libc::{
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_ST,
+    BPF_SUB, BPF_W, BPF_X,
+};
 use libc::{sock_filter, sock_fprog};
 
 /// BPF_TAX and BPF_MISC, linux/filter.h.
@@ -87,6 +90,7 @@ const FILTER: [sock_filter; 27] = [
 pub fn pretend() -> io::Result<()> {
     let program = sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
     // SAFETY: the kernel reads the program and its `len` steps, a constant; it writes nothing to them.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
