@@ -14,6 +14,7 @@ mod older;
 
 pub use bundle::Bundle;
 pub use call::{Call, Output};
+pub use older::Older;
 
 use std::cell::RefCell;
 use std::fs;
@@ -51,6 +52,8 @@ pub struct Env {
     parent: String,
     binary: PathBuf,
     user: Option<u32>,
+    /// As which older kernel the machine looks.
+    older: Option<Older>,
     ids: AtomicU32,
     expected_mounts: RefCell<Vec<PathBuf>>,
 }
@@ -64,6 +67,13 @@ impl Env {
     /// A world where the runtime runs as an ordinary user, with sub-ids 200000 to 265535.
     pub fn rootless() -> Option<Self> {
         Self::build(Some(NOBODY))
+    }
+
+    /// A world for root on an older kernel, or one that looks like it, whatever `EMERGENCE_TEST_KERNEL` says.
+    pub fn older(kernel: Older) -> Option<Self> {
+        let mut env = Self::build(None)?;
+        env.older = Some(kernel);
+        Some(env)
     }
 
     fn build(user: Option<u32>) -> Option<Self> {
@@ -94,6 +104,7 @@ impl Env {
             parent,
             binary,
             user,
+            older: older::wanted(),
             ids: AtomicU32::new(0),
             expected_mounts: RefCell::new(Vec::new()),
         })
@@ -117,7 +128,7 @@ impl Env {
     /// failed and named that version: `None`.
     #[track_caller]
     pub fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
-        if older::is_5_4() {
+        if self.older.is_some() {
             output.fails().says(&format!("Linux has since {since}"));
             return None;
         }
