@@ -41,7 +41,9 @@ pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
     }
 }
 
-/// As [`open`] without openat2.
+/// As [`open`] without openat2. Its buffers are not for the stack of who does not need it.
+#[cold]
+#[inline(never)]
 fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     if path.is_empty() {
         return Err(Errno::NOENT);

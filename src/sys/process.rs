@@ -216,8 +216,8 @@ impl WayBack {
         })
     }
 
-    /// Goes back.
-    pub fn take(self) -> io::Result<()> {
+    /// Goes back. From where it leads to it changes nothing, but for who may not: he learns it.
+    pub fn take(&self) -> io::Result<()> {
         setns(self.namespace.as_fd(), libc::CLONE_NEWNS)?;
         rustix::process::fchdir(&self.root)?;
         rustix::process::chroot(c".")?;

@@ -83,6 +83,7 @@ pub(in crate::sys) fn prepare(
 ) -> io::Result<()> {
     let proc = proc.open()?;
     let way_back = process::WayBack::open(&proc)?;
+    way_back.take()?; // whether we may must be known before it is needed
     process::unshare(libc::CLONE_NEWNS)?;
     let changed = apart(mount, wanted, recursive, &proc);
     // To stay here would be worse than any other error.

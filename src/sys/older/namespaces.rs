@@ -63,3 +63,63 @@ fn open(proc: &OwnedFd, pid: i32, name: &[u8]) -> io::Result<OwnedFd> {
     path.push(name)?;
     Ok(rustix::fs::openat(proc, path.as_cstr()?, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::Cloned;
+
+    /// A process that waits in new namespaces until it is killed; its number and pidfd.
+    fn apart(kinds: i32) -> (i32, OwnedFd) {
+        // SAFETY: no memory is shared; the child makes system calls only.
+        match unsafe { process::clone3(kinds as u64, None) }.unwrap() {
+            Cloned::Child => loop {
+                // SAFETY: pause(2) takes nothing.
+                unsafe { libc::pause() };
+            },
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        }
+    }
+
+    /// Whether a process of its own can enter and then is in that namespace; or the error number.
+    fn enters(pid: i32, pidfd: &OwnedFd, kinds: i32, then: &str) -> i32 {
+        let inode = |process: &str| {
+            let file = std::ffi::CString::new(format!("/proc/{process}/ns/{then}")).unwrap();
+            move || rustix::fs::stat(&file).map_or(0, |found| found.st_ino)
+        };
+        let (theirs, ours) = (inode(&pid.to_string()), inode("self"));
+        // SAFETY: no memory is shared; the child makes system calls only and ends by _exit.
+        match unsafe { process::clone3(0, None) }.unwrap() {
+            Cloned::Child => {
+                let want = theirs();
+                let entered = enter(pidfd.as_fd(), pid, kinds, Procfs::Here);
+                process::exit_now(match entered {
+                    Ok(()) if ours() == want => 0,
+                    Ok(()) => 255,
+                    Err(error) => error.raw_os_error().unwrap_or(254),
+                })
+            }
+            Cloned::Parent { pidfd, .. } => process::wait(pidfd.as_fd()).unwrap().status(),
+        }
+    }
+
+    #[test]
+    fn the_namespaces_of_a_process_as_long_as_it_lives() {
+        const USER: i32 = libc::CLONE_NEWUSER;
+        let kinds = USER | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWNS;
+        let (pid, pidfd) = apart(kinds);
+        for (kinds, then) in
+            [(kinds, "mnt"), (kinds, "user"), (kinds, "net"), (USER | libc::CLONE_NEWUTS, "uts")]
+        {
+            assert_eq!(enters(pid, &pidfd, kinds, then), 0, "{kinds:#x}, {then}");
+        }
+        let (other, _) = apart(0);
+        process::signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        process::wait(pidfd.as_fd()).unwrap();
+        // Somebody else has the number by then.
+        assert_eq!(enters(other, &pidfd, libc::CLONE_NEWUTS, "uts"), libc::ESRCH);
+        let other = process::pidfd_open(other).unwrap();
+        process::signal(other.as_fd(), libc::SIGKILL).unwrap();
+        process::wait(other.as_fd()).unwrap();
+    }
+}

@@ -37,6 +37,15 @@ pub fn wanted() -> Option<Older> {
     Some(Older::Linux5_4)
 }
 
+/// Whether this machine's kernel is older than `version`, such as `5.12`.
+pub fn is_before(version: &str) -> bool {
+    let numbers = |text: &str| -> (u32, u32) {
+        let mut parts = text.split(['.', '-']).map(|part| part.parse().expect("a version is numbers"));
+        (parts.next().expect("a version"), parts.next().expect("a version has two numbers"))
+    };
+    numbers(rustix::system::uname().release().to_str().expect("a release is text")) < numbers(version)
+}
+
 const fn step(code: u32, yes: u8, no: u8, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt: yes, jf: no, k }
 }
