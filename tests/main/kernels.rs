@@ -145,7 +145,8 @@ fn masks_and_read_only_paths_hold() {
     }
 }
 
-/// While containers are made, `data` in the image is a folder, then a link that leads up and out.
+/// While containers are made, `data` in the image is a folder, then a link that leads up and out, then again a folder, while
+/// the first one is out of the image.
 #[test]
 fn names_that_are_exchanged_lead_nobody_out() {
     let Some(env) = Env::older(Older::Linux5_4) else { return };
@@ -153,25 +154,27 @@ fn names_that_are_exchanged_lead_nobody_out() {
         return;
     }
     let outside = env.dir().join("outside");
-    fs::create_dir(&outside).unwrap();
+    fs::create_dir_all(outside.join("data/deep")).unwrap();
     let bundle = env.bundle(&["true"]);
     fs::create_dir_all(bundle.rootfs("data/deep")).unwrap();
-    symlink(
-        format!("{}{}", "../".repeat(12), outside.strip_prefix("/").unwrap().display()),
-        bundle.rootfs("link"),
-    )
-    .unwrap();
+    let up = format!("{}{}", "../".repeat(12), outside.strip_prefix("/").unwrap().display());
+    symlink(up, bundle.rootfs("link")).unwrap();
     let bundle = (0..8).fold(bundle, |bundle, number| {
-        let bundle = bundle.mount(&format!("/data/deep/../new{number}/x"), "tmpfs", "tmpfs", &[]);
+        let way = format!("/way{number}");
+        symlink(format!("data/deep/../../new{number}"), bundle.rootfs(&way)).unwrap();
+        let bundle = bundle.mount(&format!("{way}/x"), "tmpfs", "tmpfs", &[]);
         bundle.mount(&format!("/data/file{number}"), "bind", "/etc/hostname", &["bind", "ro"])
     });
     let done = AtomicBool::new(false);
-    let (one, other) = (bundle.rootfs("data"), bundle.rootfs("link"));
+    let names = [bundle.rootfs("data"), bundle.rootfs("link"), outside.join("data")];
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            let exchange = |other: &Path| {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
-                rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags).unwrap();
+                rustix::fs::renameat_with(rustix::fs::CWD, &names[0], rustix::fs::CWD, other, flags).unwrap();
+            };
+            while !done.load(Ordering::Relaxed) {
+                names[1..].iter().for_each(|other| (0..2).for_each(|_| exchange(other)));
             }
         });
         for _ in 0..20 {
@@ -180,5 +183,6 @@ fn names_that_are_exchanged_lead_nobody_out() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    let left: Vec<_> = fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["data"]);
 }
