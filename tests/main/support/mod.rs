@@ -124,11 +124,16 @@ impl Env {
         ours
     }
 
+    /// Whether the machine only looks like an older kernel.
+    pub fn is_older(&self) -> bool {
+        self.older.is_some()
+    }
+
     /// What came of a call that must succeed on Linux `since` and newer. On an older one, or where it looks like one, it must have
     /// failed and named that version: `None`.
     #[track_caller]
     pub fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
-        if self.older.is_some() || older::is_before(since) {
+        if self.is_older() || older::is_before(since) {
             output.fails().says(&format!("Linux has since {since}"));
             return None;
         }
