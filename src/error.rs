@@ -3,7 +3,9 @@
 //! It knows no room. Each room attaches its own words with [`Doing`], so that a user reads one line, outermost step first:
 //! `create web: mount proc on /proc (mounts[2]): operation not permitted`.
 
-use std::fmt;
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Write as _};
 use std::io;
 
 /// What went wrong, for code that must choose (exit status, clean-up, retry). Words are for people.
@@ -89,8 +91,25 @@ impl Error {
     }
 }
 
+/// Text for people on one line: control characters are shown as escapes (`\n`, `\u{1b}`). Names come from configurations and
+/// images, and must neither break a line of the log nor speak to a terminal.
+pub struct OneLine<'a, 'b>(pub &'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            self.0.write_str(plain)?;
+            let control = part.get(plain.len()..).unwrap_or_default();
+            write!(self.0, "{}", control.escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = OneLine(f);
         for step in self.doing.iter().rev() {
             write!(f, "{step}: ")?;
         }
@@ -165,6 +184,12 @@ mod tests {
         let failed: std::result::Result<(), io::Error> = Err(io::Error::from_raw_os_error(libc::EACCES));
         let error = failed.doing(|| "write memory.max").doing(|| "create web");
         assert_eq!(error.unwrap_err().to_string(), "create web: write memory.max: permission denied");
+    }
+
+    #[test]
+    fn names_cannot_break_the_line() {
+        let error = Error::invalid("mounts[0]", "\u{e4}\n\n\x1b[2J\"\\").within("a\rb");
+        assert_eq!(error.to_string(), "a\\rb: mounts[0]: \u{e4}\\n\\n\\u{1b}[2J\"\\");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! docs/architecture.md draws the rooms; `tests/rooms.rs` holds the table of who may name whom.
 
 pub mod cgroup;
-mod checkpoint;
+pub mod checkpoint;
 pub mod cli;
 pub mod container;
 pub mod error;

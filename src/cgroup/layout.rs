@@ -1,10 +1,11 @@
 //! How this host's cgroup hierarchies are mounted: unified (v2), by controller (v1), or both.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{FsWord, statfs};
 
 use crate::error::{Doing, Result};
+use crate::sys::mountinfo::{self, Mount};
 
 /// Where v2 is mounted wherever systemd is, and nearly everywhere else.
 const USUAL_MOUNT: &str = "/sys/fs/cgroup";
@@ -61,8 +62,8 @@ pub fn layout() -> Result<Layout> {
     if statfs(USUAL_MOUNT).is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC) {
         return Ok(Layout::Unified { mount: PathBuf::from(USUAL_MOUNT) });
     }
-    let mounts = std::fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
-    Ok(parse(&String::from_utf8_lossy(&mounts), &own_cgroups()?))
+    let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
+    Ok(Layout::of(&mounts, &own_cgroups()?))
 }
 
 /// The text of /proc/self/cgroup, cgroups(7).
@@ -75,63 +76,41 @@ pub(super) fn own_unified(own: &str) -> Option<&str> {
     own.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-struct Mount {
-    root: String,
-    at: PathBuf,
-    v2: bool,
-    /// `rw,cpu,cpuacct`, …
-    options: String,
-}
-
-/// The layout, from the texts of /proc/self/mountinfo (proc(5)) and /proc/self/cgroup (cgroups(7)).
-fn parse(mountinfo: &str, own: &str) -> Layout {
-    let mounts: Vec<Mount> = mountinfo.lines().filter_map(mount).collect();
-    let mut hierarchies = Vec::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let Some(first) = controllers.split(',').next().filter(|first| !first.is_empty()) else { continue };
-        let holds = |mount: &&Mount| !mount.v2 && mount.options.split(',').any(|option| option == first);
-        if let Some(mount) = mounts.iter().find(holds) {
-            hierarchies.push(Hierarchy {
-                controllers: controllers.split(',').map(str::to_owned).collect(),
-                mount: mount.at.clone(),
-                root: mount.root.clone(),
-                own: path.to_owned(),
-            });
+impl Layout {
+    /// The layout, from the mounts that we see and the text of /proc/self/cgroup, cgroups(7).
+    pub fn of(mounts: &[Mount], own: &str) -> Self {
+        let mut hierarchies = Vec::new();
+        for line in own.lines() {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+            let Some(first) = controllers.split(',').next().filter(|first| !first.is_empty()) else {
+                continue;
+            };
+            let holds = |mount: &&Mount| {
+                mount.fstype == "cgroup" && mount.options.split(',').any(|option| option == first)
+            };
+            if let Some(mount) = mounts.iter().find(holds) {
+                hierarchies.push(Hierarchy {
+                    controllers: controllers.split(',').map(str::to_owned).collect(),
+                    mount: PathBuf::from(&mount.place),
+                    root: mount.root.clone(),
+                    own: path.to_owned(),
+                });
+            }
         }
+        let unified = mounts.iter().find(|mount| mount.fstype == "cgroup2");
+        if hierarchies.is_empty() {
+            return unified
+                .map_or(Layout::None, |mount| Layout::Unified { mount: PathBuf::from(&mount.place) });
+        }
+        let unified = unified.map(|mount| Hierarchy {
+            controllers: Vec::new(),
+            mount: PathBuf::from(&mount.place),
+            root: mount.root.clone(),
+            own: own_unified(own).unwrap_or("/").to_owned(),
+        });
+        Layout::Legacy { hierarchies, unified }
     }
-    let unified = mounts.iter().find(|mount| mount.v2);
-    if hierarchies.is_empty() {
-        return unified.map_or(Layout::None, |mount| Layout::Unified { mount: mount.at.clone() });
-    }
-    let unified = unified.map(|mount| Hierarchy {
-        controllers: Vec::new(),
-        mount: mount.at.clone(),
-        root: mount.root.clone(),
-        own: own_unified(own).unwrap_or("/").to_owned(),
-    });
-    Layout::Legacy { hierarchies, unified }
-}
-
-/// One line: `31 23 0:28 ROOT AT OPTIONS… - TYPE SOURCE SUPER-OPTIONS`.
-fn mount(line: &str) -> Option<Mount> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut right = right.split(' ');
-    let v2 = match right.next()? {
-        "cgroup" => false,
-        "cgroup2" => true,
-        _ => return None,
-    };
-    let options = right.nth(1)?.to_owned();
-    let mut left = left.split(' ').skip(3);
-    let (root, at) = (unescape(left.next()?), unescape(left.next()?));
-    Some(Mount { root, at: Path::new(&at).to_owned(), v2, options })
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-pub(super) fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -167,7 +146,8 @@ mod tests {
             ("v2 elsewhere", v2.to_owned(), Layout::Unified { mount: "/sys/fs/cgroup/unified".into() }),
         ];
         for (name, mountinfo, want) in table {
-            assert_eq!(parse(&mountinfo, OWN), want, "{name}");
+            let mounts: Vec<Mount> = mountinfo::parse(&mountinfo).collect();
+            assert_eq!(Layout::of(&mounts, OWN), want, "{name}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, openat, seek, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,6 +14,7 @@ use super::file::{open_dir, read_at, read_to_end, write_at};
 use super::systemd::Ended;
 use super::{Directory, Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::clock;
 
 /// How long the kernel may take to freeze or to empty a group. A killed process can be in the middle of a slow call.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -291,12 +292,8 @@ fn wait_event(path: &Path, line: &str, until: Instant) -> Result<bool> {
             if String::from_utf8_lossy(&text).lines().any(|found| found == line) {
                 return Ok(true);
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)) {
+            match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&clock::left(until))) {
+                Ok(0) => return Ok(false),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }

@@ -33,7 +33,7 @@ impl Group {
             let open = |name| openat(&group, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             if v2.is_some() {
                 let events = open("memory.events")?;
-                let told = kills(events.as_fd())?;
+                let told = kills_now(events.as_fd())?;
                 return Ok(OomWatch(Source::Events(events, told)));
             }
             let control = open("memory.oom_control")?;
@@ -64,7 +64,7 @@ impl OomWatch {
     pub fn happened(&mut self) -> Option<bool> {
         match &mut self.0 {
             Source::Events(events, told) => {
-                let kills = kills(events.as_fd()).ok()?;
+                let kills = kills_now(events.as_fd()).ok()?;
                 let more = kills > *told;
                 *told = kills;
                 Some(more)
@@ -82,11 +82,14 @@ impl OomWatch {
     }
 }
 
-/// How many processes of the group and of all below were killed, from the text of memory.events.
-fn kills(events: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+/// How many processes of the group and of all below were killed, as memory.events says now.
+fn kills_now(events: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     seek(events, SeekFrom::Start(0))?;
-    let text = read_to_end(events)?;
-    let text = String::from_utf8_lossy(&text);
-    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-    Ok(kills.unwrap_or(0))
+    Ok(kills(&String::from_utf8_lossy(&read_to_end(events)?)))
+}
+
+/// The same, from the text of memory.events.
+pub(super) fn kills(events: &str) -> u64 {
+    let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    kills.unwrap_or(0)
 }

@@ -13,8 +13,8 @@ use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
 use super::file::{read_at, write_at};
-use super::layout::unescape;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::mountinfo;
 
 /// This host's resctrl: where it is and what it can.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,8 +58,9 @@ pub struct ResctrlGroup {
 impl Resctrl {
     /// Looks where it is mounted and what it can. `None`: nowhere.
     pub fn find() -> Result<Option<Self>> {
-        let mounts = fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
-        mount(&String::from_utf8_lossy(&mounts)).map(Self::at).transpose()
+        let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
+        let mount = mounts.into_iter().find(|mount| mount.fstype == "resctrl");
+        mount.map(|mount| Self::at(mount.place.into())).transpose()
     }
 
     /// What the one that is mounted here can.
@@ -72,14 +73,6 @@ impl Resctrl {
         let counters = fs::read_to_string(info.join("L3_MON/mon_features")).unwrap_or_default();
         Ok(Self { mount, resources, counters: counters.lines().map(str::to_owned).collect() })
     }
-}
-
-/// The place of the first resctrl in the text of /proc/self/mountinfo, proc(5).
-fn mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        right.starts_with("resctrl ").then(|| left.split(' ').nth(4).map(|at| unescape(at).into()))?
-    })
 }
 
 impl ResctrlWish {

@@ -232,9 +232,9 @@ impl Group {
         };
         let sizes = self.hugepage_sizes();
         if !self.is_unified() {
-            return legacy(&Files(&read), &sizes);
+            return Stats::read(false, &read, &sizes);
         }
-        let mut stats = unified(&Files(&read), &sizes);
+        let mut stats = Stats::read(true, &read, &sizes);
         if let (0, Some(path)) = (stats.pids.current, v2) {
             // Without the controller the processes are counted, if not their threads.
             stats.pids.current = life::pids(&path).map_or(0, |pids| pids.len() as u64);
@@ -253,6 +253,13 @@ impl Group {
             (!size.contains('.')).then(|| size.to_owned())
         };
         entries.into_iter().flatten().filter_map(name).collect()
+    }
+}
+
+impl Stats {
+    /// From the texts of a group's files, by name; `sizes` are those of huge pages, such as `2MB`.
+    pub fn read(unified: bool, file: &dyn Fn(&str) -> Option<String>, sizes: &[String]) -> Self {
+        if unified { self::unified(&Files(file), sizes) } else { legacy(&Files(file), sizes) }
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::create::may_hand_down;
 use super::devices::Program;
 use super::file::{open_dir, read_at, write_at};
+use super::oom::kills;
 use super::{Made, Missing, Setting, Settings};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::bpf;
@@ -72,9 +73,8 @@ impl Made {
 
     /// Whether the kernel has killed a process of this v2 cgroup for want of memory.
     pub fn has_killed(&self) -> bool {
-        let events = self.dir_fd().and_then(|dir| read_at(dir, "memory.events").ok()).unwrap_or_default();
-        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        kills.is_some_and(|count| count != "0")
+        let events = self.dir_fd().and_then(|dir| read_at(dir, "memory.events").ok());
+        events.is_some_and(|events| kills(&events) > 0)
     }
 
     fn v2(&self) -> Result<BorrowedFd<'_>> {

@@ -51,13 +51,14 @@ impl Criu {
         }
         let kept: Vec<RawFd> = keep.iter().chain([&theirs.as_fd()]).map(AsRawFd::as_raw_fd).collect();
         let prepare = move || {
+            process::was_forked();
             kept.iter().try_for_each(|number| process::keep_on_exec(*number))?;
             // We may be killed at any moment; criu must not go on to make processes that nobody knows of. A dump is better
             // left to notice that by itself: it then lets the processes go as they were.
-            if purpose == Purpose::Make { process::set_parent_death_signal(libc::SIGKILL) } else { Ok(()) }
+            if purpose == Purpose::Make { process::die_with_parent(true) } else { Ok(()) }
         };
-        // SAFETY: this process has no other thread that could hold a lock, and `prepare` makes system calls only, on what
-        // it owns and on descriptors that stay open until `spawn` has returned.
+        // SAFETY: after the fork `prepare` makes system calls and nothing else: it takes no memory and no lock that another thread
+        // could hold, and its errors are numbers. The descriptors that it changes stay open until `spawn` has returned.
         unsafe { command.pre_exec(prepare) };
         let process = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(

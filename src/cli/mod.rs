@@ -1,5 +1,7 @@
 //! Words in, words out: flags as data, one short function per command.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod log;
@@ -10,6 +12,7 @@ mod settings;
 mod signal;
 mod update;
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,9 +57,24 @@ fn obey(cli: Cli, protected: Result<()>) -> Result<ExitCode> {
     }
 }
 
+/// Reads a command line (without the program's name in front) and does nothing of what it says. The error is the one that a
+/// user would be told.
+pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
+    let line = line.into_iter().map(|word| word.as_ref().to_owned());
+    match Cli::try_parse_from(std::iter::once(OsString::from("emergence-runc")).chain(line)) {
+        Err(answer) if !is_told(&answer) => Err(Error::new(Kind::Usage, words(&answer))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is what was asked for: help, or the version.
+fn is_told(answer: &clap::Error) -> bool {
+    matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
 /// What clap answers itself: help, the version, or what is wrong with the command line.
 fn answered(answer: &clap::Error) -> Result<ExitCode> {
-    if matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if is_told(answer) {
         output::print(&answer.render().to_string())?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -243,11 +243,13 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> 
             Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")))
         };
     };
-    let status = Status::of(&record, &folder);
-    if status != Status::Stopped && !force {
-        return Err(wrong_state(&format!(
-            "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
-        )));
+    if !force {
+        let status = Status::of(&record, &folder);
+        if status != Status::Stopped {
+            return Err(wrong_state(&format!(
+                "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
+            )));
+        }
     }
     destroy::with_hooks(&folder, &record)
 }

@@ -50,16 +50,8 @@ impl Conversation<'_> {
         self.guard_devices()
     }
 
-    /// In version 2, a program decides over devices. The child makes nodes and mounts meanwhile, which it always allows.
     fn guard_devices(&self) -> Result<()> {
-        let (Some(made), Some(program)) = (&self.made, &self.plan.device_program) else {
-            return Ok(());
-        };
-        match made.guard_devices(Some(program)) {
-            // Not for an ordinary user, who cannot make device nodes either.
-            Err(error) if self.tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
-            other => other.doing(|| "linux.resources.devices"),
-        }
+        self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.tolerant))
     }
 
     /// As late as may be: the container is made by processes in its group, which should not be what the limit is for.
@@ -207,6 +199,16 @@ impl Conversation<'_> {
         hooks::run(&self.plan.hooks.create_runtime, &state)?;
         hold::here("hooks");
         Ok(())
+    }
+}
+
+/// In version 2, a program decides over devices. A child that makes nodes and mounts meanwhile may: that it always allows.
+/// `tolerant`: an ordinary user may go without, who cannot make device nodes either.
+pub fn guard_devices(made: &Made, plan: &Plan, tolerant: bool) -> Result<()> {
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    match made.guard_devices(Some(program)) {
+        Err(error) if tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
+        other => other.doing(|| "linux.resources.devices"),
     }
 }
 

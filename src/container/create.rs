@@ -71,13 +71,26 @@ pub(super) struct Draft {
 /// Creates the container. After an error nothing of it is left.
 pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
     let draft = draft(settings, request, manner)?;
+    let (folder, record, (pidfd, sync, console)) = recorded(settings, request, &draft, |folder, record| {
+        set_up(settings, request, manner, &draft, folder, record)
+    })?;
+    Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console })
+}
+
+/// Begins the container's folder and record, and has `set_up` make the rest. After an error nothing is left of it all.
+pub(super) fn recorded<T>(
+    settings: &Settings,
+    request: &Create,
+    draft: &Draft,
+    set_up: impl FnOnce(&Folder, &mut Record) -> Result<T>,
+) -> Result<(Folder, Record, T)> {
     let folder = Folder::make(settings, &request.id)?;
-    let mut record = match record(&draft, request, &folder) {
+    let mut record = match record(draft, request, &folder) {
         Ok(record) => record,
         Err(error) => return Err(error.after_cleaning(folder.remove())),
     };
-    match set_up(settings, request, manner, &draft, &folder, &mut record) {
-        Ok((pidfd, sync, console)) => Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console }),
+    match set_up(&folder, &mut record) {
+        Ok(made) => Ok((folder, record, made)),
         // Once there was a process, its end is one like any other: with poststop hooks.
         Err(error) if record.init.is_some() => {
             Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
@@ -203,7 +216,7 @@ pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: 
     Err(Error::new(Kind::Usage, words))
 }
 
-pub(super) fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     let text =
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
@@ -251,11 +264,7 @@ fn set_up(
     folder: &Folder,
     record: &mut Record,
 ) -> Result<Ends> {
-    let made = make_group(settings, draft, record)?;
-    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
-        group.make(wish)?;
-    }
-    hold::here("cgroup");
+    let made = make_groups(settings, draft, record)?;
     let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
@@ -298,8 +307,18 @@ fn set_up(
     Ok((pidfd, sync, console))
 }
 
-/// `None`: there is no group, and there need not be one; or systemd will make it around the process.
-pub(super) fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+/// The control group, and the one of caches and bandwidth. `None`: there is no control group, and there need not be one; or
+/// systemd will make it around the process.
+pub(super) fn make_groups(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
+    let made = make_group(settings, draft, record)?;
+    if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
+        group.make(wish)?;
+    }
+    hold::here("cgroup");
+    Ok(made)
+}
+
+fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result<Option<Made>> {
     let Some(group) = draft.group.as_ref().filter(|group| group.scope.is_none()) else {
         return Ok(None);
     };

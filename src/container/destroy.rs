@@ -21,7 +21,7 @@ pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
             first = done;
         }
     };
-    // Somebody else's delete ends first.
+    // Somebody else's delete ends first; what it has left is for us.
     also(folder.lock());
     if is_ours(folder, record) {
         also(kill(record));

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use super::request::{Events, Settings};
 use super::state::Status;
 use crate::cgroup::Stats;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::clock;
 
 /// `events`: writes to `out` until the container ends or nobody reads any more.
 pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: BorrowedFd<'_>) -> Result<()> {
@@ -68,10 +69,7 @@ fn wait(
     // An error or a hang-up is told though nothing is asked.
     fds.push(PollFd::from_borrowed_fd(out, PollFlags::empty()));
     fds.extend(oom.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    let left =
-        left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
-    match poll(&mut fds, left.as_ref()) {
+    match poll(&mut fds, until.map(clock::left).as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error).doing(|| "wait for the container"),
     }

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 
 use super::state::State;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
-use crate::sys::process;
+use crate::sys::{clock, process};
 
 /// How much of what a failing hook printed stands in the error.
 const MOST_OUTPUT: u64 = 4096;
@@ -114,11 +114,8 @@ fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool
 /// Waits until the descriptor can be read, or the moment has come (then false).
 pub fn poll_until(fd: std::os::fd::BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
     loop {
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        let timeout =
-            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        match rustix::event::poll(&mut fds, end.map(clock::left).as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map(|count| count > 0),
         }

@@ -9,7 +9,7 @@ use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync;
-use crate::plan::{Plan, TerminalSize};
+use crate::plan::Plan;
 use crate::sys::{fd, process};
 
 /// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -29,7 +29,7 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     begin(&launched)?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
-    let cleaned = if request.keep { Ok(()) } else { finish(&launched) };
+    let cleaned = if request.keep { Ok(()) } else { destroy::with_hooks(&launched.folder, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),
         Err(error) => Err(error.after_cleaning(cleaned)),
@@ -64,12 +64,5 @@ pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<
     let Some(console) = console else { return Ok(None) };
     let mut name = [0; 64];
     let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
-    let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
-    Terminal::new(master, size != TerminalSize::default()).map(Some)
-}
-
-/// The program has ended; somebody else may have deleted it meanwhile.
-fn finish(launched: &Launched) -> Result<()> {
-    launched.folder.lock()?;
-    destroy::with_hooks(&launched.folder, &launched.record)
+    Terminal::of(master, plan).map(Some)
 }

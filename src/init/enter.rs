@@ -11,7 +11,7 @@ use crate::sys::{cred, process};
 
 /// The container's processes are hostile, and see this one from the clone on.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+    process::die_with_parent(true).at(Step::Sync, 0)?;
     process::reset_signals();
     oom_score(plan, opened)?; // while our /proc files are our own user's
     process::set_undumpable().at(Step::EnterUser, 0)?; // nobody inside may trace us or open what we have open

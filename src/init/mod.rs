@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+pub use program::read_home;
+
 use crate::plan::{At, Fault, Plan, Step};
 use crate::rootfs;
 use crate::sys::fd;
@@ -146,7 +148,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
 enum Never {}
 
 fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+    process::die_with_parent(true).at(Step::Sync, 0)?;
     process::reset_signals();
     opened.hold_at(Hold::Cloned);
     namespaces::enter(plan, opened)?; // ids first: later steps need to be root inside
@@ -195,7 +197,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
 /// From the runtime's own user to the program's, with nothing of the host left open.
 fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), Fault> {
     // The filter may forbid it later; what then comes tells by the end of the conversation that the runtime is gone.
-    let outlive_runtime = || process::set_parent_death_signal(0).at(Step::Sync, 0);
+    let outlive_runtime = || process::die_with_parent(false).at(Step::Sync, 0);
     let Some(process) = &plan.process else {
         console::attach_standard(terminal)?;
         return outlive_runtime();

@@ -51,7 +51,7 @@ fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
     // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
     match unsafe { process::clone3(flags | libc::CLONE_PARENT as u64, None) }.at(Step::UnshareNamespace, 0)? {
         Cloned::Child => {
-            process::set_parent_death_signal(libc::SIGKILL).at(Step::Sync, 0)?;
+            process::die_with_parent(true).at(Step::Sync, 0)?;
             // Our first word must not come before the other's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
         }

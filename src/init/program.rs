@@ -1,12 +1,14 @@
 //! The program itself: working directory, HOME, the look through PATH, execve. Child side, no heap.
 
 use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Never, Opened};
 use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
+use crate::rootfs::inroot::{self, InRoot, PathBuffer};
 use crate::sys::process;
 
 /// Makes the working directory where the image lacks it. We are in the container's root already, so names suffice.
@@ -16,8 +18,7 @@ pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
     let bytes = process.cwd.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or_default();
     let path = bytes.get(start..).and_then(|rest| CStr::from_bytes_with_nul(rest).ok()).unwrap_or(c"");
-    use std::os::fd::AsFd;
-    match crate::rootfs::inroot::InRoot(root.as_fd()).folder(path) {
+    match InRoot(root.as_fd()).folder(path) {
         // A read-only file system: whether it is there is then seen when it is entered.
         Ok(_) | Err(Errno::ROFS | Errno::ACCESS) => Ok(()),
         Err(error) => Err(error).at(Step::MakeCwd, 0),
@@ -112,19 +113,26 @@ pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault
 /// How much of a passwd file is read: an image's may be a hole of terabytes.
 const MOST_PASSWD: usize = 4 << 20;
 
-/// Reads line by line in a buffer on the stack; a line longer than that belongs to nobody.
-fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix::io::Result<()> {
+fn from_passwd(uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
     // The image decides what is there: never wait on a fifo.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(c"/etc/passwd", flags, Mode::empty())?;
-    if crate::rootfs::inroot::kind(&file)? != FileType::RegularFile {
+    if inroot::kind(&file)? != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
+    read_home(file.as_fd(), uid, home)
+}
+
+/// Adds the home folder of `uid` to `home`, from a file in the form of passwd(5).
+///
+/// Reads line by line in a buffer on the stack; a line longer than that belongs to nobody. ENOENT: no line is the user's; EFBIG: none
+/// of the first 4 MiB; ENAMETOOLONG: what is in it does not fit.
+pub fn read_home(file: BorrowedFd<'_>, uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
     let mut room = [0u8; 4096];
-    let mut held = 0;
-    let mut whole = 0;
+    let (mut held, mut whole) = (0, 0);
+    let mut too_long = false;
     while whole < MOST_PASSWD {
-        let read = rustix::io::read(&file, room.get_mut(held..).unwrap_or_default())?;
+        let read = rustix::io::read(file, room.get_mut(held..).unwrap_or_default())?;
         whole += read;
         let full = room.get(..held + read).unwrap_or_default();
         let mut rest = full;
@@ -133,8 +141,10 @@ fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix
             .position(|byte| *byte == b'\n')
             .or((read == 0 && !rest.is_empty()).then_some(rest.len()))
         {
-            if let Some(found) = rest.get(..end).and_then(|line| home_of(line, uid)) {
-                return home.push(found);
+            match rest.get(..end).and_then(|line| home_of(line, uid)) {
+                Some(found) if !too_long => return home.push(found),
+                // The end of a line that did not fit is not a line.
+                _ => too_long = false,
             }
             rest = rest.get(end + 1..).unwrap_or_default();
         }
@@ -142,6 +152,7 @@ fn from_passwd(uid: u32, home: &mut crate::rootfs::inroot::PathBuffer) -> rustix
             return Err(Errno::NOENT);
         }
         let start = full.len() - rest.len();
+        too_long |= rest.len() == room.len();
         held = if rest.len() == room.len() { 0 } else { rest.len() };
         room.copy_within(start..start + held, 0);
     }

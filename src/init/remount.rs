@@ -123,7 +123,7 @@ fn open_missing(
 /// Nobody in the container may look into this process, which has descriptors of the host; and it does not outlive its runtime.
 fn hide() -> Result<(), Fault> {
     process::set_undumpable().at(Step::EnterContainer, 0)?;
-    process::set_parent_death_signal(libc::SIGKILL).at(Step::EnterContainer, 0)
+    process::die_with_parent(true).at(Step::EnterContainer, 0)
 }
 
 fn add(

@@ -10,7 +10,8 @@ use netlink_packet_route::address::{
 };
 
 use super::LONGEST;
-use super::socket::{Socket, broken};
+use super::answer::{Body, broken};
+use super::socket::Socket;
 use crate::error::Result;
 
 /// The flags that belong to the one who sets an address; the others are the kernel's findings (secondary, tentative, …).
@@ -25,14 +26,19 @@ pub struct Addresses(Vec<AddressMessage>);
 
 impl Addresses {
     /// Reads the addresses of all devices and families.
-    pub fn list(socket: &mut Socket) -> Result<Self> {
+    pub(super) fn list(socket: &mut Socket) -> Result<Self> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        Self::parse(&socket.dump(&request)?)
+    }
+
+    /// From the messages of the kernel's answer.
+    pub fn parse(answer: &[Body]) -> Result<Self> {
         let mut header = NetlinkHeader::default();
         header.message_type = libc::RTM_NEWADDR;
         let mut found = Vec::new();
-        for body in socket.dump(&request)? {
+        for body in answer {
             if let RouteNetlinkMessage::NewAddress(address) =
-                RouteNetlinkMessage::deserialize(&header, &body).map_err(broken)?
+                RouteNetlinkMessage::deserialize(&header, body).map_err(broken)?
             {
                 found.push(address);
             }

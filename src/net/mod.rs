@@ -5,7 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-mod address;
+pub mod address;
+pub mod answer;
 mod socket;
 
 use std::collections::BTreeSet;
@@ -175,7 +176,7 @@ fn find(socket: &mut Socket, name: &str) -> Result<Option<LinkHeader>> {
         answer => answer.doing(|| format!("look for device {name}"))?,
     };
     match answer.first() {
-        Some(body) => LinkHeader::parse(body).map(Some).map_err(socket::broken),
+        Some(body) => LinkHeader::parse(body).map(Some).map_err(answer::broken),
         None => Ok(None),
     }
 }

@@ -1,18 +1,14 @@
 //! One rtnetlink socket, synchronous: a request goes out, its answer comes back whole.
-//!
-//! An answer ends with NLMSG_ERROR (code 0 is the acknowledgement) or, when it is a dump, with NLMSG_DONE. netlink(7), rtnetlink(7).
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{
-    DoneBuffer, ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkMessage,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::answer::{Answer, Body};
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How often a dump is asked for again because the devices changed while the kernel wrote it.
@@ -23,9 +19,6 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
 }
-
-/// One message of an answer: its body without the netlink header.
-pub type Body = Vec<u8>;
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
@@ -82,7 +75,7 @@ impl Socket {
     }
 
     fn receive(&self) -> Result<Answer> {
-        let mut answer = Answer { bodies: Vec::new(), torn: false, finished: false };
+        let mut answer = Answer::default();
         while !answer.finished {
             let datagram = self.datagram().doing(|| "netlink: receive")?;
             answer.take(&datagram, self.sequence)?;
@@ -98,57 +91,6 @@ impl Socket {
         retry(|| self.socket.recv(&mut buffer, 0))?;
         Ok(buffer)
     }
-}
-
-/// What has come so far.
-struct Answer {
-    bodies: Vec<Body>,
-    /// Whether the kernel says that the list changed while it was written.
-    torn: bool,
-    finished: bool,
-}
-
-impl Answer {
-    /// Adds the messages of one datagram; those of another request (`sequence` tells) are skipped.
-    fn take(&mut self, mut rest: &[u8], sequence: u32) -> Result<()> {
-        while !rest.is_empty() && !self.finished {
-            let message = NetlinkBuffer::new_checked(rest).map_err(broken)?;
-            // Messages start at multiples of four.
-            let next = (message.length() as usize).next_multiple_of(4);
-            if message.sequence_number() == sequence {
-                self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
-                self.add(message.message_type(), message.payload())?;
-            }
-            rest = rest.get(next..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, kind: u16, body: &[u8]) -> Result<()> {
-        match kind {
-            NLMSG_NOOP => {}
-            NLMSG_OVERRUN => return Err(io::Error::from_raw_os_error(libc::ENOBUFS).into()),
-            NLMSG_DONE if body.is_empty() => self.finished = true,
-            NLMSG_DONE => self.finish(DoneBuffer::new_checked(body).map_err(broken)?.code())?,
-            NLMSG_ERROR => {
-                let code = ErrorBuffer::new_checked(body).map_err(broken)?.code();
-                self.finish(code.map_or(0, |code| code.get()))?;
-            }
-            _ => self.bodies.push(body.to_vec()),
-        }
-        Ok(())
-    }
-
-    /// The end of the answer: 0, or an error number below zero.
-    fn finish(&mut self, code: i32) -> Result<()> {
-        self.finished = true;
-        if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg()).into()) } else { Ok(()) }
-    }
-}
-
-/// The error for a message from the kernel that the netlink crates cannot read.
-pub fn broken(why: netlink_packet_core::DecodeError) -> Error {
-    Error::new(Kind::System, format!("netlink: unreadable answer: {why}"))
 }
 
 /// Repeats a call that a signal interrupted.

@@ -1,5 +1,6 @@
 //! `linux.devices` and the default nodes of /dev. Source: runtime-spec config-linux.md, "Devices" and "Default Devices".
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use super::{Judge, mounts};
@@ -32,7 +33,7 @@ const MOST_MINOR: u32 = 0xf_ffff;
 
 /// The default nodes (when /dev is ours to fill), then those of config.json, which replace a default one of the same path.
 pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<DeviceStep> {
-    let mut steps: Vec<DeviceStep> = Vec::with_capacity(DEFAULT.len() + devices.len());
+    let mut steps = Vec::with_capacity(DEFAULT.len() + devices.len());
     for (name, major, minor) in DEFAULT.iter().filter(|_| make_dev) {
         steps.extend(step(
             &format!("/dev/{name}"),
@@ -44,12 +45,12 @@ pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<
         ));
     }
     for (at, device) in devices.iter().enumerate() {
-        let place = format!("linux.devices[{at}]");
-        let Some(step) = judged(device, &place, judge) else { continue };
-        steps.retain(|other| other.path != step.path);
-        steps.push(step);
+        steps.extend(judged(device, &format!("linux.devices[{at}]"), judge));
     }
-    steps
+    let last: BTreeMap<CString, usize> =
+        steps.iter().enumerate().map(|(at, step)| (step.path.clone(), at)).collect();
+    let steps = steps.into_iter().enumerate();
+    steps.filter(|(at, step)| last.get(&step.path) == Some(at)).map(|(_, step)| step).collect()
 }
 
 fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<DeviceStep> {

@@ -272,10 +272,10 @@ pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
         if words.len() <= last / 64 {
             words.resize(last / 64 + 1, 0);
         }
-        for number in first..=last {
-            if let Some(word) = words.get_mut(number / 64) {
-                *word |= 1 << (number % 64);
-            }
+        // Word by word: a list may name the same many over and over.
+        for (at, word) in words.iter_mut().enumerate().take(last / 64 + 1).skip(first / 64) {
+            let (low, high) = (first.saturating_sub(at * 64), (last - at * 64).min(63));
+            *word |= u64::MAX << low & u64::MAX >> (63 - high);
         }
     }
     Ok(words)

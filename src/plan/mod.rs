@@ -22,11 +22,12 @@ pub mod sysctl;
 pub mod update;
 
 use std::ffi::CString;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cgroup;
+use crate::error::OneLine;
 use crate::net::{Move, check_name};
 use crate::security::seccomp::Filter;
 use crate::spec::{self, Spec};
@@ -239,7 +240,7 @@ pub struct BadField {
 
 impl fmt::Display for BadField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.words)
+        write!(OneLine(f), "{}: {}", self.path, self.words)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `process` of config.json, judged: arguments, environment, PATH candidates, ids, capabilities, limits, scheduling.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 
 use super::{Context, Judge};
@@ -301,15 +301,18 @@ fn label(text: &str, prefix: &str, enabled: bool, place: &str, module: &str, jud
 }
 
 /// What cannot be granted is left out with a warning: config.md, "capabilities".
-fn capabilities(sets: &spec::Capabilities, place: &str, context: &Context<'_>, judge: &mut Judge) -> CapSets {
-    let mut unknown = Vec::new();
-    let mut read = |names: &[String]| -> CapMask {
+fn capabilities<'a>(
+    sets: &'a spec::Capabilities,
+    place: &str,
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> CapSets {
+    let mut unknown = BTreeSet::new();
+    let mut read = |names: &'a [String]| -> CapMask {
         names.iter().fold(0, |mask, name| match name.parse::<caps::Capability>() {
             Ok(capability) => mask | capability.bitmask(),
             Err(_) => {
-                if !unknown.contains(name) {
-                    unknown.push(name.clone());
-                }
+                unknown.insert(name.as_str());
                 mask
             }
         })
@@ -322,6 +325,7 @@ fn capabilities(sets: &spec::Capabilities, place: &str, context: &Context<'_>, j
         ambient: read(&sets.ambient),
     };
     if !unknown.is_empty() {
+        let unknown: Vec<&str> = unknown.into_iter().collect();
         judge.warn(format!("{place}.capabilities: unknown, left out: {}", unknown.join(" ")));
     }
     let have = context.grantable;

@@ -5,6 +5,8 @@
 use std::ffi::CStr;
 use std::io;
 
+use rustix::thread::{Gid, Uid};
+
 use super::check;
 
 /// Capabilities as bits, capability N at bit N.
@@ -80,14 +82,12 @@ pub fn set_ambient(set: CapMask) -> io::Result<()> {
 
 /// `prctl(PR_SET_KEEPCAPS, keep)`: whether permitted capabilities survive the change away from user 0.
 pub fn keep_capabilities(keep: bool) -> io::Result<()> {
-    // SAFETY: prctl with this option reads one integer.
-    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, i32::from(keep), 0, 0, 0) }.into()).map(drop)
+    Ok(rustix::thread::set_keep_capabilities(keep)?)
 }
 
 /// `prctl(PR_SET_NO_NEW_PRIVS, 1)`.
 pub fn set_no_new_privs() -> io::Result<()> {
-    // SAFETY: prctl with this option reads integers; unused ones must be 0.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
+    Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
 /// `setgroups`, setgroups(2).
@@ -98,14 +98,14 @@ pub fn set_groups(groups: &[u32]) -> io::Result<()> {
 
 /// `setresgid(gid, gid, gid)`, setresgid(2).
 pub fn set_gid(gid: u32) -> io::Result<()> {
-    // SAFETY: three integers.
-    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+    let gid = Gid::from_raw(gid);
+    Ok(rustix::thread::set_thread_res_gid(gid, gid, gid)?)
 }
 
 /// `setresuid(uid, uid, uid)`, setresuid(2).
 pub fn set_uid(uid: u32) -> io::Result<()> {
-    // SAFETY: three integers.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+    let uid = Uid::from_raw(uid);
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
 /// A session keyring of this name for the process, searchable by its user; keyctl(2), KEYCTL_JOIN_SESSION_KEYRING and _SETPERM.
@@ -190,6 +190,5 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()
 
 /// `setdomainname(name)`, setdomainname(2).
 pub fn set_domain_name(name: &[u8]) -> io::Result<()> {
-    // SAFETY: the kernel reads `name.len()` bytes.
-    check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) }).map(drop)
+    Ok(rustix::system::setdomainname(name)?)
 }

@@ -80,7 +80,7 @@ pub unsafe fn close_others(first: u32, keep: &[u32], proc: Option<Procfs<'_>>) -
             let close = |number: i32| {
                 if !keep.contains(&(number as u32)) {
                     // SAFETY: an integer; that nobody uses the descriptor again is the caller's promise.
-                    unsafe { libc::close(number) };
+                    unsafe { rustix::io::close(number) };
                 }
             };
             return match proc {

@@ -1,11 +1,14 @@
-//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page. Knows nothing of containers.
+//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page; and texts of /proc that several
+//! rooms read. Knows nothing of containers.
 
 pub mod bpf;
+pub mod clock;
 pub mod cred;
 pub mod fd;
 #[cfg(debug_assertions)]
 pub mod guard;
 pub mod mount;
+pub mod mountinfo;
 pub mod net;
 mod older;
 pub mod process;

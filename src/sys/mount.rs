@@ -133,7 +133,7 @@ pub fn mount_id(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<Option<u64>> {
     match statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
         Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(Some(found.stx_mnt_id)),
         Err(error) if error != Errno::NOSYS => Err(error.into()),
-        _ => Ok(older::mountinfo::uppermost(fd, proc)?.map(|id| id as u64)),
+        _ => Ok(older::mounted::uppermost(fd, proc)?.map(|id| id as u64)),
     }
 }
 
@@ -145,6 +145,6 @@ pub fn is_mount_root(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<bool> {
             Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
         }
         Err(error) if error != Errno::NOSYS => Err(error.into()),
-        _ => Ok(older::mountinfo::uppermost(fd, proc)?.is_some()),
+        _ => Ok(older::mounted::uppermost(fd, proc)?.is_some()),
     }
 }

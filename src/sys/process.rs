@@ -6,8 +6,9 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{MemfdFlags, Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::check;
 use super::older::{self, Procfs};
@@ -17,13 +18,13 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 static IN_CHILD: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process was made by [`clone3`] and has not called execve yet.
+/// Whether this process was made by [`clone3`] (or see [`was_forked`]) and has not called execve yet.
 pub fn in_child() -> bool {
     IN_CHILD.load(Ordering::Relaxed)
 }
 
-/// Called by the new process.
-pub(super) fn note_child() {
+/// Says that this process was made by fork(2), as std does it, or clone(2): it is then watched as if by [`clone3`].
+pub fn was_forked() {
     IN_CHILD.store(true, Ordering::Relaxed);
 }
 
@@ -59,6 +60,10 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
 /// Size of clone_args in Linux 5.3; longer ones have members that only CLONE_INTO_CGROUP needs.
 const FIRST_SIZE: usize = 64;
 
+/// The call itself.
+///
+/// # Safety
+/// As for [`clone3`].
 unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain old data for which all zeros means "nothing asked".
@@ -77,7 +82,7 @@ unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
     match check(pid)? {
         0 => {
-            note_child();
+            was_forked();
             Ok(Cloned::Child)
         }
         pid => Ok(Cloned::Parent {
@@ -90,11 +95,8 @@ unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
 
 /// `pidfd_open(pid, 0)`, pidfd_open(2). ESRCH: there is no such process.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: two integers; the kernel gives a new close-on-exec descriptor that nobody else owns.
-    unsafe {
-        let fd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-        Ok(OwnedFd::from_raw_fd(fd as i32))
-    }
+    let pid = Pid::from_raw(pid).ok_or(Errno::INVAL)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// Sends `signal` to the process behind `pidfd`; unlike kill(2) it cannot hit a process that has since taken the same number.
@@ -135,42 +137,24 @@ impl Exit {
 
 /// `waitid(P_PIDFD, …, WEXITED)`: waits for a child of ours and reaps it. ECHILD: not ours, or reaped before.
 pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
-    wait_with(pidfd, 0).map(|exit| exit.unwrap_or(Exit::Code(0)))
+    wait_with(pidfd, WaitIdOptions::empty()).map(|exit| exit.unwrap_or(Exit::Code(0)))
 }
 
 /// As [`wait`], but `None` at once when the child still lives.
 pub fn try_wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
-    wait_with(pidfd, libc::WNOHANG)
+    wait_with(pidfd, WaitIdOptions::NOHANG)
 }
 
-fn wait_with(pidfd: BorrowedFd<'_>, options: i32) -> io::Result<Option<Exit>> {
-    loop {
-        // SAFETY: siginfo_t is plain old data; zeros are what waitid leaves when no child changed.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        // SAFETY: `info` is ours for the call, and `pidfd` is open because it is borrowed.
-        let done = unsafe {
-            libc::waitid(
-                libc::P_PIDFD,
-                pidfd.as_raw_fd() as u32,
-                &raw mut info,
-                libc::WEXITED | options | libc::__WALL,
-            )
-        };
-        if done < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() == io::ErrorKind::Interrupted {
-                continue;
-            }
-            return Err(error);
-        }
-        // SAFETY: waitid succeeded, so the SIGCHLD members of the union are those that it filled (or all are zero).
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        return Ok(match (pid, info.si_code) {
-            (0, _) => None,
-            (_, libc::CLD_EXITED) => Some(Exit::Code(status)),
-            _ => Some(Exit::Signal(status)),
-        });
-    }
+fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Exit>> {
+    // Also for a child of CLONE_PARENT, whose end sends no SIGCHLD.
+    let any = WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+    let ended = rustix::io::retry_on_intr(|| {
+        rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | options | any)
+    })?;
+    Ok(ended.and_then(|ended| {
+        let signal = || ended.terminating_signal().map(Exit::Signal);
+        ended.exit_status().map(Exit::Code).or_else(signal)
+    }))
 }
 
 /// `setns(fd, kind)`, setns(2): joins the namespace behind a file of /proc/PID/ns, or those of a pidfd. `kind` 0 takes any.
@@ -271,37 +255,39 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// `prctl(PR_SET_PDEATHSIG, signal)`: the signal this process gets when the thread that made it ends; 0 for none.
-pub fn set_parent_death_signal(signal: i32) -> io::Result<()> {
-    // SAFETY: prctl with this option reads one integer.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).map(drop)
+/// `prctl(PR_SET_PDEATHSIG, SIGKILL or 0)`: whether this process is killed when the thread that made it ends.
+pub fn die_with_parent(die: bool) -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(die.then_some(Signal::KILL))?)
 }
 
 /// `prctl(PR_SET_DUMPABLE, 0)`: nobody in the container may trace us or open our /proc files. execve undoes it.
 pub fn set_undumpable() -> io::Result<()> {
-    // SAFETY: prctl with this option reads one integer.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }.into()).map(drop)
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// `prctl(PR_SET_CHILD_SUBREAPER, 1)`: orphans below us become our children.
 pub fn set_subreaper() -> io::Result<()> {
-    // SAFETY: prctl with this option reads one integer.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }.into()).map(drop)
+    // The kernel looks only whether it is 0.
+    Ok(rustix::process::set_child_subreaper(Some(Pid::INIT))?)
 }
 
 /// Gives every signal its default action and unblocks all: a program must not inherit what its runtime's caller ignored.
+///
+/// Asks the kernel itself, rt_sigaction(2): the C library's sigaction(3) leaves out two signals, and takes a lock for SIGABRT
+/// (glibc 2.41), which another thread may have held at the clone.
 pub fn reset_signals() {
-    // SAFETY: sigaction(2) with SIG_DFL and a null old action only reads `action`; failures (SIGKILL, SIGSTOP) change nothing.
-    unsafe {
-        let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for number in 1..=libc::SIGRTMAX() {
-            libc::sigaction(number, &raw const action, std::ptr::null_mut());
-        }
-        let mut none: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    /// Bytes of the kernel's set of signals.
+    const SET: usize = 8;
+    // SIG_DFL, no flags, an empty mask: zeros in whatever order an architecture has them, in at most as many bytes.
+    let default = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
+    for number in 1..=SET * 8 {
+        // SAFETY: the kernel reads one `struct sigaction`, of which `default` has all bytes, and writes nothing through null. No
+        // handler is set, so nothing of ours will be called. It refuses SIGKILL and SIGSTOP, whose action is the default already.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, SET) };
     }
+    // SAFETY: the kernel reads `SET` bytes, which `default` has, and writes nothing through null.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, default.as_ptr(), none, SET) };
 }
 
 /// `dup2(from, to)`, dup(2); the copy stays open across execve.
@@ -309,7 +295,8 @@ pub fn duplicate_to(from: BorrowedFd<'_>, to: i32) -> io::Result<()> {
     if from.as_raw_fd() == to {
         return keep_on_exec(to);
     }
-    // SAFETY: `from` is open because it is borrowed; `to` is one of the standard numbers, which no OwnedFd of ours holds.
+    // SAFETY: `from` is open because it is borrowed; `to` is one of the standard numbers, which no OwnedFd has: std opens those
+    // that are closed before main, and never closes them.
     check(unsafe { libc::dup2(from.as_raw_fd(), to) }.into()).map(drop)
 }
 
@@ -328,17 +315,12 @@ pub fn is_inherited(number: i32) -> bool {
 
 /// The calling process's pid in its own pid namespace. Not cached, so it is right after clone3.
 pub fn own_pid() -> i32 {
-    // SAFETY: takes and touches nothing.
-    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// `memfd_create(name, MFD_CLOEXEC)` filled with `parts` and read from its start again, memfd_create(2).
 pub fn memory_file(name: &CStr, parts: &[&[u8]]) -> io::Result<OwnedFd> {
-    // SAFETY: `name` ends in NUL; the kernel gives a new descriptor that nobody else owns.
-    let file = unsafe {
-        let fd = check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC).into())?;
-        OwnedFd::from_raw_fd(fd as i32)
-    };
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
     for part in parts {
         let mut rest = *part;
         while !rest.is_empty() {

@@ -73,10 +73,7 @@ pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
 /// Whether orphans below this process become its children: it is a subreaper, or its pid namespace's init.
 /// `prctl(PR_GET_CHILD_SUBREAPER)`, prctl(2).
 pub fn adopts_orphans() -> io::Result<bool> {
-    let mut answer: i32 = 0;
-    // SAFETY: prctl with this option writes one int to `answer`, which outlives the call.
-    check(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut answer) }.into())?;
-    Ok(answer != 0 || std::process::id() == 1)
+    Ok(rustix::process::child_subreaper()?.is_some() || std::process::id() == 1)
 }
 
 /// Reaps every ended child except `spared`, whose status somebody still wants. Never waits. waitid(2).

@@ -294,6 +294,8 @@ fn a_paused_container_is_not_entered() {
     let group = group(&env);
     let freeze = |word: &str| fs::write(group.join("cgroup.freeze"), word).unwrap();
     freeze("1");
+    // Asked for at once, done a while later.
+    until("it is frozen", || fs::read_to_string(group.join("cgroup.events")).unwrap().contains("frozen 1"));
     exec(&env, &["web", "true"]).exits(255).says("cannot exec in a paused container");
     let waits = env.call(&["exec", "--ignore-paused", "web", "echo", "resumed"]).start();
     until("it is in the cgroup", || {

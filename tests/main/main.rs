@@ -29,5 +29,6 @@ mod remount;
 mod rootless;
 mod systemd;
 mod terminal;
+mod threads;
 mod update;
 mod users;

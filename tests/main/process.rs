@@ -329,8 +329,11 @@ fn signals_are_as_a_fresh_program_expects() {
         return;
     }
     let args = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
-    let outside = env.program("busybox", &args).run().ok();
-    env.run(&env.bundle(&args)).ok().prints(outside.text());
+    // The two signals that the C library keeps for itself other runtimes leave as they found them.
+    let found = env.program("busybox", &args).run().ok();
+    let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000";
+    let want = if env.flavour() == "emergence-runc" { none } else { found.text() };
+    env.run(&env.bundle(&args)).ok().prints(want);
 }
 
 #[test]

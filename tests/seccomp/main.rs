@@ -8,6 +8,7 @@
 
 mod differential;
 mod machine;
+mod meaning;
 mod process;
 mod profiles;
 mod reference;

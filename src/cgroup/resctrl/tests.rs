@@ -36,10 +36,6 @@ fn wish(mount: &tempfile::TempDir, clos: Option<&str>, shares: &[&str], schemata
 
 #[test]
 fn where_it_is_and_what_it_can() {
-    let line = "40 31 0:37 / /sys/fs/with\\040space rw - resctrl resctrl rw\n";
-    let other = "31 23 0:28 / /a rw - tmpfs resctrl rw\n";
-    assert_eq!(mount(&format!("{other}{line}")), Some("/sys/fs/with space".into()));
-    assert_eq!(mount(other), None);
     let folder = resctrl(&[]);
     let found = Resctrl::at(folder.path().to_owned()).unwrap();
     assert_eq!(found.resources, ["L3", "L3_MON", "MB"]);

@@ -24,6 +24,9 @@ const SYSTEM_PRIVATE: &str = "/run/systemd/private";
 /// How long an answer may take. A systemd that reloads answers after it; on a big host that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The longest answer to the authentication, in bytes; dbus-daemon's own limit.
+const LONGEST_LINE: usize = 16 * 1024;
+
 /// Which systemd makes the scope.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Bus {
@@ -218,6 +221,9 @@ impl Connection {
                     _ => return Err(Error::new(Kind::System, format!("it answers {line:?}"))),
                 }
             }
+            if self.input.len() > LONGEST_LINE {
+                return Err(Error::new(Kind::System, "it answers without an end"));
+            }
             self.receive(until)?;
         }
     }
@@ -373,9 +379,13 @@ mod tests {
         let path = dir.path().join("bus");
         let listener = UnixListener::bind(&path).unwrap();
         let server = std::thread::spawn(move || {
-            for answer in
-                [&b"DATA\r\nREJECTED EXTERNAL\r\n"[..], b"DATA\r\nOK 1\r\nrubbish that is long enough", b""]
-            {
+            let endless = [b'x'; LONGEST_LINE + 1];
+            for answer in [
+                &b"DATA\r\nREJECTED EXTERNAL\r\n"[..],
+                b"DATA\r\nOK 1\r\nrubbish that is long enough",
+                &endless,
+                b"",
+            ] {
                 let (mut client, _) = listener.accept().unwrap();
                 let mut asked = [0; 29];
                 client.read_exact(&mut asked).unwrap();
@@ -386,7 +396,7 @@ mod tests {
                 }
             }
         });
-        for words in ["REJECTED", "no message", "closed the connection"] {
+        for words in ["REJECTED", "no message", "without an end", "closed the connection"] {
             let error = Connection::open(&Bus::User(format!("unix:path={}", path.display()))).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }

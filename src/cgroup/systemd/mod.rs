@@ -12,11 +12,11 @@ mod annotations;
 mod bus;
 mod gvariant;
 mod manager;
-mod message;
+pub mod message;
 mod place;
 mod properties;
 mod unit;
-mod value;
+pub mod value;
 
 pub use annotations::{properties as annotated_properties, subgroup};
 pub use properties::Property;

@@ -70,7 +70,7 @@ fn of_file(file: &str, value: &str) -> Option<Vec<Property>> {
         "cpu.max" => return cpu_max(value),
         "cpuset.cpus" => Property::new("AllowedCPUs", mask(value)?).since(244),
         "cpuset.mems" => Property::new("AllowedMemoryNodes", mask(value)?).since(244),
-        "io.weight" => weight(value, |weight| weight)?,
+        "io.weight" => weight(value, Some)?,
         "io.bfq.weight" => weight(value, from_bfq)?,
         "io.latency" => {
             let (device, target) = value.split_once(' ')?;
@@ -125,28 +125,30 @@ fn cpu_max(value: &str) -> Option<Vec<Property>> {
 
 /// A list such as `0-3,7` as a bit mask, the lowest in the first byte.
 fn mask(list: &str) -> Option<Value> {
-    let mut bytes: Vec<u8> = Vec::new();
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= MOST_CPUS {
-            return None;
-        }
-        for bit in first..=last {
-            if bytes.len() <= bit / 8 {
-                bytes.resize(bit / 8 + 1, 0);
-            }
-            if let Some(byte) = bytes.get_mut(bit / 8) {
+        ranges.push((first.parse().ok()?, last.parse().ok().filter(|last| *last < MOST_CPUS)?));
+    }
+    // In their order each processor is looked at once, however often the list names it.
+    ranges.sort_unstable();
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut next = 0;
+    for (first, last) in ranges {
+        for bit in first.max(next)..=last {
+            bytes.resize(bit / 8 + 1, 0);
+            if let Some(byte) = bytes.last_mut() {
                 *byte |= 1 << (bit % 8);
             }
         }
+        next = next.max(last + 1);
     }
     Some(Value::Array("y".into(), bytes.into_iter().map(Value::Byte).collect()))
 }
 
 /// `WEIGHT`, `default WEIGHT` or `DEVICE WEIGHT`.
-fn weight(value: &str, scale: impl Fn(u64) -> u64) -> Option<Property> {
-    let weight = |word: &str| word.parse().ok().map(&scale);
+fn weight(value: &str, scale: impl Fn(u64) -> Option<u64>) -> Option<Property> {
+    let weight = |word: &str| word.parse().ok().and_then(&scale);
     match value.split_once(' ') {
         None => Some(Property::new("IOWeight", Value::U64(weight(value)?))),
         Some(("default", word)) => Some(Property::new("IOWeight", Value::U64(weight(word)?))),
@@ -156,8 +158,8 @@ fn weight(value: &str, scale: impl Fn(u64) -> u64) -> Option<Property> {
 
 /// The IOWeight (1 to 10000) from which systemd computes this BFQ weight (1 to 1000): both scales have 100 in the middle, and
 /// systemd stretches the part above.
-fn from_bfq(weight: u64) -> u64 {
-    if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
+fn from_bfq(weight: u64) -> Option<u64> {
+    if weight <= 100 { Some(weight) } else { (weight - 100).checked_mul(11)?.checked_add(100) }
 }
 
 /// One `KEY=RATE` of io.max.

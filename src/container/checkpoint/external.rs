@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::mountinfo::{self, Mount};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::mounts::CgroupMount;
 use crate::plan::{CgroupView, MountKind, Plan};
 use crate::rootfs::inroot::InRoot;
+use crate::sys::mountinfo::{self, Mount};
 
 /// What hides a masked file, and the name of all such mounts.
 const NULL: &str = "/dev/null";
@@ -111,8 +111,8 @@ fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
 
 /// For a dump: the mounts of process `pid` that come from outside, in criu's form `mnt[PLACE]:NAME`.
 pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
-    let host = mountinfo::of("self")?;
-    let mounts = mountinfo::of(&pid.to_string())?;
+    let host = mounts("self")?;
+    let mounts = mounts(&pid.to_string())?;
     let root = format!("/proc/{pid}/root");
     let root = rustix::fs::open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open {root}"))?;
@@ -132,7 +132,7 @@ pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
         let name = if masked.contains(&mount.place) {
             // A folder is hidden by a tmpfs of the container's own.
             (mount.root != "/").then(|| NULL.to_owned())
-        } else if mount.is_cgroup() && (own_cgroups || mount.root == "/") {
+        } else if is_cgroup(mount) && (own_cgroups || mount.root == "/") {
             None
         } else {
             name(mount, &places, &host)
@@ -140,6 +140,15 @@ pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
         names.extend(name.map(|name| format!("mnt[{}]:{name}", mount.place)));
     }
     Ok(names)
+}
+
+fn mounts(process: &str) -> Result<Vec<Mount>> {
+    mountinfo::of(process).doing(|| format!("read /proc/{process}/mountinfo"))
+}
+
+/// Whether it shows control groups, of either version.
+fn is_cgroup(mount: &Mount) -> bool {
+    matches!(mount.fstype.as_str(), "cgroup" | "cgroup2")
 }
 
 /// `None`: it is the container's own.
@@ -170,7 +179,7 @@ fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
 
 /// For a restore: what every name that a dump may have given stands for, in criu's form `mnt[NAME]:SOURCE`.
 pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
-    let host = mountinfo::of("self")?;
+    let host = mounts("self")?;
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
     for place in places(plan)? {
         let From::Host { source, recursive } = &place.from else { continue };
@@ -224,7 +233,7 @@ fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
 /// For a dump: what process `pid` has as its three standard files, as they are named in images; and of those that are files
 /// of the host, the same again in criu's list of what is outside.
 pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
-    let mounts = mountinfo::of(&pid.to_string())?;
+    let mounts = mounts(&pid.to_string())?;
     let (mut files, mut outside) = (Vec::new(), Vec::new());
     for number in 0..3 {
         let file = format!("/proc/{pid}/fd/{number}");

@@ -2,7 +2,6 @@
 
 mod external;
 mod images;
-mod mountinfo;
 mod restore;
 
 use std::fs::{self, File};

@@ -19,6 +19,7 @@ use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
+use crate::container::conversation::guard_devices;
 use crate::container::create::{self, Draft, Manner};
 use crate::container::foreground::{Foreground, Terminal};
 use crate::container::pid::ProcessId;
@@ -27,7 +28,7 @@ use crate::container::request::{Create, Settings};
 use crate::container::state::{State, Status};
 use crate::container::{destroy, hold, hooks, open};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::{Plan, TerminalSize};
+use crate::plan::Plan;
 use crate::sys::{fd, process};
 
 /// `restore`.
@@ -67,15 +68,11 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let back = bring_back(settings, request, Manner::Foreground)?;
-    let clean = || {
-        // Somebody else may have deleted it meanwhile.
-        back.folder.lock()?;
-        destroy::with_hooks(&back.folder, &back.record)
-    };
     let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal);
+    let cleaned = destroy::with_hooks(&back.folder, &back.record);
     match ended {
-        Ok(status) => clean().map(|()| status),
-        Err(error) => Err(error.after_cleaning(clean())),
+        Ok(status) => cleaned.map(|()| status),
+        Err(error) => Err(error.after_cleaning(cleaned)),
     }
 }
 
@@ -93,19 +90,11 @@ struct Back {
 fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
     let draft = create::draft(settings, &request.create, manner)?;
     check(&draft.plan)?;
-    let folder = Folder::make(settings, &request.create.id)?;
-    let mut record = match create::record(&draft, &request.create, &folder) {
-        Ok(record) => record,
-        Err(error) => return Err(error.after_cleaning(folder.remove())),
-    };
-    match set_up(settings, request, &draft, &folder, &mut record) {
-        Ok((pid, pidfd, terminal)) => Ok(Back { folder, record, pid, pidfd, terminal }),
-        // Once there was a process, its end is one like any other: with poststop hooks.
-        Err(error) if record.init.is_some() => {
-            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
-        }
-        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
-    }
+    let (folder, record, (pid, pidfd, terminal)) =
+        create::recorded(settings, &request.create, &draft, |folder, record| {
+            set_up(settings, request, &draft, folder, record)
+        })?;
+    Ok(Back { folder, record, pid, pidfd, terminal })
 }
 
 fn check(plan: &Plan) -> Result<()> {
@@ -134,8 +123,7 @@ fn set_up(
     if request.images.cgroups == CgroupMode::Strict {
         check_no_group(record)?;
     }
-    let made = create::make_group(settings, draft, record)?;
-    hold::here("cgroup");
+    let made = create::make_groups(settings, draft, record)?;
     external::make_mount_points(plan)?;
     let namespaces = Namespaces::open(plan)?;
     let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
@@ -143,9 +131,21 @@ fn set_up(
     let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
     let (folders, criu) = apart(&root, start)?;
     let made = create::join_group(folder, record, plan, criu.pid())?.or(made);
+    if let Some(group) = &record.rdt {
+        group.join(criu.pid())?;
+    }
     hold::here("criu");
     let ask = ask(request, &folders, draft, namespaces, &root, criu.pid())?;
-    let mut helper = Helper { plan, folder, record, made, limited: false, console, master: None };
+    let mut helper = Helper {
+        plan,
+        folder,
+        record,
+        made,
+        tolerant: settings.rootless,
+        limited: false,
+        console,
+        master: None,
+    };
     let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
     helper.note_init(pid)?;
@@ -158,8 +158,7 @@ fn set_up(
     if let Some(file) = &request.create.pid_file {
         write_whole(file, &pid.to_string())?;
     }
-    let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
-    let terminal = master.map(|master| Terminal::new(master, size != TerminalSize::default())).transpose()?;
+    let terminal = master.map(|master| Terminal::of(master, plan)).transpose()?;
     Ok((pid, pidfd, terminal))
 }
 
@@ -288,6 +287,7 @@ struct Helper<'a> {
     folder: &'a Folder,
     record: &'a mut Record,
     made: Option<Made>,
+    tolerant: bool,
     limited: bool,
     /// Takes the terminal's master, if somebody else wants it.
     console: Option<OwnedFd>,
@@ -335,9 +335,7 @@ impl Helper<'_> {
     fn limit(&mut self) -> Result<()> {
         let (Some(made), false) = (&self.made, self.limited) else { return Ok(()) };
         self.limited = true;
-        if let Some(program) = &self.plan.device_program {
-            made.guard_devices(Some(program)).doing(|| "linux.resources.devices")?;
-        }
+        guard_devices(made, self.plan, self.tolerant)?;
         made.apply(&self.plan.limits)
     }
 }

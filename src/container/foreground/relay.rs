@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
 
 use crate::error::{Doing, Result};
+use crate::plan::{Plan, TerminalSize};
 use crate::sys::pty;
 
 /// Bytes in flight each way.
@@ -54,9 +55,10 @@ pub struct Terminal {
 
 impl Terminal {
     /// Takes over the master that the container's process made. The size of the terminal we run in becomes its size, unless
-    /// `sized` says that config.json gave one. Call it before the program starts, so that it finds the size right.
-    pub fn new(master: OwnedFd, sized: bool) -> Result<Self> {
-        Self::at(&Host::standard(), master, sized)
+    /// the plan has one. Call it before the program starts, so that it finds the size right.
+    pub fn of(master: OwnedFd, plan: &Plan) -> Result<Self> {
+        let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
+        Self::at(&Host::standard(), master, size != TerminalSize::default())
     }
 
     pub(super) fn at(host: &Host<'_>, master: OwnedFd, sized: bool) -> Result<Self> {

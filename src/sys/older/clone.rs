@@ -35,6 +35,9 @@ pub(in crate::sys) unsafe fn instead(
 
 /// The new process waits until it is in the cgroup, and only then makes its cgroup namespace, which begins there. When either
 /// fails it is gone, with the same error that clone3 would have given.
+///
+/// # Safety
+/// As for [`process::clone3`].
 unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // SAFETY: the caller's promise is the same.
@@ -106,6 +109,9 @@ fn add(cgroup: BorrowedFd<'_>, pid: i32) -> io::Result<()> {
 }
 
 /// `clone(flags | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0)`, clone(2).
+///
+/// # Safety
+/// As for [`process::clone3`].
 unsafe fn without_clone3(flags: u64) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // A child of CLONE_PARENT inherits its sibling's signal.
@@ -123,7 +129,7 @@ unsafe fn without_clone3(flags: u64) -> io::Result<Cloned> {
     };
     match check(pid)? {
         0 => {
-            process::note_child();
+            process::was_forked();
             Ok(Cloned::Child)
         }
         pid => Ok(Cloned::Parent {

@@ -8,7 +8,7 @@
 //! | clone3 with CLONE_INTO_CGROUP | 5.7 | [`clone`]: the process waits until it has been moved there |
 //! | clone3, unknown to a filter | 5.3 | [`clone`]: clone(2) |
 //! | setns of a pidfd | 5.8 | [`namespaces`]: the files of /proc/PID/ns |
-//! | statx: which mount | 5.8 | [`mountinfo`] |
+//! | statx: which mount | 5.8 | [`mounted`] |
 //! | close_range | 5.9, 5.11 | [`descriptors`]: /proc/self/fd |
 //! | mount_setattr | 5.12 | [`mounts`]: mount(2), for a detached mount in a mount namespace of its own |
 //!
@@ -17,7 +17,7 @@
 
 pub(super) mod clone;
 pub(super) mod descriptors;
-pub(super) mod mountinfo;
+pub(super) mod mounted;
 pub(super) mod mounts;
 pub(super) mod namespaces;
 

@@ -15,8 +15,8 @@ use rustix::mount::{
 };
 
 use super::super::mount::{Attributes, attach, clone_mount};
-use super::super::process;
-use super::{Procfs, mountinfo, of_descriptor};
+use super::super::{check, process};
+use super::{Procfs, mounted, of_descriptor};
 
 /// A flag as statfs(2) tells it, as mount_setattr(2) has it, as mount(2) has it, and as mountinfo writes it.
 struct Flag(u64, u64, MountFlags, &'static [u8]);
@@ -91,8 +91,9 @@ pub(in crate::sys) fn prepare(
     let changed = changed?;
     // SAFETY: dup3 closes the old mount's descriptor and puts the new one's in its place, in one step: who owns that number goes on
     // owning an open descriptor.
-    let done = unsafe { libc::dup3(changed.as_raw_fd(), mount.as_raw_fd(), libc::O_CLOEXEC) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let done =
+        unsafe { libc::syscall(libc::SYS_dup3, changed.as_raw_fd(), mount.as_raw_fd(), libc::O_CLOEXEC) };
+    check(done).map(drop)
 }
 
 /// In a new mount namespace, of which nothing but the mount is seen any more.
@@ -150,8 +151,8 @@ fn set_flags(mount: BorrowedFd<'_>, wanted: Attributes, proc: &OwnedFd) -> io::R
 /// path leads to it.
 fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Result<()> {
     let hidden = || io::Error::from_raw_os_error(libc::ENOSYS);
-    mountinfo::each(proc.as_fd(), |below| {
-        let Some(path) = below.place.strip_prefix(b"/mount/").map(mountinfo::path).transpose()? else {
+    mounted::each(proc.as_fd(), |below| {
+        let Some(path) = below.place.strip_prefix(b"/mount/").map(mounted::path).transpose()? else {
             return Ok(());
         };
         let mount = rustix::fs::openat(cell, c"mount", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -165,7 +166,7 @@ fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Re
         }
     })?;
     // Of two mounts at one place only the upper was found.
-    mountinfo::each(proc.as_fd(), |below| {
+    mounted::each(proc.as_fd(), |below| {
         let has = |name: &[u8]| below.options.split(|byte| *byte == b',').any(|option| option == name);
         let missed = |Flag(_, attribute, _, name): &Flag| {
             wanted.set & attribute != 0 && !has(name) || wanted.clear & attribute != 0 && has(name)

@@ -1,8 +1,6 @@
-//! The mounts that a process sees, from /proc/PID/mountinfo. Source: proc_pid_mountinfo(5).
+//! The mounts that a process sees, from /proc/PID/mountinfo: proc_pid_mountinfo(5).
 
-use std::fs;
-
-use crate::error::{Doing, Result};
+use std::{fs, io};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,32 +15,32 @@ pub struct Mount {
     pub place: String,
     /// Type of the file system.
     pub fstype: String,
-}
-
-impl Mount {
-    /// Whether it shows control groups, of either version.
-    pub fn is_cgroup(&self) -> bool {
-        matches!(self.fstype.as_str(), "cgroup" | "cgroup2")
-    }
+    /// Options of the file system, not of the mount: `rw,cpu,cpuacct`.
+    pub options: String,
 }
 
 /// The mounts of a process, `self` or a number, in the order of the list.
-pub fn of(process: &str) -> Result<Vec<Mount>> {
-    let file = format!("/proc/{process}/mountinfo");
-    let text = fs::read(&file).doing(|| format!("read {file}"))?;
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+pub fn of(process: &str) -> io::Result<Vec<Mount>> {
+    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
+    Ok(parse(&String::from_utf8_lossy(&text)).collect())
 }
 
-/// One line: `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
-fn parse(line: &str) -> Option<Mount> {
+/// The mounts in the text of such a file. What is no line of one is left out.
+pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
+    text.lines().filter_map(line)
+}
+
+/// `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
+fn line(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ');
+    let (mut left, mut right) = (left.split(' '), right.split(' '));
     Some(Mount {
         id: left.next()?.parse().ok()?,
         device: left.nth(1)?.to_owned(),
         root: unescape(left.next()?),
         place: unescape(left.next()?),
-        fstype: right.split(' ').next()?.to_owned(),
+        fstype: right.next()?.to_owned(),
+        options: right.nth(1)?.to_owned(),
     })
 }
 
@@ -57,17 +55,17 @@ mod tests {
 
     #[test]
     fn a_line_is_read_by_its_places() {
-        let line =
-            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
+        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n36 35\n";
         let want = Mount {
             id: 36,
             device: "98:0".into(),
             root: "/mnt1".into(),
             place: "/mnt 2".into(),
             fstype: "ext3".into(),
+            options: "rw,errors=continue".into(),
         };
-        assert_eq!(parse(line), Some(want));
-        assert_eq!(parse("36 35"), None);
+        assert_eq!(parse(text).collect::<Vec<_>>(), [want]);
+        assert_eq!(unescape("\\134040"), "\\040");
         assert!(!of("self").unwrap().is_empty());
     }
 }
