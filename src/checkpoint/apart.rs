@@ -2,16 +2,15 @@
 //! with criu, whatever happens to us.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::{Doing, Result};
-use crate::sys::mount::{Attributes, attach, open_tree, set_attributes};
-use crate::sys::process;
+use crate::sys::mount::{Attributes, Procfs, attach, open_tree, prepare};
+use crate::sys::process::{self, WayBack};
 
 /// The mount that criu makes the root of the restored processes.
 #[derive(Debug)]
@@ -25,7 +24,8 @@ pub struct NewRoot {
 /// Calls `act` in a new mount namespace with that root, and comes back. What `act` starts stays there, and so do the folders
 /// that it opens: criu mounts in its folder of logs, which must be of its own namespace.
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let way_back = WayBack::open().doing(|| "open the runtime's own mount namespace")?;
+    let way_back =
+        folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
     process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace for criu")?;
     let done =
         mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
@@ -40,33 +40,9 @@ fn mount(root: &NewRoot) -> io::Result<()> {
     let recursive = libc::AT_RECURSIVE as u32;
     let mount = open_tree(CWD, &root.path, libc::OPEN_TREE_CLONE | recursive)?;
     if root.readonly {
-        set_attributes(&mount, Attributes::READONLY, false, None)?;
+        prepare(&mount, Attributes::READONLY, false, Procfs::Here)?;
     }
     attach(mount, folder(&root.path)?)
-}
-
-/// setns(2) goes to the namespace's own root; we may have another, as after chroot(1).
-struct WayBack {
-    namespace: OwnedFd,
-    root: OwnedFd,
-    folder: OwnedFd,
-}
-
-impl WayBack {
-    fn open() -> io::Result<Self> {
-        Ok(Self {
-            namespace: File::open("/proc/self/ns/mnt")?.into(),
-            root: folder(c"/")?,
-            folder: folder(c".")?,
-        })
-    }
-
-    fn take(self) -> io::Result<()> {
-        process::setns(self.namespace.as_fd(), libc::CLONE_NEWNS)?;
-        rustix::process::fchdir(&self.root)?;
-        rustix::process::chroot(c".")?;
-        Ok(rustix::process::fchdir(&self.folder)?)
-    }
 }
 
 fn folder(path: &CStr) -> io::Result<OwnedFd> {

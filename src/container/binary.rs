@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::fs::{CWD, StatVfsMountFlags};
 
 use crate::error::{Doing, Result};
-use crate::sys::mount::{Attributes, open_tree, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, open_tree, prepare};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 
@@ -27,7 +27,7 @@ pub fn run_read_only() -> Result<()> {
         return Ok(());
     }
     let Ok(mount) = open_tree(CWD, OWN, libc::OPEN_TREE_CLONE) else { return Ok(()) };
-    set_attributes(&mount, Attributes::READONLY, false, None)
+    prepare(&mount, Attributes::READONLY, false, Procfs::Here)
         .doing(|| "make the runtime's own program read-only")?;
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();

@@ -20,6 +20,7 @@ use crate::init::{self, Gate, Opened, sync};
 use crate::plan::{Ask, BadField, Fault, Plan, Step};
 use crate::spec::{self, Spec};
 use crate::sys::fd;
+use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Cloned};
 
 /// How the word to start will come.
@@ -134,7 +135,7 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
 pub(super) fn inherited(preserve: u32) -> Result<(u32, Option<String>)> {
     let (listen, names) = listening();
     check_descriptors(listen, preserve)?;
-    process::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
+    fd::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
     Ok((listen, names))
 }
 
@@ -397,7 +398,8 @@ pub(super) fn clone(
     for (kind, at, file) in &making.by_runtime {
         let own = own_namespace(*kind)?;
         let joining = || Fault { step: Step::JoinNamespace, index: *at as u16, errno: 0 }.words(plan);
-        process::setns(file.as_fd(), *kind).doing(joining)?;
+        let proc = Procfs::Opened(opened.proc.as_fd());
+        process::enter(file.as_fd(), opened.entered, *kind, proc).doing(joining)?;
         back.push((*kind, own));
     }
     // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.

@@ -115,12 +115,15 @@ fn unmount(rootfs: &Path, below: u64) -> Result<()> {
     Ok(())
 }
 
-/// The mount that `path` is on, statx(2); `None`: there is nothing.
+/// The mount that `path` is on, proc_pid_fdinfo(5), which kernels before 5.8 tell too; `None`: there is nothing.
 pub fn mount_id(path: &Path) -> Result<Option<u64>> {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    match statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID) {
-        Ok(found) => Ok(Some(found.stx_mnt_id)),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error).doing(|| format!("look at {}", path.display())),
-    }
+    use rustix::fs::{Mode, OFlags};
+    use std::os::fd::AsRawFd;
+    let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        opened => opened.doing(|| format!("look at {}", path.display()))?,
+    };
+    let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let text = std::fs::read_to_string(&info).doing(|| format!("read {info}"))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }

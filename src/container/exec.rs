@@ -249,6 +249,7 @@ fn opened(
         },
         unshare: 0,
         root: root(there, kinds)?,
+        entered: target.init.pid,
         clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
         comes_clean: by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWNS != 0,
         hold: super::hold::in_child(),

@@ -1,6 +1,6 @@
 //! What this host and this process are, as far as a plan depends on it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::Path;
 
@@ -29,6 +29,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let group = group.map(|group| group.annotated(&spec.annotations)).transpose()?;
     let host = Host {
         cgroup_view: view(&layout, group.as_ref()),
+        nosymfollow: !asks_for_nosymfollow(spec) || is_at_least(rustix::system::uname().release(), (5, 10)),
         scope: group.as_ref().and_then(|group| group.scope.clone()),
         limiting: match (&group, settings.driver) {
             (_, Driver::Disabled) => Limiting::Disabled,
@@ -56,11 +57,23 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         capabilities: cred::permitted_capabilities()?,
         apparmor,
         selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        nosymfollow: true,
         cgroup_view: None,
         limiting: Limiting::Disabled,
         resctrl: None,
         scope: None,
     })
+}
+
+fn asks_for_nosymfollow(spec: &Spec) -> bool {
+    spec.mounts.iter().flat_map(|mount| &mount.options).any(|option| option.ends_with("nosymfollow"))
+}
+
+/// Whether a kernel of this release is of that version or newer: uname(2), `6.1.0-13-amd64`.
+fn is_at_least(release: &CStr, version: (u32, u32)) -> bool {
+    let text = release.to_string_lossy();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
 }
 
 /// What the container sees as /sys/fs/cgroup: its own group where it has one, else all of the host's.
@@ -125,4 +138,19 @@ fn c_path(path: &Path) -> Option<CString> {
 
 fn has_apparmor() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_at_least;
+
+    #[test]
+    fn releases() {
+        for release in [c"5.10", c"5.10.0-43-amd64", c"5.15.1", c"6.1.0-13-amd64", c"10.0"] {
+            assert!(is_at_least(release, (5, 10)), "{release:?}");
+        }
+        for release in [c"5.4.0-200-generic", c"5.9.16", c"4.18.0-553.el8", c"", c"x"] {
+            assert!(!is_at_least(release, (5, 10)), "{release:?}");
+        }
+    }
 }

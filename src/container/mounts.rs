@@ -186,7 +186,8 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     // Last: what was looked up by the number was this process's, if it still lives.
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
-    let mut remount = Remount { sync: theirs, proc: open::open_proc()?, container, kinds, root, work };
+    let mut remount =
+        Remount { sync: theirs, proc: open::open_proc()?, container, pid: init.pid, kinds, root, work };
     // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
     let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
         Cloned::Child => remount::run(plan, &mut remount),

@@ -17,7 +17,7 @@ use crate::plan::{Fault, MountKind, Plan, Step};
 use crate::rootfs::inroot::PathBuffer;
 use crate::rootfs::mounts::open_source;
 use crate::spec::Spec;
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, map_ids, prepare};
 use crate::sys::process::{self, Pointers};
 
 /// procfs, statfs(2).
@@ -91,6 +91,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         root: None,
         unshare,
         clone_again,
+        entered: 0,
         comes_clean: false,
         hold: given.hold,
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
@@ -161,7 +162,7 @@ pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> 
     // As if the child had cloned it from its own copy of the mounts.
     let wanted = Attributes::propagating(plan.rootfs.start_propagation);
     if wanted.propagation != libc::MS_SHARED {
-        set_attributes(&mount, wanted, true, None).doing(words)?;
+        prepare(&mount, wanted, true, Procfs::Here).doing(words)?;
     }
     if let Some(maps) = bound.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
         map_mount(plan, bound, index, &mount, &idmap::namespace(maps)?)?;
@@ -178,10 +179,13 @@ fn map_mount(
     namespace: &OwnedFd,
 ) -> Result<()> {
     let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
-    set_attributes(mount, wanted, recursive, Some(namespace.as_fd())).doing(|| {
+    map_ids(mount, recursive, namespace.as_fd()).map_err(Error::from).map_err(|error| {
         let what = Fault { step: Step::Mount, index: index as u16, errno: 0 }.words(plan);
-        format!("{what}: make it idmapped (does its file system support that?)")
+        let hint = match error.errno() {
+            Some(libc::ENOSYS) => "mount_setattr(2) is missing, which Linux has since 5.12",
+            _ => "does its file system support that?",
+        };
+        error.within(format!("{what}: make it idmapped ({hint})"))
     })
 }
 

@@ -9,6 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::{Opened, sync};
 use crate::plan::{At, ContainerHook, Fault, Plan, Step};
 use crate::sys::process::{self, Cloned, Exit};
+use crate::sys::text::decimal;
 
 /// createContainer: before pivot_root, so the paths are the host's.
 pub fn create_container(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
@@ -94,31 +95,6 @@ fn ends_within(pidfd: &OwnedFd, milliseconds: i32) -> rustix::io::Result<bool> {
         match rustix::event::poll(&mut ends, (milliseconds >= 0).then_some(&timeout)) {
             Err(Errno::INTR) => {}
             other => return other.map(|count| count > 0),
-        }
-    }
-}
-
-/// The digits of a number, on the stack.
-pub(super) fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
-    let mut rest = number.unsigned_abs();
-    let mut start = room.len();
-    for place in room.iter_mut().rev() {
-        *place = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        start -= 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    room.get(start..).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn digits() {
-        for number in [0, 1, 10, 4_194_304, i32::MAX] {
-            assert_eq!(super::decimal(number, &mut [0; 12]), number.to_string().as_bytes());
         }
     }
 }

@@ -25,6 +25,7 @@ pub use program::read_home;
 use crate::plan::{At, Fault, Plan, Step};
 use crate::rootfs;
 use crate::sys::fd;
+use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Pointers};
 use sync::Message;
 
@@ -58,6 +59,8 @@ pub struct Opened {
     pub unshare: i32,
     /// The folder that is `/` for a container without a mount namespace of its own, for who enters it.
     pub root: Option<OwnedFd>,
+    /// The number of the process whose pidfd is in `joined`, as `proc` counts; 0: files of namespaces are in it.
+    pub entered: i32,
     /// When a user namespace is joined: clone once more, from inside it, with these flags.
     pub clone_again: Option<u64>,
     /// Whether the second clone is seen by hostile processes, which must find nothing of the host in it.
@@ -159,7 +162,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     name_host(plan)?;
     opened.hold_at(Hold::Mounts);
 
-    let root = rootfs::enter(&plan.rootfs)?;
+    let root = rootfs::enter(&plan.rootfs, opened.proc())?;
     // Not dropped when a stage fails: giving memory back is a use of the heap too.
     let mut late = ManuallyDrop::new(std::mem::take(&mut opened.late));
     let sources = rootfs::Sources {
@@ -171,12 +174,12 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     let terminal = console::open(plan, root.as_fd(), opened)?; // its folder, /dev/pts, has only just been mounted
     opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts already there
     hooks::create_container(plan, opened)?; // the container's namespaces, the host's paths
-    rootfs::protect(&plan.rootfs, root.as_fd())?; // needs the host's /dev/null, so before the pivot
+    rootfs::protect(&plan.rootfs, root.as_fd(), opened.proc())?; // needs the host's /dev/null, so before the pivot
     opened.hold_at(Hold::Pivot);
     rootfs::pivot(&plan.rootfs, root.as_fd())?;
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
-    rootfs::finish(&plan.rootfs, root.as_fd(), &late)?; // read-only: nothing below may need to write
+    rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may need to write
     drop(root);
 
     identify(plan, opened, terminal)?;
@@ -202,7 +205,8 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     if !opened.comes_clean {
         identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
     }
-    opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    let proc = (!opened.comes_clean).then(|| opened.proc()); // closed by then
+    opened.close_others(process.kept_descriptors, terminal.as_ref(), proc)?; // before names of the image are used
     console::attach_standard(terminal)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
     opened.ask(Message::Limits, opened.asks.limits)?;
@@ -237,7 +241,12 @@ impl Opened {
 
     /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
     /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
-    fn close_others(&self, kept: u32, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+    fn close_others(
+        &self,
+        kept: u32,
+        terminal: Option<&OwnedFd>,
+        proc: Option<Procfs<'_>>,
+    ) -> Result<(), Fault> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
             Gate::Fifos { start, result } => (Some(start), Some(result)),
@@ -245,19 +254,14 @@ impl Opened {
         let [output, errors] = &self.hook_output;
         let needed = [Some(&self.sync), start, result, output.as_ref(), errors.as_ref(), terminal];
         let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
-        let mut first = 3 + kept;
-        loop {
-            let next = needed.iter().copied().filter(|number| *number >= first).min().unwrap_or(u32::MAX);
-            if next > first {
-                // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or
-                // _exit, `stages` has dropped its own, and all that it still uses is in `needed`.
-                unsafe { fd::close_range(first, next.saturating_sub(1), false) }.at(Step::Descriptors, 0)?;
-            }
-            if next >= u32::MAX - 1 {
-                return Ok(());
-            }
-            first = next + 1;
-        }
+        // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or _exit, `stages`
+        // has dropped its own, and all that it still uses is in `needed`.
+        unsafe { fd::close_others(3 + kept, &needed, proc) }.at(Step::Descriptors, 0)
+    }
+
+    /// The host's procfs, as long as it is open.
+    fn proc(&self) -> Procfs<'_> {
+        Procfs::Opened(self.proc.as_fd())
     }
 
     /// Does what the first of two processes must, as the second is seen by hostile ones: writes the labels, which the second
@@ -265,7 +269,7 @@ impl Opened {
     fn come_clean(&self, plan: &Plan) -> Result<(), Fault> {
         let Some(process) = &plan.process else { return Ok(()) };
         identity::label(process, self.proc.as_fd())?;
-        self.close_others(process.kept_descriptors, self.console.as_ref())
+        self.close_others(process.kept_descriptors, self.console.as_ref(), Some(self.proc()))
     }
 
     fn hold_at(&self, moment: Hold) {

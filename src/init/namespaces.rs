@@ -15,7 +15,7 @@ use sync::Message;
 /// All of it, in the order of rights: the user namespace gives the right to the rest.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     for (kind, at, file) in &opened.joined {
-        process::setns(file.as_fd(), *kind).at(Step::JoinNamespace, *at)?;
+        process::enter(file.as_fd(), opened.entered, *kind, opened.proc()).at(Step::JoinNamespace, *at)?;
         if *kind & libc::CLONE_NEWUSER != 0 {
             become_root(plan)?;
         }

@@ -5,15 +5,15 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, StatxAttributes, StatxFlags, statx};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use super::hooks::decimal;
 use super::{namespaces, sync};
 use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::inroot::{InRoot, PathBuffer};
 use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
+use crate::sys::mount::{Procfs, is_mount_root, mount_id};
 use crate::sys::process::{self, Cloned};
 
 /// Everything that was opened for the process before the clone.
@@ -24,6 +24,8 @@ pub struct Remount {
     pub proc: OwnedFd,
     /// A pidfd of the container's process, whose namespaces are entered.
     pub container: OwnedFd,
+    /// Its number, as `proc` counts.
+    pub pid: i32,
     /// CLONE_NEW… of those to enter.
     pub kinds: i32,
     /// The container's root, as its process sees it.
@@ -48,7 +50,11 @@ pub enum Work {
 /// Does it and ends: with 0 when all is done.
 pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
     let done = enter(plan, remount).and_then(|()| {
-        let place = Place { root: InRoot(remount.root.as_fd()), own_cgroup_namespace: false };
+        let place = Place {
+            root: InRoot(remount.root.as_fd()),
+            proc: Procfs::Opened(remount.proc.as_fd()),
+            own_cgroup_namespace: false,
+        };
         match &mut remount.work {
             Work::Add { sources, made } => add(plan, &place, sources, made, remount.proc.as_fd()),
             Work::Remove => remove(plan, &place, remount.proc.as_fd()),
@@ -65,12 +71,16 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     hide()?;
     process::reset_signals();
     let mut kinds = remount.kinds;
+    let join = |kinds| {
+        let (container, proc) = (remount.container.as_fd(), Procfs::Opened(remount.proc.as_fd()));
+        process::enter(container, remount.pid, kinds, proc).at(Step::EnterContainer, 0)
+    };
     if let (Work::Add { sources, .. }, true) = (&mut remount.work, kinds & libc::CLONE_NEWUSER != 0)
-        && open_missing(plan, sources, remount.container.as_fd())?
+        && open_missing(plan, sources, &join)?
     {
         kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
     }
-    process::setns(remount.container.as_fd(), kinds).at(Step::EnterContainer, 0)?;
+    join(kinds)?;
     if remount.kinds & libc::CLONE_NEWPID != 0 {
         // A pid namespace is entered by children only.
         // SAFETY: no memory is shared, and both processes keep to this room's rules until _exit.
@@ -95,13 +105,13 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
 fn open_missing(
     plan: &Plan,
     sources: &mut [Option<OwnedFd>],
-    container: BorrowedFd<'_>,
+    join: &dyn Fn(i32) -> Result<(), Fault>,
 ) -> Result<bool, Fault> {
     let mut entered = false;
     for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
         let (MountKind::Bind(bound), None) = (&step.kind, &source) else { continue };
         if !entered {
-            process::setns(container, libc::CLONE_NEWUSER).at(Step::EnterContainer, 0)?;
+            join(libc::CLONE_NEWUSER)?;
             process::unshare(libc::CLONE_NEWNS).at(Step::EnterContainer, 0)?;
             entered = true;
         }
@@ -128,7 +138,7 @@ fn add(
         let source = sources.get(index).and_then(Option::as_ref);
         let mut late = None;
         let done = mount(step, index, place, source, Some(&mut late))
-            .and_then(|()| late.as_ref().map_or(Ok(()), |mount| make_readonly(mount, index)));
+            .and_then(|()| late.as_ref().map_or(Ok(()), |mount| make_readonly(mount, index, place.proc)));
         // A step may also fail after the mount is in its place.
         if let (Some((mount, id)), Some(slot)) = (top(step, place), made.get_mut(index))
             && before != Some(id)
@@ -149,8 +159,7 @@ fn add(
 fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let open = |index: usize, step: &MountStep| {
         let target = place.root.open(&step.target, step.target_nofollow).at(Step::Unmount, index)?;
-        let found = statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
-        if found.at(Step::Unmount, index)?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        if is_mount_root(&target, Procfs::Opened(proc)).at(Step::Unmount, index)? {
             Ok(target)
         } else {
             Err(Errno::INVAL).at(Step::Unmount, index)
@@ -165,14 +174,14 @@ fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fa
 /// What is mounted uppermost at a step's target, and the number of that mount.
 fn top(step: &MountStep, place: &Place<'_>) -> Option<(OwnedFd, u64)> {
     let target = place.root.open(&step.target, step.target_nofollow).ok()?;
-    let found = statx(&target, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    Some((target, found.stx_mnt_id))
+    let id = mount_id(&target, place.proc).ok()??;
+    Some((target, id))
 }
 
 /// `umount2(mount, MNT_DETACH)`, by descriptor: umount(2) takes a path only, and this one is the kernel's own for it.
 fn detach(mount: &OwnedFd, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let mut path = PathBuffer::new(b"self/fd/")?;
-    path.push(decimal(mount.as_raw_fd(), &mut [0; 12]))?;
+    path.push_number(mount.as_raw_fd())?;
     rustix::process::fchdir(proc)?;
     rustix::mount::unmount(path.as_cstr()?, UnmountFlags::DETACH)
 }

@@ -133,6 +133,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether the kernel has SELinux on.
     pub selinux: bool,
+    /// Whether the kernel knows the mount option nosymfollow; before it does (Linux 5.10), mount(2) passes over it without a word.
+    pub nosymfollow: bool,
     /// What a mount of type cgroup shows, if there is anything.
     pub cgroup_view: Option<CgroupView>,
     /// How the container will be limited.
@@ -170,6 +172,7 @@ pub struct Context<'a> {
     selinux: bool,
     mount_label: String,
     mount_context: &'static str,
+    nosymfollow: bool,
     cgroup_view: Option<CgroupView>,
     maps: Option<IdMaps>,
     /// CLONE_NEW… of the namespaces that are not the runtime's.
@@ -191,6 +194,7 @@ impl<'a> Context<'a> {
             selinux: host.selinux,
             mount_label: String::new(),
             mount_context: "context",
+            nosymfollow: true,
             cgroup_view: None,
             maps: None,
             own: 0,
@@ -217,6 +221,7 @@ impl Context<'_> {
             selinux: false,
             mount_label: String::new(),
             mount_context: "context",
+            nosymfollow: true,
             cgroup_view: None,
             maps: None,
             own: 0,
@@ -309,6 +314,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
         mount_label: mount_label(linux, host, judge),
         mount_context: mount_context(spec, judge),
+        nosymfollow: host.nosymfollow,
         cgroup_view: host.cgroup_view.clone(),
         maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),

@@ -190,6 +190,11 @@ impl Asked {
         }
         asked
     }
+
+    /// `MOUNT_ATTR_…` that the mount gets, or all below it.
+    fn set_anywhere(&self) -> u64 {
+        self.set | self.recursive_set
+    }
 }
 
 /// The steps for all of `mounts`, in order.
@@ -211,6 +216,9 @@ fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judg
     if target.is_empty() && !asked.remount {
         judge.fault(format!("{path}.destination"), "the root file system itself; name it in root.path");
         return None;
+    }
+    if asked.set_anywhere() & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 && !context.nosymfollow {
+        judge.fault(format!("{path}.options"), "nosymfollow, which Linux has since 5.10");
     }
     let kind = kind(mount, path, &asked, context, judge)?;
     let bound = matches!(kind, MountKind::Bind(_));

@@ -195,6 +195,16 @@ impl Fault {
             Step::HookExit => format!("{doing}: exit status {}", self.errno),
             Step::HookSignal => format!("{doing}: killed by signal {}", self.errno),
             Step::HookTimeout | Step::LookUpMissing | Step::LookUpDenied | Step::LookUpFolder => doing,
+            Step::TimeOffsets if self.errno == libc::EINVAL => {
+                "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
+            }
+            // What else these lack on older kernels there is something in its place for.
+            Step::MountAttributes | Step::CgroupMount | Step::Mount | Step::ReadonlyPath
+                if self.errno == libc::ENOSYS =>
+            {
+                let words = "one of the mounts below is hidden by another, so this needs mount_setattr(2)";
+                format!("{doing}: {words}, which Linux has since 5.12")
+            }
             // umount(2) has only the one word for it.
             Step::Unmount if self.errno == libc::EINVAL => format!("{doing}: nothing is mounted there"),
             Step::CwdOutside => format!("{doing}: possible container breakout detected"),

@@ -23,6 +23,7 @@ pub(super) fn host() -> Host {
         capabilities: !0,
         apparmor: false,
         selinux: false,
+        nosymfollow: true,
         cgroup_view: Some(CgroupView::Unified(c"/sys/fs/cgroup/x".into())),
         limiting: Limiting::Unified,
         resctrl: None,
@@ -103,6 +104,22 @@ fn faults_name_their_field() {
         for path in *want {
             assert!(paths.contains(path), "{text}: {path} is not in {faults:#?}");
         }
+    }
+}
+
+#[test]
+fn an_option_that_the_kernel_would_pass_over_is_a_fault() {
+    let config = |option: &str| {
+        let mount = format!(r#"{{"destination":"/a","type":"tmpfs","options":["{option}"]}}"#);
+        format!(r#"{{"ociVersion":"1.0.0","root":{{"path":"r"}},"mounts":[{mount}]}}"#)
+    };
+    for (option, faults) in [("nosymfollow", 1), ("rnosymfollow", 1), ("symfollow", 0), ("nosuid", 0)] {
+        let spec = spec::parse(config(option).as_bytes()).unwrap();
+        let old = Host { nosymfollow: false, ..host() };
+        let found = Plan::build(&spec, &ask(), &old).err().unwrap_or_default();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), faults, "{option}: {found:?}");
+        assert!(found.iter().all(|fault| fault.contains("mounts[0].options")), "{found:?}");
     }
 }
 

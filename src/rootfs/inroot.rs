@@ -1,14 +1,17 @@
 //! Paths below the container's root, through descriptors only: whatever links the image has, nothing leads outside.
 //!
-//! openat2(2) with RESOLVE_IN_ROOT reads every link as if the folder were `/`. What is missing is made one name at a time,
+//! `walk` reads every link as if the folder were `/`. What is missing is made one name at a time,
 //! each relative to the folder just opened and never following a link at the end, so that an exchange of names in between
 //! can only fail. No heap: this runs between clone and exec.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
+
+use super::walk;
+use crate::sys::text::Text;
 
 /// The kernel's own bound for a path, with its NUL.
 const PATH_MAX: usize = 4096;
@@ -16,56 +19,15 @@ const PATH_MAX: usize = 4096;
 /// How many links to what is missing are followed, as path_resolution(7) bounds it.
 const MOST_LINKS: usize = 40;
 
-/// How often openat2 is asked again when somebody renames under it (EAGAIN).
+/// How often a path is looked up again when somebody renames meanwhile (EAGAIN).
 const MOST_TRIES: usize = 64;
 
 /// The container's root folder.
 #[derive(Clone, Copy)]
 pub struct InRoot<'a>(pub BorrowedFd<'a>);
 
-/// A path of bytes on the stack, always NUL-terminated.
-pub struct PathBuffer {
-    bytes: [u8; PATH_MAX],
-    len: usize,
-}
-
-impl PathBuffer {
-    /// A copy of `path`. ENAMETOOLONG: 4096 bytes or more.
-    pub fn new(path: &[u8]) -> Result<Self> {
-        let mut buffer = Self { bytes: [0; PATH_MAX], len: 0 };
-        buffer.push(path)?;
-        Ok(buffer)
-    }
-
-    /// Replaces everything; what does not fit is cut.
-    pub fn clear_to(&mut self, bytes: &[u8]) {
-        self.bytes = [0; PATH_MAX];
-        self.len = 0;
-        let _ = self.push(bytes);
-    }
-
-    /// Adds bytes at the end.
-    pub fn push(&mut self, more: &[u8]) -> Result<()> {
-        let end = self.len + more.len();
-        // The last byte stays NUL.
-        if end >= PATH_MAX {
-            return Err(Errno::NAMETOOLONG);
-        }
-        self.bytes.get_mut(self.len..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(more);
-        self.len = end;
-        Ok(())
-    }
-
-    /// The bytes without NUL.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    /// As the kernel wants it; EINVAL for a NUL within.
-    pub fn as_cstr(&self) -> Result<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL)
-    }
-}
+/// A path of bytes on the stack.
+pub type PathBuffer = Text<PATH_MAX>;
 
 /// The folder part and the last name of a path without slashes at its end.
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
@@ -87,10 +49,9 @@ impl InRoot<'_> {
     /// As [`InRoot::open`], for reading and so on. Never blocks on a fifo when O_NONBLOCK is among `flags`.
     pub fn open_with(&self, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
         let path = if path.is_empty() { c"." } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
         loop {
-            match rustix::fs::openat2(self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match walk::open(self.0, path, flags | OFlags::CLOEXEC) {
                 Err(Errno::AGAIN | Errno::INTR) if tries < MOST_TRIES => tries += 1,
                 other => return other,
             }
@@ -170,7 +131,7 @@ impl InRoot<'_> {
         let mut done = depth;
         let rest = path.bytes().get(depth..).unwrap_or_default();
         for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            // Only openat2 knows where the root ends: it goes on from what stands now.
+            // Only `walk` knows where the root ends: it goes on from what stands now.
             if name == b".." {
                 return Ok(Made::UpToParent);
             }
@@ -303,11 +264,5 @@ mod tests {
         assert!(dir.path().join("etc/real").is_file());
         inside.file(c"deep/er/file").unwrap();
         assert!(dir.path().join("deep/er/file").is_file());
-    }
-
-    #[test]
-    fn a_path_has_a_bound() {
-        assert_eq!(PathBuffer::new(&[b'a'; 4096]).err(), Some(Errno::NAMETOOLONG));
-        assert_eq!(PathBuffer::new(&[b'a'; 4095]).map(|path| path.bytes().len()), Ok(4095));
     }
 }

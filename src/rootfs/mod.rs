@@ -8,15 +8,16 @@ pub mod copyup;
 pub mod devices;
 pub mod inroot;
 pub mod mounts;
+mod walk;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::plan::{At, Fault, MountKind, Rootfs, Step};
-use crate::sys::mount::{Attributes, attach, open_tree, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, attach, is_mount_root, open_tree, prepare, set_attributes};
 use inroot::InRoot;
 
 /// Descriptors of the host that the child needs while it builds the root.
@@ -30,7 +31,7 @@ pub struct Sources<'a> {
 }
 
 /// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
-pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
+pub fn enter(rootfs: &Rootfs, proc: Procfs<'_>) -> Result<OwnedFd, Fault> {
     if rootfs.own_mounts {
         let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
             | MountPropagationFlags::REC;
@@ -44,27 +45,26 @@ pub fn enter(rootfs: &Rootfs) -> Result<OwnedFd, Fault> {
     let private = Attributes::propagating(libc::MS_PRIVATE);
     if !rootfs.own_mounts {
         // What is mounted here must not reach further than it has to.
-        set_attributes(&root, private, true, None).at(Step::RootBind, 0)?;
+        prepare(&root, private, true, proc).at(Step::RootBind, 0)?;
     } else if rootfs.start_propagation == libc::MS_SHARED {
         // pivot_root refuses a new root that is shared, or mounted on what is. `finish` shares it again, in a group of its
         // own, without the host.
-        set_attributes(&root, private, false, None).at(Step::RootBind, 0)?;
-        let parent = parent_mount(&folder).at(Step::ParentPropagation, 0)?;
-        set_attributes(&parent, private, false, None).at(Step::ParentPropagation, 0)?;
+        prepare(&root, private, false, proc).at(Step::RootBind, 0)?;
+        let parent = parent_mount(&folder, proc).at(Step::ParentPropagation, 0)?;
+        set_attributes(&parent, private, false, proc).at(Step::ParentPropagation, 0)?;
     }
     attach(&root, &folder).at(Step::RootBind, 0)?;
     Ok(root)
 }
 
 /// The mount point above (or at) `folder`, found by climbing to the first root of a mount.
-fn parent_mount(folder: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+fn parent_mount(folder: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> {
     let open = |at: BorrowedFd<'_>, name| {
         rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     };
     let mut here = open(folder.as_fd(), c".")?;
     loop {
-        let stat = rustix::fs::statx(&here, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-        if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        if is_mount_root(&here, proc)? {
             return Ok(here);
         }
         here = open(here.as_fd(), c"..")?;
@@ -78,7 +78,11 @@ pub fn assemble(
     sources: &Sources<'_>,
     late: &mut [Option<OwnedFd>],
 ) -> Result<(), Fault> {
-    let place = mounts::Place { root: InRoot(root), own_cgroup_namespace: sources.own_cgroup_namespace };
+    let place = mounts::Place {
+        root: InRoot(root),
+        proc: Procfs::Opened(sources.proc),
+        own_cgroup_namespace: sources.own_cgroup_namespace,
+    };
     for (index, step) in rootfs.mounts.iter().enumerate() {
         let source = sources.binds.get(index).and_then(Option::as_ref);
         mounts::mount(step, index, &place, source, late.get_mut(index))?;
@@ -91,7 +95,7 @@ pub fn assemble(
 }
 
 /// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.
-pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Result<(), Fault> {
     if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
         return Ok(());
     }
@@ -100,7 +104,7 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
     // Read-only first: a path that is both is then hidden whole.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
-        mounts::make_path_readonly(path, place).at(Step::ReadonlyPath, index)?;
+        mounts::make_path_readonly(path, place, proc).at(Step::ReadonlyPath, index)?;
     }
     for (index, path) in rootfs.masked.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
@@ -191,18 +195,23 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
 
 /// What comes last: propagation of `/`, and everything that is read-only only now, since nothing below may need to mount
 /// or to make a file.
-pub fn finish(rootfs: &Rootfs, root: BorrowedFd<'_>, late: &[Option<OwnedFd>]) -> Result<(), Fault> {
+pub fn finish(
+    rootfs: &Rootfs,
+    root: BorrowedFd<'_>,
+    late: &[Option<OwnedFd>],
+    proc: Procfs<'_>,
+) -> Result<(), Fault> {
     if let Some((flag, recursive)) = rootfs.propagation {
         let wanted = Attributes::propagating(flag);
-        set_attributes(root, wanted, recursive, None).at(Step::RootPropagation, 0)?;
+        set_attributes(root, wanted, recursive, proc).at(Step::RootPropagation, 0)?;
     }
     for (index, mount) in late.iter().enumerate() {
         if let Some(mount) = mount {
-            mounts::make_readonly(mount, index)?;
+            mounts::make_readonly(mount, index, proc)?;
         }
     }
     if rootfs.readonly {
-        set_attributes(root, Attributes::READONLY, false, None).at(Step::RootReadonly, 0)?;
+        set_attributes(root, Attributes::READONLY, false, proc).at(Step::RootReadonly, 0)?;
     }
     Ok(())
 }

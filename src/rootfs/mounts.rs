@@ -14,12 +14,14 @@ use super::copyup;
 use super::inroot::{self, InRoot, PathBuffer};
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{At, BindSource, CgroupMount, CgroupView, Fault, MountKind, MountStep, NewFs, Step};
-use crate::sys::mount::{Attributes, attach, clone_mount, open_tree, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
 
 /// What mounting may use beside the plan.
 pub struct Place<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
+    /// The host's procfs.
+    pub proc: Procfs<'a>,
     /// The container has a cgroup namespace other than the runtime's.
     pub own_cgroup_namespace: bool,
 }
@@ -39,11 +41,11 @@ pub fn mount(
             let made = new_fs(new, step, target.as_fd()).at(Step::Mount, index);
             let handle = match (made, new.shared_instance) {
                 (Err(fault), Some(instance)) if fault.errno == libc::EPERM => {
-                    Some(shared_instance(instance, new, target.as_fd()).map_err(|_| fault)?)
+                    Some(shared_instance(instance, new, target.as_fd(), place.proc).map_err(|_| fault)?)
                 }
                 (made, _) => made?,
             };
-            finish(step, index, handle.as_ref())?;
+            finish(step, index, handle.as_ref(), false, place.proc)?;
             if let (true, Some(late)) = (step.readonly_late, late) {
                 *late = handle;
             }
@@ -53,7 +55,7 @@ pub fn mount(
         MountKind::Cgroup(cgroup) => {
             let target = target_folder(step, index, place)?;
             let handle = cgroup_mount(cgroup, step, place, target.as_fd()).at(Step::CgroupMount, index)?;
-            finish(step, index, handle.as_ref())
+            finish(step, index, handle.as_ref(), true, place.proc)
         }
         MountKind::Remount { flags, data } => {
             let target = place.root.open(&step.target, step.target_nofollow).at(Step::MountTarget, index)?;
@@ -63,8 +65,8 @@ pub fn mount(
 }
 
 /// Makes a late mount read-only.
-pub fn make_readonly(mount: impl AsFd, index: usize) -> Result<(), Fault> {
-    set_attributes(mount, Attributes::READONLY, false, None).at(Step::MountReadonly, index)
+pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result<(), Fault> {
+    set_attributes(mount, Attributes::READONLY, false, proc).at(Step::MountReadonly, index)
 }
 
 fn target_folder(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
@@ -76,15 +78,25 @@ fn target_folder(step: &MountStep, index: usize, place: &Place<'_>) -> Result<Ow
     target.at(Step::MountTarget, index)
 }
 
-/// Attributes and propagation that come once the mount is in its place.
-fn finish(step: &MountStep, index: usize, handle: Option<&OwnedFd>) -> Result<(), Fault> {
+/// Attributes and propagation that come once the mount is in its place. `tree`: there may be others below it.
+fn finish(
+    step: &MountStep,
+    index: usize,
+    handle: Option<&OwnedFd>,
+    tree: bool,
+    proc: Procfs<'_>,
+) -> Result<(), Fault> {
     let Some(handle) = handle else { return Ok(()) };
     if !step.recursive.is_empty() {
-        set_attributes(handle, step.recursive, true, None).at(Step::MountAttributes, index)?;
+        set_attributes(handle, step.recursive, tree, proc).at(Step::MountAttributes, index)?;
     }
+    propagate(step, index, handle, proc)
+}
+
+fn propagate(step: &MountStep, index: usize, mount: &OwnedFd, proc: Procfs<'_>) -> Result<(), Fault> {
     for (propagation, recursive) in &step.propagation {
         let wanted = Attributes::propagating(*propagation);
-        set_attributes(handle, wanted, *recursive, None).at(Step::MountPropagation, index)?;
+        set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;
     }
     Ok(())
 }
@@ -159,9 +171,14 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
 }
 
 /// The host's own mount of the same instance, with the flags that were asked for.
-fn shared_instance(instance: &CStr, new: &NewFs, target: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+fn shared_instance(
+    instance: &CStr,
+    new: &NewFs,
+    target: BorrowedFd<'_>,
+    proc: Procfs<'_>,
+) -> std::io::Result<OwnedFd> {
     let mount = open_tree(CWD, instance, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)?;
-    attach_of_host(mount, new.flags, true, target)
+    attach_of_host(mount, new.flags, true, target, proc)
 }
 
 /// Attaches a clone of a mount of the host's in place of a new file system, with the flags that were asked for.
@@ -170,11 +187,12 @@ fn attach_of_host(
     flags: MountFlags,
     recursive: bool,
     target: BorrowedFd<'_>,
+    proc: Procfs<'_>,
 ) -> std::io::Result<OwnedFd> {
     // Times are left as they are: the kernel locks them in a user namespace.
     let wanted = Attributes::setting(u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME);
     if !wanted.is_empty() {
-        set_attributes(&mount, wanted, recursive, None)?;
+        prepare(&mount, wanted, recursive, proc)?;
     }
     attach(&mount, target)?;
     Ok(mount)
@@ -214,11 +232,14 @@ fn bind(
         _ => Ok(()),
     }
     .at(Step::Mount, index)?;
-    if !step.attributes.is_empty() {
-        set_attributes(mount, step.attributes, false, None).at(Step::MountAttributes, index)?;
+    // Before it is in its place: nobody has it for a moment without them.
+    for (attributes, recursive) in [(step.attributes, false), (step.recursive, true)] {
+        if !attributes.is_empty() {
+            prepare(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
+        }
     }
     attach(mount, &target).at(Step::Mount, index)?;
-    finish(step, index, Some(mount))
+    propagate(step, index, mount, place.proc)
 }
 
 /// The bind source as a detached mount; used by the parent too, when it must open it.
@@ -262,7 +283,7 @@ fn cgroup_mount(
     target: BorrowedFd<'_>,
 ) -> rustix::io::Result<Option<OwnedFd>> {
     match &cgroup.view {
-        CgroupView::Unified(own) => unified(own, cgroup.flags, step, target),
+        CgroupView::Unified(own) => unified(own, cgroup.flags, step, target, place.proc),
         CgroupView::Legacy(hierarchies) => legacy(hierarchies, cgroup.flags, place, target),
     }
 }
@@ -272,6 +293,7 @@ fn unified(
     flags: MountFlags,
     step: &MountStep,
     target: BorrowedFd<'_>,
+    proc: Procfs<'_>,
 ) -> rustix::io::Result<Option<OwnedFd>> {
     let plain = step.recursive.is_empty() && step.propagation.is_empty();
     let mounted = if plain {
@@ -289,7 +311,7 @@ fn unified(
                 Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
                 other => other?,
             };
-            attach_of_host(mount, flags, true, target).map(Some).map_err(errno)
+            attach_of_host(mount, flags, true, target, proc).map(Some).map_err(errno)
         }
         other => other,
     }
@@ -332,7 +354,7 @@ fn legacy(
         }
     }
     if flags.contains(MountFlags::RDONLY) {
-        set_attributes(&folder, Attributes::READONLY, false, None).map_err(errno)?;
+        set_attributes(&folder, Attributes::READONLY, false, place.proc).map_err(errno)?;
     }
     Ok(Some(folder))
 }
@@ -352,7 +374,7 @@ fn one_hierarchy(
         }
     }
     let mount = open_tree(CWD, &hierarchy.own, libc::OPEN_TREE_CLONE).map_err(errno)?;
-    attach_of_host(mount, flags, false, target).map(drop).map_err(errno)
+    attach_of_host(mount, flags, false, target, place.proc).map(drop).map_err(errno)
 }
 
 /// Hides what is at `path`: a folder below an empty read-only tmpfs, anything else behind the host's /dev/null.
@@ -371,13 +393,13 @@ pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) ->
 }
 
 /// Makes `path` and all below it read-only, by a bind of it onto itself.
-pub fn make_path_readonly(path: &CStr, root: InRoot<'_>) -> std::io::Result<()> {
+pub fn make_path_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> std::io::Result<()> {
     let target = match root.open(path, false) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other?,
     };
     let mount = clone_mount(&target, true)?;
-    set_attributes(&mount, Attributes::READONLY, true, None)?;
+    prepare(&mount, Attributes::READONLY, true, proc)?;
     attach(&mount, &target)
 }
 

@@ -14,6 +14,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use super::check;
+use super::older::{self, Procfs};
+
 /// Sends `fd` over the Unix socket, with `name` as the message's data. Uses no heap; a closed peer is `EPIPE`, not a signal.
 ///
 /// `name` must not be empty: a stream socket carries descriptors only along with data. unix(7), "SCM_RIGHTS".
@@ -58,18 +61,60 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(OwnedFd
     }
 }
 
-/// Closes the descriptors `first` to `last`, both included; with `cloexec` they are only marked to be closed by exec.
+/// More than a process opens that keeps a handful.
+const FEW: u32 = 256;
+
+/// Closes all descriptors from `first` on but those in `keep`. close_range(2), Linux 5.9; before, as /proc/self/fd lists them.
 ///
-/// `u32::MAX` as `last` means all the rest. Linux 5.9 (5.11 with `cloexec`), close_range(2).
+/// Without `proc`, this has been done before with no more kept: what was opened since has the lowest numbers that were free.
 ///
 /// # Safety
-/// Without `cloexec`, nothing in this process may use a descriptor of the range afterwards: every `OwnedFd` in it must be
-/// forgotten or the process must go on to exec or exit without dropping it.
-pub unsafe fn close_range(first: u32, last: u32, cloexec: bool) -> io::Result<()> {
-    let flags = if cloexec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
-    // SAFETY: three plain integers; that no closed descriptor is used again is the caller's promise.
+/// Nothing in this process may use a closed descriptor afterwards: every `OwnedFd` that is not in `keep` must be forgotten, or the
+/// process must go on to exec or exit without dropping it.
+pub unsafe fn close_others(first: u32, keep: &[u32], proc: Option<Procfs<'_>>) -> io::Result<()> {
+    let mut start = first;
+    loop {
+        let next = keep.iter().copied().filter(|number| *number >= start).min().unwrap_or(u32::MAX);
+        if next > start && close_range(start, next - 1, 0).is_err() {
+            // ENOSYS; or EPERM, from a filter of old engines: the call itself has no other reason to fail.
+            let close = |number: i32| {
+                if !keep.contains(&(number as u32)) {
+                    // SAFETY: an integer; that nobody uses the descriptor again is the caller's promise. Not rustix's, which
+                    // panics in a debug build where the number is not open.
+                    unsafe { libc::syscall(libc::SYS_close, number) };
+                }
+            };
+            return match proc {
+                Some(proc) => older::descriptors::each(proc, first, close),
+                None => {
+                    (first..first + FEW).for_each(|number| close(number as i32));
+                    Ok(())
+                }
+            };
+        }
+        if next >= u32::MAX - 1 {
+            return Ok(());
+        }
+        start = next + 1;
+    }
+}
+
+/// Nothing from `first` on survives execve. close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11; before, as /proc/self/fd lists them.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    if close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok() {
+        return Ok(());
+    }
+    older::descriptors::each(Procfs::Here, first, |number| {
+        // SAFETY: fcntl with F_SETFD takes integers and changes a flag only.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    })
+}
+
+/// `close_range(first, last, flags)`, both included. Without CLOSE_RANGE_CLOEXEC only [`close_others`] may call it.
+fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
+    // SAFETY: three plain integers; that no closed descriptor is used again is promised to `close_others`.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    check(done).map(drop)
 }
 
 /// How long whoever listens may leave us in the queue of those that want to connect; only a full queue makes us wait.
@@ -211,25 +256,46 @@ mod tests {
         assert_eq!(left, None, "what is sent later may take its time");
     }
 
-    #[test]
-    fn a_range_is_marked_or_closed() {
-        // High numbers, which no other test's descriptor has.
-        let (reader, _) = rustix::pipe::pipe().unwrap();
-        for number in 900..903 {
-            // SAFETY: dup3 copies an open descriptor to a number that nothing else uses.
-            assert_eq!(unsafe { libc::dup3(reader.as_raw_fd(), number, 0) }, number);
+    /// What of 900 to 902 is open (0), marked to be closed (1) or closed (-1) after `act`, in a process of its own.
+    fn after(act: impl FnOnce()) -> [i32; 3] {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        // SAFETY: no memory is shared; the child makes system calls only, and ends by _exit.
+        match unsafe { crate::sys::process::clone3(0, None) }.unwrap() {
+            crate::sys::process::Cloned::Child => {
+                for number in 900..903 {
+                    // SAFETY: dup3 copies an open descriptor to a number that nothing else uses.
+                    unsafe { libc::dup3(reader.as_raw_fd(), number, 0) };
+                }
+                act();
+                // SAFETY: F_GETFD takes no pointer and changes nothing.
+                let flags = [900, 901, 902].map(|number| unsafe { libc::fcntl(number, libc::F_GETFD) });
+                let _ = rustix::io::write(&writer, &flags.map(|flags| flags as u8));
+                crate::sys::process::exit_now(0)
+            }
+            crate::sys::process::Cloned::Parent { pidfd, .. } => {
+                crate::sys::process::wait(pidfd.as_fd()).unwrap();
+            }
         }
-        let flags = |number: i32| {
-            // SAFETY: F_GETFD takes no pointer and changes nothing.
-            unsafe { libc::fcntl(number, libc::F_GETFD) }
+        let mut flags = [0; 3];
+        assert_eq!(rustix::io::read(&reader, &mut flags).unwrap(), 3);
+        flags.map(|flags| i32::from(flags as i8))
+    }
+
+    #[test]
+    fn all_but_some_are_closed_or_marked() {
+        let all = |number: i32, close: &dyn Fn(i32)| {
+            if number != 901 {
+                close(number);
+            }
         };
-        // SAFETY: with `cloexec` nothing is closed.
-        unsafe { close_range(901, 902, true) }.unwrap();
-        assert_eq!([900, 901, 902].map(flags), [0, libc::FD_CLOEXEC, libc::FD_CLOEXEC]);
-        // SAFETY: 900 and 901 are this test's alone and are not used again.
-        unsafe { close_range(900, 901, false) }.unwrap();
-        assert_eq!([900, 901, 902].map(flags), [-1, -1, libc::FD_CLOEXEC]);
-        // SAFETY: as above, for 902.
-        unsafe { close_range(902, 902, false) }.unwrap();
+        // SAFETY: nothing in the child uses them again; neither do those below.
+        assert_eq!(after(|| unsafe { close_others(900, &[901], Some(Procfs::Here)) }.unwrap()), [-1, 0, -1]);
+        let close = |number: i32| {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        };
+        let listed = || older::descriptors::each(Procfs::Here, 900, |number| all(number, &close)).unwrap();
+        assert_eq!(after(listed), [-1, 0, -1]);
+        assert_eq!(after(|| close_on_exec_from(901).unwrap()), [0, 1, 1]);
     }
 }

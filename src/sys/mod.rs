@@ -10,10 +10,12 @@ pub mod guard;
 pub mod mount;
 pub mod mountinfo;
 pub mod net;
+mod older;
 pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod text;
 
 use std::io;
 

@@ -5,9 +5,15 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::check;
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
 
-/// What [`set_attributes`] changes, mount_setattr(2).
+use super::check;
+use super::older::{self, is_missing};
+
+pub use super::older::Procfs;
+
+/// What [`set_attributes`] and [`prepare`] change, mount_setattr(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// `MOUNT_ATTR_…` to set.
@@ -38,10 +44,40 @@ impl Attributes {
     }
 }
 
-/// `mount_setattr(mount, "", AT_EMPTY_PATH [| AT_RECURSIVE], …)`, mount_setattr(2), Linux 5.12.
-/// With `mapping` (a user namespace) and MOUNT_ATTR_IDMAP the mount becomes idmapped.
+/// Changes a mount of this process's namespace: `mount_setattr(mount, "", AT_EMPTY_PATH [| AT_RECURSIVE], …)`, mount_setattr(2),
+/// Linux 5.12; before, mount(2). ENOSYS: attributes of all below, which mount(2) cannot.
 pub fn set_attributes(
     mount: impl AsFd,
+    wanted: Attributes,
+    recursive: bool,
+    proc: Procfs<'_>,
+) -> io::Result<()> {
+    let mount = mount.as_fd();
+    match mount_setattr(mount, wanted, recursive, None) {
+        Err(error) if is_missing(&error) => older::mounts::change(mount, wanted, recursive, proc),
+        done => done,
+    }
+}
+
+/// As [`set_attributes`], for a mount that is detached still. ENOSYS: attributes of all below, before Linux 5.12, where one
+/// mount hides another.
+pub fn prepare(mount: impl AsFd, wanted: Attributes, recursive: bool, proc: Procfs<'_>) -> io::Result<()> {
+    let mount = mount.as_fd();
+    match mount_setattr(mount, wanted, recursive, None) {
+        Err(error) if is_missing(&error) => older::mounts::prepare(mount, wanted, recursive, proc),
+        done => done,
+    }
+}
+
+/// Makes a detached mount idmapped, as the user namespace `mapping` has it; with all below it when `recursive`. mount_setattr(2),
+/// MOUNT_ATTR_IDMAP. ENOSYS: Linux before 5.12.
+pub fn map_ids(mount: impl AsFd, recursive: bool, mapping: BorrowedFd<'_>) -> io::Result<()> {
+    let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
+    mount_setattr(mount.as_fd(), wanted, recursive, Some(mapping))
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
     wanted: Attributes,
     recursive: bool,
     mapping: Option<BorrowedFd<'_>>,
@@ -57,7 +93,7 @@ pub fn set_attributes(
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attr,
@@ -88,4 +124,27 @@ pub fn attach(from: impl AsFd, on: impl AsFd) -> io::Result<()> {
     use rustix::mount::{MoveMountFlags, move_mount};
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(from, c"", on, c"", flags)?)
+}
+
+/// The number of the mount that the file behind `fd` is on; before Linux 5.8 only when it is the root of that mount, else `None`.
+/// statx(2), STATX_MNT_ID.
+pub fn mount_id(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<Option<u64>> {
+    let fd = fd.as_fd();
+    match statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+        Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(Some(found.stx_mnt_id)),
+        Err(error) if error != Errno::NOSYS => Err(error.into()),
+        _ => Ok(older::mounted::uppermost(fd, proc)?.map(|id| id as u64)),
+    }
+}
+
+/// Whether the file behind `fd` is the root of a mount. statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8.
+pub fn is_mount_root(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<bool> {
+    let fd = fd.as_fd();
+    match statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        Err(error) if error != Errno::NOSYS => Err(error.into()),
+        _ => Ok(older::mounted::uppermost(fd, proc)?.is_some()),
+    }
 }

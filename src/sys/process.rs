@@ -3,14 +3,15 @@
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::check;
+use super::older::{self, Procfs};
 
 /// clone(2); libc's constant is too narrow.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -22,7 +23,7 @@ pub fn in_child() -> bool {
     IN_CHILD.load(Ordering::Relaxed)
 }
 
-/// Says that this process was made by fork(2), as std does it: it is then watched as if by [`clone3`].
+/// Says that this process was made by fork(2), as std does it, or clone(2): it is then watched as if by [`clone3`].
 pub fn was_forked() {
     IN_CHILD.store(true, Ordering::Relaxed);
 }
@@ -41,11 +42,29 @@ pub enum Cloned {
 }
 
 /// `clone3(&{flags | CLONE_PIDFD, exit_signal: SIGCHLD}, …)`, clone(2), with CLONE_INTO_CGROUP when `cgroup` (a cgroup v2 directory) is given.
+/// Where the kernel (before 5.7) lacks that, the new process has been moved there when this returns.
 ///
 /// # Safety
 /// `flags` must not share memory (no CLONE_VM). The child must not use the heap or any lock that another thread of the
 /// caller may hold, and must end in execve or _exit.
 pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    // SAFETY: the caller's promise is the same for both.
+    unsafe {
+        match clone3_once(flags, cgroup) {
+            Err(error) => older::clone::instead(flags, cgroup, error),
+            cloned => cloned,
+        }
+    }
+}
+
+/// Size of clone_args in Linux 5.3; longer ones have members that only CLONE_INTO_CGROUP needs.
+const FIRST_SIZE: usize = 64;
+
+/// The call itself.
+///
+/// # Safety
+/// As for [`clone3`].
+unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain old data for which all zeros means "nothing asked".
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
@@ -57,12 +76,13 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: `args` and `pidfd` live across the call and the size is that of `args`; without CLONE_VM and with no stack
-    // given, the child returns here on its own copy of this stack; the rest is the caller's contract.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
+    let size = if cgroup.is_some() { mem::size_of::<libc::clone_args>() } else { FIRST_SIZE };
+    // SAFETY: `args` and `pidfd` live across the call and the size is not more than that of `args`; without CLONE_VM and with no
+    // stack given, the child returns here on its own copy of this stack; the rest is the caller's contract.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
     match check(pid)? {
         0 => {
-            IN_CHILD.store(true, Ordering::Relaxed);
+            was_forked();
             Ok(Cloned::Child)
         }
         pid => Ok(Cloned::Parent {
@@ -142,6 +162,51 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option
 pub fn setns(fd: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
     // SAFETY: an open descriptor and an integer; the kernel changes only this thread's namespaces.
     check(unsafe { libc::setns(fd.as_raw_fd(), kind) }.into()).map(drop)
+}
+
+/// Joins the namespaces `kinds` of the process behind `pidfd`, whose number is `pid` as `proc` counts: setns(2), Linux 5.8, and before
+/// by its files in /proc. Or, with 0 as `pid`, the one namespace behind a file.
+pub fn enter(pidfd: BorrowedFd<'_>, pid: i32, kinds: i32, proc: Procfs<'_>) -> io::Result<()> {
+    match setns(pidfd, kinds) {
+        // It is not a file of /proc/PID/ns, which were all that there was.
+        Err(error) if pid != 0 && error.raw_os_error() == Some(libc::EINVAL) => {
+            older::namespaces::enter(pidfd, pid, kinds, proc)
+        }
+        done => done,
+    }
+}
+
+/// The way back to the mount namespace, the root and the working folder of this process. setns(2) alone would lead to the namespace's
+/// own root; we may have another, as after chroot(1).
+pub struct WayBack {
+    namespace: OwnedFd,
+    root: OwnedFd,
+    folder: OwnedFd,
+}
+
+impl WayBack {
+    /// From here; `proc` is the top of procfs.
+    pub fn open(proc: impl AsFd) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+        Ok(Self {
+            namespace: openat(proc, c"self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            // A process in a new user namespace may have no right to the folder where it is.
+            folder: match rustix::fs::open(c".", flags, Mode::empty()) {
+                Err(Errno::ACCESS) => rustix::io::fcntl_dupfd_cloexec(&root, 3)?,
+                other => other?,
+            },
+            root,
+        })
+    }
+
+    /// Goes back. From where it leads to it changes nothing, but for who may not: he learns it.
+    pub fn take(&self) -> io::Result<()> {
+        setns(self.namespace.as_fd(), libc::CLONE_NEWNS)?;
+        rustix::process::fchdir(&self.root)?;
+        rustix::process::chroot(c".")?;
+        Ok(rustix::process::fchdir(&self.folder)?)
+    }
 }
 
 /// `unshare(flags)`, unshare(2).
@@ -246,19 +311,6 @@ pub fn is_inherited(number: i32) -> bool {
     // SAFETY: fcntl with F_GETFD takes integers and changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
-}
-
-/// `close_range(first, ~0, CLOSE_RANGE_CLOEXEC)`, close_range(2): nothing from `first` on survives execve.
-/// Falls back to a loop where the kernel (before 5.11) lacks it.
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: they are marked only and stay open, so no owner is surprised.
-    if unsafe { super::fd::close_range(first, u32::MAX, true) }.is_err() {
-        for number in first..65536 {
-            // SAFETY: fcntl with F_SETFD takes integers and fails harmlessly on closed numbers.
-            unsafe { libc::fcntl(number as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
-    }
-    Ok(())
 }
 
 /// The calling process's pid in its own pid namespace. Not cached, so it is right after clone3.

@@ -15,6 +15,7 @@ mod fields;
 mod hooks;
 mod hostile;
 mod identity;
+mod kernels;
 mod legacy;
 mod lifecycle;
 mod limits;

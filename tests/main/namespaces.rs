@@ -126,7 +126,7 @@ fn time_namespace_with_offsets() {
         "linux/timeOffsets",
         json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}, "monotonic": {"secs": 10, "nanosecs": 0}}),
     );
-    let output = env.run(&bundle).ok();
+    let Some(output) = env.ok_since("5.6", env.run(&bundle)) else { return };
     let inside: f64 = output.text().split(' ').next().unwrap().parse().unwrap();
     let host = fs::read_to_string("/proc/uptime").unwrap();
     let outside: f64 = host.split(' ').next().unwrap().parse().unwrap();

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::{Env, patience};
+use super::{Env, Older, patience};
 
 /// A call being put together.
 pub struct Call<'a> {
@@ -76,10 +76,10 @@ impl<'a> Call<'a> {
         self.command.stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from));
         let namespace = self.env.mount_namespace.as_raw_fd();
         let cwd = std::ffi::CString::new(self.cwd.as_os_str().as_encoded_bytes()).expect("a path has no NUL");
-        let user = self.user;
+        let (user, older) = (self.user, self.env.older);
         // SAFETY: `enter` makes system calls only and owns what it reads; `namespace` stays open in the parent, and so
         // in the child's copy of the descriptor table, because `self.env` outlives the call.
-        unsafe { self.command.pre_exec(move || enter(namespace, &cwd, user)) };
+        unsafe { self.command.pre_exec(move || enter(namespace, &cwd, user, older)) };
         let child = self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.words));
         Running { child, stdout, stderr, words: self.words }
     }
@@ -90,9 +90,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// In the child: the test's mount namespace, then the folder (setns(2) moves to `/`), then the user.
-fn enter(namespace: i32, cwd: &std::ffi::CStr, user: Option<u32>) -> io::Result<()> {
+/// In the child: the older kernel, if there is to be one; the test's mount namespace, then the folder (setns(2) moves to `/`), then the user.
+fn enter(namespace: i32, cwd: &std::ffi::CStr, user: Option<u32>, older: Option<Older>) -> io::Result<()> {
     let check = |done: libc::c_int| if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    if let Some(older) = older {
+        // While this is root's: a filter of an ordinary user would keep newuidmap from its rights.
+        older.pretend()?;
+    }
     // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads no list of length 0.
     unsafe {
         check(libc::setns(namespace, libc::CLONE_NEWNS))?;

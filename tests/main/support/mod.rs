@@ -3,14 +3,18 @@
 //! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
 //! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
 //!
+//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; for what needs a newer one there is [`Env::ok_since`].
+//!
 //! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says so; with `CI` set it fails.
 
 mod bundle;
 mod call;
 mod leaks;
+mod older;
 
 pub use bundle::Bundle;
 pub use call::{Call, Output};
+pub use older::Older;
 
 use std::cell::RefCell;
 use std::fs;
@@ -48,6 +52,8 @@ pub struct Env {
     parent: String,
     binary: PathBuf,
     user: Option<u32>,
+    /// As which older kernel the machine looks.
+    older: Option<Older>,
     ids: AtomicU32,
     expected_mounts: RefCell<Vec<PathBuf>>,
 }
@@ -61,6 +67,13 @@ impl Env {
     /// A world where the runtime runs as an ordinary user, with sub-ids 200000 to 265535.
     pub fn rootless() -> Option<Self> {
         Self::build(Some(NOBODY))
+    }
+
+    /// A world for root on an older kernel, or one that looks like it, whatever `EMERGENCE_TEST_KERNEL` says.
+    pub fn older(kernel: Older) -> Option<Self> {
+        let mut env = Self::build(None)?;
+        env.older = Some(kernel);
+        Some(env)
     }
 
     fn build(user: Option<u32>) -> Option<Self> {
@@ -91,6 +104,7 @@ impl Env {
             parent,
             binary,
             user,
+            older: older::wanted(),
             ids: AtomicU32::new(0),
             expected_mounts: RefCell::new(Vec::new()),
         })
@@ -108,6 +122,22 @@ impl Env {
             println!("skipped for {}: {why}", self.flavour());
         }
         ours
+    }
+
+    /// Whether the machine only looks like an older kernel.
+    pub fn is_older(&self) -> bool {
+        self.older.is_some()
+    }
+
+    /// What came of a call that must succeed on Linux `since` and newer. On an older one, or where it looks like one, it must have
+    /// failed and named that version: `None`.
+    #[track_caller]
+    pub fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
+        if self.is_older() || older::is_before(since) {
+            output.fails().says(&format!("Linux has since {since}"));
+            return None;
+        }
+        Some(output.ok())
     }
 
     /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.

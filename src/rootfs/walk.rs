@@ -1,0 +1,236 @@
+//! A path looked up below a folder as if that were `/`: by openat2(2), or name by name where there is none (Linux before 5.6).
+//!
+//! Name by name means: each name is opened in the folder that was opened before it, never through a link; links are read
+//! and taken apart here; `..` drops the last name, and the names left are opened anew from the root. Nothing is ever opened by
+//! the name `..`: in a folder that somebody moves out of the root meanwhile, that would lead outside. No heap.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+use super::inroot::{PathBuffer, kind, split};
+use crate::sys::text::Text;
+
+/// Links in one path, path_resolution(7).
+const MOST_LINKS: usize = 40;
+
+/// Names opened for one path. `..` opens those before it again, so a path made for it could keep us for minutes.
+const MOST_OPENED: usize = 100_000;
+
+/// procfs, statfs(2).
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// `ST_NOSYMFOLLOW`: the mount lets nobody follow its links. statfs(2), Linux 5.10.
+const NO_LINKS: u64 = 0x2000;
+
+/// How a folder on the way is opened, and what a name is opened with to see what it is.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens `path` below `root` with `flags`; links lead nowhere outside, and those of procfs that are more than a text nowhere at all.
+///
+/// EAGAIN: somebody renames at the same moment; try again. ELOOP: too many links, or one that is not to be followed.
+pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        // EPERM is how old engines' filters refuse an unknown call. The walk is as safe, and meets any other reason again.
+        Err(Errno::NOSYS | Errno::PERM) => by_names(root, path, flags),
+        other => other,
+    }
+}
+
+/// As [`open`] without openat2. Its buffers are not for the stack of who does not need it.
+#[cold]
+#[inline(never)]
+fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    if path.is_empty() {
+        return Err(Errno::NOENT);
+    }
+    let rest = PathBuffer::new(path.to_bytes())?;
+    let mut walk = Walk {
+        root,
+        here: None,
+        names: PathBuffer::new(b"")?,
+        moved: false,
+        rest,
+        at: 0,
+        links: 0,
+        opened: 0,
+    };
+    while let Some(name) = walk.next()? {
+        match name.bytes.bytes() {
+            b"." => continue,
+            b".." => {
+                walk.up();
+                continue;
+            }
+            _ => {}
+        }
+        let found = walk.look(&name.bytes)?;
+        let kind = kind(&found)?;
+        let stays = name.is_last && !name.is_folder && flags.contains(OFlags::NOFOLLOW);
+        if kind == FileType::Symlink && !stays {
+            walk.follow(&found)?;
+            continue;
+        }
+        if kind != FileType::Directory && (name.is_folder || flags.contains(OFlags::DIRECTORY)) {
+            return Err(Errno::NOTDIR);
+        }
+        if !name.is_last {
+            walk.enter(&name.bytes, found)?;
+            continue;
+        }
+        if flags.contains(OFlags::PATH) {
+            return Ok(found);
+        }
+        let opened = rustix::fs::openat(
+            walk.folder()?,
+            name.bytes.as_cstr()?,
+            flags | OFlags::NOFOLLOW,
+            Mode::empty(),
+        );
+        return match opened {
+            // It has become a link since we looked.
+            Err(Errno::LOOP) if kind != FileType::Symlink => Err(Errno::AGAIN),
+            other => other,
+        };
+    }
+    // The path ends in the root, in `.` or in `..`.
+    let folder = walk.folder()?;
+    if flags.contains(OFlags::PATH) {
+        return rustix::io::fcntl_dupfd_cloexec(folder, 3);
+    }
+    rustix::fs::openat(folder, c".", flags, Mode::empty())
+}
+
+/// One name of a path.
+struct Name {
+    bytes: Text<256>,
+    /// No other name comes behind it.
+    is_last: bool,
+    /// A slash comes behind it.
+    is_folder: bool,
+}
+
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    /// The folder at `names`; `None` is the root.
+    here: Option<OwnedFd>,
+    /// Names of the folders from the root to here, none of them a link.
+    names: PathBuffer,
+    /// Whether `names` has lost some since `here` was opened.
+    moved: bool,
+    /// What is still to be gone; its first `at` bytes are done.
+    rest: PathBuffer,
+    at: usize,
+    links: usize,
+    opened: usize,
+}
+
+impl Walk<'_> {
+    fn next(&mut self) -> Result<Option<Name>> {
+        let rest = self.rest.bytes().get(self.at..).unwrap_or_default();
+        let start = rest.iter().position(|byte| *byte != b'/');
+        let Some((start, name)) = start.and_then(|start| Some((start, rest.get(start..)?))) else {
+            return Ok(None);
+        };
+        let length = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
+        let behind = name.get(length..).unwrap_or_default();
+        let found = Name {
+            bytes: Text::new(name.get(..length).unwrap_or_default())?,
+            is_last: behind.iter().all(|byte| *byte == b'/'),
+            is_folder: !behind.is_empty(),
+        };
+        self.at += start + length;
+        Ok(Some(found))
+    }
+
+    /// The folder where we are.
+    fn folder(&mut self) -> Result<BorrowedFd<'_>> {
+        if std::mem::take(&mut self.moved) {
+            self.here = None;
+            let names = PathBuffer::new(self.names.bytes())?;
+            for name in names.bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+                let found = match self.look(&Text::new(name)?) {
+                    Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::AGAIN),
+                    other => other?,
+                };
+                // It was a folder.
+                if kind(&found)? != FileType::Directory {
+                    return Err(Errno::AGAIN);
+                }
+                self.here = Some(found);
+            }
+        }
+        Ok(self.here.as_ref().map_or(self.root, OwnedFd::as_fd))
+    }
+
+    /// Opens what has this name here, a link as a link.
+    fn look(&mut self, name: &Text<256>) -> Result<OwnedFd> {
+        self.opened += 1;
+        if self.opened > MOST_OPENED {
+            return Err(Errno::LOOP);
+        }
+        rustix::fs::openat(self.folder()?, name.as_cstr()?, LOOK, Mode::empty())
+    }
+
+    fn enter(&mut self, name: &Text<256>, folder: OwnedFd) -> Result<()> {
+        if !self.names.bytes().is_empty() {
+            self.names.push(b"/")?;
+        }
+        self.names.push(name.bytes())?;
+        self.here = Some(folder);
+        Ok(())
+    }
+
+    fn up(&mut self) {
+        if !self.names.bytes().is_empty() {
+            let above = split(self.names.bytes()).0.len();
+            self.names.cut(above);
+            self.moved = true;
+        }
+    }
+
+    /// Puts the text of a link before what is still to be gone.
+    fn follow(&mut self, link: &OwnedFd) -> Result<()> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::LOOP);
+        }
+        let mut room = [MaybeUninit::uninit(); 4096];
+        let (target, unused) = rustix::fs::readlinkat_raw(link, c"", &mut room)?;
+        let target: &[u8] = target;
+        if unused.is_empty() {
+            return Err(Errno::NAMETOOLONG);
+        }
+        if target.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let system = rustix::fs::fstatfs(link)?;
+        let jumps = system.f_type as u64 == PROC_MAGIC && is_jump(target);
+        if jumps || system.f_flags as u64 & NO_LINKS != 0 {
+            return Err(Errno::LOOP);
+        }
+        if target.starts_with(b"/") {
+            self.names.cut(0);
+            self.here = None;
+            self.moved = false;
+        }
+        let mut rest = PathBuffer::new(target)?;
+        rest.push(self.rest.bytes().get(self.at..).unwrap_or_default())?;
+        self.rest = rest;
+        self.at = 0;
+        Ok(())
+    }
+}
+
+/// Whether a link of procfs with this text jumps to a file, whatever the text says, when the kernel follows it: `exe`, `fd/3`.
+/// Those that are nothing but a text are relative (`self`, `mounts`, `net`), and no kind of file is named in them (`pipe:[4]`).
+fn is_jump(target: &[u8]) -> bool {
+    target.starts_with(b"/") || target.contains(&b':')
+}
+
+#[cfg(test)]
+mod tests;

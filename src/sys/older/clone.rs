@@ -1,0 +1,171 @@
+//! A process in its cgroup without CLONE_INTO_CGROUP, and a clone without clone3.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+
+use super::super::process::{self, Cloned};
+use super::super::{check, text::Text};
+use super::is_missing;
+
+const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+
+/// Stands in for `clone3(flags, cgroup)` that has failed with `error`; gives that back where there is nothing else to do.
+///
+/// # Safety
+/// As for [`process::clone3`].
+pub(in crate::sys) unsafe fn instead(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    error: io::Error,
+) -> io::Result<Cloned> {
+    match cgroup {
+        // E2BIG: clone_args had no member for it before 5.7. EINVAL: nor was there the flag.
+        Some(cgroup) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::EINVAL | libc::ENOSYS)) => {
+            // SAFETY: the caller's promise is the same.
+            unsafe { into_cgroup(flags, cgroup) }
+        }
+        // SAFETY: the caller's promise is the same.
+        None if is_missing(&error) => unsafe { without_clone3(flags) },
+        _ => Err(error),
+    }
+}
+
+/// The new process waits until it is in the cgroup, and only then makes its cgroup namespace, which begins there. When either
+/// fails it is gone, with the same error that clone3 would have given.
+///
+/// # Safety
+/// As for [`process::clone3`].
+unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the caller's promise is the same.
+    match unsafe { process::clone3(flags & !NEW_CGROUP, None) }? {
+        Cloned::Child => {
+            // When the runtime is gone, its end must be closed.
+            drop(ours);
+            if !was_moved(&theirs, flags & NEW_CGROUP != 0) {
+                process::exit_now(1);
+            }
+            Ok(Cloned::Child)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            match add(cgroup, pid).and_then(|()| hear(&ours)) {
+                Ok(()) => Ok(Cloned::Parent { pid, pidfd }),
+                Err(error) => {
+                    drop(ours); // which ends it
+                    process::wait(pidfd.as_fd())?;
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// The child's half.
+fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
+    let mut word = [0u8; 1];
+    let told = loop {
+        match rustix::io::read(socket, &mut word) {
+            Err(rustix::io::Errno::INTR) => {}
+            read => break read,
+        }
+    };
+    if told != Ok(1) {
+        return false;
+    }
+    let made = if new_namespace { process::unshare(libc::CLONE_NEWCGROUP) } else { Ok(()) };
+    let errno = made.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+    rustix::net::send(socket, &errno.to_ne_bytes(), SendFlags::NOSIGNAL).is_ok() && errno == 0
+}
+
+/// The runtime's half, once the process is in the cgroup.
+fn hear(socket: &OwnedFd) -> io::Result<()> {
+    rustix::net::send(socket, b"!", SendFlags::NOSIGNAL)?;
+    let mut word = [0u8; 4];
+    let told = loop {
+        match rustix::io::read(socket, &mut word) {
+            Err(rustix::io::Errno::INTR) => {}
+            read => break read?,
+        }
+    };
+    match (told, i32::from_ne_bytes(word)) {
+        (4, 0) => Ok(()),
+        (4, errno) => Err(io::Error::from_raw_os_error(errno)),
+        // It was killed.
+        _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
+fn add(cgroup: BorrowedFd<'_>, pid: i32) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(cgroup, c"cgroup.procs", flags, Mode::empty())?;
+    let mut number = Text::<16>::new(b"")?;
+    number.push_number(pid)?;
+    rustix::io::write(&list, number.bytes())?;
+    Ok(())
+}
+
+/// `clone(flags | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0)`, clone(2).
+///
+/// # Safety
+/// As for [`process::clone3`].
+unsafe fn without_clone3(flags: u64) -> io::Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    // A child of CLONE_PARENT inherits its sibling's signal.
+    let signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    let flags = flags | libc::CLONE_PIDFD as u64 | signal;
+    let place = &raw mut pidfd;
+    // SAFETY: with no stack given the child returns here on its own copy of this one; the kernel writes one int to `place`, which
+    // lives across the call; the arguments behind are for flags that are not set. The rest is the caller's promise.
+    let pid = unsafe {
+        if cfg!(target_arch = "s390x") {
+            libc::syscall(libc::SYS_clone, 0usize, flags, place, 0usize, 0usize)
+        } else {
+            libc::syscall(libc::SYS_clone, flags, 0usize, place, 0usize, 0usize)
+        }
+    };
+    match check(pid)? {
+        0 => {
+            process::was_forked();
+            Ok(Cloned::Child)
+        }
+        pid => Ok(Cloned::Parent {
+            pid: pid as i32,
+            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clone_without_clone3() {
+        // SAFETY: no memory is shared, and the child only calls _exit.
+        match unsafe { without_clone3(0) }.unwrap() {
+            Cloned::Child => process::exit_now(7),
+            Cloned::Parent { pidfd, .. } => {
+                assert!(rustix::io::fcntl_getfd(&pidfd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+                assert_eq!(process::wait(pidfd.as_fd()).unwrap(), process::Exit::Code(7));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let no_group = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();
+        // SAFETY: no memory is shared, and the child only calls _exit.
+        match unsafe { into_cgroup(0, no_group.as_fd()) } {
+            Ok(Cloned::Child) => process::exit_now(0),
+            Ok(Cloned::Parent { .. }) => panic!("there is no such cgroup"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOENT)),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Attributes and propagation of mounts without mount_setattr(2).
+//!
+//! mount(2) changes only what is mounted in this process's namespace. A detached mount is therefore attached, changed and cloned
+//! in a mount namespace that only this process sees, for that moment: where it goes to at last, it comes with its attributes, as
+//! with the new call, and nobody has it for a moment without.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create, fsmount,
+    fsopen, mount_change, mount_remount,
+};
+
+use super::super::mount::{Attributes, attach, clone_mount};
+use super::super::{check, process};
+use super::{Procfs, mounted, of_descriptor};
+
+/// A flag as statfs(2) tells it, as mount_setattr(2) has it, as mount(2) has it, and as mountinfo writes it.
+struct Flag(u64, u64, MountFlags, &'static [u8]);
+
+const FLAGS: [Flag; 6] = [
+    Flag(1, libc::MOUNT_ATTR_RDONLY, MountFlags::RDONLY, b"ro"),
+    Flag(2, libc::MOUNT_ATTR_NOSUID, MountFlags::NOSUID, b"nosuid"),
+    Flag(4, libc::MOUNT_ATTR_NODEV, MountFlags::NODEV, b"nodev"),
+    Flag(8, libc::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC, b"noexec"),
+    Flag(0x800, libc::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME, b"nodiratime"),
+    Flag(0x2000, libc::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW, b"nosymfollow"),
+];
+
+/// `ST_NOATIME`, `ST_RELATIME`, statfs(2).
+const ST_NOATIME: u64 = 0x400;
+const ST_RELATIME: u64 = 0x1000;
+
+/// What mount(2) must be given for a mount with the `current` flags (statfs(2)) to become as `wanted`: it takes away what it is not given.
+///
+/// `None`: not even mount_setattr would take these together.
+fn flags(current: u64, wanted: Attributes) -> Option<MountFlags> {
+    let mut flags = MountFlags::BIND;
+    for Flag(now, attribute, flag, _) in FLAGS {
+        let set = wanted.set & attribute != 0 || current & now != 0 && wanted.clear & attribute == 0;
+        flags.set(flag, set);
+    }
+    const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
+    let times = match (wanted.set & TIMES, wanted.clear & TIMES) {
+        (0, 0) if current & ST_NOATIME != 0 => MountFlags::NOATIME,
+        (0, 0) if current & ST_RELATIME != 0 => MountFlags::RELATIME,
+        (0, 0) => MountFlags::STRICTATIME,
+        (0, TIMES) => MountFlags::RELATIME,
+        (libc::MOUNT_ATTR_NOATIME, TIMES) => MountFlags::NOATIME,
+        (libc::MOUNT_ATTR_STRICTATIME, TIMES) => MountFlags::STRICTATIME,
+        _ => return None,
+    };
+    Some(flags | times)
+}
+
+/// Changes a mount of this namespace. ENOSYS: of all below it, which only the new call can.
+pub(in crate::sys) fn change(
+    mount: BorrowedFd<'_>,
+    wanted: Attributes,
+    recursive: bool,
+    proc: Procfs<'_>,
+) -> io::Result<()> {
+    let flags_change = wanted.set | wanted.clear != 0;
+    if flags_change && recursive {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    let proc = proc.open()?;
+    if wanted.propagation != 0 {
+        propagate(mount, wanted.propagation, recursive, &proc)?;
+    }
+    if flags_change { set_flags(mount, wanted, &proc) } else { Ok(()) }
+}
+
+/// Changes a detached mount; with all below it when `recursive`. Another one, alike but for that, has its descriptor then.
+pub(in crate::sys) fn prepare(
+    mount: BorrowedFd<'_>,
+    wanted: Attributes,
+    recursive: bool,
+    proc: Procfs<'_>,
+) -> io::Result<()> {
+    let proc = proc.open()?;
+    let way_back = process::WayBack::open(&proc)?;
+    way_back.take()?; // whether we may must be known before it is needed
+    process::unshare(libc::CLONE_NEWNS)?;
+    let changed = apart(mount, wanted, recursive, &proc);
+    // To stay here would be worse than any other error.
+    way_back.take()?;
+    let changed = changed?;
+    // SAFETY: dup3 closes the old mount's descriptor and puts the new one's in its place, in one step: who owns that number goes on
+    // owning an open descriptor.
+    let done =
+        unsafe { libc::syscall(libc::SYS_dup3, changed.as_raw_fd(), mount.as_raw_fd(), libc::O_CLOEXEC) };
+    check(done).map(drop)
+}
+
+/// In a new mount namespace, of which nothing but the mount is seen any more.
+fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &OwnedFd) -> io::Result<OwnedFd> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let cell = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let top = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    attach(&cell, &top)?;
+    // mountinfo tells of nothing outside of this process's root.
+    rustix::process::fchdir(&cell)?;
+    rustix::process::chroot(c".")?;
+
+    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode) == FileType::Directory;
+    let place = if is_folder {
+        rustix::fs::mkdirat(&cell, c"mount", Mode::RWXU)?;
+        rustix::fs::openat(&cell, c"mount", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?
+    } else {
+        let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&cell, c"mount", make, Mode::RUSR)?
+    };
+    attach(mount, &place)?;
+    if wanted.propagation != 0 {
+        propagate(mount, wanted.propagation, recursive, proc)?;
+    }
+    if wanted.set | wanted.clear != 0 {
+        set_flags(mount, wanted, proc)?;
+        if recursive {
+            set_flags_below(&cell, wanted, proc)?;
+        }
+    }
+    clone_mount(mount, true)
+}
+
+fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool, proc: &OwnedFd) -> io::Result<()> {
+    let mut flags = MountPropagationFlags::from_bits_retain(flag as u32);
+    flags.set(MountPropagationFlags::REC, recursive);
+    at_path(mount, proc, |path| mount_change(path, flags))
+}
+
+fn set_flags(mount: BorrowedFd<'_>, wanted: Attributes, proc: &OwnedFd) -> io::Result<()> {
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+    // A read-only file system shows here as a read-only mount, and becomes one: stricter than it was, until all is unmounted.
+    let current = rustix::fs::fstatfs(mount)?.f_flags as u64;
+    let flags = flags(current, wanted).ok_or_else(invalid)?;
+    at_path(mount, proc, |path| mount_remount(path, flags, c""))?;
+    // An old kernel passes over a flag that it does not know.
+    let now = rustix::fs::fstatfs(mount)?.f_flags as u64;
+    let missed = FLAGS.iter().any(|Flag(bit, attribute, ..)| wanted.set & attribute != 0 && now & bit == 0);
+    if missed { Err(invalid()) } else { Ok(()) }
+}
+
+/// The mounts below the one in `cell`, this process's root. ENOSYS: another mount hides one of them, so that no
+/// path leads to it.
+fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Result<()> {
+    let hidden = || io::Error::from_raw_os_error(libc::ENOSYS);
+    mounted::each(proc.as_fd(), |below| {
+        let Some(path) = below.place.strip_prefix(b"/mount/").map(mounted::path).transpose()? else {
+            return Ok(());
+        };
+        let mount = rustix::fs::openat(cell, c"mount", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::openat(mount, path.as_cstr()?, look, Mode::empty());
+        let found = found.map_err(|_| hidden())?;
+        match set_flags(found.as_fd(), wanted, proc) {
+            // Not the root of a mount: another one lies over it.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(hidden()),
+            done => done,
+        }
+    })?;
+    // Of two mounts at one place only the upper was found.
+    mounted::each(proc.as_fd(), |below| {
+        let has = |name: &[u8]| below.options.split(|byte| *byte == b',').any(|option| option == name);
+        let missed = |Flag(_, attribute, _, name): &Flag| {
+            wanted.set & attribute != 0 && !has(name) || wanted.clear & attribute != 0 && has(name)
+        };
+        if below.place.starts_with(b"/mount") && FLAGS.iter().any(missed) { Err(hidden()) } else { Ok(()) }
+    })
+}
+
+/// Does `act` with a path for `mount`: the kernel's own for its descriptor. The working folder is another one meanwhile.
+fn at_path(
+    mount: BorrowedFd<'_>,
+    proc: &OwnedFd,
+    act: impl FnOnce(&CStr) -> rustix::io::Result<()>,
+) -> io::Result<()> {
+    let path = of_descriptor(b"fd", mount)?;
+    let before = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    rustix::process::fchdir(proc)?;
+    let done = act(path.as_cstr()?);
+    // A process in a new user namespace may have no right to the folder where it is; it needs none.
+    if let Ok(before) = before {
+        rustix::process::fchdir(before)?;
+    }
+    Ok(done?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_that_was_not_to_be_cleared() {
+        const RO: u64 = libc::MOUNT_ATTR_RDONLY;
+        const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
+        let change = |set, clear| Attributes { set, clear, propagation: 0 };
+        let (b, rel) = (MountFlags::BIND, MountFlags::RELATIME);
+        let table = [
+            ("read-only", 0, change(RO, 0), Some(b | MountFlags::RDONLY | MountFlags::STRICTATIME)),
+            (
+                "the others stay",
+                2 | 4 | 8 | 0x800 | ST_RELATIME,
+                change(RO, 0),
+                Some(
+                    b | rel
+                        | MountFlags::RDONLY
+                        | MountFlags::NOSUID
+                        | MountFlags::NODEV
+                        | MountFlags::NOEXEC
+                        | MountFlags::NODIRATIME,
+                ),
+            ),
+            ("writable", 1 | 2 | ST_RELATIME, change(0, RO), Some(b | rel | MountFlags::NOSUID)),
+            ("times stay", ST_NOATIME, change(RO, 0), Some(b | MountFlags::RDONLY | MountFlags::NOATIME)),
+            (
+                "times",
+                ST_NOATIME,
+                change(libc::MOUNT_ATTR_STRICTATIME, TIMES),
+                Some(b | MountFlags::STRICTATIME),
+            ),
+            ("times back", ST_NOATIME, change(0, TIMES), Some(b | rel)),
+            ("times without a clear", 0, change(libc::MOUNT_ATTR_NOATIME, 0), None),
+        ];
+        for (name, current, wanted, want) in table {
+            assert_eq!(flags(current, wanted), want, "{name}");
+        }
+    }
+}

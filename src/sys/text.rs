@@ -1,0 +1,108 @@
+//! Texts on the stack, for who may not use the heap: paths, numbers.
+
+use std::ffi::CStr;
+
+use rustix::io::{Errno, Result};
+
+/// Up to `SIZE` - 1 bytes, always NUL-terminated.
+pub struct Text<const SIZE: usize> {
+    bytes: [u8; SIZE],
+    len: usize,
+}
+
+impl<const SIZE: usize> Text<SIZE> {
+    /// A copy of `bytes`. ENAMETOOLONG: they do not fit.
+    pub fn new(bytes: &[u8]) -> Result<Self> {
+        let mut text = Self { bytes: [0; SIZE], len: 0 };
+        text.push(bytes)?;
+        Ok(text)
+    }
+
+    /// Replaces everything; what does not fit is cut.
+    pub fn clear_to(&mut self, bytes: &[u8]) {
+        self.cut(0);
+        let _ = self.push(bytes);
+    }
+
+    /// Adds bytes at the end.
+    pub fn push(&mut self, more: &[u8]) -> Result<()> {
+        let end = self.len + more.len();
+        // The last byte stays NUL.
+        if end >= SIZE {
+            return Err(Errno::NAMETOOLONG);
+        }
+        self.bytes.get_mut(self.len..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(more);
+        self.len = end;
+        Ok(())
+    }
+
+    /// Adds the digits of a number that is not negative.
+    pub fn push_number(&mut self, number: i32) -> Result<()> {
+        self.push(decimal(number, &mut [0; 12]))
+    }
+
+    /// Leaves the first `len` bytes.
+    pub fn cut(&mut self, len: usize) {
+        if let Some(gone) = self.bytes.get_mut(len..self.len) {
+            gone.fill(0);
+            self.len = len;
+        }
+    }
+
+    /// The bytes without NUL.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// As the kernel wants it; EINVAL for a NUL within.
+    pub fn as_cstr(&self) -> Result<&CStr> {
+        CStr::from_bytes_with_nul(self.bytes.get(..=self.len).unwrap_or_default()).map_err(|_| Errno::INVAL)
+    }
+}
+
+/// The digits of a number, its sign aside.
+pub fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
+    let mut rest = number.unsigned_abs();
+    let mut start = room.len();
+    for place in room.iter_mut().rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        start -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    room.get(start..).unwrap_or_default()
+}
+
+/// The number that these digits make.
+pub fn parse(digits: &[u8]) -> Option<i32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits() {
+        for number in [0, 1, 10, 4_194_304, i32::MAX] {
+            assert_eq!(decimal(number, &mut [0; 12]), number.to_string().as_bytes());
+            assert_eq!(parse(number.to_string().as_bytes()), Some(number));
+        }
+        assert_eq!(parse(b"1x"), None);
+    }
+
+    #[test]
+    fn a_text_has_an_end() {
+        let mut text = Text::<8>::new(b"fd/").unwrap();
+        text.push_number(1234).unwrap();
+        assert_eq!(text.as_cstr(), Ok(c"fd/1234"));
+        assert_eq!(text.push(b"5"), Err(Errno::NAMETOOLONG));
+        text.cut(3);
+        assert_eq!(text.as_cstr(), Ok(c"fd/"));
+        text.push(b"a\0b").unwrap();
+        assert_eq!(text.as_cstr(), Err(Errno::INVAL));
+        assert!(Text::<8>::new(&[b'a'; 8]).is_err());
+    }
+}
