@@ -2,6 +2,7 @@
 
 use super::SockFilter;
 use super::arch::{Arch, X32_BIT};
+use super::choice::{self, Branch};
 use super::emit::{Graph, Id, Test};
 use super::syscalls::Name;
 use super::words::{self, Condition, Operator, Profile};
@@ -50,7 +51,7 @@ fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>
     }
     if has(Arch::X32) {
         list.calls(graph, profile, Arch::X32)?;
-    } else if !profile.hides_new_calls() || newest(profile, Arch::X86_64).is_none() {
+    } else {
         list.from(X32_BIT, killed);
         // A tracer sets the number to -1 to skip a call.
         list.from(u32::MAX, default);
@@ -89,9 +90,23 @@ impl Ranges {
         if profile.hides_new_calls()
             && let Some(newest) = newest(profile, arch)
         {
-            self.hide_after(newest, graph.answer(words::NO_SUCH_CALL), default);
+            let hidden = graph.answer(words::NO_SUCH_CALL);
+            self.hide_after(newest, hidden, default);
+            if arch == Arch::S390x {
+                self.hide_first(hidden);
+            }
         }
         Some(())
+    }
+
+    /// Answers call 0 with `hidden`: on s390x a number that the kernel does not know comes to a filter as 0, whose own call,
+    /// setup(2), is long gone. So does runc since 1.1.3.
+    fn hide_first(&mut self, hidden: Id) {
+        let Some(first) = self.0.first_mut() else { return };
+        let then = std::mem::replace(&mut first.then, hidden);
+        if self.0.get(1).is_none_or(|second| second.first > 1) {
+            self.0.insert(1, Range { first: 1, then });
+        }
     }
 
     /// Puts `hidden` in the place of `default` behind the call `newest`.
@@ -135,7 +150,7 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
             let mut conditions = rule.conditions.clone();
             conditions.retain(|condition| condition.index != 0);
             let which = Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value: inner };
-            conditions.push(which);
+            conditions.insert(0, which);
             list.push(Numbered { number, action: rule.action, conditions });
         }
     }
@@ -143,21 +158,25 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
     list
 }
 
-/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the first rule that
-/// holds, in the order they were written.
+/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
     if let Some(always) = rules.iter().find(|rule| rule.conditions.is_empty()) {
         return graph.answer(always.action);
     }
-    let mut next = default;
-    for rule in rules.iter().rev() {
-        let mut yes = graph.answer(rule.action);
-        for condition in rule.conditions.iter().rev() {
-            yes = holds(graph, arch, condition, yes, next);
-        }
-        next = yes;
+    let mut branches = Vec::new();
+    for rule in rules {
+        choice::add(&mut branches, &rule.conditions, rule.action, arch.wide());
     }
-    next
+    ask(graph, arch, &branches, default)
+}
+
+/// Asks `branches` in their order; goes to `none` where no rule holds.
+fn ask(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
+    branches.iter().rev().fold(none, |beside, branch| {
+        let answer = branch.answer.map_or(beside, |action| graph.answer(action));
+        let further = ask(graph, arch, &branch.further, answer);
+        holds(graph, arch, &branch.condition, further, beside)
+    })
 }
 
 /// Goes to `yes` where `condition` holds, to `no` elsewhere.

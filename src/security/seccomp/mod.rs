@@ -11,6 +11,7 @@
 //! listed kills the thread.
 
 mod arch;
+mod choice;
 mod compile;
 mod emit;
 mod syscalls;
