@@ -18,6 +18,7 @@ mod identity;
 mod legacy;
 mod lifecycle;
 mod limits;
+mod listener;
 mod many;
 mod mounts;
 mod namespaces;

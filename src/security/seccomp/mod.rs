@@ -49,6 +49,9 @@ pub struct Listener {
     pub path: String,
     /// Passed on as written.
     pub metadata: String,
+    /// Path of a name in the profile that asks about sendmsg(2), by which a descriptor is handed to another process: whoever loads the
+    /// filter can then not send the listener itself.
+    pub asks_about_sending: Option<String>,
 }
 
 /// Compiles `profile` for a machine whose own architecture is `native`.
@@ -57,7 +60,7 @@ pub struct Listener {
 ///   (the annotation `run.oci.seccomp_fail_unknown_syscall`).
 /// * Rules whose action is the default action say nothing and are left out, as runc does.
 /// * Several conditions on one argument in one rule hold each for itself, as runc reads them.
-/// * `listenerPath` is not asked for here, since an annotation may give another receiver.
+/// * `listenerPath` is not asked for: the caller may know another receiver.
 ///
 /// Errors name every fault found. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2), linux/seccomp.h.
 pub fn compile(profile: &spec::Seccomp, native: Arch, refuse_unknown: bool) -> Result<Filter, Vec<Fault>> {

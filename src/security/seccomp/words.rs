@@ -149,7 +149,7 @@ pub(super) fn judge(
     let mut flags = profile.flags.as_deref().map_or(SPEC_ALLOW, |words| judge.flags(words));
 
     let (mut rules, mut named) = (Vec::new(), Vec::new());
-    let mut notifies = false;
+    let (mut notifies, mut asks_about_sending) = (false, None);
     for (at, rule) in profile.syscalls.iter().enumerate() {
         let action = judge.action(
             &rule.action,
@@ -166,7 +166,12 @@ pub(super) fn judge(
             if action == default {
                 continue;
             }
-            notifies |= action == NOTIFY;
+            if action == NOTIFY {
+                notifies = true;
+                if name == "sendmsg" && asks_about_sending.is_none() {
+                    asks_about_sending = Some(format!("syscalls[{at}].names[{place}]"));
+                }
+            }
             rules.extend(alternatives.iter().map(|conditions| Rule {
                 name: call,
                 action,
@@ -180,6 +185,7 @@ pub(super) fn judge(
     let listener = notifies.then(|| Listener {
         path: profile.listener_path.clone(),
         metadata: profile.listener_metadata.clone(),
+        asks_about_sending,
     });
     if notifies {
         flags |= NEW_LISTENER;
