@@ -12,6 +12,7 @@ mod descriptors;
 mod events;
 mod exec;
 mod fields;
+mod filter;
 mod hooks;
 mod hostile;
 mod identity;
