@@ -28,6 +28,7 @@ mod process;
 mod ps;
 mod remount;
 mod rootless;
+mod stock;
 mod systemd;
 mod terminal;
 mod update;
