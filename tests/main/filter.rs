@@ -70,6 +70,9 @@ fn every_action_does_what_it_says() {
         ("KILL_PROCESS", None, "signal 31"),
     ];
     for (action, errno, want) in table {
+        if errno >= Some(4095) && !env.ours("libseccomp refuses these") {
+            continue;
+        }
         bundle = bundle.set("linux/seccomp", uname(action, errno));
         env.run(&bundle).ok().prints(&format!("{UNAME} {want}\n{UNAME_32} {want}"));
     }

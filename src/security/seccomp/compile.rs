@@ -5,11 +5,14 @@ use super::arch::{Arch, X32_BIT};
 use super::choice::{self, Branch};
 use super::emit::{Graph, Id, Test};
 use super::syscalls::Name;
-use super::words::{self, Condition, Operator, Profile};
+use super::words::{self, Condition, Operator, Profile, Rule};
 
 /// Offsets in `struct seccomp_data`, seccomp(2).
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
+
+/// About as many calls are carried by others.
+const CARRIED: usize = 32;
 
 /// The program, or `None` when it would be longer than the kernel takes.
 pub(super) fn program(profile: &Profile) -> Option<Vec<SockFilter>> {
@@ -130,28 +133,38 @@ fn newest(profile: &Profile, arch: Arch) -> Option<u32> {
 }
 
 /// A rule for one call number of one architecture.
-#[derive(Debug)]
-struct Numbered {
+#[derive(Clone, Copy, Debug)]
+struct Numbered<'a> {
     number: u32,
-    action: u32,
-    conditions: Vec<Condition>,
+    rule: &'a Rule,
+    /// The number of the call that this one carries, which it has as its first argument.
+    inner: Option<u64>,
+}
+
+impl Numbered<'_> {
+    fn always_holds(&self) -> bool {
+        self.inner.is_none() && self.rule.conditions.is_empty()
+    }
+
+    /// As libseccomp does: an inner number takes the place of a condition on the first argument. The other arguments of the inner call
+    /// lie in memory, where no filter can look, yet conditions on them are kept.
+    fn conditions(&self) -> Vec<Condition> {
+        let inner =
+            self.inner.map(|value| Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value });
+        let own = self.rule.conditions.iter().copied();
+        inner.into_iter().chain(own.filter(|condition| inner.is_none() || condition.index != 0)).collect()
+    }
 }
 
 /// The rules by number; for one number in the order they were written.
-fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
-    let mut list = Vec::with_capacity(profile.rules.len());
+fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
+    let mut list = Vec::with_capacity(profile.rules.len() + CARRIED);
     for rule in &profile.rules {
         if let Some(number) = arch.number(rule.name) {
-            list.push(Numbered { number, action: rule.action, conditions: rule.conditions.clone() });
+            list.push(Numbered { number, rule, inner: None });
         }
         if let Some((number, inner)) = arch.carrier(rule.name) {
-            // As libseccomp does: the inner number takes the place of a condition on the first argument. The other
-            // arguments of the inner call lie in memory, where no filter can look, yet conditions on them are kept.
-            let mut conditions = rule.conditions.clone();
-            conditions.retain(|condition| condition.index != 0);
-            let which = Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value: inner };
-            conditions.insert(0, which);
-            list.push(Numbered { number, action: rule.action, conditions });
+            list.push(Numbered { number, rule, inner: Some(inner) });
         }
     }
     list.sort_by_key(|rule| rule.number);
@@ -160,12 +173,12 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
 
 /// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
-    if let Some(always) = rules.iter().find(|rule| rule.conditions.is_empty()) {
-        return graph.answer(always.action);
+    if let Some(always) = rules.iter().find(|numbered| numbered.always_holds()) {
+        return graph.answer(always.rule.action);
     }
     let mut branches = Vec::new();
-    for rule in rules {
-        choice::add(&mut branches, &rule.conditions, rule.action, arch.wide());
+    for numbered in rules {
+        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch.wide());
     }
     ask(graph, arch, &branches, default)
 }
