@@ -1,6 +1,7 @@
 """Alternates between runtimes with hyperfine and prints a table; started by hack/bench, which names the options."""
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -10,8 +11,11 @@ import statistics
 import subprocess
 import tempfile
 
-PHASES = ["run", "create", "start", "state", "exec", "delete"]
+PHASES = ["run", "create", "start", "state", "exec", "delete", "seccomp"]
 BARS = {"run": 0.8, "exec": 0.6}  # no more than this share of crun's time
+PROFILE = os.path.join(os.path.dirname(__file__), "../../tests/seccomp/profiles/docker.json")
+PROFILE_ADDS = 0.3  # milliseconds that this profile may add to run
+PLAIN = " unfiltered"  # behind a program's name: the same without the profile
 
 
 class Bench:
@@ -44,12 +48,16 @@ class Bench:
             print("Device rules are left out for all: crun could not raise its locked-memory limit here.")
         with open(path, "w") as file:
             json.dump(config, file)
-        # The same, but it goes on running.
-        config["process"]["args"] = ["/bin/sleep", "1000"]
         config["root"]["path"] = os.path.join(self.folder, "rootfs")
-        os.makedirs(os.path.join(self.folder, "waiting"))
-        with open(os.path.join(self.folder, "waiting", "config.json"), "w") as file:
-            json.dump(config, file)
+        # The same, but it goes on running; and under Docker's default filter.
+        waiting, filtered = copy.deepcopy(config), copy.deepcopy(config)
+        waiting["process"]["args"] = ["/bin/sleep", "1000"]
+        with open(PROFILE) as file:
+            filtered["linux"]["seccomp"] = json.load(file)
+        for name, config in (("waiting", waiting), ("filtered", filtered)):
+            os.makedirs(os.path.join(self.folder, name))
+            with open(os.path.join(self.folder, name, "config.json"), "w") as file:
+                json.dump(config, file)
 
     def command(self, name, *words):
         root = os.path.join(self.folder, "state-" + name)
@@ -61,6 +69,8 @@ class Bench:
             rootfs = os.path.join(self.folder, "rootfs")
             return shlex.join([os.path.join(self.tools, "floor"), rootfs, "/sys/fs/cgroup"]), None
         bundle = ["--bundle", self.folder]
+        filtered = bundle if name.endswith(PLAIN) else ["--bundle", os.path.join(self.folder, "filtered")]
+        name = name.removesuffix(PLAIN)
         clear = self.command(name, "delete", "--force", "bench")
         create = self.command(name, "create", *bundle, "bench")
         fresh = f"sh -c {shlex.quote(f'{clear} >/dev/null 2>&1; {create} </dev/null >/dev/null 2>&1')}"
@@ -71,6 +81,7 @@ class Bench:
             "state": (self.command(name, "state", "bench"), None),
             "exec": (self.command(name, "exec", "bench", "/bin/true"), None),
             "delete": (self.command(name, "delete", "--force", "bench"), fresh),
+            "seccomp": (self.command(name, "run", *filtered, "bench"), None),
         }[phase]
 
     def begin(self, phase, name):
@@ -84,6 +95,7 @@ class Bench:
 
     def clear(self, name):
         if name != "floor":
+            name = name.removesuffix(PLAIN)
             command = shlex.split(self.command(name, "delete", "--force", "bench"))
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -117,16 +129,26 @@ class Bench:
 def table(phase, times, memory):
     """Prints one phase; returns our share of crun's time, by medians and by minimums."""
     medians = {name: statistics.median(all_times) for name, all_times in times.items()}
-    print(f"\n{phase:8}{'':10}{'median ms':>11}{'min ms':>9}{'of crun':>9}{'of floor':>10}{'RSS KiB':>9}")
+    print(f"\n{phase:8}{'':20}{'median ms':>11}{'min ms':>9}{'of crun':>9}{'of floor':>10}{'RSS KiB':>9}")
     for name, median in medians.items():
         to_floor = f"{median / medians['floor']:.2f}" if "floor" in medians else "-"
         low = min(times[name]) * 1000
         print(
-            f"  {name:16}{median * 1000:11.2f}{low:9.2f}{median / medians['crun']:9.2f}{to_floor:>10}"
+            f"  {name:26}{median * 1000:11.2f}{low:9.2f}{median / medians['crun']:9.2f}{to_floor:>10}"
             f"{memory[name] or '-':>9}"
         )
     lowest = {name: min(all_times) for name, all_times in times.items()}
     return [found["emergence-runc"] / found["crun"] for found in (medians, lowest)]
+
+
+def added(times):
+    """What the profile adds to each program's run, in words."""
+    median = {name: statistics.median(all_times) * 1000 for name, all_times in times.items()}
+    adds = {name: median[name] - median[name + PLAIN] for name in median if not name.endswith(PLAIN)}
+    ours = adds.pop("emergence-runc")
+    verdict = "met" if ours <= PROFILE_ADDS else "MISSED"
+    others = ", ".join(f"{name} {more:.2f} ms" for name, more in adds.items())
+    return f"Docker's profile adds {ours:.2f} ms to run (bar {PROFILE_ADDS}: {verdict}); {others}"
 
 
 def main():
@@ -144,7 +166,8 @@ def main():
         bench = Bench(folder, options.tools, options.runs)
         bench.make_bundle()
         for phase in phases:
-            names = [*bench.programs, "floor"] if phase == "run" else list(bench.programs)
+            names = list(bench.programs)
+            names += {"run": ["floor"], "seccomp": [name + PLAIN for name in names]}.get(phase, [])
             times = {name: [] for name in names}
             for turn in range(options.rounds):
                 # The order changes from round to round: nobody always follows the same neighbour.
@@ -154,6 +177,8 @@ def main():
             bar = BARS.get(phase)
             bar = f" (bar {bar}: {'met' if share <= bar else 'MISSED'})" if bar else ""
             verdicts.append(f"{phase}: {share:.2f} of crun{bar}; by the fastest of each {share_of_lowest:.2f}")
+            if phase == "seccomp":
+                verdicts.append(added(times))
             everything[phase] = times
     print(f"\n{options.rounds} rounds of {options.runs}; medians over all of them")
     print("\n".join(verdicts))

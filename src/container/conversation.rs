@@ -120,9 +120,13 @@ impl Conversation<'_> {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.note_init()?;
                 }
-                Some((Message::Notify, Some(listener))) => {
-                    notify::hand_on(self.record, self.plan, self.pid, Status::Creating, &listener)?
+                Some((Message::Listener(number), _)) => {
+                    match notify::take(self.plan, number, self.pidfd.as_fd(), self.sync.as_fd())? {
+                        Some(listener) => self.hand_on(&listener)?,
+                        None => continue,
+                    }
                 }
+                Some((Message::Notify, Some(listener))) => self.hand_on(&listener)?,
                 Some((Message::Waiting, _)) => {
                     self.limit()?;
                     return self.hand_over();
@@ -145,8 +149,13 @@ impl Conversation<'_> {
         }
     }
 
+    fn hand_on(&self, listener: &OwnedFd) -> Result<()> {
+        notify::hand_on(self.record, self.plan, self.pid, Status::Creating, listener)
+    }
+
     fn died(&self) -> Error {
         let how = match process::wait(self.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(libc::SIGSYS)) => "was killed by linux.seccomp (SIGSYS)".to_owned(),
             Ok(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
             Ok(process::Exit::Code(code)) => format!("ended with status {code}"),
             Err(error) => format!("is gone: {error}"),

@@ -162,9 +162,13 @@ impl<'a> Entering<'a> {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.share()?;
                 }
-                Some((Message::Notify, Some(listener))) => {
-                    notify::hand_on(&there.record, self.plan, self.pid, Status::Running, &listener)?;
+                Some((Message::Listener(number), _)) => {
+                    match notify::take(self.plan, number, self.pidfd.as_fd(), self.sync.as_fd())? {
+                        Some(listener) => self.hand_on(there, &listener)?,
+                        None => continue,
+                    }
                 }
+                Some((Message::Notify, Some(listener))) => self.hand_on(there, &listener)?,
                 Some((Message::Waiting, _)) => terminal = run::terminal(self.console.as_ref(), self.plan)?,
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
@@ -189,6 +193,10 @@ impl<'a> Entering<'a> {
             &self.pidfd,
         )?;
         Ok(terminal)
+    }
+
+    fn hand_on(&self, there: &Existing, listener: &OwnedFd) -> Result<()> {
+        notify::hand_on(&there.record, self.plan, self.pid, Status::Running, listener)
     }
 
     fn share(&self) -> Result<()> {

@@ -1,53 +1,94 @@
 //! Hands a seccomp listener to whoever answers for the container's calls. Source: runtime-spec config-linux.md,
 //! "The Container Process State".
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::Serialize;
 
 use super::record::Record;
 use super::state::{OCI_VERSION, State, Status};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::init::sync::{self, Answer};
 use crate::plan::Plan;
 use crate::sys::fd;
 
 /// What goes over the socket with the descriptor.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ProcessState {
+struct ProcessState<'a> {
     oci_version: &'static str,
     /// Names of the descriptors, in order.
     fds: [&'static str; 1],
     pid: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
-    metadata: String,
+    metadata: &'a str,
     state: State,
 }
-
-/// Another receiver than `listenerPath`.
-const RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Sends the listener and the container process state to the socket that config.json names.
 ///
 /// `pid` is the process that loaded the filter: the container's, or one that `exec` made.
 pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener: &OwnedFd) -> Result<()> {
-    let wanted = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
-    let path =
-        record.annotations.get(RECEIVER).map(String::as_str).or(wanted.map(|wanted| wanted.path.as_str()));
-    let path = path.filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| {
-        Error::invalid("linux.seccomp.listenerPath", "missing; SCMP_ACT_NOTIFY needs a listener")
-    })?;
+    let Some(wanted) = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) else {
+        return Ok(());
+    };
     let document = ProcessState {
         oci_version: OCI_VERSION,
         fds: ["seccompFd"],
         pid,
-        metadata: wanted.map_or_else(String::new, |wanted| wanted.metadata.clone()),
+        metadata: &wanted.metadata,
         state: State::of(record, status),
     };
     let text = serde_json::to_vec(&document).map_err(|error| Error::new(Kind::System, error.to_string()))?;
-    let doing = || format!("linux.seccomp.listenerPath: send the listener to {path}");
-    let socket = fd::connect_unix(Path::new(path)).doing(doing)?;
+    let doing = || format!("linux.seccomp.listenerPath: send the listener to {}", wanted.path);
+    let socket = fd::connect_unix(Path::new(&wanted.path)).doing(doing)?;
     fd::send_fd(socket.as_fd(), &text, listener.as_fd()).doing(doing)
+}
+
+/// Takes the listener that the child announces as descriptor `number` of its own, as soon as its filter is loaded: from then on any call of
+/// the child may wait for whom we hand the listener to. `None`: the child sends it, or has a fault to tell; so it is heard next.
+///
+/// That the child gets stuck is refused, with the rule's path: where we may not take it (pidfd_getfd(2) wants the rights of ptrace(2)), and
+/// a rule asks about the very call that sends it.
+pub fn take(
+    plan: &Plan,
+    number: i32,
+    pidfd: BorrowedFd<'_>,
+    sync: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>> {
+    let doing = || "take the listener of linux.seccomp";
+    let mut told = false;
+    loop {
+        match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
+            Ok(listener) => return Ok(Some(listener)),
+            // Not there yet, and we may: before the child has our word its number is free.
+            Err(Errno::BADF) if told => {
+                let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                // Until it is loaded the child says nothing but that it could not be.
+                if poll(&mut [PollFd::new(&sync, PollFlags::IN)], Some(&millisecond)).doing(doing)? > 0 {
+                    return Ok(None);
+                }
+            }
+            Err(Errno::BADF) => {
+                sync::go(sync).doing(doing)?;
+                told = true;
+            }
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => {
+                let asks = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
+                if let Some(path) = asks.and_then(|listener| listener.asks_about_sending.as_ref()) {
+                    let words = format!(
+                        "SCMP_ACT_NOTIFY on sendmsg needs the right to take the listener from the container's process: pidfd_getfd: {error}"
+                    );
+                    return Err(Error::invalid(&format!("linux.seccomp.{path}"), words));
+                }
+                sync::answer(sync, Answer::Send).doing(doing)?;
+                return Ok(None);
+            }
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::FileType;
 
-use super::sync::{self, Message};
+use super::sync::{self, Answer, Message};
 use super::{Opened, program, write_file};
 use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
 use crate::sys::{cred, process, seccomp};
@@ -114,17 +115,33 @@ fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
     cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)
 }
 
-/// Loads the system call filter and hands its listener, if it has one, to the runtime.
+/// Loads the system call filter.
 fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     let Some(filter) = &plan.seccomp else { return Ok(()) };
-    match seccomp::load(&filter.program, filter.flags).at(Step::Seccomp, 0)? {
-        Some(listener) => {
-            sync::say_with(opened.sync.as_fd(), Message::Notify, listener.as_fd())
-                .at(Step::SeccompListener, 0)?;
-            sync::wait_go(opened.sync.as_fd()).at(Step::SeccompListener, 0)
-        }
-        None => Ok(()),
+    match filter.listener {
+        None => seccomp::load(&filter.program, filter.flags).map(drop).at(Step::Seccomp, 0),
+        Some(_) => filter_with_listener(&filter.program, filter.flags, opened.sync.as_fd()),
     }
+}
+
+/// Loads a filter whose listener the runtime hands on. Once it is loaded, any call here may wait for an answer of that listener's owner,
+/// so the runtime takes the descriptor without our help, where it may.
+fn filter_with_listener(
+    program: &[seccomp::SockFilter],
+    flags: u32,
+    runtime: BorrowedFd<'_>,
+) -> Result<(), Fault> {
+    // The lowest free number, which the kernel gives next: nobody else opens anything here.
+    let number = rustix::io::dup(runtime).at(Step::SeccompListener, 0)?.as_raw_fd();
+    sync::say(runtime, Message::Listener(number)).at(Step::SeccompListener, 0)?;
+    let answer = sync::wait_answer(runtime).at(Step::SeccompListener, 0)?;
+    let listener = seccomp::load(program, flags).at(Step::Seccomp, 0)?;
+    // Closed by execve(2): close(2) is one more call that may wait.
+    let listener = ManuallyDrop::new(listener);
+    if let (Answer::Send, Some(listener)) = (answer, listener.as_ref()) {
+        sync::say_with(runtime, Message::Notify, listener.as_fd()).at(Step::SeccompListener, 0)?;
+    }
+    sync::wait_go(runtime).at(Step::SeccompListener, 0)
 }
 
 fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {

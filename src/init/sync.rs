@@ -10,7 +10,9 @@
 //!   ◄─────────────────────────── Go ──
 //!   ── Limits ───────────────────────►  sets rlimits that only the host's root may raise
 //!   ◄─────────────────────────── Go ──
-//!   ── Notify + descriptor ──────────►  hands the seccomp listener on
+//!   ── Listener ─────────────────────►  a filter that asks a listener is loaded next: may the runtime take that from here?
+//!   ◄─────────────────── Go or Send ──  yes: it takes it as soon as it is there, and hands it on; Send: it may not
+//!   ── Notify + descriptor ──────────►  after Send: hands that on
 //!   ◄─────────────────────────── Go ──
 //!   ── Waiting ──────────────────────►  `create` may return; nothing can fail any more but execve
 //!   ◄─────────────────────────── Go ──  `create`: the process is noted, the byte to start comes through a fifo; `run`: start
@@ -37,6 +39,8 @@ pub enum Message {
     Hooks,
     /// Limits may be set now.
     Limits,
+    /// What will listen to the filter that is loaded next has this number among the child's descriptors.
+    Listener(i32),
     /// A seccomp listener is attached to this message.
     Notify,
     /// A new process goes on in this one's place: its pidfd is attached.
@@ -51,6 +55,16 @@ pub enum Message {
 
 const LENGTH: usize = 8;
 const GO: &[u8] = b"go";
+const SEND: &[u8] = b"send";
+
+/// What the runtime answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Go,
+    /// Send it yourself; only to [`Message::Listener`].
+    Send,
+}
 
 impl Message {
     fn encode(self) -> [u8; LENGTH] {
@@ -63,6 +77,10 @@ impl Message {
             Message::Successor => plain(5),
             Message::Waiting => plain(6),
             Message::Hooked => plain(8),
+            Message::Listener(number) => {
+                let [n0, n1, n2, n3] = number.to_ne_bytes();
+                [9, 0, 0, 0, n0, n1, n2, n3]
+            }
             Message::Fault(fault) => {
                 let [i0, i1] = fault.index.to_ne_bytes();
                 let [e0, e1, e2, e3] = fault.errno.to_ne_bytes();
@@ -86,6 +104,7 @@ impl Message {
                 errno: i32::from_ne_bytes([e0, e1, e2, e3]),
             }),
             8 => Message::Hooked,
+            9 => Message::Listener(i32::from_ne_bytes([e0, e1, e2, e3])),
             _ => return None,
         })
     }
@@ -120,10 +139,16 @@ pub fn ask(to: BorrowedFd<'_>, message: Message) -> Result<()> {
 
 /// Child: waits for the runtime's word on a socket or a fifo, with nothing but read(2): a seccomp filter may forbid more.
 pub fn wait_go(from: BorrowedFd<'_>) -> Result<()> {
+    wait_answer(from).map(drop)
+}
+
+/// Child: as [`wait_go`], where there is more than one answer.
+pub fn wait_answer(from: BorrowedFd<'_>) -> Result<Answer> {
     let mut word = [0; 4];
     match retry(|| rustix::io::read(from, &mut word))? {
         0 => Err(Errno::PIPE),
-        _ => Ok(()),
+        _ if word == SEND => Ok(Answer::Send),
+        _ => Ok(Answer::Go),
     }
 }
 
@@ -135,7 +160,16 @@ pub fn tell_fault(to: BorrowedFd<'_>, fault: Fault) {
 
 /// Runtime: lets the child go on.
 pub fn go(to: BorrowedFd<'_>) -> Result<()> {
-    retry(|| rustix::net::send(to, GO, SendFlags::NOSIGNAL)).map(drop)
+    answer(to, Answer::Go)
+}
+
+/// Runtime: as [`go`], where there is more than one answer.
+pub fn answer(to: BorrowedFd<'_>, answer: Answer) -> Result<()> {
+    let word = match answer {
+        Answer::Go => GO,
+        Answer::Send => SEND,
+    };
+    retry(|| rustix::net::send(to, word, SendFlags::NOSIGNAL)).map(drop)
 }
 
 /// Runtime: the child's next word and the descriptor with it; `None` when it has closed its end.
@@ -207,6 +241,7 @@ mod tests {
             Message::Limits,
             Message::Waiting,
             Message::Hooked,
+            Message::Listener(70_000),
             Message::Fault(fault),
         ] {
             say(theirs.as_fd(), message).unwrap();
@@ -216,6 +251,10 @@ mod tests {
         assert!(matches!(hear(ours.as_fd()), Ok(Some((Message::Notify, Some(_))))));
         go(ours.as_fd()).unwrap();
         wait_go(theirs.as_fd()).unwrap();
+        for word in [Answer::Go, Answer::Send] {
+            answer(ours.as_fd(), word).unwrap();
+            assert_eq!(wait_answer(theirs.as_fd()), Ok(word));
+        }
         drop(ours);
         assert_eq!(wait_go(theirs.as_fd()), Err(Errno::PIPE));
     }

@@ -8,6 +8,9 @@ use crate::sys::seccomp::SockFilter;
 /// A filter that is compiled already: `struct sock_filter` one behind the other, in base64. Source: crun(1).
 const READY: &str = "run.oci.seccomp_bpf_data";
 
+/// Another receiver than `listenerPath`. Source: crun(1).
+const RECEIVER: &str = "run.oci.seccomp.receiver";
+
 /// Most instructions that the kernel takes, BPF_MAXINSNS.
 const MOST: usize = 4096;
 
@@ -26,7 +29,16 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
     };
     let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
     match seccomp::compile(profile, native, refuse_unknown) {
-        Ok(filter) => {
+        Ok(mut filter) => {
+            let_start(profile, judge);
+            if let Some(listener) = &mut filter.listener {
+                if let Some(path) = spec.annotations.get(RECEIVER) {
+                    listener.path.clone_from(path);
+                }
+                if listener.path.is_empty() {
+                    judge.fault("linux.seccomp.listenerPath", "missing; SCMP_ACT_NOTIFY needs a listener");
+                }
+            }
             judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
             Some(filter)
         }
@@ -37,6 +49,39 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
             None
         }
     }
+}
+
+/// Calls that the container's process makes under the filter: it says that it is ready, waits for the word to start, becomes its program.
+const NEEDED: [&str; 3] = ["read", "write", "execve"];
+
+/// A filter that answers one of [`NEEDED`] in its place would stop the start half way.
+fn let_start(profile: &spec::Seccomp, judge: &mut Judge) {
+    for call in NEEDED {
+        if let Some((path, action)) = refusal(profile, call) {
+            let words = format!(
+                "{action} refuses {call}; until its program runs, the container's process calls {} under the filter: allow them",
+                NEEDED.join(", ")
+            );
+            judge.fault(format!("linux.seccomp.{path}"), words);
+        }
+    }
+}
+
+/// Where the profile refuses `call`, whatever its arguments are, and with which action.
+fn refusal<'a>(profile: &'a spec::Seccomp, call: &str) -> Option<(String, &'a str)> {
+    let refuses = |action: &str| !matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_NOTIFY");
+    let mut depends = false;
+    for (at, rule) in profile.syscalls.iter().enumerate() {
+        let Some(place) = rule.names.iter().position(|name| name == call) else { continue };
+        if rule.args.is_empty() {
+            // This rule alone decides.
+            let path = format!("syscalls[{at}].names[{place}]");
+            return refuses(&rule.action).then_some((path, rule.action.as_str()));
+        }
+        depends = true;
+    }
+    let default = profile.default_action.as_str();
+    (!depends && refuses(default)).then(|| ("defaultAction".to_owned(), default))
 }
 
 /// The kernel judges what the instructions do.
@@ -88,6 +133,38 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_start_needs_is_let_through() {
+        let allowed = r#"{"names":["read","write","execve"],"action":"SCMP_ACT_ALLOW"}"#;
+        let sixth = r#""args":[{"index":0,"value":6,"op":"SCMP_CMP_EQ"}]"#;
+        let table = [
+            ("ALLOW", String::new(), [None; 3]),
+            ("LOG", String::new(), [None; 3]),
+            ("ERRNO", allowed.to_owned(), [None; 3]),
+            ("ERRNO", String::new(), [Some("defaultAction"); 3]),
+            (
+                "ALLOW",
+                r#"{"names":["fork","write"],"action":"SCMP_ACT_TRACE"}"#.into(),
+                [None, Some("syscalls[0].names[1]"), None],
+            ),
+            ("ERRNO", allowed.replace("ALLOW", "NOTIFY"), [None; 3]),
+            // It depends on what nobody knows yet.
+            (
+                "ERRNO",
+                format!(r#"{{"names":["read","write","execve"],"action":"SCMP_ACT_ALLOW",{sixth}}}"#),
+                [None; 3],
+            ),
+            ("ALLOW", format!(r#"{{"names":["read"],"action":"SCMP_ACT_KILL",{sixth}}}"#), [None; 3]),
+            ("KILL", format!(r#"{allowed},{{"names":["read"],"action":"SCMP_ACT_KILL"}}"#), [None; 3]),
+        ];
+        for (default, rules, want) in table {
+            let text = format!(r#"{{"defaultAction":"SCMP_ACT_{default}","syscalls":[{rules}]}}"#);
+            let profile = serde_json::from_str(&text).unwrap();
+            let found = NEEDED.map(|call| refusal(&profile, call).map(|(path, _)| path));
+            assert_eq!(found, want.map(|path| path.map(str::to_owned)), "{text}");
+        }
+    }
 
     #[test]
     fn bytes_of_base64() {

@@ -146,9 +146,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…`; empty: the machine's own.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; an empty list is another thing than none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// Unix socket that receives the notify descriptor.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub listener_path: String,

@@ -2,6 +2,13 @@
 
 use emergence_runc::security::seccomp::SockFilter;
 
+/// `AUDIT_ARCH_X86_64`, which x32 has too.
+pub const X86_64: u32 = 0xc000_003e;
+/// `AUDIT_ARCH_I386`.
+pub const X86: u32 = 0x4000_0003;
+/// What x32's call numbers carry.
+pub const X32: u32 = 0x4000_0000;
+
 /// One call as a filter sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {

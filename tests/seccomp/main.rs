@@ -1,7 +1,6 @@
 //! The seccomp compiler against libseccomp, and its filters against the kernel.
 //!
-//! Needs Debian's python3-seccomp and golang-github-containers-common; without them a test says so and passes, unless
-//! `EMERGENCE_TEST_NO_SKIP` is set.
+//! Needs Debian's python3-seccomp; without it a test says so and passes, unless `EMERGENCE_TEST_NO_SKIP` is set.
 
 // All of this is test code, also the helpers that clippy cannot tell are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -9,6 +8,10 @@
 mod differential;
 mod machine;
 mod meaning;
+mod newer;
+mod paths;
 mod process;
 mod profiles;
+mod quarrels;
 mod reference;
+mod tables;

@@ -1,38 +1,17 @@
-//! Profiles to compile: the one that container engines ship, and random ones from a seed.
+//! Profiles to compile: the engines' own, and random ones from a seed.
 
 use emergence_runc::spec::{Seccomp, SeccompArg, SeccompRule};
-use serde_json::Value;
 
-/// Capabilities engines give a container, as far as the profile asks for them.
-const CAPABILITIES: [&str; 2] = ["CAP_SYS_CHROOT", "CAP_AUDIT_WRITE"];
+/// What Docker and podman give a container when nothing else is asked, for x86_64; profiles/README.md says where they are from.
+pub fn engines() -> [(&'static str, Seccomp); 2] {
+    [("docker", include_str!("profiles/docker.json")), ("podman", include_str!("profiles/podman.json"))]
+        .map(|(name, text)| (name, serde_json::from_str(text).unwrap()))
+}
 
-/// The profile of containers-common for x86_64 in the OCI's form; `None`, with the reason printed, where it is not installed.
-pub fn engine() -> Option<Seccomp> {
-    let path = "/usr/share/containers/seccomp.json";
-    let Ok(text) = std::fs::read_to_string(path) else {
-        assert!(std::env::var_os("EMERGENCE_TEST_NO_SKIP").is_none(), "{path} is missing");
-        eprintln!("skipped: {path} is missing");
-        return None;
-    };
-    let extended: Value = serde_json::from_str(&text).unwrap();
-    let list = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap_or_default() };
-    let names_us = |value: &Value| {
-        list(&value["arches"]).iter().any(|arch| arch == "amd64")
-            || list(&value["caps"]).iter().any(|cap| CAPABILITIES.contains(&cap.as_str()))
-    };
-    let applies = |rule: &&Value| {
-        let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-        let asks = !list(&includes["arches"]).is_empty() || !list(&includes["caps"]).is_empty();
-        (!asks || names_us(includes)) && !names_us(excludes)
-    };
-    let rules = extended["syscalls"].as_array().unwrap().iter().filter(applies);
-    Some(Seccomp {
-        default_action: "SCMP_ACT_ERRNO".into(),
-        default_errno_ret: Some(extended["defaultErrnoRet"].as_u64().unwrap_or(1) as u32),
-        architectures: ["X86_64", "X86", "X32"].map(|arch| format!("SCMP_ARCH_{arch}")).into(),
-        syscalls: rules.map(|rule| serde_json::from_value(rule.clone()).unwrap()).collect(),
-        ..Seccomp::default()
-    })
+/// Docker's.
+pub fn docker() -> Seccomp {
+    let [(_, profile), _] = engines();
+    profile
 }
 
 /// Numbers from a seed, the same on every run (splitmix64).

@@ -1,8 +1,11 @@
 #!/usr/bin/python3
 """Writes the filter that libseccomp makes of an OCI profile, as raw BPF.
 
-Reads one JSON document a line ({"native": "x86_64", "profile": {...}}) from standard input; answers each with one line: the program in
-hexadecimal, or "error WORDS" where libseccomp refuses a rule. Needs Debian's python3-seccomp.
+Reads one JSON document a line from standard input and answers each with one line:
+  {"native": "x86_64", "profile": {...}}: the program in hexadecimal, or "error WORDS" where libseccomp refuses a rule
+  {"numbers": "x86_64", "names": ["read", ...]}: their numbers as JSON; -1 for unknown ones, other negative ones where the architecture has
+  no such call
+Needs Debian's python3-seccomp.
 """
 import json
 import os
@@ -64,6 +67,9 @@ def compile(native, profile):
 
 
 def answer(request):
+    if "numbers" in request:
+        arch = getattr(seccomp.Arch, request["numbers"].upper())
+        return json.dumps([seccomp.resolve_syscall(arch, name) for name in request["names"]])
     try:
         return compile(request["native"], request["profile"]).hex()
     except Exception as error:  # every refusal is an answer here

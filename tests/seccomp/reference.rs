@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use emergence_runc::security::seccomp::SockFilter;
 use emergence_runc::spec::Seccomp;
+use serde_json::{Value, json};
 
 /// A running `reference.py`.
 pub struct Reference {
@@ -33,13 +34,32 @@ impl Reference {
         Some(Self { child, input, output })
     }
 
-    /// libseccomp's filter, or its refusal.
-    pub fn compile(&mut self, native: &str, profile: &Seccomp) -> Result<Vec<SockFilter>, String> {
-        let request = serde_json::json!({ "native": native, "profile": profile });
+    fn ask(&mut self, request: &Value) -> String {
         writeln!(self.input, "{request}").unwrap();
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        let line = line.trim();
+        line.trim().to_owned()
+    }
+
+    /// The numbers of calls; -1 where this libseccomp does not know the name, otherwise negative where `arch` has no such call.
+    pub fn numbers(&mut self, arch: &str, names: &[&str]) -> Vec<i64> {
+        serde_json::from_str(&self.ask(&json!({ "numbers": arch, "names": names }))).unwrap()
+    }
+
+    /// The profile without the calls that are newer than this libseccomp.
+    pub fn known(&mut self, profile: &Seccomp) -> Seccomp {
+        let mut profile = profile.clone();
+        for rule in &mut profile.syscalls {
+            let names: Vec<&str> = rule.names.iter().map(String::as_str).collect();
+            let mut numbers = self.numbers("x86_64", &names).into_iter();
+            rule.names.retain(|_| numbers.next() != Some(-1));
+        }
+        profile
+    }
+
+    /// libseccomp's filter, or its refusal.
+    pub fn compile(&mut self, native: &str, profile: &Seccomp) -> Result<Vec<SockFilter>, String> {
+        let line = self.ask(&json!({ "native": native, "profile": profile }));
         if line.starts_with("error") {
             return Err(line.to_owned());
         }

@@ -2,13 +2,17 @@
 
 use super::SockFilter;
 use super::arch::{Arch, X32_BIT};
+use super::choice::{self, Branch};
 use super::emit::{Graph, Id, Test};
 use super::syscalls::Name;
-use super::words::{self, Condition, Operator, Profile};
+use super::words::{self, Condition, Operator, Profile, Rule};
 
 /// Offsets in `struct seccomp_data`, seccomp(2).
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
+
+/// About as many calls are carried by others.
+const CARRIED: usize = 32;
 
 /// The program, or `None` when it would be longer than the kernel takes.
 pub(super) fn program(profile: &Profile) -> Option<Vec<SockFilter>> {
@@ -50,7 +54,7 @@ fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>
     }
     if has(Arch::X32) {
         list.calls(graph, profile, Arch::X32)?;
-    } else if !profile.hides_new_calls() || newest(profile, Arch::X86_64).is_none() {
+    } else {
         list.from(X32_BIT, killed);
         // A tracer sets the number to -1 to skip a call.
         list.from(u32::MAX, default);
@@ -89,9 +93,23 @@ impl Ranges {
         if profile.hides_new_calls()
             && let Some(newest) = newest(profile, arch)
         {
-            self.hide_after(newest, graph.answer(words::NO_SUCH_CALL), default);
+            let hidden = graph.answer(words::NO_SUCH_CALL);
+            self.hide_after(newest, hidden, default);
+            if arch == Arch::S390x {
+                self.hide_first(hidden);
+            }
         }
         Some(())
+    }
+
+    /// Answers call 0 with `hidden`: on s390x a number that the kernel does not know comes to a filter as 0, whose own call,
+    /// setup(2), is long gone. So does runc since 1.1.3.
+    fn hide_first(&mut self, hidden: Id) {
+        let Some(first) = self.0.first_mut() else { return };
+        let then = std::mem::replace(&mut first.then, hidden);
+        if self.0.get(1).is_none_or(|second| second.first > 1) {
+            self.0.insert(1, Range { first: 1, then });
+        }
     }
 
     /// Puts `hidden` in the place of `default` behind the call `newest`.
@@ -115,49 +133,63 @@ fn newest(profile: &Profile, arch: Arch) -> Option<u32> {
 }
 
 /// A rule for one call number of one architecture.
-#[derive(Debug)]
-struct Numbered {
+#[derive(Clone, Copy, Debug)]
+struct Numbered<'a> {
     number: u32,
-    action: u32,
-    conditions: Vec<Condition>,
+    rule: &'a Rule,
+    /// The number of the call that this one carries, which it has as its first argument.
+    inner: Option<u64>,
+}
+
+impl Numbered<'_> {
+    fn always_holds(&self) -> bool {
+        self.inner.is_none() && self.rule.conditions.is_empty()
+    }
+
+    /// As libseccomp does: an inner number takes the place of a condition on the first argument. The other arguments of the inner call
+    /// lie in memory, where no filter can look, yet conditions on them are kept.
+    fn conditions(&self) -> Vec<Condition> {
+        let inner =
+            self.inner.map(|value| Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value });
+        let own = self.rule.conditions.iter().copied();
+        inner.into_iter().chain(own.filter(|condition| inner.is_none() || condition.index != 0)).collect()
+    }
 }
 
 /// The rules by number; for one number in the order they were written.
-fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered> {
-    let mut list = Vec::with_capacity(profile.rules.len());
+fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
+    let mut list = Vec::with_capacity(profile.rules.len() + CARRIED);
     for rule in &profile.rules {
         if let Some(number) = arch.number(rule.name) {
-            list.push(Numbered { number, action: rule.action, conditions: rule.conditions.clone() });
+            list.push(Numbered { number, rule, inner: None });
         }
         if let Some((number, inner)) = arch.carrier(rule.name) {
-            // As libseccomp does: the inner number takes the place of a condition on the first argument. The other
-            // arguments of the inner call lie in memory, where no filter can look, yet conditions on them are kept.
-            let mut conditions = rule.conditions.clone();
-            conditions.retain(|condition| condition.index != 0);
-            let which = Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value: inner };
-            conditions.push(which);
-            list.push(Numbered { number, action: rule.action, conditions });
+            list.push(Numbered { number, rule, inner: Some(inner) });
         }
     }
     list.sort_by_key(|rule| rule.number);
     list
 }
 
-/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the first rule that
-/// holds, in the order they were written.
+/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
-    if let Some(always) = rules.iter().find(|rule| rule.conditions.is_empty()) {
-        return graph.answer(always.action);
+    if let Some(always) = rules.iter().find(|numbered| numbered.always_holds()) {
+        return graph.answer(always.rule.action);
     }
-    let mut next = default;
-    for rule in rules.iter().rev() {
-        let mut yes = graph.answer(rule.action);
-        for condition in rule.conditions.iter().rev() {
-            yes = holds(graph, arch, condition, yes, next);
-        }
-        next = yes;
+    let mut branches = Vec::new();
+    for numbered in rules {
+        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch.wide());
     }
-    next
+    ask(graph, arch, &branches, default)
+}
+
+/// Asks `branches` in their order; goes to `none` where no rule holds.
+fn ask(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
+    branches.iter().rev().fold(none, |beside, branch| {
+        let answer = branch.answer.map_or(beside, |action| graph.answer(action));
+        let further = ask(graph, arch, &branch.further, answer);
+        holds(graph, arch, &branch.condition, further, beside)
+    })
 }
 
 /// Goes to `yes` where `condition` holds, to `no` elsewhere.

@@ -54,6 +54,8 @@ enum Node {
 pub(super) struct Graph {
     nodes: Vec<Node>,
     known: BTreeMap<Node, Id>,
+    /// Those of `known` that are asked for most, and are few.
+    answers: Vec<(u32, Id)>,
 }
 
 impl Graph {
@@ -68,7 +70,12 @@ impl Graph {
 
     /// Answers with `action`.
     pub(super) fn answer(&mut self, action: u32) -> Id {
-        self.node(Node::Return(action))
+        if let Some((_, id)) = self.answers.iter().find(|(known, _)| *known == action) {
+            return *id;
+        }
+        let id = self.node(Node::Return(action));
+        self.answers.push((action, id));
+        id
     }
 
     /// Reads the word at `offset`, then goes on.

@@ -9,8 +9,36 @@
 //! Two things go beyond the profile. A call newer than all that the profile names is answered with `ENOSYS`, so that a new C library falls
 //! back to an older call instead of meeting a refusal (runc's behaviour since 1.0). A call through an architecture that is not
 //! listed kills the thread.
+//!
+//! The room needs nothing of the others but the profile's type, so it serves as a library:
+//!
+//! ```
+//! use emergence_runc::security::seccomp::{Arch, compile};
+//! use emergence_runc::spec::Seccomp;
+//!
+//! let profile: Seccomp = serde_json::from_str(
+//!     r#"{
+//!         "defaultAction": "SCMP_ACT_ERRNO",
+//!         "architectures": ["SCMP_ARCH_X86_64"],
+//!         "syscalls": [
+//!             {"names": ["read", "write", "exit_group"], "action": "SCMP_ACT_ALLOW"},
+//!             {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
+//!              "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 8}]}
+//!         ]
+//!     }"#,
+//! )?;
+//! let filter = compile(&profile, Arch::X86_64, false).expect("a profile without faults");
+//! assert_eq!(filter.program.len(), 17, "instructions for seccomp(2)");
+//!
+//! // Every fault has its place.
+//! let wrong = Seccomp { default_action: "ALLOW".into(), ..Seccomp::default() };
+//! let faults = compile(&wrong, Arch::X86_64, false).unwrap_err();
+//! assert_eq!(faults, [("defaultAction".into(), "unknown action \"ALLOW\"".into())]);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod arch;
+mod choice;
 mod compile;
 mod emit;
 mod syscalls;
@@ -48,6 +76,9 @@ pub struct Listener {
     pub path: String,
     /// Passed on as written.
     pub metadata: String,
+    /// Path of a name in the profile that asks about sendmsg(2), by which a descriptor is handed to another process: whoever loads the
+    /// filter can then not send the listener itself.
+    pub asks_about_sending: Option<String>,
 }
 
 /// Compiles `profile` for a machine whose own architecture is `native`.
@@ -55,8 +86,11 @@ pub struct Listener {
 /// * Names that no architecture knows are left out with a warning, or are faults when `refuse_unknown` is set
 ///   (the annotation `run.oci.seccomp_fail_unknown_syscall`).
 /// * Rules whose action is the default action say nothing and are left out, as runc does.
+/// * Where several rules for one call hold, the one decides that libseccomp's filter would come to: the first without conditions; else
+///   conditions on later arguments come before those on earlier ones, values before ranges, higher values before lower ones.
+/// * A profile without a list of flags has `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, as with runc and crun.
 /// * Several conditions on one argument in one rule hold each for itself, as runc reads them.
-/// * `listenerPath` is not asked for here, since an annotation may give another receiver.
+/// * `listenerPath` is not asked for: the caller may know another receiver.
 ///
 /// Errors name every fault found. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2), linux/seccomp.h.
 pub fn compile(profile: &spec::Seccomp, native: Arch, refuse_unknown: bool) -> Result<Filter, Vec<Fault>> {

@@ -75,7 +75,7 @@ const X32: [&str; 36] = [
 const X32_FIRST: u16 = 512;
 
 /// Calls of x86_64 that x32 lacks, the same table, "64".
-const NOT_X32: [&str; 11] = [
+const NOT_X32: [&str; 14] = [
     "uselib",
     "_sysctl",
     "create_module",
@@ -87,6 +87,9 @@ const NOT_X32: [&str; 11] = [
     "get_thread_area",
     "epoll_ctl_old",
     "epoll_wait_old",
+    "uretprobe",
+    "uprobe",
+    "map_shadow_stack",
 ];
 
 /// The calls that socketcall(2) carries, linux/net.h `SYS_…`, from 1.

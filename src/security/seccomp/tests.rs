@@ -41,19 +41,32 @@ fn faults_name_their_place() {
 }
 
 #[test]
-fn flags_follow_the_listener() {
-    let flags = |action: &str, words: &str| {
+fn flags_are_what_seccomp_takes() {
+    let flags = |words: Option<&str>, action: &str| {
+        let list = words.map_or(String::new(), |words| format!(r#""flags":[{words}],"#));
         let text = format!(
-            r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":[{words}],"syscalls":[{{"names":["read"],"action":"{action}"}}]}}"#
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW",{list}"syscalls":[{{"names":["read"],"action":"{action}"}}]}}"#
         );
         compile(&serde_json::from_str(&text).unwrap(), Arch::X86_64, false).unwrap().flags
     };
-    let (tsync, wait) = (r#""SECCOMP_FILTER_FLAG_TSYNC""#, r#""SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#);
-    assert_eq!(flags("SCMP_ACT_LOG", ""), 0);
-    assert_eq!(flags("SCMP_ACT_NOTIFY", ""), 8);
-    assert_eq!(flags("SCMP_ACT_NOTIFY", tsync), 1 | 8 | 16);
-    assert_eq!(flags("SCMP_ACT_NOTIFY", wait), 8 | 32);
-    assert_eq!(flags("SCMP_ACT_LOG", wait), 0);
+    let word = |flag: &str| format!(r#""SECCOMP_FILTER_FLAG_{flag}""#);
+    let (tsync, wait) = (word("TSYNC"), word("WAIT_KILLABLE_RECV"));
+    let all = format!("{tsync},{},{},{wait}", word("LOG"), word("SPEC_ALLOW"));
+    let (log, notify) = ("SCMP_ACT_LOG", "SCMP_ACT_NOTIFY");
+    let table = [
+        ("no list", None, log, 4),
+        ("no list, with a listener", None, notify, 4 | 8),
+        ("an empty list", Some(""), log, 0),
+        ("a listener", Some(""), notify, 8),
+        ("both use the result", Some(tsync.as_str()), notify, 1 | 8 | 16),
+        ("waiting", Some(wait.as_str()), notify, 8 | 32),
+        ("waiting for nobody", Some(wait.as_str()), log, 0),
+        ("all", Some(all.as_str()), log, 1 | 2 | 4),
+        ("all, with a listener", Some(all.as_str()), notify, 1 | 2 | 4 | 8 | 16 | 32),
+    ];
+    for (name, words, action, want) in table {
+        assert_eq!(flags(words, action), want, "{name}");
+    }
 }
 
 #[test]

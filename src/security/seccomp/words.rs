@@ -41,12 +41,14 @@ const OPERATOR_WORDS: [(&str, Operator); 7] = [
 ];
 
 const FLAG_WORDS: [(&str, u32); 4] = [
-    ("SECCOMP_FILTER_FLAG_TSYNC", 1),
+    ("SECCOMP_FILTER_FLAG_TSYNC", TSYNC),
     ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
-    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 1 << 2),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE),
 ];
 const TSYNC: u32 = 1;
+/// Set where a profile has no list of flags at all, as by runc and crun: the filter then brings no slower speculation.
+const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const TSYNC_ESRCH: u32 = 1 << 4;
 const WAIT_KILLABLE: u32 = 1 << 5;
@@ -144,10 +146,10 @@ pub(super) fn judge(
         );
     }
     let architectures = judge.architectures(&profile.architectures, native);
-    let mut flags = judge.flags(&profile.flags);
+    let mut flags = profile.flags.as_deref().map_or(SPEC_ALLOW, |words| judge.flags(words));
 
     let (mut rules, mut named) = (Vec::new(), Vec::new());
-    let mut notifies = false;
+    let (mut notifies, mut asks_about_sending) = (false, None);
     for (at, rule) in profile.syscalls.iter().enumerate() {
         let action = judge.action(
             &rule.action,
@@ -164,7 +166,12 @@ pub(super) fn judge(
             if action == default {
                 continue;
             }
-            notifies |= action == NOTIFY;
+            if action == NOTIFY {
+                notifies = true;
+                if name == "sendmsg" && asks_about_sending.is_none() {
+                    asks_about_sending = Some(format!("syscalls[{at}].names[{place}]"));
+                }
+            }
             rules.extend(alternatives.iter().map(|conditions| Rule {
                 name: call,
                 action,
@@ -178,6 +185,7 @@ pub(super) fn judge(
     let listener = notifies.then(|| Listener {
         path: profile.listener_path.clone(),
         metadata: profile.listener_metadata.clone(),
+        asks_about_sending,
     });
     if notifies {
         flags |= NEW_LISTENER;
@@ -185,9 +193,10 @@ pub(super) fn judge(
             // Both would use the call's result; with this flag a failed TSYNC is an error number instead.
             flags |= TSYNC_ESRCH;
         }
-    } else {
+    } else if flags & WAIT_KILLABLE != 0 {
         // The kernel refuses it where there is no listener.
         flags &= !WAIT_KILLABLE;
+        judge.warnings.push("flags: no rule asks a listener, so there is nothing to wait for".to_owned());
     }
     if judge.faults.is_empty() {
         Ok((Profile { default, architectures, rules, named, flags, listener }, judge.warnings))
@@ -276,8 +285,16 @@ impl Judge {
                 _ => (u64::MAX, arg.value),
             };
             repeated |= list.iter().any(|other| other.index == arg.index);
-            list.push(Condition { index: arg.index, operator: *operator, mask, value });
+            list.push(Condition { index: arg.index, operator: *operator, mask, value: value & mask });
         }
-        if repeated { list.into_iter().map(|condition| vec![condition]).collect() } else { vec![list] }
+        list.sort_by_key(|condition| condition.index);
+        // No bit counts: it always holds.
+        let asks = |condition: &Condition| condition.mask != 0;
+        if repeated {
+            list.into_iter().map(|condition| Vec::from_iter(Some(condition).filter(asks))).collect()
+        } else {
+            list.retain(asks);
+            vec![list]
+        }
     }
 }
