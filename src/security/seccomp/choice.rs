@@ -4,6 +4,7 @@
 //! which is asked from the top: the first rule that holds decides. What stands side by side is in the order of [`precedes`], not as
 //! written.
 
+use super::emit::LONGEST;
 use super::words::{Condition, Operator};
 
 /// A condition and what is asked where it holds.
@@ -19,8 +20,14 @@ pub(super) struct Branch {
 /// Adds the rule that answers `action` where all of `conditions` hold, which are in the order of their arguments.
 ///
 /// `wide`: whether arguments have two words. A rule that asks less, or the same, and was written before leaves nothing to it.
-pub(super) fn add(branches: &mut Vec<Branch>, conditions: &[Condition], action: u32, wide: bool) {
-    let Some((first, rest)) = conditions.split_first() else { return };
+/// `None`: more conditions stand side by side than a filter can have instructions.
+pub(super) fn add(
+    branches: &mut Vec<Branch>,
+    conditions: &[Condition],
+    action: u32,
+    wide: bool,
+) -> Option<()> {
+    let Some((first, rest)) = conditions.split_first() else { return Some(()) };
     let at = branches.iter().position(|branch| branch.condition == *first).unwrap_or_else(|| {
         let later = branches.iter().position(|branch| precedes(first, &branch.condition, wide));
         let at = later.unwrap_or(branches.len());
@@ -30,10 +37,11 @@ pub(super) fn add(branches: &mut Vec<Branch>, conditions: &[Condition], action: 
     match branches.get_mut(at) {
         Some(branch) if branch.answer.is_none() => match rest {
             [] => branch.answer = Some(action),
-            _ => add(&mut branch.further, rest, action, wide),
+            _ => add(&mut branch.further, rest, action, wide)?,
         },
         _ => {}
     }
+    (branches.len() <= LONGEST).then_some(())
 }
 
 /// Whether `new` is asked before `other`, which was written earlier: a later argument before an earlier one; values before ranges; a

@@ -83,7 +83,7 @@ impl Ranges {
         let rules = numbered_rules(profile, arch);
         for call in rules.chunk_by(|one, other| one.number == other.number) {
             let Some(first) = call.first() else { continue };
-            let then = outcome(graph, arch, call, default);
+            let then = outcome(graph, arch, call, default)?;
             if graph.too_long() {
                 return None;
             }
@@ -171,16 +171,16 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
     list
 }
 
-/// What happens to one call: the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
-fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Id {
+/// What happens to one call (`None`: too much for a filter): the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
+fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Option<Id> {
     if let Some(always) = rules.iter().find(|numbered| numbered.always_holds()) {
-        return graph.answer(always.rule.action);
+        return Some(graph.answer(always.rule.action));
     }
     let mut branches = Vec::new();
     for numbered in rules {
-        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch.wide());
+        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch.wide())?;
     }
-    ask(graph, arch, &branches, default)
+    Some(ask(graph, arch, &branches, default))
 }
 
 /// Asks `branches` in their order; goes to `none` where no rule holds.
