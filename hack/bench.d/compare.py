@@ -143,12 +143,14 @@ def table(phase, times, memory):
 
 def added(times):
     """What the profile adds to each program's run, in words."""
-    median = {name: statistics.median(all_times) * 1000 for name, all_times in times.items()}
-    adds = {name: median[name] - median[name + PLAIN] for name in median if not name.endswith(PLAIN)}
-    ours = adds.pop("emergence-runc")
-    verdict = "met" if ours <= PROFILE_ADDS else "MISSED"
-    others = ", ".join(f"{name} {more:.2f} ms" for name, more in adds.items())
-    return f"Docker's profile adds {ours:.2f} ms to run (bar {PROFILE_ADDS}: {verdict}); {others}"
+    def adds(of):
+        found = {name: of(all_times) * 1000 for name, all_times in times.items()}
+        return {name: found[name] - found[name + PLAIN] for name in found if not name.endswith(PLAIN)}
+
+    by_median, by_fastest = adds(statistics.median), adds(min)
+    verdict = "met" if by_median["emergence-runc"] <= PROFILE_ADDS else "MISSED"
+    words = (f"{name} {more:.2f} ms (by the fastest {by_fastest[name]:.2f})" for name, more in by_median.items())
+    return f"Docker's profile adds to run: {', '.join(words)}; bar {PROFILE_ADDS} ms: {verdict}"
 
 
 def main():

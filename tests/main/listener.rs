@@ -187,9 +187,24 @@ fn a_listener_that_nobody_takes() {
     // Before anything is made.
     let bundle = asks(env.bundle(&["true"]), &["read"], Path::new(""));
     env.run(&bundle).fails().says("linux.seccomp.listenerPath: missing");
-    // One that hears nothing and goes away: its calls fail, and that is said.
+    // One that takes it and goes away: the calls fail, and that is said.
     let socket = UnixListener::bind(&nowhere).unwrap();
-    let deaf = std::thread::spawn(move || drop(socket.accept().unwrap()));
-    env.run(&asks(env.bundle(&["true"]), &["read"], &nowhere)).fails();
-    deaf.join().unwrap();
+    let deaf = std::thread::spawn(move || {
+        let (connection, _) = socket.accept().unwrap();
+        let taken = emergence_runc::sys::fd::recv_fd(connection.as_fd(), &mut [0; 1 << 16]).unwrap();
+        drop(taken);
+        socket
+    });
+    env.run(&asks(env.bundle(&["true"]), &["write"], &nowhere)).fails().says("while it was set up");
+    let socket = deaf.join().unwrap();
+    // One that takes it and does not answer holds the process up. It can be removed.
+    let bundle = asks(env.bundle(&["true"]), &["read"], &nowhere);
+    bundle.write();
+    let id = env.id();
+    let running = env.call(&["create", "--bundle", bundle.str(), &id]).start();
+    let (connection, _) = socket.accept().unwrap();
+    let silent = emergence_runc::sys::fd::recv_fd(connection.as_fd(), &mut [0; 1 << 16]).unwrap();
+    env.delete(&id);
+    running.wait().fails();
+    drop(silent);
 }
