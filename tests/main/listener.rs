@@ -156,6 +156,28 @@ fn create_start_and_exec_under_a_listener() {
 }
 
 #[test]
+fn a_listener_in_a_user_namespace() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("runc refuses write") {
+        return;
+    }
+    let socket = env.dir().join("listener");
+    let names: Vec<&str> = OWN.iter().map(|(name, _)| *name).collect();
+    let agent = Agent::start(&socket, 2);
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let bundle = env
+        .bundle(&["sleep", "100"])
+        .namespace("user", None)
+        .set("linux/uidMappings", ids.clone())
+        .set("linux/gidMappings", ids);
+    let id = env.id();
+    env.launch(&id, &asks(bundle, &names, &socket));
+    env.runtime(&["exec", &id, "echo", "entered"]).ok().prints("entered");
+    env.delete(&id);
+    agent.end();
+}
+
+#[test]
 fn an_ordinary_users_listener() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("the words are ours") {
