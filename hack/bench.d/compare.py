@@ -21,6 +21,7 @@ PLAIN = " unfiltered"  # behind a program's name: the same without the profile
 class Bench:
     def __init__(self, folder, tools, runs):
         self.folder, self.tools, self.runs = folder, tools, runs
+        self.processor = {}  # of each phase and program: the mean processor time of each series, in seconds
         self.programs = {
             "emergence-runc": os.environ["EMERGENCE_RUNC_BIN"],
             "crun": shutil.which("crun"),
@@ -112,7 +113,9 @@ class Bench:
         if done.returncode != 0:
             raise SystemExit(f"{name} {phase}: {done.stderr.strip()}\n{command}")
         with open(out) as file:
-            return json.load(file)["results"][0]["times"]
+            result = json.load(file)["results"][0]
+        self.processor.setdefault((phase, name), []).append(result["user"] + result["system"])
+        return result["times"]
 
     def memory(self, phase, name):
         """Largest resident set of one call, in KiB, or None when it failed."""
@@ -141,14 +144,13 @@ def table(phase, times, memory):
     return [found["emergence-runc"] / found["crun"] for found in (medians, lowest)]
 
 
-def added(times):
-    """What the profile adds to each program's run, in words."""
-    median = {name: statistics.median(all_times) * 1000 for name, all_times in times.items()}
+def added(processor):
+    """What the profile adds to each program's run, in words: by processor time, since others' work would hide a tenth of a millisecond."""
+    median = {name: statistics.median(series) * 1000 for (phase, name), series in processor.items() if phase == "seccomp"}
     adds = {name: median[name] - median[name + PLAIN] for name in median if not name.endswith(PLAIN)}
-    ours = adds.pop("emergence-runc")
-    verdict = "met" if ours <= PROFILE_ADDS else "MISSED"
-    others = ", ".join(f"{name} {more:.2f} ms" for name, more in adds.items())
-    return f"Docker's profile adds {ours:.2f} ms to run (bar {PROFILE_ADDS}: {verdict}); {others}"
+    verdict = "met" if adds["emergence-runc"] <= PROFILE_ADDS else "MISSED"
+    words = ", ".join(f"{name} {more:.2f} ms" for name, more in adds.items())
+    return f"Docker's profile adds to run, in processor time: {words}; bar {PROFILE_ADDS} ms: {verdict}"
 
 
 def main():
@@ -178,7 +180,7 @@ def main():
             bar = f" (bar {bar}: {'met' if share <= bar else 'MISSED'})" if bar else ""
             verdicts.append(f"{phase}: {share:.2f} of crun{bar}; by the fastest of each {share_of_lowest:.2f}")
             if phase == "seccomp":
-                verdicts.append(added(times))
+                verdicts.append(added(bench.processor))
             everything[phase] = times
     print(f"\n{options.rounds} rounds of {options.runs}; medians over all of them")
     print("\n".join(verdicts))

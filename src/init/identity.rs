@@ -1,7 +1,6 @@
 //! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
 
 use std::ffi::CStr;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::FileType;
@@ -136,12 +135,13 @@ fn filter_with_listener(
     sync::say(runtime, Message::Listener(number)).at(Step::SeccompListener, 0)?;
     let answer = sync::wait_answer(runtime).at(Step::SeccompListener, 0)?;
     let listener = seccomp::load(program, flags).at(Step::Seccomp, 0)?;
-    // Closed by execve(2): close(2) is one more call that may wait.
-    let listener = ManuallyDrop::new(listener);
-    if let (Answer::Send, Some(listener)) = (answer, listener.as_ref()) {
+    if let (Answer::Send, Some(listener)) = (answer, &listener) {
         sync::say_with(runtime, Message::Notify, listener.as_fd()).at(Step::SeccompListener, 0)?;
     }
-    sync::wait_go(runtime).at(Step::SeccompListener, 0)
+    let handed_on = sync::wait_go(runtime).at(Step::SeccompListener, 0);
+    // Now that somebody else has it: with our copy open, our calls would wait for ever when that one is gone.
+    drop(listener);
+    handed_on
 }
 
 fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {

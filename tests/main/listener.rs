@@ -156,6 +156,28 @@ fn create_start_and_exec_under_a_listener() {
 }
 
 #[test]
+fn a_listener_in_a_user_namespace() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("runc refuses write") {
+        return;
+    }
+    let socket = env.dir().join("listener");
+    let names: Vec<&str> = OWN.iter().map(|(name, _)| *name).collect();
+    let agent = Agent::start(&socket, 2);
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let bundle = env
+        .bundle(&["sleep", "100"])
+        .namespace("user", None)
+        .set("linux/uidMappings", ids.clone())
+        .set("linux/gidMappings", ids);
+    let id = env.id();
+    env.launch(&id, &asks(bundle, &names, &socket));
+    env.runtime(&["exec", &id, "echo", "entered"]).ok().prints("entered");
+    env.delete(&id);
+    agent.end();
+}
+
+#[test]
 fn an_ordinary_users_listener() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("the words are ours") {
@@ -187,9 +209,24 @@ fn a_listener_that_nobody_takes() {
     // Before anything is made.
     let bundle = asks(env.bundle(&["true"]), &["read"], Path::new(""));
     env.run(&bundle).fails().says("linux.seccomp.listenerPath: missing");
-    // One that hears nothing and goes away: its calls fail, and that is said.
+    // One that takes it and goes away: the calls fail, and that is said.
     let socket = UnixListener::bind(&nowhere).unwrap();
-    let deaf = std::thread::spawn(move || drop(socket.accept().unwrap()));
-    env.run(&asks(env.bundle(&["true"]), &["read"], &nowhere)).fails();
-    deaf.join().unwrap();
+    let deaf = std::thread::spawn(move || {
+        let (connection, _) = socket.accept().unwrap();
+        let taken = emergence_runc::sys::fd::recv_fd(connection.as_fd(), &mut [0; 1 << 16]).unwrap();
+        drop(taken);
+        socket
+    });
+    env.run(&asks(env.bundle(&["true"]), &["write"], &nowhere)).fails().says("while it was set up");
+    let socket = deaf.join().unwrap();
+    // One that takes it and does not answer holds the process up. It can be removed.
+    let bundle = asks(env.bundle(&["true"]), &["read"], &nowhere);
+    bundle.write();
+    let id = env.id();
+    let running = env.call(&["create", "--bundle", bundle.str(), &id]).start();
+    let (connection, _) = socket.accept().unwrap();
+    let silent = emergence_runc::sys::fd::recv_fd(connection.as_fd(), &mut [0; 1 << 16]).unwrap();
+    env.delete(&id);
+    running.wait().fails();
+    drop(silent);
 }
