@@ -198,12 +198,13 @@ impl Fault {
             Step::TimeOffsets if self.errno == libc::EINVAL => {
                 "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
             }
-            // What else these lack on older kernels there is something in its place for.
+            // Whatever else these lack on older kernels there is something in its place for.
             Step::MountAttributes | Step::CgroupMount | Step::Mount | Step::ReadonlyPath
                 if self.errno == libc::ENOSYS =>
             {
-                let words = "one of the mounts below is hidden by another, so this needs mount_setattr(2)";
-                format!("{doing}: {words}, which Linux has since 5.12")
+                format!(
+                    "{doing}: not all mounts below can be reached without mount_setattr(2), which Linux has since 5.12"
+                )
             }
             // umount(2) has only the one word for it.
             Step::Unmount if self.errno == libc::EINVAL => format!("{doing}: nothing is mounted there"),

@@ -66,13 +66,11 @@ const fn only(call: i64, length: u8) -> sock_filter {
 }
 
 /// The answers: to a call that is too new, and to clone3 with arguments up to the size of 5.4's.
-const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 31] {
+const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 29] {
     [
         load(0),
-        // For these EPERM is an answer of their own, which tells nobody to try otherwise.
+        // For this EPERM is an answer of its own, which tells nobody to try otherwise.
         only(libc::SYS_mount_setattr, 1),
-        answer(libc::ENOSYS),
-        only(libc::SYS_faccessat2, 1),
         answer(libc::ENOSYS),
         step(BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_UNKNOWN as u32),
         unknown,
@@ -109,8 +107,8 @@ const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 31] 
 impl Older {
     /// In a child, as root: from here on the machine looks like this. System calls only.
     pub fn pretend(self) -> io::Result<()> {
-        const LINUX_5_4: [sock_filter; 31] = filter(answer(libc::ENOSYS), ALLOW);
-        const IN_OLD_ENGINE: [sock_filter; 31] = filter(answer(libc::EPERM), answer(libc::ENOSYS));
+        const LINUX_5_4: [sock_filter; 29] = filter(answer(libc::ENOSYS), ALLOW);
+        const IN_OLD_ENGINE: [sock_filter; 29] = filter(answer(libc::EPERM), answer(libc::ENOSYS));
         let steps = match self {
             Older::Linux5_4 => &LINUX_5_4,
             Older::InOldEngine => &IN_OLD_ENGINE,
