@@ -27,7 +27,7 @@ mod state;
 mod update;
 
 pub use crate::checkpoint::message::CgroupMode;
-pub use binary::run_read_only;
+pub use binary::run_protected;
 pub use check::{check, support};
 pub use checkpoint::{Checkpoint, Images, Restore, checkpoint, restore};
 pub use control::{delete, kill, list, pause, processes, resume, start, state};

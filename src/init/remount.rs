@@ -127,8 +127,12 @@ fn add(
         let before = top(step, place).map(|(_, id)| id);
         let source = sources.get(index).and_then(Option::as_ref);
         let mut late = None;
-        let done = mount(step, index, place, source, Some(&mut late))
-            .and_then(|()| late.as_ref().map_or(Ok(()), |mount| make_readonly(mount, index)));
+        let done = mount(step, index, place, source, Some(&mut late)).and_then(|()| {
+            match late.as_ref().filter(|_| step.readonly_late) {
+                Some(mount) => make_readonly(mount, index),
+                None => Ok(()),
+            }
+        });
         // A step may also fail after the mount is in its place.
         if let (Some((mount, id)), Some(slot)) = (top(step, place), made.get_mut(index))
             && before != Some(id)

@@ -25,7 +25,7 @@ pub struct Place<'a> {
 }
 
 /// Carries out one step. `source` is the detached bind source that the parent opened, if it had to; `late` keeps the
-/// handle of a mount that is made read-only at the end.
+/// handle of a mount that is made read-only at the end, or that nodes are made in.
 pub fn mount(
     step: &MountStep,
     index: usize,
@@ -44,7 +44,7 @@ pub fn mount(
                 (made, _) => made?,
             };
             finish(step, index, handle.as_ref())?;
-            if let (true, Some(late)) = (step.readonly_late, late) {
+            if let (true, Some(late)) = (step.readonly_late || step.holds_nodes, late) {
                 *late = handle;
             }
             Ok(())
@@ -91,8 +91,11 @@ fn finish(step: &MountStep, index: usize, handle: Option<&OwnedFd>) -> Result<()
 
 /// The new mount's handle, when one was needed.
 fn new_fs(new: &NewFs, step: &MountStep, target: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnedFd>> {
-    let plain =
-        step.recursive.is_empty() && step.propagation.is_empty() && !step.readonly_late && !new.copy_up;
+    let plain = step.recursive.is_empty()
+        && step.propagation.is_empty()
+        && !step.readonly_late
+        && !step.holds_nodes
+        && !new.copy_up;
     if plain && inroot::kind(target)? == FileType::Directory {
         rustix::process::fchdir(target)?;
         rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str())?;

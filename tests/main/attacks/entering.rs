@@ -1,0 +1,73 @@
+//! The runtime's processes on their way into a container, watched by one that is there: CVE-2016-9962, CVE-2019-5736's kin.
+//!
+//! With CAP_SYS_PTRACE and no user namespace of its own a container may look into all that it sees, by /proc/PID/root, cwd, fd and mem.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{actor, capabilities};
+use crate::support::{Bundle, Env, on_test_machine, until};
+
+/// How often the runtime enters while it is watched.
+fn rounds() -> usize {
+    if on_test_machine() { 30 } else { 100 }
+}
+
+/// A file of the host that no container has.
+fn marker(env: &Env) -> PathBuf {
+    let marker = env.dir().join("marker");
+    fs::write(&marker, "").unwrap();
+    marker
+}
+
+/// A container that watches all processes that it sees.
+fn watching(env: &Env, part: &str, rights: &[&str]) -> Bundle {
+    let part =
+        if part == "look" { format!("look-into-all {}", marker(env).display()) } else { part.to_owned() };
+    let bundle = actor::playing(env.bundle(&[]).namespace("cgroup", None), &part);
+    bundle.set("process/capabilities", capabilities(rights))
+}
+
+/// Starts it as `web`, and waits until it watches.
+fn launch(env: &Env, bundle: &Bundle) {
+    env.launch("web", bundle);
+    until("the attacker watches", || bundle.rootfs("tmp/looking").exists());
+}
+
+/// Asserts that it has found nothing.
+fn found_nothing(bundle: &Bundle) {
+    for found in ["seen", "memory", "seized"] {
+        let what = fs::read_to_string(bundle.rootfs(&format!("tmp/{found}")));
+        assert!(what.is_err(), "{found}: {what:?}");
+    }
+}
+
+#[test]
+fn root_without_further_rights_finds_nothing() {
+    let Some(env) = Env::new() else { return };
+    let bundle = watching(&env, "look", &[]);
+    launch(&env, &bundle);
+    for _ in 0..rounds() {
+        env.runtime(&["exec", "web", "true"]).ok();
+    }
+    found_nothing(&bundle);
+    env.delete("web");
+}
+
+#[test]
+fn root_of_a_user_namespace_finds_nothing() {
+    let Some(env) = Env::new() else { return };
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let all = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
+    let bundle = watching(&env, "look", &all).namespace("user", None);
+    env.program("chown", &["-hR", "100000:100000", bundle.rootfs("").to_str().unwrap()]).run().ok();
+    let bundle = bundle.set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping);
+    launch(&env, &bundle);
+    for _ in 0..rounds() {
+        env.runtime(&["exec", "web", "true"]).ok();
+    }
+    found_nothing(&bundle);
+    env.delete("web");
+}
