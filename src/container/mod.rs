@@ -24,6 +24,7 @@ mod record;
 pub mod request;
 mod run;
 mod state;
+mod succession;
 mod update;
 
 pub use crate::checkpoint::message::CgroupMode;

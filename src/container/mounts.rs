@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::existing::Existing;
 use super::pid::ProcessId;
 use super::request::Settings;
+use super::succession::procfs_filter;
 use super::{ContainerId, facts, open};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
@@ -186,7 +187,9 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     // Last: what was looked up by the number was this process's, if it still lives.
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
-    let mut remount = Remount { sync: theirs, proc: open::open_proc()?, container, kinds, root, work };
+    let procfs = if kinds & libc::CLONE_NEWPID == 0 { Vec::new() } else { procfs_filter()? };
+    let mut remount =
+        Remount { sync: theirs, proc: open::open_proc()?, container, kinds, procfs, root, work };
     // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
     let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
         Cloned::Child => remount::run(plan, &mut remount),

@@ -10,11 +10,12 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::hooks::decimal;
-use super::{namespaces, sync};
+use super::{namespaces, procfs, sync};
 use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::inroot::{InRoot, PathBuffer};
 use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
-use crate::sys::process::{self, Cloned};
+use crate::sys::process;
+use crate::sys::seccomp::SockFilter;
 
 /// Everything that was opened for the process before the clone.
 pub struct Remount {
@@ -24,8 +25,10 @@ pub struct Remount {
     pub proc: OwnedFd,
     /// A pidfd of the container's process, whose namespaces are entered.
     pub container: OwnedFd,
-    /// CLONE_NEW… of those to enter.
+    /// CLONE_NEW… of those to enter. The pid namespace is not entered: what is in there could trace this process.
     pub kinds: i32,
+    /// The filter of who opens a procfs in there.
+    pub procfs: Vec<SockFilter>,
     /// The container's root, as its process sees it.
     pub root: OwnedFd,
     /// What is to be done there.
@@ -70,24 +73,18 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     {
         kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
     }
-    process::setns(remount.container.as_fd(), kinds).at(Step::EnterContainer, 0)?;
-    if remount.kinds & libc::CLONE_NEWPID != 0 {
-        // A pid namespace is entered by children only.
-        // SAFETY: no memory is shared, and both processes keep to this room's rules until _exit.
-        match unsafe { process::clone3(0, None) }.at(Step::EnterContainer, 0)? {
-            Cloned::Child => {}
-            Cloned::Parent { pidfd, .. } => {
-                let ended = process::wait(pidfd.as_fd());
-                process::exit_now(ended.map_or(1, process::Exit::status))
-            }
-        }
-    }
+    process::setns(remount.container.as_fd(), kinds & !libc::CLONE_NEWPID).at(Step::EnterContainer, 0)?;
     if remount.kinds & libc::CLONE_NEWUSER != 0 {
         namespaces::become_root(plan)?;
     }
     hide()?; // new credentials undo it
     rustix::process::umask(Mode::empty());
-    Ok(())
+    match &mut remount.work {
+        Work::Add { sources, .. } if kinds & libc::CLONE_NEWPID != 0 => {
+            procfs::open_all(plan, sources, remount.container.as_fd(), &remount.procfs)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Opens the bind sources that only the container's root may clone, from a copy of the host's mounts, since the container does

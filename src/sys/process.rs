@@ -64,6 +64,31 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
     }
 }
 
+/// `clone(flags | CLONE_PIDFD | SIGCHLD, …)`, clone(2): for who has a system call filter, which cannot see what [`clone3`] is
+/// asked for, and often forbids it.
+///
+/// # Safety
+/// As for [`clone3`].
+pub unsafe fn clone(flags: i32) -> io::Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = (flags | libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong;
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    // SAFETY: the kernel writes one descriptor to `pidfd`, which lives across the call; without CLONE_VM and with no stack given,
+    // the child returns here on its own copy of this stack; the rest is the caller's contract.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) };
+    match check(pid)? {
+        0 => {
+            IN_CHILD.store(true, Ordering::Relaxed);
+            Ok(Cloned::Child)
+        }
+        pid => Ok(Cloned::Parent {
+            pid: pid as i32,
+            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
 /// `pidfd_open(pid, 0)`, pidfd_open(2). ESRCH: there is no such process.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: two integers; the kernel gives a new close-on-exec descriptor that nobody else owns.

@@ -10,6 +10,7 @@
 //! back to an older call instead of meeting a refusal (runc's behaviour since 1.0). A call through an architecture that is not
 //! listed kills the thread.
 
+mod answer;
 mod arch;
 mod compile;
 mod emit;
@@ -18,6 +19,7 @@ mod syscalls;
 mod tests;
 mod words;
 
+pub use answer::Call;
 pub use arch::{Arch, architectures};
 /// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
 pub use libc::sock_filter as SockFilter;

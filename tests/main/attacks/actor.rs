@@ -92,40 +92,40 @@ fn pids() -> impl Iterator<Item = OsString> {
 
 /// Whether the memory of a process with more rights than ours can be written: it then does what we like.
 fn memory_can_be_written(process: &Path) -> bool {
-    let text = |of: &Path| fs::read_to_string(of.join("status")).unwrap_or_default();
-    let permitted = |text: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix("CapPrm:\t").map(str::to_owned));
-        line.and_then(|line| u64::from_str_radix(&line, 16).ok()).unwrap_or(0)
-    };
-    let own = permitted(&text(Path::new("/proc/self")));
     let opened = fs::OpenOptions::new().write(true).open(process.join("mem")).is_ok();
-    opened && permitted(&text(process)) & !own != 0
+    opened && has_more(process)
 }
 
-/// Becomes the tracer of every process that is seen, and notes in /tmp/seized one that had more rights than we have.
-fn seize_all() {
-    let permitted = |pid: &str| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("CapPrm:\t").map(str::to_owned));
-        line.and_then(|line| u64::from_str_radix(&line, 16).ok()).unwrap_or(0)
+/// Whether a process has capabilities that we have not, and may use them: no filter of system calls stands before that.
+fn has_more(process: &Path) -> bool {
+    let field = |of: &Path, name: &str| {
+        let text = fs::read_to_string(of.join("status")).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
     };
-    let own = permitted("self");
+    let permitted =
+        |of: &Path| field(of, "CapPrm:").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0);
+    let filtered = field(process, "Seccomp:").is_some_and(|mode| mode != "0");
+    !filtered && permitted(process) & !permitted(Path::new("/proc/self")) != 0
+}
+
+/// Becomes the tracer of every process that is seen, and notes in /tmp/seized one that has more rights than we have.
+fn seize_all() {
     fs::write("/tmp/looking", "").expect("say that the looking has begun");
     loop {
         for pid in pids().filter_map(|pid| pid.to_str().map(str::to_owned)).filter(|pid| pid != "1") {
             let number: i32 = pid.parse().expect("digits");
             // SAFETY: integers only; PTRACE_SEIZE changes nothing of ours.
-            let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, number, 0, 0) } == 0;
-            if seized && permitted(&pid) & !own != 0 {
+            if unsafe { libc::ptrace(libc::PTRACE_SEIZE, number, 0, 0) } != 0 {
+                continue;
+            }
+            if has_more(&Path::new("/proc").join(&pid)) {
                 fs::write("/tmp/seized", &pid).expect("note it");
             }
-            if seized {
-                // SAFETY: as above.
-                unsafe {
-                    libc::ptrace(libc::PTRACE_INTERRUPT, number, 0, 0);
-                    libc::waitpid(number, std::ptr::null_mut(), libc::__WALL);
-                    libc::ptrace(libc::PTRACE_DETACH, number, 0, 0);
-                }
+            // SAFETY: integers only, and a null status, which the kernel leaves alone.
+            unsafe {
+                libc::ptrace(libc::PTRACE_INTERRUPT, number, 0, 0);
+                libc::waitpid(number, std::ptr::null_mut(), libc::__WALL);
+                libc::ptrace(libc::PTRACE_DETACH, number, 0, 0);
             }
         }
     }

@@ -45,6 +45,18 @@ fn found_nothing(bundle: &Bundle) {
 }
 
 #[test]
+fn who_may_trace_finds_nothing_of_the_host() {
+    let Some(env) = Env::new() else { return };
+    let bundle = watching(&env, "look", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    launch(&env, &bundle);
+    for _ in 0..rounds() {
+        env.runtime(&["exec", "web", "true"]).ok();
+    }
+    found_nothing(&bundle);
+    env.delete("web");
+}
+
+#[test]
 fn root_without_further_rights_finds_nothing() {
     let Some(env) = Env::new() else { return };
     let bundle = watching(&env, "look", &[]);
@@ -70,4 +82,65 @@ fn root_of_a_user_namespace_finds_nothing() {
     }
     found_nothing(&bundle);
     env.delete("web");
+}
+
+/// Containers of a pod share a pid namespace: what is there watches how the next one is made.
+#[test]
+fn who_shares_the_pid_namespace_finds_nothing_of_the_host() {
+    let Some(env) = Env::new() else { return };
+    let tracer = &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"][..];
+    for (part, rights) in [("look", &[][..]), ("look", tracer), ("seize-all", tracer)] {
+        let bundle = watching(&env, part, rights);
+        launch(&env, &bundle);
+        let joined = format!("/proc/{}/ns/pid", env.pid("web"));
+        let other = env
+            .bundle(&["true"])
+            .namespace("pid", Some(&joined))
+            .set("process/capabilities", capabilities(&[]));
+        for _ in 0..rounds() / 4 {
+            env.run(&other).ok();
+        }
+        found_nothing(&bundle);
+        env.delete("web");
+    }
+}
+
+/// A mount of proc shows the container's pid namespace, which its maker therefore enters.
+#[test]
+fn who_watches_mounts_being_added_finds_nothing_of_the_host() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("crun before 1.20 has no mounts") {
+        return;
+    }
+    let bundle = watching(&env, "look", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+    launch(&env, &bundle);
+    let list = env.dir().join("mounts.json");
+    fs::write(&list, r#"[{"destination": "/p", "type": "proc", "source": "proc"}]"#).unwrap();
+    for _ in 0..rounds() / 4 {
+        env.runtime(&["mounts", "add", "web", list.to_str().unwrap()]).ok();
+        env.runtime(&["mounts", "remove", "web", list.to_str().unwrap()]).ok();
+    }
+    found_nothing(&bundle);
+    env.delete("web");
+}
+
+/// Whoever traces a process makes it do what he likes, with its rights.
+#[test]
+fn who_may_trace_seizes_nothing_that_has_more_rights() {
+    let Some(env) = Env::new() else { return };
+    // Filters as engines have them, which allow a process more; without no_new_privs they are loaded by who has rights.
+    let refusing = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["clone3", "mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+    ]});
+    for (filter, no_new_privileges) in [(json!(null), false), (refusing.clone(), false), (refusing, true)] {
+        let bundle = watching(&env, "seize-all", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+        let bundle =
+            bundle.set("linux/seccomp", filter).set("process/noNewPrivileges", json!(no_new_privileges));
+        launch(&env, &bundle);
+        for _ in 0..rounds() / 2 {
+            let _ = env.runtime(&["exec", "web", "true"]);
+        }
+        found_nothing(&bundle);
+        env.delete("web");
+    }
 }
