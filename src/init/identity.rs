@@ -95,7 +95,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
         let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
         cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-        program::look_up(process)?;
+        program::look_up(process, opened.succession.is_some())?;
         namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
         filter(plan, opened)?;
         drop_capabilities(sets)?;
@@ -104,7 +104,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
     if let Some(sets) = sets {
         drop_capabilities(sets)?;
     }
-    program::look_up(process)?;
+    program::look_up(process, opened.succession.is_some())?;
     namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
     namespaces::succeed_at(Moment::Last, plan, opened)?;
     filter(plan, opened) // last: it may forbid whatever stands above

@@ -51,17 +51,8 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
     // SAFETY: `args` and `pidfd` live across the call and the size is that of `args`; without CLONE_VM and with no stack
     // given, the child returns here on its own copy of this stack; the rest is the caller's contract.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
-    match check(pid)? {
-        0 => {
-            IN_CHILD.store(true, Ordering::Relaxed);
-            Ok(Cloned::Child)
-        }
-        pid => Ok(Cloned::Parent {
-            pid: pid as i32,
-            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
-    }
+    // SAFETY: the kernel has filled `pidfd` when it gives a number, with a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
 }
 
 /// `clone(flags | CLONE_PIDFD | SIGCHLD, …)`, clone(2): for who has a system call filter, which cannot see what [`clone3`] is
@@ -76,6 +67,15 @@ pub unsafe fn clone(flags: i32) -> io::Result<Cloned> {
     // SAFETY: the kernel writes one descriptor to `pidfd`, which lives across the call; without CLONE_VM and with no stack given,
     // the child returns here on its own copy of this stack; the rest is the caller's contract.
     let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) };
+    // SAFETY: the kernel has filled `pidfd` when it gives a number, with a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
+}
+
+/// Which of the two returns this is.
+///
+/// # Safety
+/// When `pid` is positive, `pidfd` must be a descriptor that nobody else owns.
+unsafe fn cloned(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<Cloned> {
     match check(pid)? {
         0 => {
             IN_CHILD.store(true, Ordering::Relaxed);
@@ -83,7 +83,7 @@ pub unsafe fn clone(flags: i32) -> io::Result<Cloned> {
         }
         pid => Ok(Cloned::Parent {
             pid: pid as i32,
-            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
+            // SAFETY: the caller's promise.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }

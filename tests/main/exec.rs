@@ -449,3 +449,18 @@ fn signals_are_passed_on() {
     running.wait().exits(9);
     env.delete("web");
 }
+
+/// As fexecve(3) does it: the name is one of the program's own process, which is not there yet when the name is looked up.
+#[test]
+fn a_program_by_its_descriptor() {
+    let Some(env) = Env::new() else { return };
+    let bundle = waiting(&env);
+    env.launch("web", &bundle);
+    let script = format!(
+        "exec 3<{}; exec $RUNTIME --root $ROOT exec --preserve-fds 1 web /proc/self/fd/3",
+        bundle.rootfs("bin/busybox").display()
+    );
+    // Busybox goes by the name that it is called by, which is none of its programs.
+    env.shell(&script).exits(127).says("applet not found");
+    env.delete("web");
+}

@@ -63,7 +63,10 @@ fn those_of_the_caller_stay_outside() {
 #[test]
 fn a_link_to_one_is_no_working_directory() {
     let Some(env) = Env::new() else { return };
-    let bundle = env.bundle(&["sleep", "1000"]);
+    // With a user namespace, a process that enters is in the container's pid namespace from the start, and so has a /proc/self.
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let bundle = env.bundle(&["sleep", "1000"]).namespace("user", None);
+    let bundle = bundle.set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping);
     for number in 3..16 {
         symlink(format!("/proc/self/fd/{number}"), bundle.rootfs(&format!("tmp/fd{number}"))).unwrap();
     }

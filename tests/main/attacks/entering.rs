@@ -44,28 +44,29 @@ fn found_nothing(bundle: &Bundle) {
     }
 }
 
+/// Launches it, and enters it again and again.
+fn enter_often(env: &Env, bundle: &Bundle, count: usize) {
+    launch(env, bundle);
+    for _ in 0..count {
+        // A tracer may have its end; what it has got of it is the question.
+        let _ = env.runtime(&["exec", "web", "true"]);
+    }
+    found_nothing(bundle);
+    env.delete("web");
+}
+
 #[test]
 fn who_may_trace_finds_nothing_of_the_host() {
     let Some(env) = Env::new() else { return };
     let bundle = watching(&env, "look", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
-    launch(&env, &bundle);
-    for _ in 0..rounds() {
-        env.runtime(&["exec", "web", "true"]).ok();
-    }
-    found_nothing(&bundle);
-    env.delete("web");
+    enter_often(&env, &bundle, rounds());
 }
 
 #[test]
 fn root_without_further_rights_finds_nothing() {
     let Some(env) = Env::new() else { return };
     let bundle = watching(&env, "look", &[]);
-    launch(&env, &bundle);
-    for _ in 0..rounds() {
-        env.runtime(&["exec", "web", "true"]).ok();
-    }
-    found_nothing(&bundle);
-    env.delete("web");
+    enter_often(&env, &bundle, rounds());
 }
 
 #[test]
@@ -76,12 +77,7 @@ fn root_of_a_user_namespace_finds_nothing() {
     let bundle = watching(&env, "look", &all).namespace("user", None);
     env.program("chown", &["-hR", "100000:100000", bundle.rootfs("").to_str().unwrap()]).run().ok();
     let bundle = bundle.set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping);
-    launch(&env, &bundle);
-    for _ in 0..rounds() {
-        env.runtime(&["exec", "web", "true"]).ok();
-    }
-    found_nothing(&bundle);
-    env.delete("web");
+    enter_often(&env, &bundle, rounds());
 }
 
 /// Containers of a pod share a pid namespace: what is there watches how the next one is made.
@@ -136,11 +132,6 @@ fn who_may_trace_seizes_nothing_that_has_more_rights() {
         let bundle = watching(&env, "seize-all", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
         let bundle =
             bundle.set("linux/seccomp", filter).set("process/noNewPrivileges", json!(no_new_privileges));
-        launch(&env, &bundle);
-        for _ in 0..rounds() / 2 {
-            let _ = env.runtime(&["exec", "web", "true"]);
-        }
-        found_nothing(&bundle);
-        env.delete("web");
+        enter_often(&env, &bundle, rounds() / 2);
     }
 }

@@ -1,5 +1,6 @@
 //! The known escapes from containers, each played by an attacker: docs/security.md lists them. For each defence tests/mutations has
-//! a patch that takes it out, and `hack/mutants` shows that the test then fails.
+//! a patch that takes it out, and `hack/mutants` shows that the test then fails. An attack then succeeds: it may only aim at what is the
+//! test's own, or at what stays as it is.
 
 mod actor;
 mod descriptors;
