@@ -26,7 +26,7 @@ const SEALED: SealFlags =
 /// Starts this program anew from a file that no container can write to, unless it runs from one. For the commands that make a
 /// process in a container, before anything is open.
 ///
-/// Who has no right to mount (an ordinary user) gets a sealed copy, 0.4 ms for each MiB, unless the file is root's alone and not
+/// Who has no right to mount (an ordinary user) gets a sealed copy, 0.7 ms for each MiB, unless the file is root's alone and not
 /// writable to him anyway.
 pub fn run_protected() -> Result<()> {
     if is_protected().doing(|| "look at /proc/self/exe")? {

@@ -12,7 +12,9 @@ use crate::sys::seccomp::SockFilter;
 impl Succession {
     /// For the program of `plan`, into the pid namespace behind `namespace`, which stands at `at` in `linux.namespaces`.
     pub fn into(namespace: OwnedFd, at: usize, plan: &Plan) -> Result<Self> {
-        Ok(Self { namespace: Some(namespace), at, moment: moment(plan), filter: procfs_filter()? })
+        let mounts = !plan.rootfs.mounts.is_empty();
+        let filter = if mounts { procfs_filter()? } else { Vec::new() };
+        Ok(Self { namespace: Some(namespace), at, moment: moment(plan), filter })
     }
 }
 
