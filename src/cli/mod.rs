@@ -32,8 +32,9 @@ const WRONG_USAGE: u8 = 2;
 /// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
 pub fn main() -> ExitCode {
     // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
-    let makes_a_process = std::env::args_os().any(|word| word == "create" || word == "run" || word == "exec");
-    let protected = if makes_a_process { crate::container::run_read_only() } else { Ok(()) };
+    let makes_a_process = |word| ["create", "run", "exec", "mounts"].iter().any(|command| word == **command);
+    let protected =
+        if std::env::args_os().any(makes_a_process) { crate::container::run_protected() } else { Ok(()) };
     let (done, failure) = match Cli::try_parse() {
         Ok(cli) => {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));

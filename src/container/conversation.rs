@@ -26,6 +26,8 @@ pub struct Conversation<'a> {
     pub pid: i32,
     /// See `pid`.
     pub pidfd: OwnedFd,
+    /// Whether it has yet to. Only the first word of that is believed: the successor may be in a tracer's hands.
+    pub awaits_successor: bool,
     /// Bind sources that may still get the container's mapping.
     pub sources: Vec<Option<OwnedFd>>,
     /// Whether the cgroup is joined after the clone.
@@ -116,7 +118,7 @@ impl Conversation<'_> {
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
-                Some((Message::Successor, Some(pidfd))) => {
+                Some((Message::Successor, Some(pidfd))) if std::mem::take(&mut self.awaits_successor) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.note_init()?;
                 }

@@ -284,6 +284,7 @@ fn set_up(
         sync: ours,
         pid,
         pidfd,
+        awaits_successor: opened.has_successor(),
         sources: std::mem::take(&mut opened.sources),
         joins_late,
         made,

@@ -1,7 +1,8 @@
 //! `exec`: one more process in a container, which is not harmed whatever becomes of it.
 //!
-//! The runtime enters the pid namespace, clones straight into the container's cgroup, and returns; so the process is our
-//! child and has a number here. Who has not the right to that (an ordinary user) gets it from a second clone inside.
+//! With a user namespace of the container's own, the runtime enters the pid namespace, clones straight into the container's
+//! cgroup, and returns; so the process is our child and has a number here. Otherwise, and where it has not the right to that (an
+//! ordinary user), a second clone inside gives that.
 
 mod wanted;
 
@@ -15,11 +16,12 @@ use super::open::{self, Making};
 use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
+use super::succession::pid_namespace;
 use super::{facts, notify, run};
 use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
-use crate::init::{self, Asks, Gate, HookState, Opened};
+use crate::init::{self, Asks, Gate, HookState, Opened, Succession};
 use crate::plan::{Ask, Plan};
 use crate::rootfs::inroot::PathBuffer;
 use crate::spec::Spec;
@@ -111,6 +113,8 @@ struct Entering<'a> {
     console: Option<OwnedFd>,
     pid: i32,
     pidfd: OwnedFd,
+    /// Whether it has yet to go on as another one; see the conversation of `create`.
+    awaits_successor: bool,
     /// The cgroup, when it is joined after the clone.
     joins: Option<Group>,
     /// Its shares of caches and memory bandwidth.
@@ -137,7 +141,17 @@ impl<'a> Entering<'a> {
                 .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
         }
         let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
-        Ok(Self { plan, sync: ours, console, pid, pidfd, joins, shares: there.record.rdt.clone() })
+        let awaits_successor = opened.has_successor();
+        Ok(Self {
+            plan,
+            sync: ours,
+            console,
+            pid,
+            pidfd,
+            awaits_successor,
+            joins,
+            shares: there.record.rdt.clone(),
+        })
     }
 
     /// Answers it until its program runs, and tells the caller's files and sockets about it.
@@ -158,7 +172,7 @@ impl<'a> Entering<'a> {
                     }
                 }
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
-                Some((Message::Successor, Some(pidfd))) => {
+                Some((Message::Successor, Some(pidfd))) if std::mem::take(&mut self.awaits_successor) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.share()?;
                 }
@@ -226,14 +240,20 @@ fn opened(
     let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
     // A pid namespace is entered only by children.
     let by_runtime = match kinds & libc::CLONE_NEWPID {
-        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that he sees, by /proc/PID/root too. So
-        // a process for such a container enters everything else first, and clones what is seen from there.
+        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that he sees, and makes it do what he
+        // likes. So a process for such a container is seen last of all.
         pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
             vec![(pid, usize::MAX, again()?)]
         }
         _ => Vec::new(),
     };
-    let by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
+    let mut by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
+    let succession = if by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWUSER == 0 {
+        by_child &= !libc::CLONE_NEWPID;
+        Some(Succession::into(pid_namespace(&target.init)?, usize::MAX, plan)?)
+    } else {
+        None
+    };
     let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
     let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
     let none = || Pointers::new(std::iter::empty(), 1);
@@ -259,7 +279,7 @@ fn opened(
         root: root(there, kinds)?,
         entered: target.init.pid,
         clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
-        comes_clean: by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWNS != 0,
+        succession,
         hold: super::hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,

@@ -24,10 +24,11 @@ mod record;
 pub mod request;
 mod run;
 mod state;
+mod succession;
 mod update;
 
 pub use crate::checkpoint::message::CgroupMode;
-pub use binary::run_read_only;
+pub use binary::run_protected;
 pub use check::{check, support};
 pub use checkpoint::{Checkpoint, Images, Restore, checkpoint, restore};
 pub use control::{delete, kill, list, pause, processes, resume, start, state};

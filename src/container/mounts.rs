@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::existing::Existing;
 use super::pid::ProcessId;
 use super::request::Settings;
+use super::succession::{pid_namespace, procfs_filter};
 use super::{ContainerId, facts, open};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
@@ -186,8 +187,12 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     // Last: what was looked up by the number was this process's, if it still lives.
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
-    let mut remount =
-        Remount { sync: theirs, proc: open::open_proc()?, container, pid: init.pid, kinds, root, work };
+    let procfs = match kinds & libc::CLONE_NEWPID {
+        0 => None,
+        _ => Some((pid_namespace(init)?, procfs_filter()?)),
+    };
+    let proc = open::open_proc()?;
+    let mut remount = Remount { sync: theirs, proc, container, pid: init.pid, kinds, procfs, root, work };
     // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
     let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
         Cloned::Child => remount::run(plan, &mut remount),

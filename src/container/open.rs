@@ -10,7 +10,7 @@ use super::hooks::Output;
 use super::idmap;
 use super::state::OCI_VERSION;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Gate, Hold, HookState, Opened};
+use crate::init::{Asks, Gate, Hold, HookState, Opened, Succession};
 use crate::plan::mounts::BindSource;
 use crate::plan::namespaces::{Joined, KINDS};
 use crate::plan::{Fault, MountKind, Plan, Step};
@@ -53,8 +53,17 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     }
     let enters_user = plan.namespaces.joins(libc::CLONE_NEWUSER);
     let new_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
+    let succession = match joined.iter().position(|(kind, ..)| *kind == libc::CLONE_NEWPID) {
+        // Without a user namespace of its own, those who are in there may look into it while it is made.
+        Some(place) if !enters_user && !new_user && plan.process.is_some() => {
+            let (_, at, namespace) = joined.remove(place);
+            Some(Succession::into(namespace, at, plan)?)
+        }
+        _ => None,
+    };
     // Who enters first and then clones once more needs no right to return.
-    let clones_twice = enters_user || plan.namespaces.joins(libc::CLONE_NEWPID) && !may_return();
+    let joins_pid = plan.namespaces.joins(libc::CLONE_NEWPID) && succession.is_none();
+    let clones_twice = enters_user || joins_pid && !may_return();
     // By the time the child is in a new user namespace it has no right to enter those of the host. A pid namespace is
     // entered only by children, so it is the maker of a process who joins it.
     let runtime_joins =
@@ -92,7 +101,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         unshare,
         clone_again,
         entered: 0,
-        comes_clean: false,
+        succession,
         hold: given.hold,
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,

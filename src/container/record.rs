@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::ContainerId;
+use super::hold;
 use super::pid::ProcessId;
 use super::request::Settings;
 use crate::cgroup::{Group, ResctrlGroup};
@@ -277,13 +278,36 @@ pub fn user_name(uid: u32) -> String {
 }
 
 /// Writes a file that appears whole, with `content`, at `path`: a pid file.
+///
+/// The folder may be anybody's: no link there is followed, and whatever moment we are killed at leaves nothing but the whole file,
+/// unless it replaces another.
 pub fn write_whole(path: &Path, content: &str) -> Result<()> {
+    // A file system may have no files without a name, and a name may be taken: then beside it.
+    nameless(path, content).or_else(|_| beside(path, content)).doing(|| format!("write {}", path.display()))
+}
+
+/// Gives the file its name last, open(2), "O_TMPFILE". EEXIST: there is one.
+fn nameless(path: &Path, content: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut out = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666))?);
+    out.write_all(content.as_bytes())?;
+    hold::here("pid-file");
+    let own = format!("/proc/self/fd/{}", out.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn beside(path: &Path, content: &str) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let write = || {
-        let mut out = File::create(&beside)?;
-        out.write_all(content.as_bytes())?;
-        fs::rename(&beside, path)
+    let mut out = match File::create_new(&beside) {
+        // Of a process that had our number and was killed; or a link that somebody has put there.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&beside)?;
+            File::create_new(&beside)?
+        }
+        other => other?,
     };
-    write().doing(|| format!("write {}", path.display())).inspect_err(|_| drop(fs::remove_file(&beside)))
+    let write = out.write_all(content.as_bytes()).and_then(|()| fs::rename(&beside, path));
+    write.inspect_err(|_| drop(fs::remove_file(&beside)))
 }

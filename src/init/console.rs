@@ -70,11 +70,13 @@ fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
     attach(clone_mount(slave, false)?, &console)
 }
 
-/// Makes the terminal standard input, output and error, and controlling. Without one, those of the runtime stay, which are
-/// open: Rust's own start sees to that.
-pub fn attach_standard(slave: Option<OwnedFd>) -> Result<(), Fault> {
+/// Makes the terminal standard input, output and error, and `controlling` or not. Without one, those of the runtime stay, which
+/// are open: Rust's own start sees to that.
+pub fn attach_standard(slave: Option<OwnedFd>, controlling: bool) -> Result<(), Fault> {
     let Some(slave) = slave else { return Ok(()) };
-    pty::make_controlling(slave.as_fd()).at(Step::ConsoleAttach, 0)?;
+    if controlling {
+        pty::make_controlling(slave.as_fd()).at(Step::ConsoleAttach, 0)?;
+    }
     for number in 0..3 {
         process::duplicate_to(slave.as_fd(), number).at(Step::ConsoleAttach, 0)?;
     }

@@ -9,7 +9,7 @@ use super::{Hold, Never, Opened, console, identify, identity, namespaces, progra
 use crate::plan::{At, Fault, Plan, Step};
 use crate::sys::{cred, process};
 
-/// The container's processes are hostile, and see this one from the clone on.
+/// The container's processes are hostile, and see this one from the clone on, or (when it has one) its successor.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     process::die_with_parent(true).at(Step::Sync, 0)?;
     process::reset_signals();
@@ -24,7 +24,7 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     if let Some(name) = &plan.keyring {
         identity::join_keyring(name)?;
     }
-    rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+    opened.own_session()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::ChangeToRoot, 0)?;
     let terminal = console::open(plan, root.as_fd(), opened)?;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::FileType;
 
 use super::sync::{self, Answer, Message};
-use super::{Opened, program, write_file};
+use super::{Moment, Opened, namespaces, program, write_file};
 use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
 use crate::sys::{cred, process, seccomp};
 
@@ -66,7 +66,7 @@ pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
 }
 
 /// From the runtime's root to the program's user.
-pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Result<(), Fault> {
+pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
     own_standard_io(process.uid);
     // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
     let entered = program::enter_cwd(process);
@@ -95,14 +95,18 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &Opened) -> Resul
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
         let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
         cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-        program::look_up(process)?;
+        program::look_up(process, opened.succession.is_some())?;
+        namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
         filter(plan, opened)?;
-        return drop_capabilities(sets);
+        drop_capabilities(sets)?;
+        return namespaces::succeed_at(Moment::Last, plan, opened);
     }
     if let Some(sets) = sets {
         drop_capabilities(sets)?;
     }
-    program::look_up(process)?;
+    program::look_up(process, opened.succession.is_some())?;
+    namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
+    namespaces::succeed_at(Moment::Last, plan, opened)?;
     filter(plan, opened) // last: it may forbid whatever stands above
 }
 

@@ -10,6 +10,7 @@ mod enter;
 mod hooks;
 mod identity;
 mod namespaces;
+pub mod procfs;
 mod program;
 pub mod remount;
 pub mod sync;
@@ -27,6 +28,8 @@ use crate::rootfs;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Pointers};
+use crate::sys::seccomp::SockFilter;
+pub use namespaces::calls_of_successor;
 use sync::Message;
 
 /// Everything that was opened or prepared for the child before the clone.
@@ -63,14 +66,40 @@ pub struct Opened {
     pub entered: i32,
     /// When a user namespace is joined: clone once more, from inside it, with these flags.
     pub clone_again: Option<u64>,
-    /// Whether the second clone is seen by hostile processes, which must find nothing of the host in it.
-    pub comes_clean: bool,
+    /// Set when the pid namespace that is joined holds processes which may look into this one.
+    pub succession: Option<Succession>,
     /// Where a test may hold the child.
     pub hold: Option<Hold>,
     /// Room for the entry HOME=… that the child finds.
     pub home: rootfs::inroot::PathBuffer,
     /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
     pub started: bool,
+}
+
+/// How a process comes to be in a pid namespace whose processes may trace it: the one that does the work stays outside of it. A
+/// successor goes on in there once nothing is left that could be taken from it: no descriptor, no folder, no right of the host.
+pub struct Succession {
+    /// The pid namespace.
+    pub namespace: Option<OwnedFd>,
+    /// Its place in `linux.namespaces`.
+    pub at: usize,
+    /// At which step.
+    pub moment: Moment,
+    /// The system call filter of who opens a procfs in there.
+    pub filter: Vec<SockFilter>,
+}
+
+/// See [`Succession::moment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before scheduling and limits, which would forbid to make a process, or would not be handed down.
+    BeforeLimits,
+    /// With the program's rights; but one right more, if the filter that is loaded next needs it.
+    BeforeFilter,
+    /// As nothing but what the program will be.
+    Last,
+    /// It has come.
+    Past,
 }
 
 /// See [`Opened::gate`].
@@ -157,7 +186,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
         identity::join_keyring(name)?; // before anything of the container can see the old one
     }
     // A container without a session of its own could push characters into the terminal of its runtime.
-    rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+    opened.own_session()?;
     identity::any_processor();
     name_host(plan)?;
     opened.hold_at(Hold::Mounts);
@@ -199,15 +228,14 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     // The filter may forbid it later; what then comes tells by the end of the conversation that the runtime is gone.
     let outlive_runtime = || process::die_with_parent(false).at(Step::Sync, 0);
     let Some(process) = &plan.process else {
-        console::attach_standard(terminal)?;
+        console::attach_standard(terminal, true)?;
         return outlive_runtime();
     };
-    if !opened.comes_clean {
-        identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
-    }
-    let proc = (!opened.comes_clean).then(|| opened.proc()); // closed by then
-    opened.close_others(process.kept_descriptors, terminal.as_ref(), proc)?; // before names of the image are used
-    console::attach_standard(terminal)?;
+    identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
+    opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    console::attach_standard(terminal, opened.succession.is_none())?;
+    namespaces::choose_last(opened)?; // while we have the right to
+    namespaces::succeed_at(Moment::BeforeLimits, plan, opened)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
     opened.ask(Message::Limits, opened.asks.limits)?;
     identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
@@ -217,6 +245,11 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
 }
 
 impl Opened {
+    /// Whether this process goes on as another one.
+    pub fn has_successor(&self) -> bool {
+        self.clone_again.is_some() || self.succession.is_some()
+    }
+
     /// Where a fault is told: to the runtime that listens now.
     fn result(&self) -> BorrowedFd<'_> {
         match &self.gate {
@@ -227,6 +260,14 @@ impl Opened {
 
     fn ask(&self, message: Message, needed: bool) -> Result<(), Fault> {
         if needed { sync::ask(self.sync.as_fd(), message).at(Step::Sync, 0) } else { Ok(()) }
+    }
+
+    /// A session without a terminal. A process that has a successor leaves that to it: with the leader's end, the terminal is lost.
+    fn own_session(&self) -> Result<(), Fault> {
+        if self.succession.is_some() {
+            return Ok(());
+        }
+        rustix::process::setsid().map(drop).at(Step::Session, 0)
     }
 
     fn wait_for_start(&mut self) -> Result<(), Fault> {
@@ -241,35 +282,23 @@ impl Opened {
 
     /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
     /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
-    fn close_others(
-        &self,
-        kept: u32,
-        terminal: Option<&OwnedFd>,
-        proc: Option<Procfs<'_>>,
-    ) -> Result<(), Fault> {
+    fn close_others(&self, kept: u32, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
             Gate::Fifos { start, result } => (Some(start), Some(result)),
         };
         let [output, errors] = &self.hook_output;
-        let needed = [Some(&self.sync), start, result, output.as_ref(), errors.as_ref(), terminal];
+        let last = self.succession.as_ref().and_then(|succession| succession.namespace.as_ref());
+        let needed = [Some(&self.sync), start, result, output.as_ref(), errors.as_ref(), terminal, last];
         let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
         // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or _exit, `stages`
         // has dropped its own, and all that it still uses is in `needed`.
-        unsafe { fd::close_others(3 + kept, &needed, proc) }.at(Step::Descriptors, 0)
+        unsafe { fd::close_others(3 + kept, &needed, self.proc()) }.at(Step::Descriptors, 0)
     }
 
     /// The host's procfs, as long as it is open.
     fn proc(&self) -> Procfs<'_> {
         Procfs::Opened(self.proc.as_fd())
-    }
-
-    /// Does what the first of two processes must, as the second is seen by hostile ones: writes the labels, which the second
-    /// inherits, through the host's procfs, and closes that and all else of the host.
-    fn come_clean(&self, plan: &Plan) -> Result<(), Fault> {
-        let Some(process) = &plan.process else { return Ok(()) };
-        identity::label(process, self.proc.as_fd())?;
-        self.close_others(process.kept_descriptors, self.console.as_ref(), Some(self.proc()))
     }
 
     fn hold_at(&self, moment: Hold) {

@@ -4,12 +4,13 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Opened, sync, write_file};
+use super::{Moment, Opened, Succession, procfs, sync, write_file};
 use crate::plan::ids::IdMaps;
 use crate::plan::namespaces::MapsBy;
 use crate::plan::{At, Fault, Plan, Step};
+use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Cloned};
-use crate::sys::{cred, net};
+use crate::sys::{cred, net, pty};
 use sync::Message;
 
 /// All of it, in the order of rights: the user namespace gives the right to the rest.
@@ -21,9 +22,6 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         }
     }
     if let Some(flags) = opened.clone_again {
-        if opened.comes_clean {
-            opened.come_clean(plan)?;
-        }
         succeed(opened, flags)?;
     }
     if opened.asks.map_ids {
@@ -43,7 +41,13 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     if plan.namespaces.creates(libc::CLONE_NEWNET) {
         net::loopback_up().at(Step::Loopback, 0)?;
     }
-    Ok(())
+    match &opened.succession {
+        Some(Succession { namespace: Some(namespace), filter, .. }) => {
+            let proc = Procfs::Opened(opened.proc.as_fd());
+            procfs::open_all(plan, &mut opened.sources, namespace.as_fd(), filter, proc)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Goes on as a second process, made from inside the joined user namespace, with the runtime as its parent.
@@ -54,6 +58,57 @@ fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
             process::die_with_parent(true).at(Step::Sync, 0)?;
             // Our first word must not come before the other's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
+        }
+        Cloned::Parent { pidfd, .. } => {
+            let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
+            process::exit_now(i32::from(told.is_err()))
+        }
+    }
+}
+
+/// Has the successor, when there will be one, be made in the other pid namespace.
+pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
+    let Some(succession) = &mut opened.succession else { return Ok(()) };
+    match succession.namespace.take() {
+        Some(namespace) => {
+            process::setns(namespace.as_fd(), libc::CLONE_NEWPID).at(Step::JoinNamespace, succession.at)
+        }
+        None => Ok(()),
+    }
+}
+
+/// What [`succeed_at`] does when all but the program is done: calls that a filter of the program must let through.
+pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
+    let mut flags = [(libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64, 0];
+    if cfg!(target_arch = "s390x") {
+        flags.reverse(); // clone(2)
+    }
+    [
+        (libc::SYS_clone, flags),
+        (libc::SYS_sendmsg, [0, 0]),
+        (libc::SYS_setsid, [0, 0]),
+        (libc::SYS_ioctl, [0, libc::TIOCSCTTY]),
+        (libc::SYS_exit_group, [0, 0]),
+    ]
+}
+
+/// Goes on as the successor, if this is its moment.
+pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+    let Some(succession) = opened.succession.as_mut().filter(|found| found.moment == moment) else {
+        return Ok(());
+    };
+    succession.moment = Moment::Past;
+    let at = succession.at;
+    // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
+    match unsafe { process::clone(libc::CLONE_PARENT as u64) }.at(Step::JoinNamespace, at)? {
+        Cloned::Child => {
+            // Our first word must not come before the other's last.
+            sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
+            rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+            match plan.process.as_ref().and_then(|process| process.terminal) {
+                Some(_) => pty::make_controlling(rustix::stdio::stdin()).at(Step::ConsoleAttach, 0),
+                None => Ok(()),
+            }
         }
         Cloned::Parent { pidfd, .. } => {
             let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());

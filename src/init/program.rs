@@ -43,8 +43,9 @@ pub fn check_cwd() -> Result<(), Fault> {
     }
 }
 
-/// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed.
-pub fn look_up(process: &ProcessPlan) -> Result<(), Fault> {
+/// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed. `outside`: a successor
+/// will be in the pid namespace that /proc shows, we are not, and see no /proc/self.
+pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {
@@ -53,12 +54,20 @@ pub fn look_up(process: &ProcessPlan) -> Result<(), Fault> {
                 return Err(Fault { step: Step::LookUpFolder, index: index as u16, errno: libc::EISDIR });
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
+            Err(Errno::NOENT) if outside && is_own(path) => return Ok(()),
             Err(error) if process.has_path() => return Err(error).at(Step::LookUpStat, index),
             Err(_) => {}
         }
     }
     let step = if denied { Step::LookUpDenied } else { Step::LookUpMissing };
     Err(Fault { step, index: 0, errno: if denied { libc::EACCES } else { libc::ENOENT } })
+}
+
+/// Whether a path leads to something of whoever uses it.
+fn is_own(path: &CStr) -> bool {
+    [&b"/proc/self/"[..], b"/proc/thread-self/", b"/dev/fd/"]
+        .iter()
+        .any(|start| path.to_bytes().starts_with(start))
 }
 
 fn executable(path: &CStr) -> rustix::io::Result<()> {

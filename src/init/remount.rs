@@ -9,12 +9,13 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use super::{namespaces, sync};
+use super::{namespaces, procfs, sync};
 use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::inroot::{InRoot, PathBuffer};
 use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
 use crate::sys::mount::{Procfs, is_mount_root, mount_id};
-use crate::sys::process::{self, Cloned};
+use crate::sys::process;
+use crate::sys::seccomp::SockFilter;
 
 /// Everything that was opened for the process before the clone.
 pub struct Remount {
@@ -26,8 +27,10 @@ pub struct Remount {
     pub container: OwnedFd,
     /// Its number, as `proc` counts.
     pub pid: i32,
-    /// CLONE_NEW… of those to enter.
+    /// CLONE_NEW… of those to enter. The pid namespace is not entered: what is in there could trace this process.
     pub kinds: i32,
+    /// The container's pid namespace, where a procfs may be mounted, and the filter of who opens one in there.
+    pub procfs: Option<(OwnedFd, Vec<SockFilter>)>,
     /// The container's root, as its process sees it.
     pub root: OwnedFd,
     /// What is to be done there.
@@ -80,24 +83,19 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     {
         kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
     }
-    join(kinds)?;
-    if remount.kinds & libc::CLONE_NEWPID != 0 {
-        // A pid namespace is entered by children only.
-        // SAFETY: no memory is shared, and both processes keep to this room's rules until _exit.
-        match unsafe { process::clone3(0, None) }.at(Step::EnterContainer, 0)? {
-            Cloned::Child => {}
-            Cloned::Parent { pidfd, .. } => {
-                let ended = process::wait(pidfd.as_fd());
-                process::exit_now(ended.map_or(1, process::Exit::status))
-            }
-        }
-    }
+    join(kinds & !libc::CLONE_NEWPID)?;
     if remount.kinds & libc::CLONE_NEWUSER != 0 {
         namespaces::become_root(plan)?;
     }
     hide()?; // new credentials undo it
     rustix::process::umask(Mode::empty());
-    Ok(())
+    match (&mut remount.work, &remount.procfs) {
+        (Work::Add { sources, .. }, Some((namespace, filter))) => {
+            let proc = Procfs::Opened(remount.proc.as_fd());
+            procfs::open_all(plan, sources, namespace.as_fd(), filter, proc)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Opens the bind sources that only the container's root may clone, from a copy of the host's mounts, since the container does
@@ -137,8 +135,12 @@ fn add(
         let before = top(step, place).map(|(_, id)| id);
         let source = sources.get(index).and_then(Option::as_ref);
         let mut late = None;
-        let done = mount(step, index, place, source, Some(&mut late))
-            .and_then(|()| late.as_ref().map_or(Ok(()), |mount| make_readonly(mount, index, place.proc)));
+        let done = mount(step, index, place, source, Some(&mut late)).and_then(|()| {
+            match late.as_ref().filter(|_| step.readonly_late) {
+                Some(mount) => make_readonly(mount, index, place.proc),
+                None => Ok(()),
+            }
+        });
         // A step may also fail after the mount is in its place.
         if let (Some((mount, id)), Some(slot)) = (top(step, place), made.get_mut(index))
             && before != Some(id)

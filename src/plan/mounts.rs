@@ -27,6 +27,8 @@ pub struct MountStep {
     pub propagation: Vec<(u64, bool)>,
     /// Made read-only only when everything below is in place.
     pub readonly_late: bool,
+    /// The new /dev, in which nodes are made: by its descriptor, whatever somebody does to its name meanwhile.
+    pub holds_nodes: bool,
 }
 
 /// What is mounted.
@@ -225,9 +227,10 @@ fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judg
     // A new file system gets its own flags from mount(2); for a bind they are attributes of the mount.
     let attributes = if bound { options::attributes(asked.set, asked.clear) } else { Attributes::default() };
     Some(MountStep {
-        target,
         target_nofollow: asked.target_nofollow,
         readonly_late: matches!(&kind, MountKind::New(new) if new.fstype.as_c_str() == c"tmpfs" && asked.flags.0.contains(MountFlags::RDONLY)),
+        holds_nodes: target.as_c_str() == c"dev" && matches!(kind, MountKind::New(_)),
+        target,
         kind,
         attributes,
         recursive: options::attributes(asked.recursive_set, asked.recursive_clear),

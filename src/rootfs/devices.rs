@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::inroot::{self, InRoot};
+use super::inroot::{self, InRoot, PathBuffer};
 use crate::plan::{At, DeviceStep, Fault, Step};
 use crate::sys::mount::{attach, open_tree};
 
@@ -18,10 +18,33 @@ const LINKS: &[(&CStr, &CStr)] = &[
     (c"stderr", c"/proc/self/fd/2"),
 ];
 
+/// Where nodes are made.
+pub struct Folder<'a> {
+    /// The container's root.
+    pub root: InRoot<'a>,
+    /// What was mounted on its /dev. By name it might be another folder by now, of the image, on disk.
+    pub dev: Option<BorrowedFd<'a>>,
+}
+
+impl Folder<'_> {
+    /// The folder of the node at `path` (made where missing), and the node's name.
+    fn parent(&self, path: &CStr) -> rustix::io::Result<(OwnedFd, PathBuffer)> {
+        let below = path.to_bytes_with_nul().strip_prefix(b"dev/");
+        match (self.dev, below.and_then(|rest| CStr::from_bytes_with_nul(rest).ok())) {
+            (Some(dev), Some(rest)) => InRoot(dev).parent(rest),
+            _ => self.root.parent(path),
+        }
+    }
+
+    fn dev(&self) -> rustix::io::Result<OwnedFd> {
+        self.dev.map_or_else(|| self.root.folder(c"dev"), |dev| InRoot(dev).open(c"", false))
+    }
+}
+
 /// Makes all nodes. `bind`: from the host's, since a user namespace cannot make them.
-pub fn make(devices: &[DeviceStep], bind: bool, root: InRoot<'_>) -> Result<(), Fault> {
+pub fn make(devices: &[DeviceStep], bind: bool, place: &Folder<'_>) -> Result<(), Fault> {
     for (index, device) in devices.iter().enumerate() {
-        let (folder, name) = root.parent(&device.path).at(Step::DeviceFolder, index)?;
+        let (folder, name) = place.parent(&device.path).at(Step::DeviceFolder, index)?;
         let name = name.as_cstr().at(Step::Device, index)?;
         let fifo = FileType::from_raw_mode(device.mode) == FileType::Fifo;
         if bind && !fifo {
@@ -87,8 +110,8 @@ pub fn placeholder(folder: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd
 }
 
 /// The default links, and ptmx to the container's own pseudo-terminals.
-pub fn link(root: InRoot<'_>, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let dev = root.folder(c"dev")?;
+pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let dev = place.dev()?;
     for (name, target) in LINKS {
         link_one(&dev, name, target)?;
     }

@@ -87,11 +87,18 @@ pub fn assemble(
         let source = sources.binds.get(index).and_then(Option::as_ref);
         mounts::mount(step, index, &place, source, late.get_mut(index))?;
     }
-    devices::make(&rootfs.devices, rootfs.bind_devices, place.root)?;
+    let dev = devices::Folder { root: place.root, dev: new_dev(rootfs, late) };
+    devices::make(&rootfs.devices, rootfs.bind_devices, &dev)?;
     if rootfs.make_dev {
-        devices::link(place.root, sources.proc).at(Step::DeviceLink, 0)?;
+        devices::link(&dev, sources.proc).at(Step::DeviceLink, 0)?;
     }
     Ok(())
+}
+
+/// The file system that was mounted last on /dev, where it is ours.
+fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<BorrowedFd<'a>> {
+    let (step, mount) = rootfs.mounts.iter().zip(late).rfind(|(step, _)| step.target.as_c_str() == c"dev")?;
+    mount.as_ref().filter(|_| step.holds_nodes).map(AsFd::as_fd)
 }
 
 /// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.
@@ -205,8 +212,8 @@ pub fn finish(
         let wanted = Attributes::propagating(flag);
         set_attributes(root, wanted, recursive, proc).at(Step::RootPropagation, 0)?;
     }
-    for (index, mount) in late.iter().enumerate() {
-        if let Some(mount) = mount {
+    for (index, (mount, step)) in late.iter().zip(&rootfs.mounts).enumerate() {
+        if let (Some(mount), true) = (mount, step.readonly_late) {
             mounts::make_readonly(mount, index, proc)?;
         }
     }

@@ -26,8 +26,9 @@ pub struct Place<'a> {
     pub own_cgroup_namespace: bool,
 }
 
-/// Carries out one step. `source` is the detached bind source that the parent opened, if it had to; `late` keeps the
-/// handle of a mount that is made read-only at the end.
+/// Carries out one step. `source` is the detached bind source that the parent opened, if it had to, or the context of a procfs
+/// that is another pid namespace's; `late` keeps the
+/// handle of a mount that is made read-only at the end, or that nodes are made in.
 pub fn mount(
     step: &MountStep,
     index: usize,
@@ -38,7 +39,7 @@ pub fn mount(
     match &step.kind {
         MountKind::New(new) => {
             let target = target_folder(step, index, place)?;
-            let made = new_fs(new, step, target.as_fd()).at(Step::Mount, index);
+            let made = new_fs(new, step, target.as_fd(), source).at(Step::Mount, index);
             let handle = match (made, new.shared_instance) {
                 (Err(fault), Some(instance)) if fault.errno == libc::EPERM => {
                     Some(shared_instance(instance, new, target.as_fd(), place.proc).map_err(|_| fault)?)
@@ -46,7 +47,7 @@ pub fn mount(
                 (made, _) => made?,
             };
             finish(step, index, handle.as_ref(), false, place.proc)?;
-            if let (true, Some(late)) = (step.readonly_late, late) {
+            if let (true, Some(late)) = (step.readonly_late || step.holds_nodes, late) {
                 *late = handle;
             }
             Ok(())
@@ -102,16 +103,35 @@ fn propagate(step: &MountStep, index: usize, mount: &OwnedFd, proc: Procfs<'_>) 
 }
 
 /// The new mount's handle, when one was needed.
-fn new_fs(new: &NewFs, step: &MountStep, target: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnedFd>> {
-    let plain =
-        step.recursive.is_empty() && step.propagation.is_empty() && !step.readonly_late && !new.copy_up;
+fn new_fs(
+    new: &NewFs,
+    step: &MountStep,
+    target: BorrowedFd<'_>,
+    context: Option<&OwnedFd>,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    let plain = context.is_none()
+        && step.recursive.is_empty()
+        && step.propagation.is_empty()
+        && !step.readonly_late
+        && !step.holds_nodes
+        && !new.copy_up;
     if plain && inroot::kind(target)? == FileType::Directory {
         rustix::process::fchdir(target)?;
         rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str())?;
         return Ok(None);
     }
     let flags = if step.readonly_late { new.flags.difference(MountFlags::RDONLY) } else { new.flags };
-    let mount = detached(new, flags)?;
+    let mount = match context {
+        Some(context) => configured(context.as_fd(), new, flags)?,
+        None => {
+            let context = rustix::mount::fsopen(&new.fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+            configured(context.as_fd(), new, flags)?
+        }
+    };
+    // Who opened the context stood among processes that may have had a hand in it.
+    if context.is_some() && rustix::fs::fstatfs(&mount)?.f_type as u64 != PROC_MAGIC {
+        return Err(Errno::STALE);
+    }
     if new.copy_up {
         copyup::copy(target, mount.as_fd())?;
     }
@@ -123,11 +143,13 @@ fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
+/// procfs, statfs(2).
+const PROC_MAGIC: u64 = 0x9fa0;
+
 /// A new instance that is mounted nowhere yet.
-fn detached(new: &NewFs, flags: MountFlags) -> rustix::io::Result<OwnedFd> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
-    let context = fsopen(&new.fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", &new.source)?;
+fn configured(context: BorrowedFd<'_>, new: &NewFs, flags: MountFlags) -> rustix::io::Result<OwnedFd> {
+    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount};
+    fsconfig_set_string(context, c"source", &new.source)?;
     const OF_THE_FILE_SYSTEM: &[(MountFlags, &CStr)] = &[
         (MountFlags::RDONLY, c"ro"),
         (MountFlags::SYNCHRONOUS, c"sync"),
@@ -136,16 +158,16 @@ fn detached(new: &NewFs, flags: MountFlags) -> rustix::io::Result<OwnedFd> {
         (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, c"mand"),
     ];
     for (_, name) in OF_THE_FILE_SYSTEM.iter().filter(|(flag, _)| flags.contains(*flag)) {
-        fsconfig_set_flag(&context, *name)?;
+        fsconfig_set_flag(context, *name)?;
     }
     for (key, value) in &new.options {
         match value {
-            Some(value) => fsconfig_set_string(&context, key, value)?,
-            None => fsconfig_set_flag(&context, key)?,
+            Some(value) => fsconfig_set_string(context, key, value)?,
+            None => fsconfig_set_flag(context, key)?,
         }
     }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
+    fsconfig_create(context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
 }
 
 /// The attributes of a mount that mount(2) would have set by these flags.

@@ -61,17 +61,12 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(OwnedFd
     }
 }
 
-/// More than a process opens that keeps a handful.
-const FEW: u32 = 256;
-
 /// Closes all descriptors from `first` on but those in `keep`. close_range(2), Linux 5.9; before, as /proc/self/fd lists them.
-///
-/// Without `proc`, this has been done before with no more kept: what was opened since has the lowest numbers that were free.
 ///
 /// # Safety
 /// Nothing in this process may use a closed descriptor afterwards: every `OwnedFd` that is not in `keep` must be forgotten, or the
 /// process must go on to exec or exit without dropping it.
-pub unsafe fn close_others(first: u32, keep: &[u32], proc: Option<Procfs<'_>>) -> io::Result<()> {
+pub unsafe fn close_others(first: u32, keep: &[u32], proc: Procfs<'_>) -> io::Result<()> {
     let mut start = first;
     loop {
         let next = keep.iter().copied().filter(|number| *number >= start).min().unwrap_or(u32::MAX);
@@ -84,13 +79,7 @@ pub unsafe fn close_others(first: u32, keep: &[u32], proc: Option<Procfs<'_>>) -
                     unsafe { libc::syscall(libc::SYS_close, number) };
                 }
             };
-            return match proc {
-                Some(proc) => older::descriptors::each(proc, first, close),
-                None => {
-                    (first..first + FEW).for_each(|number| close(number as i32));
-                    Ok(())
-                }
-            };
+            return older::descriptors::each(proc, first, close);
         }
         if next >= u32::MAX - 1 {
             return Ok(());
@@ -289,7 +278,7 @@ mod tests {
             }
         };
         // SAFETY: nothing in the child uses them again; neither do those below.
-        assert_eq!(after(|| unsafe { close_others(900, &[901], Some(Procfs::Here)) }.unwrap()), [-1, 0, -1]);
+        assert_eq!(after(|| unsafe { close_others(900, &[901], Procfs::Here) }.unwrap()), [-1, 0, -1]);
         let close = |number: i32| {
             // SAFETY: as above.
             unsafe { libc::close(number) };

@@ -80,6 +80,34 @@ unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
     // SAFETY: `args` and `pidfd` live across the call and the size is not more than that of `args`; without CLONE_VM and with no
     // stack given, the child returns here on its own copy of this stack; the rest is the caller's contract.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
+    // SAFETY: the kernel has filled `pidfd` when it gives a number, with a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
+}
+
+/// `clone(flags | CLONE_PIDFD, …)`, clone(2), with SIGCHLD unless CLONE_PARENT is among `flags`: for who has a system call filter, which
+/// cannot see what [`clone3`] is asked for, and often forbids it; and for kernels' filters that do not know that.
+///
+/// # Safety
+/// As for [`clone3`].
+pub unsafe fn clone(flags: u64) -> io::Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    // A child of CLONE_PARENT inherits its sibling's signal.
+    let signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    let flags = flags | libc::CLONE_PIDFD as u64 | signal;
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    // SAFETY: the kernel writes one descriptor to `pidfd`, which lives across the call; without CLONE_VM and with no stack given,
+    // the child returns here on its own copy of this stack; the arguments behind are for flags that are not set; the rest is the
+    // caller's contract.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0usize, 0usize) };
+    // SAFETY: the kernel has filled `pidfd` when it gives a number, with a new descriptor that nobody else owns.
+    unsafe { cloned(pid, pidfd) }
+}
+
+/// Which of the two returns this is.
+///
+/// # Safety
+/// When `pid` is positive, `pidfd` must be a descriptor that nobody else owns.
+unsafe fn cloned(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<Cloned> {
     match check(pid)? {
         0 => {
             was_forked();
@@ -87,7 +115,7 @@ unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
         }
         pid => Ok(Cloned::Parent {
             pid: pid as i32,
-            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
+            // SAFETY: the caller's promise.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }

@@ -123,3 +123,23 @@ fn a_broken_record_can_be_removed_by_force_only() {
     env.runtime(&["delete", "--force", "broken"]).ok().says("only its folder is removed");
     assert!(!folder.exists());
 }
+
+#[test]
+fn a_pid_file_is_there_whole_or_not_at_all() {
+    let Some(env) = Env::new() else { return };
+    if !env.holds() {
+        return;
+    }
+    let folder = env.dir().join("pids");
+    fs::create_dir(&folder).unwrap();
+    let bundle = env.bundle(&["true"]);
+    bundle.write();
+    let file = folder.join("pid");
+    let call = env.call(&["create", "-b", bundle.str(), "--pid-file", file.to_str().unwrap(), "web"]);
+    let held = call.env("EMERGENCE_RUNC_HOLD", "pid-file").start();
+    until("the runtime is held", || stopped(held.pid()));
+    env.program("kill", &["-9", &held.pid().to_string()]).run().ok();
+    held.wait().exits(128 + 9);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    env.delete("web");
+}

@@ -45,34 +45,6 @@ fn preserved_ones_must_be_open() {
     }
 }
 
-/// The runtime's own are at these numbers by then, its state folder among them: a way out of the container.
-#[test]
-fn those_of_the_runtime_are_never_preserved() {
-    let Some(env) = Env::new() else { return };
-    if !env.ours("others pass on what they have there") {
-        return;
-    }
-    let bundle = env.bundle(&["sleep", "1000"]);
-    env.launch("web", &bundle);
-    let log = env.dir().join("run/log");
-    let global = format!("$RUNTIME --root $ROOT --log {}", log.display());
-    let close = "exec 3<&- 4<&- 5<&- 6<&-";
-    let commands = [
-        "exec --preserve-fds 1 web true".to_owned(),
-        "exec --preserve-fds 2 web true".to_owned(),
-        format!("run --preserve-fds 1 -b {} other", bundle.str()),
-        format!("create --preserve-fds 1 -b {} other", bundle.str()),
-    ];
-    for command in commands {
-        let output = env.shell(&format!("{close}; exec {global} {command}"));
-        output.fails().says("descriptor 3 is to be passed on");
-        let listening = command.replace("--preserve-fds 1", "").replace("--preserve-fds 2", "");
-        let output = env.shell(&format!("{close}; LISTEN_FDS=1 exec {global} {listening}"));
-        output.fails().says("descriptor 3 is to be passed on");
-    }
-    env.delete("web");
-}
-
 #[test]
 fn those_of_socket_activation() {
     let Some(env) = Env::new() else { return };

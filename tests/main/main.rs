@@ -5,6 +5,7 @@
 
 mod support;
 
+mod attacks;
 mod bundles;
 mod checkpoint;
 mod crash;

@@ -41,29 +41,6 @@ fn home_comes_from_passwd() {
 }
 
 #[test]
-fn a_hostile_passwd_is_survived() {
-    let Some(env) = Env::new() else { return };
-    if env.differs("runc", "1.1 reads what it is led to") || env.differs("crun", "reads it after the pivot") {
-        return;
-    }
-    let bundle = env.script("echo $HOME");
-    fs::write(env.dir().join("outside"), "root:x:0:0:root:/stolen:/bin/sh\n").unwrap();
-    fs::remove_file(bundle.rootfs("etc/passwd")).unwrap();
-    symlink(env.dir().join("outside"), bundle.rootfs("etc/passwd")).unwrap();
-    assert_ne!(env.run(&bundle).ok().text(), "/stolen", "the host's file must not be read");
-    fs::remove_file(bundle.rootfs("etc/passwd")).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        bundle.rootfs("etc/passwd"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o644),
-        0,
-    )
-    .unwrap();
-    env.run(&bundle).ok().prints("/");
-}
-
-#[test]
 fn working_directory() {
     let Some(env) = Env::new() else { return };
     env.run(&env.bundle(&["pwd"]).set("process/cwd", json!("/tmp"))).ok().prints("/tmp");
@@ -72,24 +49,6 @@ fn working_directory() {
     assert!(bundle.rootfs("made/for/this").is_dir(), "a missing one is made");
     let bundle = env.bundle(&["pwd"]).set("process/cwd", json!("/etc/passwd"));
     env.run(&bundle).fails().says("ot a directory");
-}
-
-#[test]
-fn working_directory_does_not_lead_outside() {
-    let Some(env) = Env::new() else { return };
-    let bundle = env.script("pwd; ls").set("process/cwd", json!("/link"));
-    symlink(env.dir(), bundle.rootfs("link")).unwrap();
-    let output = env.run(&bundle);
-    assert!(!output.stdout.contains("rootfs") && !output.stdout.contains("config.json"), "{output:?}");
-    for fd in 3..12 {
-        let bundle =
-            env.script("pwd; ls ../../../../etc").set("process/cwd", json!(format!("/proc/self/fd/{fd}")));
-        let output = env.run(&bundle);
-        assert!(
-            !output.stdout.contains("subuid"),
-            "the host's /etc is visible through descriptor {fd}: {output:?}"
-        );
-    }
 }
 
 #[test]

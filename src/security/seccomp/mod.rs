@@ -37,6 +37,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod answer;
 mod arch;
 mod choice;
 mod compile;
@@ -46,6 +47,7 @@ mod syscalls;
 mod tests;
 mod words;
 
+pub use answer::Call;
 pub use arch::{Arch, architectures};
 /// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
 pub use libc::sock_filter as SockFilter;

@@ -115,3 +115,35 @@ fn every_name_can_be_found() {
         assert_eq!(Name::find(name.as_str()), Some(name), "{}", name.as_str());
     }
 }
+
+#[test]
+fn a_filter_tells_beforehand_what_it_lets_through() {
+    let table = [
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#, true),
+        (r#"{"defaultAction":"SCMP_ACT_LOG"}"#, true),
+        (r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#, false),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["setsid"],"action":"SCMP_ACT_ALLOW"}]}"#,
+            true,
+        ),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["setsid"],"action":"SCMP_ACT_KILL"}]}"#,
+            false,
+        ),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["setsid"],"action":"SCMP_ACT_ERRNO",
+                "args":[{"index":1,"value":4294967303,"op":"SCMP_CMP_EQ"}]}]}"#,
+            false,
+        ),
+        (
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["setsid"],"action":"SCMP_ACT_ERRNO",
+                "args":[{"index":1,"value":4294967304,"op":"SCMP_CMP_EQ"}]}]}"#,
+            true,
+        ),
+    ];
+    let Some(native) = Arch::native() else { return };
+    for (profile, want) in table {
+        let filter = compile(&serde_json::from_str(profile).unwrap(), native, true).unwrap();
+        assert_eq!(filter.lets_through(&[(libc::SYS_setsid, [0, 0x1_0000_0007])]), want, "{profile}");
+    }
+}

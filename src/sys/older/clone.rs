@@ -1,13 +1,13 @@
 //! A process in its cgroup without CLONE_INTO_CGROUP, and a clone without clone3.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::super::process::{self, Cloned};
-use super::super::{check, text::Text};
+use super::super::text::Text;
 use super::is_missing;
 
 const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
@@ -28,7 +28,7 @@ pub(in crate::sys) unsafe fn instead(
             unsafe { into_cgroup(flags, cgroup) }
         }
         // SAFETY: the caller's promise is the same.
-        None if is_missing(&error) => unsafe { without_clone3(flags) },
+        None if is_missing(&error) => unsafe { process::clone(flags) },
         _ => Err(error),
     }
 }
@@ -108,38 +108,6 @@ fn add(cgroup: BorrowedFd<'_>, pid: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// `clone(flags | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0)`, clone(2).
-///
-/// # Safety
-/// As for [`process::clone3`].
-unsafe fn without_clone3(flags: u64) -> io::Result<Cloned> {
-    let mut pidfd: libc::c_int = -1;
-    // A child of CLONE_PARENT inherits its sibling's signal.
-    let signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
-    let flags = flags | libc::CLONE_PIDFD as u64 | signal;
-    let place = &raw mut pidfd;
-    // SAFETY: with no stack given the child returns here on its own copy of this one; the kernel writes one int to `place`, which
-    // lives across the call; the arguments behind are for flags that are not set. The rest is the caller's promise.
-    let pid = unsafe {
-        if cfg!(target_arch = "s390x") {
-            libc::syscall(libc::SYS_clone, 0usize, flags, place, 0usize, 0usize)
-        } else {
-            libc::syscall(libc::SYS_clone, flags, 0usize, place, 0usize, 0usize)
-        }
-    };
-    match check(pid)? {
-        0 => {
-            process::was_forked();
-            Ok(Cloned::Child)
-        }
-        pid => Ok(Cloned::Parent {
-            pid: pid as i32,
-            // SAFETY: the kernel stored a new descriptor there that nobody else owns.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +115,7 @@ mod tests {
     #[test]
     fn clone_without_clone3() {
         // SAFETY: no memory is shared, and the child only calls _exit.
-        match unsafe { without_clone3(0) }.unwrap() {
+        match unsafe { process::clone(0) }.unwrap() {
             Cloned::Child => process::exit_now(7),
             Cloned::Parent { pidfd, .. } => {
                 assert!(rustix::io::fcntl_getfd(&pidfd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));

@@ -1,0 +1,69 @@
+//! How a process comes to be among others that may trace it (CVE-2016-9962): by a successor, made as late as its plan allows.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use super::pid::ProcessId;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::init::{Moment, Succession, calls_of_successor, procfs};
+use crate::plan::Plan;
+use crate::security::seccomp::{self, Arch};
+use crate::spec;
+use crate::sys::seccomp::SockFilter;
+
+impl Succession {
+    /// For the program of `plan`, into the pid namespace behind `namespace`, which stands at `at` in `linux.namespaces`.
+    pub fn into(namespace: OwnedFd, at: usize, plan: &Plan) -> Result<Self> {
+        let mounts = !plan.rootfs.mounts.is_empty();
+        let filter = if mounts { procfs_filter()? } else { Vec::new() };
+        Ok(Self { namespace: Some(namespace), at, moment: moment(plan), filter })
+    }
+}
+
+/// The later, the less is there to be taken.
+fn moment(plan: &Plan) -> Moment {
+    let Some(process) = &plan.process else { return Moment::BeforeLimits };
+    let not_inherited = process.scheduler.as_ref().is_some_and(|wanted| {
+        wanted.policy == libc::SCHED_DEADLINE as u32
+            || wanted.flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0
+    });
+    let counted = process.rlimits.iter().any(|(resource, ..)| *resource == libc::RLIMIT_NPROC);
+    if not_inherited || counted {
+        return Moment::BeforeLimits;
+    }
+    match &plan.seccomp {
+        // With no_new_privs a filter is loaded without any right, so that comes last.
+        Some(filter) if !process.no_new_privileges => {
+            let silent = filter.listener.is_none() && filter.lets_through(&calls_of_successor());
+            if silent { Moment::Last } else { Moment::BeforeFilter }
+        }
+        _ => Moment::Last,
+    }
+}
+
+/// The pid namespace of a container, by its process.
+pub fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/pid", init.pid);
+    let file = File::open(&path).map(OwnedFd::from);
+    // What was looked up by the number was this process's, if it still lives.
+    if !init.is_alive() {
+        return Err(Error::new(Kind::State, "container not running"));
+    }
+    file.doing(|| format!("open {path}"))
+}
+
+/// The filter of who opens a procfs among processes that may trace it.
+pub fn procfs_filter() -> Result<Vec<SockFilter>> {
+    let profile = spec::Seccomp {
+        default_action: "SCMP_ACT_KILL_PROCESS".into(),
+        syscalls: vec![spec::SeccompRule {
+            names: procfs::CALLS.map(String::from).into(),
+            action: "SCMP_ACT_ALLOW".into(),
+            ..spec::SeccompRule::default()
+        }],
+        ..spec::Seccomp::default()
+    };
+    let compiled = Arch::native().and_then(|native| seccomp::compile(&profile, native, false).ok());
+    let words = "a pid namespace of other processes cannot be joined on this architecture: it has no system call filters";
+    compiled.map(|filter| filter.program).ok_or_else(|| Error::new(Kind::Unsupported, words))
+}

@@ -1,0 +1,168 @@
+//! Rights that a process has beyond what was asked: inheritable capabilities (CVE-2022-29162, CVE-2022-27650), groups of the runtime's
+//! caller (CVE-2022-2995), a user that was read as root (CVE-2026-30892, CVE-2016-3697), variables of the image in hooks (CVE-2025-23266).
+
+use std::fs;
+
+use serde_json::json;
+
+use super::capabilities;
+use crate::support::{Env, Output};
+
+const SETS: &str = "grep -E 'Cap(Inh|Amb)' /proc/self/status | cut -f 2";
+const NONE: &str = "0000000000000000\n0000000000000000";
+
+#[test]
+fn no_capability_is_inheritable() {
+    let Some(env) = Env::new() else { return };
+    // A caller's own may be, and must not be handed down.
+    let with_inheritable =
+        |args: &[&str]| env.program("setpriv", &[&["--inh-caps", "+kill,+net_raw"], args].concat()).run();
+    let bundle = env.script(SETS);
+    bundle.write();
+    let (program, root) = (env.binary().to_str().unwrap(), env.root());
+    let root = root.to_str().unwrap();
+    with_inheritable(&[program, "--root", root, "run", "-b", bundle.str(), "one"]).ok().prints(NONE);
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    let exec = [program, "--root", root, "exec", "--cap", "CAP_SYS_ADMIN", "--cap", "CAP_NET_RAW"];
+    with_inheritable(&[&exec[..], &["web", "sh", "-c", SETS]].concat()).ok().prints(NONE);
+    env.delete("web");
+}
+
+/// `id -G` of a runtime that is called with further groups.
+fn groups(env: &Env, words: &[&str]) -> Output {
+    let root = env.root();
+    let call = ["--groups", "0,4,27,65533", env.binary().to_str().unwrap(), "--root", root.to_str().unwrap()];
+    env.program("setpriv", &[&call[..], words].concat()).run()
+}
+
+#[test]
+fn groups_of_the_caller_are_not_kept() {
+    let Some(env) = Env::new() else { return };
+    let user = json!({"uid": 1000, "gid": 1000});
+    let mapping = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    let plain = |args: &[&str]| env.bundle(args).set("process/user", user.clone());
+    let mapped = |args: &[&str]| {
+        let bundle = plain(args).namespace("user", None).set("linux/uidMappings", mapping.clone());
+        bundle.set("linux/gidMappings", mapping.clone())
+    };
+    for in_user_namespace in [false, true] {
+        let make = |args: &[&str]| if in_user_namespace { mapped(args) } else { plain(args) };
+        let bundle = make(&["id", "-G"]);
+        bundle.write();
+        groups(&env, &["run", "-b", bundle.str(), &env.id()]).ok().prints("1000");
+        env.launch("web", &make(&["sleep", "1000"]));
+        groups(&env, &["exec", "web", "id", "-G"]).ok().prints("1000");
+        groups(&env, &["exec", "-u", "7:8", "-g", "9", "web", "id", "-G"]).ok().prints("8 9");
+        env.delete("web");
+    }
+}
+
+/// Once a single id is mapped without rights, nobody inside may lay down a group that keeps him from something.
+#[test]
+fn an_ordinary_user_may_not_lay_down_groups() {
+    let Some(env) = Env::rootless() else { return };
+    env.run(&env.bundle(&["cat", "/proc/self/setgroups"])).ok().prints("deny");
+}
+
+#[test]
+fn the_user_of_exec_is_read_as_written() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["sleep", "1000"]).set("process/user", json!({"uid": 1000, "gid": 1000}));
+    // An image may call its root by any name, a number too (CVE-2016-3697).
+    fs::write(
+        bundle.rootfs("etc/passwd"),
+        "1:x:0:0::/:/bin/sh\n99999999999:x:0:0::/:/bin/sh\nx:x:0:0::/:/bin/sh\n",
+    )
+    .unwrap();
+    env.launch("web", &bundle);
+    let exec = |user: &str| env.runtime(&["exec", "--user", user, "web", "sh", "-c", "id -u; id -g"]);
+    exec("1").ok().prints("1\n1000");
+    exec("1:2").ok().prints("1\n2");
+    exec("4294967294").ok().prints("4294967294\n1000");
+    exec("0").ok().prints("0\n1000");
+    let odd = [
+        "",
+        ":",
+        ":0",
+        "1:",
+        "1:2:3",
+        "-1",
+        "-0",
+        "+1",
+        " 1",
+        "1 ",
+        "1,2",
+        "0x1",
+        "1e3",
+        "1.0",
+        "x",
+        "root",
+        "1x",
+        "x1",
+        "99999999999",
+        "4294967295",
+        "4294967296",
+        "8589934592:1",
+        "1:4294967296",
+        "18446744073709551616",
+        "１",
+    ];
+    for user in odd {
+        let output = env.runtime(&[
+            &format!("--log={}", env.dir().join("run/log").display()),
+            "exec",
+            &format!("--user={user}"),
+            "web",
+            "id",
+            "-u",
+        ]);
+        output.fails().prints("");
+    }
+    for groups in ["-1", "4294967296", "4294967295", "x", ""] {
+        env.runtime(&["exec", &format!("--additional-gids={groups}"), "web", "id", "-G"]).fails().prints("");
+    }
+    env.delete("web");
+}
+
+/// setresuid(2) takes (uid_t) -1 as: leave it as it is.
+#[test]
+fn the_number_for_no_id_does_not_mean_root() {
+    let Some(env) = Env::new() else { return };
+    let bundle = env.bundle(&["id", "-u"]).set("process/user/uid", json!(u32::MAX));
+    env.run(&bundle).fails().says("process.user.uid");
+}
+
+/// A hook is a program of the host: with LD_PRELOAD of the image it would run the image's code outside.
+#[test]
+fn variables_of_the_image_do_not_reach_hooks() {
+    let Some(env) = Env::new() else { return };
+    let said = env.dir().join("said");
+    let line = |kind: &str| format!("echo {kind} $(env | grep -e LD_ -e EVIL) >>{}", said.display());
+    // In the container the folder must be seen.
+    let folder = env.dir().to_str().unwrap().to_owned();
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    let bundle = env.bundle(&["true"]).mount(&folder, "bind", &folder, &["rbind", "rw"]).set(
+        "process/env",
+        json!(["PATH=/bin", "LD_PRELOAD=/evil.so", "LD_AUDIT=/proc/self/cwd/evil.so", "EVIL=1"]),
+    );
+    let bundle = kinds.iter().fold(bundle, |bundle, kind| {
+        let hook =
+            json!({"path": "/bin/sh", "args": ["sh", "-c", line(kind)], "env": ["PATH=/usr/bin:/bin"]});
+        bundle.push(&format!("hooks/{kind}"), hook)
+    });
+    bundle.write();
+    // Those of the runtime's own caller do not reach them either.
+    let call =
+        env.call(&["run", "-b", bundle.str(), "web"]).env("LD_PRELOADED_BY", "caller").env("EVIL", "2");
+    call.run().ok();
+    assert_eq!(fs::read_to_string(&said).unwrap(), kinds.join("\n") + "\n");
+}
+
+#[test]
+fn what_was_not_granted_cannot_be_had() {
+    let Some(env) = Env::new() else { return };
+    let script = "grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs' /proc/self/status | cut -f 2 | sort -u";
+    let bundle = env.script(script).set("process/capabilities", capabilities(&["CAP_KILL"]));
+    let bundle = bundle.set("process/noNewPrivileges", json!(true));
+    env.run(&bundle).ok().prints("0000000000000020\n1");
+}

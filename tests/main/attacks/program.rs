@@ -1,0 +1,114 @@
+//! The runtime's own program overwritten from a container, through /proc/self/exe (CVE-2019-5736).
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::support::{Bundle, Env};
+use rustix::fs::{Mode, OFlags};
+
+/// The program of process `pid`, held without being opened, which is allowed while it runs.
+fn hold(pid: i32) -> OwnedFd {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).unwrap()
+}
+
+/// Why what is held cannot be opened to be written to, once nobody runs it any more.
+fn refused(env: &Env, held: &OwnedFd) -> std::io::Error {
+    let before = fs::read(env.binary()).unwrap();
+    let opened = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    if let Ok(mut file) = opened {
+        let written = std::io::Write::write_all(&mut file, b"#!/bin/evil\n");
+        assert!(written.is_err(), "the program was written to");
+        assert!(fs::read(env.binary()).unwrap() == before, "the runtime's program was changed");
+        return written.unwrap_err();
+    }
+    opened.unwrap_err()
+}
+
+/// A container whose program is the runtime's own, created.
+fn created(env: &Env, id: &str) -> Bundle {
+    let bundle = env.bundle(&["/self", "--version"]);
+    symlink("/proc/self/exe", bundle.rootfs("self")).unwrap();
+    env.create(id, &bundle).ok();
+    bundle
+}
+
+#[test]
+fn it_cannot_be_written_to_by_who_holds_it() {
+    let Some(env) = Env::new() else { return };
+    env.own_program();
+    created(&env, "web");
+    let held = hold(env.pid("web"));
+    env.runtime(&["start", "web"]);
+    env.delete("web");
+    assert_eq!(refused(&env, &held).kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+/// A folder of programs that is mounted read-only is made writable for an upgrade, and who held a program then writes to it.
+#[test]
+fn it_is_not_on_a_mount_that_may_become_writable() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("others go by other means") {
+        return;
+    }
+    env.own_program();
+    let bundle = env.bundle(&["/self", "--version"]);
+    symlink("/proc/self/exe", bundle.rootfs("self")).unwrap();
+    let programs = env.dir().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::rename(env.binary(), programs.join("emergence-runc")).unwrap();
+    bundle.write();
+    let script = format!(
+        "mount --bind $D $D && mount -o remount,bind,ro $D && $D/emergence-runc --root $ROOT create -b {} web
+        exec 9</proc/$($D/emergence-runc --root $ROOT state web | grep -o '\"pid\": [0-9]*' | cut -d' ' -f2)/exe && echo held
+        $D/emergence-runc --root $ROOT start web; $D/emergence-runc --root $ROOT delete -f web
+        mount -o remount,bind,rw $D; echo overwritten 2>/dev/null >/proc/self/fd/9",
+        bundle.str()
+    );
+    let before = fs::read(programs.join("emergence-runc")).unwrap();
+    let call = env.program("unshare", &["-m", "sh", "-c", &script]);
+    let output = call.env("D", &programs).env("ROOT", env.root()).run();
+    assert!(output.stdout.contains("held"), "{output:?}");
+    assert!(
+        fs::read(programs.join("emergence-runc")).unwrap() == before,
+        "the runtime's program was changed"
+    );
+}
+
+#[test]
+fn it_cannot_be_overwritten_by_who_is_entered() {
+    let Some(env) = Env::new() else { return };
+    env.own_program();
+    let bundle = env.bundle(&["sleep", "1000"]).namespace("cgroup", None);
+    symlink("/proc/self/exe", bundle.rootfs("bin/self")).unwrap();
+    fs::write(bundle.rootfs("bin/script"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(bundle.rootfs("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
+    env.launch("web", &bundle);
+    let before = fs::read(env.binary()).unwrap();
+    // Opens whatever program another process is, and writes to it when that has ended.
+    let attack = "while :; do for exe in /proc/[0-9]*/exe; do
+        ( exec 9<$exe && usleep 3000 && echo overwritten >/proc/self/fd/9 ) 2>/dev/null; done; done";
+    env.runtime(&["exec", "-d", "web", "sh", "-c", attack]).ok();
+    for program in ["self", "script"] {
+        for _ in 0..20 {
+            let _ = env.runtime(&["exec", "web", program, "--version"]);
+        }
+    }
+    assert!(fs::read(env.binary()).unwrap() == before, "the runtime's program was changed");
+    env.delete("web");
+}
+
+/// The root of an ordinary user's container is that user outside, who may own the program.
+#[test]
+fn it_cannot_be_written_to_where_it_is_the_users_own() {
+    let Some(env) = Env::rootless() else { return };
+    env.own_program();
+    env.program("chown", &["nobody", env.binary().to_str().unwrap()]).privileged().run().ok();
+    created(&env, "web");
+    let held = hold(env.pid("web"));
+    env.runtime(&["start", "web"]);
+    env.delete("web");
+    let error = refused(&env, &held);
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "sealed: {error}");
+}
