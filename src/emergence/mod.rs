@@ -15,6 +15,8 @@
 //! refusal            why something is not taken
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod cache;
 mod compress;
 mod document;
