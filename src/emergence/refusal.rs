@@ -1,8 +1,8 @@
 //! Why an artifact is not taken: a code for programs, words for people, and what was declared beside what was found.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, OneLine};
 
 /// Makes [`Code`] from a table: the variant, its text, and the exit status of a command that ends with it.
 macro_rules! codes {
@@ -169,10 +169,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Refused(refusal, steps) => {
+                let mut f = OneLine(f);
                 for step in steps.iter().rev() {
                     write!(f, "{step}: ")?;
                 }
-                refusal.fmt(f)
+                write!(f, "{refusal}")
             }
             Fault::Failed(error) => error.fmt(f),
         }

@@ -5,9 +5,12 @@
 pub mod config;
 pub mod criu;
 pub mod dbus;
+pub mod drv;
 pub mod idmaps;
 pub mod mountinfo;
 pub mod mounts;
+pub mod nar;
+pub mod narinfo;
 pub mod netlink;
 pub mod passwd;
 pub mod process;
@@ -38,13 +41,16 @@ use emergence_runc::spec::Fault;
 pub type Check = fn(&[u8]);
 
 /// All of them, by the name of the fuzz target and of its folder in corpus/.
-pub const ALL: [(&str, Check); 15] = [
+pub const ALL: [(&str, Check); 18] = [
     ("config", config::check),
     ("criu", criu::check),
     ("dbus", dbus::check),
+    ("drv", drv::check),
     ("idmaps", idmaps::check),
     ("mountinfo", mountinfo::check),
     ("mounts", mounts::check),
+    ("nar", nar::check),
+    ("narinfo", narinfo::check),
     ("netlink", netlink::check),
     ("passwd", passwd::check),
     ("process", process::check),
