@@ -15,6 +15,7 @@ use super::succession::{pid_namespace, procfs_filter};
 use super::{ContainerId, facts, open};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::init::procfs::Opener;
 use crate::init::remount::{self, Remount, Work};
 use crate::init::sync::{self, Message};
 use crate::plan::{MountKind, Plan};
@@ -189,7 +190,7 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     let container = init.pidfd()?.ok_or_else(gone)?;
     let procfs = match kinds & libc::CLONE_NEWPID {
         0 => None,
-        _ => Some((pid_namespace(init)?, procfs_filter()?)),
+        _ => Some(Opener { namespace: pid_namespace(init)?, filter: procfs_filter()? }),
     };
     let proc = open::open_proc()?;
     let mut remount = Remount { sync: theirs, proc, container, pid: init.pid, kinds, procfs, root, work };

@@ -26,6 +26,14 @@ pub const CALLS: [&str; 7] = ["clone", "fsopen", "sendmsg", "waitid", "close", "
 /// CAP_SYS_ADMIN, which fsopen(2) asks for.
 const OPENS: cred::CapMask = 1 << 21;
 
+/// What it takes to open one.
+pub struct Opener {
+    /// The pid namespace's file.
+    pub namespace: OwnedFd,
+    /// The filter of the helper, of [`CALLS`].
+    pub filter: Vec<SockFilter>,
+}
+
 /// Opens a context for each procfs of the plan, into `contexts`, by index of the mount. `namespace`: the pid namespace's file.
 pub fn open_all(
     plan: &Plan,

@@ -15,7 +15,6 @@ use crate::rootfs::inroot::{InRoot, PathBuffer};
 use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
 use crate::sys::mount::{Procfs, is_mount_root, mount_id};
 use crate::sys::process;
-use crate::sys::seccomp::SockFilter;
 
 /// Everything that was opened for the process before the clone.
 pub struct Remount {
@@ -29,8 +28,8 @@ pub struct Remount {
     pub pid: i32,
     /// CLONE_NEW… of those to enter. The pid namespace is not entered: what is in there could trace this process.
     pub kinds: i32,
-    /// The container's pid namespace, where a procfs may be mounted, and the filter of who opens one in there.
-    pub procfs: Option<(OwnedFd, Vec<SockFilter>)>,
+    /// How a procfs of the container's pid namespace is opened.
+    pub procfs: Option<procfs::Opener>,
     /// The container's root, as its process sees it.
     pub root: OwnedFd,
     /// What is to be done there.
@@ -90,9 +89,9 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     hide()?; // new credentials undo it
     rustix::process::umask(Mode::empty());
     match (&mut remount.work, &remount.procfs) {
-        (Work::Add { sources, .. }, Some((namespace, filter))) => {
+        (Work::Add { sources, .. }, Some(opener)) => {
             let proc = Procfs::Opened(remount.proc.as_fd());
-            procfs::open_all(plan, sources, namespace.as_fd(), filter, proc)
+            procfs::open_all(plan, sources, opener.namespace.as_fd(), &opener.filter, proc)
         }
         _ => Ok(()),
     }
