@@ -273,7 +273,6 @@ fn set_up(
         console: console_end,
         gate: gate(folder, manner)?,
         joins_group_late: joins_late,
-        hold: hold::in_child(),
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
     let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;

@@ -21,12 +21,10 @@ use super::{facts, notify, run};
 use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
-use crate::init::{self, Asks, Gate, HookState, Opened, Succession};
+use crate::init::{self, Asks, Opened, Succession};
 use crate::plan::{Ask, Plan};
-use crate::rootfs::inroot::PathBuffer;
 use crate::spec::Spec;
-use crate::sys::cred;
-use crate::sys::process::{self, Pointers};
+use crate::sys::{cred, process};
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
@@ -255,34 +253,15 @@ fn opened(
         None
     };
     let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
-    let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
-    let none = || Pointers::new(std::iter::empty(), 1);
+    let begun = open::begin(plan, sync, console)?;
     let opened = Opened {
-        proc: open::open_proc()?,
-        sync,
         joined,
-        sources: Vec::new(),
-        late: Vec::new(),
-        console,
-        gate: Gate::Sync,
-        argv: plan.process.as_ref().map_or_else(none, |process| process.argv()),
-        envp: plan.process.as_ref().map_or_else(none, |process| process.envp()),
-        hook_state: HookState { creating: Vec::new(), created: Vec::new(), rest: Vec::new() },
-        hook_output: [None, None],
-        asks: Asks {
-            map_ids: joins_group_late,
-            hooks: false,
-            limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
-            ready,
-        },
-        unshare: 0,
+        asks: Asks { map_ids: joins_group_late, ready, ..begun.asks },
         root: root(there, kinds)?,
         entered: target.init.pid,
         clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
         succession,
-        hold: super::hold::in_child(),
-        home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
-        started: false,
+        ..begun
     };
     Ok((opened, Making { by_runtime, flags: 0 }))
 }

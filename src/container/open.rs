@@ -7,10 +7,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::hooks::Output;
-use super::idmap;
 use super::state::OCI_VERSION;
+use super::{hold, idmap};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Gate, Hold, HookState, Opened, Succession};
+use crate::init::{Asks, Gate, HookState, Opened, Succession};
 use crate::plan::mounts::BindSource;
 use crate::plan::namespaces::{Joined, KINDS};
 use crate::plan::{Fault, MountKind, Plan, Step};
@@ -41,8 +41,6 @@ pub struct Given {
     pub gate: Gate,
     /// Whether the cgroup is joined by the runtime after the clone (version 1), so that a cgroup namespace must wait.
     pub joins_group_late: bool,
-    /// Where a test holds the child.
-    pub hold: Option<Hold>,
 }
 
 /// Opens all of it.
@@ -77,36 +75,59 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         unshare = libc::CLONE_NEWCGROUP;
     }
     let (flags, clone_again) = if clones_twice { (0, Some(new as u64)) } else { (new as u64, None) };
-    let limited = plan.process.as_ref().is_some_and(|process| !process.rlimits.is_empty());
-    let none = || Pointers::new(std::iter::empty(), 1);
+    let begun = begin(plan, given.sync, given.console)?;
     let opened = Opened {
-        proc: open_proc()?,
-        sync: given.sync,
         joined: by_child,
         sources: sources(plan)?,
         late: plan.rootfs.mounts.iter().map(|_| None).collect(),
-        console: given.console,
         gate: given.gate,
-        argv: plan.process.as_ref().map_or_else(none, |process| process.argv()),
-        envp: plan.process.as_ref().map_or_else(none, |process| process.envp()),
         hook_state: hook_state(spec, bundle, id)?,
         hook_output: Output::open(&spec.annotations)?.into_descriptors(),
         asks: Asks {
             map_ids: new_user || given.joins_group_late || !plan.net_devices.is_empty(),
             hooks: !plan.hooks.create_runtime.is_empty(),
+            ..begun.asks
+        },
+        unshare,
+        clone_again,
+        succession,
+        ..begun
+    };
+    Ok((opened, Making { by_runtime, flags }))
+}
+
+/// What every process has that is made for a plan. It enters nothing yet, and the conversation starts it.
+pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Result<Opened> {
+    let process = plan.process.as_ref();
+    let limited = process.is_some_and(|process| !process.rlimits.is_empty());
+    let none = || Pointers::new(std::iter::empty(), 1);
+    Ok(Opened {
+        proc: open_proc()?,
+        sync,
+        joined: Vec::new(),
+        sources: Vec::new(),
+        late: Vec::new(),
+        console,
+        gate: Gate::Sync,
+        argv: process.map_or_else(none, |process| process.argv()),
+        envp: process.map_or_else(none, |process| process.envp()),
+        hook_state: HookState::default(),
+        hook_output: [None, None],
+        asks: Asks {
+            map_ids: false,
+            hooks: false,
             limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
             ready: true,
         },
+        unshare: 0,
         root: None,
-        unshare,
-        clone_again,
         entered: 0,
-        succession,
-        hold: given.hold,
+        clone_again: None,
+        succession: None,
+        hold: hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         started: false,
-    };
-    Ok((opened, Making { by_runtime, flags }))
+    })
 }
 
 /// Whether the runtime may leave a pid namespace again for its own, which is often another user namespace's (as in

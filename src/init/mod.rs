@@ -116,6 +116,7 @@ pub enum Gate {
 }
 
 /// The state document in pieces: the pid that a hook in the container sees is known only there.
+#[derive(Default)]
 pub struct HookState {
     /// Up to the pid, with status `creating`.
     pub creating: Vec<u8>,
