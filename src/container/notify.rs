@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::record::Record;
 use super::state::{OCI_VERSION, State, Status};
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result, errno_words};
 use crate::init::sync::{self, Answer};
 use crate::plan::Plan;
 use crate::sys::fd;
@@ -81,9 +81,14 @@ pub fn take(
             Err(error) => {
                 let asks = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
                 if let Some(path) = asks.and_then(|listener| listener.asks_about_sending.as_ref()) {
-                    let words = format!(
-                        "SCMP_ACT_NOTIFY on sendmsg needs the right to take the listener from the container's process: pidfd_getfd: {error}"
-                    );
+                    let words = match error {
+                        Errno::NOSYS => "pidfd_getfd(2), which Linux has since 5.6".to_owned(),
+                        error => format!(
+                            "the right to take the listener from the container's process: pidfd_getfd(2): {}",
+                            errno_words(error.raw_os_error())
+                        ),
+                    };
+                    let words = format!("SCMP_ACT_NOTIFY on sendmsg needs {words}");
                     return Err(Error::invalid(&format!("linux.seccomp.{path}"), words));
                 }
                 sync::answer(sync, Answer::Send).doing(doing)?;

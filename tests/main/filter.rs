@@ -172,6 +172,10 @@ fn flags_reach_the_kernel() {
     if !env.ours("runc has no TSYNC and sets SPEC_ALLOW since 1.2 only") {
         return;
     }
+    // A process has one listener: what plays an older kernel is there before the watcher.
+    if env.is_older() {
+        return;
+    }
     let Some(bundle) = probe(&env, &["call", UNAME]) else { return };
     let watcher = bundle.rootfs("probe");
     let nowhere = env.dir().join("nowhere");

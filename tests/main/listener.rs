@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Env};
+use crate::support::{Bundle, Env, Older};
 
 /// `SECCOMP_IOCTL_NOTIF_RECV` and `…_SEND`, linux/seccomp.h.
 const RECEIVE: libc::c_ulong = 0xc050_2100;
@@ -108,6 +108,22 @@ const OWN: [(&str, libc::c_long); 6] = [
     ("execve", libc::SYS_execve),
 ];
 
+/// Those of them that a listener may be asked about. Before Linux 5.6, which brought pidfd_getfd(2), the process sends it itself.
+fn own(env: &Env) -> Vec<(&'static str, libc::c_long)> {
+    let sends = |name: &str| env.is_older() && name == "sendmsg";
+    OWN.into_iter().filter(|(name, _)| !sends(name)).collect()
+}
+
+#[test]
+fn before_linux_5_6_a_listener_of_sendmsg_is_refused() {
+    let Some(env) = Env::older(Older::Linux5_4) else { return };
+    let socket = env.dir().join("listener");
+    let _socket = UnixListener::bind(&socket).unwrap();
+    let bundle = asks(env.bundle(&["true"]), &["read", "sendmsg"], &socket);
+    let words = "linux.seccomp.syscalls[0].names[1]: SCMP_ACT_NOTIFY on sendmsg needs pidfd_getfd(2), which Linux has since 5.6";
+    env.run(&bundle).fails().says(words);
+}
+
 #[test]
 fn a_listener_may_be_asked_about_the_calls_that_start_the_program() {
     let Some(env) = Env::new() else { return };
@@ -115,9 +131,10 @@ fn a_listener_may_be_asked_about_the_calls_that_start_the_program() {
         return;
     }
     let socket = env.dir().join("listener");
-    let all: Vec<&str> = OWN.iter().map(|(name, _)| *name).collect();
+    let own = own(&env);
+    let all: Vec<&str> = own.iter().map(|(name, _)| *name).collect();
     for no_new_privileges in [true, false] {
-        let sets = OWN.iter().map(|(name, number)| (vec![*name], Some(*number))).chain([(all.clone(), None)]);
+        let sets = own.iter().map(|(name, number)| (vec![*name], Some(*number))).chain([(all.clone(), None)]);
         for (names, number) in sets {
             let agent = Agent::start(&socket, 1);
             let bundle = env.script("echo it runs; cat /etc/group >/dev/null");
@@ -140,7 +157,7 @@ fn create_start_and_exec_under_a_listener() {
         return;
     }
     let socket = env.dir().join("listener");
-    let names: Vec<&str> = OWN.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = own(&env).into_iter().map(|(name, _)| name).collect();
     let agent = Agent::start(&socket, 3);
     let bundle = asks(env.script("echo created; exec sleep 100"), &names, &socket);
     let id = env.id();
@@ -162,7 +179,7 @@ fn a_listener_in_a_user_namespace() {
         return;
     }
     let socket = env.dir().join("listener");
-    let names: Vec<&str> = OWN.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = own(&env).into_iter().map(|(name, _)| name).collect();
     let agent = Agent::start(&socket, 2);
     let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let bundle = env
@@ -192,9 +209,7 @@ fn an_ordinary_users_listener() {
     }
     let _socket = UnixListener::bind(&socket).unwrap();
     let bundle = asks(env.bundle(&["true"]), &["read", "sendmsg"], &socket);
-    env.run(&bundle)
-        .fails()
-        .says("linux.seccomp.syscalls[0].names[1]: SCMP_ACT_NOTIFY on sendmsg needs the right");
+    env.run(&bundle).fails().says("linux.seccomp.syscalls[0].names[1]: SCMP_ACT_NOTIFY on sendmsg needs ");
 }
 
 #[test]
