@@ -40,11 +40,7 @@ pub fn main() -> ExitCode {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
-        Err(answer) => {
-            let of_emergence = std::env::args_os().any(|word| word == "emergence");
-            let failure = if of_emergence { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE };
-            (answered(&answer), failure)
-        }
+        Err(answer) => (answered(&answer), wrong_usage()),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
@@ -79,6 +75,12 @@ pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
 /// Whether it is what was asked for: help, or the version.
 fn is_told(answer: &clap::Error) -> bool {
     matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// What a command line ends with that could not be read.
+fn wrong_usage() -> ExitCode {
+    let rest = Cli::command().ignore_errors(true).get_matches();
+    if rest.subcommand_name() == Some("emergence") { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
 }
 
 /// What clap answers itself: help, the version, or what is wrong with the command line.
