@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::support::{Bundle, Env};
+use crate::support::{Bundle, Env, until};
 use rustix::fs::{Mode, OFlags};
 
 /// The program of process `pid`, held without being opened, which is allowed while it runs.
@@ -81,19 +81,32 @@ fn it_cannot_be_overwritten_by_who_is_entered() {
     let Some(env) = Env::new() else { return };
     env.own_program();
     let bundle = env.bundle(&["sleep", "1000"]).namespace("cgroup", None);
-    symlink("/proc/self/exe", bundle.rootfs("bin/self")).unwrap();
-    fs::write(bundle.rootfs("bin/script"), "#!/proc/self/exe\n").unwrap();
+    fs::write(bundle.rootfs("bin/script"), "#!/proc/self/exe --root\n").unwrap();
     fs::set_permissions(bundle.rootfs("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
     env.launch("web", &bundle);
     let before = fs::read(env.binary()).unwrap();
-    // Opens whatever program another process is, and writes to it when that has ended.
+    // What is entered becomes the runtime, with the script as its --root. Who hashes has its program opened, and written to when
+    // nobody runs it any more.
+    fs::write(
+        bundle.rootfs("attack"),
+        "until exe=$(grep -l [h]ash /proc/[0-9]*/cmdline) && ( : <${exe%cmdline}exe ); do usleep 1000; done 2>/dev/null
+        exec 9<${exe%cmdline}exe; echo >/held; while [ -e $exe ]; do usleep 1000; done
+        for try in 1 2 3 4 5 6 7 8 9; do usleep 10000; ( echo overwritten >/proc/self/fd/9 ) 2>/dev/null; done; echo >/tried",
+    )
+    .unwrap();
+    env.runtime(&["exec", "-d", "web", "sh", "/attack"]).ok();
+    let (input, kept) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let entered = env.call(&["exec", "web", "script", "emergence", "hash", "-"]).stdin(input).start();
+    until("the program is held", || bundle.rootfs("held").exists());
+    drop(kept);
+    entered.wait();
+    until("it was tried", || bundle.rootfs("tried").exists());
+    // And whatever program another process is, however short its life.
     let attack = "while :; do for exe in /proc/[0-9]*/exe; do
         ( exec 9<$exe && usleep 3000 && echo overwritten >/proc/self/fd/9 ) 2>/dev/null; done; done";
     env.runtime(&["exec", "-d", "web", "sh", "-c", attack]).ok();
-    for program in ["self", "script"] {
-        for _ in 0..20 {
-            let _ = env.runtime(&["exec", "web", program, "--version"]);
-        }
+    for _ in 0..20 {
+        let _ = env.runtime(&["exec", "web", "script", "/"]);
     }
     assert!(fs::read(env.binary()).unwrap() == before, "the runtime's program was changed");
     env.delete("web");
