@@ -20,7 +20,7 @@ const TABLE: [(&str, &[&str]); 15] = [
     ("net", &["spec", "sys", "error"]),
     ("cgroup", &["spec", "sys", "error"]),
     ("security", &["spec", "error"]),
-    ("emergence", &["sys", "error"]),
+    ("emergence", &["spec", "sys", "error"]),
     ("error", &[]),
     ("spec", &[]),
     ("sys", &[]),

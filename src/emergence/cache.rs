@@ -1,6 +1,6 @@
 //! Binary caches of Nix in a folder: `nix-cache-info`, a `.narinfo` for each object, and their NARs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::document::read_document;
 use super::narinfo::NarInfo;
+use super::object::dependencies_first;
 use super::refusal::{Code, Fault, Result, Within};
-use super::store_path::{StoreDir, StorePath};
+use super::store_path::StoreDir;
 use crate::error::Error;
 
 /// A cache. What it says is only declared.
@@ -68,8 +69,8 @@ impl Cache {
         let subject = path.display().to_string();
         let Some(file) = open_file(&path)? else { return Ok(None) };
         let info = NarInfo::parse(&read_document(file, &subject)?, &self.dir).within(|| subject.clone())?;
-        if info.path.digits() != digits {
-            let words = format!("is about another object, {}", info.path);
+        if info.object.path.digits() != digits {
+            let words = format!("is about another object, {}", info.object.path);
             return Err(Fault::refused(Code::CacheNarinfo, subject, words));
         }
         Ok(Some(info))
@@ -83,54 +84,31 @@ impl Cache {
             let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
             Fault::refused(Code::CacheMissing, subject, "is not in the cache")
         })?;
-        let mut found = BTreeMap::from([(root.path.clone(), root.clone())]);
+        let mut found = BTreeMap::from([(root.object.path.clone(), root.clone())]);
         let mut left = vec![root];
         while let Some(from) = left.pop() {
-            for path in &from.references {
+            for path in &from.object.references {
                 if found.contains_key(path) {
                     continue;
                 }
-                let info = self.info(&path.digits())?.filter(|info| info.path == *path).ok_or_else(|| {
-                    let words = format!("is not in the cache, but {} refers to it", from.path);
-                    Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
-                })?;
+                let info =
+                    self.info(&path.digits())?.filter(|info| info.object.path == *path).ok_or_else(|| {
+                        let words = format!("is not in the cache, but {} refers to it", from.object.path);
+                        Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
+                    })?;
                 found.insert(path.clone(), info.clone());
                 left.push(info);
             }
         }
-        Ok(dependencies_first(found))
+        Ok(dependencies_first(found, |info| &info.object.references))
     }
 
     /// The NAR of an object, compressed as its description says. Refused with `blob.missing`.
     pub fn nar(&self, info: &NarInfo) -> Result<File> {
-        let path = self.folder.join(&info.url);
+        let path = self.folder.join(&info.stored.name);
         open_file(&path)?.ok_or_else(|| {
-            let words = format!("is not there, but {} is said to be in it", info.path);
+            let words = format!("is not there, but {} is said to be in it", info.object.path);
             Fault::refused(Code::BlobMissing, path.display().to_string(), words)
         })
     }
-}
-
-/// Each behind what it refers to, as far as there are no circles; otherwise by path. No recursion: a chain may be long.
-fn dependencies_first(found: BTreeMap<StorePath, NarInfo>) -> Vec<NarInfo> {
-    let mut order: Vec<StorePath> = Vec::with_capacity(found.len());
-    let mut seen: BTreeSet<StorePath> = BTreeSet::new();
-    for start in found.keys() {
-        let mut stack = vec![(start.clone(), false)];
-        while let Some((path, entered)) = stack.pop() {
-            if entered {
-                order.push(path);
-                continue;
-            }
-            if !seen.insert(path.clone()) {
-                continue;
-            }
-            let others = found.get(&path).into_iter().flat_map(|info| info.references.iter()).cloned();
-            let others: Vec<_> = others.filter(|other| !seen.contains(other)).collect();
-            stack.push((path, true));
-            stack.extend(others.into_iter().map(|other| (other, false)));
-        }
-    }
-    let mut found = found;
-    order.iter().filter_map(|path| found.remove(path)).collect()
 }

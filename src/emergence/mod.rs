@@ -5,8 +5,11 @@
 //! store_path         names of store objects, and what they follow from
 //! nar                one file tree as one stream of bytes, and back
 //! keys, trust        signatures, and what proves a path
+//! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
 //! compress           what files are compressed with
+//! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! terms              what the caller asks of every artifact
 //! verify             an object held against its declaration
 //! reference          how an artifact is named
 //! modulo             the hash of what names itself
@@ -18,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod closure;
 mod compress;
 mod document;
 pub mod drv;
@@ -27,23 +31,28 @@ mod modulo;
 pub mod nar;
 mod narinfo;
 mod nix32;
+mod object;
 mod reference;
 mod refusal;
 mod store_path;
 pub mod stream;
+mod terms;
 mod trust;
 mod verify;
 
 pub use cache::Cache;
+pub use closure::{Closure, Digests, Kind, LayerReport, Report};
 pub use compress::Compression;
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
+pub use object::{Object, Stored};
 pub use reference::{Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
+pub use terms::{Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
-pub use verify::{Bytes, verify_nar};
+pub use verify::{Bytes, read_object};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compress::Compression;
 use super::hash::{Algorithm, Hash};
 use super::keys::Signature;
+use super::object::{Object, Stored};
 use super::refusal::{Code, Fault, Result};
-use super::store_path::{ContentAddress, References, StoreDir, StorePath};
+use super::store_path::{ContentAddress, StoreDir, StorePath};
 
 /// The deriver that Nix writes when it knows none.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
@@ -26,31 +27,13 @@ const FIELDS: [&str; 11] = [
     "CA",
 ];
 
-/// An object as its cache declares it. Nothing of it is proved.
+/// An object as its cache declares it, and where its NAR is. Nothing of it is proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NarInfo {
-    /// What the object is called.
-    pub path: StorePath,
-    /// Where its NAR is, below the cache's folder.
-    pub url: String,
-    /// How that is compressed.
-    pub compression: Compression,
-    /// Hash of the compressed file.
-    pub file_hash: Option<Hash>,
-    /// Bytes of the compressed file.
-    pub file_size: Option<u64>,
-    /// Hash of the NAR, by SHA-256.
-    pub nar_hash: Hash,
-    /// Bytes of the NAR.
-    pub nar_size: u64,
-    /// What it refers to; itself among them, if it does.
-    pub references: BTreeSet<StorePath>,
-    /// The recipe that it was built by, as far as that is known.
-    pub deriver: Option<StorePath>,
-    /// Signatures of [`NarInfo::fingerprint`].
-    pub signatures: Vec<Signature>,
-    /// How its content proves its path.
-    pub ca: Option<ContentAddress>,
+    /// The object.
+    pub object: Object,
+    /// Its NAR, below the cache's folder.
+    pub stored: Stored,
 }
 
 fn refuse(words: impl Into<String>) -> Fault {
@@ -67,15 +50,8 @@ impl NarInfo {
         let compression = compression.as_deref().unwrap_or("bzip2");
         let deriver =
             fields.one("Deriver").filter(|deriver| deriver != UNKNOWN_DERIVER && !deriver.is_empty());
-        let info = Self {
+        let object = Object {
             path: dir.parse(&fields.needed("StorePath")?)?,
-            url: url(&fields.needed("URL")?)?,
-            compression: Compression::named(compression).ok_or_else(|| {
-                let words = format!("NARs compressed as \"{}\" cannot be read", compression.escape_debug());
-                Fault::refused(Code::CacheCompression, "", words)
-            })?,
-            file_hash: fields.one("FileHash").map(|hash| Hash::parse(&hash, None)).transpose()?,
-            file_size: fields.one("FileSize").map(|size| number("FileSize", &size)).transpose()?,
             nar_hash: Hash::parse(&fields.needed("NarHash")?, Some(Algorithm::Sha256))?,
             nar_size: number("NarSize", &fields.needed("NarSize")?)?,
             references: references(&fields.one("References").unwrap_or_default())?,
@@ -87,44 +63,40 @@ impl NarInfo {
                 .map(|ca| ContentAddress::parse(&ca))
                 .transpose()?,
         };
-        Ok(info)
+        let stored = Stored {
+            name: url(&fields.needed("URL")?)?,
+            compression: Compression::named(compression).ok_or_else(|| {
+                let words = format!("NARs compressed as \"{}\" cannot be read", compression.escape_debug());
+                Fault::refused(Code::CacheCompression, "", words)
+            })?,
+            hash: fields.one("FileHash").map(|hash| Hash::parse(&hash, None)).transpose()?,
+            size: fields.one("FileSize").map(|size| number("FileSize", &size)).transpose()?,
+        };
+        Ok(Self { object, stored })
     }
 
     /// The lines, as Nix writes them.
     pub fn print(&self, dir: &StoreDir) -> String {
         let hash = |hash: &Hash| format!("{}:{}", hash.algorithm(), hash.nix32());
-        let bases: Vec<String> = self.references.iter().map(ToString::to_string).collect();
+        let Self { object, stored } = self;
+        let bases: Vec<String> = object.references.iter().map(ToString::to_string).collect();
         let value = |field: &str| -> Vec<String> {
             match field {
-                "StorePath" => vec![dir.path(&self.path)],
-                "URL" => vec![self.url.clone()],
-                "Compression" => vec![self.compression.name().to_owned()],
-                "FileHash" => self.file_hash.iter().map(hash).collect(),
-                "FileSize" => self.file_size.iter().map(u64::to_string).collect(),
-                "NarHash" => vec![hash(&self.nar_hash)],
-                "NarSize" => vec![self.nar_size.to_string()],
+                "StorePath" => vec![dir.path(&object.path)],
+                "URL" => vec![stored.name.clone()],
+                "Compression" => vec![stored.compression.name().to_owned()],
+                "FileHash" => stored.hash.iter().map(hash).collect(),
+                "FileSize" => stored.size.iter().map(u64::to_string).collect(),
+                "NarHash" => vec![hash(&object.nar_hash)],
+                "NarSize" => vec![object.nar_size.to_string()],
                 "References" => vec![bases.join(" ")],
-                "Deriver" => self.deriver.iter().map(ToString::to_string).collect(),
-                "Sig" => self.signatures.iter().map(ToString::to_string).collect(),
-                _ => self.ca.iter().map(ToString::to_string).collect(),
+                "Deriver" => object.deriver.iter().map(ToString::to_string).collect(),
+                "Sig" => object.signatures.iter().map(ToString::to_string).collect(),
+                _ => object.ca.iter().map(ToString::to_string).collect(),
             }
         };
         let lines = FIELDS.iter().flat_map(|field| value(field).into_iter().map(move |value| (field, value)));
         lines.map(|(field, value)| format!("{field}: {value}\n")).collect()
-    }
-
-    /// What is signed: path, hash and size of the NAR, references.
-    pub fn fingerprint(&self, dir: &StoreDir) -> String {
-        let references: Vec<String> = self.references.iter().map(|path| dir.path(path)).collect();
-        let (path, hash) = (dir.path(&self.path), self.nar_hash.nix32());
-        format!("1;{path};sha256:{hash};{};{}", self.nar_size, references.join(","))
-    }
-
-    /// References, with the one to itself apart.
-    pub fn split_references(&self) -> References {
-        let mut others = self.references.clone();
-        let itself = others.remove(&self.path);
-        References { others, itself }
     }
 }
 
@@ -242,6 +214,6 @@ References:
         assert_eq!(NarInfo::parse(more.as_bytes(), &dir).unwrap(), info);
         // The first caches did not say how.
         let old = NarInfo::parse(GOOD.replace("Compression: xz\n", "").as_bytes(), &dir).unwrap();
-        assert_eq!(old.compression, Compression::Bzip2);
+        assert_eq!(old.stored.compression, Compression::Bzip2);
     }
 }

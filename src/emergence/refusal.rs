@@ -17,7 +17,8 @@ macro_rules! codes {
                 match self { $(Code::$name => $text),+ }
             }
 
-            /// What a command ends with: 3, the artifact is not what it says; 4, something named is missing.
+            /// What a command ends with: 1, the system failed; 3, the artifact is not what it says; 4, something named is missing; 5, this
+            /// machine lacks what it needs; 6, it is not trusted; 7, the store is locked.
             pub fn status(self) -> u8 {
                 match self { $(Code::$name => $status),+ }
             }
@@ -62,7 +63,36 @@ codes! {
     DrvVersion "drv.version" 3 "It is a derivation of a newer form.",
     DrvOutputMismatch "drv.output-mismatch" 3 "An output's path is not the one that follows from the recipe.",
     DrvInputMissing "drv.input-missing" 4 "The derivation of an input is not there.",
+    JsonSyntax "json.syntax" 3 "A document is not JSON, or not of its form.",
+    JsonDuplicateKey "json.duplicate-key" 3 "A document has a member twice.",
+    LimitEntries "limit.entries" 3 "There are more entries than may be.",
+    OciLayout "oci.layout" 3 "It is no OCI layout, or a malformed one.",
+    OciNoTag "oci.no-tag" 4 "The layout has nothing of this name.",
+    OciNoPlatform "oci.no-platform" 4 "An index has nothing for this platform.",
+    OciDockerV1 "oci.docker-v1" 3 "It is what docker save wrote before there were layouts.",
+    OciMediaType "oci.media-type" 3 "A blob is of a type that has no place there.",
+    OciDiffId "oci.diff-id" 3 "A layer's content has another digest than its image's configuration says.",
+    LayerEscape "layer.escape" 3 "An entry of a layer leads out of its tree.",
+    LayerWhiteout "layer.whiteout" 3 "A whiteout hides nothing that can be named.",
+    LayerHeader "layer.header" 3 "A layer is not a tar.",
+    LayerDuplicate "layer.duplicate" 3 "A layer has an entry twice.",
+    LayerNotCanonical "layer.not-canonical" 3 "A layer of store objects is not the one way to write them.",
+    RefsUndeclared "refs.undeclared" 3 "An object refers to one that is not declared.",
+    DocUnknownField "doc.unknown-field" 3 "The document has a member that is not known.",
+    DocShellForm "doc.shell-form" 3 "A text stands where a list of arguments belongs.",
+    DocParameter "doc.parameter" 3 "A parameter is not declared, not used, or has no such value.",
+    DocEntrypoint "doc.entrypoint" 3 "What is to be started is not there, or cannot be executed.",
+    DeclarationUnpinned "declaration.unpinned" 3 "An input of the declaration has no digest.",
+    DeclarationMismatch "declaration.mismatch" 3 "The declaration has another digest than was declared.",
+    AutomatonMismatch "automaton.mismatch" 3 "A digest of the automaton is not the one that follows from it.",
+    TrustPolicy "trust.policy" 6 "The policy does not allow it.",
+    ConstraintUnmet "constraint.unmet" 5 "This machine lacks what is needed.",
+    ConstraintUnknown "constraint.unknown" 5 "What is needed is not understood.",
+    StoreExists "store.exists" 3 "Something else is in its place already.",
+    StoreCorrupt "store.corrupt" 3 "The store holds something that is not what its name says.",
+    StoreLocked "store.locked" 7 "Another process keeps the store locked.",
     ChangedWhileReading "changed-while-reading" 1 "It changed between two looks.",
+    Space "space" 1 "The file system has too little space.",
 }
 
 /// One reason not to take an artifact.

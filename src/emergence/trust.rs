@@ -1,7 +1,8 @@
 //! What proves that an object is what its store path says. Bytes that match their hashes prove nothing about a path that names a recipe.
 
+use super::hash::Hash;
 use super::keys::PublicKey;
-use super::narinfo::NarInfo;
+use super::object::Object;
 use super::refusal::{Code, Fault, Result};
 use super::store_path::StoreDir;
 
@@ -24,6 +25,8 @@ pub struct Trust {
     pub demand: Demand,
     /// Whose signatures count.
     pub keys: Vec<PublicKey>,
+    /// The hash that the artifact must have, if the caller knows it.
+    pub expect: Option<Hash>,
 }
 
 /// What proved a path.
@@ -57,7 +60,7 @@ impl Trust {
     ///
     /// Refused: a trusted key's name on a signature that is not its own (`trust.signature`), whatever the demand; a content address
     /// that gives another path (`path.mismatch`); and what the demand lacks (`trust.unproved`).
-    pub fn proof(&self, info: &NarInfo, dir: &StoreDir, pinned: bool) -> Result<Proof> {
+    pub fn proof(&self, info: &Object, dir: &StoreDir, pinned: bool) -> Result<Proof> {
         let path = dir.path(&info.path);
         let signed = self.signer(info, dir)?;
         let by_content = match &info.ca {
@@ -87,8 +90,20 @@ impl Trust {
         }
     }
 
+    /// Whether the caller expects this hash, which `subject` has; refused when another was expected.
+    pub fn pinned(&self, subject: &str, found: &Hash) -> Result<bool> {
+        match &self.expect {
+            None => Ok(false),
+            Some(expected) if expected == found => Ok(true),
+            Some(expected) => {
+                let (expected, found) = (expected.to_string(), found.to_string());
+                Err(Fault::differs(Code::TrustExpect, subject, "the hash", &expected, &found))
+            }
+        }
+    }
+
     /// The first trusted key that has signed.
-    fn signer(&self, info: &NarInfo, dir: &StoreDir) -> Result<Option<String>> {
+    fn signer(&self, info: &Object, dir: &StoreDir) -> Result<Option<String>> {
         let fingerprint = info.fingerprint(dir);
         let mut signer = None;
         for signature in &info.signatures {

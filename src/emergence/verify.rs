@@ -1,15 +1,14 @@
 //! Reads the NAR of an object once, and holds everything that was declared of it against what it is. Writes nothing.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use super::compress::Compression;
 use super::hash::{Algorithm, Hash, Hasher};
 use super::modulo::ModuloHasher;
 use super::nar::{self, Visitor};
-use super::narinfo::NarInfo;
-use super::refusal::{Code, Fault, Result, Within};
-use super::store_path::{ContentAddress, Method, StoreDir};
+use super::object::{Object, Stored};
+use super::refusal::{Code, Fault, Result};
+use super::store_path::{ContentAddress, Method};
 use super::stream::{Buffer, Drain, HashThread};
 use crate::error::Doing;
 
@@ -22,26 +21,30 @@ pub struct Bytes {
     pub unpacked: u64,
 }
 
-/// Checks the NAR in `file` against `info`: size and hash of the file, compression, grammar, size and hash of the NAR, and the content
-/// address. `most`: bytes that may come out.
-pub fn verify_nar(file: File, info: &NarInfo, dir: &StoreDir, most: u64) -> Result<Bytes> {
-    check(file, info, most).within(|| dir.path(&info.path))
-}
-
-fn check(file: File, info: &NarInfo, most: u64) -> Result<Bytes> {
+/// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
+/// the file, compression, grammar, size and hash of the NAR, and the content address. `most`: bytes that may come out.
+///
+/// What the visitor is shown is proved only when this has returned.
+pub fn read_object(
+    file: impl Read,
+    object: &Object,
+    stored: &Stored,
+    most: u64,
+    visitor: &mut impl Visitor,
+) -> Result<Bytes> {
     // Uncompressed, file and NAR are the same bytes, and one hash serves both.
-    let apart = info.compression != Compression::None;
-    let algorithm = info.file_hash.filter(|_| apart).map(|hash| hash.algorithm());
-    let mut stored = Tap::new(file, algorithm)?;
-    let nar = read_nar(&mut stored, info, most)?;
+    let apart = stored.compression != Compression::None;
+    let algorithm = stored.hash.filter(|_| apart).map(|hash| hash.algorithm());
+    let mut input = Tap::new(file, algorithm)?;
+    let nar = read_nar(&mut input, object, stored.compression, most, visitor)?;
     // What a decoder has no use for is part of the file still.
-    io::copy(&mut stored, &mut io::sink()).doing(|| format!("read {}", info.url))?;
-    let (read, file_hash) = stored.finish()?;
-    if let Some(declared) = info.file_size.filter(|size| *size != read) {
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
+    let (read, file_hash) = input.finish()?;
+    if let Some(declared) = stored.size.filter(|size| *size != read) {
         let (declared, found) = (declared.to_string(), read.to_string());
-        return Err(Fault::differs(Code::BlobSize, &info.url, "the file's size", &declared, &found));
+        return Err(Fault::differs(Code::BlobSize, &stored.name, "the file's size", &declared, &found));
     }
-    if let Some(declared) = info.file_hash
+    if let Some(declared) = stored.hash
         && let Some(found) = file_hash.or((declared.algorithm() == Algorithm::Sha256).then_some(nar.hash))
     {
         same(Code::BlobDigest, "the file's hash", &declared, &found)?;
@@ -55,33 +58,39 @@ struct Nar {
     size: u64,
 }
 
-fn read_nar(stored: impl Read, info: &NarInfo, most: u64) -> Result<Nar> {
-    let decoder = info.compression.reader(stored);
+fn read_nar(
+    stored: impl Read,
+    object: &Object,
+    compression: Compression,
+    most: u64,
+    visitor: &mut impl Visitor,
+) -> Result<Nar> {
+    let decoder = compression.reader(stored);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     let mut bounded = Bounded {
         input: Tap::new(decoder, Some(Algorithm::Sha256))?,
-        left: info.nar_size.min(most),
+        left: object.nar_size.min(most),
         exceeded: false,
-        second: Second::of(info),
+        second: Second::of(object),
     };
-    let mut only_file = OnlyFile::of(info);
+    let mut only_file = OnlyFile::of(object, visitor);
     let parsed = nar::read(&mut bounded, &mut only_file);
-    if bounded.exceeded && most < info.nar_size {
+    if bounded.exceeded && most < object.nar_size {
         return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
     }
-    let declared = info.nar_size.to_string();
+    let declared = object.nar_size.to_string();
     if bounded.exceeded {
         let more = format!("more than {declared}");
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &more));
     }
     parsed?;
     let (size, hash) = bounded.input.finish()?;
-    if size != info.nar_size {
+    if size != object.nar_size {
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &size.to_string()));
     }
-    let hash = hash.unwrap_or(info.nar_hash);
-    same(Code::NarHash, "the NAR's hash", &info.nar_hash, &hash)?;
-    if let Some(ca) = &info.ca {
+    let hash = hash.unwrap_or(object.nar_hash);
+    same(Code::NarHash, "the NAR's hash", &object.nar_hash, &hash)?;
+    if let Some(ca) = &object.ca {
         let found = match bounded.second {
             Second::None => only_file.hash().or(Some(hash)),
             Second::Plain(hasher) => Some(hasher.finish()),
@@ -146,10 +155,10 @@ enum Second {
 }
 
 impl Second {
-    fn of(info: &NarInfo) -> Self {
-        match &info.ca {
-            Some(ContentAddress::Fixed(Method::Nar, hash)) if info.references.contains(&info.path) => {
-                Second::Modulo(ModuloHasher::new(hash.algorithm(), info.path.digits().as_bytes()))
+    fn of(object: &Object) -> Self {
+        match &object.ca {
+            Some(ContentAddress::Fixed(Method::Nar, hash)) if object.references.contains(&object.path) => {
+                Second::Modulo(ModuloHasher::new(hash.algorithm(), object.path.digits().as_bytes()))
             }
             Some(ContentAddress::Fixed(Method::Nar, hash)) if hash.algorithm() != Algorithm::Sha256 => {
                 Second::Plain(Hasher::new(hash.algorithm()))
@@ -196,23 +205,24 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Hashes the only file, which an object with an address of its bytes must be.
-struct OnlyFile {
+/// Hashes the only file, which an object with an address of its bytes must be, and shows all to another.
+struct OnlyFile<'a, V> {
     wanted: bool,
     hasher: Hasher,
     is_one: bool,
+    next: &'a mut V,
 }
 
-impl OnlyFile {
-    fn of(info: &NarInfo) -> Self {
-        let algorithm = match &info.ca {
+impl<'a, V: Visitor> OnlyFile<'a, V> {
+    fn of(object: &Object, next: &'a mut V) -> Self {
+        let algorithm = match &object.ca {
             Some(ContentAddress::Text(hash) | ContentAddress::Fixed(Method::Flat, hash)) => {
                 Some(hash.algorithm())
             }
             _ => None,
         };
         let hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
-        Self { wanted: algorithm.is_some(), hasher, is_one: false }
+        Self { wanted: algorithm.is_some(), hasher, is_one: false, next }
     }
 
     fn hash(&self) -> Option<Hash> {
@@ -220,16 +230,32 @@ impl OnlyFile {
     }
 }
 
-impl Visitor for OnlyFile {
-    fn file(&mut self, name: &[u8], executable: bool, _: u64) -> Result<()> {
+impl<V: Visitor> Visitor for OnlyFile<'_, V> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        self.next.directory(name)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.next.leave()
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
         self.is_one = name.is_empty() && !executable;
-        Ok(())
+        self.next.file(name, executable, size)
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
         if self.wanted {
             self.hasher.update(bytes);
         }
-        Ok(())
+        self.next.data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.next.end_file()
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.next.symlink(name, target)
     }
 }

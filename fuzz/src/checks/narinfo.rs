@@ -14,7 +14,7 @@ pub fn check(bytes: &[u8]) {
             let text = info.print(&dir);
             let again = NarInfo::parse(text.as_bytes(), &dir).expect("what was written");
             assert_eq!(again.print(&dir), text);
-            one_line(&again.fingerprint(&dir));
+            one_line(&again.object.fingerprint(&dir));
         }
         Err(fault) => one_line(&fault.to_string()),
     }

@@ -18,7 +18,7 @@ use crate::cli::{log, pages::*};
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
     DrvAction, DrvFile, EmergenceArgs, HashArgs, KeyAction, NarAction, ReferenceArgs, StorePathKind,
-    TrustArgs, Verb, VerifyArgs,
+    TermsArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

@@ -30,7 +30,7 @@ pub(super) fn drv(action: DrvAction, asked: &Asked) -> Result<()> {
 /// A derivation, and the name of what it builds.
 fn read(file: &DrvFile, asked: &Asked) -> Result<(Derivation, Name)> {
     let bytes = read_document(open(&file.file)?, &file.file.display().to_string())?;
-    let drv = drv::parse(&bytes, &asked.dir)?;
+    let drv = drv::parse(&bytes, asked.dir())?;
     let name = name(file, &drv)?;
     Ok((drv, name))
 }
@@ -52,7 +52,7 @@ fn name(file: &DrvFile, drv: &Derivation) -> Result<Name> {
 }
 
 fn own_path(drv: &Derivation, name: &Name, asked: &Asked) -> Result<String> {
-    Ok(asked.dir.path(&drv.path(&asked.dir, Name::new(&format!("{name}.drv"))?)?))
+    Ok(asked.dir().path(&drv.path(asked.dir(), Name::new(&format!("{name}.drv"))?)?))
 }
 
 fn path(file: &DrvFile, asked: &Asked) -> Result<()> {
@@ -65,19 +65,19 @@ fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
     let (drv, name) = read(file, asked)?;
     let beside = file.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = inputs.or(beside).unwrap_or(Path::new("."));
-    let checked = drv::check(drv, name, &asked.dir, |path| {
+    let checked = drv::check(drv, name, asked.dir(), |path| {
         let place = folder.join(path.to_string());
         let bytes = match File::open(&place) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let words = format!("an input's derivation is not in {}", folder.display());
-                return Err(Fault::refused(Code::DrvInputMissing, asked.dir.path(path), words));
+                return Err(Fault::refused(Code::DrvInputMissing, asked.dir().path(path), words));
             }
             Err(error) => return Err(Error::from(error).within(format!("open {}", place.display())).into()),
             Ok(file) => read_document(file, &place.display().to_string())?,
         };
-        drv::parse(&bytes, &asked.dir).within(|| place.display().to_string())
+        drv::parse(&bytes, asked.dir()).within(|| place.display().to_string())
     })?;
-    let shown = |path: &Option<StorePath>| path.as_ref().map(|path| asked.dir.path(path));
+    let shown = |path: &Option<StorePath>| path.as_ref().map(|path| asked.dir().path(path));
     let modulo = checked.modulo.hash().map(|hash| hash.hex());
     let null = || "null".to_owned();
     let mut lines = String::new();
@@ -99,7 +99,7 @@ fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
     let outputs: Map<String, Value> =
         drv.outputs.iter().map(|(name, output)| (name.clone(), shown(output, asked))).collect();
     let inputs: Map<String, Value> =
-        drv.input_drvs.iter().map(|(path, names)| (asked.dir.path(path), json!(names))).collect();
+        drv.input_drvs.iter().map(|(path, names)| (asked.dir().path(path), json!(names))).collect();
     let env: Map<String, Value> =
         drv.env.iter().map(|(key, value)| (text(key), json!(text(value)))).collect();
     let document = json!({ own_path(&drv, &name, asked)?: {
@@ -107,7 +107,7 @@ fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
         "builder": text(&drv.builder),
         "env": env,
         "inputDrvs": inputs,
-        "inputSrcs": drv.input_srcs.iter().map(|path| asked.dir.path(path)).collect::<Vec<_>>(),
+        "inputSrcs": drv.input_srcs.iter().map(|path| asked.dir().path(path)).collect::<Vec<_>>(),
         "name": name.as_str(),
         "outputs": outputs,
         "system": text(&drv.system),
@@ -122,11 +122,11 @@ fn shown(output: &Output, asked: &Asked) -> Value {
     };
     match output {
         Output::Recipe(None) => json!({}),
-        Output::Recipe(Some(path)) => json!({ "path": asked.dir.path(path) }),
+        Output::Recipe(Some(path)) => json!({ "path": asked.dir().path(path) }),
         Output::Fixed { path, method, hash } => json!({
             "hash": hash.hex(),
             "hashAlgo": algorithm(method, hash.algorithm().name()),
-            "path": asked.dir.path(path),
+            "path": asked.dir().path(path),
         }),
         Output::Floating { method, algorithm: made_by, impure } => {
             let mut shown = json!({ "hashAlgo": algorithm(method, made_by.name()) });

@@ -8,20 +8,23 @@ mod store_path;
 mod verify;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::args::{EmergenceArgs, Verb};
+use super::args::{EmergenceArgs, TermsArgs, Verb};
 use super::{log, output};
-use crate::emergence::{Fault, Result, StoreDir, Within};
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::{Fault, Limits, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within};
 use crate::error::{Doing, Error, Kind};
 
 /// What the command line asks of every verb.
 pub(super) struct Asked {
-    /// See `--store-dir`.
-    pub dir: StoreDir,
+    /// What it asks of every artifact.
+    pub terms: Terms,
     json: bool,
 }
 
@@ -41,7 +44,7 @@ pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
 }
 
 fn obey(args: EmergenceArgs) -> Result<()> {
-    let asked = Asked { dir: StoreDir::new(&args.store_dir)?, json: args.json };
+    let asked = Asked { terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?, json: args.json };
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
@@ -54,7 +57,21 @@ fn obey(args: EmergenceArgs) -> Result<()> {
     }
 }
 
+fn terms(dir: StoreDir, args: &TermsArgs) -> Result<Terms> {
+    let keys = args.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<_>>()?;
+    let expect = args.expect.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;
+    let trust = Trust { demand: args.trust.into(), keys, expect };
+    let limits = Limits { size: args.max_size, ..Limits::default() };
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    Ok(Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) })
+}
+
 impl Asked {
+    /// See `--store-dir`.
+    fn dir(&self) -> &StoreDir {
+        &self.terms.dir
+    }
+
     /// Prints an answer: the lines, or the object when JSON was asked for.
     fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };

@@ -11,7 +11,7 @@ use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{ContentAddress, Fault, Method, Name, References, Result, StorePath, nar};
 
 pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
-    let dir = &asked.dir;
+    let dir = asked.dir();
     let path = match kind {
         StorePathKind::Source { path, name, references, itself } => {
             source(&path, name.as_deref(), references, itself, asked)?
@@ -53,7 +53,7 @@ fn named(name: Option<&str>, path: Option<&Path>) -> Result<Name> {
 }
 
 fn given(references: ReferenceArgs, itself: bool, asked: &Asked) -> Result<References> {
-    let others = references.references.iter().map(|path| asked.dir.parse(path)).collect::<Result<_>>()?;
+    let others = references.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?;
     Ok(References { others, itself })
 }
 
@@ -76,5 +76,5 @@ fn source(
         (of_path(path, Method::Nar, Algorithm::Sha256)?, name)
     };
     let name = name.map_or(Ok(usual), Name::new)?;
-    ContentAddress::Fixed(Method::Nar, hash).path(&asked.dir, name, &references)
+    ContentAddress::Fixed(Method::Nar, hash).path(asked.dir(), name, &references)
 }

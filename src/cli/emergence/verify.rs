@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Asked, open};
-use crate::cli::args::{TrustArgs, VerifyArgs};
+use crate::cli::args::VerifyArgs;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::nar::{self, Nothing};
 use crate::emergence::stream::{HashThread, Hashing};
 use crate::emergence::{
-    Bytes, Cache, Code, Compression, ContentAddress, Fault, NarInfo, Proof, PublicKey, Reference, Result,
-    Signature, StorePath, Trust, Within, decompressed, read_document, verify_nar,
+    Bytes, Cache, Code, Compression, ContentAddress, Fault, NarInfo, Object, Proof, Reference, Result,
+    Signature, StorePath, Stored, Trust, Within, decompressed, read_document, read_object,
 };
 use crate::error::{Doing, Error};
 
@@ -19,54 +19,41 @@ use crate::error::{Doing, Error};
 struct Report {
     kind: &'static str,
     digest: Hash,
-    objects: Vec<(NarInfo, Proof)>,
+    objects: Vec<(Object, Proof)>,
     bytes: Bytes,
 }
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    let reference = Reference::parse(&args.reference, &asked.dir)?;
-    let trust = trust(&args.trust)?;
+    let reference = Reference::parse(&args.reference, asked.dir())?;
+    let trust = &asked.terms.trust;
     let report = match &reference {
-        Reference::Cache { folder, object } => cache(folder, object, &trust, args, asked),
-        Reference::Nar(path) => one_nar(path, &trust, args, asked),
+        Reference::Cache { folder, object } => cache(folder, object, trust, asked),
+        Reference::Nar(path) => one_nar(path, trust, args, asked),
     }?;
     asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
 }
 
-fn trust(args: &TrustArgs) -> Result<Trust> {
-    let keys = args.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<_>>()?;
-    Ok(Trust { demand: args.trust.into(), keys })
-}
-
-/// Whether the hash is the one that was expected; refused when another was.
-fn pinned(args: &TrustArgs, subject: &str, found: &Hash) -> Result<bool> {
-    let Some(expected) = &args.expect else { return Ok(false) };
-    let expected = Hash::parse(expected, Some(Algorithm::Sha256))?;
-    if expected == *found {
-        return Ok(true);
-    }
-    let (expected, found) = (expected.to_string(), found.to_string());
-    Err(Fault::differs(Code::TrustExpect, subject, "the NAR's hash", &expected, &found))
-}
-
-fn cache(folder: &Path, object: &str, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Result<Report> {
-    let cache = Cache::open(folder, &asked.dir)?;
+fn cache(folder: &Path, object: &str, trust: &Trust, asked: &Asked) -> Result<Report> {
+    let cache = Cache::open(folder, asked.dir())?;
     let closure = cache.closure(object)?;
-    let root = closure.iter().find(|info| info.path.digits() == object);
+    let root = closure.iter().find(|info| info.object.path.digits() == object);
     let root = root.ok_or_else(|| Fault::usage("the closure has no root"))?;
-    let digest = root.nar_hash;
-    let pin = pinned(&args.trust, &asked.dir.path(&root.path), &digest)?;
+    let digest = root.object.nar_hash;
+    let pin = trust.pinned(&asked.dir().path(&root.object.path), &digest)?;
     let mut objects = Vec::with_capacity(closure.len());
     for info in closure {
-        let proof = trust.proof(&info, &asked.dir, pin && info.path.digits() == object)?;
+        let proof = trust.proof(&info.object, asked.dir(), pin && info.object.path.digits() == object)?;
         objects.push((info, proof));
     }
     let mut bytes = Bytes::default();
     for (info, _) in &objects {
-        let one = verify_nar(cache.nar(info)?, info, &asked.dir, args.trust.max_size)?;
+        let one =
+            read_object(cache.nar(info)?, &info.object, &info.stored, asked.terms.limits.size, &mut Nothing)
+                .within(|| asked.dir().path(&info.object.path))?;
         bytes.read += one.read;
         bytes.unpacked += one.unpacked;
     }
+    let objects = objects.into_iter().map(|(info, proof)| (info.object, proof)).collect();
     Ok(Report { kind: "cache", digest, objects, bytes })
 }
 
@@ -74,12 +61,19 @@ fn one_nar(path: &Path, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Resu
     let subject = path.display().to_string();
     let declared = declared(path, args, asked)?;
     if let Some(info) = declared {
-        let pin = pinned(&args.trust, &subject, &info.nar_hash)?;
-        let proof = trust.proof(&info, &asked.dir, pin)?;
-        let bytes = verify_nar(open(path)?, &info, &asked.dir, args.trust.max_size)?;
-        return Ok(Report { kind: "nar", digest: info.nar_hash, objects: vec![(info, proof)], bytes });
+        let pin = trust.pinned(&subject, &info.object.nar_hash)?;
+        let proof = trust.proof(&info.object, asked.dir(), pin)?;
+        let bytes =
+            read_object(open(path)?, &info.object, &info.stored, asked.terms.limits.size, &mut Nothing)
+                .within(|| asked.dir().path(&info.object.path))?;
+        return Ok(Report {
+            kind: "nar",
+            digest: info.object.nar_hash,
+            objects: vec![(info.object, proof)],
+            bytes,
+        });
     }
-    let (hash, bytes, _) = look(path, args.trust.max_size)?;
+    let (hash, bytes, _) = look(path, asked.terms.limits.size)?;
     if let Some(declared) = &args.nar_hash {
         let declared = Hash::parse(declared, Some(Algorithm::Sha256))?;
         if declared != hash {
@@ -91,7 +85,7 @@ fn one_nar(path: &Path, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Resu
         let (declared, found) = (declared.to_string(), bytes.unpacked.to_string());
         return Err(Fault::differs(Code::NarSize, subject, "the NAR's size", &declared, &found));
     }
-    pinned(&args.trust, &subject, &hash)?;
+    trust.pinned(&subject, &hash)?;
     Ok(Report { kind: "nar", digest: hash, objects: Vec::new(), bytes })
 }
 
@@ -126,35 +120,33 @@ fn declared(path: &Path, args: &VerifyArgs, asked: &Asked) -> Result<Option<NarI
     };
     let subject = file.display().to_string();
     let text = read_document(open(&file)?, &subject)?;
-    NarInfo::parse(&text, &asked.dir).within(|| subject).map(Some)
+    NarInfo::parse(&text, asked.dir()).within(|| subject).map(Some)
 }
 
 /// What the options leave out is taken as it is.
 fn by_options(path: &Path, store_path: &str, args: &VerifyArgs, asked: &Asked) -> Result<NarInfo> {
-    let (hash, bytes, compression) = look(path, args.trust.max_size)?;
+    let (hash, bytes, compression) = look(path, asked.terms.limits.size)?;
     let signature = |text: &String| {
         Signature::parse(text).ok_or_else(|| Fault::usage(format!("--sig {text}: must be NAME:BASE64")))
     };
     let declared =
         args.nar_hash.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;
-    Ok(NarInfo {
-        path: asked.dir.parse(store_path)?,
-        url: path.display().to_string(),
-        compression,
-        file_hash: None,
-        file_size: None,
+    let object = Object {
+        path: asked.dir().parse(store_path)?,
         nar_hash: declared.unwrap_or(hash),
         nar_size: args.nar_size.unwrap_or(bytes.unpacked),
-        references: args.references.iter().map(|path| asked.dir.parse(path)).collect::<Result<_>>()?,
+        references: args.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?,
         deriver: None,
         signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
         ca: args.ca.as_ref().map(|ca| ContentAddress::parse(ca)).transpose()?,
-    })
+    };
+    let stored = Stored { name: path.display().to_string(), compression, hash: None, size: None };
+    Ok(NarInfo { object, stored })
 }
 
 fn document(report: &Report, asked: &Asked) -> Value {
-    let shown = |path: &StorePath| asked.dir.path(path);
-    let object = |(info, proof): &(NarInfo, Proof)| {
+    let shown = |path: &StorePath| asked.dir().path(path);
+    let object = |(info, proof): &(Object, Proof)| {
         let signer = match proof {
             Proof::Signature(key) => Some(key),
             _ => None,

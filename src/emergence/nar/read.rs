@@ -48,6 +48,32 @@ pub struct Nothing;
 
 impl Visitor for Nothing {}
 
+impl<V: Visitor + ?Sized> Visitor for &mut V {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        (**self).directory(name)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        (**self).leave()
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        (**self).file(name, executable, size)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        (**self).data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        (**self).end_file()
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        (**self).symlink(name, target)
+    }
+}
+
 /// Reads one NAR from `input`, which must end with it.
 ///
 /// Refusals name the path so far (`.` is the root) and the byte; what the visitor refuses ends the reading too.

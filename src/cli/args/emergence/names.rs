@@ -1,51 +1,11 @@
-//! Options of `emergence` and its verbs.
+//! Options of the verbs that compute names: of hashes, NARs, store paths, derivations and keys.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::pages::{emergence as pages, page};
+use crate::emergence::Method;
 use crate::emergence::hash::{Algorithm, Format};
-use crate::emergence::{Demand, Method, USUAL_STORE};
-
-// `emergence`.
-#[derive(Args, Debug)]
-pub struct EmergenceArgs {
-    /// Folder name that goes into the digests of store paths
-    #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
-    pub store_dir: String,
-    /// Answer with one JSON object
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// What to do.
-    #[command(subcommand)]
-    pub verb: Verb,
-}
-
-// What `emergence` does.
-#[derive(Debug, Subcommand)]
-#[command(subcommand_help_heading = "VERBS")]
-#[allow(missing_docs)] // a comment would become the verb's line in help
-pub enum Verb {
-    /// hash a tree as a NAR, or the bytes of a file
-    #[command(help_template = page!(" emergence hash", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::HASH)]
-    Hash(HashArgs),
-    /// make, read and check Nix archives
-    #[command(help_template = page!(" emergence nar", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::NAR)]
-    Nar(NarArgs),
-    /// compute store paths
-    #[command(help_template = page!(" emergence store-path", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::STORE_PATH)]
-    StorePath(StorePathArgs),
-    /// prove that an artifact is what it is said to be; nothing is written
-    #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
-    Verify(Box<VerifyArgs>),
-    /// make keys for signatures
-    #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
-    Key(KeyArgs),
-    /// read derivations, and recompute what they build
-    #[command(help_template = page!(" emergence drv", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::DRV)]
-    Drv(DrvArgs),
-}
 
 // `emergence hash`.
 #[derive(Args, Debug)]
@@ -297,76 +257,6 @@ pub enum DrvAction {
     },
     /// compute its own store path
     Path(DrvFile),
-}
-
-// Whom and what to trust.
-#[derive(Args, Debug)]
-pub struct TrustArgs {
-    /// What must be proved of each store path
-    #[arg(long, value_name = "MODE", value_enum, default_value = "proved")]
-    pub trust: TrustMode,
-    /// A key whose signatures count (may be repeated)
-    #[arg(long = "trusted-key", value_name = "NAME:BASE64")]
-    pub trusted_keys: Vec<String>,
-    /// The hash that the artifact must have
-    #[arg(long, value_name = "DIGEST")]
-    pub expect: Option<String>,
-    /// Bytes that may come out of one compressed file
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
-    pub max_size: u64,
-}
-
-/// Names of [`Demand`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum TrustMode {
-    /// its content, a trusted key's signature, or a pin
-    Proved,
-    /// a trusted key's signature
-    Signed,
-    /// nothing
-    None,
-}
-
-impl From<TrustMode> for Demand {
-    fn from(mode: TrustMode) -> Self {
-        match mode {
-            TrustMode::Proved => Demand::Proved,
-            TrustMode::Signed => Demand::Signed,
-            TrustMode::None => Demand::None,
-        }
-    }
-}
-
-// `emergence verify`.
-#[derive(Args, Debug)]
-pub struct VerifyArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub trust: TrustArgs,
-    /// Store path of a NAR
-    #[arg(long, value_name = "PATH", conflicts_with = "narinfo")]
-    pub store_path: Option<String>,
-    /// Hash of a NAR
-    #[arg(long, value_name = "HASH", conflicts_with = "narinfo")]
-    pub nar_hash: Option<String>,
-    /// Size of a NAR in bytes
-    #[arg(long, value_name = "BYTES", conflicts_with = "narinfo")]
-    pub nar_size: Option<u64>,
-    /// A store path that the NAR refers to (may be repeated)
-    #[arg(long = "ref", value_name = "PATH", requires = "store_path")]
-    pub references: Vec<String>,
-    /// Content address of a NAR
-    #[arg(long, value_name = "CA", requires = "store_path")]
-    pub ca: Option<String>,
-    /// Signature of a NAR (may be repeated)
-    #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path")]
-    pub signatures: Vec<String>,
-    /// Description of a NAR [default: the file beside it with .narinfo behind its name]
-    #[arg(long, value_name = "FILE")]
-    pub narinfo: Option<PathBuf>,
-    /// The artifact: nar:FILE, or cache:FOLDER#OBJECT
-    #[arg(value_name = "ref")]
-    pub reference: String,
 }
 
 // `emergence key`.

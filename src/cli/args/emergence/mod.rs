@@ -1,0 +1,101 @@
+//! Options of `emergence`, and its verbs.
+
+mod artifacts;
+mod names;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::pages::{emergence as pages, page};
+use crate::emergence::{Demand, USUAL_STORE};
+
+pub use artifacts::VerifyArgs;
+pub use names::{
+    DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
+    StorePathArgs, StorePathKind,
+};
+
+// `emergence`.
+#[derive(Args, Debug)]
+pub struct EmergenceArgs {
+    /// Folder name that goes into the digests of store paths
+    #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
+    pub store_dir: String,
+    /// Answer with one JSON object
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub terms: TermsArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+// What `emergence` does.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "VERBS")]
+#[allow(missing_docs)] // a comment would become the verb's line in help
+pub enum Verb {
+    /// hash a tree as a NAR, or the bytes of a file
+    #[command(help_template = page!(" emergence hash", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::HASH)]
+    Hash(HashArgs),
+    /// make, read and check Nix archives
+    #[command(help_template = page!(" emergence nar", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::NAR)]
+    Nar(NarArgs),
+    /// compute store paths
+    #[command(help_template = page!(" emergence store-path", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::STORE_PATH)]
+    StorePath(StorePathArgs),
+    /// prove that an artifact is what it is said to be; nothing is written
+    #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
+    Verify(Box<VerifyArgs>),
+    /// make keys for signatures
+    #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
+    Key(KeyArgs),
+    /// read derivations, and recompute what they build
+    #[command(help_template = page!(" emergence drv", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::DRV)]
+    Drv(DrvArgs),
+}
+
+// What is asked of every artifact.
+#[derive(Args, Debug)]
+pub struct TermsArgs {
+    /// What must be proved of each store path
+    #[arg(long, global = true, value_name = "MODE", value_enum, default_value = "proved")]
+    pub trust: TrustMode,
+    /// A key whose signatures count (may be repeated)
+    #[arg(long = "trusted-key", global = true, value_name = "NAME:BASE64")]
+    pub trusted_keys: Vec<String>,
+    /// The hash that the artifact must have
+    #[arg(long, global = true, value_name = "DIGEST")]
+    pub expect: Option<String>,
+    /// Bytes that may come out of one compressed file
+    #[arg(long, global = true, value_name = "BYTES", default_value_t = 64 << 30)]
+    pub max_size: u64,
+    /// Search objects for references that are not declared
+    #[arg(long, global = true)]
+    pub scan: bool,
+    /// Files that are worked on at once [default: the processors that may be used]
+    #[arg(long, global = true, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+}
+
+/// Names of [`Demand`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TrustMode {
+    /// its content, a trusted key's signature, or a pin
+    Proved,
+    /// a trusted key's signature
+    Signed,
+    /// nothing
+    None,
+}
+
+impl From<TrustMode> for Demand {
+    fn from(mode: TrustMode) -> Self {
+        match mode {
+            TrustMode::Proved => Demand::Proved,
+            TrustMode::Signed => Demand::Signed,
+            TrustMode::None => Demand::None,
+        }
+    }
+}

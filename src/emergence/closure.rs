@@ -1,0 +1,118 @@
+//! Objects and all that they refer to, whatever carries them: a NAR, a binary cache, an automaton, a store.
+
+use super::hash::Hash;
+use super::nar::Visitor;
+use super::object::Object;
+use super::refusal::Result;
+use super::store_path::StorePath;
+use super::terms::Terms;
+use super::trust::Proof;
+use super::verify::Bytes;
+
+/// What kind of artifact it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An OCI image of no automaton.
+    OciImage,
+    /// An automaton that engines can run.
+    AutomatonImage,
+    /// An automaton whose layers are NARs.
+    AutomatonArtifact,
+    /// One NAR in a file.
+    Nar,
+    /// An object of a binary cache.
+    Cache,
+    /// What a store has already.
+    Store,
+}
+
+impl Kind {
+    /// Its word in reports and policies.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::OciImage => "oci-image",
+            Kind::AutomatonImage => "automaton-image",
+            Kind::AutomatonArtifact => "automaton-artifact",
+            Kind::Nar => "nar",
+            Kind::Cache => "cache",
+            Kind::Store => "store",
+        }
+    }
+}
+
+/// The digests of an automaton (contract, 3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// D: of the declaration, if there is one.
+    pub declaration: Option<Hash>,
+    /// O: of the content of its outputs.
+    pub output: Hash,
+    /// I: of its interface.
+    pub interface: Hash,
+    /// A: of these three.
+    pub automaton: Hash,
+}
+
+/// A layer that was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerReport {
+    /// Of the blob.
+    pub digest: Hash,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// Of what comes out of it.
+    pub diff_id: Option<Hash>,
+}
+
+/// What was verified of an artifact, and by what it is proved.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it is.
+    pub kind: Kind,
+    /// Of the manifest, or of the root's NAR.
+    pub digest: Hash,
+    /// Of the automaton, if it is one.
+    pub digests: Option<Digests>,
+    /// Each behind what it refers to.
+    pub objects: Vec<(Object, Proof)>,
+    /// Layers of an image, lowest first.
+    pub layers: Vec<LayerReport>,
+    /// What was read.
+    pub bytes: Bytes,
+}
+
+/// An artifact of store objects, opened: its documents are read and held against their digests, nothing else is proved.
+pub trait Closure {
+    /// What it is.
+    fn kind(&self) -> Kind;
+
+    /// Of the manifest, or of the root's NAR.
+    fn digest(&self) -> Hash;
+
+    /// What it declares, each behind what it refers to, the root last.
+    fn objects(&self) -> &[Object];
+
+    /// Proves everything, in the order of the contract's section 5. Writes nothing.
+    fn verify(&self, terms: &Terms) -> Result<Report>;
+
+    /// Reads the objects that are `wanted` a second time and gives each to `to`, in any order. What is stored must be the same bytes as
+    /// when it was verified (`changed-while-reading`).
+    fn unpack(
+        &self,
+        terms: &Terms,
+        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+        to: &(dyn Receive + Sync),
+    ) -> Result<Bytes>;
+}
+
+/// Takes the objects of a closure, from several threads.
+pub trait Receive {
+    /// Makes the tree of this object: calls `feed` once, with whoever makes it, and gives back what that gives.
+    fn object(
+        &self,
+        object: &Object,
+        feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
+    ) -> Result<Bytes>;
+}
