@@ -77,14 +77,18 @@ pub fn table(states: &[State]) -> String {
     text
 }
 
-/// Writes a page of section 8 for the program and each of its commands into `folder`.
+/// Writes a page of section 8 into `folder` for the program, each of its commands, and each of theirs.
 pub fn man_pages(mut program: clap::Command, folder: &Path) -> Result<()> {
     program = program.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     program.build();
-    let commands: Vec<_> = program.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
-    for command in std::iter::once(program).chain(commands) {
+    let mut left = vec![program];
+    while let Some(command) = left.pop() {
+        left.extend(
+            command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help").cloned(),
+        );
         let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
-        let about = command.get_before_help().map(ToString::to_string).unwrap_or_default();
+        let about =
+            command.get_before_help().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
         let about = about.strip_prefix("DESCRIPTION:\n").unwrap_or(&about).trim_start().to_owned();
         let manual = concat!("emergence-runc ", env!("CARGO_PKG_VERSION"));
         clap_mangen::Man::new(command.long_about(about))
@@ -157,6 +161,14 @@ mod tests {
             assert!(folder.path().join(format!("emergence-runc-{}.8", command.get_name())).exists());
         }
         assert!(folder.path().join("emergence-runc.8").exists());
+        let program = Cli::command();
+        let verbs = program.find_subcommand("emergence").unwrap().get_subcommands();
+        for verb in verbs {
+            let page = folder.path().join(format!("emergence-runc-emergence-{}.8", verb.get_name()));
+            let page = std::fs::read_to_string(page).unwrap();
+            assert!(page.contains("EXAMPLE"), "{page}");
+        }
+        assert!(folder.path().join("emergence-runc-emergence-nar-dump.8").exists());
         assert!(!folder.path().join("emergence-runc-man.8").exists());
     }
 }
