@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::Digest;
 
-use super::nix32;
 use super::refusal::{Code, Fault, Result};
+use super::{base64, nix32};
 
 /// What a hash is made with. Only the SHA-2 ones prove anything; the others are names that old recipes use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,10 +129,10 @@ impl Hash {
     pub fn written(&self, format: Format) -> String {
         match format {
             Format::Oci => format!("{}:{}", self.algorithm, self.hex()),
-            Format::Sri => format!("{}-{}", self.algorithm, BASE64.encode(self.bytes())),
+            Format::Sri => format!("{}-{}", self.algorithm, base64::encode(self.bytes())),
             Format::Nix32 => self.nix32(),
             Format::Base16 => self.hex(),
-            Format::Base64 => BASE64.encode(self.bytes()),
+            Format::Base64 => base64::encode(self.bytes()),
         }
     }
 
@@ -148,7 +148,7 @@ impl Hash {
             (None, Some((name, digits))) => {
                 let found = named(name)?;
                 // Behind a dash, only base64.
-                let bytes = BASE64.decode(digits.as_bytes()).ok();
+                let bytes = base64::decode(digits);
                 let hash = bytes.and_then(|bytes| Self::new(found, &bytes));
                 let hash = hash.ok_or_else(|| {
                     refuse(format!("behind {name}- stand {} bytes in base64", found.size()))
@@ -178,7 +178,7 @@ impl Hash {
         } else if digits.len() == nix32::length(algorithm.size()) {
             nix32::decode(digits, &mut bytes)?;
         } else {
-            bytes = BASE64.decode(digits.as_bytes()).ok()?;
+            bytes = base64::decode(digits)?;
         }
         Self::new(algorithm, &bytes)
     }
@@ -279,7 +279,7 @@ mod tests {
                 let text = hash.written(format);
                 assert_eq!(Hash::parse(&text, Some(algorithm)).unwrap(), hash, "{text}");
             }
-            for digits in [hash.nix32(), hash.hex().to_uppercase(), BASE64.encode(hash.bytes())] {
+            for digits in [hash.nix32(), hash.hex().to_uppercase(), base64::encode(hash.bytes())] {
                 let text = format!("{algorithm}:{digits}");
                 assert_eq!(Hash::parse(&text, None).unwrap(), hash, "{text}");
             }

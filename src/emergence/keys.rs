@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use data_encoding::BASE64;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 
+use super::base64;
 use super::refusal::{Fault, Result};
 
 /// Splits `name:base64`, where the bytes must be `size`. `None`: it is not written so.
 fn split(text: &str, size: usize) -> Option<(&str, Vec<u8>)> {
     let (name, coded) = text.split_once(':')?;
-    let bytes = BASE64.decode(coded.as_bytes()).ok()?;
+    let bytes = base64::decode(coded)?;
     let plain = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
     (plain && bytes.len() == size).then_some((name, bytes))
 }
@@ -33,7 +33,7 @@ impl Signature {
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.key, BASE64.encode(&self.bytes))
+        write!(f, "{}:{}", self.key, base64::encode(&self.bytes))
     }
 }
 
@@ -68,7 +68,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, BASE64.encode(self.key.as_bytes()))
+        write!(f, "{}:{}", self.name, base64::encode(self.key.as_bytes()))
     }
 }
 
@@ -118,7 +118,7 @@ impl SecretKey {
 
     /// The text that [`SecretKey::parse`] reads. Who has it can sign.
     pub fn reveal(&self) -> String {
-        format!("{}:{}", self.name, BASE64.encode(&self.key.to_keypair_bytes()))
+        format!("{}:{}", self.name, base64::encode(&self.key.to_keypair_bytes()))
     }
 }
 
@@ -158,8 +158,8 @@ mod tests {
         }
         // The second half of a pair must be the first one's.
         let key = SecretKey::generate("a").unwrap().reveal();
-        let mut bytes = BASE64.decode(key.strip_prefix("a:").unwrap().as_bytes()).unwrap();
+        let mut bytes = base64::decode(key.strip_prefix("a:").unwrap()).unwrap();
         bytes[40] ^= 1;
-        assert!(SecretKey::parse(&format!("a:{}", BASE64.encode(&bytes))).is_err());
+        assert!(SecretKey::parse(&format!("a:{}", base64::encode(&bytes))).is_err());
     }
 }
