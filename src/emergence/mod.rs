@@ -7,6 +7,8 @@
 //! keys, trust        signatures, and what proves a path
 //! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
+//! automaton          documents of automatons, their digests and parameters
+//! json               documents that are JSON, strictly
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
 //! terms              what the caller asks of every artifact
@@ -20,12 +22,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod automaton;
 mod cache;
 mod closure;
 mod compress;
 mod document;
 pub mod drv;
 pub mod hash;
+mod json;
 mod keys;
 mod modulo;
 pub mod nar;
