@@ -8,12 +8,13 @@
 //! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
 //! automaton          documents of automatons, their digests and parameters
-//! json               documents that are JSON, strictly
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
 //! terms              what the caller asks of every artifact
 //! verify             an object held against its declaration
+//! oci                layouts and archives of OCI images
 //! reference          how an artifact is named
+//! json               documents, read strictly
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
 //! stream             bytes from one thread to another
@@ -29,13 +30,14 @@ mod compress;
 mod document;
 pub mod drv;
 pub mod hash;
-mod json;
+pub mod json;
 mod keys;
 mod modulo;
 pub mod nar;
 mod narinfo;
 mod nix32;
 mod object;
+pub mod oci;
 mod reference;
 mod refusal;
 mod store_path;
