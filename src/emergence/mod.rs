@@ -7,19 +7,26 @@
 //! keys, trust        signatures, and what proves a path
 //! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
+//! automaton          documents of automatons, their digests and parameters
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! scan               references that stand in the content of an object
+//! store              objects that were imported, on disk
 //! terms              what the caller asks of every artifact
 //! verify             an object held against its declaration
+//! oci                layouts and archives of OCI images
 //! reference          how an artifact is named
+//! json               documents, read strictly
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
 //! stream             bytes from one thread to another
+//! work               many pieces of work, a few at a time
 //! refusal            why something is not taken
 //! ```
 
 #![forbid(unsafe_code)]
 
+pub mod automaton;
 mod base64;
 mod cache;
 mod closure;
@@ -27,33 +34,43 @@ mod compress;
 mod document;
 pub mod drv;
 pub mod hash;
+pub mod json;
 mod keys;
 mod modulo;
 pub mod nar;
 mod narinfo;
 mod nix32;
 mod object;
+pub mod oci;
 mod reference;
 mod refusal;
+mod scan;
+mod store;
 mod store_path;
 pub mod stream;
 mod terms;
 mod trust;
 mod verify;
+mod work;
 
 pub use cache::Cache;
-pub use closure::{Closure, Digests, Kind, LayerReport, Report};
+pub use closure::{
+    Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
+    Report, Source, StoreClosure, check_complete, open_closure,
+};
 pub use compress::Compression;
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
 pub use object::{Object, Stored};
-pub use reference::{Reference, decompressed};
+pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
+pub use scan::{Scanner, Searched, check_found};
+pub use store::{Added, Collected, Held, Lease, Meta, Root, Store, Sync};
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
 pub use terms::{Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
-pub use verify::{Bytes, read_object};
+pub use verify::{Bytes, Seen, read_again, read_object};

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod caches;
+mod documents;
 mod drvs;
 mod hashes;
+mod layers;
 mod nars;
 mod nix;
 mod paths;
