@@ -269,6 +269,15 @@ EXAMPLE:
        $ emergence-runc emergence verify nar:app.nar.xz
        $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
 
+    pub(crate) const NODE: &str = "\
+DESCRIPTION:
+   The node verb prints what this machine has, as JSON: architecture, kernel,
+processors, memory, graphics processors, devices, and the labels that its owner
+gave it in /etc/emergence/node.json, such as {\"labels\": {\"zone\": \"a\"}}.
+
+EXAMPLE:
+       $ emergence-runc emergence node > here.json";
+
     pub(crate) const KEY: &str = "\
 DESCRIPTION:
    The key verb makes Ed25519 keys, in the form in which Nix has them.

@@ -14,6 +14,10 @@
 //! reference          how an artifact is named
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
+//! node, constraint   what a machine has, and what an artifact needs of it
+//! glob               names with stars
+//! policy             bounds on what a command line may ask for
+//! strict             small documents of ours
 //! stream             bytes from one thread to another
 //! refusal            why something is not taken
 //! ```
@@ -23,19 +27,24 @@
 mod cache;
 mod closure;
 mod compress;
+mod constraint;
 mod document;
 pub mod drv;
+mod glob;
 pub mod hash;
 mod keys;
 mod modulo;
 pub mod nar;
 mod narinfo;
 mod nix32;
+mod node;
 mod object;
+mod policy;
 mod reference;
 mod refusal;
 mod store_path;
 pub mod stream;
+mod strict;
 mod terms;
 mod trust;
 mod verify;
@@ -43,11 +52,14 @@ mod verify;
 pub use cache::Cache;
 pub use closure::{Closure, Digests, Kind, LayerReport, Report};
 pub use compress::Compression;
+pub use constraint::{Constraints, Granted};
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
+pub use node::{Gpu, Node};
 pub use object::{Object, Stored};
+pub use policy::{Allow, Policy};
 pub use reference::{Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use store_path::{

@@ -4,12 +4,13 @@ mod drv;
 mod hash;
 mod key;
 mod nar;
+mod node;
 mod store_path;
 mod verify;
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -18,13 +19,19 @@ use serde_json::{Value, json};
 use super::args::{EmergenceArgs, TermsArgs, Verb};
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::{Fault, Limits, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within};
+use crate::emergence::{
+    Allow, Fault, Limits, Policy, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within, read_document,
+};
 use crate::error::{Doing, Error, Kind};
 
 /// What the command line asks of every verb.
 pub(super) struct Asked {
     /// What it asks of every artifact.
     pub terms: Terms,
+    /// What may be taken at all.
+    pub allow: Allow,
+    /// Where artifacts are kept.
+    pub kept: PathBuf,
     json: bool,
 }
 
@@ -44,7 +51,8 @@ pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
 }
 
 fn obey(args: EmergenceArgs) -> Result<()> {
-    let asked = Asked { terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?, json: args.json };
+    let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
+    let asked = Asked { terms, allow, kept: "/var/lib/emergence".into(), json: args.json };
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
@@ -52,18 +60,28 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Verify(args) => {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
         }
+        Verb::Node => node::node(&asked).within(|| "emergence node"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
     }
 }
 
-fn terms(dir: StoreDir, args: &TermsArgs) -> Result<Terms> {
+/// The terms of the command line within those of the policy.
+fn terms(dir: StoreDir, args: &TermsArgs) -> Result<(Terms, Allow)> {
     let keys = args.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<_>>()?;
     let expect = args.expect.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;
-    let trust = Trust { demand: args.trust.into(), keys, expect };
-    let limits = Limits { size: args.max_size, ..Limits::default() };
+    let policy = args.policy.as_deref().map(policy).transpose()?.unwrap_or_default();
+    let demand = args.trust.map_or_else(Default::default, Into::into);
+    let trust = policy.trust(Trust { demand, keys, expect }, args.trust.is_some())?;
+    let limits = policy.limits(Limits { size: args.max_size, ..Limits::default() });
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    Ok(Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) })
+    let terms = Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) };
+    Ok((terms, policy.allow()))
+}
+
+fn policy(file: &Path) -> Result<Policy> {
+    let subject = file.display().to_string();
+    Policy::parse(&read_document(open(file)?, &subject)?, &subject)
 }
 
 impl Asked {

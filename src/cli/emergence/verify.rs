@@ -10,7 +10,7 @@ use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::nar::{self, Nothing};
 use crate::emergence::stream::{HashThread, Hashing};
 use crate::emergence::{
-    Bytes, Cache, Code, Compression, ContentAddress, Fault, NarInfo, Object, Proof, Reference, Result,
+    Bytes, Cache, Code, Compression, ContentAddress, Fault, Kind, NarInfo, Object, Proof, Reference, Result,
     Signature, StorePath, Stored, Trust, Within, decompressed, read_document, read_object,
 };
 use crate::error::{Doing, Error};
@@ -40,6 +40,7 @@ fn cache(folder: &Path, object: &str, trust: &Trust, asked: &Asked) -> Result<Re
     let root = root.ok_or_else(|| Fault::usage("the closure has no root"))?;
     let digest = root.object.nar_hash;
     let pin = trust.pinned(&asked.dir().path(&root.object.path), &digest)?;
+    asked.allow.admit(Kind::Cache, root.object.path.name().as_str(), pin)?;
     let mut objects = Vec::with_capacity(closure.len());
     for info in closure {
         let proof = trust.proof(&info.object, asked.dir(), pin && info.object.path.digits() == object)?;
@@ -62,6 +63,7 @@ fn one_nar(path: &Path, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Resu
     let declared = declared(path, args, asked)?;
     if let Some(info) = declared {
         let pin = trust.pinned(&subject, &info.object.nar_hash)?;
+        asked.allow.admit(Kind::Nar, info.object.path.name().as_str(), pin)?;
         let proof = trust.proof(&info.object, asked.dir(), pin)?;
         let bytes =
             read_object(open(path)?, &info.object, &info.stored, asked.terms.limits.size, &mut Nothing)
@@ -85,7 +87,9 @@ fn one_nar(path: &Path, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Resu
         let (declared, found) = (declared.to_string(), bytes.unpacked.to_string());
         return Err(Fault::differs(Code::NarSize, subject, "the NAR's size", &declared, &found));
     }
-    trust.pinned(&subject, &hash)?;
+    let pin = trust.pinned(&subject, &hash)?;
+    let name = path.file_name().unwrap_or_default();
+    asked.allow.admit(Kind::Nar, &name.to_string_lossy(), pin)?;
     Ok(Report { kind: "nar", digest: hash, objects: Vec::new(), bytes })
 }
 

@@ -48,6 +48,9 @@ pub enum Verb {
     /// prove that an artifact is what it is said to be; nothing is written
     #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
+    /// tell what this machine has, as constraints ask for it
+    #[command(help_template = page!(" emergence node", "OPTIONS:\n{options}"), before_help = pages::NODE)]
+    Node,
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),
@@ -59,12 +62,15 @@ pub enum Verb {
 // What is asked of every artifact.
 #[derive(Args, Debug)]
 pub struct TermsArgs {
-    /// What must be proved of each store path
-    #[arg(long, global = true, value_name = "MODE", value_enum, default_value = "proved")]
-    pub trust: TrustMode,
+    /// What must be proved of each store path [default: proved, or what the policy says]
+    #[arg(long, global = true, value_name = "MODE", value_enum)]
+    pub trust: Option<TrustMode>,
     /// A key whose signatures count (may be repeated)
     #[arg(long = "trusted-key", global = true, value_name = "NAME:BASE64")]
     pub trusted_keys: Vec<String>,
+    /// What the owner of this machine allows, which other options can only tighten
+    #[arg(long, global = true, value_name = "FILE")]
+    pub policy: Option<std::path::PathBuf>,
     /// The hash that the artifact must have
     #[arg(long, global = true, value_name = "DIGEST")]
     pub expect: Option<String>,
