@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. A room's own name is always allowed.
-const TABLE: [(&str, &[&str]); 15] = [
-    ("main", &["cli"]),
-    ("cli", &["container", "emergence", "spec", "error", "plan", "cgroup"]),
+const TABLE: [(&str, &[&str]); 16] = [
+    ("main", &["cli", "supervisor"]),
+    ("supervisor", &["spec", "sys", "error"]),
+    ("cli", &["container", "emergence", "spec", "sys", "error", "plan", "cgroup"]),
     (
         "container",
         &["init", "rootfs", "net", "cgroup", "checkpoint", "plan", "security", "spec", "sys", "error"],

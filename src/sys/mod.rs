@@ -15,6 +15,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod signal_names;
 pub mod text;
 
 use std::io;
