@@ -74,7 +74,7 @@ mod tests {
         let (group, start) = (group(Strategy::OneForOne), Instant::now());
         let mut intensity = Intensity::default();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let table = [(0, true), (1, true), (2, false), (7, true), (8, false), (60, true)];
+        let table = [(0, true), (1, true), (2, false), (7, true), (8, true), (9, false), (60, true)];
         for (seconds, want) in table {
             assert_eq!(intensity.allows(&group, at(seconds)), want, "{seconds}");
         }
