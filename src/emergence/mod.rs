@@ -7,6 +7,8 @@
 //! keys, trust        signatures, and what proves a path
 //! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
+//! automaton          documents of automatons, their digests and parameters
+//! json               documents that are JSON, strictly
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
 //! terms              what the caller asks of every artifact
@@ -24,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod automaton;
 mod cache;
 mod closure;
 mod compress;
@@ -32,6 +35,7 @@ mod document;
 pub mod drv;
 mod glob;
 pub mod hash;
+mod json;
 mod keys;
 mod modulo;
 pub mod nar;

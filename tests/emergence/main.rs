@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod caches;
+mod documents;
 mod drvs;
 mod hashes;
 mod nars;

@@ -1,0 +1,146 @@
+//! JSON documents: strictly JSON, no member twice, no deeper than a bound; and the place of what does not fit.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::refusal::{Code, Fault, Result};
+
+/// Lists and objects in one another at most. serde_json has a bound of its own, which is a little higher.
+const DEEPEST: usize = 100;
+
+/// What an error begins with that is about a member that is twice there. No other error of a parser does.
+const TWICE: &str = "a member is twice there: ";
+
+/// Reads the document `bytes`, which messages call `subject`.
+///
+/// Refused: what is no JSON, or nested deeper than 100 (`json.syntax`); a member that is twice there (`json.duplicate-key`).
+pub fn parse(bytes: &[u8], subject: &str) -> Result<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut place = Vec::new();
+    let value = Seed { place: &mut place, depth: 0 }.deserialize(&mut reader);
+    let value = value.and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| {
+        let words = error.to_string();
+        match words.strip_prefix(TWICE) {
+            Some(words) => Fault::refused(Code::JsonDuplicateKey, subject, format!("the member {words}")),
+            None => Fault::refused(Code::JsonSyntax, subject, words),
+        }
+    })
+}
+
+/// Reads one value, and knows where it stands.
+struct Seed<'a> {
+    place: &'a mut Vec<String>,
+    depth: usize,
+}
+
+impl Seed<'_> {
+    fn deeper<E: serde::de::Error>(&mut self) -> std::result::Result<Seed<'_>, E> {
+        if self.depth == DEEPEST {
+            return Err(E::custom(format!("lists and objects are nested deeper than {DEEPEST}")));
+        }
+        Ok(Seed { depth: self.depth + 1, place: self.place })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> std::result::Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> std::result::Result<Value, A::Error> {
+        let mut values = Vec::new();
+        loop {
+            self.place.push(format!("[{}]", values.len()));
+            let value = list.next_element_seed(self.deeper()?)?;
+            self.place.pop();
+            match value {
+                Some(value) => values.push(value),
+                None => return Ok(Value::Array(values)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> std::result::Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(key) = object.next_key::<String>()? {
+            let dot = if self.place.is_empty() { "" } else { "." };
+            self.place.push(format!("{dot}{}", key.escape_debug()));
+            if members.contains_key(&key) {
+                return Err(A::Error::custom(format!("{TWICE}{} is there twice", self.place.concat())));
+            }
+            let value = object.next_value_seed(self.deeper()?)?;
+            self.place.pop();
+            members.insert(key, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_for_each_fault() {
+        let deep = |count: usize| format!("{}{}", "[".repeat(count), "]".repeat(count));
+        let table = [
+            (r#"{"a":{"b":[{"c":1,"c":2}]}}"#.to_owned(), Code::JsonDuplicateKey, "a.b[0].c"),
+            (r#"{"a":1,"\u0061":2}"#.to_owned(), Code::JsonDuplicateKey, "the member a is there twice"),
+            ("{".to_owned(), Code::JsonSyntax, "EOF"),
+            (String::new(), Code::JsonSyntax, "EOF"),
+            ("{} {}".to_owned(), Code::JsonSyntax, "trailing"),
+            ("\"\\ud800\"".to_owned(), Code::JsonSyntax, "escape"),
+            (deep(101), Code::JsonSyntax, "deeper than 100"),
+            (deep(100_000), Code::JsonSyntax, "deeper than 100"),
+        ];
+        for (text, code, words) in table {
+            let fault = parse(text.as_bytes(), "x.json").unwrap_err();
+            assert_eq!(fault.code(), Some(code), "{fault}");
+            assert!(fault.to_string().contains(words), "{fault}");
+        }
+        parse(deep(100).as_bytes(), "x.json").unwrap();
+        let text = r#"{"a":[1,-2,3.5,"x",null,true],"b":{}}"#;
+        assert_eq!(parse(text.as_bytes(), "x").unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    }
+}
