@@ -1,5 +1,6 @@
 //! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
 
+mod admission;
 mod binary;
 mod check;
 mod checkpoint;

@@ -18,6 +18,7 @@
 //! drv                recipes, and the paths of what they build
 //! node, constraint   what a machine has, and what an artifact needs of it
 //! glob               names with stars
+//! admission          a root file system held against its closure, for the runtime
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
 //! stream             bytes from one thread to another
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod automaton;
 mod cache;
 mod closure;

@@ -17,6 +17,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod signal_names;
 pub mod text;
+pub mod verity;
 
 use std::io;
 
