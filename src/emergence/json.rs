@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::refusal::{Code, Fault, Result};
@@ -27,6 +27,21 @@ pub fn parse(bytes: &[u8], subject: &str) -> Result<Value> {
             Some(words) => Fault::refused(Code::JsonDuplicateKey, subject, format!("the member {words}")),
             None => Fault::refused(Code::JsonSyntax, subject, words),
         }
+    })
+}
+
+/// Reads a document as [`parse`] does, and gives it the form of `T`; `json.syntax` with the JSON path of what has no such form.
+pub fn read<T: DeserializeOwned>(bytes: &[u8], subject: &str) -> Result<T> {
+    shaped(parse(bytes, subject)?, subject)
+}
+
+/// Gives a document the form of `T`; `json.syntax` with the JSON path of what has no such form.
+pub fn shaped<T: DeserializeOwned>(value: Value, subject: &str) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let words =
+            if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) };
+        Fault::refused(Code::JsonSyntax, subject, words)
     })
 }
 
@@ -142,5 +157,18 @@ mod tests {
         parse(deep(100).as_bytes(), "x.json").unwrap();
         let text = r#"{"a":[1,-2,3.5,"x",null,true],"b":{}}"#;
         assert_eq!(parse(text.as_bytes(), "x").unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Inner {
+            size: u64,
+        }
+        let list = read::<Vec<Inner>>(br#"[{"size":1},{"size":"2"}]"#, "x.json");
+        let fault = list.unwrap_err();
+        assert_eq!(fault.code(), Some(Code::JsonSyntax));
+        assert!(fault.to_string().contains("[1].size"), "{fault}");
     }
 }

@@ -8,12 +8,15 @@
 //! object             what is declared of an object
 //! narinfo, cache     binary caches of Nix in a folder
 //! automaton          documents of automatons, their digests and parameters
-//! json               documents that are JSON, strictly
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! scan               references that stand in the content of an object
+//! store              objects that were imported, on disk
 //! terms              what the caller asks of every artifact
 //! verify             an object held against its declaration
+//! oci                layouts and archives of OCI images
 //! reference          how an artifact is named
+//! json               documents, read strictly
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
 //! node, constraint   what a machine has, and what an artifact needs of it
@@ -22,6 +25,7 @@
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
 //! stream             bytes from one thread to another
+//! work               many pieces of work, a few at a time
 //! refusal            why something is not taken
 //! ```
 
@@ -37,7 +41,7 @@ mod document;
 pub mod drv;
 mod glob;
 pub mod hash;
-mod json;
+pub mod json;
 mod keys;
 mod modulo;
 pub mod nar;
@@ -45,18 +49,25 @@ mod narinfo;
 mod nix32;
 mod node;
 mod object;
+pub mod oci;
 mod policy;
 mod reference;
 mod refusal;
+mod scan;
+mod store;
 mod store_path;
 pub mod stream;
 mod strict;
 mod terms;
 mod trust;
 mod verify;
+mod work;
 
 pub use cache::Cache;
-pub use closure::{Closure, Digests, Kind, LayerReport, Report};
+pub use closure::{
+    Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
+    Report, Source, StoreClosure, check_complete, open_closure,
+};
 pub use compress::Compression;
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
@@ -66,11 +77,13 @@ pub use narinfo::NarInfo;
 pub use node::{Gpu, Node};
 pub use object::{Object, Stored};
 pub use policy::{Allow, Policy};
-pub use reference::{Reference, decompressed};
+pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
+pub use scan::{Scanner, Searched, check_found};
+pub use store::{Added, Collected, Held, Lease, Meta, Root, Store, Sync};
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
 pub use terms::{Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
-pub use verify::{Bytes, read_object};
+pub use verify::{Bytes, Seen, read_again, read_object};

@@ -5,6 +5,7 @@ mod caches;
 mod documents;
 mod drvs;
 mod hashes;
+mod layers;
 mod nars;
 mod nix;
 mod paths;

@@ -5,6 +5,7 @@ mod hash;
 mod key;
 mod nar;
 mod node;
+mod store;
 mod store_path;
 mod verify;
 
@@ -13,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -20,7 +22,8 @@ use super::args::{EmergenceArgs, TermsArgs, Verb};
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Allow, Fault, Limits, Policy, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within, read_document,
+    Allow, Fault, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust, Unwatched, Within,
+    read_document,
 };
 use crate::error::{Doing, Error, Kind};
 
@@ -30,8 +33,10 @@ pub(super) struct Asked {
     pub terms: Terms,
     /// What may be taken at all.
     pub allow: Allow,
-    /// Where artifacts are kept.
-    pub kept: PathBuf,
+    /// See `--store`.
+    store: Option<PathBuf>,
+    lock_timeout: Duration,
+    sync: Sync,
     json: bool,
 }
 
@@ -52,7 +57,14 @@ pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
 
 fn obey(args: EmergenceArgs) -> Result<()> {
     let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
-    let asked = Asked { terms, allow, kept: "/var/lib/emergence".into(), json: args.json };
+    let asked = Asked {
+        terms,
+        allow,
+        store: args.store,
+        lock_timeout: args.lock_timeout,
+        sync: args.sync.into(),
+        json: args.json,
+    };
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
@@ -61,6 +73,8 @@ fn obey(args: EmergenceArgs) -> Result<()> {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
         }
         Verb::Node => node::node(&asked).within(|| "emergence node"),
+        Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
+        Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
     }
@@ -95,6 +109,32 @@ impl Asked {
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }
+}
+
+/// Where objects are kept, unless the command line says otherwise.
+fn store_folder(asked: &Asked) -> Result<PathBuf> {
+    if let Some(folder) = &asked.store {
+        return Ok(folder.clone());
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/emergence".into());
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    let data = data.ok_or_else(|| Fault::usage("there is no home folder; give a --store"))?;
+    Ok(data.join("emergence"))
+}
+
+/// The store, which is there already. `Kind::NotFound` otherwise.
+fn open_store(asked: &Asked) -> Result<Arc<Store>> {
+    let store = Store::existing(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
+    Ok(Arc::new(store.with_sync(asked.sync)))
+}
+
+/// The store, which is made when it is not there.
+fn make_store(asked: &Asked) -> Result<Arc<Store>> {
+    let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
+    Ok(Arc::new(store.with_sync(asked.sync)))
 }
 
 /// `{"ok":false,"error":{…}}`.

@@ -5,6 +5,7 @@
 //! parameters   what is given when it is started
 //! declaration  what it was made from
 //! digests      D, O, I and A; jcs is how documents are written for them
+//! layer        store objects as the layer of an image
 //! ```
 
 mod declaration;
@@ -12,6 +13,7 @@ mod digests;
 mod document;
 mod fields;
 mod jcs;
+mod layer;
 mod parameters;
 
 pub use declaration::{Declaration, DeclarationKind, Input};
@@ -20,4 +22,5 @@ pub use document::{
     CpuMax, Document, Init, Member, Port, PortNumber, Protocol, Resources, Restart, Strategy,
 };
 pub use jcs::canonical;
+pub use layer::{LayerReader, LayerWriter, ObjectWriter};
 pub use parameters::{Bound, BoundPort, Parameter, ParameterKind, Text, bind};

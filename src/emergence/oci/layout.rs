@@ -1,0 +1,349 @@
+//! From what names an artifact in a layout to its manifest: `oci-layout`, `index.json`, indexes in it, and the choice of a platform.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::blobs::{Blobs, check_embedded};
+use super::documents::{Descriptor, Index, Manifest, Platform, media};
+use crate::emergence::cache::open_file;
+use crate::emergence::hash::Hash;
+use crate::emergence::json;
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::error::{Error, Kind};
+
+/// Indexes in one another at most, `index.json` not counted.
+const DEEPEST: usize = 4;
+
+/// The only version of layouts that there is.
+const VERSION: &str = "1.0.0";
+
+/// A layout that was opened: what its `index.json` says.
+#[derive(Debug)]
+pub struct Layout {
+    /// Its blobs.
+    pub blobs: Blobs,
+    index: Index,
+}
+
+/// A manifest that was found.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What names it.
+    pub descriptor: Descriptor,
+    /// Its bytes, which have the descriptor's digest.
+    pub bytes: Vec<u8>,
+    /// What they say.
+    pub manifest: Manifest,
+    /// Whether the caller named its digest, or that of an index that names it.
+    pub pinned: bool,
+}
+
+/// Asks whether a manifest of an index that is for the right platform may be taken; an error ends the search.
+pub type Accept<'a> = &'a dyn Fn(&Descriptor) -> Result<bool>;
+
+impl Layout {
+    /// Opens a layout in the folder or tar at `path`.
+    ///
+    /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts (`oci.docker-v1`).
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::of(Blobs::folder(path));
+        }
+        match open_file(path)? {
+            Some(file) => Self::of(Blobs::archive(file, path)?),
+            None => {
+                let words = format!("{}: there is no such file or folder", path.display());
+                Err(Error::new(Kind::NotFound, words).into())
+            }
+        }
+    }
+
+    fn of(blobs: Blobs) -> Result<Self> {
+        let subject = |inner: &str| format!("{}/{inner}", blobs.name());
+        let Some(version) = blobs.named("oci-layout")? else {
+            return Err(no_layout(&blobs)?);
+        };
+        let version = json::parse(&version, &subject("oci-layout"))?;
+        match version.get("imageLayoutVersion").and_then(Value::as_str) {
+            Some(VERSION) => {}
+            Some(other) => {
+                let (subject, other) = (subject("oci-layout"), other.escape_debug().to_string());
+                return Err(Fault::differs(Code::OciLayout, subject, "imageLayoutVersion", VERSION, &other));
+            }
+            None => {
+                let words = "has no imageLayoutVersion";
+                return Err(Fault::refused(Code::OciLayout, subject("oci-layout"), words));
+            }
+        }
+        let bytes = blobs.named("index.json")?;
+        let bytes =
+            bytes.ok_or_else(|| Fault::refused(Code::OciLayout, blobs.name(), "has no index.json"))?;
+        let index = read_index(&bytes, &subject("index.json"), None)?;
+        Ok(Self { blobs, index })
+    }
+
+    /// What `index.json` says.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry only; by a digest, its own or of an
+    /// index that leads to it; or by both. Of an index, the first manifest for `platform` that `accept` takes; where none names its
+    /// platform, the first that `accept` takes.
+    ///
+    /// Refused: `oci.no-tag`, `oci.no-platform`, `oci.media-type`, `oci.layout` (indexes nested too deep), and as by
+    /// [`Blobs::document`] and [`json::read`].
+    pub fn resolve(
+        &self,
+        tag: Option<&str>,
+        digest: Option<&Hash>,
+        platform: &Platform,
+        accept: Accept<'_>,
+    ) -> Result<Resolved> {
+        let start = self.start(tag, digest)?;
+        let mut pinned = digest.is_some_and(|digest| *digest == start.digest);
+        if digest.is_some() && !pinned {
+            let found = self.below(&start, digest)?;
+            let found = found.ok_or_else(|| self.no_tag(tag, digest))?;
+            pinned = true;
+            return self.manifest(found, pinned, platform, accept);
+        }
+        self.manifest(start, pinned, platform, accept)
+    }
+
+    /// The entry of `index.json` to begin with.
+    fn start(&self, tag: Option<&str>, digest: Option<&Hash>) -> Result<Descriptor> {
+        let named = |entry: &&Descriptor| match tag {
+            Some(tag) => entry.annotations.get(media::REF_NAME).is_some_and(|name| name == tag),
+            None => true,
+        };
+        let entries: Vec<&Descriptor> = self.index.manifests.iter().filter(named).collect();
+        if let Some(digest) = digest {
+            if let Some(entry) = entries.iter().find(|entry| entry.digest == *digest) {
+                return Ok((*entry).clone());
+            }
+            for entry in &entries {
+                if self.below(entry, Some(digest))?.is_some() {
+                    return Ok((*entry).clone());
+                }
+            }
+            return Err(self.no_tag(tag, Some(digest)));
+        }
+        let first = entries.first().ok_or_else(|| self.no_tag(tag, digest))?;
+        // The same manifest may have several names; others may not share one.
+        match entries.iter().all(|entry| entry.digest == first.digest) {
+            true => Ok((*first).clone()),
+            false if tag.is_some() => {
+                let words = format!("{} entries have this tag", entries.len());
+                Err(Fault::refused(Code::OciLayout, self.name(tag, digest), words))
+            }
+            false => Err(self.no_tag(tag, digest)),
+        }
+    }
+
+    fn name(&self, tag: Option<&str>, digest: Option<&Hash>) -> String {
+        let tag = tag.map(|tag| format!(":{}", tag.escape_debug())).unwrap_or_default();
+        let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{}{tag}{digest}", self.blobs.name())
+    }
+
+    fn no_tag(&self, tag: Option<&str>, digest: Option<&Hash>) -> Fault {
+        let names: Vec<String> = self.index.manifests.iter().take(20).map(named).collect();
+        let there = match names.is_empty() {
+            true => "it has nothing at all".to_owned(),
+            false => format!("there are {}", names.join(", ")),
+        };
+        let words = match (tag, digest) {
+            (None, None) => format!("name one of what is there by its tag: {there}"),
+            _ => format!("is not in the layout; {there}"),
+        };
+        Fault::refused(Code::OciNoTag, self.name(tag, digest), words)
+    }
+
+    /// What has this digest in the indexes below `from`.
+    fn below(&self, from: &Descriptor, digest: Option<&Hash>) -> Result<Option<Descriptor>> {
+        // One index may be listed many times.
+        let mut seen = HashSet::new();
+        let mut left = vec![(from.clone(), 1)];
+        while let Some((descriptor, depth)) = left.pop() {
+            if !is_index(&descriptor.media_type) || !seen.insert(descriptor.digest) {
+                continue;
+            }
+            for entry in self.nested(&descriptor, depth)?.manifests {
+                if Some(&entry.digest) == digest {
+                    return Ok(Some(entry));
+                }
+                left.push((entry, depth + 1));
+            }
+        }
+        Ok(None)
+    }
+
+    fn nested(&self, descriptor: &Descriptor, depth: usize) -> Result<Index> {
+        let subject = super::blobs::subject(&descriptor.digest);
+        if depth > DEEPEST {
+            let words = format!("indexes are nested deeper than {DEEPEST}");
+            return Err(Fault::refused(Code::OciLayout, subject, words));
+        }
+        read_index(&self.blobs.document(descriptor)?, &subject, Some(&descriptor.media_type))
+    }
+
+    fn manifest(
+        &self,
+        from: Descriptor,
+        pinned: bool,
+        platform: &Platform,
+        accept: Accept<'_>,
+    ) -> Result<Resolved> {
+        let mut found = Found::default();
+        // A stack, so that the first match is that of the order in which they are listed.
+        let mut left = vec![(from, 1, false)];
+        let mut seen = HashSet::new();
+        let mut descriptor = None;
+        while let Some((entry, depth, listed)) = left.pop() {
+            if is_index(&entry.media_type) {
+                if !seen.insert(entry.digest) {
+                    continue;
+                }
+                let entries = self.nested(&entry, depth)?.manifests;
+                left.extend(entries.into_iter().rev().map(|entry| (entry, depth + 1, true)));
+                continue;
+            }
+            if !listed {
+                // Named as it is, it need not be for this platform.
+                descriptor = Some(entry);
+                break;
+            }
+            if !is_manifest(&entry.media_type) {
+                continue;
+            }
+            match &entry.platform {
+                Some(made_for) if !platform.runs(made_for) => found.note(Some(made_for)),
+                Some(_) if accept(&entry)? => {
+                    descriptor = Some(entry);
+                    break;
+                }
+                None if found.unnamed.is_none() && accept(&entry)? => found.unnamed = Some(entry),
+                other => found.note(other.as_ref()),
+            }
+        }
+        let descriptor = descriptor.or(found.unnamed.take());
+        let descriptor = descriptor.ok_or_else(|| found.no_platform(&self.blobs.name(), platform))?;
+        let bytes = self.blobs.document(&descriptor)?;
+        let subject = super::blobs::subject(&descriptor.digest);
+        let manifest = read_manifest(&bytes, &subject, &descriptor.media_type)?;
+        Ok(Resolved { descriptor, bytes, manifest, pinned })
+    }
+}
+
+/// What an index has.
+#[derive(Default)]
+struct Found {
+    /// The first that names no platform.
+    unnamed: Option<Descriptor>,
+    platforms: Vec<String>,
+}
+
+impl Found {
+    fn note(&mut self, platform: Option<&Platform>) {
+        let shown = platform.map_or("no platform".to_owned(), ToString::to_string);
+        let shown = shown.escape_debug().to_string();
+        if self.platforms.len() < 50 && !self.platforms.contains(&shown) {
+            self.platforms.push(shown);
+        }
+    }
+
+    fn no_platform(&self, subject: &str, wanted: &Platform) -> Fault {
+        let there = match self.platforms.is_empty() {
+            true => "it has no manifests".to_owned(),
+            false => format!("there are {}", self.platforms.join(", ")),
+        };
+        Fault::refused(Code::OciNoPlatform, subject, format!("has nothing for {wanted}; {there}"))
+    }
+}
+
+/// How an entry of an index is named to people.
+fn named(entry: &Descriptor) -> String {
+    match entry.annotations.get(media::REF_NAME) {
+        Some(tag) => tag.escape_debug().to_string(),
+        None => entry.digest.to_string(),
+    }
+}
+
+fn is_index(media_type: &str) -> bool {
+    [media::INDEX, media::DOCKER_INDEX].contains(&media_type)
+}
+
+fn is_manifest(media_type: &str) -> bool {
+    [media::MANIFEST, media::DOCKER_MANIFEST].contains(&media_type)
+}
+
+/// Without `oci-layout`, it may be older than that.
+fn no_layout(blobs: &Blobs) -> Result<Fault> {
+    for inner in ["manifest.json", "repositories"] {
+        if blobs.named(inner).is_ok_and(|found| found.is_some()) {
+            let words = "is what docker save wrote before version 25; make a layout of it with \
+                         \"skopeo copy docker-archive:FILE oci:FOLDER\"";
+            return Ok(Fault::refused(Code::OciDockerV1, blobs.name(), words));
+        }
+    }
+    Ok(Fault::refused(Code::OciLayout, blobs.name(), "has no oci-layout; this is no layout"))
+}
+
+/// A document that could be both is none: readers would not agree about what it is.
+fn only(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
+    match others.iter().find(|member| value.get(**member).is_some()) {
+        Some(member) => {
+            let words = format!("has a member {member}, which its type has not");
+            Err(Fault::refused(Code::OciMediaType, subject, words))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a document says of itself must be what named it.
+fn check_type(subject: &str, own: Option<&str>, declared: Option<&str>, version: u64) -> Result<()> {
+    if version != 2 {
+        return Err(Fault::differs(Code::OciMediaType, subject, "schemaVersion", "2", &version.to_string()));
+    }
+    match (own.filter(|own| !own.is_empty()), declared) {
+        (Some(own), Some(declared)) if own != declared => {
+            let own = own.escape_debug().to_string();
+            Err(Fault::differs(Code::OciMediaType, subject, "mediaType", declared, &own))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Index> {
+    let value = json::parse(bytes, subject)?;
+    only(&value, subject, &["config", "layers", "fsLayers"])?;
+    let index: Index = json::shaped(value, subject)?;
+    let own = index.media_type.as_deref();
+    check_type(subject, own, declared, index.schema_version)?;
+    match own {
+        Some(own) if !own.is_empty() && !is_index(own) => {
+            let words = format!("is of type {}, which is no index", own.escape_debug());
+            return Err(Fault::refused(Code::OciMediaType, subject, words));
+        }
+        _ => {}
+    }
+    index.manifests.iter().chain(&index.subject).try_for_each(check_embedded).within(|| subject)?;
+    Ok(index)
+}
+
+fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
+    if !is_manifest(declared) {
+        let words = format!("is of type {}, which is no manifest", declared.escape_debug());
+        return Err(Fault::refused(Code::OciMediaType, subject, words));
+    }
+    let value = json::parse(bytes, subject)?;
+    only(&value, subject, &["manifests", "fsLayers"])?;
+    let manifest: Manifest = json::shaped(value, subject)?;
+    check_type(subject, manifest.media_type.as_deref(), Some(declared), manifest.schema_version)?;
+    let descriptors = std::iter::once(&manifest.config).chain(&manifest.layers).chain(&manifest.subject);
+    descriptors.into_iter().try_for_each(check_embedded).within(|| subject)?;
+    Ok(manifest)
+}

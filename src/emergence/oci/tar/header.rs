@@ -1,0 +1,184 @@
+//! One header: its checksum and numbers, and a member made of it and of what came before it.
+
+use tar::{EntryType, Header};
+
+use super::pax::{self, Records};
+use super::{Member, MemberKind};
+
+/// Longest path that the kernel takes, PATH_MAX without its NUL.
+const LONGEST_PATH: usize = 4095;
+
+/// Checks what holds for each header, and gives the size that stands in it.
+pub(super) fn check(header: &Header) -> Result<u64, String> {
+    let bytes = header.as_bytes();
+    let field = bytes.get(148..156).unwrap_or_default();
+    let declared = number(field).ok_or("its checksum is no number")?;
+    let (mut sum, mut signed) = (0i64, 0i64);
+    for (at, byte) in bytes.iter().enumerate() {
+        let byte = if (148..156).contains(&at) { b' ' } else { *byte };
+        sum += i64::from(byte);
+        // Some wrote the sum of signed bytes.
+        signed += i64::from(byte as i8);
+    }
+    if declared != sum && declared != signed {
+        return Err("is no header of a tar: its checksum is wrong".into());
+    }
+    let size = number(&header.as_old().size).ok_or("its size is no number")?;
+    u64::try_from(size).map_err(|_| "its size is negative".into())
+}
+
+/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0.
+fn number(field: &[u8]) -> Option<i64> {
+    let (first, rest) = field.split_first()?;
+    if first & 0x80 != 0 {
+        // Two's complement, of which the first bit is only the mark.
+        let start = i64::from(((first << 1) as i8) >> 1);
+        return rest
+            .iter()
+            .try_fold(start, |sum, byte| sum.checked_mul(256).map(|sum| sum | i64::from(*byte)));
+    }
+    let digits = field.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    digits.iter().try_fold(0i64, |sum, digit| match digit {
+        b'0'..=b'7' => sum.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+/// What came before a member's own header.
+#[derive(Default)]
+pub(super) struct Kept {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    records: Option<Records>,
+}
+
+impl Kept {
+    pub(super) fn is_empty(&self) -> bool {
+        self.path.is_none() && self.link.is_none() && self.records.is_none()
+    }
+
+    /// See [`Records::map_before_data`].
+    pub(super) fn has_map_before_data(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.map_before_data)
+    }
+
+    pub(super) fn keep(&mut self, kind: EntryType, bytes: Vec<u8>) -> Result<(), String> {
+        let twice = || Err("a long name stands twice before a member".into());
+        // Long names end in a NUL.
+        let name = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        if kind.is_gnu_longname() {
+            return self.path.replace(name(&bytes)).map_or(Ok(()), |_| twice());
+        }
+        if kind.is_gnu_longlink() {
+            return self.link.replace(name(&bytes)).map_or(Ok(()), |_| twice());
+        }
+        if self.records.is_some() {
+            return Err("pax records stand twice before a member".into());
+        }
+        self.records = Some(pax::read(&bytes)?);
+        Ok(())
+    }
+
+    /// The member, and how many bytes of it are in the tar.
+    pub(super) fn member(&self, header: &Header, size: u64) -> Result<(Member, u64), String> {
+        let nothing = Records::default();
+        let records = self.records.as_ref().unwrap_or(&nothing);
+        let fields = header.as_old();
+        let longer = |long: &Option<Vec<u8>>, pax: &Option<Vec<u8>>| long.clone().or_else(|| pax.clone());
+        let path = longer(&self.path, &records.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = longer(&self.link, &records.link);
+        let link = link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
+        if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
+            return Err(format!("a name is longer than {LONGEST_PATH} bytes"));
+        }
+        if path.contains(&0) || link.contains(&0) {
+            return Err("a name has a NUL byte".into());
+        }
+        let kind = kind(header.entry_type(), &path)?;
+        let stored = records.size.unwrap_or(size);
+        if kind != MemberKind::File && stored != 0 {
+            return Err("has bytes behind it, though it is no file".into());
+        }
+        let of = |record: Option<u64>, field: &[u8], what: &str| -> Result<u32, String> {
+            let found = record.map_or_else(|| number(field), |found| i64::try_from(found).ok());
+            found
+                .and_then(|found| u32::try_from(found).ok())
+                .ok_or_else(|| format!("its {what} cannot be one"))
+        };
+        let device = match (kind, header.as_ustar(), header.as_gnu()) {
+            (MemberKind::Character | MemberKind::Block, Some(ustar), _) => {
+                (of(None, &ustar.dev_major, "device")?, of(None, &ustar.dev_minor, "device")?)
+            }
+            (MemberKind::Character | MemberKind::Block, _, Some(gnu)) => {
+                (of(None, &gnu.dev_major, "device")?, of(None, &gnu.dev_minor, "device")?)
+            }
+            _ => (0, 0),
+        };
+        let mtime = match records.mtime {
+            Some(mtime) => mtime,
+            None => (number(&fields.mtime).ok_or("its time is no number")?, 0),
+        };
+        let real = header.as_gnu().filter(|_| header.entry_type().is_gnu_sparse());
+        let real = real.map(|gnu| number(&gnu.realsize).and_then(|size| u64::try_from(size).ok()));
+        let real = real.map(|size| size.ok_or("its size is no number")).transpose()?;
+        let member = Member {
+            kind,
+            link,
+            mode: of(None, &fields.mode, "mode")? & 0o7777,
+            uid: of(records.uid, &fields.uid, "owner")?,
+            gid: of(records.gid, &fields.gid, "group")?,
+            mtime,
+            device,
+            xattrs: records.xattrs.clone(),
+            size: real.or(records.real_size).unwrap_or(stored),
+            sparse: records.sparse.clone(),
+            path,
+        };
+        Ok((member, stored))
+    }
+}
+
+fn kind(kind: EntryType, path: &[u8]) -> Result<MemberKind, String> {
+    Ok(match kind {
+        // What tars wrote before they knew folders.
+        EntryType::Regular if path.ends_with(b"/") => MemberKind::Directory,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => MemberKind::File,
+        EntryType::Link => MemberKind::HardLink,
+        EntryType::Symlink => MemberKind::Symlink,
+        EntryType::Char => MemberKind::Character,
+        EntryType::Block => MemberKind::Block,
+        EntryType::Directory => MemberKind::Directory,
+        EntryType::Fifo => MemberKind::Fifo,
+        other => {
+            return Err(format!(
+                "{} is of no known type, {:?}",
+                path.escape_ascii(),
+                other.as_byte() as char
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_all_kinds() {
+        let table: [(&[u8], Option<i64>); 10] = [
+            (b"0000644\0", Some(0o644)),
+            (b"   644 \0", Some(0o644)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"0000648\0", None),
+            (b"-000001\0", None),
+            (b"\x80\0\0\0\0\0\x01\0", Some(256)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", Some(-1)),
+            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", Some(i64::MAX)),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", None),
+            (b"777777777777", Some(0o777_777_777_777)),
+        ];
+        for (field, want) in table {
+            assert_eq!(number(field), want, "{}", field.escape_ascii());
+        }
+    }
+}

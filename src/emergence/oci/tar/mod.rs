@@ -1,0 +1,326 @@
+//! The members of a tar, one after another, in constant memory: ustar, GNU's and pax's long names, and sparse files of all kinds.
+//! What a header may mean in two ways is refused. Nothing is made of it here.
+
+mod header;
+mod pax;
+mod sparse;
+
+use std::io::{self, Read};
+
+use super::super::refusal::{Code, Fault, Result, shown};
+use crate::error::Error;
+use header::Kept;
+
+/// Bytes of everything in a tar.
+const BLOCK: u64 = 512;
+
+/// Bytes of a long name or of a member's pax records at most; an xattr has up to 64 KiB.
+const LONGEST_SPECIAL: u64 = 1 << 20;
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// A file.
+    File,
+    /// Another name of a file.
+    HardLink,
+    /// A link.
+    Symlink,
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A folder.
+    Directory,
+    /// A fifo.
+    Fifo,
+}
+
+/// A run of bytes of a sparse file that are in the tar; between them are zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
+/// What the headers say of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, as it is written.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Where a link leads, as it is written.
+    pub link: Vec<u8>,
+    /// Permissions, and the three bits above them.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since 1970, and nanoseconds behind them.
+    pub mtime: (i64, u32),
+    /// Numbers of a device.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Bytes of the file when it is made.
+    pub size: u64,
+    /// What of a sparse file is in the tar, in ascending order.
+    pub sparse: Option<Vec<Extent>>,
+}
+
+/// Bytes that come one after another, some of which nobody wants to see.
+pub trait Input: Read {
+    /// Passes over so many bytes; fewer, when it ends before.
+    fn pass(&mut self, count: u64) -> io::Result<u64>;
+}
+
+/// An input that has to be read to be passed over.
+pub struct Streamed<R> {
+    input: R,
+    room: Vec<u8>,
+}
+
+impl<R: Read> Streamed<R> {
+    /// Of this.
+    pub fn new(input: R) -> Self {
+        Self { input, room: vec![0; 64 * 1024] }
+    }
+}
+
+impl<R: Read> Read for Streamed<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.input.read(room)
+    }
+}
+
+impl<R: Read> Input for Streamed<R> {
+    fn pass(&mut self, count: u64) -> io::Result<u64> {
+        let mut left = count;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.room.len());
+            match self.input.read(self.room.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(got) => left -= got as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count - left)
+    }
+}
+
+/// Reads a tar.
+pub struct Members<R> {
+    input: R,
+    /// How much was read.
+    at: u64,
+    /// Of the member's bytes in the tar, how many are unread.
+    left: u64,
+    /// What follows them up to the next block.
+    padding: u64,
+    done: bool,
+}
+
+impl<R: Input> Members<R> {
+    /// Nothing is read yet.
+    pub fn new(input: R) -> Self {
+        Self { input, at: 0, left: 0, padding: 0, done: false }
+    }
+
+    /// Where in the tar we are.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// How many bytes of the member are in the tar and unread.
+    pub fn unread(&self) -> u64 {
+        self.left
+    }
+
+    /// What is read from.
+    pub fn input(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    /// The next member, past what is unread of the one before. `None`: the tar has ended, by two blocks of zeros or by its input.
+    ///
+    /// Refused with `layer.header`. An error of the input is one of the system, unless it has no number of one (`blob.compression`).
+    pub fn advance(&mut self) -> Result<Option<Member>> {
+        let mut kept = Kept::default();
+        loop {
+            let unread = self.left + self.padding;
+            (self.left, self.padding) = (0, 0);
+            self.pass(unread)?;
+            let Some(block) = self.header()? else {
+                return match kept.is_empty() {
+                    true => Ok(None),
+                    false => Err(self.refused("ends behind the long name of a member that is not there")),
+                };
+            };
+            if let Some(member) = self.read_header(&block, &mut kept)? {
+                return Ok(Some(member));
+            }
+        }
+    }
+
+    /// The next bytes of the member, as they are in the tar; 0 at their end.
+    pub fn read(&mut self, room: &mut [u8]) -> Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(room.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let got = self.some(room.get_mut(..most).unwrap_or_default())?;
+        if got == 0 {
+            return Err(self.refused("ends in the middle of a member"));
+        }
+        self.left -= got as u64;
+        Ok(got)
+    }
+
+    fn some(&mut self, room: &mut [u8]) -> Result<usize> {
+        loop {
+            match self.input.read(room) {
+                Ok(got) => {
+                    self.at += got as u64;
+                    return Ok(got);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(input_fault(error)),
+            }
+        }
+    }
+
+    fn refused(&self, words: &str) -> Fault {
+        Fault::refused(Code::LayerHeader, format!("tar, byte {}", self.at), words)
+    }
+
+    fn pass(&mut self, count: u64) -> Result<()> {
+        let passed = if count == 0 { 0 } else { self.input.pass(count).map_err(input_fault)? };
+        self.at += passed;
+        if passed < count { Err(self.refused("ends in the middle of a member")) } else { Ok(()) }
+    }
+
+    /// As many bytes as there is room, or none at the very end.
+    fn full(&mut self, room: &mut [u8]) -> Result<bool> {
+        let mut filled = 0;
+        while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.some(rest)? {
+                0 if filled == 0 => return Ok(false),
+                0 => return Err(self.refused("ends in the middle of a block")),
+                got => filled += got,
+            }
+        }
+        Ok(true)
+    }
+
+    /// A block that is a header; `None` at the end.
+    fn header(&mut self) -> Result<Option<[u8; 512]>> {
+        let mut block = [0; BLOCK as usize];
+        if self.done || !self.full(&mut block)? {
+            self.done = true;
+            return Ok(None);
+        }
+        if block.iter().any(|byte| *byte != 0) {
+            return Ok(Some(block));
+        }
+        self.done = true;
+        if self.full(&mut block)? && block.iter().any(|byte| *byte != 0) {
+            return Err(self.refused("goes on behind a block of zeros"));
+        }
+        Ok(None)
+    }
+
+    /// What is special comes before a member and is kept for it.
+    fn read_header(&mut self, block: &[u8; 512], kept: &mut Kept) -> Result<Option<Member>> {
+        let header = tar::Header::from_byte_slice(block);
+        let place = self.at - BLOCK;
+        let wrong = |words: String| Fault::refused(Code::LayerHeader, format!("tar, byte {place}"), words);
+        let size = header::check(header).map_err(wrong)?;
+        let kind = header.entry_type();
+        if kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink() {
+            let bytes = self.special(size)?;
+            kept.keep(kind, bytes).map_err(wrong)?;
+            return Ok(None);
+        }
+        if kind.is_pax_global_extensions() {
+            let bytes = self.special(size)?;
+            pax::check_global(&bytes).map_err(wrong)?;
+            return Ok(None);
+        }
+        let kept = std::mem::take(kept);
+        let (mut member, stored) = kept.member(header, size).map_err(wrong)?;
+        self.left = stored;
+        self.padding = stored.next_multiple_of(BLOCK).saturating_sub(stored);
+        let named = |fault: Fault| fault.within(shown(&member.path));
+        let extents = if kind.is_gnu_sparse() {
+            let first = sparse::of_header(header).map_err(wrong).map_err(named)?;
+            Some(self.more_extents(first, header).map_err(named)?)
+        } else if kept.has_map_before_data() {
+            Some(self.map_before_data().map_err(named)?)
+        } else {
+            member.sparse.take()
+        };
+        if let Some(extents) = extents {
+            sparse::check(&extents, member.size, self.left)
+                .map_err(|words| self.refused(&words).within(shown(&member.path)))?;
+            member.sparse = Some(extents);
+        }
+        Ok(Some(member))
+    }
+
+    /// The bytes of a member that is about the next one.
+    fn special(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > LONGEST_SPECIAL {
+            return Err(self.refused("a long name or pax records have more than 1 MiB"));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        if size > 0 && !self.full(&mut bytes)? {
+            return Err(self.refused("ends in the middle of a member"));
+        }
+        self.padding = size.next_multiple_of(BLOCK) - size;
+        Ok(bytes)
+    }
+
+    /// The blocks behind the header of GNU's old kind of sparse file.
+    fn more_extents(&mut self, first: Vec<Extent>, header: &tar::Header) -> Result<Vec<Extent>> {
+        let mut extents = first;
+        let mut more = header.as_gnu().is_some_and(tar::GnuHeader::is_extended);
+        while more {
+            let mut block = tar::GnuExtSparseHeader::new();
+            if !self.full(block.as_mut_bytes())? {
+                return Err(self.refused("ends in the middle of a sparse file's map"));
+            }
+            more = sparse::of_block(&block, &mut extents).map_err(|words| self.refused(&words))?;
+        }
+        Ok(extents)
+    }
+
+    /// pax's sparse files of version 1.0 have their map before their data, in decimal numbers.
+    fn map_before_data(&mut self) -> Result<Vec<Extent>> {
+        let mut map = sparse::Map::default();
+        while !map.is_whole() {
+            let mut block = [0; BLOCK as usize];
+            if self.left < BLOCK || !self.full(&mut block)? {
+                return Err(self.refused("ends in the middle of a sparse file's map"));
+            }
+            self.left -= BLOCK;
+            map.take(&block).map_err(|words| self.refused(&words))?;
+        }
+        Ok(map.extents)
+    }
+}
+
+/// What reads and decompresses has failed: the system by a number, or what is compressed by words.
+pub fn input_fault(error: io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(_) => Error::from(error).within("read").into(),
+        None => Fault::refused(Code::BlobCompression, "", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

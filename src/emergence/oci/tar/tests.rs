@@ -1,0 +1,132 @@
+//! Tars of all kinds, and what is none.
+
+use super::*;
+
+/// Type, name, bytes, and what pax records come before.
+type Made<'a> = (u8, &'a str, &'a [u8], &'a [(&'a str, &'a [u8])]);
+
+/// A tar of these.
+fn made(members: &[Made<'_>]) -> Vec<u8> {
+    let mut builder = ::tar::Builder::new(Vec::new());
+    for (kind, name, bytes, records) in members {
+        if !records.is_empty() {
+            builder.append_pax_extensions(records.iter().copied()).unwrap();
+        }
+        let mut header = ::tar::Header::new_gnu();
+        header.set_entry_type(::tar::EntryType::new(*kind));
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(1);
+        header.set_gid(2);
+        header.set_mtime(3);
+        header.set_cksum();
+        builder.append(&header, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Each member with its bytes.
+fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>> {
+    let mut members = Members::new(Streamed::new(bytes));
+    let mut found = Vec::new();
+    while let Some(member) = members.advance()? {
+        let mut content = Vec::new();
+        let mut room = [0; 100];
+        loop {
+            match members.read(&mut room)? {
+                0 => break,
+                got => content.extend_from_slice(&room[..got]),
+            }
+        }
+        found.push((member, content));
+    }
+    Ok(found)
+}
+
+fn words(bytes: &[u8]) -> String {
+    let fault = read(bytes).unwrap_err();
+    assert_eq!(fault.code(), Some(Code::LayerHeader), "{fault}");
+    fault.to_string()
+}
+
+#[test]
+fn long_names_of_both_kinds() {
+    let long = "d/".repeat(150) + "f";
+    let tar = made(&[
+        (b'L', "././@LongLink", format!("{long}\0").as_bytes(), &[]),
+        (b'0', "cut", b"hello", &[]),
+        (b'0', "cut", b"", &[("path", long.as_bytes()), ("mtime", b"5.25"), ("uid", b"70000")]),
+        (b'0', "last", b"x", &[]),
+    ]);
+    let found = read(&tar).unwrap();
+    assert_eq!(found[0].0.path, long.as_bytes());
+    assert_eq!(found[0].1, b"hello");
+    assert_eq!((found[1].0.path.as_slice(), found[1].0.mtime), (long.as_bytes(), (5, 250_000_000)));
+    assert_eq!((found[1].0.uid, found[1].0.gid), (70000, 2));
+    assert_eq!((found[2].0.path.as_slice(), found[2].0.uid, found[2].0.mtime), (&b"last"[..], 1, (3, 0)));
+}
+
+#[test]
+fn sparse_files_of_pax() {
+    let map = b"2\n0\n3\n1000\n2\n";
+    let mut data = map.to_vec();
+    data.resize(512, 0);
+    data.extend(b"abcde");
+    let tar = made(&[
+        (
+            b'0',
+            "GNUSparseFile.0/f",
+            b"abcde",
+            &[("GNU.sparse.name", b"f"), ("GNU.sparse.size", b"2000"), ("GNU.sparse.map", b"0,3,1000,2")],
+        ),
+        (
+            b'0',
+            "GNUSparseFile.0/f",
+            &data,
+            &[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", b"f"),
+                ("GNU.sparse.realsize", b"2000"),
+            ],
+        ),
+    ]);
+    let extents = vec![Extent { offset: 0, length: 3 }, Extent { offset: 1000, length: 2 }];
+    for (member, bytes) in read(&tar).unwrap() {
+        assert_eq!((member.path.as_slice(), member.size), (&b"f"[..], 2000));
+        assert_eq!((member.sparse.as_ref(), bytes.as_slice()), (Some(&extents), &b"abcde"[..]));
+    }
+    for map in ["0,3,1,2", "0,3,1999,2", "0,3,1000,3", "0,3,1000", "18446744073709551615,5"] {
+        let records: &[(&str, &[u8])] =
+            &[("GNU.sparse.name", b"f"), ("GNU.sparse.size", b"2000"), ("GNU.sparse.map", map.as_bytes())];
+        assert!(words(&made(&[(b'0', "x", b"abcde", records)])).contains("sparse"), "{map}");
+    }
+}
+
+#[test]
+fn what_is_no_tar() {
+    let good = made(&[(b'0', "a", b"hello", &[])]);
+    assert_eq!(read(&good[..1024]).unwrap().len(), 1, "the two blocks at the end may be missing");
+    for cut in [1, 511, 513, 517, 1023, 1025] {
+        assert!(read(&good[..cut]).is_err(), "{cut}");
+    }
+    let mut wrong = good.clone();
+    wrong[0] ^= 1;
+    assert!(words(&wrong).contains("checksum"));
+    assert!(words(&made(&[(b'5', "a", b"hello", &[])])).contains("no file"));
+    assert!(words(&made(&[(b'V', "a", b"", &[])])).contains("type"));
+    assert!(words(&made(&[(b'g', "g", b"14 path=a/b/c\n", &[]), (b'0', "a", b"", &[])])).contains("global"));
+    assert!(words(&made(&[(b'L', "a", b"n\0", &[])])).contains("not there"));
+    assert!(words(&made(&[(b'0', "a", b"", &[("path", b"a\0b")])])).contains("NUL"));
+    let mut behind = good[..1024].to_vec();
+    behind.extend([0; 512]);
+    behind.extend(&good);
+    assert!(words(&behind).contains("zeros"));
+}
+
+#[test]
+fn a_comment_for_all_is_nothing() {
+    let tar = made(&[(b'g', "pax_global_header", b"13 comment=x\n", &[]), (b'0', "a", b"", &[])]);
+    assert_eq!(read(&tar).unwrap().len(), 1);
+}
