@@ -21,6 +21,7 @@
 //! drv                recipes, and the paths of what they build
 //! node, constraint   what a machine has, and what an artifact needs of it
 //! glob               names with stars
+//! launch             bundles of what was verified
 //! admission          a root file system held against its closure, for the runtime
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
@@ -43,6 +44,7 @@ mod glob;
 pub mod hash;
 pub mod json;
 mod keys;
+pub mod launch;
 mod modulo;
 pub mod nar;
 mod narinfo;

@@ -3,8 +3,10 @@
 mod drv;
 mod hash;
 mod key;
+mod launch;
 mod nar;
 mod node;
+mod run;
 mod store;
 mod store_path;
 mod verify;
@@ -18,7 +20,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{EmergenceArgs, TermsArgs, Verb};
+use super::args::{EmergenceArgs, Global, TermsArgs, Verb};
+use super::settings::settings;
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
@@ -26,6 +29,9 @@ use crate::emergence::{
     read_document,
 };
 use crate::error::{Doing, Error, Kind};
+
+/// What `run` ends with when no program has run.
+const NOT_RUN: u8 = 125;
 
 /// What the command line asks of every verb.
 pub(super) struct Asked {
@@ -41,21 +47,22 @@ pub(super) struct Asked {
 }
 
 /// Does what the command line asks. A fault is told here, with the exit status of its kind.
-pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
+pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
     let json = args.json;
-    match obey(args) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    let runs = matches!(args.verb, Verb::Run(_));
+    match obey(args, global) {
+        Ok(status) => Ok(status),
         Err(fault) => {
             if json {
                 let _ = output::print(&format!("{}\n", error_document(&fault)));
             }
             log::bare_last_words(&Error::new(Kind::Invalid, fault.to_string()));
-            Ok(ExitCode::from(fault.status()))
+            Ok(ExitCode::from(if runs { NOT_RUN } else { fault.status() }))
         }
     }
 }
 
-fn obey(args: EmergenceArgs) -> Result<()> {
+fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
     let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
     let asked = Asked {
         terms,
@@ -72,12 +79,21 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Verify(args) => {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
         }
+        Verb::Bundle(args) => {
+            launch::bundle(&args, &asked).within(|| format!("emergence bundle {}", args.reference))
+        }
+        Verb::Run(args) => {
+            let ran = settings(global).map_err(Fault::from);
+            let ran = ran.and_then(|settings| run::run(&args, &asked, &settings));
+            return ran.within(|| format!("emergence run {}", args.reference));
+        }
         Verb::Node => node::node(&asked).within(|| "emergence node"),
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The terms of the command line within those of the policy.

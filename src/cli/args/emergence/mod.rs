@@ -1,6 +1,7 @@
 //! Options of `emergence`, and its verbs.
 
 mod artifacts;
+mod launch;
 mod names;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
 pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, VerifyArgs};
+pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
@@ -60,6 +62,12 @@ pub enum Verb {
     /// prove that an artifact is what it is said to be; nothing is written
     #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
+    /// verify an artifact, and make a bundle of it
+    #[command(help_template = page!(" emergence bundle", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::BUNDLE)]
+    Bundle(Box<BundleArgs>),
+    /// verify an artifact, and run it as a container
+    #[command(help_template = page!(" emergence run", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::LAUNCH)]
+    Run(Box<LaunchArgs>),
     /// tell what this machine has, as constraints ask for it
     #[command(help_template = page!(" emergence node", "OPTIONS:\n{options}"), before_help = pages::NODE)]
     Node,
