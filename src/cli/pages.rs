@@ -269,6 +269,24 @@ EXAMPLE:
        $ emergence-runc emergence verify nar:app.nar.xz
        $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
 
+    pub(crate) const IMPORT: &str = "\
+DESCRIPTION:
+   The import verb verifies artifacts as the verify verb does, and then keeps their
+objects in the store. It prints the store path of each. Nothing has its name in the
+store before all that it refers to has; files that are the same are there once.
+
+EXAMPLE:
+       # emergence-runc emergence import --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const GC: &str = "\
+DESCRIPTION:
+   The gc verb takes away objects that nothing keeps: neither a root, nor a process
+that uses them, nor an object that is kept. It prints how many bytes are free now;
+with --dry-run, how many it would be at most.
+
+EXAMPLE:
+       # emergence-runc emergence gc --keep-for 7d";
+
     pub(crate) const KEY: &str = "\
 DESCRIPTION:
    The key verb makes Ed25519 keys, in the form in which Nix has them.

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::document::read_document;
+use super::document::{read_at_most, read_document};
 use super::narinfo::NarInfo;
 use super::object::dependencies_first;
 use super::refusal::{Code, Fault, Result, Within};
 use super::store_path::StoreDir;
 use crate::error::Error;
+
+/// Bytes of a narinfo at most.
+const LONGEST: u64 = 1 << 20;
 
 /// A cache. What it says is only declared.
 #[derive(Debug)]
@@ -68,7 +71,8 @@ impl Cache {
         let path = self.folder.join(format!("{digits}.narinfo"));
         let subject = path.display().to_string();
         let Some(file) = open_file(&path)? else { return Ok(None) };
-        let info = NarInfo::parse(&read_document(file, &subject)?, &self.dir).within(|| subject.clone())?;
+        let info =
+            NarInfo::parse(&read_at_most(file, &subject, LONGEST)?, &self.dir).within(|| subject.clone())?;
         if info.object.path.digits() != digits {
             let words = format!("is about another object, {}", info.object.path);
             return Err(Fault::refused(Code::CacheNarinfo, subject, words));
@@ -78,8 +82,9 @@ impl Cache {
 
     /// The object with these digits and all that it refers to, each behind what it refers to.
     ///
-    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`).
-    pub fn closure(&self, digits: &str) -> Result<Vec<NarInfo>> {
+    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`); more than `most` objects
+    /// (`limit.entries`).
+    pub fn closure(&self, digits: &str, most: usize) -> Result<Vec<NarInfo>> {
         let root = self.info(digits)?.ok_or_else(|| {
             let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
             Fault::refused(Code::CacheMissing, subject, "is not in the cache")
@@ -97,18 +102,18 @@ impl Cache {
                         Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
                     })?;
                 found.insert(path.clone(), info.clone());
+                if found.len() > most {
+                    let words = format!("refers to more than {most} objects");
+                    return Err(Fault::refused(Code::LimitEntries, digits, words));
+                }
                 left.push(info);
             }
         }
         Ok(dependencies_first(found, |info| &info.object.references))
     }
 
-    /// The NAR of an object, compressed as its description says. Refused with `blob.missing`.
-    pub fn nar(&self, info: &NarInfo) -> Result<File> {
-        let path = self.folder.join(&info.stored.name);
-        open_file(&path)?.ok_or_else(|| {
-            let words = format!("is not there, but {} is said to be in it", info.object.path);
-            Fault::refused(Code::BlobMissing, path.display().to_string(), words)
-        })
+    /// Where a NAR is, as a description names it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 }

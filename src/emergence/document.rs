@@ -10,10 +10,15 @@ const LONGEST: u64 = 4 << 20;
 
 /// All of `input`, which is called `subject`. Refused with `limit.document` when that is more than 4 MiB.
 pub fn read_document(input: impl Read, subject: &str) -> Result<Vec<u8>> {
+    read_at_most(input, subject, LONGEST)
+}
+
+/// The same with another bound, in bytes.
+pub(super) fn read_at_most(input: impl Read, subject: &str, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("read {subject}"))?;
-    if bytes.len() as u64 > LONGEST {
-        let words = format!("is longer than {LONGEST} bytes");
+    input.take(most + 1).read_to_end(&mut bytes).doing(|| format!("read {subject}"))?;
+    if bytes.len() as u64 > most {
+        let words = format!("is longer than {most} bytes");
         return Err(Fault::refused(Code::LimitDocument, subject, words));
     }
     Ok(bytes)

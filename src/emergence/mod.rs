@@ -9,6 +9,8 @@
 //! narinfo, cache     binary caches of Nix in a folder
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! scan               references that stand in the content of an object
+//! store              objects that were imported, on disk
 //! terms              what the caller asks of every artifact
 //! verify             an object held against its declaration
 //! oci                layouts and archives of OCI images
@@ -17,6 +19,7 @@
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
 //! stream             bytes from one thread to another
+//! work               many pieces of work, a few at a time
 //! refusal            why something is not taken
 //! ```
 
@@ -38,25 +41,33 @@ mod object;
 pub mod oci;
 mod reference;
 mod refusal;
+mod scan;
+mod store;
 mod store_path;
 pub mod stream;
 mod terms;
 mod trust;
 mod verify;
+mod work;
 
 pub use cache::Cache;
-pub use closure::{Closure, Digests, Kind, LayerReport, Report};
+pub use closure::{
+    Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
+    Report, Source, StoreClosure, check_complete, open_closure,
+};
 pub use compress::Compression;
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
 pub use object::{Object, Stored};
-pub use reference::{Reference, decompressed};
+pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
+pub use scan::{Scanner, Searched, check_found};
+pub use store::{Added, Collected, Held, Lease, Meta, Root, Store, Sync};
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
 pub use terms::{Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
-pub use verify::{Bytes, read_object};
+pub use verify::{Bytes, Seen, read_again, read_object};

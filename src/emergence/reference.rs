@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::open_file;
 use super::compress::Compression;
+use super::hash::{Algorithm, Hash};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{StoreDir, StorePath};
 
@@ -23,6 +24,47 @@ pub enum Reference {
         /// Digits of the object.
         object: String,
     },
+    /// `store:PATH`: an object that the store has already, with its closure.
+    Store(StorePath),
+    /// `store:sha256:…`: an automaton that the store has already.
+    Automaton(Hash),
+    /// `oci:PATH[:TAG][@DIGEST]`: something in an OCI layout in a folder.
+    Oci(Image),
+    /// `oci-archive:PATH[:TAG][@DIGEST]`: the same in a tar.
+    OciArchive(Image),
+}
+
+/// Something in an OCI layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Of the layout.
+    pub path: PathBuf,
+    /// Its name in the layout.
+    pub tag: Option<String>,
+    /// What it must be.
+    pub digest: Option<Hash>,
+}
+
+impl Image {
+    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows.
+    fn parse(text: &str) -> Result<Self> {
+        let (rest, digest) = match text.rsplit_once('@') {
+            Some((rest, digest)) if digest.contains(':') && !digest.contains('/') => {
+                (rest, Some(Hash::parse(digest, None)?))
+            }
+            _ => (text, None),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+            _ => (rest, None),
+        };
+        if path.is_empty() || tag == Some("") {
+            return Err(Fault::usage(format!(
+                "{text}: must be PATH, with :TAG and @DIGEST behind it if need be"
+            )));
+        }
+        Ok(Self { path: path.into(), tag: tag.map(str::to_owned), digest })
+    }
 }
 
 impl Reference {
@@ -33,6 +75,13 @@ impl Reference {
         match text.split_once(':') {
             Some(("nar", path)) if !path.is_empty() => Ok(Self::Nar(path.into())),
             Some(("cache", rest)) => Self::cache(rest.strip_prefix("file://").unwrap_or(rest), dir),
+            Some(("store", object)) if object.starts_with("sha256:") => {
+                Ok(Self::Automaton(Hash::parse(object, Some(Algorithm::Sha256))?))
+            }
+            Some(("store", object)) if object.starts_with('/') => Ok(Self::Store(dir.parse(object)?)),
+            Some(("store", object)) => Ok(Self::Store(StorePath::parse(object)?)),
+            Some(("oci", image)) => Ok(Self::Oci(Image::parse(image)?)),
+            Some(("oci-archive", image)) => Ok(Self::OciArchive(Image::parse(image)?)),
             _ => Self::recognise(text, dir),
         }
     }
@@ -58,6 +107,11 @@ impl Reference {
             && Path::new(folder).join("nix-cache-info").exists()
         {
             return Self::cache(text, dir);
+        }
+        if let Ok(image) = Image::parse(text)
+            && image.path.join("oci-layout").exists()
+        {
+            return Ok(Self::Oci(image));
         }
         let path = Path::new(text);
         let unknown = |words: &str| Err(Fault::refused(Code::TypeUnknown, text, words));
@@ -127,6 +181,33 @@ mod tests {
         ];
         for (text, want) in table {
             assert_eq!(Reference::parse(&text, &dir).unwrap(), want, "{text}");
+        }
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let image = |path: &str, tag: Option<&str>, pinned: bool| Image {
+            path: path.into(),
+            tag: tag.map(str::to_owned),
+            digest: pinned.then(|| Hash::parse(&digest, None).unwrap()),
+        };
+        let table = [
+            ("oci:a/b".to_owned(), Reference::Oci(image("a/b", None, false))),
+            ("oci:a:b/c".to_owned(), Reference::Oci(image("a:b/c", None, false))),
+            ("oci:a:b/c:t".to_owned(), Reference::Oci(image("a:b/c", Some("t"), false))),
+            (
+                format!("oci-archive:/a.tar:t@{digest}"),
+                Reference::OciArchive(image("/a.tar", Some("t"), true)),
+            ),
+            (format!("oci:a@b@{digest}"), Reference::Oci(image("a@b", None, true))),
+            (
+                format!("store:/nix/store/{digits}-a"),
+                Reference::Store(StorePath::parse(&format!("{digits}-a")).unwrap()),
+            ),
+            (format!("store:{digest}"), Reference::Automaton(Hash::parse(&digest, None).unwrap())),
+        ];
+        for (text, want) in table {
+            assert_eq!(Reference::parse(&text, &dir).unwrap(), want, "{text}");
+        }
+        for bad in ["oci:", "oci:a:", "oci::t", "store:", "store:x", "store:sha256:0", "oci:a@sha256:0"] {
+            assert!(Reference::parse(bad, &dir).is_err(), "{bad}");
         }
         for bad in ["cache:/c", "cache:#x", "cache:/c#x", "cache:/c#", "", "nar:", "/none/such", "bogus:x"] {
             assert!(Reference::parse(bad, &dir).is_err(), "{bad}");

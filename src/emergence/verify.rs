@@ -21,6 +21,15 @@ pub struct Bytes {
     pub unpacked: u64,
 }
 
+/// What was seen of a stored NAR when it was proved, to be recognised by when it is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What was read.
+    pub bytes: Bytes,
+    /// Of the file, compressed as it is.
+    pub stored: Hash,
+}
+
 /// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
 /// the file, compression, grammar, size and hash of the NAR, and the content address. `most`: bytes that may come out.
 ///
@@ -31,25 +40,69 @@ pub fn read_object(
     stored: &Stored,
     most: u64,
     visitor: &mut impl Visitor,
-) -> Result<Bytes> {
+) -> Result<Seen> {
+    let weight = Weight::of(object.nar_size);
     // Uncompressed, file and NAR are the same bytes, and one hash serves both.
     let apart = stored.compression != Compression::None;
-    let algorithm = stored.hash.filter(|_| apart).map(|hash| hash.algorithm());
-    let mut input = Tap::new(file, algorithm)?;
+    // Only a strong hash can tell that a file is the same when it is read again.
+    let strong = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Sha256 | Algorithm::Sha512);
+    let declared = stored.hash.map(|hash| hash.algorithm());
+    let other = declared.filter(|algorithm| !strong(algorithm) || !apart && *algorithm != Algorithm::Sha256);
+    let main = apart.then(|| declared.filter(strong).unwrap_or(Algorithm::Sha256));
+    let mut input = Tap::new(Tap::new(file, other, weight)?, main, weight)?;
     let nar = read_nar(&mut input, object, stored.compression, most, visitor)?;
     // What a decoder has no use for is part of the file still.
     io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
-    let (read, file_hash) = input.finish()?;
+    let (inner, read, main_hash) = input.finish()?;
+    let (_, _, other_hash) = inner.finish()?;
     if let Some(declared) = stored.size.filter(|size| *size != read) {
         let (declared, found) = (declared.to_string(), read.to_string());
         return Err(Fault::differs(Code::BlobSize, &stored.name, "the file's size", &declared, &found));
     }
-    if let Some(declared) = stored.hash
-        && let Some(found) = file_hash.or((declared.algorithm() == Algorithm::Sha256).then_some(nar.hash))
-    {
-        same(Code::BlobDigest, "the file's hash", &declared, &found)?;
+    let main_hash = main_hash.unwrap_or(nar.hash);
+    if let Some(declared) = stored.hash {
+        same(Code::BlobDigest, "the file's hash", &declared, &other_hash.unwrap_or(main_hash))?;
     }
-    Ok(Bytes { read, unpacked: nar.size })
+    Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
+}
+
+/// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed: the same ones give the same NAR.
+/// Refused with `changed-while-reading` when they are others, whatever the visitor has seen by then.
+pub fn read_again(
+    file: impl Read,
+    stored: &Stored,
+    seen: &Seen,
+    visitor: &mut impl Visitor,
+) -> Result<Bytes> {
+    let changed = || {
+        let words = "is not what it was when it was verified";
+        Fault::refused(Code::ChangedWhileReading, &stored.name, words)
+    };
+    let weight = Weight::of(seen.bytes.read);
+    let mut input =
+        Tap::new(file.take(seen.bytes.read.saturating_add(1)), Some(seen.stored.algorithm()), weight)?;
+    let parsed = read_known(&mut input, stored.compression, seen.bytes.unpacked, visitor);
+    // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
+    if let Err(fault @ Fault::Failed(_)) = parsed {
+        return Err(fault);
+    }
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
+    let (_, read, hash) = input.finish()?;
+    if read != seen.bytes.read || hash != Some(seen.stored) {
+        return Err(changed());
+    }
+    parsed.map(|()| seen.bytes)
+}
+
+fn read_known(
+    input: impl Read,
+    compression: Compression,
+    size: u64,
+    visitor: &mut impl Visitor,
+) -> Result<()> {
+    let decoder = compression.reader(input);
+    let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
+    nar::read(decoder.take(size.saturating_add(1)), visitor)
 }
 
 /// What a NAR turned out to be.
@@ -68,7 +121,7 @@ fn read_nar(
     let decoder = compression.reader(stored);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     let mut bounded = Bounded {
-        input: Tap::new(decoder, Some(Algorithm::Sha256))?,
+        input: Tap::new(decoder, Some(Algorithm::Sha256), Weight::of(object.nar_size))?,
         left: object.nar_size.min(most),
         exceeded: false,
         second: Second::of(object),
@@ -84,7 +137,7 @@ fn read_nar(
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &more));
     }
     parsed?;
-    let (size, hash) = bounded.input.finish()?;
+    let (_, size, hash) = bounded.input.finish()?;
     if size != object.nar_size {
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &size.to_string()));
     }
@@ -117,22 +170,69 @@ fn check_address(ca: &ContentAddress, found: Option<Hash>, is_no_file: bool) -> 
     found.map_or(Ok(()), |found| same(Code::CaMismatch, "the content's hash", declared, &found))
 }
 
-/// Counts what is read, and hashes it in another thread.
+/// Whether there is enough to hash that a thread of its own is worth it.
+#[derive(Clone, Copy)]
+enum Weight {
+    Light,
+    Heavy,
+}
+
+impl Weight {
+    /// Starting a thread takes as long as hashing some tens of kilobytes.
+    fn of(size: u64) -> Self {
+        if size <= 128 * 1024 { Self::Light } else { Self::Heavy }
+    }
+}
+
+/// Hashes what comes, here or in another thread.
+enum Hashed {
+    Here(Hasher),
+    There(Buffer<HashThread>),
+}
+
+impl Hashed {
+    fn start(algorithm: Algorithm, weight: Weight) -> io::Result<Self> {
+        Ok(match weight {
+            Weight::Light => Self::Here(Hasher::new(algorithm)),
+            Weight::Heavy => Self::There(Buffer::new(HashThread::start(algorithm)?)),
+        })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Here(hasher) => {
+                hasher.update(bytes);
+                Ok(())
+            }
+            Self::There(buffer) => buffer.put(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Hash> {
+        match self {
+            Self::Here(hasher) => Ok(hasher.finish()),
+            Self::There(buffer) => buffer.finish()?.finish(),
+        }
+    }
+}
+
+/// Counts what is read, and hashes it.
 struct Tap<R> {
     input: R,
-    hash: Option<Buffer<HashThread>>,
+    hash: Option<Hashed>,
     count: u64,
 }
 
 impl<R> Tap<R> {
-    fn new(input: R, algorithm: Option<Algorithm>) -> Result<Self> {
-        let thread = algorithm.map(HashThread::start).transpose().doing(|| "start a thread")?;
-        Ok(Self { input, hash: thread.map(Buffer::new), count: 0 })
+    fn new(input: R, algorithm: Option<Algorithm>, weight: Weight) -> Result<Self> {
+        let hash = algorithm.map(|algorithm| Hashed::start(algorithm, weight)).transpose();
+        Ok(Self { input, hash: hash.doing(|| "start a thread")?, count: 0 })
     }
 
-    fn finish(self) -> Result<(u64, Option<Hash>)> {
-        let hash = self.hash.map(|buffer| buffer.finish()?.finish()).transpose().doing(|| "hash")?;
-        Ok((self.count, hash))
+    /// What is read from, the bytes that came, and their hash.
+    fn finish(self) -> Result<(R, u64, Option<Hash>)> {
+        let hash = self.hash.map(Hashed::finish).transpose().doing(|| "hash")?;
+        Ok((self.input, self.count, hash))
     }
 }
 

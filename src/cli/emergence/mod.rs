@@ -4,27 +4,35 @@ mod drv;
 mod hash;
 mod key;
 mod nar;
+mod store;
 mod store_path;
 mod verify;
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::args::{EmergenceArgs, TermsArgs, Verb};
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::{Fault, Limits, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within};
+use crate::emergence::{
+    Fault, Limits, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust, Unwatched, Within,
+};
 use crate::error::{Doing, Error, Kind};
 
 /// What the command line asks of every verb.
 pub(super) struct Asked {
     /// What it asks of every artifact.
     pub terms: Terms,
+    /// See `--store`.
+    store: Option<PathBuf>,
+    lock_timeout: Duration,
+    sync: Sync,
     json: bool,
 }
 
@@ -44,7 +52,13 @@ pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
 }
 
 fn obey(args: EmergenceArgs) -> Result<()> {
-    let asked = Asked { terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?, json: args.json };
+    let asked = Asked {
+        terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?,
+        store: args.store,
+        lock_timeout: args.lock_timeout,
+        sync: args.sync.into(),
+        json: args.json,
+    };
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
@@ -52,6 +66,8 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Verify(args) => {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
         }
+        Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
+        Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
     }
@@ -77,6 +93,32 @@ impl Asked {
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }
+}
+
+/// Where objects are kept, unless the command line says otherwise.
+fn store_folder(asked: &Asked) -> Result<PathBuf> {
+    if let Some(folder) = &asked.store {
+        return Ok(folder.clone());
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/emergence".into());
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    let data = data.ok_or_else(|| Fault::usage("there is no home folder; give a --store"))?;
+    Ok(data.join("emergence"))
+}
+
+/// The store, which is there already. `Kind::NotFound` otherwise.
+fn open_store(asked: &Asked) -> Result<Arc<Store>> {
+    let store = Store::existing(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
+    Ok(Arc::new(store.with_sync(asked.sync)))
+}
+
+/// The store, which is made when it is not there.
+fn make_store(asked: &Asked) -> Result<Arc<Store>> {
+    let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
+    Ok(Arc::new(store.with_sync(asked.sync)))
 }
 
 /// `{"ok":false,"error":{…}}`.

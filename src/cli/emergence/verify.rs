@@ -1,150 +1,50 @@
 //! `emergence verify`.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use super::{Asked, open};
-use crate::cli::args::VerifyArgs;
+use super::{Asked, open_store};
+use crate::cli::args::{DeclaredArgs, VerifyArgs};
 use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::nar::{self, Nothing};
-use crate::emergence::stream::{HashThread, Hashing};
 use crate::emergence::{
-    Bytes, Cache, Code, Compression, ContentAddress, Fault, NarInfo, Object, Proof, Reference, Result,
-    Signature, StorePath, Stored, Trust, Within, decompressed, read_document, read_object,
+    Closure, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference, Report, Result,
+    Signature, StorePath, open_closure,
 };
-use crate::error::{Doing, Error};
-
-/// What was verified.
-struct Report {
-    kind: &'static str,
-    digest: Hash,
-    objects: Vec<(Object, Proof)>,
-    bytes: Bytes,
-}
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    let reference = Reference::parse(&args.reference, asked.dir())?;
-    let trust = &asked.terms.trust;
-    let report = match &reference {
-        Reference::Cache { folder, object } => cache(folder, object, trust, asked),
-        Reference::Nar(path) => one_nar(path, trust, args, asked),
-    }?;
+    let closure = opened(&args.reference, &args.declared, asked)?;
+    let report = closure.verify(&asked.terms)?;
     asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
 }
 
-fn cache(folder: &Path, object: &str, trust: &Trust, asked: &Asked) -> Result<Report> {
-    let cache = Cache::open(folder, asked.dir())?;
-    let closure = cache.closure(object)?;
-    let root = closure.iter().find(|info| info.object.path.digits() == object);
-    let root = root.ok_or_else(|| Fault::usage("the closure has no root"))?;
-    let digest = root.object.nar_hash;
-    let pin = trust.pinned(&asked.dir().path(&root.object.path), &digest)?;
-    let mut objects = Vec::with_capacity(closure.len());
-    for info in closure {
-        let proof = trust.proof(&info.object, asked.dir(), pin && info.object.path.digits() == object)?;
-        objects.push((info, proof));
-    }
-    let mut bytes = Bytes::default();
-    for (info, _) in &objects {
-        let one =
-            read_object(cache.nar(info)?, &info.object, &info.stored, asked.terms.limits.size, &mut Nothing)
-                .within(|| asked.dir().path(&info.object.path))?;
-        bytes.read += one.read;
-        bytes.unpacked += one.unpacked;
-    }
-    let objects = objects.into_iter().map(|(info, proof)| (info.object, proof)).collect();
-    Ok(Report { kind: "cache", digest, objects, bytes })
-}
-
-fn one_nar(path: &Path, trust: &Trust, args: &VerifyArgs, asked: &Asked) -> Result<Report> {
-    let subject = path.display().to_string();
-    let declared = declared(path, args, asked)?;
-    if let Some(info) = declared {
-        let pin = trust.pinned(&subject, &info.object.nar_hash)?;
-        let proof = trust.proof(&info.object, asked.dir(), pin)?;
-        let bytes =
-            read_object(open(path)?, &info.object, &info.stored, asked.terms.limits.size, &mut Nothing)
-                .within(|| asked.dir().path(&info.object.path))?;
-        return Ok(Report {
-            kind: "nar",
-            digest: info.object.nar_hash,
-            objects: vec![(info.object, proof)],
-            bytes,
-        });
-    }
-    let (hash, bytes, _) = look(path, asked.terms.limits.size)?;
-    if let Some(declared) = &args.nar_hash {
-        let declared = Hash::parse(declared, Some(Algorithm::Sha256))?;
-        if declared != hash {
-            let (declared, hash) = (declared.to_string(), hash.to_string());
-            return Err(Fault::differs(Code::NarHash, subject, "the NAR's hash", &declared, &hash));
-        }
-    }
-    if let Some(declared) = args.nar_size.filter(|declared| *declared != bytes.unpacked) {
-        let (declared, found) = (declared.to_string(), bytes.unpacked.to_string());
-        return Err(Fault::differs(Code::NarSize, subject, "the NAR's size", &declared, &found));
-    }
-    trust.pinned(&subject, &hash)?;
-    Ok(Report { kind: "nar", digest: hash, objects: Vec::new(), bytes })
-}
-
-/// Reads a NAR of which nothing is declared.
-fn look(path: &Path, most: u64) -> Result<(Hash, Bytes, Compression)> {
-    let file = open(path)?;
-    let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
-    let (reader, compression) = decompressed(file, path)?;
-    let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
-    let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
-    let read = nar::read(&mut input, &mut Nothing);
-    let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
-    if unpacked > most {
-        let words = format!("more than {most} bytes come out");
-        return Err(Fault::refused(Code::LimitSize, path.display().to_string(), words));
-    }
-    read.within(|| path.display().to_string())?;
-    Ok((hash, Bytes { read: size, unpacked }, compression))
-}
-
-/// What is declared of a NAR: by `--store-path` and its kin, by `--narinfo`, or by a `.narinfo` beside it.
-fn declared(path: &Path, args: &VerifyArgs, asked: &Asked) -> Result<Option<NarInfo>> {
-    if let Some(store_path) = &args.store_path {
-        return by_options(path, store_path, args, asked).map(Some);
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".narinfo");
-    let file = match &args.narinfo {
-        Some(file) => file.clone(),
-        None if Path::new(&beside).exists() => beside.into(),
-        None => return Ok(None),
+/// Opens what a REF names, with what the command line says of it.
+pub(super) fn opened(reference: &str, declared: &DeclaredArgs, asked: &Asked) -> Result<Box<dyn Closure>> {
+    let reference = Reference::parse(reference, asked.dir())?;
+    let store = match &reference {
+        Reference::Store(_) | Reference::Automaton(_) => Some(open_store(asked)?),
+        _ => None,
     };
-    let subject = file.display().to_string();
-    let text = read_document(open(&file)?, &subject)?;
-    NarInfo::parse(&text, asked.dir()).within(|| subject).map(Some)
+    open_closure(&reference, &declaration(declared, asked)?, store.as_ref(), &asked.terms)
 }
 
-/// What the options leave out is taken as it is.
-fn by_options(path: &Path, store_path: &str, args: &VerifyArgs, asked: &Asked) -> Result<NarInfo> {
-    let (hash, bytes, compression) = look(path, asked.terms.limits.size)?;
+/// What the command line says of a NAR.
+pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared> {
     let signature = |text: &String| {
         Signature::parse(text).ok_or_else(|| Fault::usage(format!("--sig {text}: must be NAME:BASE64")))
     };
-    let declared =
-        args.nar_hash.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;
-    let object = Object {
-        path: asked.dir().parse(store_path)?,
-        nar_hash: declared.unwrap_or(hash),
-        nar_size: args.nar_size.unwrap_or(bytes.unpacked),
+    let hash = |hash: &String| Hash::parse(hash, Some(Algorithm::Sha256));
+    Ok(Declared {
+        path: args.store_path.as_ref().map(|path| asked.dir().parse(path)).transpose()?,
+        nar_hash: args.nar_hash.as_ref().map(hash).transpose()?,
+        nar_size: args.nar_size,
         references: args.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?,
-        deriver: None,
-        signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
         ca: args.ca.as_ref().map(|ca| ContentAddress::parse(ca)).transpose()?,
-    };
-    let stored = Stored { name: path.display().to_string(), compression, hash: None, size: None };
-    Ok(NarInfo { object, stored })
+        signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
+        narinfo: args.narinfo.clone(),
+    })
 }
 
-fn document(report: &Report, asked: &Asked) -> Value {
+/// What was verified.
+pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let shown = |path: &StorePath| asked.dir().path(path);
     let object = |(info, proof): &(Object, Proof)| {
         let signer = match proof {
@@ -161,20 +61,31 @@ fn document(report: &Report, asked: &Asked) -> Value {
             "proof": proof.word(),
         })
     };
+    let digest = |which: &dyn Fn(&Digests) -> Option<Hash>| {
+        report.digests.as_ref().and_then(which).map(|hash| hash.to_string())
+    };
+    let layer = |layer: &LayerReport| {
+        json!({
+            "digest": layer.digest.to_string(),
+            "size": layer.size,
+            "mediaType": layer.media_type,
+            "diffId": layer.diff_id.map(|hash| hash.to_string()),
+        })
+    };
     // The weakest of them is what holds for all.
     let weakest = ["none", "pinned", "content", "signature"]
         .into_iter()
         .find(|word| report.objects.iter().any(|(_, proof)| proof.word() == *word));
     json!({
         "ok": true,
-        "kind": report.kind,
+        "kind": report.kind.word(),
         "digest": report.digest.to_string(),
-        "automaton": null,
-        "declaration": null,
-        "output": null,
+        "automaton": digest(&|digests| Some(digests.automaton)),
+        "declaration": digest(&|digests| digests.declaration),
+        "output": digest(&|digests| Some(digests.output)),
         "trust": weakest.unwrap_or("none"),
         "objects": report.objects.iter().map(object).collect::<Vec<_>>(),
-        "layers": [],
+        "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
         "bytes": { "read": report.bytes.read, "unpacked": report.bytes.unpacked },
     })
 }

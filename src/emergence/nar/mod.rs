@@ -2,15 +2,17 @@
 //! owner may execute a file. Source: the Nix manual, "Nix Archive format".
 
 mod dump;
+mod encode;
 mod list;
 mod read;
 mod restore;
 mod write;
 
 pub use dump::{dump, hash_modulo, hash_tree};
+pub use encode::{Both, Encoder};
 pub use list::{Entry, EntryKind, List, cat};
 pub use read::{Nothing, Visitor, read};
-pub use restore::restore;
+pub use restore::{restore, restore_by};
 pub use write::Writer;
 
 /// What each begins with.

@@ -19,11 +19,15 @@ const LARGE: u64 = 1 << 20;
 /// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
 /// After an error nothing is there.
 pub fn restore(input: impl Read, to: &Path) -> Result<()> {
+    restore_by(to, |mut maker| read(input, &mut maker))
+}
+
+/// The same for a tree that `tell` tells of.
+pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) -> Result<()> {
     let name = CString::new(to.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
     let mut maker = Maker { root: name, folders: Vec::new(), file: None, begun: false };
-    let made = read(input, &mut maker);
-    match made {
+    match tell(&mut maker) {
         Ok(()) => Ok(()),
         Err(fault) if !maker.begun => Err(fault),
         Err(fault) => {

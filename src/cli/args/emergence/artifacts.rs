@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-// `emergence verify`.
-#[derive(Args, Debug)]
-pub struct VerifyArgs {
+// What is said of a NAR.
+#[derive(Args, Debug, Default)]
+pub struct DeclaredArgs {
     /// Store path of a NAR
     #[arg(long, value_name = "PATH", conflicts_with = "narinfo")]
     pub store_path: Option<String>,
@@ -28,7 +28,47 @@ pub struct VerifyArgs {
     /// Description of a NAR [default: the file beside it with .narinfo behind its name]
     #[arg(long, value_name = "FILE")]
     pub narinfo: Option<PathBuf>,
-    /// The artifact: nar:FILE, or cache:FOLDER#OBJECT
+}
+
+// `emergence verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub declared: DeclaredArgs,
+    /// The artifact: nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
+}
+
+impl DeclaredArgs {
+    /// Whether anything is said.
+    pub fn said(&self) -> bool {
+        self.store_path.is_some()
+            || self.nar_hash.is_some()
+            || self.nar_size.is_some()
+            || self.narinfo.is_some()
+    }
+}
+
+// `emergence import`.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub declared: DeclaredArgs,
+    /// Artifacts: nar:FILE, cache:FOLDER#OBJECT
+    #[arg(value_name = "ref", required = true)]
+    pub artifacts: Vec<String>,
+}
+
+// `emergence gc`.
+#[derive(Args, Debug)]
+pub struct GcArgs {
+    /// Only say what would be taken away
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep what came within this time, such as 7d
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub keep_for: Option<std::time::Duration>,
 }

@@ -3,12 +3,15 @@
 mod artifacts;
 mod names;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::pages::{emergence as pages, page};
-use crate::emergence::{Demand, USUAL_STORE};
+use crate::emergence::{Demand, Sync, USUAL_STORE};
 
-pub use artifacts::VerifyArgs;
+pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, VerifyArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
@@ -20,6 +23,15 @@ pub struct EmergenceArgs {
     /// Folder name that goes into the digests of store paths
     #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
     pub store_dir: String,
+    /// Where objects are kept [default: /var/lib/emergence for root, XDG_DATA_HOME/emergence for others]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// How long to wait for a store that is locked
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub lock_timeout: Duration,
+    /// What of new objects is on the disk before they have their names
+    #[arg(long, global = true, value_name = "WHAT", value_enum, default_value = "data")]
+    pub sync: SyncMode,
     /// Answer with one JSON object
     #[arg(long, global = true)]
     pub json: bool,
@@ -48,6 +60,12 @@ pub enum Verb {
     /// prove that an artifact is what it is said to be; nothing is written
     #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
+    /// verify artifacts, and keep their objects in the store
+    #[command(help_template = page!(" emergence import", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::IMPORT)]
+    Import(Box<ImportArgs>),
+    /// take away what nothing keeps
+    #[command(help_template = page!(" emergence gc", "OPTIONS:\n{options}"), before_help = pages::GC)]
+    Gc(GcArgs),
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),
@@ -96,6 +114,24 @@ impl From<TrustMode> for Demand {
             TrustMode::Proved => Demand::Proved,
             TrustMode::Signed => Demand::Signed,
             TrustMode::None => Demand::None,
+        }
+    }
+}
+
+/// Names of [`Sync`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SyncMode {
+    /// nothing: after a power failure objects may lack content
+    None,
+    /// everything
+    Data,
+}
+
+impl From<SyncMode> for Sync {
+    fn from(mode: SyncMode) -> Self {
+        match mode {
+            SyncMode::None => Sync::None,
+            SyncMode::Data => Sync::Data,
         }
     }
 }

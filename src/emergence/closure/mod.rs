@@ -1,13 +1,30 @@
 //! Objects and all that they refer to, whatever carries them: a NAR, a binary cache, an automaton, a store.
 
+mod blobs;
+mod cache;
+mod files;
+mod nar;
+mod store;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::hash::Hash;
 use super::nar::Visitor;
 use super::object::Object;
-use super::refusal::Result;
-use super::store_path::StorePath;
+use super::reference::Reference;
+use super::refusal::{Code, Fault, Result};
+use super::store::Store;
+use super::store_path::{StoreDir, StorePath};
 use super::terms::Terms;
 use super::trust::Proof;
 use super::verify::Bytes;
+
+pub use blobs::{Blobs, From, Source};
+pub use cache::CacheClosure;
+pub use files::Files;
+pub use nar::{Declared, NarFile};
+pub use store::StoreClosure;
 
 /// What kind of artifact it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,4 +132,55 @@ pub trait Receive {
         object: &Object,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<Bytes>;
+}
+
+/// Opens an artifact. `declared`: what the caller says of a NAR; `store`: where `store:` references are looked up.
+///
+/// A usage error for a `store:` reference without a store.
+pub fn open_closure(
+    reference: &Reference,
+    declared: &Declared,
+    store: Option<&Arc<Store>>,
+    terms: &Terms,
+) -> Result<Box<dyn Closure>> {
+    Ok(match reference {
+        Reference::Nar(path) => Box::new(NarFile::open(path, declared, terms)?),
+        Reference::Cache { folder, object } => Box::new(CacheClosure::open(folder, object, terms)?),
+        Reference::Store(path) => {
+            let store = store.ok_or_else(|| Fault::usage("a store: reference needs a store"))?;
+            Box::new(StoreClosure::open(Arc::clone(store), path)?)
+        }
+        Reference::Automaton(digest) => {
+            let words = "cannot be opened; name a store path";
+            return Err(Fault::refused(Code::TypeUnknown, digest.to_string(), words));
+        }
+        Reference::Oci(image) | Reference::OciArchive(image) => {
+            let words = "is an OCI layout, which cannot be opened";
+            return Err(Fault::refused(Code::TypeUnknown, image.path.display().to_string(), words));
+        }
+    })
+}
+
+/// What proves each object; the last one is the root, whose NAR has the hash `digest`, which the caller may expect.
+pub(super) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+    let root = objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
+    let pinned = terms.trust.pinned(&root, digest)?;
+    let last = objects.len().saturating_sub(1);
+    let proof = |(at, object): (usize, &Object)| {
+        let proof = terms.trust.proof(object, &terms.dir, pinned && at == last)?;
+        Ok((object.clone(), proof))
+    };
+    objects.iter().enumerate().map(proof).collect()
+}
+
+/// Refused with `closure.incomplete` when something that an object refers to is not among them.
+pub fn check_complete(objects: &[Object], dir: &StoreDir) -> Result<()> {
+    let there: BTreeSet<&StorePath> = objects.iter().map(|object| &object.path).collect();
+    for object in objects {
+        if let Some(path) = object.references.iter().find(|path| !there.contains(path)) {
+            let words = format!("is not there, but {} refers to it", dir.path(&object.path));
+            return Err(Fault::refused(Code::ClosureIncomplete, dir.path(path), words));
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,76 @@
+//! An object of a binary cache and all that it refers to.
+
+use std::path::Path;
+
+use super::blobs::Blobs;
+use super::files::Files;
+use super::{Closure, Kind, Receive, Report};
+use crate::emergence::cache::Cache;
+use crate::emergence::hash::Hash;
+use crate::emergence::object::Object;
+use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::store_path::StorePath;
+use crate::emergence::terms::Terms;
+use crate::emergence::verify::Bytes;
+
+/// See above.
+pub struct CacheClosure {
+    blobs: Blobs<Files>,
+    digest: Hash,
+}
+
+impl CacheClosure {
+    /// Reads the descriptions of the object with these digits, and of all that it refers to.
+    pub fn open(folder: &Path, digits: &str, terms: &Terms) -> Result<Self> {
+        let cache = Cache::open(folder, &terms.dir)?;
+        let mut infos = cache.closure(digits, terms.limits.objects)?;
+        // In a circle of references the root may not be last by itself.
+        if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
+            let root = infos.remove(at);
+            infos.push(root);
+        }
+        let files =
+            infos.iter().map(|info| (cache.file(&info.stored.name), terms.dir.path(&info.object.path)));
+        let files = Files::new(files.collect());
+        let (objects, stored) = infos.into_iter().map(|info| (info.object, info.stored)).unzip();
+        let blobs = Blobs::new(Kind::Cache, objects, stored, files);
+        let digest = blobs.root().ok_or_else(|| Fault::usage("the closure has no root"))?;
+        Ok(Self { blobs, digest })
+    }
+}
+
+impl Closure for CacheClosure {
+    fn kind(&self) -> Kind {
+        Kind::Cache
+    }
+
+    fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    fn objects(&self) -> &[Object] {
+        &self.blobs.objects
+    }
+
+    fn verify(&self, terms: &Terms) -> Result<Report> {
+        let objects = super::proofs(&self.blobs.objects, &self.digest, terms)?;
+        let bytes = self.blobs.prove(terms)?;
+        Ok(Report {
+            kind: Kind::Cache,
+            digest: self.digest,
+            digests: None,
+            objects,
+            layers: Vec::new(),
+            bytes,
+        })
+    }
+
+    fn unpack(
+        &self,
+        terms: &Terms,
+        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+        to: &(dyn Receive + Sync),
+    ) -> Result<Bytes> {
+        self.blobs.unpack(terms, wanted, to)
+    }
+}

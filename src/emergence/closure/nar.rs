@@ -1,0 +1,203 @@
+//! One NAR in a file, with what is declared of it elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use super::blobs::Blobs;
+use super::files::Files;
+use super::{Closure, Kind, Receive, Report};
+use crate::emergence::cache::open_file;
+use crate::emergence::compress::Compression;
+use crate::emergence::document::read_document;
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::keys::Signature;
+use crate::emergence::nar::{self, Nothing, Visitor};
+use crate::emergence::narinfo::NarInfo;
+use crate::emergence::object::{Object, Stored};
+use crate::emergence::reference::decompressed;
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::store_path::{ContentAddress, StorePath};
+use crate::emergence::stream::{HashThread, Hashing};
+use crate::emergence::terms::Terms;
+use crate::emergence::verify::Bytes;
+use crate::error::{Doing, Error, Kind as ErrorKind};
+
+/// What the caller says of a NAR. What is left out is taken as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    /// What the object is called.
+    pub path: Option<StorePath>,
+    /// By SHA-256.
+    pub nar_hash: Option<Hash>,
+    /// In bytes.
+    pub nar_size: Option<u64>,
+    /// What it refers to.
+    pub references: Vec<StorePath>,
+    /// How its content proves its path.
+    pub ca: Option<ContentAddress>,
+    /// Of its fingerprint.
+    pub signatures: Vec<Signature>,
+    /// A file that says all this, instead of the file beside the NAR with `.narinfo` behind its name.
+    pub narinfo: Option<PathBuf>,
+}
+
+/// A NAR. Without a store path it is a tree and no object.
+pub struct NarFile {
+    path: PathBuf,
+    digest: Hash,
+    /// What was read of a NAR of which nothing is declared.
+    bytes: Bytes,
+    blobs: Blobs<Files>,
+}
+
+fn opened(path: &Path) -> Result<std::fs::File> {
+    open_file(path)?.ok_or_else(|| {
+        let words = format!("{}: there is no such file", path.display());
+        Error::new(ErrorKind::NotFound, words).into()
+    })
+}
+
+impl NarFile {
+    /// Finds what is declared. Without a hash or a size, the NAR is read once for them.
+    pub fn open(path: &Path, declared: &Declared, terms: &Terms) -> Result<Self> {
+        let name = path.display().to_string();
+        let (info, bytes) = match narinfo(path, declared, terms)? {
+            Some(info) => (Some(info), Bytes::default()),
+            None => return Self::by_options(path, name, declared, terms),
+        };
+        Self::new(path, name, info, None, bytes)
+    }
+
+    fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
+        let (hash, bytes, compression) = look(path, terms.limits.size, &mut Nothing)?;
+        let Some(store_path) = &declared.path else {
+            declared.check(&name, &hash, bytes.unpacked)?;
+            return Self::new(path, name, None, Some(hash), bytes);
+        };
+        let object = Object {
+            path: store_path.clone(),
+            nar_hash: declared.nar_hash.unwrap_or(hash),
+            nar_size: declared.nar_size.unwrap_or(bytes.unpacked),
+            references: declared.references.iter().cloned().collect(),
+            deriver: None,
+            signatures: declared.signatures.clone(),
+            ca: declared.ca,
+        };
+        let stored = Stored { name: name.clone(), compression, hash: None, size: None };
+        Self::new(path, name, Some(NarInfo { object, stored }), None, Bytes::default())
+    }
+
+    fn new(
+        path: &Path,
+        name: String,
+        info: Option<NarInfo>,
+        hash: Option<Hash>,
+        bytes: Bytes,
+    ) -> Result<Self> {
+        let (objects, stored): (Vec<_>, Vec<_>) =
+            info.into_iter().map(|info| (info.object, info.stored)).unzip();
+        let digest = objects.first().map(|object| object.nar_hash).or(hash);
+        let digest = digest.ok_or_else(|| Fault::usage("the NAR has no hash"))?;
+        let blobs = Blobs::new(Kind::Nar, objects, stored, Files::new(vec![(path.to_owned(), name)]));
+        Ok(Self { path: path.to_owned(), digest, bytes, blobs })
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Makes its tree at `to`, where nothing may be yet, as `nix-store --restore` would. It was verified before; refused when it has
+    /// changed since. After an error nothing is there.
+    pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
+        nar::restore_by(to, |maker| {
+            let (hash, ..) = look(&self.path, terms.limits.size, maker)?;
+            if hash == self.digest {
+                return Ok(());
+            }
+            let words = "is not what it was when it was verified";
+            Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
+        })
+    }
+}
+
+impl Declared {
+    fn check(&self, name: &str, hash: &Hash, size: u64) -> Result<()> {
+        if let Some(declared) = self.nar_hash.filter(|declared| declared != hash) {
+            let (declared, hash) = (declared.to_string(), hash.to_string());
+            return Err(Fault::differs(Code::NarHash, name, "the NAR's hash", &declared, &hash));
+        }
+        if let Some(declared) = self.nar_size.filter(|declared| *declared != size) {
+            let (declared, found) = (declared.to_string(), size.to_string());
+            return Err(Fault::differs(Code::NarSize, name, "the NAR's size", &declared, &found));
+        }
+        Ok(())
+    }
+}
+
+/// What the file beside the NAR, or the one that the caller names, says.
+fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<NarInfo>> {
+    if declared.path.is_some() {
+        return Ok(None);
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".narinfo");
+    let file = match &declared.narinfo {
+        Some(file) => file.clone(),
+        None if Path::new(&beside).exists() => beside.into(),
+        None => return Ok(None),
+    };
+    let subject = file.display().to_string();
+    let text = read_document(opened(&file)?, &subject)?;
+    NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
+}
+
+/// Reads a NAR of which nothing is declared: its hash, what was read, and how it is compressed.
+fn look(path: &Path, most: u64, visitor: &mut (impl Visitor + ?Sized)) -> Result<(Hash, Bytes, Compression)> {
+    let file = opened(path)?;
+    let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
+    let (reader, compression) = decompressed(file, path)?;
+    let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
+    let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
+    let mut visitor = visitor;
+    let read = nar::read(&mut input, &mut visitor);
+    let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
+    if unpacked > most {
+        let words = format!("more than {most} bytes come out");
+        return Err(Fault::refused(Code::LimitSize, path.display().to_string(), words));
+    }
+    read.within(|| path.display().to_string())?;
+    Ok((hash, Bytes { read: size, unpacked }, compression))
+}
+
+impl Closure for NarFile {
+    fn kind(&self) -> Kind {
+        Kind::Nar
+    }
+
+    fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    fn objects(&self) -> &[Object] {
+        &self.blobs.objects
+    }
+
+    fn verify(&self, terms: &Terms) -> Result<Report> {
+        let mut objects = Vec::new();
+        let mut bytes = self.bytes;
+        let pinned = terms.trust.pinned(&self.name(), &self.digest)?;
+        if let Some(object) = self.blobs.objects.first() {
+            objects.push((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
+            bytes = self.blobs.prove(terms)?;
+        }
+        Ok(Report { kind: Kind::Nar, digest: self.digest, digests: None, objects, layers: Vec::new(), bytes })
+    }
+
+    fn unpack(
+        &self,
+        terms: &Terms,
+        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+        to: &(dyn Receive + Sync),
+    ) -> Result<Bytes> {
+        self.blobs.unpack(terms, wanted, to)
+    }
+}

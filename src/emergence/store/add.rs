@@ -1,0 +1,286 @@
+//! A closure comes into the store: made beside it, and named when all of it is there.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::links::Links;
+use super::meta::Meta;
+use super::staging::{Staging, open_folder, random_name, remove_stale};
+use super::tree::{Maker, needs_chmod};
+use super::{Store, Sync};
+use crate::emergence::closure::{Closure, Receive, Report};
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::modulo::ModuloHasher;
+use crate::emergence::nar::{Both, Encoder, Visitor};
+use crate::emergence::object::Object;
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::store_path::StorePath;
+use crate::emergence::terms::Terms;
+use crate::emergence::trust::Proof;
+use crate::emergence::verify::Bytes;
+use crate::error::{Doing, Error};
+
+/// What came into the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Objects that were not there, each behind what it refers to.
+    pub new: Vec<StorePath>,
+    /// Objects that were there already.
+    pub reused: Vec<StorePath>,
+    /// What was read for the new ones.
+    pub bytes: Bytes,
+}
+
+impl Store {
+    /// Takes in what `closure` has and the store lacks. `report` is what [`Closure::verify`] gave for it a moment ago.
+    ///
+    /// Refused: a path that the store has with other content (`store.exists`), too little room (`space`), stored bytes that are not
+    /// those that were verified (`changed-while-reading`). After any failure the store has what it had.
+    pub fn add(&self, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
+        self.add_with(closure, terms, report, &|_| false)
+    }
+
+    /// The same; objects for which `anew` holds are made again even when they are there.
+    pub(super) fn add_with(
+        &self,
+        closure: &dyn Closure,
+        terms: &Terms,
+        report: &Report,
+        anew: &dyn Fn(&StorePath) -> bool,
+    ) -> Result<Added> {
+        let tmp = self.folder.join("tmp");
+        remove_stale(&tmp)?;
+        let mut added = Added::default();
+        let mut wanted: BTreeMap<StorePath, Proof> = BTreeMap::new();
+        for (object, proof) in &report.objects {
+            if !anew(&object.path) && self.has(object)? {
+                self.learn(object, proof)?;
+                added.reused.push(object.path.clone());
+            } else {
+                wanted.insert(object.path.clone(), proof.clone());
+                added.new.push(object.path.clone());
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(added);
+        }
+        self.check_space(
+            report.objects.iter().map(|(object, _)| object).filter(|one| wanted.contains_key(&one.path)),
+        )?;
+        added.bytes = Staging::with(&tmp, |staging| {
+            let taking = Taking::new(self, staging)?;
+            let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
+            let metas = taking.metas(report, &wanted)?;
+            self.commit(staging, &metas, anew)?;
+            taking.links.publish()?;
+            Ok(bytes)
+        })?;
+        Ok(added)
+    }
+
+    /// Whether the store has this object. Refused with `store.exists` when it has another one of this name.
+    fn has(&self, object: &Object) -> Result<bool> {
+        let Some(meta) = self.meta_by_digits(&object.path.digits())? else { return Ok(false) };
+        let path = self.dir.path(&object.path);
+        if meta.object.path != object.path {
+            let words = format!("the store has {} with the same digest", meta.object.path);
+            return Err(Fault::refused(Code::StoreExists, path, words));
+        }
+        if meta.object.nar_hash != object.nar_hash || meta.object.references != object.references {
+            let (ours, theirs) = (meta.object.nar_hash.to_string(), object.nar_hash.to_string());
+            let what =
+                "the hash, or what it refers to, is not what the store has under this path; the NAR's hash";
+            return Err(Fault::differs(Code::StoreExists, path, what, &ours, &theirs));
+        }
+        Ok(self.tree(&object.path).symlink_metadata().is_ok())
+    }
+
+    /// Keeps what else speaks for an object that is there.
+    fn learn(&self, object: &Object, proof: &Proof) -> Result<()> {
+        let _commit = self.commit_lock()?;
+        let Some(mut meta) = self.meta(&object.path)? else { return Ok(()) };
+        let known = meta.clone();
+        for signature in &object.signatures {
+            if !meta.object.signatures.contains(signature) {
+                meta.object.signatures.push(signature.clone());
+            }
+        }
+        if meta.object.ca.is_none() {
+            meta.object.ca = object.ca;
+        }
+        let weak = |proof: &Proof| matches!(proof, Proof::Nothing);
+        if weak(&meta.proof) && !weak(proof) {
+            meta.proof = proof.clone();
+        }
+        match meta == known {
+            true => Ok(()),
+            false => self.write_meta(&meta),
+        }
+    }
+
+    fn check_space<'a>(&self, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
+        let needed = objects.fold(0_u64, |sum, object| sum.saturating_add(object.nar_size));
+        let place =
+            rustix::fs::statvfs(&self.folder).doing(|| format!("look at {}", self.folder.display()))?;
+        let free = place.f_bavail.saturating_mul(place.f_frsize);
+        if needed <= free {
+            return Ok(());
+        }
+        let subject = self.folder.display().to_string();
+        let words = format!("{needed} bytes are needed, {free} are free");
+        Err(Fault::refused(Code::Space, subject, words))
+    }
+
+    /// Held while names are given, so that a tree and what is known of it come from one process.
+    pub(super) fn commit_lock(&self) -> Result<OwnedFd> {
+        let folder = open_folder(&self.folder.join("meta"))?;
+        super::lock::exclusive(&folder, &self.folder, self.wait)?;
+        Ok(folder)
+    }
+
+    /// Writes what is known of one object, in place of what was.
+    pub(super) fn write_meta(&self, meta: &Meta) -> Result<()> {
+        let name = format!("{}.json", meta.object.path.digits());
+        self.put(&self.folder.join("meta").join(name), meta.print(&self.dir)?.as_bytes())
+    }
+
+    /// Gives everything its name: trees in the order of `metas`, each behind what it refers to, then what is known of them.
+    fn commit(&self, staging: &Staging, metas: &[Meta], anew: &dyn Fn(&StorePath) -> bool) -> Result<()> {
+        let written = staging.path().join("meta");
+        for meta in metas {
+            let file = written.join(meta.object.path.digits());
+            fs::write(&file, meta.print(&self.dir)?).doing(|| format!("write {}", file.display()))?;
+        }
+        if self.sync == Sync::Data {
+            rustix::fs::syncfs(staging.folder()).doing(|| "write everything to the disk")?;
+        }
+        let _commit = self.commit_lock()?;
+        let mut ours = Vec::new();
+        for meta in metas {
+            // Another process may have been faster.
+            if anew(&meta.object.path) || !self.has(&meta.object)? {
+                self.place(staging, &meta.object.path)?;
+                ours.push(meta);
+            }
+        }
+        for meta in ours {
+            let name = meta.object.path.digits();
+            let (from, to) = (written.join(&name), self.folder.join("meta").join(format!("{name}.json")));
+            fs::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
+            self.note_content(&meta.content, &meta.object.path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a tree its name. What lies there without being an object is what a process left that was ended, and goes.
+    fn place(&self, staging: &Staging, object: &StorePath) -> Result<()> {
+        let (from, to) = (staging.path().join("trees").join(object.to_string()), self.tree(object));
+        loop {
+            match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+                Ok(()) => break,
+                Err(Errno::EXIST) => move_away(&to, &staging.path().join(random_name()?))?,
+                Err(error) => {
+                    return Err(Error::from(error).within(format!("rename {}", from.display())).into());
+                }
+            }
+        }
+        let kind = fs::symlink_metadata(&to).doing(|| format!("look at {}", to.display()))?;
+        if kind.is_dir() {
+            close(&to)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a tree; a folder must be writable for that.
+pub(super) fn move_away(from: &Path, to: &Path) -> Result<()> {
+    let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
+    if kind.is_dir() {
+        let opened = fs::set_permissions(from, fs::Permissions::from_mode(0o755));
+        opened.doing(|| format!("make {} writable", from.display()))?;
+    }
+    Ok(fs::rename(from, to).doing(|| format!("rename {}", from.display()))?)
+}
+
+/// Nobody writes into this folder any more.
+pub(super) fn close(path: &Path) -> Result<()> {
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o555));
+    Ok(closed.doing(|| format!("make {} read-only", path.display()))?)
+}
+
+/// Objects on their way into a staging folder.
+struct Taking {
+    trees: OwnedFd,
+    path: std::path::PathBuf,
+    links: Links,
+    chmod: bool,
+    /// The content of those that name themselves; for others it is the NAR.
+    contents: Mutex<BTreeMap<StorePath, Option<Hash>>>,
+}
+
+impl Taking {
+    fn new(store: &Store, staging: &Staging) -> Result<Self> {
+        for name in ["trees", "links", "meta"] {
+            let path = staging.path().join(name);
+            fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
+        }
+        let path = staging.path().join("trees");
+        let trees = open_folder(&path)?;
+        let links = Links::open(&store.folder.join("links"), &staging.path().join("links"))?;
+        Ok(Self { trees, path, links, chmod: needs_chmod(), contents: Mutex::default() })
+    }
+
+    /// What is known of everything that came. A fault when something did not.
+    fn metas(&self, report: &Report, wanted: &BTreeMap<StorePath, Proof>) -> Result<Vec<Meta>> {
+        let contents = self.contents.lock().map(|contents| contents.clone()).unwrap_or_default();
+        let mut metas = Vec::with_capacity(wanted.len());
+        for (object, proof) in &report.objects {
+            if !wanted.contains_key(&object.path) {
+                continue;
+            }
+            let content = contents.get(&object.path).ok_or_else(|| {
+                let words = format!("{} was verified, but not unpacked", object.path);
+                Fault::from(Error::from(std::io::Error::other(words)))
+            })?;
+            let content = content.unwrap_or(object.nar_hash);
+            metas.push(Meta { object: object.clone(), content, proof: proof.clone() });
+        }
+        Ok(metas)
+    }
+}
+
+impl Receive for Taking {
+    fn object(
+        &self,
+        object: &Object,
+        feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
+    ) -> Result<Bytes> {
+        let name = CString::new(object.path.to_string()).unwrap_or_default();
+        let mut maker = Maker::new(self.trees.as_fd(), name, Some(&self.links), self.chmod);
+        let (bytes, content) = match object.references.contains(&object.path) {
+            false => (feed(&mut maker)?, None),
+            true => {
+                let digits = object.path.digits();
+                let hasher = ModuloHasher::new(Algorithm::Sha256, digits.as_bytes());
+                let mut both = Both(maker, Encoder::new(hasher));
+                let bytes = feed(&mut both)?;
+                (bytes, Some(both.1.finish()?.finish()))
+            }
+        };
+        if let Ok(mut contents) = self.contents.lock()
+            && contents.insert(object.path.clone(), content).is_some()
+        {
+            return Err(Fault::usage(format!("{} comes twice", object.path)))
+                .within(|| self.path.display().to_string());
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,107 @@
+//! The folder of a store: whether it is one, and how it is made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store_path::StoreDir;
+use crate::error::Doing;
+
+/// The only version that we know.
+const VERSION: &str = "1";
+
+/// Folders of a store, besides the one for trees.
+const FOLDERS: [&str; 9] =
+    ["meta", "links", "content", "layers", "automatons", "declarations", "roots", "leases", "tmp"];
+
+/// What may be there before the version is: we were ended while making it.
+const BEFORE: [&str; 2] = ["lock", "version.new"];
+
+/// Refuses a folder in which Nix keeps objects: it would not know of ours, and takes away what it does not know.
+pub(super) fn refuse_foreign(folder: &Path, dir: &StoreDir) -> Result<()> {
+    let trees = folder.join(dir.as_str().trim_start_matches('/'));
+    let database = trees.parent().map(|above| above.join("var/nix/db"));
+    match database.filter(|database| database.exists()) {
+        None => Ok(()),
+        Some(database) => {
+            let words = format!("is managed by Nix, whose database is {}", database.display());
+            Err(Fault::refused(Code::StoreExists, trees.display().to_string(), words))
+        }
+    }
+}
+
+/// Opens the file that locks are taken on.
+pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
+    let path = folder.join("lock");
+    if make && !folder.join("version").exists() {
+        refuse_other(folder)?;
+    }
+    // Whoever can only read a store locks it all the same.
+    let opened = match File::open(&path) {
+        Err(error) if make && error.kind() == ErrorKind::NotFound => {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
+        }
+        opened => opened,
+    };
+    Ok(opened.doing(|| format!("open {}", path.display()))?)
+}
+
+/// Refuses a folder with something in it that is no part of a store.
+fn refuse_other(folder: &Path) -> Result<()> {
+    match names(folder)?.into_iter().find(|name| !BEFORE.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let words = format!("is no store: it has {}, but no version", name.escape_debug());
+            Err(Fault::refused(Code::StoreExists, folder.display().to_string(), words))
+        }
+    }
+}
+
+/// Whether the folder says that it is a store. Refused with `store.corrupt` when it is one of another version.
+pub(super) fn has_version(folder: &Path) -> Result<bool> {
+    let path = folder.join("version");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        text => text.doing(|| format!("read {}", path.display()))?,
+    };
+    match text.trim_end() {
+        VERSION => Ok(true),
+        other => Err(Fault::differs(
+            Code::StoreCorrupt,
+            folder.display().to_string(),
+            "the store's version",
+            VERSION,
+            &other.escape_debug().to_string(),
+        )),
+    }
+}
+
+/// Makes what a store has. The version comes last: without it, the next one begins anew.
+pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
+    if has_version(folder)? {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755);
+    let trees = dir.as_str().trim_start_matches('/');
+    for name in FOLDERS.iter().copied().chain([trees]) {
+        builder.create(folder.join(name)).doing(|| format!("make {}", folder.join(name).display()))?;
+    }
+    let new = folder.join("version.new");
+    fs::write(&new, format!("{VERSION}\n")).doing(|| format!("write {}", new.display()))?;
+    fs::rename(&new, folder.join("version")).doing(|| format!("rename {}", new.display()))?;
+    Ok(())
+}
+
+/// Names in a folder, in order. What is no text is none of ours.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+    let doing = || format!("read {}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).doing(doing)? {
+        found.extend(entry.doing(doing)?.file_name().into_string());
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,215 @@
+//! Takes away what nothing keeps: dependents first, so that whatever is left when we are ended has all that it refers to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::Store;
+use super::add::move_away;
+use super::folder::names;
+use super::held::Held;
+use super::remove::remove;
+use super::staging::{Staging, random_name, remove_stale};
+use crate::emergence::object::dependencies_first;
+use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::store_path::StorePath;
+use crate::error::Doing;
+
+/// What was, or would be, taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Objects, each before what it refers to.
+    pub objects: Vec<StorePath>,
+    /// Chain IDs of layers.
+    pub layers: Vec<String>,
+    /// Bytes of files that are on no disk any more. Where nothing was taken away, the most that they can be.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Takes away what no root and no living process keeps, unless it came within the last `keep_for`. Nobody else may use the store
+    /// meanwhile. With `dry_run`, only says what it would be.
+    pub fn collect(&self, keep_for: Option<Duration>, dry_run: bool) -> Result<Collected> {
+        if !dry_run {
+            self.lock_others_out()?;
+        }
+        let kept = self.kept(keep_for, !dry_run)?;
+        let doomed = self.doomed(&kept.0)?;
+        let layers = self.doomed_layers(&kept.1, keep_for)?;
+        let mut collected = Collected { objects: doomed, layers, bytes: 0 };
+        if dry_run {
+            for object in &collected.objects {
+                collected.bytes += self.meta(object)?.map_or(0, |meta| meta.object.nar_size);
+            }
+            return Ok(collected);
+        }
+        collected.bytes += self.take_away(&collected)?;
+        collected.bytes += self.tidy()?;
+        Ok(collected)
+    }
+
+    /// Objects and layers that are kept.
+    fn kept(
+        &self,
+        keep_for: Option<Duration>,
+        clean: bool,
+    ) -> Result<(BTreeSet<StorePath>, BTreeSet<String>)> {
+        let mut held: Vec<Held> = self.roots()?.into_iter().map(|(_, root)| root.held).collect();
+        held.extend(self.leased(clean)?);
+        let mut starts = Vec::new();
+        for base in held.iter().flat_map(|held| &held.objects) {
+            let path = StorePath::parse(base)?;
+            // What is kept in name only does not keep the rest from being taken away.
+            if self.meta(&path)?.is_some() {
+                starts.push(path);
+            }
+        }
+        for object in self.objects()? {
+            let file = self.folder.join("meta").join(format!("{}.json", object.digits()));
+            if is_young(&file, keep_for)? {
+                starts.push(object);
+            }
+        }
+        let objects = self.closure_of(&starts)?.into_iter().map(|meta| meta.object.path).collect();
+        let layers = held.into_iter().flat_map(|held| held.layers).collect();
+        Ok((objects, layers))
+    }
+
+    fn doomed(&self, kept: &BTreeSet<StorePath>) -> Result<Vec<StorePath>> {
+        let mut found = std::collections::BTreeMap::new();
+        for object in self.objects()? {
+            if !kept.contains(&object)
+                && let Some(meta) = self.meta(&object)?
+            {
+                found.insert(object, meta.object);
+            }
+        }
+        let mut order = dependencies_first(found, |object| &object.references);
+        order.reverse();
+        Ok(order.into_iter().map(|object| object.path).collect())
+    }
+
+    fn doomed_layers(&self, kept: &BTreeSet<String>, keep_for: Option<Duration>) -> Result<Vec<String>> {
+        let mut doomed = Vec::new();
+        for name in names(&self.layers())? {
+            if !kept.contains(&name) && !is_young(&self.layers().join(&name), keep_for)? {
+                doomed.push(name);
+            }
+        }
+        Ok(doomed)
+    }
+
+    fn take_away(&self, doomed: &Collected) -> Result<u64> {
+        Staging::with(&self.folder.join("tmp"), |staging| {
+            let mut freed = 0;
+            for object in &doomed.objects {
+                let known = self.folder.join("meta").join(format!("{}.json", object.digits()));
+                fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
+                freed += take_tree(&self.tree(object), staging)?;
+            }
+            for layer in &doomed.layers {
+                freed += take_tree(&self.layers().join(layer), staging)?;
+            }
+            Ok(freed)
+        })
+    }
+
+    /// Takes away what belongs to no object: trees, files, notes, documents, what dead processes left.
+    fn tidy(&self) -> Result<u64> {
+        let tmp = self.folder.join("tmp");
+        remove_stale(&tmp)?;
+        let mut freed = 0;
+        Staging::with(&tmp, |staging| {
+            for name in names(&self.trees())? {
+                let valid = match StorePath::parse(&name) {
+                    Ok(path) => self.meta(&path)?.is_some(),
+                    Err(_) => false,
+                };
+                if !valid {
+                    freed += take_tree(&self.trees().join(&name), staging)?;
+                }
+            }
+            Ok(())
+        })?;
+        self.tidy_notes()?;
+        self.tidy_automatons()?;
+        Ok(freed + self.tidy_links()?)
+    }
+
+    /// Files that no tree has.
+    fn tidy_links(&self) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let folder = self.folder.join("links");
+        let mut freed = 0;
+        for name in names(&folder)? {
+            let path = folder.join(name);
+            let doing = || format!("look at {}", path.display());
+            if fs::symlink_metadata(&path).doing(doing)?.nlink() == 1 {
+                freed += remove(&path)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    fn tidy_notes(&self) -> Result<()> {
+        let folder = self.folder.join("content");
+        for name in names(&folder)? {
+            let path = folder.join(&name);
+            let lines = self.lines(&path)?;
+            let mut left = Vec::new();
+            for line in &lines {
+                if let Ok(object) = StorePath::parse(line)
+                    && self.meta(&object)?.is_some_and(|meta| meta.content.hex() == name)
+                {
+                    left.push(line.clone());
+                }
+            }
+            if left.is_empty() {
+                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+            } else if left != lines {
+                self.put(&path, (left.join("\n") + "\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Documents of automatons that lack an object.
+    fn tidy_automatons(&self) -> Result<()> {
+        let folder = self.folder.join("automatons");
+        for name in names(&folder)? {
+            let path = folder.join(&name);
+            let text = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+            let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            let objects = document.get("objects").and_then(serde_json::Value::as_array);
+            let mut whole = true;
+            for object in objects.into_iter().flatten().filter_map(serde_json::Value::as_str) {
+                whole &=
+                    self.dir.parse(object).ok().map(|path| self.meta(&path)).transpose()?.flatten().is_some();
+            }
+            if !whole {
+                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has its name moves away at once, and is then taken apart.
+fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
+    if path.symlink_metadata().is_err() {
+        return Ok(0);
+    }
+    let away = staging.path().join(random_name()?);
+    move_away(path, &away)?;
+    remove(&away)
+}
+
+/// Whether it came within the last `keep_for`.
+fn is_young(path: &Path, keep_for: Option<Duration>) -> Result<bool> {
+    let Some(keep_for) = keep_for else { return Ok(false) };
+    let modified = fs::symlink_metadata(path).and_then(|kind| kind.modified());
+    let modified = modified.doing(|| format!("look at {}", path.display())).map_err(Fault::from)?;
+    // What is of the future has just come.
+    Ok(SystemTime::now().duration_since(modified).map_or(true, |age| age <= keep_for))
+}

@@ -1,0 +1,143 @@
+//! What was proved of an object, as it is kept: `meta/DIGEST.json`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emergence::cache::open_file;
+use crate::emergence::document::read_document;
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::keys::Signature;
+use crate::emergence::object::Object;
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::store_path::{ContentAddress, StoreDir};
+use crate::emergence::trust::Proof;
+
+/// An object of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// What was declared of it, and is so.
+    pub object: Object,
+    /// The hash of its NAR, in which its own digest counts as zeros.
+    pub content: Hash,
+    /// What proved its path when it was imported.
+    pub proof: Proof,
+}
+
+/// The document.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document {
+    path: String,
+    nar_hash: String,
+    nar_size: u64,
+    references: Vec<String>,
+    deriver: Option<String>,
+    signatures: Vec<String>,
+    ca: Option<String>,
+    content: String,
+    proof: String,
+    signed_by: Option<String>,
+}
+
+/// Reads a document. `None`: there is none. Refused with `store.corrupt` when it is not one of ours.
+pub(super) fn read(path: &Path, dir: &StoreDir) -> Result<Option<Meta>> {
+    let Some(file) = open_file(path)? else { return Ok(None) };
+    let subject = path.display().to_string();
+    let corrupt = |words: String| Fault::refused(Code::StoreCorrupt, &subject, words);
+    let text = read_document(file, &subject)?;
+    let document: Document = serde_json::from_slice(&text).map_err(|error| corrupt(error.to_string()))?;
+    let meta = understand(document, dir).map_err(|fault| corrupt(fault.words()))?;
+    let name = path.file_stem().and_then(std::ffi::OsStr::to_str);
+    if name != Some(meta.object.path.digits().as_str()) {
+        return Err(corrupt(format!("is about another object, {}", meta.object.path)));
+    }
+    Ok(Some(meta))
+}
+
+fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
+    let hash = |text: &str| Hash::parse(text, Some(Algorithm::Sha256));
+    let signature = |text: &String| {
+        Signature::parse(text).ok_or_else(|| Fault::usage(format!("\"{text}\" is not a signature")))
+    };
+    let object = Object {
+        path: dir.parse(&document.path)?,
+        nar_hash: hash(&document.nar_hash)?,
+        nar_size: document.nar_size,
+        references: document.references.iter().map(|path| dir.parse(path)).collect::<Result<_>>()?,
+        deriver: document.deriver.map(|path| dir.parse(&path)).transpose()?,
+        signatures: document.signatures.iter().map(signature).collect::<Result<_>>()?,
+        ca: document.ca.map(|ca| ContentAddress::parse(&ca)).transpose()?,
+    };
+    let proof = match (document.proof.as_str(), document.signed_by) {
+        ("content", None) => Proof::Content,
+        ("signature", Some(key)) => Proof::Signature(key),
+        ("pinned", None) => Proof::Pinned,
+        ("none", None) => Proof::Nothing,
+        (other, _) => return Err(Fault::usage(format!("\"{other}\" is no proof"))),
+    };
+    Ok(Meta { object, content: hash(&document.content)?, proof })
+}
+
+impl Meta {
+    /// The document: one JSON object, in one way.
+    pub fn print(&self, dir: &StoreDir) -> Result<String> {
+        let object = &self.object;
+        let document = Document {
+            path: dir.path(&object.path),
+            nar_hash: object.nar_hash.to_string(),
+            nar_size: object.nar_size,
+            references: object.references.iter().map(|path| dir.path(path)).collect(),
+            deriver: object.deriver.as_ref().map(|path| dir.path(path)),
+            signatures: object.signatures.iter().map(ToString::to_string).collect(),
+            ca: object.ca.as_ref().map(ToString::to_string),
+            content: self.content.to_string(),
+            proof: self.proof.word().to_owned(),
+            signed_by: match &self.proof {
+                Proof::Signature(key) => Some(key.clone()),
+                _ => None,
+            },
+        };
+        let text = serde_json::to_string(&document);
+        text.map(|text| text + "\n")
+            .map_err(|error| Fault::usage(error.to_string()))
+            .within(|| "write what was proved")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emergence::store_path::StorePath;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StoreDir::default();
+        let path = StorePath::parse("7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app.conf").unwrap();
+        let hash = Hash::sha256(b"");
+        let object = Object {
+            path: path.clone(),
+            nar_hash: hash,
+            nar_size: 128,
+            references: [path.clone()].into(),
+            deriver: Some(path.clone()),
+            signatures: Vec::new(),
+            ca: None,
+        };
+        let file = folder.path().join(format!("{}.json", path.digits()));
+        for proof in [Proof::Content, Proof::Signature("a-1".into()), Proof::Pinned, Proof::Nothing] {
+            let meta = Meta { object: object.clone(), content: hash, proof };
+            let text = meta.print(&dir).unwrap();
+            std::fs::write(&file, &text).unwrap();
+            assert_eq!(read(&file, &dir).unwrap(), Some(meta));
+            for (from, to) in
+                [("128", "-1"), ("/nix/store", "/gnu/store"), ("sha256", "sha1"), ("\"path\"", "\"x\"")]
+            {
+                std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+                assert_eq!(read(&file, &dir).unwrap_err().code(), Some(Code::StoreCorrupt), "{to}");
+            }
+        }
+        assert_eq!(read(&folder.path().join("x"), &dir).unwrap(), None);
+    }
+}
