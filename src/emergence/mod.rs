@@ -9,6 +9,7 @@
 //! narinfo, cache     binary caches of Nix in a folder
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! artifact           whatever a REF names, opened
 //! scan               references that stand in the content of an object
 //! store              objects that were imported, on disk
 //! terms              what the caller asks of every artifact
@@ -25,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod artifact;
 mod cache;
 mod closure;
 mod compress;
@@ -50,6 +52,7 @@ mod trust;
 mod verify;
 mod work;
 
+pub use artifact::{Artifact, Said, open_artifact, unpack_closure};
 pub use cache::Cache;
 pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
