@@ -2,10 +2,12 @@
 
 mod drv;
 mod hash;
+mod image;
 mod key;
 mod launch;
 mod nar;
 mod node;
+mod progress;
 mod run;
 mod store;
 mod store_path;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::progress::{Bar, bar};
 use super::args::{EmergenceArgs, Global, TermsArgs, Verb};
 use super::settings::settings;
 use super::{log, output};
@@ -44,6 +47,7 @@ pub(super) struct Asked {
     lock_timeout: Duration,
     sync: Sync,
     json: bool,
+    bar: Option<Arc<Bar>>,
 }
 
 /// Does what the command line asks. A fault is told here, with the exit status of its kind.
@@ -63,15 +67,20 @@ pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<Ex
 }
 
 fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
+    let bar = if args.json || args.no_progress { None } else { bar() };
     let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
-    let asked = Asked {
+    let mut asked = Asked {
         terms,
         allow,
         store: args.store,
         lock_timeout: args.lock_timeout,
         sync: args.sync.into(),
         json: args.json,
+        bar: bar.clone(),
     };
+    if let Some(bar) = bar {
+        asked.terms.watch = bar;
+    }
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
@@ -88,6 +97,12 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
             return ran.within(|| format!("emergence run {}", args.reference));
         }
         Verb::Node => node::node(&asked).within(|| "emergence node"),
+        Verb::Inspect(args) => {
+            image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
+        }
+        Verb::Unpack(args) => {
+            image::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))
+        }
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
@@ -120,8 +135,21 @@ impl Asked {
         &self.terms.dir
     }
 
+    /// Tells a person something besides the answer.
+    fn note(&self, line: &str) {
+        self.clear();
+        eprintln!("{line}");
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.clear();
+        }
+    }
+
     /// Prints an answer: the lines, or the object when JSON was asked for.
     fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
+        self.clear();
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::Asked;
-use super::launch::Ready;
+use super::launch::{Purpose, Ready};
 use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Run, Settings};
 use crate::container::{self, ContainerId};
@@ -24,12 +24,12 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
         let words = "--detach needs root; make a bundle, and give it to the command run";
         return Err(Error::new(Kind::Unsupported, words).into());
     }
-    let terminal = args.console_socket.is_some();
-    let ready = Ready::of(&args.reference, &args.shape, &args.args, terminal, asked)?;
+    let purpose = Purpose::Run { private: is_root, terminal: args.console_socket.is_some() };
+    let ready = Ready::of(&args.reference, &args.shape, &args.args, purpose, asked)?;
     let name = lease_name(settings, &id);
     let lease = ready.store.lease_for(&name, process::own_pid(), &ready.held())?;
     let place = if is_root { Place::private(ready.store.folder())? } else { Place::beside(settings, &id) };
-    place.fill(&ready)?;
+    place.fill(&ready, asked)?;
     let request = request(args, id, place.path().to_owned());
     let mut kept = Kept { name, ready: Some(ready), lease: Some(lease) };
     let status = container::run_then(settings, &request, &mut |pid| kept.hand_over(pid));
@@ -129,7 +129,7 @@ impl Place {
         path
     }
 
-    fn fill(&self, ready: &Ready) -> Result<()> {
+    fn fill(&self, ready: &Ready, asked: &Asked) -> Result<()> {
         if let (Self::Folder(path), Some(parent)) = (self, self.path().parent()) {
             std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
             // Left by a process that was ended, or of a container that is there, which `run` will then say.
@@ -140,7 +140,7 @@ impl Place {
                 )));
             }
         }
-        made_whole(self.path(), |folder| ready.fill(folder, self.path()))
+        made_whole(self.path(), |folder| ready.fill(folder, self.path(), asked))
     }
 
     fn clean(&self) -> Result<()> {

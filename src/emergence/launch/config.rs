@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Artifact, Network, Shape, resources, rootfs, user};
+use super::{Network, Parts, Shape, resources, rootfs, user};
 use crate::emergence::admission::PREFIX;
 use crate::emergence::automaton::{self, Document, Init};
 use crate::emergence::oci::ImageConfig;
@@ -32,13 +32,7 @@ const RESTARTS: (u32, u32) = (1, 5);
 const GRACE: u32 = 5;
 
 /// Makes the bundle of store objects in the folder `bundle`, which is going to be called `last`.
-pub fn automaton(
-    artifact: &Artifact,
-    store: &Store,
-    shape: &Shape,
-    bundle: &Path,
-    last: &Path,
-) -> Result<()> {
+pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, last: &Path) -> Result<()> {
     let mut spec = base(shape);
     let mounts = rootfs::automaton_root(&artifact.objects, store, shape.rootfs, bundle, last)?;
     spec.mounts.extend(mounts);
@@ -68,8 +62,10 @@ pub fn automaton(
     finish(spec, bundle)
 }
 
-/// Makes the config.json of an image in `bundle`. Its root file system is at `root`, which `path` names in config.json.
-pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, root: &Path, path: &str) -> Result<()> {
+/// Makes the config.json of an image in `bundle`. Its root file system is at `root`, below the bundle or elsewhere.
+pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, root: &Path) -> Result<()> {
+    let path = root.strip_prefix(bundle).unwrap_or(root);
+    let path = path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))?;
     let wanted = &config.config;
     let mut spec = base(shape);
     spec.root = Some(Root { path: path.into(), readonly: shape.rootfs == super::Rootfs::Bind });
@@ -158,7 +154,13 @@ fn stop_signal(signal: &str) -> Option<(String, String)> {
     (!signal.is_empty()).then(|| (name, signal.to_owned()))
 }
 
-fn arguments(artifact: &Artifact, init: Option<&Init>, shape: &Shape) -> Result<Vec<String>> {
+/// Whether there is anything to start: told before anything is made.
+pub fn startable(parts: &Parts, shape: &Shape) -> Result<()> {
+    let init = parts.document.as_ref().and_then(|document| document.init.as_ref());
+    arguments(parts, init, shape).map(drop)
+}
+
+fn arguments(artifact: &Parts, init: Option<&Init>, shape: &Shape) -> Result<Vec<String>> {
     let given = shape.args.as_ref();
     let words = match (init, given, &artifact.bound) {
         (Some(init), Some(given), _) => init.entrypoint.iter().chain(given).cloned().collect(),
@@ -173,7 +175,7 @@ fn arguments(artifact: &Artifact, init: Option<&Init>, shape: &Shape) -> Result<
     }
 }
 
-fn annotations(artifact: &Artifact, store: &Store) -> Result<BTreeMap<String, String>> {
+fn annotations(artifact: &Parts, store: &Store) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     let mut own = |name: &str, value: String| all.insert(format!("{PREFIX}{name}"), value);
     if let Some(digests) = &artifact.digests {

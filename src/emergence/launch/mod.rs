@@ -23,12 +23,12 @@ use super::closure::Digests;
 use super::constraint::Granted;
 use super::object::Object;
 
-pub use config::{automaton, constraints, image};
+pub use config::{automaton, constraints, image, startable};
 pub use folder::{made_whole, removed};
-pub use rootfs::view_name;
+pub use rootfs::{mount_overlay, view_name};
 
 /// What a bundle is made of, when it is made of store objects.
-pub struct Artifact {
+pub struct Parts {
     /// Everything that the container shows, each behind what it refers to.
     pub objects: Vec<Object>,
     /// What is declared of it, when it is an automaton.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 use super::{Rootfs, tree};
 use crate::emergence::hash::Hash;
@@ -128,6 +129,18 @@ fn overlay(destination: &str, lower: &Path, bundle: &Path, last: &Path) -> Resul
         options,
         ..Mount::default()
     })
+}
+
+/// Mounts an overlay on the new folder `rootfs`: what is written over `lower` goes to `bundle`. For a mount namespace that ends with the
+/// container.
+pub fn mount_overlay(lower: &Path, bundle: &Path, rootfs: &Path) -> Result<()> {
+    let mount = overlay("/", lower, bundle, bundle)?;
+    fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
+    let places: Vec<_> =
+        mount.options.iter().filter(|option| option.contains('=')).map(String::as_str).collect();
+    let data = std::ffi::CString::new(places.join(",")).map_err(|_| Fault::usage("a path has a NUL byte"))?;
+    let made = rustix::mount::mount("overlay", rootfs, "overlay", MountFlags::NODEV, data.as_c_str());
+    Ok(made.doing(|| format!("mount an overlay of {} on {}", lower.display(), rootfs.display()))?)
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::DeclaredArgs;
+use super::{DeclaredArgs, PlatformArgs};
 use crate::emergence::launch::Rootfs;
 
 // What `bundle` and `run` share.
@@ -13,10 +13,16 @@ pub struct ShapeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub declared: DeclaredArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
+    /// Refuse an image that has a path twice in one layer
+    #[arg(long)]
+    pub strict: bool,
     /// Value of a parameter of the automaton (may be repeated)
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub parameters: Vec<(String, String)>,
-    /// How the root file system comes about [default: bind for store objects, copy for images]
+    /// How the root file system comes about [default: bind for store objects; for images copy, and overlay where root runs them]
     #[arg(long, value_name = "HOW", value_enum)]
     pub rootfs: Option<RootfsMode>,
     /// Test constraints against the machine that this file tells of, as the node verb prints it
