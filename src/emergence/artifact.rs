@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::automaton::{Automaton, is_automaton};
 use super::closure::{Closure, Declared, Receive, open_closure};
 use super::nar::{self, Visitor};
 use super::object::Object;
@@ -51,6 +52,9 @@ fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &
     let layout = Layout::open(path)?;
     let resolved =
         layout.resolve(image.tag.as_deref(), image.digest.as_ref(), said.platform, &|_| Ok(true))?;
+    if is_automaton(&resolved.manifest) {
+        return Ok(Artifact::Closure(Box::new(Automaton::open(layout, resolved, terms)?)));
+    }
     Ok(Artifact::Image(Box::new(oci::Image::open(layout, resolved, terms)?)))
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::node::machine;
-use super::verify::opened;
+use super::verify::{met, opened};
 use super::{Asked, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
-use crate::emergence::automaton::bind;
+use crate::emergence::automaton::{bind, keep};
 use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
 use crate::emergence::oci::Image;
 use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
@@ -119,7 +118,9 @@ fn closed(
     asked: &Asked,
 ) -> Result<(Cargo, Arc<Store>)> {
     let objects = closure.objects().to_vec();
-    let mut parts = Parts { objects, document: None, digests: None, signature: None, bound: None };
+    let signature = closure.signature().map(str::to_owned);
+    let mut parts =
+        Parts { objects, document: closure.document().cloned(), digests: None, signature, bound: None };
     shape.granted = constrained(&mut parts, args, asked)?;
     if parts.objects.is_empty() {
         return Err(Fault::usage("it has no store path; say it with --store-path"));
@@ -128,6 +129,10 @@ fn closed(
     let report = closure.verify(&asked.terms)?;
     let store = make_store(asked)?;
     store.add(closure, &asked.terms, &report)?;
+    if let (Some(document), Some(digests)) = (&parts.document, &report.digests) {
+        keep(&store, document, digests)?;
+    }
+    parts.digests = report.digests;
     Ok((Cargo::Parts(Box::new(parts)), store))
 }
 
@@ -172,15 +177,7 @@ fn no_parameters(args: &ShapeArgs) -> Result<()> {
 fn constrained(parts: &mut Parts, args: &ShapeArgs, asked: &Asked) -> Result<Granted> {
     let Some(document) = &parts.document else { return no_parameters(args).map(|()| Granted::default()) };
     parts.bound = Some(bind(document, &args.parameters)?);
-    let constraints = launch::constraints(document)?;
-    if constraints.is_empty() && args.node.is_none() {
-        return Ok(Granted::default());
-    }
-    let node = machine(args.node.as_deref(), asked)?;
-    for warning in constraints.check(&node)? {
-        asked.note(&warning);
-    }
-    Ok(constraints.granted(&node))
+    met(document, args.node.as_deref(), asked)
 }
 
 pub(super) fn bundle(args: &BundleArgs, asked: &Asked) -> Result<()> {

@@ -1,22 +1,30 @@
 //! `emergence verify`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::image::image_document;
+use super::node::machine;
 use super::{Asked, open_store};
 use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
+use crate::emergence::automaton::Document;
 use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Artifact, ContentAddress, Declared, Digests, Fault, Kind, LayerReport, Object, Proof, Reference, Report,
-    Result, Said, Signature, StorePath, open_artifact,
+    Artifact, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof, Reference,
+    Report, Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
     match opened(&args.reference, &args.declared, &args.platform, asked)? {
         Artifact::Closure(closure) => {
+            if let Some(document) = closure.document() {
+                met(document, args.node.as_deref(), asked)?;
+            }
             let report = closure.verify(&asked.terms)?;
-            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
+            asked.answer(&format!("ok {}", report.digest), || self::document(&report, asked))
         }
         Artifact::Image(image) => {
             let verified = image.verify(&asked.terms, args.strict)?;
@@ -24,6 +32,19 @@ pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
             asked.answer(&format!("ok {}", report.digest), || image_document(report, verified.pinned, asked))
         }
     }
+}
+
+/// Tests the constraints of an automaton against a machine: what its container would be granted there.
+pub(super) fn met(document: &Document, node: Option<&Path>, asked: &Asked) -> Result<Granted> {
+    let constraints = constraints(document)?;
+    if constraints.is_empty() && node.is_none() {
+        return Ok(Granted::default());
+    }
+    let node = machine(node, asked)?;
+    for warning in constraints.check(&node)? {
+        asked.note(&warning);
+    }
+    Ok(constraints.granted(&node))
 }
 
 /// Opens what a REF names, with what the command line says of it.

@@ -128,17 +128,24 @@ impl Wanted {
         let Some(text) = signature else {
             return refused(Code::TrustPolicy, "is missing, and the owner of this machine demands one");
         };
-        let Some(signature) = Signature::parse(text) else {
-            return refused(Code::TrustSignature, "is not written as a signature");
-        };
         let signed = format!("emergence-automaton-1;{automaton};{}", Hash::sha256(&document.canonical()?));
-        let mut named = signers.iter().filter(|key| key.name() == signature.key).peekable();
-        if named.peek().is_none() {
-            return refused(Code::TrustPolicy, "is of no key that the owner of this machine lists");
+        let mut ours = false;
+        for text in text.split(' ').filter(|text| !text.is_empty()) {
+            let Some(signature) = Signature::parse(text) else {
+                return refused(Code::TrustSignature, "is not written as a signature");
+            };
+            let mut named = signers.iter().filter(|key| key.name() == signature.key).peekable();
+            if named.peek().is_none() {
+                continue;
+            }
+            if !named.any(|key| key.verifies(signed.as_bytes(), &signature)) {
+                return refused(Code::TrustSignature, "is not that key's");
+            }
+            ours = true;
         }
-        match named.any(|key| key.verifies(signed.as_bytes(), &signature)) {
+        match ours {
             true => Ok(()),
-            false => refused(Code::TrustSignature, "is not that key's"),
+            false => refused(Code::TrustPolicy, "is of no key that the owner of this machine lists"),
         }
     }
 

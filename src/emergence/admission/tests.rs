@@ -239,7 +239,8 @@ fn an_automaton_can_be_expected_and_its_signature_demanded() {
     let (key, stranger) = (SecretKey::generate("a-1").unwrap(), SecretKey::generate("b-1").unwrap());
     let machine = json!({"signature": [key.public().to_string()]}).to_string();
     let signed = |key: &SecretKey, text: &str| with(&[("signature", key.sign(text.as_bytes()).to_string())]);
-    let text = digests.signed_text(&parsed).unwrap();
+    let digest = Hash::sha256(&parsed.canonical().unwrap());
+    let text = format!("emergence-automaton-1;{automaton};{digest}");
     let demanded =
         |annotations: &BTreeMap<String, String>| world.check_on(annotations, &world.binds(), Some(&machine));
     assert_eq!(demanded(&signed(&key, &text)), None);

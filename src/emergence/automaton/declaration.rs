@@ -1,8 +1,9 @@
 //! What an automaton was made from: a recipe or a fixed output, and the digest D of it.
 
 use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::object::Object;
 use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::{StoreDir, StorePath};
+use crate::emergence::store_path::{ContentAddress, StoreDir, StorePath};
 
 use super::fields::Field;
 
@@ -100,6 +101,23 @@ impl Declaration {
         }
         let (declared, found) = (self.digest.to_string(), found.to_string());
         Err(Fault::differs(Code::DeclarationMismatch, "declaration", "the digest", &declared, &found))
+    }
+
+    /// Holds a fixed output against the object that it is said to be: its content address, or the hash of its NAR.
+    pub(super) fn check_output(&self, output: &Object) -> Result<()> {
+        match (self.kind, &output.ca) {
+            (DeclarationKind::FixedOutput, Some(ContentAddress::Fixed(_, hash))) => self.must_be(hash),
+            (DeclarationKind::FixedOutput, _) => self.must_be(&output.nar_hash),
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds the derivation against the object that it is said to be, whose path names its bytes.
+    pub(super) fn check_recipe(&self, recipe: &Object) -> Result<()> {
+        match (self.kind, &recipe.ca) {
+            (DeclarationKind::NixDerivation, Some(ContentAddress::Text(hash))) => self.must_be(hash),
+            _ => Ok(()),
+        }
     }
 }
 

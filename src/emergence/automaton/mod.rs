@@ -6,16 +6,35 @@
 //! declaration  what it was made from
 //! digests      D, O, I and A; jcs is how documents are written for them
 //! layer        store objects as the layer of an image
+//! carried      how an automaton is written into a layout, and must be
+//! carrier      an automaton in a layout, opened, proved and unpacked: layers by layers, objects by check
+//! entry        entry points, followed to a file
+//! pack         an automaton made of a document (spec) and objects (sources); machine tells what it runs on
+//! sign         a signature, put to what is in a layout
+//! stored       an automaton in a store
 //! ```
 
+mod carried;
+mod carrier;
+mod check;
 mod declaration;
 mod digests;
 mod document;
+mod entry;
 mod fields;
 mod jcs;
 mod layer;
+mod layers;
+mod machine;
+mod pack;
 mod parameters;
+mod sign;
+mod sources;
+mod spec;
+mod stored;
 
+pub use carried::{ARTIFACT_TYPE, CONFIG_MEMBER};
+pub use carrier::{Automaton, is_automaton};
 pub use declaration::{Declaration, DeclarationKind, Input};
 pub use digests::output_digest;
 pub use document::{
@@ -23,4 +42,8 @@ pub use document::{
 };
 pub use jcs::canonical;
 pub use layer::{LayerReader, LayerWriter, ObjectWriter};
+pub use pack::{Form, Packed, Packing, pack};
 pub use parameters::{Bound, BoundPort, Parameter, ParameterKind, Text, bind};
+pub use sign::sign;
+pub use sources::Tree;
+pub use stored::{StoredAutomaton, keep};

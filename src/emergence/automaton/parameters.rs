@@ -255,6 +255,12 @@ pub fn bind(document: &Document, given: &[(String, String)]) -> Result<Bound> {
     fill(document, values)
 }
 
+/// The document with its defaults, as far as there are any; other parameters keep their `{name}`, and their ports are left out.
+pub(super) fn defaults(document: &Document) -> Result<Bound> {
+    let default = |parameter: &Parameter| Some((parameter.name.clone(), parameter.default.clone()?));
+    fill(document, document.parameters.iter().filter_map(default).collect())
+}
+
 fn fill(document: &Document, values: BTreeMap<String, String>) -> Result<Bound> {
     let mut bound =
         Bound { args: Vec::new(), env: BTreeMap::new(), ports: Vec::new(), parameters: BTreeMap::new() };

@@ -9,9 +9,11 @@ mod store;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::automaton::{Automaton, Document, StoredAutomaton, is_automaton};
 use super::hash::Hash;
 use super::nar::Visitor;
 use super::object::Object;
+use super::oci::{Layout, Platform};
 use super::reference::Reference;
 use super::refusal::{Code, Fault, Result};
 use super::store::Store;
@@ -25,6 +27,7 @@ pub use cache::CacheClosure;
 pub use files::Files;
 pub use nar::{Declared, NarFile};
 pub use store::StoreClosure;
+pub(super) use store::TreeReader;
 
 /// What kind of artifact it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +114,16 @@ pub trait Closure {
     /// What it declares, each behind what it refers to, the root last.
     fn objects(&self) -> &[Object];
 
+    /// The document, when it is an automaton.
+    fn document(&self) -> Option<&Document> {
+        None
+    }
+
+    /// Signatures of the automaton, as its manifest has them: joined by spaces.
+    fn signature(&self) -> Option<&str> {
+        None
+    }
+
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
@@ -151,12 +164,18 @@ pub fn open_closure(
             Box::new(StoreClosure::open(Arc::clone(store), path)?)
         }
         Reference::Automaton(digest) => {
-            let words = "cannot be opened; name a store path";
-            return Err(Fault::refused(Code::TypeUnknown, digest.to_string(), words));
+            let store = store.ok_or_else(|| Fault::usage("a store: reference needs a store"))?;
+            Box::new(StoredAutomaton::open(Arc::clone(store), digest)?)
         }
         Reference::Oci(image) | Reference::OciArchive(image) => {
-            let words = "is an OCI layout, which cannot be opened";
-            return Err(Fault::refused(Code::TypeUnknown, image.path.display().to_string(), words));
+            let layout = Layout::open(&image.path)?;
+            let (tag, digest) = (image.tag.as_deref(), image.digest.as_ref());
+            let resolved = layout.resolve(tag, digest, &Platform::here(), &|_| Ok(true))?;
+            if !is_automaton(&resolved.manifest) {
+                let words = "is an image, which has no store objects";
+                return Err(Fault::refused(Code::TypeUnknown, image.path.display().to_string(), words));
+            }
+            Box::new(Automaton::open(layout, resolved, terms)?)
         }
     })
 }

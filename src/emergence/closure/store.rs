@@ -13,7 +13,7 @@ use crate::emergence::hash::Hash;
 use crate::emergence::nar;
 use crate::emergence::object::{Object, Stored};
 use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store::Store;
+use crate::emergence::store::{Meta, Store};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{Buffer, Drain};
 use crate::emergence::terms::Terms;
@@ -38,6 +38,11 @@ impl StoreClosure {
             let root = metas.remove(at);
             metas.push(root);
         }
+        Self::of(store, metas)
+    }
+
+    /// Of several objects, with all that they refer to, each behind that.
+    pub(in crate::emergence) fn of(store: Arc<Store>, metas: Vec<Meta>) -> Result<Self> {
         let trees = Trees(metas.iter().map(|meta| store.tree(&meta.object.path)).collect(), store);
         let stored = metas.iter().map(|meta| Stored {
             name: meta.object.path.to_string(),

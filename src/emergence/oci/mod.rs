@@ -11,6 +11,7 @@
 //! check        what can be known of a layer before it is unpacked
 //! apply        layers made into one tree, always inside it
 //! staging      where that is made before it has its name
+//! write        a layout, or a tag of one, written
 //! ```
 
 mod apply;
@@ -27,6 +28,7 @@ mod platform;
 mod remove;
 mod staging;
 mod tar;
+mod write;
 
 pub use apply::Skipped;
 pub use blobs::{Blob, Blobs};
@@ -34,5 +36,7 @@ pub use documents::{Descriptor, Execution, ImageConfig, Index, Manifest, Platfor
 pub use image::{Image, Unpacked, Verified};
 pub use layout::{Accept, Layout, Resolved};
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
+pub use write::{LayoutWriter, Target};
 
 pub(super) use staging::Staging;
+pub(super) use write::HashedWriter;

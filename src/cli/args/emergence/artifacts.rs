@@ -87,6 +87,9 @@ pub struct VerifyArgs {
     /// Refuse an image that has a path twice in one layer
     #[arg(long)]
     pub strict: bool,
+    /// Test constraints against the machine that this file tells of, as the node verb prints it
+    #[arg(long, value_name = "FILE")]
+    pub node: Option<PathBuf>,
     /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,

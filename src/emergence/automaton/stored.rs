@@ -1,0 +1,150 @@
+//! An automaton in a store: its document by A, its objects where all objects are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::document::Document;
+use super::entry::{EntryPoints, Watched};
+use crate::emergence::closure::{Closure, Digests, Kind, Receive, Report, StoreClosure};
+use crate::emergence::hash::Hash;
+use crate::emergence::json;
+use crate::emergence::nar::Visitor;
+use crate::emergence::object::Object;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store::Store;
+use crate::emergence::store_path::StorePath;
+use crate::emergence::terms::Terms;
+use crate::emergence::trust::{Demand, Proof, Trust};
+use crate::emergence::verify::Bytes;
+
+/// Keeps the document of an automaton whose objects are in the store, and what its declaration led to.
+pub fn keep(store: &Store, document: &Document, digests: &Digests) -> Result<()> {
+    let objects: Vec<String> = document.closure.iter().map(|object| store.dir().path(&object.path)).collect();
+    let kept = json!({ "document": document.value(), "objects": objects });
+    store.put_automaton(&digests.automaton, kept.to_string().as_bytes())?;
+    if let Some(declaration) = &digests.declaration {
+        store.note_declaration(declaration, &digests.output)?;
+    }
+    Ok(())
+}
+
+/// See above. It keeps the store open.
+pub struct StoredAutomaton {
+    document: Document,
+    automaton: Hash,
+    inner: StoreClosure,
+    /// The content hash of each object, as it was when it was imported.
+    contents: BTreeMap<StorePath, Hash>,
+}
+
+impl StoredAutomaton {
+    /// The automaton with the digest A. `Kind::NotFound` when the store does not have it, `store.corrupt` when its document is
+    /// none, `closure.incomplete` when an object is missing.
+    pub fn open(store: Arc<Store>, automaton: &Hash) -> Result<Self> {
+        let subject = automaton.to_string();
+        let bytes = store.automaton(automaton)?.ok_or_else(|| {
+            let words = format!("{subject}: the store has no such automaton");
+            Fault::from(crate::error::Error::new(crate::error::Kind::NotFound, words))
+        })?;
+        let corrupt = |words: String| Fault::refused(Code::StoreCorrupt, &subject, words);
+        let kept = json::parse(&bytes, &subject).map_err(|fault| corrupt(fault.words()))?;
+        let document = kept.get("document").cloned().unwrap_or(Value::Null);
+        let document = Document::from_value(document, store.dir()).map_err(|fault| corrupt(fault.words()))?;
+        let paths: Vec<StorePath> = document.closure.iter().map(|object| object.path.clone()).collect();
+        let metas = store.closure_of(&paths)?;
+        for meta in &metas {
+            let declared = document.object(&meta.object.path).map(|object| object.nar_hash);
+            if declared != Some(meta.object.nar_hash) {
+                return Err(corrupt(format!(
+                    "{} is another object than its document says",
+                    meta.object.path
+                )));
+            }
+        }
+        let contents = metas.iter().map(|meta| (meta.object.path.clone(), meta.content)).collect();
+        let inner = StoreClosure::of(store, metas)?;
+        Ok(Self { document, automaton: *automaton, inner, contents })
+    }
+
+    /// Reads one object for what stands in it.
+    fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
+        let one = Terms { jobs: 1, ..terms.clone() };
+        self.inner.unpack(&one, &|other| other == path, &Look(Mutex::new(watched))).map(drop)
+    }
+}
+
+struct Look<'a>(Mutex<&'a mut Watched>);
+
+impl Receive for Look<'_> {
+    fn object(
+        &self,
+        _object: &Object,
+        feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
+    ) -> Result<Bytes> {
+        let mut watched = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        feed(&mut **watched)
+    }
+}
+
+impl Closure for StoredAutomaton {
+    fn kind(&self) -> Kind {
+        Kind::Store
+    }
+
+    fn digest(&self) -> Hash {
+        self.automaton
+    }
+
+    fn objects(&self) -> &[Object] {
+        self.inner.objects()
+    }
+
+    fn document(&self) -> Option<&Document> {
+        Some(&self.document)
+    }
+
+    fn verify(&self, terms: &Terms) -> Result<Report> {
+        terms.trust.pinned("the automaton", &self.automaton)?;
+        // Who names it by A has named the content of all outputs; a signature of each is another matter.
+        let demand = match terms.trust.demand {
+            Demand::Proved => Demand::None,
+            other => other,
+        };
+        let trust = Trust { demand, expect: None, ..terms.trust.clone() };
+        let mut report = self.inner.verify(&Terms { trust, ..terms.clone() })?;
+        for (_, proof) in &mut report.objects {
+            if *proof == Proof::Nothing {
+                *proof = Proof::Pinned;
+            }
+        }
+        let content = |(name, path): (&String, &StorePath)| Some((name.clone(), *self.contents.get(path)?));
+        let contents = self.document.outputs.iter().filter_map(content).collect();
+        let digests = Digests::of(&self.document, &contents)?;
+        if digests.automaton != self.automaton {
+            let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
+            return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
+        }
+        let mut points = EntryPoints::new(&self.document, &terms.dir);
+        let wanted: Vec<StorePath> = self.inner.objects().iter().map(|object| object.path.clone()).collect();
+        for path in wanted {
+            let mut watched = points.watch(&path);
+            if watched.is_wanted() {
+                self.look(terms, &path, &mut watched)?;
+                points.learn(&path, watched);
+            }
+        }
+        points.check(&mut |path, watched| self.look(terms, path, watched))?;
+        Ok(Report { digest: self.automaton, digests: Some(digests), ..report })
+    }
+
+    fn unpack(
+        &self,
+        terms: &Terms,
+        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+        to: &(dyn Receive + Sync),
+    ) -> Result<Bytes> {
+        self.inner.unpack(terms, wanted, to)
+    }
+}

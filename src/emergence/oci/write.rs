@@ -1,0 +1,357 @@
+//! Writes a layout: blobs first, under another name; its own name, or its tag, when all of it is there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
+use serde_json::{Value, json};
+
+use super::documents::{Descriptor, media};
+use super::layout::Layout;
+use crate::emergence::document::read_document;
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::json;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::stream::{Buffer, HashThread};
+use crate::error::{Doing, Error};
+
+/// What marks a layout.
+const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A layout that something is written into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A folder. When it is a layout already, what is written comes to what is there.
+    Folder(PathBuf),
+    /// A tar, written anew.
+    Archive(PathBuf),
+}
+
+/// A layout that is being written. Unless it is finished, nothing stays of it.
+pub struct LayoutWriter {
+    target: Target,
+    /// Where blobs are until all are there: a folder, or the tar under another name.
+    staging: PathBuf,
+    /// The tar.
+    archive: Option<File>,
+    /// Each once, in the order in which they came.
+    blobs: Vec<Hash>,
+    /// The layout that was there, kept from others who write into it.
+    lock: Option<File>,
+}
+
+impl Drop for LayoutWriter {
+    fn drop(&mut self) {
+        // What was renamed is not there any more.
+        let _ = match self.target {
+            Target::Folder(_) => fs::remove_dir_all(&self.staging),
+            Target::Archive(_) => fs::remove_file(&self.staging),
+        };
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn random_name() -> Result<String> {
+    let mut bytes = [0; 12];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).map_err(Error::from)?;
+    Ok(format!(".emergence-{}", data_encoding::HEXLOWER.encode(&bytes)))
+}
+
+impl LayoutWriter {
+    /// Begins. Refused with `oci.layout`: a folder that has something else in it.
+    pub fn begin(target: Target) -> Result<Self> {
+        let name = random_name()?;
+        let mut writer = Self {
+            staging: match &target {
+                Target::Folder(path) | Target::Archive(path) => beside(path).join(&name),
+            },
+            target,
+            archive: None,
+            blobs: Vec::new(),
+            lock: None,
+        };
+        match writer.target.clone() {
+            Target::Archive(_) => {
+                let created =
+                    OpenOptions::new().write(true).create_new(true).mode(0o666).open(&writer.staging);
+                writer.archive = Some(created.doing(|| format!("make {}", writer.staging.display()))?);
+            }
+            Target::Folder(path) => {
+                if is_taken(&path)? {
+                    // Blobs have a short way to their place, on the same file system.
+                    let lock = File::open(&path).doing(|| format!("open {}", path.display()))?;
+                    let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
+                    locked.doing(|| format!("lock {}", path.display()))?;
+                    Layout::open(&path)?;
+                    writer.lock = Some(lock);
+                    writer.staging = path.join(&name);
+                }
+                let blobs = writer.staging.join("blobs/sha256");
+                fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Writes a blob of this type; `write` gives its bytes.
+    pub fn blob(
+        &mut self,
+        media_type: &str,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<Descriptor> {
+        let (digest, size) = match self.archive.take() {
+            Some(mut file) => {
+                let written = self.to_archive(&mut file, write);
+                self.archive = Some(file);
+                written?
+            }
+            None => self.to_folder(write)?,
+        };
+        if !self.blobs.contains(&digest) {
+            self.blobs.push(digest);
+        }
+        Ok(Descriptor { digest, size, ..Descriptor::of(media_type, b"") })
+    }
+
+    /// Writes a blob that is a document.
+    pub fn document(&mut self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        self.blob(media_type, |to| Ok(to.write_all(bytes).doing(|| "write a document")?))
+    }
+
+    fn to_folder(&self, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<(Hash, u64)> {
+        let new = self.staging.join("new");
+        let doing = || format!("write {}", new.display());
+        let mut to = HashedWriter::new(File::create(&new).doing(doing)?)?;
+        write(&mut to)?;
+        let (digest, size) = to.finish().doing(doing)?;
+        fs::rename(&new, self.blob_path(&self.staging, &digest)).doing(doing)?;
+        Ok((digest, size))
+    }
+
+    /// The header comes when digest and size are known; one that is there already is taken back.
+    fn to_archive(
+        &self,
+        file: &mut File,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<(Hash, u64)> {
+        let doing = || format!("write {}", self.staging.display());
+        let start = file.stream_position().doing(doing)?;
+        file.write_all(&[0; 512]).doing(doing)?;
+        let mut to = HashedWriter::new(&*file)?;
+        write(&mut to)?;
+        let (digest, size) = to.finish().doing(doing)?;
+        if self.blobs.contains(&digest) {
+            file.set_len(start).doing(doing)?;
+            file.seek(SeekFrom::Start(start)).doing(doing)?;
+            return Ok((digest, size));
+        }
+        file.write_all(padding(size)).doing(doing)?;
+        let end = file.stream_position().doing(doing)?;
+        file.seek(SeekFrom::Start(start)).doing(doing)?;
+        file.write_all(&header(&format!("blobs/sha256/{}", digest.hex()), size)?).doing(doing)?;
+        file.seek(SeekFrom::Start(end)).doing(doing)?;
+        Ok((digest, size))
+    }
+
+    fn blob_path(&self, layout: &Path, digest: &Hash) -> PathBuf {
+        layout.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Gives what was written its name: `top` is what the tag, or nothing, names from now on.
+    pub fn finish(mut self, tag: Option<&str>, mut top: Descriptor) -> Result<()> {
+        if let Some(tag) = tag {
+            top.annotations.insert(media::REF_NAME.to_owned(), tag.to_owned());
+        }
+        let top = serde_json::to_value(&top)
+            .map_err(|error| Fault::from(Error::from(io::Error::other(error)).within("write index.json")))?;
+        match self.target.clone() {
+            Target::Archive(path) => self.finish_archive(&path, &index_of(vec![top])),
+            Target::Folder(path) if self.lock.is_some() => self.add_to(&path, tag, top),
+            Target::Folder(path) => {
+                let index = index_of(vec![top]);
+                for (name, bytes) in [("index.json", index.as_slice()), ("oci-layout", MARK)] {
+                    let place = self.staging.join(name);
+                    fs::write(&place, bytes).doing(|| format!("write {}", place.display()))?;
+                }
+                // An empty folder may be there.
+                Ok(fs::rename(&self.staging, &path).doing(|| format!("rename to {}", path.display()))?)
+            }
+        }
+    }
+
+    /// Gives what was written its name: what `index.json` names by `old`, and by the tag if there is one, is `new` from now on.
+    pub fn replace(mut self, tag: Option<&str>, old: &Hash, new: &Descriptor) -> Result<()> {
+        let (path, bytes) = match &self.target {
+            Target::Folder(path) => (path.clone(), None),
+            Target::Archive(path) => (path.clone(), Layout::open(path)?.blobs.named("index.json")?),
+        };
+        let subject = path.join("index.json").display().to_string();
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => read_document(
+                File::open(path.join("index.json")).doing(|| format!("open {subject}"))?,
+                &subject,
+            )?,
+        };
+        let mut index = json::parse(&bytes, &subject)?;
+        for entry in list_of(&mut index, &subject)? {
+            let is_old = entry.get("digest").and_then(Value::as_str) == Some(&old.to_string());
+            if is_old
+                && (tag.is_none() || named(entry).as_deref() == tag)
+                && let Some(members) = entry.as_object_mut()
+            {
+                members.insert("digest".to_owned(), json!(new.digest.to_string()));
+                members.insert("size".to_owned(), json!(new.size));
+            }
+        }
+        match self.target.clone() {
+            Target::Folder(path) => self.publish(&path, &index),
+            Target::Archive(path) => self.finish_archive(&path, &index.to_string().into_bytes()),
+        }
+    }
+
+    fn finish_archive(&mut self, path: &Path, index: &[u8]) -> Result<()> {
+        let doing = || format!("write {}", self.staging.display());
+        let mut all = Vec::new();
+        for (name, bytes) in [("index.json", index), ("oci-layout", MARK)] {
+            all.extend(header(name, bytes.len() as u64)?);
+            all.extend(bytes);
+            all.extend(padding(bytes.len() as u64));
+        }
+        all.extend([0; 1024]);
+        if let Some(mut file) = self.archive.take() {
+            file.write_all(&all).doing(doing)?;
+        }
+        Ok(fs::rename(&self.staging, path).doing(|| format!("rename to {}", path.display()))?)
+    }
+
+    /// Adds an entry to those that are there.
+    fn add_to(&mut self, layout: &Path, tag: Option<&str>, top: Value) -> Result<()> {
+        let index = layout.join("index.json");
+        let subject = index.display().to_string();
+        let bytes = read_document(File::open(&index).doing(|| format!("open {subject}"))?, &subject)?;
+        let mut document = json::parse(&bytes, &subject)?;
+        let list = list_of(&mut document, &subject)?;
+        match tag {
+            Some(tag) => list.retain(|entry| named(entry).as_deref() != Some(tag)),
+            None => list.retain(|entry| named(entry).is_some() || entry.get("digest") != top.get("digest")),
+        }
+        list.push(top);
+        self.publish(layout, &document)
+    }
+
+    /// Moves the blobs to those that are there, then says so. When it cannot be said, they go again.
+    fn publish(&self, layout: &Path, document: &Value) -> Result<()> {
+        let index = layout.join("index.json");
+        let doing = || format!("write {}", index.display());
+        let new = self.staging.join("index.json");
+        fs::write(&new, document.to_string()).doing(doing)?;
+        let mut moved = Vec::new();
+        let placed = self.place(layout, &mut moved).and_then(|()| {
+            fs::rename(&new, &index).doing(doing)?;
+            Ok(())
+        });
+        if placed.is_err() {
+            moved.iter().for_each(|blob| drop(fs::remove_file(blob)));
+        }
+        placed
+    }
+
+    fn place(&self, layout: &Path, moved: &mut Vec<PathBuf>) -> Result<()> {
+        let blobs = layout.join("blobs/sha256");
+        fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
+        for digest in &self.blobs {
+            let (from, to) = (self.blob_path(&self.staging, digest), self.blob_path(layout, digest));
+            match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+                Ok(()) => moved.push(to),
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => {
+                    return Err(Error::from(error).within(format!("rename to {}", to.display())).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a folder that is not empty.
+fn is_taken(path: &Path) -> Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::from(error).within(format!("read {}", path.display())).into()),
+    }
+}
+
+/// The entries of an index.
+fn list_of<'a>(index: &'a mut Value, subject: &str) -> Result<&'a mut Vec<Value>> {
+    let list = index.get_mut("manifests").and_then(Value::as_array_mut);
+    list.ok_or_else(|| Fault::refused(Code::OciLayout, subject, "has no list of manifests"))
+}
+
+/// The tag of an entry.
+fn named(entry: &Value) -> Option<String> {
+    let name = entry.get("annotations").and_then(|all| all.get(media::REF_NAME));
+    name.and_then(Value::as_str).map(str::to_owned)
+}
+
+fn index_of(manifests: Vec<Value>) -> Vec<u8> {
+    let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": manifests });
+    index.to_string().into_bytes()
+}
+
+/// Of a member of the tar.
+fn header(name: &str, size: u64) -> Result<[u8; 512]> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).doing(|| format!("write {name}"))?;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(1);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    Ok(*header.as_bytes())
+}
+
+fn padding(size: u64) -> &'static [u8] {
+    let count = size.next_multiple_of(512) - size;
+    [0; 512].get(..count as usize).unwrap_or_default()
+}
+
+/// Writes, and hashes what it writes in another thread.
+pub(in crate::emergence) struct HashedWriter<W> {
+    to: W,
+    hash: Buffer<HashThread>,
+}
+
+impl<W: Write> HashedWriter<W> {
+    /// Writes to `to`.
+    pub(in crate::emergence) fn new(to: W) -> Result<Self> {
+        let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
+        Ok(Self { to, hash: Buffer::new(thread) })
+    }
+
+    /// The hash of all that was written, and how many bytes that is.
+    pub(in crate::emergence) fn finish(mut self) -> io::Result<(Hash, u64)> {
+        self.to.flush()?;
+        let size = self.hash.total();
+        Ok((self.hash.finish()?.finish()?, size))
+    }
+}
+
+impl<W: Write> Write for HashedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.hash.put(bytes.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}

@@ -1,0 +1,117 @@
+//! Artifacts that become containers: packed, verified, bundled, run, and checked again when a container is created.
+
+mod checked;
+mod groups;
+mod images;
+mod life;
+mod runs;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::{Call, Env, Output};
+
+/// Programs of the only object.
+const APPLETS: [&str; 14] = [
+    "cat", "echo", "env", "grep", "id", "kill", "ls", "mkdir", "readlink", "sh", "sleep", "touch", "trap", "true",
+];
+
+/// A test's world with a tree of busybox, and a store of its own.
+struct World {
+    env: Env,
+}
+
+impl World {
+    /// `None` when this machine or the program under test cannot have one.
+    fn new() -> Option<Self> {
+        let env = Env::new()?;
+        if !env.ours("it knows no artifacts") {
+            return None;
+        }
+        let bin = env.dir().join("tree/bin");
+        fs::create_dir_all(&bin).unwrap();
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        fs::copy(busybox.expect("busybox is installed (package busybox-static)"), bin.join("busybox")).unwrap();
+        for name in APPLETS {
+            symlink("busybox", bin.join(name)).unwrap();
+        }
+        Some(Self { env })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.env.dir().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// `emergence --store … ARGS…`.
+    fn call(&self, args: &[&str]) -> Call<'_> {
+        let store = self.text("store");
+        self.env.call(&[&["emergence", "--store", &store], args].concat())
+    }
+
+    fn emergence(&self, args: &[&str]) -> Output {
+        self.call(args).run()
+    }
+
+    /// Packs an automaton under this tag, whose document is `init` and `more`; gives its REF.
+    fn pack(&self, tag: &str, form: &str, init: Value, more: Value) -> String {
+        let mut document = json!({"schemaVersion": 1, "name": "app", "outputs": {"out": "@bb"}, "init": init});
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = self.path(&format!("{tag}.json"));
+        fs::write(&spec, document.to_string()).unwrap();
+        let (tree, to) = (format!("bb={}", self.text("tree")), format!("oci:{}:{tag}", self.text("layout")));
+        self.emergence(&["pack", "--spec", spec.to_str().unwrap(), "--tree", &tree, "--output", &to, "--form", form])
+            .ok();
+        to
+    }
+
+    /// An automaton that runs a script.
+    fn script(&self, tag: &str, script: &str) -> String {
+        let init = json!({"entrypoint": ["@bb/bin/sh", "-c", script], "env": {"PATH": "@bb/bin"}});
+        self.pack(tag, "image", init, json!({}))
+    }
+
+    /// The store path of busybox.
+    fn busybox(&self) -> String {
+        self.emergence(&["store-path", "source", &self.text("tree"), "--name", "bb"]).ok().text().to_owned()
+    }
+
+    /// Every file of the test's folder by what it is, but for what calls write.
+    fn files(&self) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        let mut left = vec![self.env.dir().to_owned()];
+        while let Some(path) = left.pop() {
+            let kind = fs::symlink_metadata(&path).unwrap();
+            let told = if kind.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+                "folder".to_owned()
+            } else if kind.is_file() {
+                format!("{} bytes", kind.len())
+            } else {
+                "other".to_owned()
+            };
+            found.insert(path, told);
+        }
+        let calls = self.path("run");
+        found.retain(|path, _| path.parent() != Some(&calls));
+        found
+    }
+
+    /// Nothing holds anything of the store any more.
+    fn is_free(&self) {
+        let left: Vec<_> = fs::read_dir(self.store().join("leases")).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(self.env.runtime(&["list", "-q"]).text(), "");
+    }
+}
