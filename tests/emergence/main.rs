@@ -7,4 +7,5 @@ mod hashes;
 mod nars;
 mod nix;
 mod paths;
+mod stores;
 mod support;

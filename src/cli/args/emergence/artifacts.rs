@@ -50,25 +50,3 @@ impl DeclaredArgs {
             || self.narinfo.is_some()
     }
 }
-
-// `emergence import`.
-#[derive(Args, Debug)]
-pub struct ImportArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    /// Artifacts: nar:FILE, cache:FOLDER#OBJECT
-    #[arg(value_name = "ref", required = true)]
-    pub artifacts: Vec<String>,
-}
-
-// `emergence gc`.
-#[derive(Args, Debug)]
-pub struct GcArgs {
-    /// Only say what would be taken away
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Keep what came within this time, such as 7d
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub keep_for: Option<std::time::Duration>,
-}
