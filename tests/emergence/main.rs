@@ -10,4 +10,5 @@ mod nars;
 mod nix;
 mod paths;
 mod policies;
+mod stores;
 mod support;

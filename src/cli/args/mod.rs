@@ -17,9 +17,10 @@ use crate::cli::{log, pages::*};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
-    BundleArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, GcArgs, HashArgs, ImportArgs, InspectArgs,
-    KeyAction, LaunchArgs, NarAction, NetworkMode, PlatformArgs, ReferenceArgs, ShapeArgs, StorePathKind,
-    TermsArgs, UnpackArgs, Verb, VerifyArgs,
+    BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs, GcArgs,
+    HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs, NetworkMode,
+    PlatformArgs, ReferenceArgs, RootAction, ShapeArgs, StorePathKind, TermsArgs, UnpackArgs, Verb,
+    VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

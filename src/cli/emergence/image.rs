@@ -6,7 +6,7 @@ use super::verify::{document, opened};
 use super::{Asked, make_store};
 use crate::cli::args::{InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
-use crate::emergence::{Artifact, Fault, Report, Result, unpack_closure};
+use crate::emergence::{Artifact, Fault, Report, Result};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     match opened(&args.reference, &Default::default(), &args.platform, asked)? {
@@ -20,24 +20,7 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     }
 }
 
-pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &args.declared, &args.platform, asked)? {
-        Artifact::Image(image) => unpack_image(&image, args, asked),
-        Artifact::Closure(closure) => {
-            let Some(to) = &args.to else {
-                return super::store::keep(&*closure, asked);
-            };
-            let report = closure.verify(&asked.terms)?;
-            let bytes = unpack_closure(&*closure, &asked.terms, to)?;
-            asked.answer(&to.display().to_string(), || {
-                let bytes = json!({ "read": bytes.read, "unpacked": bytes.unpacked });
-                with(document(&report, asked), json!({ "path": to.display().to_string(), "bytes": bytes }))
-            })
-        }
-    }
-}
-
-fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
+pub(super) fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
     let verified = image.verify(&asked.terms, args.strict)?;
     let unpacked = match &args.to {
         Some(to) => verified.unpack(&asked.terms, to)?,

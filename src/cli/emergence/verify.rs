@@ -13,8 +13,8 @@ use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Artifact, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof, Reference,
-    Report, Result, Said, Signature, StorePath, open_artifact,
+    Artifact, Closure, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof,
+    Reference, Report, Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
@@ -65,6 +65,21 @@ pub(super) fn opened(
     let artifact = open_artifact(&reference, &said, &asked.terms)?;
     admit(&reference, &artifact, asked)?;
     Ok(artifact)
+}
+
+/// The same for what must be of store objects.
+pub(super) fn opened_closure(
+    reference: &str,
+    declared: &DeclaredArgs,
+    platform: &PlatformArgs,
+    asked: &Asked,
+) -> Result<Box<dyn Closure>> {
+    match opened(reference, declared, platform, asked)? {
+        Artifact::Closure(closure) => Ok(closure),
+        Artifact::Image(_) => {
+            Err(Fault::usage("a plain image has no store objects; \"emergence unpack\" takes it"))
+        }
+    }
 }
 
 /// Whether the policy takes it, before anything but its documents is read.

@@ -105,6 +105,11 @@ impl Image {
         &self.config
     }
 
+    /// Its blobs besides the manifest: the configuration and the layers.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.resolved.manifest.config).chain(&self.resolved.manifest.layers)
+    }
+
     /// Of all layers together, as the image specification computes it; of no layers, the hash of nothing.
     pub fn chain_id(&self) -> Hash {
         let mut ids = self.layers.iter().map(|layer| layer.diff_id);

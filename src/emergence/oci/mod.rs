@@ -38,5 +38,4 @@ pub use layout::{Accept, Layout, Resolved};
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
 pub use write::{LayoutWriter, Target};
 
-pub(super) use staging::Staging;
 pub(super) use write::HashedWriter;

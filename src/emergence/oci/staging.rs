@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -41,19 +41,6 @@ impl Staging {
     pub(in crate::emergence) fn make(path: PathBuf) -> Result<Self> {
         fs::DirBuilder::new().mode(0o700).create(&path).doing(|| format!("make {}", path.display()))?;
         Ok(Self(path))
-    }
-
-    /// Where it is.
-    pub(in crate::emergence) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Lets others look into it, as into any folder.
-    pub(in crate::emergence) fn open_to_all(&self) -> Result<()> {
-        let mode = fs::Permissions::from_mode(0o755);
-        self.or_gone(
-            fs::set_permissions(&self.0, mode).doing(|| "set the mode of the root").map_err(Fault::from),
-        )
     }
 
     /// The folder, open.

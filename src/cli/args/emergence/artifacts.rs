@@ -33,7 +33,7 @@ pub struct DeclaredArgs {
 }
 
 // Which image of several, and how it is read.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct PlatformArgs {
     /// Take what an index has for this platform [default: this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
@@ -103,29 +103,4 @@ impl DeclaredArgs {
             || self.nar_size.is_some()
             || self.narinfo.is_some()
     }
-}
-
-// `emergence import`.
-#[derive(Args, Debug)]
-pub struct ImportArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
-    /// Artifacts: nar:FILE, cache:FOLDER#OBJECT
-    #[arg(value_name = "ref", required = true)]
-    pub artifacts: Vec<String>,
-}
-
-// `emergence gc`.
-#[derive(Args, Debug)]
-pub struct GcArgs {
-    /// Only say what would be taken away
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Keep what came within this time, such as 7d
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub keep_for: Option<std::time::Duration>,
 }

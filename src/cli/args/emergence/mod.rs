@@ -3,6 +3,7 @@
 mod artifacts;
 mod launch;
 mod names;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
-pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
+pub use artifacts::{DeclaredArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
 pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
 };
+pub use store::{CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedArgs, RootAction, RootArgs};
 
 // `emergence`.
 #[derive(Args, Debug)]
@@ -83,9 +85,27 @@ pub enum Verb {
     /// verify artifacts, and keep their objects in the store
     #[command(help_template = page!(" emergence import", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::IMPORT)]
     Import(Box<ImportArgs>),
+    /// write objects of the store into a binary cache
+    #[command(help_template = page!(" emergence export", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::EXPORT)]
+    Export(ExportArgs),
+    /// list what of an artifact the store lacks
+    #[command(help_template = page!(" emergence need", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::NEED)]
+    Need(Box<NeedArgs>),
+    /// list the objects of the store
+    #[command(help_template = page!(" emergence ls", "OPTIONS:\n{options}"), before_help = pages::LS)]
+    Ls,
+    /// show what is known of an object of the store
+    #[command(help_template = page!(" emergence info", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::INFO)]
+    Info(InfoArgs),
+    /// hash everything in the store again
+    #[command(help_template = page!(" emergence check", "OPTIONS:\n{options}"), before_help = pages::CHECK)]
+    Check(CheckStoreArgs),
     /// take away what nothing keeps
     #[command(help_template = page!(" emergence gc", "OPTIONS:\n{options}"), before_help = pages::GC)]
     Gc(GcArgs),
+    /// name what the store keeps
+    #[command(help_template = page!(" emergence root", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::ROOT)]
+    Root(RootArgs),
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),
