@@ -4,6 +4,9 @@
 mod caches;
 mod drvs;
 mod hashes;
+mod images;
+mod layers;
+mod layouts;
 mod nars;
 mod nix;
 mod paths;
