@@ -28,6 +28,9 @@ impl Numbers {
 /// What the layers so far come to: paths, and whether each is a folder (`d`), a file (`f`) or something else.
 type Model = BTreeMap<String, char>;
 
+/// Type, path, link, bytes, mode and pax records.
+type Random = (u8, String, String, Vec<u8>, u32, Vec<(String, Vec<u8>)>);
+
 fn remove(model: &mut Model, path: &str) {
     let below = format!("{path}/");
     model.retain(|name, _| name != path && !name.starts_with(&below));
@@ -37,7 +40,7 @@ fn remove(model: &mut Model, path: &str) {
 fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
     let lower = model.clone();
     let mut touched: BTreeSet<String> = BTreeSet::new();
-    let mut members: Vec<(u8, String, String, Vec<u8>, u32, Vec<(String, Vec<u8>)>)> = Vec::new();
+    let mut members: Vec<Random> = Vec::new();
     for _ in 0..60 {
         let mut folders: Vec<String> =
             model.iter().filter(|(_, kind)| **kind == 'd').map(|(path, _)| format!("{path}/")).collect();
@@ -167,7 +170,7 @@ fn random_layers_as_umoci_makes_them() {
     if !is_root() {
         return;
     }
-    for seed in 1..=12 {
+    for seed in 1..=8 {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed * 7919));
         let mut model = Model::new();
         let tars: Vec<Vec<u8>> = (0..4).map(|_| layer(&mut model, &mut numbers)).collect();
@@ -176,6 +179,9 @@ fn random_layers_as_umoci_makes_them() {
         assert_eq!(made, umocis(layout.root()), "seed {seed}");
         assert_eq!(made.len(), model.len(), "seed {seed}");
         // Other carriers of the same image give the same tree.
+        if seed > 2 {
+            continue;
+        }
         let other = tempfile::tempdir().unwrap();
         let path = other.path().display();
         let (zstd, archive) = (format!("oci:{path}/zstd:t"), format!("oci-archive:{path}/a.tar:t"));
