@@ -130,10 +130,20 @@ impl Reference {
         let first = first.get(..count).unwrap_or_default();
         match Compression::recognised(first) {
             Compression::None if first == NAR => Ok(Self::Nar(path.into())),
+            Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
+                Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
+            }
             Compression::None => unknown("is of no known type; write nar: before it if it is a NAR"),
             _ => Ok(Self::Nar(path.into())),
         }
     }
+}
+
+/// Whether a file has the mark of a tar in its first header.
+fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
+    let mut mark = [0; 5];
+    let count = std::os::unix::fs::FileExt::read_at(file, &mut mark, 257)?;
+    Ok(count == mark.len() && mark == *b"ustar")
 }
 
 fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {

@@ -7,6 +7,8 @@ pub mod criu;
 pub mod dbus;
 pub mod drv;
 pub mod idmaps;
+pub mod layer;
+pub mod layout;
 pub mod mountinfo;
 pub mod mounts;
 pub mod nar;
@@ -41,12 +43,14 @@ use emergence_runc::spec::Fault;
 pub type Check = fn(&[u8]);
 
 /// All of them, by the name of the fuzz target and of its folder in corpus/.
-pub const ALL: [(&str, Check); 18] = [
+pub const ALL: [(&str, Check); 20] = [
     ("config", config::check),
     ("criu", criu::check),
     ("dbus", dbus::check),
     ("drv", drv::check),
     ("idmaps", idmaps::check),
+    ("layer", layer::check),
+    ("layout", layout::check),
     ("mountinfo", mountinfo::check),
     ("mounts", mounts::check),
     ("nar", nar::check),
