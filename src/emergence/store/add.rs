@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::crew::{Crew, Ways, with_crew};
 use super::links::Links;
 use super::meta::Meta;
 use super::staging::{Staging, open_folder, random_name, remove_stale};
@@ -27,6 +28,9 @@ use crate::emergence::terms::Terms;
 use crate::emergence::trust::Proof;
 use crate::emergence::verify::Bytes;
 use crate::error::{Doing, Error};
+
+/// Bytes of a NAR from which on several threads make its files.
+const MANY: u64 = 1 << 20;
 
 /// What came into the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,11 +79,10 @@ impl Store {
         let objects = report.objects.iter().map(|(object, _)| object);
         check_space(&self.folder, objects.filter(|object| wanted.contains_key(&object.path)))?;
         added.bytes = Staging::with(&tmp, |staging| {
-            let taking = Taking::new(self, staging)?;
+            let taking = Taking::new(self, staging, terms.jobs)?;
             let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
             let metas = taking.metas(report, &wanted)?;
-            self.commit(staging, &metas, anew)?;
-            taking.links.publish()?;
+            self.commit(staging, &metas, anew, &taking.links)?;
             Ok(bytes)
         })?;
         Ok(added)
@@ -139,7 +142,13 @@ impl Store {
     }
 
     /// Gives everything its name: trees in the order of `metas`, each behind what it refers to, then what is known of them.
-    fn commit(&self, staging: &Staging, metas: &[Meta], anew: &dyn Fn(&StorePath) -> bool) -> Result<()> {
+    fn commit(
+        &self,
+        staging: &Staging,
+        metas: &[Meta],
+        anew: &dyn Fn(&StorePath) -> bool,
+        links: &Links,
+    ) -> Result<()> {
         let written = staging.path().join("meta");
         for meta in metas {
             let file = written.join(meta.object.path.digits());
@@ -168,7 +177,7 @@ impl Store {
             fs::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
             self.note_content(&meta.content, &meta.object.path)?;
         }
-        Ok(())
+        links.publish()
     }
 
     /// Gives a tree its name. What lies there without being an object is what a process left that was ended, and goes.
@@ -225,12 +234,14 @@ struct Taking {
     path: std::path::PathBuf,
     links: Links,
     chmod: bool,
+    /// Threads that make the files of one object.
+    hands: usize,
     /// The content of those that name themselves; for others it is the NAR.
     contents: Mutex<BTreeMap<StorePath, Option<Hash>>>,
 }
 
 impl Taking {
-    fn new(store: &Store, staging: &Staging) -> Result<Self> {
+    fn new(store: &Store, staging: &Staging, hands: usize) -> Result<Self> {
         for name in ["trees", "links", "meta"] {
             let path = staging.path().join(name);
             fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
@@ -238,7 +249,7 @@ impl Taking {
         let path = staging.path().join("trees");
         let trees = open_folder(&path)?;
         let links = Links::open(&store.folder.join("links"), &staging.path().join("links"))?;
-        Ok(Self { trees, path, links, chmod: needs_chmod(), contents: Mutex::default() })
+        Ok(Self { trees, path, links, chmod: needs_chmod(), hands, contents: Mutex::default() })
     }
 
     /// What is known of everything that came. A fault when something did not.
@@ -260,23 +271,37 @@ impl Taking {
     }
 }
 
+impl Taking {
+    /// Makes the tree. Also given: the content of an object that names itself.
+    fn make<'a>(
+        &'a self,
+        object: &Object,
+        ways: Ways<'a>,
+        crew: Option<Crew<'a>>,
+        feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
+    ) -> Result<(Bytes, Option<Hash>)> {
+        let name = CString::new(object.path.to_string()).unwrap_or_default();
+        let mut maker = Maker::new(self.trees.as_fd(), name, ways, crew);
+        if !object.references.contains(&object.path) {
+            return Ok((feed(&mut maker)?, None));
+        }
+        let hasher = ModuloHasher::new(Algorithm::Sha256, object.path.digits().as_bytes());
+        let mut both = Both(maker, Encoder::new(hasher));
+        let bytes = feed(&mut both)?;
+        Ok((bytes, Some(both.1.finish()?.finish())))
+    }
+}
+
 impl Receive for Taking {
     fn object(
         &self,
         object: &Object,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<Bytes> {
-        let name = CString::new(object.path.to_string()).unwrap_or_default();
-        let mut maker = Maker::new(self.trees.as_fd(), name, Some(&self.links), self.chmod);
-        let (bytes, content) = match object.references.contains(&object.path) {
-            false => (feed(&mut maker)?, None),
-            true => {
-                let digits = object.path.digits();
-                let hasher = ModuloHasher::new(Algorithm::Sha256, digits.as_bytes());
-                let mut both = Both(maker, Encoder::new(hasher));
-                let bytes = feed(&mut both)?;
-                (bytes, Some(both.1.finish()?.finish()))
-            }
+        let ways = Ways { links: Some(&self.links), chmod: self.chmod };
+        let (bytes, content) = match self.hands > 1 && object.nar_size >= MANY {
+            false => self.make(object, ways, None, feed)?,
+            true => with_crew(self.hands, ways, |crew| self.make(object, ways, Some(crew), feed))?,
         };
         if let Ok(mut contents) = self.contents.lock()
             && contents.insert(object.path.clone(), content).is_some()

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::add::{check_space, close};
+use super::crew::Ways;
 use super::staging::{Staging, open_folder};
 use super::tree::{Maker, needs_chmod};
 use crate::emergence::closure::{Closure, Receive, Report};
@@ -62,6 +63,7 @@ impl Receive for Apart {
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<Bytes> {
         let name = CString::new(object.path.to_string()).unwrap_or_default();
-        feed(&mut Maker::new(self.trees.as_fd(), name, None, self.chmod))
+        let ways = Ways { links: None, chmod: self.chmod };
+        feed(&mut Maker::new(self.trees.as_fd(), name, ways, None))
     }
 }

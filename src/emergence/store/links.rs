@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, linkat, renameat};
+use rustix::fs::{AtFlags, CWD, Dir, RenameFlags, linkat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::folder::names;
@@ -14,11 +14,19 @@ use crate::emergence::hash::Hash;
 use crate::emergence::refusal::Result;
 use crate::error::{Doing, Error};
 
+/// Bits of a hash that are remembered.
+const KNOWN: u32 = 20;
+
 /// The files of a store, and those that are new in a staging folder. The new ones join the others only when they are on the disk.
 pub(super) struct Links {
     kept: OwnedFd,
+    kept_path: PathBuf,
+    /// Whether there are none yet, so that none is looked for.
+    first: bool,
     new: OwnedFd,
     new_path: PathBuf,
+    /// A bit for each hash that may be among the new ones: most are not, and are not looked for.
+    known: Vec<AtomicU64>,
     /// How many files were made that were there already.
     same: AtomicU64,
 }
@@ -29,21 +37,46 @@ pub(super) fn name(hash: &Hash, executable: bool) -> CString {
     CString::new(name).unwrap_or_default()
 }
 
+/// Whether a folder has nothing in it.
+fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Links {
     /// Those of `kept`, and new ones in `new`.
-    pub(super) fn open(kept: &Path, new: &Path) -> Result<Self> {
-        Ok(Self {
-            kept: open_folder(kept)?,
-            new: open_folder(new)?,
-            new_path: new.to_owned(),
-            same: AtomicU64::new(0),
-        })
+    pub(super) fn open(kept_path: &Path, new_path: &Path) -> Result<Self> {
+        let (kept, new) = (open_folder(kept_path)?, open_folder(new_path)?);
+        let first = is_empty(&kept).doing(|| format!("read {}", kept_path.display()))?;
+        let known = (0..(1_u64 << KNOWN) / 64).map(|_| AtomicU64::new(0)).collect();
+        let (kept_path, new_path) = (kept_path.to_owned(), new_path.to_owned());
+        Ok(Self { kept, kept_path, first, new, new_path, known, same: AtomicU64::new(0) })
     }
 
-    /// Makes the file `to` in `at` one that is there already. False: none is, or none that could have one more name.
-    pub(super) fn reuse(&self, file: &CString, at: BorrowedFd<'_>, to: &CString) -> rustix::io::Result<bool> {
-        for from in [self.kept.as_fd(), self.new.as_fd()] {
-            match linkat(from, file, at, to, AtFlags::empty()) {
+    /// Where the bit of a hash is.
+    fn bit(&self, hash: &Hash) -> Option<(&AtomicU64, u64)> {
+        let first = hash.bytes().first_chunk().copied().map(u32::from_le_bytes)? & ((1 << KNOWN) - 1);
+        Some((self.known.get(first as usize / 64)?, 1 << (first % 64)))
+    }
+
+    /// Gives the file `to` in `at` to one that is there already. False: none is, or none that could have one more name.
+    pub(super) fn reuse(
+        &self,
+        hash: &Hash,
+        executable: bool,
+        at: BorrowedFd<'_>,
+        to: &CString,
+    ) -> rustix::io::Result<bool> {
+        let new = self.bit(hash).is_none_or(|(word, bit)| word.load(Ordering::Acquire) & bit != 0);
+        let places = [(!self.first).then_some(&self.kept), new.then_some(&self.new)];
+        let file = name(hash, executable);
+        for from in places.into_iter().flatten() {
+            match linkat(from, &file, at, to, AtFlags::empty()) {
                 Ok(()) => return Ok(true),
                 // The most names that a file may have: another inode begins.
                 Err(Errno::NOENT | Errno::MLINK) => {}
@@ -56,14 +89,15 @@ impl Links {
     /// Puts one that is there already in the place of a file that was made. False: none is.
     pub(super) fn replace(
         &self,
-        file: &CString,
+        hash: &Hash,
+        executable: bool,
         at: BorrowedFd<'_>,
         to: &CString,
     ) -> rustix::io::Result<bool> {
         let number = self.same.fetch_add(1, Ordering::Relaxed);
         // No hash is written so.
         let between = CString::new(format!(".{number}")).unwrap_or_default();
-        if !self.reuse(file, self.new.as_fd(), &between)? {
+        if !self.reuse(hash, executable, self.new.as_fd(), &between)? {
             return Ok(false);
         }
         renameat(&self.new, &between, at, to)?;
@@ -71,27 +105,45 @@ impl Links {
     }
 
     /// Keeps the file `from` in `at` as the one of its content.
-    pub(super) fn keep(&self, at: BorrowedFd<'_>, from: &CString, file: &CString) -> rustix::io::Result<()> {
-        match linkat(at, from, &self.new, file, AtFlags::empty()) {
+    pub(super) fn keep(
+        &self,
+        at: BorrowedFd<'_>,
+        from: &CString,
+        hash: &Hash,
+        executable: bool,
+    ) -> rustix::io::Result<()> {
+        match linkat(at, from, &self.new, name(hash, executable), AtFlags::empty()) {
             // Another object has just had the same file. A file system that knows no second names has none.
-            Ok(()) | Err(Errno::EXIST | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(error),
+            Ok(()) | Err(Errno::EXIST | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
         }
+        if let Some((word, bit)) = self.bit(hash) {
+            word.fetch_or(bit, Ordering::Release);
+        }
+        Ok(())
     }
 
-    /// The new ones join the others. One that is there gives way: it may have all the names that it can have.
+    /// The new ones join the others; who calls it holds the commit lock. One that is there gives way: it may have all the names that it
+    /// can have.
     pub(super) fn publish(&self) -> Result<()> {
-        for name in names(&self.new_path)?.iter().filter(|name| !name.starts_with('.')) {
-            match renameat(&self.new, name, &self.kept, name) {
-                Ok(()) => {}
-                Err(error) => return Err(Error::from(error).within("keep a file for others").into()),
+        let doing = || "keep files for others";
+        let kept = open_folder(&self.kept_path)?;
+        if is_empty(&kept).doing(doing)? {
+            // All at once: the empty folder goes with the staging folder.
+            match renameat_with(CWD, &self.new_path, CWD, &self.kept_path, RenameFlags::EXCHANGE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                Err(error) => return Err(Error::from(error).within(doing()).into()),
             }
+        }
+        for name in names(&self.new_path)? {
+            renameat(&self.new, &name, &kept, &name).doing(doing)?;
         }
         Ok(())
     }
 }
 
-/// Opens nothing, but says what a failed link was about.
+/// Says what a failed link was about.
 pub(super) fn doing<T>(result: rustix::io::Result<T>) -> Result<T> {
     Ok(result.doing(|| "give a file one more name")?)
 }

@@ -15,6 +15,7 @@
 mod add;
 mod apart;
 mod check;
+mod crew;
 mod export;
 mod folder;
 mod gc;

@@ -3,27 +3,29 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps, fallocate, fchmod, futimens, mkdirat,
-    openat, symlinkat, utimensat,
+    AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps, fallocate, futimens, mkdirat, openat,
+    symlinkat, utimensat,
 };
 
-use super::links::{self, Links};
+use super::crew::{Crew, Folder, Ways, leave};
+use super::links;
 use crate::emergence::hash::{Algorithm, Hasher};
 use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::Doing;
 
 /// Files up to this size are held in memory until it is known whether they are there already.
-const SMALL: u64 = 256 * 1024;
+const SMALL: u64 = 128 * 1024;
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
 
 /// The time of everything in a store.
-const TIMES: Timestamps = Timestamps {
+pub(super) const TIMES: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
 };
@@ -33,13 +35,13 @@ const TIMES: Timestamps = Timestamps {
 pub(super) struct Maker<'a> {
     at: BorrowedFd<'a>,
     root: CString,
-    links: Option<&'a Links>,
-    /// Whether the umask takes away what files need.
-    chmod: bool,
+    ways: Ways<'a>,
+    /// Who makes small files; otherwise we do.
+    crew: Option<Crew<'a>>,
     /// Those that are open, outermost first.
-    folders: Vec<OwnedFd>,
+    folders: Vec<Arc<Folder>>,
     file: Option<Pending>,
-    /// Kept for the next small file.
+    /// The content of a small file.
     room: Vec<u8>,
 }
 
@@ -47,9 +49,8 @@ pub(super) struct Maker<'a> {
 struct Pending {
     name: CString,
     executable: bool,
-    hasher: Hasher,
-    /// Where it is written to; a small one is in memory.
-    file: Option<File>,
+    /// Where it is written to, and its hash so far; a small one is in memory.
+    large: Option<(File, Hasher)>,
 }
 
 /// Whether files do not get the modes that they are made with.
@@ -62,110 +63,78 @@ pub(super) fn needs_chmod() -> bool {
 
 impl<'a> Maker<'a> {
     /// A tree called `root` in `at`.
-    pub(super) fn new(at: BorrowedFd<'a>, root: CString, links: Option<&'a Links>, chmod: bool) -> Self {
-        Self { at, root, links, chmod, folders: Vec::new(), file: None, room: Vec::new() }
+    pub(super) fn new(at: BorrowedFd<'a>, root: CString, ways: Ways<'a>, crew: Option<Crew<'a>>) -> Self {
+        Self { at, root, ways, crew, folders: Vec::new(), file: None, room: Vec::new() }
     }
 
-    /// The folder that the next node is in, and its name there.
-    fn place(&self, name: &[u8]) -> Result<(BorrowedFd<'_>, CString)> {
-        match self.folders.last() {
-            Some(folder) => {
-                let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
-                Ok((folder.as_fd(), name))
-            }
-            None => Ok((self.at, self.root.clone())),
+    /// The folder that the next node is in.
+    fn above(&self) -> BorrowedFd<'_> {
+        self.folders.last().map_or(self.at, |folder| folder.at.as_fd())
+    }
+
+    /// The name of the next node there.
+    fn name(&self, name: &[u8]) -> Result<CString> {
+        match self.folders.is_empty() {
+            true => Ok(self.root.clone()),
+            false => CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte")),
         }
     }
 
-    fn create(&self, name: &CString, executable: bool) -> rustix::io::Result<File> {
-        let at = self.folders.last().map_or(self.at, OwnedFd::as_fd);
-        let mode = Mode::from_raw_mode(if executable { 0o555 } else { 0o444 });
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(at, name, flags, mode)?;
-        if self.chmod {
-            fchmod(&file, mode)?;
-        }
-        Ok(file.into())
-    }
-
-    /// The file is whole: a name for one that is there already, or one that others may use.
-    fn settle(&mut self, pending: Pending) -> Result<()> {
-        let doing = || format!("make the file {}", pending.name.to_string_lossy());
-        let at = self.folders.last().map_or(self.at, OwnedFd::as_fd);
-        let hash = links::name(&pending.hasher.finish(), pending.executable);
-        let Some(file) = pending.file else {
-            if let Some(links) = self.links
-                && links::doing(links.reuse(&hash, at, &pending.name))?
-            {
-                return Ok(());
-            }
-            let mut file = self.create(&pending.name, pending.executable).doing(doing)?;
-            file.write_all(&self.room).doing(doing)?;
-            futimens(&file, &TIMES).doing(doing)?;
-            return match self.links {
-                Some(links) => links::doing(links.keep(at, &pending.name, &hash)),
-                None => Ok(()),
-            };
-        };
-        futimens(&file, &TIMES).doing(doing)?;
+    /// A large file is whole: what was made of it is kept, or gives way to one that is there already.
+    fn settle(&self, name: &CString, executable: bool, file: File, hasher: Hasher) -> Result<()> {
+        futimens(&file, &TIMES).doing(|| format!("set the time of {}", name.to_string_lossy()))?;
         drop(file);
-        let Some(links) = self.links else { return Ok(()) };
-        // It was too large to wait for its hash. What was made of it now is either kept, or one too many.
-        match links::doing(links.replace(&hash, at, &pending.name))? {
+        let (Some(links), at) = (self.ways.links, self.above()) else { return Ok(()) };
+        let hash = hasher.finish();
+        match links::doing(links.replace(&hash, executable, at, name))? {
             true => Ok(()),
-            false => links::doing(links.keep(at, &pending.name, &hash)),
+            false => links::doing(links.keep(at, name, &hash, executable)),
         }
     }
 }
 
 impl Visitor for Maker<'_> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
-        let (at, name) = self.place(name)?;
+        let (at, name) = (self.above(), self.name(name)?);
         let make = || {
             mkdirat(at, &name, Mode::from_raw_mode(0o700))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, &name, flags, Mode::empty())
         };
-        let folder = make().doing(|| format!("make the folder {}", name.to_string_lossy()))?;
-        self.folders.push(folder);
+        let at = make().doing(|| format!("make the folder {}", name.to_string_lossy()))?;
+        let mode = if self.folders.is_empty() { 0o755 } else { 0o555 };
+        self.folders.push(Arc::new(Folder { at, mode }));
         Ok(())
     }
 
     fn leave(&mut self) -> Result<()> {
-        if let Some(folder) = self.folders.pop() {
-            // The root stays writable: a folder that is not cannot be moved into another one.
-            let mode = if self.folders.is_empty() { 0o755 } else { 0o555 };
-            fchmod(&folder, Mode::from_raw_mode(mode)).doing(|| "set the mode of a folder")?;
-            futimens(&folder, &TIMES).doing(|| "set the time of a folder")?;
-        }
-        Ok(())
+        self.folders.pop().map_or(Ok(()), leave)
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        let (_, name) = self.place(name)?;
-        let file = match size > SMALL {
-            true => {
-                let file = self.create(&name, executable);
-                Some(file.doing(|| format!("make the file {}", name.to_string_lossy()))?)
+        let name = self.name(name)?;
+        let mut large = None;
+        if size > SMALL {
+            let file = self.ways.create(&self.above(), &name, executable);
+            let file = file.doing(|| format!("make the file {}", name.to_string_lossy()))?;
+            if size >= LARGE {
+                // A wish: not every file system can, and a size that is only claimed may be more than there is.
+                let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
             }
-            false => None,
-        };
-        if let Some(file) = &file
-            && size >= LARGE
-        {
-            // A wish: not every file system can, and a size that is only claimed may be more than there is.
-            let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
+            large = Some((file, Hasher::new(Algorithm::Sha256)));
         }
         self.room.clear();
-        self.file = Some(Pending { name, executable, hasher: Hasher::new(Algorithm::Sha256), file });
+        self.file = Some(Pending { name, executable, large });
         Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(pending) = &mut self.file else { return Ok(()) };
-        pending.hasher.update(bytes);
-        match &mut pending.file {
-            Some(file) => Ok(file.write_all(bytes).doing(|| "write a file")?),
+        match &mut pending.large {
+            Some((file, hasher)) => {
+                hasher.update(bytes);
+                Ok(file.write_all(bytes).doing(|| "write a file")?)
+            }
             None => {
                 self.room.extend_from_slice(bytes);
                 Ok(())
@@ -174,14 +143,22 @@ impl Visitor for Maker<'_> {
     }
 
     fn end_file(&mut self) -> Result<()> {
-        match self.file.take() {
-            Some(pending) => self.settle(pending),
-            None => Ok(()),
+        let Some(Pending { name, executable, large }) = self.file.take() else { return Ok(()) };
+        if let Some((file, hasher)) = large {
+            return self.settle(&name, executable, file, hasher);
+        }
+        match (&self.crew, self.folders.last()) {
+            (Some(crew), Some(folder)) => {
+                let bytes = std::mem::take(&mut self.room);
+                self.room = crew.make(Arc::clone(folder), name, executable, bytes)?;
+                Ok(())
+            }
+            _ => self.ways.whole(&self.above(), &name, executable, &self.room),
         }
     }
 
     fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
-        let (at, name) = self.place(name)?;
+        let (at, name) = (self.above(), self.name(name)?);
         let make = || {
             symlinkat(target, at, &name)?;
             utimensat(at, &name, &TIMES, AtFlags::SYMLINK_NOFOLLOW)
