@@ -265,9 +265,35 @@ what proves its store paths. It writes nothing and unpacks nothing.
    A path is proved when it follows from the content, when a trusted key has signed
 it, or when --expect names the hash.
 
+   A plain image has no store paths; its layers are read, and held against the
+digests and diffIDs that its manifest and its configuration have.
+
 EXAMPLE:
        $ emergence-runc emergence verify nar:app.nar.xz
+       $ emergence-runc emergence verify oci:app:latest
        $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const INSPECT: &str = "\
+DESCRIPTION:
+   The inspect verb shows how an image is started, which ports it has, and what it
+is made of. It reads the documents only, each held against its digest.
+
+EXAMPLE:
+       $ emergence-runc emergence inspect oci:app:latest
+       $ emergence-runc emergence inspect --platform linux/arm64 oci-archive:app.tar --json";
+
+    pub(crate) const UNPACK: &str = "\
+DESCRIPTION:
+   The unpack verb verifies an artifact as the verify verb does, reads it again, and
+makes its files: in the store, or with --to in a new folder. Nothing has its name
+before all of it is made; after a failure nothing is there.
+
+   Of a plain image, the layers become one tree. Who is not root owns all of it, and
+gets no devices; what is left out is told.
+
+EXAMPLE:
+       # emergence-runc emergence unpack oci:app:latest --to /srv/app/rootfs
+       # emergence-runc emergence unpack cache:/srv/cache#/nix/store/...-app";
 
     pub(crate) const IMPORT: &str = "\
 DESCRIPTION:

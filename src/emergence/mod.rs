@@ -10,6 +10,7 @@
 //! automaton          documents of automatons, their digests and parameters
 //! compress           what files are compressed with
 //! closure            objects and all that they refer to, verified and unpacked, whatever carries them
+//! artifact           whatever a REF names, opened
 //! scan               references that stand in the content of an object
 //! store              objects that were imported, on disk
 //! terms              what the caller asks of every artifact
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod artifact;
 pub mod automaton;
 mod cache;
 mod closure;
@@ -52,6 +54,7 @@ mod trust;
 mod verify;
 mod work;
 
+pub use artifact::{Artifact, Said, open_artifact, unpack_closure};
 pub use cache::Cache;
 pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,

@@ -17,8 +17,8 @@ use crate::cli::{log, pages::*};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
-    DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, GcArgs, HashArgs, ImportArgs, KeyAction, NarAction,
-    ReferenceArgs, StorePathKind, TermsArgs, Verb, VerifyArgs,
+    DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, GcArgs, HashArgs, ImportArgs, InspectArgs, KeyAction,
+    NarAction, PlatformArgs, ReferenceArgs, StorePathKind, TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

@@ -2,8 +2,10 @@
 
 mod drv;
 mod hash;
+mod image;
 mod key;
 mod nar;
+mod progress;
 mod store;
 mod store_path;
 mod verify;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::progress::{Bar, bar};
 use super::args::{EmergenceArgs, TermsArgs, Verb};
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
@@ -34,6 +37,7 @@ pub(super) struct Asked {
     lock_timeout: Duration,
     sync: Sync,
     json: bool,
+    bar: Option<Arc<Bar>>,
 }
 
 /// Does what the command line asks. A fault is told here, with the exit status of its kind.
@@ -52,19 +56,30 @@ pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
 }
 
 fn obey(args: EmergenceArgs) -> Result<()> {
-    let asked = Asked {
+    let bar = if args.json || args.no_progress { None } else { bar() };
+    let mut asked = Asked {
         terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?,
         store: args.store,
         lock_timeout: args.lock_timeout,
         sync: args.sync.into(),
         json: args.json,
+        bar: bar.clone(),
     };
+    if let Some(bar) = bar {
+        asked.terms.watch = bar;
+    }
     match args.verb {
         Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
         Verb::Nar(args) => nar::nar(args.action, &asked),
         Verb::StorePath(args) => store_path::store_path(args.kind, &asked).within(|| "emergence store-path"),
         Verb::Verify(args) => {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
+        }
+        Verb::Inspect(args) => {
+            image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
+        }
+        Verb::Unpack(args) => {
+            image::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))
         }
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
@@ -88,8 +103,21 @@ impl Asked {
         &self.terms.dir
     }
 
+    /// Tells a person something besides the answer.
+    fn note(&self, line: &str) {
+        self.clear();
+        eprintln!("{line}");
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.clear();
+        }
+    }
+
     /// Prints an answer: the lines, or the object when JSON was asked for.
     fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
+        self.clear();
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }

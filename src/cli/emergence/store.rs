@@ -5,7 +5,7 @@ use serde_json::json;
 use super::verify::opened;
 use super::{Asked, make_store, open_store};
 use crate::cli::args::{GcArgs, ImportArgs};
-use crate::emergence::{Added, Fault, Result, StorePath, Within};
+use crate::emergence::{Added, Artifact, Closure, Fault, Result, Store, StorePath, Within};
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     if args.artifacts.len() > 1 && args.declared.said() {
@@ -15,14 +15,32 @@ pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     let mut all = Vec::new();
     for reference in &args.artifacts {
         let one = || -> Result<(StorePath, Added)> {
-            let closure = opened(reference, &args.declared, asked)?;
-            let root = closure.objects().last().map(|object| object.path.clone());
-            let root = root.ok_or_else(|| Fault::usage("it has no store path; say it with --store-path"))?;
-            let report = closure.verify(&asked.terms)?;
-            Ok((root, store.add(&*closure, &asked.terms, &report)?))
+            match opened(reference, &args.declared, &args.platform, asked)? {
+                Artifact::Closure(closure) => added(&*closure, &store, asked),
+                Artifact::Image(_) => {
+                    Err(Fault::usage("a plain image has no store objects; \"emergence unpack\" takes it"))
+                }
+            }
         };
         all.push(one().within(|| reference)?);
     }
+    answer(&all, asked)
+}
+
+/// Verifies a closure and takes it into the store; gives its root.
+fn added(closure: &dyn Closure, store: &Store, asked: &Asked) -> Result<(StorePath, Added)> {
+    let root = closure.objects().last().map(|object| object.path.clone());
+    let root = root.ok_or_else(|| Fault::usage("it has no store path; say it with --store-path"))?;
+    let report = closure.verify(&asked.terms)?;
+    Ok((root, store.add(closure, &asked.terms, &report)?))
+}
+
+/// `emergence unpack` of a closure into the store.
+pub(super) fn keep(closure: &dyn Closure, asked: &Asked) -> Result<()> {
+    answer(&[added(closure, &*make_store(asked)?, asked)?], asked)
+}
+
+fn answer(all: &[(StorePath, Added)], asked: &Asked) -> Result<()> {
     let shown = |path: &StorePath| asked.dir().path(path);
     let lines: Vec<String> = all.iter().map(|(root, _)| shown(root)).collect();
     asked.answer(&lines.join("\n"), || {

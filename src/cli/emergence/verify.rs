@@ -2,28 +2,46 @@
 
 use serde_json::{Value, json};
 
+use super::image::image_document;
 use super::{Asked, open_store};
-use crate::cli::args::{DeclaredArgs, VerifyArgs};
+use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
 use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Closure, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference, Report, Result,
-    Signature, StorePath, open_closure,
+    Artifact, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference, Report,
+    Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    let closure = opened(&args.reference, &args.declared, asked)?;
-    let report = closure.verify(&asked.terms)?;
-    asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
+    match opened(&args.reference, &args.declared, &args.platform, asked)? {
+        Artifact::Closure(closure) => {
+            let report = closure.verify(&asked.terms)?;
+            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
+        }
+        Artifact::Image(image) => {
+            let verified = image.verify(&asked.terms, args.strict)?;
+            let report = &verified.report;
+            asked.answer(&format!("ok {}", report.digest), || image_document(report, verified.pinned, asked))
+        }
+    }
 }
 
 /// Opens what a REF names, with what the command line says of it.
-pub(super) fn opened(reference: &str, declared: &DeclaredArgs, asked: &Asked) -> Result<Box<dyn Closure>> {
+pub(super) fn opened(
+    reference: &str,
+    declared: &DeclaredArgs,
+    platform: &PlatformArgs,
+    asked: &Asked,
+) -> Result<Artifact> {
     let reference = Reference::parse(reference, asked.dir())?;
     let store = match &reference {
         Reference::Store(_) | Reference::Automaton(_) => Some(open_store(asked)?),
         _ => None,
     };
-    open_closure(&reference, &declaration(declared, asked)?, store.as_ref(), &asked.terms)
+    let platform = platform.platform.clone().unwrap_or_else(Platform::here);
+    let declared = declaration(declared, asked)?;
+    let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
+    open_artifact(&reference, &said, &asked.terms)
 }
 
 /// What the command line says of a NAR.

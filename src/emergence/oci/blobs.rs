@@ -17,7 +17,7 @@ use crate::error::Doing;
 
 /// Files of a folder that are kept open at most, so that a second reading is of the same file as the first. Beyond, a file is
 /// opened anew, and its digest tells whether it is the same.
-const KEPT_OPEN: usize = 512;
+const KEPT_OPEN: usize = 256;
 
 /// Where blobs are.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Store;
-use super::staging::Staging;
+use super::staging::{Staging, open_folder};
+use super::{Store, Sync};
 use crate::emergence::cache::open_file;
 use crate::emergence::document::read_document;
 use crate::emergence::hash::Hash;
@@ -21,6 +21,16 @@ impl Store {
     /// Where something can be made before it has its name: it must be renamed from there, and what is left of it goes.
     pub fn staged<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         Staging::with(&self.folder.join("tmp"), |staging| work(staging.path()))
+    }
+
+    /// Writes what was made in `folder` to the disk, if that is to be done before it has its name.
+    pub fn settle(&self, folder: &Path) -> Result<()> {
+        match self.sync {
+            Sync::None => Ok(()),
+            Sync::Data => {
+                Ok(rustix::fs::syncfs(open_folder(folder)?).doing(|| "write everything to the disk")?)
+            }
+        }
     }
 
     /// Writes a small file, whole or not at all, in place of one that may be there.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::emergence::oci::Platform;
+
 // What is said of a NAR.
 #[derive(Args, Debug, Default)]
 pub struct DeclaredArgs {
@@ -30,13 +32,62 @@ pub struct DeclaredArgs {
     pub narinfo: Option<PathBuf>,
 }
 
+// Which image of several, and how it is read.
+#[derive(Args, Debug)]
+pub struct PlatformArgs {
+    /// Take what an index has for this platform [default: this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub platform: Option<Platform>,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).ok_or_else(|| "must be OS/ARCH or OS/ARCH/VARIANT".into())
+}
+
+// `emergence unpack`.
+#[derive(Args, Debug)]
+pub struct UnpackArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub declared: DeclaredArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
+    /// Refuse an image that has a path twice in one layer
+    #[arg(long)]
+    pub strict: bool,
+    /// Make a new folder of it, instead of keeping it in the store
+    #[arg(long, value_name = "DEST")]
+    pub to: Option<PathBuf>,
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    #[arg(value_name = "ref")]
+    pub reference: String,
+}
+
+// `emergence inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG
+    #[arg(value_name = "ref")]
+    pub reference: String,
+}
+
 // `emergence verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub declared: DeclaredArgs,
-    /// The artifact: nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
+    /// Refuse an image that has a path twice in one layer
+    #[arg(long)]
+    pub strict: bool,
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
 }
@@ -57,6 +108,9 @@ pub struct ImportArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub declared: DeclaredArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
     /// Artifacts: nar:FILE, cache:FOLDER#OBJECT
     #[arg(value_name = "ref", required = true)]
     pub artifacts: Vec<String>,

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
-pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, VerifyArgs};
+pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
@@ -35,6 +35,9 @@ pub struct EmergenceArgs {
     /// Answer with one JSON object
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show no bar on a terminal while long work is done
+    #[arg(long, global = true)]
+    pub no_progress: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub terms: TermsArgs,
@@ -60,6 +63,12 @@ pub enum Verb {
     /// prove that an artifact is what it is said to be; nothing is written
     #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
+    /// show what an image says of itself; nothing but its documents is read
+    #[command(help_template = page!(" emergence inspect", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::INSPECT)]
+    Inspect(InspectArgs),
+    /// verify an artifact, and make its files
+    #[command(help_template = page!(" emergence unpack", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::UNPACK)]
+    Unpack(Box<UnpackArgs>),
     /// verify artifacts, and keep their objects in the store
     #[command(help_template = page!(" emergence import", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::IMPORT)]
     Import(Box<ImportArgs>),

@@ -146,6 +146,11 @@ impl<R: Input> Members<R> {
         &mut self.input
     }
 
+    /// The same, when nothing more is read from the tar.
+    pub fn into_input(self) -> R {
+        self.input
+    }
+
     /// The next member, past what is unread of the one before. `None`: the tar has ended, by two blocks of zeros or by its input.
     ///
     /// Refused with `layer.header`. An error of the input is one of the system, unless it has no number of one (`blob.compression`).

@@ -1,0 +1,248 @@
+//! `emergence inspect`, and what `verify` and `unpack` answer for plain images.
+
+use serde_json::{Value, json};
+
+use super::verify::{document, opened};
+use super::{Asked, make_store};
+use crate::cli::args::{InspectArgs, UnpackArgs};
+use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
+use crate::emergence::{Artifact, Fault, Report, Result, unpack_closure};
+
+pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
+    match opened(&args.reference, &Default::default(), &args.platform, asked)? {
+        Artifact::Image(image) => {
+            let shown = Shown::of(&image);
+            asked.answer(shown.lines().trim_end(), || shown.document())
+        }
+        Artifact::Closure(_) => {
+            Err(Fault::usage("only images can be shown; try \"emergence info\" or \"nar ls\""))
+        }
+    }
+}
+
+pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
+    match opened(&args.reference, &args.declared, &args.platform, asked)? {
+        Artifact::Image(image) => unpack_image(&image, args, asked),
+        Artifact::Closure(closure) => {
+            let Some(to) = &args.to else {
+                return super::store::keep(&*closure, asked);
+            };
+            let report = closure.verify(&asked.terms)?;
+            let bytes = unpack_closure(&*closure, &asked.terms, to)?;
+            asked.answer(&to.display().to_string(), || {
+                let bytes = json!({ "read": bytes.read, "unpacked": bytes.unpacked });
+                with(document(&report, asked), json!({ "path": to.display().to_string(), "bytes": bytes }))
+            })
+        }
+    }
+}
+
+fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
+    let verified = image.verify(&asked.terms, args.strict)?;
+    let unpacked = match &args.to {
+        Some(to) => verified.unpack(&asked.terms, to)?,
+        None => verified.unpack_into(&asked.terms, &*make_store(asked)?)?,
+    };
+    if !asked.json {
+        for line in skipped_lines(&unpacked.skipped) {
+            asked.note(&line);
+        }
+    }
+    asked.answer(&unpacked.place.display().to_string(), || {
+        let answer = image_document(&verified.report, verified.pinned, asked);
+        let chain_id = json!({ "chainId": image.chain_id().to_string() });
+        with(with(answer, chain_id), unpacked_document(&unpacked))
+    })
+}
+
+/// What `verify` answers for an image.
+pub(super) fn image_document(report: &Report, pinned: bool, asked: &Asked) -> Value {
+    with(document(report, asked), json!({ "trust": if pinned { "pinned" } else { "none" } }))
+}
+
+/// An object with the members of another, in place of those it has.
+fn with(mut object: Value, other: Value) -> Value {
+    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
+        object.extend(other);
+    }
+    object
+}
+
+fn unpacked_document(unpacked: &Unpacked) -> Value {
+    let Skipped { devices, xattrs, owners } = &unpacked.skipped;
+    json!({
+        "path": unpacked.place.display().to_string(),
+        "reused": unpacked.reused,
+        "bytes": { "read": unpacked.bytes.read, "unpacked": unpacked.bytes.unpacked },
+        "skipped": { "devices": devices, "xattrs": xattrs, "owners": owners },
+    })
+}
+
+/// What a person is told who did not ask for JSON.
+fn skipped_lines(skipped: &Skipped) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !skipped.devices.is_empty() {
+        lines.push(format!("left out: {} devices, which only root can make", skipped.devices.len()));
+    }
+    for (name, count) in &skipped.xattrs {
+        lines.push(format!("left out: the attribute {name} of {count} entries"));
+    }
+    if skipped.owners > 0 {
+        lines.push(format!("left out: the owners of {} entries, which only root can set", skipped.owners));
+    }
+    lines
+}
+
+/// What is shown of an image.
+struct Shown<'a> {
+    image: &'a Image,
+    ports: Vec<(u16, String)>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(image: &'a Image) -> Self {
+        let execution = &image.config().config;
+        let mut warnings = Vec::new();
+        let mut ports = Vec::new();
+        for text in execution.exposed_ports.keys() {
+            match port(text) {
+                Some(port) => ports.push(port),
+                None => warnings.push(format!("{} is no port", text.escape_debug())),
+            }
+        }
+        ports.sort();
+        for (name, words) in [("Entrypoint", &execution.entrypoint), ("Cmd", &execution.cmd)] {
+            if is_shell_form(words) {
+                warnings
+                    .push(format!("{name} is in shell form: a shell reads it, and signals end at the shell"));
+            }
+        }
+        Self { image, ports, warnings }
+    }
+
+    fn layers(&self) -> Vec<(&Descriptor, String)> {
+        let ids = self.image.config().rootfs.diff_ids.iter().map(ToString::to_string);
+        self.image.manifest().layers.iter().zip(ids).collect()
+    }
+
+    fn document(&self) -> Value {
+        let (config, manifest) = (self.image.config(), self.image.manifest());
+        let layer = |(layer, diff_id): (&Descriptor, String)| {
+            json!({
+                "digest": layer.digest.to_string(),
+                "size": layer.size,
+                "mediaType": layer.media_type,
+                "diffId": diff_id,
+            })
+        };
+        json!({
+            "ok": true,
+            "kind": "oci-image",
+            "digest": self.image.digest().to_string(),
+            "configDigest": manifest.config.digest.to_string(),
+            "chainId": self.image.chain_id().to_string(),
+            "platform": config.platform().to_string(),
+            "created": config.created,
+            "config": config.config,
+            "ports": self.ports.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol }))
+                .collect::<Vec<_>>(),
+            "annotations": manifest.annotations,
+            "layers": self.layers().into_iter().map(layer).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+        })
+    }
+
+    /// For people: a word, and behind it what it is.
+    fn lines(&self) -> String {
+        let (config, manifest) = (self.image.config(), self.image.manifest());
+        let execution = &config.config;
+        let mut lines = Lines(String::new());
+        lines.one("digest", &self.image.digest().to_string());
+        lines.one("platform", &config.platform().to_string());
+        lines.one("created", config.created.as_deref().unwrap_or_default());
+        lines.one("entrypoint", &words(&execution.entrypoint));
+        lines.one("cmd", &words(&execution.cmd));
+        lines.one("user", &execution.user);
+        lines.one("folder", &execution.working_dir);
+        lines.one("stop signal", &execution.stop_signal);
+        lines.all("env", execution.env.iter().cloned());
+        lines.all("ports", self.ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")));
+        lines.all("volumes", execution.volumes.keys().cloned());
+        lines.all("labels", execution.labels.iter().map(|(name, value)| format!("{name}={value}")));
+        lines.all("annotations", manifest.annotations.iter().map(|(name, value)| format!("{name}={value}")));
+        let kind = |layer: &Descriptor| layer.media_type.rsplit('.').next().unwrap_or_default().to_owned();
+        lines.all(
+            "layers",
+            self.layers().iter().map(|(layer, _)| {
+                format!("{} {} {}", layer.digest, indicatif::BinaryBytes(layer.size), kind(layer))
+            }),
+        );
+        lines.all("warning", self.warnings.iter().cloned());
+        lines.0
+    }
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn one(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            // What an image says must not speak to the terminal.
+            self.0.push_str(&format!("{name:<12} {}\n", plain(value)));
+        }
+    }
+
+    fn all(&mut self, name: &str, values: impl Iterator<Item = String>) {
+        for (at, value) in values.enumerate() {
+            self.one(if at == 0 { name } else { "" }, &value);
+        }
+    }
+}
+
+/// Control characters as escapes.
+fn plain(text: &str) -> String {
+    let one = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    text.chars().map(one).collect()
+}
+
+/// A command as it would be typed, with quotes where a word has a space or none at all.
+fn words(words: &[String]) -> String {
+    let one = |word: &String| match word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"')
+    {
+        true => format!("{word:?}"),
+        false => word.clone(),
+    };
+    words.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// `PORT[/PROTOCOL]`; TCP where no protocol is named.
+fn port(text: &str) -> Option<(u16, String)> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let known = ["tcp", "udp", "sctp"].contains(&protocol);
+    Some((port.parse().ok().filter(|_| known)?, protocol.to_owned()))
+}
+
+/// What a builder makes of a line that is no list: a shell and the whole line for it.
+fn is_shell_form(words: &[String]) -> bool {
+    let shell = words.first().and_then(|program| program.rsplit('/').next());
+    let is_shell = shell.is_some_and(|name| ["sh", "bash", "ash", "dash", "zsh"].contains(&name));
+    is_shell && words.get(1).is_some_and(|option| option == "-c") && words.len() == 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_shells() {
+        assert_eq!(port("80"), Some((80, "tcp".into())));
+        assert_eq!(port("53/udp"), Some((53, "udp".into())));
+        assert_eq!((port("65536/tcp"), port("80/x"), port("")), (None, None, None));
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert!(is_shell_form(&words(&["/bin/sh", "-c", "app --port 80"])));
+        assert!(!is_shell_form(&words(&["sh"])));
+        assert!(!is_shell_form(&words(&["app", "-c", "x"])));
+        assert_eq!(plain("a\x1b[1m\n"), "a\\u{1b}[1m\\n");
+    }
+}

@@ -1,0 +1,237 @@
+//! Plain images: verified as a whole, and then unpacked by a second reading.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::apply::{Skipped, Tree};
+use super::blobs::subject;
+use super::check::{Check, Removals, Totals};
+use super::documents::{Descriptor, ImageConfig, Manifest, media};
+use super::layer::{Layer, LayerBytes, Pass, layer_compression};
+use super::layout::{Layout, Resolved};
+use super::staging::Staging;
+use crate::emergence::closure::{Kind, LayerReport, Report};
+use crate::emergence::hash::Hash;
+use crate::emergence::json;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store::Store;
+use crate::emergence::terms::Terms;
+use crate::emergence::trust::Demand;
+use crate::emergence::verify::Bytes;
+use crate::emergence::work;
+
+/// An image whose documents were read and held against their digests. Its layers are only declared.
+#[derive(Debug)]
+pub struct Image {
+    layout: Layout,
+    resolved: Resolved,
+    config: ImageConfig,
+    layers: Vec<Layer>,
+}
+
+/// An image of which all was proved.
+pub struct Verified<'a> {
+    image: &'a Image,
+    /// What was found.
+    pub report: Report,
+    /// Whether the caller named the digest.
+    pub pinned: bool,
+    removals: Vec<Removals>,
+    size: u64,
+}
+
+/// What was unpacked.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// Where the tree is.
+    pub place: PathBuf,
+    /// It was there already.
+    pub reused: bool,
+    /// What was read again.
+    pub bytes: Bytes,
+    /// What could not be made.
+    pub skipped: Skipped,
+}
+
+impl Image {
+    /// The image that was found in `layout`.
+    ///
+    /// Refused: its configuration or a layer is of another type (`oci.media-type`), configuration and manifest do not agree how many
+    /// layers there are (`oci.diff-id`), there are too many (`limit.entries`), and as by [`super::Blobs::document`].
+    pub fn open(layout: Layout, resolved: Resolved, terms: &Terms) -> Result<Self> {
+        let manifest = &resolved.manifest;
+        let declared = &manifest.config;
+        let name = subject(&declared.digest);
+        if ![media::CONFIG, media::DOCKER_CONFIG].contains(&declared.media_type.as_str()) {
+            let words = format!(
+                "is of type {}, which is no configuration of an image",
+                declared.media_type.escape_debug()
+            );
+            return Err(Fault::refused(Code::OciMediaType, name, words));
+        }
+        let config: ImageConfig = json::read(&layout.blobs.document(declared)?, &name)?;
+        if config.rootfs.kind != "layers" {
+            let kind = config.rootfs.kind.escape_debug().to_string();
+            return Err(Fault::differs(Code::OciMediaType, name, "rootfs.type", "layers", &kind));
+        }
+        let (layers, diff_ids) = (&manifest.layers, &config.rootfs.diff_ids);
+        if layers.len() > terms.limits.layers {
+            let words = format!("has more than {} layers", terms.limits.layers);
+            return Err(Fault::refused(Code::LimitEntries, subject(&resolved.descriptor.digest), words));
+        }
+        if layers.len() != diff_ids.len() {
+            let (declared, found) = (layers.len().to_string(), diff_ids.len().to_string());
+            let what = "the number of diffIDs, one for each layer of the manifest,";
+            return Err(Fault::differs(Code::OciDiffId, name, what, &declared, &found));
+        }
+        let layers = layers.iter().zip(diff_ids).map(|(descriptor, diff_id)| layer(descriptor, *diff_id));
+        let layers = layers.collect::<Result<_>>()?;
+        Ok(Self { layout, resolved, config, layers })
+    }
+
+    /// Of the manifest.
+    pub fn digest(&self) -> Hash {
+        self.resolved.descriptor.digest
+    }
+
+    /// What it is made of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.resolved.manifest
+    }
+
+    /// How it is started.
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// Of all layers together, as the image specification computes it; of no layers, the hash of nothing.
+    pub fn chain_id(&self) -> Hash {
+        let mut ids = self.layers.iter().map(|layer| layer.diff_id);
+        let first = ids.next().unwrap_or_else(|| Hash::sha256(b""));
+        ids.fold(first, |chain, next| Hash::sha256(format!("{chain} {next}").as_bytes()))
+    }
+
+    /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and with `trust.unproved` where a
+    /// signature is demanded: plain images have none.
+    fn trusted(&self, terms: &Terms) -> Result<bool> {
+        let name = self.layout.blobs.name();
+        let pinned = terms.trust.pinned(&name, &self.digest())? || self.resolved.pinned;
+        match terms.trust.demand {
+            Demand::Signed => {
+                Err(Fault::refused(Code::TrustUnproved, name, "a plain image carries no signature"))
+            }
+            _ => Ok(pinned),
+        }
+    }
+
+    /// Proves everything: documents, then layers side by side. Writes nothing. `strict`: refuses a layer with a path twice in it
+    /// (`layer.duplicate`).
+    ///
+    /// Refused as by [`super::Blobs::open`], and with codes `blob.*`, `layer.*`, `limit.*`, `oci.diff-id` and `trust.*`.
+    pub fn verify(&self, terms: &Terms, strict: bool) -> Result<Verified<'_>> {
+        let pinned = self.trusted(terms)?;
+        // What is missing is told before anything is read.
+        for layer in &self.layers {
+            self.layout.blobs.open(&layer.descriptor)?;
+        }
+        terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
+        let totals = Totals::default();
+        let checked: Mutex<BTreeMap<usize, (LayerBytes, Removals)>> = Mutex::default();
+        work::each(terms.jobs, self.layers.len(), |at| {
+            let Some(layer) = self.layers.get(at) else { return Ok(()) };
+            let mut check = Check::new(&totals, terms.limits.entries, terms.limits.size, strict);
+            let bytes = layer.read(&self.layout.blobs, terms, Pass::Verify, &mut check)?;
+            checked.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (bytes, check.finish()));
+            Ok(())
+        })?;
+        let checked = checked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, removals): (Vec<LayerBytes>, Vec<Removals>) = checked.into_values().unzip();
+        let documents = self.resolved.descriptor.size + self.resolved.manifest.config.size;
+        let report = Report {
+            kind: Kind::OciImage,
+            digest: self.digest(),
+            digests: None,
+            objects: Vec::new(),
+            layers: self.layers.iter().map(report).collect(),
+            bytes: Bytes {
+                read: documents + bytes.iter().map(|layer| layer.read).sum::<u64>(),
+                unpacked: bytes.iter().map(|layer| layer.unpacked).sum(),
+            },
+        };
+        Ok(Verified { image: self, report, pinned, removals, size: totals.size.into_inner() })
+    }
+}
+
+impl Verified<'_> {
+    /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name only when all is made. After an error
+    /// nothing is there. The stored bytes are hashed again.
+    ///
+    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there), `layer.header`, `space`.
+    pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
+        let staging = Staging::beside(to)?;
+        let unpacked = staging.or_gone(self.make(terms, &staging))?;
+        staging.rename(to)?;
+        Ok(Unpacked { place: to.to_owned(), ..unpacked })
+    }
+
+    /// Makes it in the store, in the folder that is named by the hexadecimal digits of the image's chain ID: all layers in one tree. One
+    /// that is there already is taken as it is.
+    ///
+    /// Refused as [`Verified::unpack`] is.
+    pub fn unpack_into(&self, terms: &Terms, store: &Store) -> Result<Unpacked> {
+        let place = store.layers().join(self.image.chain_id().hex());
+        if place.is_dir() {
+            return Ok(Unpacked {
+                place,
+                reused: true,
+                bytes: Bytes::default(),
+                skipped: Skipped::default(),
+            });
+        }
+        store.staged(|folder| {
+            let staging = Staging::make(folder.join("tree"))?;
+            let unpacked = self.make(terms, &staging)?;
+            store.settle(folder)?;
+            let reused = staging.rename(&place);
+            match reused {
+                // Somebody else was faster.
+                Err(_) if place.is_dir() => Ok(Unpacked { place, reused: true, ..unpacked }),
+                Err(fault) => Err(fault),
+                Ok(()) => Ok(Unpacked { place, ..unpacked }),
+            }
+        })
+    }
+
+    fn make(&self, terms: &Terms, staging: &Staging) -> Result<Unpacked> {
+        staging.has_space(self.size)?;
+        let layers = &self.image.layers;
+        terms.watch.expect("unpack", layers.iter().map(|layer| layer.descriptor.size).sum());
+        let mut tree = Tree::new(staging.folder()?)?;
+        let mut bytes = Bytes::default();
+        for (layer, removals) in layers.iter().zip(&self.removals) {
+            tree.take_away(removals)?;
+            let one = layer.read(&self.image.layout.blobs, terms, Pass::Again, &mut tree)?;
+            bytes.read += one.read;
+            bytes.unpacked += one.unpacked;
+        }
+        Ok(Unpacked { place: PathBuf::new(), reused: false, bytes, skipped: tree.finish()? })
+    }
+}
+
+fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
+    let compression = layer_compression(&descriptor.media_type).ok_or_else(|| {
+        let words = format!("is of type {}, which is no layer", descriptor.media_type.escape_debug());
+        Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
+    })?;
+    Ok(Layer { descriptor: descriptor.clone(), compression, diff_id })
+}
+
+fn report(layer: &Layer) -> LayerReport {
+    LayerReport {
+        digest: layer.descriptor.digest,
+        size: layer.descriptor.size,
+        media_type: layer.descriptor.media_type.clone(),
+        diff_id: Some(layer.diff_id),
+    }
+}

@@ -1,0 +1,204 @@
+//! Paths in a tree that is being made, as if it were `/`: links lead nowhere outside, whatever they say.
+//!
+//! Only this process knows the tree, so that nothing changes between two looks; other processes are kept out by the mode of its root.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{
+    CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, futimens, mkdirat, openat, openat2,
+};
+use rustix::io::Errno;
+
+/// Links in one path, path_resolution(7).
+const MOST_LINKS: usize = 40;
+
+/// Folders on the way to any other at most: each is open while we go by names.
+const DEEPEST: usize = 256;
+
+/// How a folder is opened whose entries, times and attributes are changed.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A name or path for the kernel.
+pub(super) fn c_string(bytes: &[u8]) -> rustix::io::Result<CString> {
+    CString::new(bytes).map_err(|_| Errno::INVAL)
+}
+
+/// Opens the folder at `path` below `root`.
+pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    if path.is_empty() {
+        return openat(root, c".", FOLDER, Mode::empty());
+    }
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let name = c_string(path)?;
+    for _ in 0..64 {
+        match openat2(root, &name, FOLDER, Mode::empty(), resolve) {
+            // Somebody on this machine renames something.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Linux before 5.6, or the filter of an engine that does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => break,
+            other => return other,
+        }
+    }
+    by_names(root, path, false)
+}
+
+/// The same, and makes what is missing: folders of mode 0755 whose time is 1970. The folder in which they are made keeps its own.
+pub(super) fn make_folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    by_names(root, path, true)
+}
+
+/// Name by name: each is opened in the folder that was opened before it, links are read and taken apart here.
+fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result<OwnedFd> {
+    let mut rest: Vec<Vec<u8>> = names(path);
+    let mut here: Vec<Rc<OwnedFd>> = Vec::new();
+    let mut made: Vec<(Rc<OwnedFd>, Timestamps)> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == b".." {
+            here.pop();
+            continue;
+        }
+        let at = here.last().map_or(root, |folder| folder.as_fd());
+        let name = c_string(&name)?;
+        let found = openat(at, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+        let next = match found {
+            Err(Errno::NOENT) if make => {
+                if made.is_empty() {
+                    let folder = openat(at, c".", FOLDER, Mode::empty())?;
+                    let before = times(&folder)?;
+                    made.push((Rc::new(folder), before));
+                }
+                mkdirat(at, &name, Mode::from_raw_mode(0o755))?;
+                let new = Rc::new(openat(at, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?);
+                // The umask may have taken something.
+                rustix::fs::fchmod(&*new, Mode::from_raw_mode(0o755))?;
+                made.push((new.clone(), stamp((0, 0))));
+                new
+            }
+            Err(error @ (Errno::NOTDIR | Errno::LOOP)) => {
+                let target = match rustix::fs::readlinkat(at, &name, Vec::new()) {
+                    Err(Errno::INVAL) => return Err(Errno::NOTDIR),
+                    Err(_) => return Err(error),
+                    Ok(target) => target.into_bytes(),
+                };
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                if target.starts_with(b"/") {
+                    here.clear();
+                }
+                rest.extend(names(&target));
+                continue;
+            }
+            other => Rc::new(other?),
+        };
+        here.push(next);
+        if here.len() > DEEPEST {
+            return Err(Errno::NAMETOOLONG);
+        }
+    }
+    // In the order in which they were made, so that a new one's own time comes after what was made in it.
+    for (folder, times) in made.iter().rev() {
+        futimens(&**folder, times)?;
+    }
+    openat(here.last().map_or(root, |folder| folder.as_fd()), c".", FOLDER, Mode::empty())
+}
+
+/// The names of a path, the last first.
+fn names(path: &[u8]) -> Vec<Vec<u8>> {
+    let names = path.split(|byte| *byte == b'/').rev();
+    names.filter(|name| !matches!(*name, b"" | b".")).map(<[u8]>::to_vec).collect()
+}
+
+/// The times of a folder or file.
+pub(super) fn times(fd: impl AsFd) -> rustix::io::Result<Timestamps> {
+    let stat = fstat(fd)?;
+    let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
+    Ok(Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    })
+}
+
+/// A time, seconds and nanoseconds since 1970, as that of the last change and of the last access.
+pub(super) fn stamp(time: (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: time.0, tv_nsec: time.1.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Opens the folder at `path`, which is none of the tree.
+pub(super) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::{fs, path::Path};
+
+    fn both(root: &Path, path: &[u8]) -> [Option<(u64, u64)>; 2] {
+        let root = open_root(root).unwrap();
+        let identity = |fd: OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).unwrap();
+        [folder(root.as_fd(), path), by_names(root.as_fd(), path, false)]
+            .map(|found| found.ok().map(identity))
+    }
+
+    #[test]
+    fn by_names_is_as_by_the_kernel() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("a/b/c")).unwrap();
+        fs::create_dir(outer.path().join("outside")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        for (target, name) in [
+            ("/a/b", "absolute"),
+            ("a", "relative"),
+            ("../../../outside", "up"),
+            ("../../../a", "up-and-in"),
+            ("loop", "loop"),
+            ("b/c/../..", "a/round"),
+            ("/outside", "no"),
+        ] {
+            symlink(target, root.join(name)).unwrap();
+        }
+        for (path, there) in [
+            ("", true),
+            ("a/b/c", true),
+            ("absolute/c", true),
+            ("relative/b", true),
+            ("up", false),
+            ("up-and-in/b", true),
+            ("a/round/b", true),
+            ("loop", false),
+            ("file", false),
+            ("file/x", false),
+            ("no", false),
+        ] {
+            let [kernel, own] = both(&root, path.as_bytes());
+            assert_eq!((kernel, own.is_some()), (own, there), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_made_inside() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir(&root).unwrap();
+        symlink("/run/../../new", root.join("link")).unwrap();
+        let fd = open_root(&root).unwrap();
+        futimens(&fd, &stamp((77, 5))).unwrap();
+        make_folder(fd.as_fd(), b"x/y/z").unwrap();
+        use std::os::unix::fs::MetadataExt;
+        for (path, want) in [("", (77, 5)), ("x", (0, 0)), ("x/y", (0, 0)), ("x/y/z", (0, 0))] {
+            let found = fs::metadata(root.join(path)).unwrap();
+            assert_eq!((found.mtime(), found.mtime_nsec()), want, "{path}");
+        }
+        make_folder(fd.as_fd(), b"link/here").unwrap();
+        assert!(root.join("new/here").is_dir());
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
+    }
+}

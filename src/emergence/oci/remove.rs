@@ -1,0 +1,148 @@
+//! Trees removed without recursion and with few descriptors, however deep they are: what is in a folder of the tree's root is moved up.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+/// Removes `name` in the folder `at`, with all that is in it. ENOENT when it is not there.
+pub(super) fn remove(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    match unlinkat(at, name, AtFlags::empty()) {
+        // What Linux and POSIX say of a folder.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    empty(&open(at, name)?)?;
+    unlinkat(at, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes all that is in `folder`.
+pub(super) fn empty(folder: &OwnedFd) -> rustix::io::Result<()> {
+    let mut moved = 0;
+    loop {
+        let mut found = false;
+        // A new description: an old one would go on where the last round ended.
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_dots(name) {
+                continue;
+            }
+            found = true;
+            if !is_folder(folder.as_fd(), name, entry.file_type())? {
+                unlinkat(folder, name, AtFlags::empty())?;
+                continue;
+            }
+            move_up(folder, name, &mut moved)?;
+            unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        }
+        if !found {
+            return Ok(());
+        }
+    }
+}
+
+/// Empties the folder `name` in `top`: files go, folders move to `top`.
+fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<()> {
+    let folder = open(top.as_fd(), name)?;
+    loop {
+        let mut found = false;
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let inner = entry.file_name();
+            if is_dots(inner) {
+                continue;
+            }
+            found = true;
+            if !is_folder(folder.as_fd(), inner, entry.file_type())? {
+                unlinkat(&folder, inner, AtFlags::empty())?;
+                continue;
+            }
+            match unlinkat(&folder, inner, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                other => {
+                    other?;
+                    continue;
+                }
+            }
+            // Whoever cannot write to a folder cannot move it, as its ".." changes.
+            drop(open(folder.as_fd(), inner)?);
+            loop {
+                *moved += 1;
+                let new = CString::new(format!(".moved-{moved}")).map_err(|_| Errno::INVAL)?;
+                match renameat_with(&folder, inner, top, &new, RenameFlags::NOREPLACE) {
+                    Err(Errno::EXIST) => {}
+                    other => break other?,
+                }
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+    }
+}
+
+fn is_dots(name: &CStr) -> bool {
+    name == c"." || name == c".."
+}
+
+fn is_folder(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<bool> {
+    let kind = match kind {
+        FileType::Unknown => {
+            let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            FileType::from_raw_mode(stat.st_mode)
+        }
+        known => known,
+    };
+    Ok(kind == FileType::Directory)
+}
+
+/// Opens a folder; one that its owner may not enter gets a mode that lets him.
+fn open(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let own = Mode::from_raw_mode(0o700);
+    let opened = match openat(at, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(at, name, own, AtFlags::empty())?;
+            openat(at, name, flags, Mode::empty())?
+        }
+        other => other?,
+    };
+    let mode = rustix::fs::fstat(&opened)?.st_mode & 0o7777;
+    if mode & 0o700 != 0o700 {
+        rustix::fs::fchmod(&opened, own)?;
+    }
+    Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::{fs, path::Path};
+
+    #[test]
+    fn deep_wide_and_locked_trees_go() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = |path: &Path| {
+            openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
+        };
+        let at = folder(outer.path());
+        fs::create_dir_all(outer.path().join("tree/.moved-1/x")).unwrap();
+        fs::create_dir_all(outer.path().join("tree/locked/y")).unwrap();
+        fs::write(outer.path().join("kept"), "").unwrap();
+        symlink("..", outer.path().join("tree/locked/up")).unwrap();
+        fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0)).unwrap();
+        // Deeper than there may be open files.
+        let mut here = folder(&outer.path().join("tree"));
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
+            here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        remove(at.as_fd(), c"tree").unwrap();
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
+        assert_eq!(remove(at.as_fd(), c"tree"), Err(Errno::NOENT));
+        remove(at.as_fd(), c"kept").unwrap();
+    }
+}
