@@ -15,4 +15,5 @@ pub mod plan;
 pub mod rootfs;
 pub mod security;
 pub mod spec;
+pub mod supervisor;
 pub mod sys;

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use emergence_runc::{cli, supervisor};
+
 fn main() -> ExitCode {
-    emergence_runc::cli::main()
+    // Before anything looks at the command line: in a container this program can be pid 1.
+    if supervisor::is_asked() { supervisor::main() } else { cli::main() }
 }

@@ -40,7 +40,7 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Check(args) => check(&args),
         Command::Checkpoint(args) => checkpoint(args, global),
         Command::Restore(args) => return restore(args, global),
-        Command::Emergence(args) => return emergence::dispatch(args),
+        Command::Emergence(args) => return emergence::dispatch(args, global),
         Command::Completion(args) => completion(args.shell),
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
     }?;

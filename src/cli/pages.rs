@@ -273,6 +273,36 @@ EXAMPLE:
        $ emergence-runc emergence verify oci:app:latest
        $ emergence-runc emergence verify --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
 
+    pub(crate) const BUNDLE: &str = "\
+DESCRIPTION:
+   The bundle verb verifies an artifact, keeps its objects in the store, and makes
+a bundle for the commands create and run. The root file system shows the objects
+that the artifact needs and nothing else of the store. The same artifact and
+parameters make the same bundle; when anything fails, there is none.
+
+EXAMPLE:
+       # emergence-runc emergence bundle --param port=9000 oci:greeter:1 ./greeter
+       # emergence-runc run -b ./greeter web";
+
+    pub(crate) const LAUNCH: &str = "\
+DESCRIPTION:
+   The run verb verifies an artifact, tests what it needs of this machine, keeps its
+objects in the store, and runs it as a container. It ends as the program does, and
+with 125 when it did not get that far.
+
+EXAMPLE:
+       # emergence-runc emergence run --param port=9000 oci:greeter:1 web
+       # emergence-runc emergence run cache:/srv/cache#/nix/store/...-busybox sh -- /nix/store/...-busybox/bin/sh -c id";
+
+    pub(crate) const NODE: &str = "\
+DESCRIPTION:
+   The node verb prints what this machine has, as JSON: architecture, kernel,
+processors, memory, graphics processors, devices, and the labels that its owner
+gave it in /etc/emergence/node.json, such as {\"labels\": {\"zone\": \"a\"}}.
+
+EXAMPLE:
+       $ emergence-runc emergence node > here.json";
+
     pub(crate) const INSPECT: &str = "\
 DESCRIPTION:
    The inspect verb shows how an image is started, which ports it has, and what it

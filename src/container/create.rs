@@ -13,7 +13,7 @@ use super::open::{self, Given, Making};
 use super::pid::ProcessId;
 use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
 use super::request::{Create, Settings};
-use super::{destroy, facts, hold};
+use super::{admission, destroy, facts, hold};
 use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
@@ -125,6 +125,7 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
     let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
+    admission::admit(&spec, &plan, &bundle)?;
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 

@@ -1,5 +1,6 @@
 //! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
 
+mod admission;
 mod binary;
 mod check;
 mod checkpoint;
@@ -37,6 +38,6 @@ pub use events::events;
 pub use exec::exec;
 pub use id::ContainerId;
 pub use mounts::{add_mounts, remove_mounts};
-pub use run::run;
+pub use run::{run, run_then};
 pub use state::{OCI_VERSION, State, Status};
 pub use update::update;

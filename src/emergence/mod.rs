@@ -20,6 +20,12 @@
 //! json               documents, read strictly
 //! modulo             the hash of what names itself
 //! drv                recipes, and the paths of what they build
+//! node, constraint   what a machine has, and what an artifact needs of it
+//! glob               names with stars
+//! launch             bundles of what was verified
+//! admission          a root file system held against its closure, for the runtime
+//! policy             bounds on what a command line may ask for
+//! strict             small documents of ours
 //! stream             bytes from one thread to another
 //! work               many pieces of work, a few at a time
 //! refusal            why something is not taken
@@ -27,28 +33,35 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod artifact;
 pub mod automaton;
 mod cache;
 mod closure;
 mod compress;
+mod constraint;
 mod document;
 pub mod drv;
+mod glob;
 pub mod hash;
 pub mod json;
 mod keys;
+pub mod launch;
 mod modulo;
 pub mod nar;
 mod narinfo;
 mod nix32;
+mod node;
 mod object;
 pub mod oci;
+mod policy;
 mod reference;
 mod refusal;
 mod scan;
 mod store;
 mod store_path;
 pub mod stream;
+mod strict;
 mod terms;
 mod trust;
 mod verify;
@@ -61,11 +74,14 @@ pub use closure::{
     Report, Source, StoreClosure, check_complete, open_closure,
 };
 pub use compress::Compression;
+pub use constraint::{Constraints, Granted};
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
+pub use node::{Gpu, Node};
 pub use object::{Object, Stored};
+pub use policy::{Allow, Policy};
 pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};

@@ -7,6 +7,7 @@
 
 pub mod defaults;
 pub mod features;
+pub mod group;
 pub mod linux;
 mod read;
 pub mod resources;

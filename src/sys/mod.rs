@@ -15,7 +15,9 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod signal_names;
 pub mod text;
+pub mod verity;
 
 use std::io;
 

@@ -9,4 +9,5 @@ mod layers;
 mod nars;
 mod nix;
 mod paths;
+mod policies;
 mod support;

@@ -4,8 +4,11 @@ mod drv;
 mod hash;
 mod image;
 mod key;
+mod launch;
 mod nar;
+mod node;
 mod progress;
+mod run;
 mod store;
 mod store_path;
 mod verify;
@@ -20,18 +23,25 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::progress::{Bar, bar};
-use super::args::{EmergenceArgs, TermsArgs, Verb};
+use super::args::{EmergenceArgs, Global, TermsArgs, Verb};
+use super::settings::settings;
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Fault, Limits, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust, Unwatched, Within,
+    Allow, Fault, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust, Unwatched, Within,
+    read_document,
 };
 use crate::error::{Doing, Error, Kind};
+
+/// What `run` ends with when no program has run.
+const NOT_RUN: u8 = 125;
 
 /// What the command line asks of every verb.
 pub(super) struct Asked {
     /// What it asks of every artifact.
     pub terms: Terms,
+    /// What may be taken at all.
+    pub allow: Allow,
     /// See `--store`.
     store: Option<PathBuf>,
     lock_timeout: Duration,
@@ -41,24 +51,27 @@ pub(super) struct Asked {
 }
 
 /// Does what the command line asks. A fault is told here, with the exit status of its kind.
-pub fn dispatch(args: EmergenceArgs) -> crate::error::Result<ExitCode> {
+pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
     let json = args.json;
-    match obey(args) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    let runs = matches!(args.verb, Verb::Run(_));
+    match obey(args, global) {
+        Ok(status) => Ok(status),
         Err(fault) => {
             if json {
                 let _ = output::print(&format!("{}\n", error_document(&fault)));
             }
             log::bare_last_words(&Error::new(Kind::Invalid, fault.to_string()));
-            Ok(ExitCode::from(fault.status()))
+            Ok(ExitCode::from(if runs { NOT_RUN } else { fault.status() }))
         }
     }
 }
 
-fn obey(args: EmergenceArgs) -> Result<()> {
+fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
     let bar = if args.json || args.no_progress { None } else { bar() };
+    let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
     let mut asked = Asked {
-        terms: terms(StoreDir::new(&args.store_dir)?, &args.terms)?,
+        terms,
+        allow,
         store: args.store,
         lock_timeout: args.lock_timeout,
         sync: args.sync.into(),
@@ -75,6 +88,15 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Verify(args) => {
             verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
         }
+        Verb::Bundle(args) => {
+            launch::bundle(&args, &asked).within(|| format!("emergence bundle {}", args.reference))
+        }
+        Verb::Run(args) => {
+            let ran = settings(global).map_err(Fault::from);
+            let ran = ran.and_then(|settings| run::run(&args, &asked, &settings));
+            return ran.within(|| format!("emergence run {}", args.reference));
+        }
+        Verb::Node => node::node(&asked).within(|| "emergence node"),
         Verb::Inspect(args) => {
             image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
         }
@@ -85,16 +107,26 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn terms(dir: StoreDir, args: &TermsArgs) -> Result<Terms> {
+/// The terms of the command line within those of the policy.
+fn terms(dir: StoreDir, args: &TermsArgs) -> Result<(Terms, Allow)> {
     let keys = args.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<_>>()?;
     let expect = args.expect.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;
-    let trust = Trust { demand: args.trust.into(), keys, expect };
-    let limits = Limits { size: args.max_size, ..Limits::default() };
+    let policy = args.policy.as_deref().map(policy).transpose()?.unwrap_or_default();
+    let demand = args.trust.map_or_else(Default::default, Into::into);
+    let trust = policy.trust(Trust { demand, keys, expect }, args.trust.is_some())?;
+    let limits = policy.limits(Limits { size: args.max_size, ..Limits::default() });
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    Ok(Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) })
+    let terms = Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) };
+    Ok((terms, policy.allow()))
+}
+
+fn policy(file: &Path) -> Result<Policy> {
+    let subject = file.display().to_string();
+    Policy::parse(&read_document(open(file)?, &subject)?, &subject)
 }
 
 impl Asked {

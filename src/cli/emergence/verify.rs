@@ -8,7 +8,7 @@ use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Artifact, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference, Report,
+    Artifact, ContentAddress, Declared, Digests, Fault, Kind, LayerReport, Object, Proof, Reference, Report,
     Result, Said, Signature, StorePath, open_artifact,
 };
 
@@ -41,7 +41,34 @@ pub(super) fn opened(
     let platform = platform.platform.clone().unwrap_or_else(Platform::here);
     let declared = declaration(declared, asked)?;
     let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
-    open_artifact(&reference, &said, &asked.terms)
+    let artifact = open_artifact(&reference, &said, &asked.terms)?;
+    admit(&reference, &artifact, asked)?;
+    Ok(artifact)
+}
+
+/// Whether the policy takes it, before anything but its documents is read.
+fn admit(reference: &Reference, artifact: &Artifact, asked: &Asked) -> Result<()> {
+    let (kind, digest, root) = match artifact {
+        Artifact::Closure(closure) => (closure.kind(), closure.digest(), closure.objects().last()),
+        Artifact::Image(image) => (Kind::OciImage, image.digest(), None),
+    };
+    let named =
+        matches!(reference, Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_some());
+    let name = root.map_or_else(|| file_name(reference), |root| root.path.name().as_str().to_owned());
+    asked.allow.admit(kind, &name, named || asked.terms.trust.expect == Some(digest))
+}
+
+/// What an artifact without a store path is called: its tag, or the file's name.
+fn file_name(reference: &Reference) -> String {
+    let path = match reference {
+        Reference::Nar(path) | Reference::Cache { folder: path, .. } => path,
+        Reference::Oci(image) | Reference::OciArchive(image) => match &image.tag {
+            Some(tag) => return tag.clone(),
+            None => &image.path,
+        },
+        Reference::Store(_) | Reference::Automaton(_) => return String::new(),
+    };
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What the command line says of a NAR.

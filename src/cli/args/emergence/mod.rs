@@ -1,6 +1,7 @@
 //! Options of `emergence`, and its verbs.
 
 mod artifacts;
+mod launch;
 mod names;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
 pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
+pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
@@ -63,6 +65,15 @@ pub enum Verb {
     /// prove that an artifact is what it is said to be; nothing is written
     #[command(help_template = page!(" emergence verify", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
+    /// verify an artifact, and make a bundle of it
+    #[command(help_template = page!(" emergence bundle", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::BUNDLE)]
+    Bundle(Box<BundleArgs>),
+    /// verify an artifact, and run it as a container
+    #[command(help_template = page!(" emergence run", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::LAUNCH)]
+    Run(Box<LaunchArgs>),
+    /// tell what this machine has, as constraints ask for it
+    #[command(help_template = page!(" emergence node", "OPTIONS:\n{options}"), before_help = pages::NODE)]
+    Node,
     /// show what an image says of itself; nothing but its documents is read
     #[command(help_template = page!(" emergence inspect", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::INSPECT)]
     Inspect(InspectArgs),
@@ -86,12 +97,15 @@ pub enum Verb {
 // What is asked of every artifact.
 #[derive(Args, Debug)]
 pub struct TermsArgs {
-    /// What must be proved of each store path
-    #[arg(long, global = true, value_name = "MODE", value_enum, default_value = "proved")]
-    pub trust: TrustMode,
+    /// What must be proved of each store path [default: proved, or what the policy says]
+    #[arg(long, global = true, value_name = "MODE", value_enum)]
+    pub trust: Option<TrustMode>,
     /// A key whose signatures count (may be repeated)
     #[arg(long = "trusted-key", global = true, value_name = "NAME:BASE64")]
     pub trusted_keys: Vec<String>,
+    /// What the owner of this machine allows, which other options can only tighten
+    #[arg(long, global = true, value_name = "FILE")]
+    pub policy: Option<std::path::PathBuf>,
     /// The hash that the artifact must have
     #[arg(long, global = true, value_name = "DIGEST")]
     pub expect: Option<String>,

@@ -1,0 +1,192 @@
+//! `emergence bundle`, and what `run` shares with it: from a REF to what a bundle is made of.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::node::machine;
+use super::verify::opened;
+use super::{Asked, make_store};
+use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
+use crate::emergence::automaton::bind;
+use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
+use crate::emergence::oci::Image;
+use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
+use crate::error::Doing;
+
+/// An artifact of which everything is proved, and what the container will be.
+pub(super) struct Ready {
+    cargo: Cargo,
+    shape: Shape,
+    /// Where its objects or layers are.
+    pub store: Arc<Store>,
+}
+
+/// What the root file system is made of.
+enum Cargo {
+    Parts(Box<Parts>),
+    /// In a folder of its own, which is not the store's to keep.
+    Image(Box<Image>),
+}
+
+/// What the caller wants to do with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A bundle that stays.
+    Bundle,
+    /// A container, whose bundle goes with it; in a mount namespace of its own or not.
+    Run { private: bool, terminal: bool },
+}
+
+impl Ready {
+    /// Tests constraints, verifies and unpacks, in this order; nothing is written before all is proved.
+    pub(super) fn of(
+        reference: &str,
+        args: &ShapeArgs,
+        words: &[String],
+        purpose: Purpose,
+        asked: &Asked,
+    ) -> Result<Self> {
+        let artifact = opened(reference, &args.declared, &args.platform, asked)?;
+        let mut shape = shape(args, words, purpose)?;
+        let (cargo, store) = match artifact {
+            Artifact::Closure(closure) => closed(&*closure, args, &mut shape, asked)?,
+            Artifact::Image(image) => plain(*image, args, &mut shape, purpose, asked)?,
+        };
+        Ok(Self { cargo, shape, store })
+    }
+
+    /// What the store must keep for it.
+    pub(super) fn held(&self) -> Held {
+        match &self.cargo {
+            Cargo::Parts(parts) => {
+                let mut held = Held::objects(parts.objects.iter().map(|object| &object.path));
+                held.layers.push(launch::view_name(&parts.objects).hex());
+                held
+            }
+            Cargo::Image(image) => Held { objects: Vec::new(), layers: vec![image.chain_id().hex()] },
+        }
+    }
+
+    /// Makes the bundle in `folder`, which is going to be called `last`.
+    pub(super) fn fill(&self, folder: &Path, last: &Path, asked: &Asked) -> Result<()> {
+        let image = match &self.cargo {
+            Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
+            Cargo::Image(image) => image,
+        };
+        let own = folder.join("rootfs");
+        let kept = self.store.layers().join(image.chain_id().hex());
+        let root = match self.shape.rootfs {
+            Rootfs::Bind => kept,
+            Rootfs::Copy => {
+                image.verify(&asked.terms, false)?.unpack(&asked.terms, &own)?;
+                own
+            }
+            Rootfs::Overlay => {
+                mount_overlay(&kept, folder, &own)?;
+                own
+            }
+        };
+        launch::image(image.config(), &self.shape, folder, &root)
+    }
+}
+
+fn shape(args: &ShapeArgs, words: &[String], purpose: Purpose) -> Result<Shape> {
+    let hook = args.relay_hook.as_deref();
+    if let Some(path) = hook.filter(|path| !path.is_absolute() || path.to_str().is_none()) {
+        return Err(Fault::usage(format!("--relay-hook {}: must be an absolute path", path.display())));
+    }
+    Ok(Shape {
+        rootfs: args.rootfs.map_or(Rootfs::Bind, Into::into),
+        network: match (&args.netns, args.network) {
+            (Some(path), _) => Network::At(path.clone()),
+            (None, NetworkMode::Private) => Network::Private,
+            (None, NetworkMode::Host) => Network::Host,
+        },
+        relay_hook: args.relay_hook.clone(),
+        args: (!words.is_empty()).then(|| words.to_vec()),
+        terminal: matches!(purpose, Purpose::Run { terminal: true, .. }),
+        granted: Granted::default(),
+    })
+}
+
+/// Objects of the store.
+fn closed(
+    closure: &dyn Closure,
+    args: &ShapeArgs,
+    shape: &mut Shape,
+    asked: &Asked,
+) -> Result<(Cargo, Arc<Store>)> {
+    let objects = closure.objects().to_vec();
+    let mut parts = Parts { objects, document: None, digests: None, signature: None, bound: None };
+    shape.granted = constrained(&mut parts, args, asked)?;
+    if parts.objects.is_empty() {
+        return Err(Fault::usage("it has no store path; say it with --store-path"));
+    }
+    launch::startable(&parts, shape)?;
+    let report = closure.verify(&asked.terms)?;
+    let store = make_store(asked)?;
+    store.add(closure, &asked.terms, &report)?;
+    Ok((Cargo::Parts(Box::new(parts)), store))
+}
+
+/// An image, which has no constraints and no parameters.
+fn plain(
+    image: Image,
+    args: &ShapeArgs,
+    shape: &mut Shape,
+    purpose: Purpose,
+    asked: &Asked,
+) -> Result<(Cargo, Arc<Store>)> {
+    no_parameters(args)?;
+    let private = matches!(purpose, Purpose::Run { private: true, .. });
+    shape.rootfs = match args.rootfs {
+        Some(mode) => mode.into(),
+        None if private => Rootfs::Overlay,
+        None => Rootfs::Copy,
+    };
+    if shape.rootfs == Rootfs::Overlay && !private {
+        let words =
+            "--rootfs overlay: an image's would be a mount that stays; use copy or bind, or run it as root";
+        return Err(Fault::usage(words));
+    }
+    let verified = image.verify(&asked.terms, args.strict)?;
+    let store = make_store(asked)?;
+    if shape.rootfs != Rootfs::Copy {
+        verified.unpack_into(&asked.terms, &store)?;
+    }
+    Ok((Cargo::Image(Box::new(image)), store))
+}
+
+fn no_parameters(args: &ShapeArgs) -> Result<()> {
+    match args.parameters.first() {
+        Some((name, _)) => {
+            Err(Fault::usage(format!("--param {name}: it is no automaton, and has no parameters")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Binds the parameters and tests the constraints: what the container is granted.
+fn constrained(parts: &mut Parts, args: &ShapeArgs, asked: &Asked) -> Result<Granted> {
+    let Some(document) = &parts.document else { return no_parameters(args).map(|()| Granted::default()) };
+    parts.bound = Some(bind(document, &args.parameters)?);
+    let constraints = launch::constraints(document)?;
+    if constraints.is_empty() && args.node.is_none() {
+        return Ok(Granted::default());
+    }
+    let node = machine(args.node.as_deref(), asked)?;
+    for warning in constraints.check(&node)? {
+        asked.note(&warning);
+    }
+    Ok(constraints.granted(&node))
+}
+
+pub(super) fn bundle(args: &BundleArgs, asked: &Asked) -> Result<()> {
+    let last = std::path::absolute(&args.dir).doing(|| format!("find {}", args.dir.display()))?;
+    let ready = Ready::of(&args.reference, &args.shape, &args.args, Purpose::Bundle, asked)?;
+    made_whole(&last, |folder| ready.fill(folder, &last, asked))?;
+    let shown = args.dir.display().to_string();
+    asked.answer(&shown, || json!({ "ok": true, "bundle": last.to_string_lossy() }))
+}

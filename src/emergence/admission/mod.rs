@@ -1,0 +1,260 @@
+//! A root file system held against its closure before a container's process exists, because an annotation or the machine's owner asks for it.
+//!
+//! ```text
+//! wanted   what is asked for: annotations, and /etc/emergence/runtime.json
+//! view     where the objects are that a container would see
+//! seal     what tells quickly that an object is still as it was
+//! ```
+//! The only part of this room that the runtime knows. Where nothing is asked for it costs one system call: to learn that there is no file.
+
+mod seal;
+mod view;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::automaton::Document;
+use super::closure::Digests;
+use super::hash::{Algorithm, Hash};
+use super::keys::Signature;
+use super::nar;
+use super::refusal::{Code, Fault, Result, Within};
+use super::store_path::{StoreDir, StorePath};
+use seal::Sealed;
+use view::View;
+pub use wanted::{Mode, Wanted, wanted};
+
+/// What the names of our annotations begin with.
+pub(super) const PREFIX: &str = "com.matrixai.emergence.";
+
+/// A mount of a container, as config.json has it.
+#[derive(Clone, Debug)]
+pub struct Mounted {
+    /// Where, inside.
+    pub destination: String,
+    /// What of the host is bound there; `None`: it is another file system.
+    pub source: Option<PathBuf>,
+}
+
+/// One object as the annotation `closure` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Declared {
+    path: StorePath,
+    nar_hash: Hash,
+    nar_size: u64,
+}
+
+impl Wanted {
+    /// Checks what a container would see in `rootfs` and `mounts`: exactly the objects of its closure, each with the content that the
+    /// closure says.
+    ///
+    /// Refused: `closure.incomplete`, an object is not there; `trust.unproved`, one is there that is not in the closure, or that could be
+    /// covered; `nar.hash`, `nar.size`; `trust.expect`, `trust.signature` and `trust.policy` for the automaton.
+    pub fn check(
+        &self,
+        rootfs: &Path,
+        mounts: &[Mounted],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
+        let document = self.document(named("automaton"))?;
+        let declared = match (named("closure"), &document) {
+            (Some(text), _) => closure(text)?,
+            (None, Some(document)) => objects(document),
+            (None, None) => Vec::new(),
+        };
+        if let Some(document) = &document
+            && as_set(&declared) != as_set(&objects(document))
+        {
+            let words = "is not the closure of the automaton that another annotation names";
+            return Err(Fault::refused(Code::AutomatonMismatch, format!("{PREFIX}closure"), words));
+        }
+        self.check_signature(document.as_ref(), named("automaton"), named("signature"))?;
+        let view = View::open(rootfs, mounts, &self.dir)?;
+        self.check_names(&view, &declared)?;
+        for object in &declared {
+            let path = view.path(&object.path)?;
+            self.check_object(object, &path).within(|| self.dir.path(&object.path))?;
+        }
+        match (&self.expect, &document) {
+            (Some(expect), Some(document)) => self.check_expected(expect, document, &view),
+            _ => Ok(()),
+        }
+    }
+
+    /// The document of the automaton, as the store keeps it, where the check depends on it.
+    fn document(&self, automaton: Option<&String>) -> Result<Option<Document>> {
+        let Some(text) = automaton else {
+            return match (&self.expect, &self.signers) {
+                (Some(_), _) => Err(Fault::refused(
+                    Code::TrustExpect,
+                    format!("{PREFIX}automaton"),
+                    "is missing, and one is expected",
+                )),
+                (None, Some(_)) => Err(Fault::refused(
+                    Code::TrustPolicy,
+                    format!("{PREFIX}automaton"),
+                    "is missing, and a signed one is demanded",
+                )),
+                (None, None) => Ok(None),
+            };
+        };
+        let digest = Hash::parse(text, Some(Algorithm::Sha256))?;
+        if let Some(expect) = self.expect.filter(|expect| *expect != digest) {
+            let (expect, digest) = (expect.to_string(), digest.to_string());
+            return Err(Fault::differs(Code::TrustExpect, "", "the automaton", &expect, &digest));
+        }
+        let document = kept_document(&self.store, &digest, &self.dir)?;
+        if document.is_none() && (self.expect.is_some() || self.signers.is_some()) {
+            let words = format!("is not in the store {}", self.store.display());
+            return Err(Fault::refused(Code::TrustUnproved, digest.to_string(), words));
+        }
+        Ok(document)
+    }
+
+    /// Whether one of the keys that the owner of the machine lists has signed the automaton with this document.
+    fn check_signature(
+        &self,
+        document: Option<&Document>,
+        automaton: Option<&String>,
+        signature: Option<&String>,
+    ) -> Result<()> {
+        let (Some(signers), Some(document), Some(automaton)) = (&self.signers, document, automaton) else {
+            return Ok(());
+        };
+        let name = format!("{PREFIX}signature");
+        let refused = |code, words: &str| Err(Fault::refused(code, &name, words));
+        let Some(text) = signature else {
+            return refused(Code::TrustPolicy, "is missing, and the owner of this machine demands one");
+        };
+        let Some(signature) = Signature::parse(text) else {
+            return refused(Code::TrustSignature, "is not written as a signature");
+        };
+        let signed = format!("emergence-automaton-1;{automaton};{}", Hash::sha256(&document.canonical()?));
+        let mut named = signers.iter().filter(|key| key.name() == signature.key).peekable();
+        if named.peek().is_none() {
+            return refused(Code::TrustPolicy, "is of no key that the owner of this machine lists");
+        }
+        match named.any(|key| key.verifies(signed.as_bytes(), &signature)) {
+            true => Ok(()),
+            false => refused(Code::TrustSignature, "is not that key's"),
+        }
+    }
+
+    fn check_names(&self, view: &View, declared: &[Declared]) -> Result<()> {
+        let names: BTreeSet<String> = declared.iter().map(|object| object.path.to_string()).collect();
+        let there = view.names()?;
+        if let Some(name) = there.difference(&names).next() {
+            let words = "is in the root file system, but not in the closure";
+            return Err(Fault::refused(Code::TrustUnproved, format!("{}/{name}", self.dir.as_str()), words));
+        }
+        match names.difference(&there).next() {
+            Some(name) => {
+                let words = "is not in the root file system";
+                Err(Fault::refused(Code::ClosureIncomplete, format!("{}/{name}", self.dir.as_str()), words))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_object(&self, object: &Declared, path: &Path) -> Result<()> {
+        let sealed = Sealed::of(&self.store, &object.path, &object.nar_hash, path);
+        match self.mode {
+            Mode::Full => whole(object, path),
+            Mode::Fast => sealed.unless_unchanged(|| whole(object, path)),
+            Mode::Verity => sealed.unless_protected(|| whole(object, path)),
+        }
+    }
+
+    /// Recomputes A from the document and from what its outputs are.
+    fn check_expected(&self, expect: &Hash, document: &Document, view: &View) -> Result<()> {
+        let mut contents = BTreeMap::new();
+        for (name, path) in &document.outputs {
+            let object = document.object(path);
+            let names_itself = object.is_some_and(|object| object.references.contains(path));
+            let content = match object {
+                Some(object) if !names_itself => object.nar_hash,
+                _ => nar::hash_modulo(&view.path(path)?, path.digits().as_bytes())?,
+            };
+            contents.insert(name.clone(), content);
+        }
+        let found = Digests::of(document, &contents)?.automaton;
+        match found == *expect {
+            true => Ok(()),
+            false => Err(Fault::differs(
+                Code::AutomatonMismatch,
+                "",
+                "the automaton's digest",
+                &expect.to_string(),
+                &found.to_string(),
+            )),
+        }
+    }
+}
+
+/// The document of the automaton A that a store keeps: `{"document": …, "objects": […]}`. `None`: it has none, or there is no store.
+fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Option<Document>> {
+    let path = store.join("automatons").join(format!("{}.json", automaton.hex()));
+    let subject = path.display().to_string();
+    let Some(file) = super::cache::open_file(&path)? else { return Ok(None) };
+    let mut kept = super::json::parse(&super::document::read_document(file, &subject)?, &subject)?;
+    let document = kept.get_mut("document").map(serde_json::Value::take);
+    let document = document.ok_or_else(|| Fault::refused(Code::StoreCorrupt, &subject, "has no document"))?;
+    Document::from_value(document, dir).within(|| subject).map(Some)
+}
+
+/// The object's NAR, hashed again.
+fn whole(object: &Declared, path: &Path) -> Result<()> {
+    let (hash, size) = nar::hash_tree(path, Algorithm::Sha256)?;
+    if size != object.nar_size {
+        let (declared, found) = (object.nar_size.to_string(), size.to_string());
+        return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &found));
+    }
+    if hash != object.nar_hash {
+        let (declared, found) = (object.nar_hash.to_string(), hash.to_string());
+        return Err(Fault::differs(Code::NarHash, "", "the NAR's hash", &declared, &found));
+    }
+    Ok(())
+}
+
+fn objects(document: &Document) -> Vec<Declared> {
+    let declared = |object: &super::object::Object| Declared {
+        path: object.path.clone(),
+        nar_hash: object.nar_hash,
+        nar_size: object.nar_size,
+    };
+    document.closure.iter().map(declared).collect()
+}
+
+fn as_set(objects: &[Declared]) -> BTreeSet<(String, String, u64)> {
+    objects.iter().map(|one| (one.path.to_string(), one.nar_hash.nix32(), one.nar_size)).collect()
+}
+
+/// Reads `NAME NARHASH NARSIZE`, joined by `;`.
+fn closure(text: &str) -> Result<Vec<Declared>> {
+    let wrong = || {
+        Fault::refused(
+            Code::JsonSyntax,
+            format!("{PREFIX}closure"),
+            "must be NAME NARHASH NARSIZE, joined by ;",
+        )
+    };
+    let one = |entry: &str| -> Result<Declared> {
+        let mut words = entry.split(' ');
+        let (Some(name), Some(hash), Some(size), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(wrong());
+        };
+        Ok(Declared {
+            path: StorePath::parse(name)?,
+            nar_hash: Hash::parse(hash, Some(Algorithm::Sha256))?,
+            nar_size: size.parse().map_err(|_| wrong())?,
+        })
+    };
+    if text.is_empty() { Ok(Vec::new()) } else { text.split(';').map(one).collect() }
+}
+
+#[cfg(test)]
+mod tests;

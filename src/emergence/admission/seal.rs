@@ -1,0 +1,154 @@
+//! Seals: what was noted of an object's files when the whole was hashed, so that a change shows without hashing.
+//!
+//! A seal that does not fit proves nothing: links that another object makes to the same file change its time. The object is then hashed
+//! again, and sealed anew. Kept in `DIR/seals/DIGITS-DEVICE-INODE.KIND` of the store, and only for what lies in the store.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::emergence::hash::{Algorithm, Hash, Hasher};
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store_path::StorePath;
+use crate::error::{Doing, Error};
+use crate::sys::verity;
+
+/// An object that may be sealed.
+pub(super) struct Sealed<'a> {
+    /// Where seals of it are, without their kind. `None`: it does not lie in the store.
+    file: Option<PathBuf>,
+    nar_hash: &'a Hash,
+    path: &'a Path,
+}
+
+impl<'a> Sealed<'a> {
+    /// The object `object` of the content `nar_hash` at `path`, when `store` is the store.
+    pub fn of(store: &Path, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
+        let file = || {
+            let (store, real) = (store.canonicalize().ok()?, path.canonicalize().ok()?);
+            let found = fs::symlink_metadata(&real).ok()?;
+            let name = format!("{}-{}-{}", object.digits(), found.dev(), found.ino());
+            real.starts_with(&store).then(|| store.join("seals").join(name))
+        };
+        Self { file: file(), nar_hash, path }
+    }
+
+    /// Does `check` unless inode, size and times of every file are as they were when it was done last.
+    pub fn unless_unchanged(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.file.is_none() {
+            return check();
+        }
+        let now = self.listing(|entry, found| {
+            let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+            for number in [found.mode().into(), found.ino(), found.size()] {
+                entry.update(&u64::to_be_bytes(number));
+            }
+            times.iter().for_each(|time| entry.update(&time.to_be_bytes()));
+            Ok(())
+        })?;
+        self.unless("fast", &now, check)
+    }
+
+    /// Does `check` unless the kernel protects every file, with the digests that they had when it was done last.
+    pub fn unless_protected(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.file.is_none() {
+            return check();
+        }
+        match self.listing(protect) {
+            Ok(now) => self.unless("verity", &now, check),
+            // The file system cannot.
+            Err(Fault::Failed(error)) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::ENOTTY)) => {
+                check()
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn unless(&self, kind: &str, now: &Hash, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Some(file) = self.file.as_ref().map(|file| file.with_extension(kind)) else { return check() };
+        let seal = now.hex();
+        if fs::read_to_string(&file).is_ok_and(|noted| noted == seal) {
+            return Ok(());
+        }
+        check()?;
+        // Without a seal the next time costs more, that is all.
+        let _ = note(&file, &seal);
+        Ok(())
+    }
+
+    /// A hash of all entries, each by its path, kind, target if it is a link, and what `tell` adds.
+    fn listing(&self, tell: impl Fn(&mut Hasher, &Entry) -> Result<()>) -> Result<Hash> {
+        let mut all = Hasher::new(Algorithm::Sha256);
+        all.update(self.nar_hash.bytes());
+        let doing = |path: &Path| format!("look at {}", path.display());
+        let mut left = vec![self.path.to_owned()];
+        while let Some(path) = left.pop() {
+            let found = fs::symlink_metadata(&path).doing(|| doing(&path))?;
+            let below = path.strip_prefix(self.path).unwrap_or(&path).as_os_str().as_bytes();
+            all.update(&(below.len() as u64).to_be_bytes());
+            all.update(below);
+            if found.is_dir() {
+                let entries = fs::read_dir(&path).doing(|| doing(&path))?;
+                let mut entries: Vec<_> = entries.collect::<std::io::Result<_>>().doing(|| doing(&path))?;
+                entries.sort_by_key(fs::DirEntry::file_name);
+                all.update(&(entries.len() as u64).to_be_bytes());
+                left.extend(entries.into_iter().map(|entry| entry.path()));
+            } else if found.is_symlink() {
+                all.update(fs::read_link(&path).doing(|| doing(&path))?.as_os_str().as_bytes());
+            } else if !found.is_file() {
+                return Err(Fault::refused(
+                    Code::TypeUnknown,
+                    path.display().to_string(),
+                    "is no file, folder or link",
+                ));
+            }
+            tell(&mut all, &Entry { path, found })?;
+        }
+        Ok(all.finish())
+    }
+}
+
+/// One file, folder or link.
+struct Entry {
+    path: PathBuf,
+    found: fs::Metadata,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = fs::Metadata;
+
+    fn deref(&self) -> &fs::Metadata {
+        &self.found
+    }
+}
+
+/// Has the kernel protect a file from now on, and adds its digest.
+fn protect(all: &mut Hasher, entry: &Entry) -> Result<()> {
+    all.update(&entry.mode().to_be_bytes());
+    if !entry.is_file() {
+        return Ok(());
+    }
+    let doing = || format!("protect {}", entry.path.display());
+    let file = File::open(&entry.path).doing(doing)?;
+    let (algorithm, digest) = match verity::measure(file.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODATA) => {
+            verity::enable(file.as_fd()).map_err(Error::from).map_err(|error| error.within(doing()))?;
+            verity::measure(file.as_fd()).doing(doing)?
+        }
+        measured => measured.doing(doing)?,
+    };
+    all.update(&algorithm.to_be_bytes());
+    all.update(&digest);
+    Ok(())
+}
+
+/// Writes a seal beside its place and gives it its name: nobody reads half of one.
+fn note(file: &Path, seal: &str) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let new = file.with_extension(format!("new-{}", std::process::id()));
+    fs::write(&new, seal)?;
+    fs::rename(&new, file).inspect_err(|_| drop(fs::remove_file(&new)))
+}

@@ -1,0 +1,250 @@
+//! Root file systems that are as they should be, and others.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use super::wanted::combined;
+use super::*;
+use crate::emergence::SecretKey;
+
+const APP: &str = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app";
+const LIB: &str = "90dxglj74s001104ich7q39a0vkxcd98-lib";
+
+/// A store with two objects.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        for name in [APP, LIB] {
+            fs::create_dir_all(world.object(name).join("bin")).unwrap();
+            fs::write(world.object(name).join("bin/x"), name).unwrap();
+            symlink("bin/x", world.object(name).join("link")).unwrap();
+        }
+        fs::create_dir_all(world.rootfs()).unwrap();
+        world
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn object(&self, name: &str) -> PathBuf {
+        self.store().join("nix/store").join(name)
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        self.folder.path().join("rootfs")
+    }
+
+    /// Each object bound at its place.
+    fn binds(&self) -> Vec<Mounted> {
+        let bind = |name: &&str| Mounted {
+            destination: format!("/nix/store/{name}"),
+            source: Some(self.object(name)),
+        };
+        [APP, LIB].iter().map(bind).collect()
+    }
+
+    fn declared(&self, name: &str) -> (String, u64) {
+        let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+        (hash.to_string(), size)
+    }
+
+    fn annotations(&self, verify: &str) -> BTreeMap<String, String> {
+        let entry = |name: &str| {
+            let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+            format!("{name} {} {size}", hash.nix32())
+        };
+        let closure = [APP, LIB].map(entry).join(";");
+        let store = self.store();
+        let pairs = [("verify", verify), ("store", store.to_str().unwrap()), ("closure", &closure)];
+        pairs.map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned())).into()
+    }
+
+    fn check(&self, annotations: &BTreeMap<String, String>, mounts: &[Mounted]) -> Option<Code> {
+        self.check_on(annotations, mounts, None)
+    }
+
+    fn check_on(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        mounts: &[Mounted],
+        machine: Option<&str>,
+    ) -> Option<Code> {
+        let wanted = combined(annotations, machine.map(str::as_bytes)).unwrap().unwrap();
+        wanted
+            .check(&self.rootfs(), mounts, annotations)
+            .err()
+            .map(|fault| fault.code().unwrap_or_else(|| panic!("{fault}")))
+    }
+}
+
+#[test]
+fn exactly_the_closure_is_there() {
+    let world = World::new();
+    for mode in ["full", "fast", "verity"] {
+        let annotations = world.annotations(mode);
+        assert_eq!(world.check(&annotations, &world.binds()), None, "{mode}");
+        let all =
+            [Mounted { destination: "/nix/store".into(), source: Some(world.store().join("nix/store")) }];
+        assert_eq!(world.check(&annotations, &all), None, "{mode}");
+        assert_eq!(world.check(&annotations, &world.binds()[..1]), Some(Code::ClosureIncomplete), "{mode}");
+        assert_eq!(world.check(&annotations, &[]), Some(Code::ClosureIncomplete), "{mode}");
+        let mut more = world.binds();
+        more.push(Mounted { destination: "/nix/store/x".into(), source: Some(world.object(LIB)) });
+        assert_eq!(world.check(&annotations, &more), Some(Code::TrustUnproved), "{mode}");
+    }
+    let none = BTreeMap::from([(format!("{PREFIX}verify"), "full".to_owned())]);
+    assert_eq!(world.check(&none, &world.binds()), Some(Code::TrustUnproved));
+    assert_eq!(world.check(&none, &[]), None, "an image without store paths");
+}
+
+#[test]
+fn a_changed_object_is_refused() {
+    for mode in ["full", "fast", "verity"] {
+        let world = World::new();
+        let annotations = world.annotations(mode);
+        assert_eq!(world.check(&annotations, &world.binds()), None);
+        let file = world.object(APP).join("bin/x");
+        let before = fs::metadata(&file).unwrap().modified().unwrap();
+        let same_length = APP.replace('a', "b");
+        // What the kernel protects cannot be written to; replaced it can be.
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, same_length).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
+        assert_eq!(world.check(&annotations, &world.binds()), Some(Code::NarHash), "{mode}");
+        fs::write(&file, "longer than it was before it was").unwrap();
+        assert!(
+            matches!(world.check(&annotations, &world.binds()), Some(Code::NarSize | Code::NarHash)),
+            "{mode}"
+        );
+    }
+}
+
+#[test]
+fn a_seal_saves_the_hashing_until_something_changes() {
+    let world = World::new();
+    let path = StorePath::parse(APP).unwrap();
+    let (hash, _) = nar::hash_tree(&world.object(APP), Algorithm::Sha256).unwrap();
+    let count = Cell::new(0);
+    let check = || {
+        let object = world.object(APP);
+        let sealed = Sealed::of(&world.store(), &path, &hash, &object);
+        let hashed = || {
+            count.set(count.get() + 1);
+            Ok(())
+        };
+        sealed.unless_unchanged(hashed).unwrap();
+        count.get()
+    };
+    assert_eq!([check(), check(), check()], [1, 1, 1]);
+    fs::hard_link(world.object(APP).join("bin/x"), world.folder.path().join("other")).unwrap();
+    assert_eq!([check(), check()], [2, 2], "another link changes the time");
+    fs::write(world.object(APP).join("bin/x"), APP).unwrap();
+    assert_eq!([check(), check()], [3, 3]);
+    fs::remove_file(world.object(APP).join("link")).unwrap();
+    assert_eq!([check(), check()], [4, 4]);
+}
+
+#[test]
+fn what_does_not_pass_leaves_no_seal() {
+    let world = World::new();
+    let annotations = world.annotations("fast");
+    fs::write(world.object(APP).join("bin/x"), "other").unwrap();
+    for _ in 0..2 {
+        assert!(world.check(&annotations, &world.binds()).is_some());
+    }
+    let seals = fs::read_dir(world.store().join("seals")).map_or(0, Iterator::count);
+    assert!(seals <= 1, "{seals} seals"); // the other object's
+}
+
+#[test]
+fn links_and_covers_do_not_deceive() {
+    let world = World::new();
+    let annotations = world.annotations("full");
+    let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), source: Some(from) };
+    let with = |more: Mounted| world.binds().into_iter().chain([more]).collect::<Vec<_>>();
+    // Another folder over the whole, or over a part.
+    let evil = world.folder.path().join("evil");
+    fs::create_dir_all(evil.join("store")).unwrap();
+    assert_eq!(world.check(&annotations, &with(bind("/nix", evil.clone()))), Some(Code::ClosureIncomplete));
+    let part = format!("/nix/store/{APP}/bin");
+    assert_eq!(world.check(&annotations, &with(bind(&part, evil.clone()))), Some(Code::TrustUnproved));
+    let new = |to: &str| Mounted { destination: to.into(), source: None };
+    assert_eq!(world.check(&annotations, &with(new("/nix/store"))), Some(Code::TrustUnproved));
+    assert_eq!(world.check(&annotations, &with(new("/nix/../nix/store/."))), Some(Code::TrustUnproved));
+    assert_eq!(world.check(&annotations, &with(new("/proc"))), None);
+    // A link in the root file system leads a mount to the store.
+    fs::create_dir_all(world.rootfs().join("nix/store")).unwrap();
+    symlink("/nix/store", world.rootfs().join("s")).unwrap();
+    assert_eq!(world.check(&annotations, &with(bind("/s/x", evil.clone()))), Some(Code::TrustUnproved));
+    let linked: Vec<_> =
+        [APP, LIB].iter().map(|name| bind(&format!("/s/{name}"), world.object(name))).collect();
+    assert_eq!(world.check(&annotations, &linked), None);
+    // The store's place is a link itself.
+    fs::remove_dir_all(world.rootfs().join("nix")).unwrap();
+    symlink(world.store().join("nix"), world.rootfs().join("nix")).unwrap();
+    assert_eq!(world.check(&annotations, &world.binds()), Some(Code::TrustUnproved));
+}
+
+#[test]
+fn an_automaton_can_be_expected_and_its_signature_demanded() {
+    let world = World::new();
+    let path = |name: &str| format!("/nix/store/{name}");
+    let object = |name: &str| {
+        let (hash, size) = world.declared(name);
+        json!({"path": path(name), "narHash": hash, "narSize": size, "references": []})
+    };
+    let document = json!({"schemaVersion": 1, "name": "x", "outputs": {"out": path(APP)},
+        "closure": [object(APP), object(LIB)], "init": {"entrypoint": [path(APP) + "/bin/x"]}});
+    let parsed = Document::from_value(document.clone(), &StoreDir::default()).unwrap();
+    let content = Hash::parse(&world.declared(APP).0, None).unwrap();
+    let digests = Digests::of(&parsed, &[("out".to_owned(), content)].into()).unwrap();
+    let automaton = digests.automaton;
+    let kept = world.store().join("automatons").join(format!("{}.json", automaton.hex()));
+    let mut annotations = world.annotations("full");
+    let mut set = |name: &str, value: String| annotations.insert(format!("{PREFIX}{name}"), value);
+    set("automaton", automaton.to_string());
+    let plain = annotations.clone();
+    let with = |pairs: &[(&str, String)]| {
+        let mut all = plain.clone();
+        all.extend(pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value.clone())));
+        all
+    };
+    let expecting = with(&[("expect", automaton.to_string())]);
+    assert_eq!(world.check(&expecting, &world.binds()), Some(Code::TrustUnproved), "no document");
+    fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    fs::write(&kept, json!({"document": document, "objects": []}).to_string()).unwrap();
+    assert_eq!(world.check(&expecting, &world.binds()), None);
+    let other = Hash::sha256(b"other");
+    let wrong = with(&[("expect", other.to_string())]);
+    assert_eq!(world.check(&wrong, &world.binds()), Some(Code::TrustExpect));
+    // A document that is kept under a name which is not its own.
+    fs::copy(&kept, kept.with_file_name(format!("{}.json", other.hex()))).unwrap();
+    let false_name = with(&[("expect", other.to_string()), ("automaton", other.to_string())]);
+    assert_eq!(world.check(&false_name, &world.binds()), Some(Code::AutomatonMismatch));
+    // Without the annotation the document says what the closure is, and with it they must agree.
+    let mut without = plain.clone();
+    without.remove(&format!("{PREFIX}closure"));
+    assert_eq!(world.check(&without, &world.binds()), None);
+    let less = with(&[("closure", plain[&format!("{PREFIX}closure")].split(';').next().unwrap().to_owned())]);
+    assert_eq!(world.check(&less, &world.binds()[..1]), Some(Code::AutomatonMismatch));
+    // Signatures.
+    let (key, stranger) = (SecretKey::generate("a-1").unwrap(), SecretKey::generate("b-1").unwrap());
+    let machine = json!({"signature": [key.public().to_string()]}).to_string();
+    let signed = |key: &SecretKey, text: &str| with(&[("signature", key.sign(text.as_bytes()).to_string())]);
+    let text = digests.signed_text(&parsed).unwrap();
+    let demanded =
+        |annotations: &BTreeMap<String, String>| world.check_on(annotations, &world.binds(), Some(&machine));
+    assert_eq!(demanded(&signed(&key, &text)), None);
+    assert_eq!(demanded(&plain), Some(Code::TrustPolicy));
+    assert_eq!(demanded(&signed(&stranger, &text)), Some(Code::TrustPolicy));
+    assert_eq!(demanded(&signed(&key, "other")), Some(Code::TrustSignature));
+    assert_eq!(demanded(&world.annotations("full")), Some(Code::TrustPolicy), "no automaton");
+}

@@ -1,0 +1,153 @@
+//! Where the objects are that a container would see: in its root file system, or bound over it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+use super::Mounted;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store_path::{StoreDir, StorePath};
+use crate::error::Doing;
+
+/// What a container would see as its store.
+pub(super) struct View {
+    /// The folder of objects, if there is one.
+    folder: Option<OwnedFd>,
+    /// Objects that are bound one by one, by name.
+    single: BTreeMap<String, PathBuf>,
+}
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl View {
+    /// Opens what lies at the store's place in `rootfs` and in what is mounted over it.
+    ///
+    /// Refused with `trust.unproved`: a link in that place, a mount over a part of an object, and one of a file system that does not exist yet.
+    pub fn open(rootfs: &Path, mounts: &[Mounted], dir: &StoreDir) -> Result<Self> {
+        let root =
+            openat(CWD, rootfs, FOLDER, Mode::empty()).doing(|| format!("open {}", rootfs.display()))?;
+        let place = parts(Path::new(dir.as_str()));
+        let mut view = Self { folder: folder(&root, &place, dir)?, single: BTreeMap::new() };
+        for mount in mounts {
+            let at = real(&root, Path::new(&mount.destination))?;
+            view.cover(mount, &at, &place, dir)?;
+        }
+        Ok(view)
+    }
+
+    /// What one more mount changes, which lands on `at`.
+    fn cover(&mut self, mount: &Mounted, at: &[String], place: &[String], dir: &StoreDir) -> Result<()> {
+        let unproved = |words: &str| Err(Fault::refused(Code::TrustUnproved, &mount.destination, words));
+        if let Some(rest) = place.strip_prefix(at) {
+            self.single.clear();
+            self.folder = None;
+            // A new file system in front of the store's place has no objects; what has some cannot be looked into before it is mounted.
+            let Some(source) = &mount.source else {
+                return match rest.is_empty() {
+                    true => unproved("is mounted over the store, and can only be checked once it is"),
+                    false => Ok(()),
+                };
+            };
+            let found =
+                openat(CWD, source, FOLDER, Mode::empty()).doing(|| format!("open {}", source.display()))?;
+            self.folder = folder(&found, rest, dir)?;
+            return Ok(());
+        }
+        match (at.strip_prefix(place), &mount.source) {
+            (None, _) => Ok(()),
+            (Some([name]), Some(source)) => {
+                let source = source.canonicalize().doing(|| format!("look for {}", source.display()))?;
+                self.single.insert(name.clone(), source);
+                Ok(())
+            }
+            (Some([_]), None) => unproved("is mounted over an object, and can only be checked once it is"),
+            (Some(_), _) => unproved("is mounted over a part of an object"),
+        }
+    }
+
+    /// Names of all that is there.
+    pub fn names(&self) -> Result<BTreeSet<String>> {
+        let mut found: BTreeSet<String> = self.single.keys().cloned().collect();
+        let Some(folder) = &self.folder else { return Ok(found) };
+        let doing = || "read the container's store";
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = openat(folder, ".", flags, Mode::empty()).doing(doing)?;
+        for entry in Dir::read_from(readable).doing(doing)? {
+            let name = entry.doing(doing)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                found.insert(String::from_utf8_lossy(&name).into_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where an object can be read; valid as long as this is.
+    pub fn path(&self, object: &StorePath) -> Result<PathBuf> {
+        let name = object.to_string();
+        if let Some(source) = self.single.get(&name) {
+            return Ok(source.clone());
+        }
+        match &self.folder {
+            Some(folder) => Ok(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()).into()),
+            None => Err(Fault::refused(Code::ClosureIncomplete, name, "is not in the root file system")),
+        }
+    }
+}
+
+/// The folder `place` below `root`, reached through no link.
+fn folder(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<OwnedFd>> {
+    let path = if place.is_empty() { PathBuf::from(".") } else { place.iter().collect() };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(root.as_fd(), &path, FOLDER, Mode::empty(), resolve) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(Fault::refused(
+            Code::TrustUnproved,
+            dir.as_str(),
+            "is no folder, or is reached through a link, in the root file system",
+        )),
+        Err(error) => Err(error).doing(|| format!("open {} in the root file system", dir.as_str()))?,
+    }
+}
+
+/// The parts of a path without `.` and `..`.
+fn parts(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => found.push(name.to_string_lossy().into_owned()),
+            Component::ParentDir => drop(found.pop()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Where a mount on `destination` lands, links in the root file system followed as far as it exists there.
+fn real(root: &OwnedFd, destination: &Path) -> Result<Vec<String>> {
+    let wanted = parts(destination);
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    for there in (0..=wanted.len()).rev() {
+        let (first, rest) = wanted.split_at(there);
+        let path = if first.is_empty() { PathBuf::from(".") } else { first.iter().collect() };
+        match openat2(root.as_fd(), &path, flags, Mode::empty(), resolve) {
+            Ok(found) => {
+                let name = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                let (top, found) = (name(root), name(&found));
+                let (top, found) =
+                    (top.doing(|| "name the root file system")?, found.doing(|| "name a mount's place")?);
+                let below = found.strip_prefix(&top).map(parts).unwrap_or_default();
+                return Ok(below.into_iter().chain(rest.iter().cloned()).collect());
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => {
+                Err(error).doing(|| format!("look for {} in the root file system", destination.display()))?
+            }
+        }
+    }
+    Ok(wanted)
+}

@@ -1,0 +1,174 @@
+//! What is asked of a container before it is created: by its annotations, and by the owner of the machine.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::PREFIX;
+use crate::emergence::document::read_document;
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::keys::PublicKey;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store_path::StoreDir;
+use crate::emergence::strict::document;
+use crate::error::Doing;
+
+/// Where the owner of a machine says what every container must be.
+const MACHINE: &str = "/etc/emergence/runtime.json";
+
+/// Where root's store is when nobody says otherwise.
+pub(crate) const USUAL_FOLDER: &str = "/var/lib/emergence";
+
+/// How objects are checked, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Inodes, sizes and times are what they were when the whole was last hashed; what is not known so is hashed.
+    Fast,
+    /// The kernel protects each file, and has protected it when the whole was hashed. Hashed where the file system cannot.
+    Verity,
+    /// Everything is hashed.
+    Full,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub(super) mode: Mode,
+    /// The automaton that it must be.
+    pub(super) expect: Option<Hash>,
+    /// One of these must have signed the automaton.
+    pub(super) signers: Option<Vec<PublicKey>>,
+    pub(super) store: PathBuf,
+    pub(super) dir: StoreDir,
+}
+
+/// The machine's file.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Machine {
+    verify: Option<String>,
+    signature: Option<Vec<String>>,
+    store: Option<PathBuf>,
+    store_dir: Option<String>,
+}
+
+/// What these annotations ask for, and this machine. `None`: nothing.
+pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<Wanted>> {
+    // The one system call that everybody pays for.
+    let machine = match File::open(MACHINE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        opened => {
+            let file = opened.doing(|| format!("open {MACHINE}"))?;
+            Some(read_document(file, MACHINE)?)
+        }
+    };
+    combined(annotations, machine.as_deref())
+}
+
+/// The same for the bytes of the machine's file, if there is one.
+pub(super) fn combined(
+    annotations: &BTreeMap<String, String>,
+    machine: Option<&[u8]>,
+) -> Result<Option<Wanted>> {
+    let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
+    let (asked, expect) = (named("verify"), named("expect"));
+    if asked.is_none() && expect.is_none() && machine.is_none() {
+        return Ok(None);
+    }
+    let machine: Machine = machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
+    let asked = asked.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
+    let least = machine.verify.as_deref().map(|word| mode(word, MACHINE)).transpose()?;
+    let demands = asked.is_some() || least.is_some() || expect.is_some() || machine.signature.is_some();
+    if !demands {
+        return Ok(None);
+    }
+    let key = |text: &String| {
+        let key = PublicKey::parse(text);
+        key.map_err(|fault| {
+            Fault::refused(Code::JsonSyntax, MACHINE, format!("signature: {}", fault.words()))
+        })
+    };
+    let signers = machine.signature.map(|keys| keys.iter().map(key).collect::<Result<_>>()).transpose()?;
+    // What the owner says of the place comes before what a configuration says.
+    let store = machine.store.or_else(|| named("store").map(PathBuf::from));
+    let dir = machine.store_dir.as_ref().or_else(|| named("storeDir"));
+    Ok(Some(Wanted {
+        // A pin or a signature says nothing of the files by itself.
+        mode: asked.max(least).unwrap_or(Mode::Full),
+        expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,
+        signers,
+        store: store.unwrap_or_else(|| Path::new(USUAL_FOLDER).to_owned()),
+        dir: dir.map_or_else(|| Ok(StoreDir::default()), |dir| StoreDir::new(dir))?,
+    }))
+}
+
+fn mode(word: &str, subject: &str) -> Result<Mode> {
+    match word {
+        "full" => Ok(Mode::Full),
+        "fast" => Ok(Mode::Fast),
+        "verity" => Ok(Mode::Verity),
+        other => {
+            let words = format!("verify must be full, fast or verity, not {}", other.escape_debug());
+            Err(Fault::refused(Code::JsonSyntax, subject, words))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn annotations_cannot_lower_what_the_machine_demands() {
+        let table = [
+            (None, None, None),
+            (Some("fast"), None, Some(Mode::Fast)),
+            (None, Some(r#"{"verify":"fast"}"#), Some(Mode::Fast)),
+            (Some("fast"), Some(r#"{"verify":"full"}"#), Some(Mode::Full)),
+            (Some("full"), Some(r#"{"verify":"fast"}"#), Some(Mode::Full)),
+            (Some("fast"), Some(r#"{"verify":"verity"}"#), Some(Mode::Verity)),
+            (None, Some("{}"), None),
+            (None, Some(r#"{"signature":[]}"#), Some(Mode::Full)),
+        ];
+        for (asked, machine, want) in table {
+            let annotations =
+                annotations(&asked.map(|word| ("verify", word)).into_iter().collect::<Vec<_>>());
+            let found = combined(&annotations, machine.map(str::as_bytes)).unwrap();
+            assert_eq!(found.map(|wanted| wanted.mode), want, "{asked:?} {machine:?}");
+        }
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let pinned = combined(&annotations(&[("expect", &digest)]), None).unwrap().unwrap();
+        assert_eq!((pinned.mode, pinned.expect.is_some()), (Mode::Full, true));
+    }
+
+    #[test]
+    fn the_owners_place_comes_first() {
+        let annotations = annotations(&[("verify", "full"), ("store", "/a")]);
+        let store = |machine: Option<&[u8]>| combined(&annotations, machine).unwrap().unwrap().store;
+        assert_eq!(store(None), Path::new("/a"));
+        assert_eq!(store(Some(br#"{"store":"/b"}"#)), Path::new("/b"));
+    }
+
+    #[test]
+    fn strictly_read() {
+        let table = [
+            (annotations(&[("verify", "some")]), None, Code::JsonSyntax),
+            (annotations(&[("expect", "x")]), None, Code::HashSyntax),
+            (annotations(&[]), Some(r#"{"verify":"some"}"#), Code::JsonSyntax),
+            (annotations(&[]), Some(r#"{"color":1}"#), Code::DocUnknownField),
+            (annotations(&[]), Some(r#"{"signature":["x"]}"#), Code::JsonSyntax),
+            (annotations(&[]), Some(""), Code::JsonSyntax),
+        ];
+        for (annotations, machine, code) in table {
+            let fault = combined(&annotations, machine.map(str::as_bytes)).unwrap_err();
+            assert_eq!(fault.code(), Some(code), "{annotations:?} {machine:?}: {fault}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! config.json, from the document of an automaton or from the configuration of an image, over what `spec` writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Network, Parts, Shape, resources, rootfs, user};
+use crate::emergence::admission::PREFIX;
+use crate::emergence::automaton::{self, Document, Init};
+use crate::emergence::oci::ImageConfig;
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store::Store;
+use crate::emergence::store_path::USUAL_STORE;
+use crate::error::Doing;
+use crate::spec::group::{self, Group};
+use crate::spec::{Hook, Mount, Namespace, Process, Root, Spec, defaults};
+use crate::sys::signal_names;
+
+/// The longest annotation of a closure.
+const LONGEST_CLOSURE: usize = 64 << 10;
+
+/// Annotations that the runtime acts upon: what comes out of an image is not to give orders.
+const ORDERS: [&str; 4] = ["run.oci.", "org.criu.", "org.systemd.", "com.matrixai."];
+
+/// As Erlang's supervisors: a second restart within five seconds is one too many.
+const RESTARTS: (u32, u32) = (1, 5);
+
+/// Seconds that programs of a group have to end.
+const GRACE: u32 = 5;
+
+/// Makes the bundle of store objects in the folder `bundle`, which is going to be called `last`.
+pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, last: &Path) -> Result<()> {
+    let mut spec = base(shape);
+    let mounts = rootfs::automaton_root(&artifact.objects, store, shape.rootfs, bundle, last)?;
+    spec.mounts.extend(mounts);
+    spec.mounts.push(temporary("/tmp", "mode=1777", &[]));
+    spec.root = Some(Root { path: "rootfs".into(), readonly: shape.rootfs != super::Rootfs::Copy });
+    spec.annotations = annotations(artifact, store)?;
+    let init = artifact.document.as_ref().and_then(|document| document.init.as_ref());
+    let process = spec.process.get_or_insert_default();
+    process.args = arguments(artifact, init, shape)?;
+    if let Some(init) = init {
+        process.cwd.clone_from(&init.cwd);
+        process.user = user::resolve(&bundle.join("rootfs"), &init.user)?;
+        spec.annotations.extend(stop_signal(init.stop_signal.as_deref().unwrap_or_default()));
+    }
+    if let Some(bound) = &artifact.bound {
+        set(process, bound.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    }
+    if let Some(group) = init.and_then(|init| group_of(init, &process.args)).transpose()? {
+        process.args = vec![group::PROGRAM.into()];
+        supervise(&group, bundle, &mut spec.mounts)?;
+    }
+    if let (Some(document), Some(linux)) = (&artifact.document, &mut spec.linux) {
+        let limits = linux.resources.get_or_insert_default();
+        resources::limit(limits, &document.resources, &shape.granted, resources::is_unified());
+        resources::give(linux, &shape.granted)?;
+    }
+    finish(spec, bundle)
+}
+
+/// Makes the config.json of an image in `bundle`. Its root file system is at `root`, below the bundle or elsewhere.
+pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, root: &Path) -> Result<()> {
+    let path = root.strip_prefix(bundle).unwrap_or(root);
+    let path = path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))?;
+    let wanted = &config.config;
+    let mut spec = base(shape);
+    spec.root = Some(Root { path: path.into(), readonly: shape.rootfs == super::Rootfs::Bind });
+    let process = spec.process.get_or_insert_default();
+    process.args.clone_from(&wanted.entrypoint);
+    process.args.extend(shape.args.as_ref().unwrap_or(&wanted.cmd).iter().cloned());
+    if process.args.is_empty() {
+        return Err(Fault::refused(Code::DocEntrypoint, "", "the image has no program; give one behind --"));
+    }
+    if let Some(broken) = wanted.env.iter().find(|entry| !entry.contains('=')) {
+        return Err(Fault::refused(Code::JsonSyntax, broken, "is no NAME=value of an environment"));
+    }
+    set(process, wanted.env.iter().filter_map(|entry| entry.split_once('=')));
+    if !wanted.working_dir.is_empty() {
+        process.cwd = Path::new("/").join(&wanted.working_dir).to_string_lossy().into_owned();
+    }
+    process.user = user::resolve(root, &wanted.user)?;
+    // What the image has in such a folder is there too.
+    spec.mounts.extend(wanted.volumes.keys().map(|place| temporary(place, "mode=0755", &["tmpcopyup"])));
+    let gives_orders = |name: &String| ORDERS.iter().any(|start| name.starts_with(start));
+    let labels = wanted.labels.iter().filter(|(name, _)| !gives_orders(name));
+    spec.annotations.extend(labels.map(|(name, value)| (name.clone(), value.clone())));
+    spec.annotations.extend(stop_signal(&wanted.stop_signal));
+    if !wanted.exposed_ports.is_empty() {
+        let ports: Vec<&str> = wanted.exposed_ports.keys().map(String::as_str).collect();
+        spec.annotations.insert("org.opencontainers.image.exposedPorts".into(), ports.join(","));
+    }
+    finish(spec, bundle)
+}
+
+/// What every container has.
+fn base(shape: &Shape) -> Spec {
+    let mut spec = defaults::spec();
+    if let Some(process) = &mut spec.process {
+        process.terminal = shape.terminal;
+        if !shape.terminal {
+            process.env.retain(|entry| !entry.starts_with("TERM="));
+        }
+    }
+    if let Some(hook) = &shape.relay_hook {
+        let hook = Hook { path: hook.to_string_lossy().into_owned(), ..Hook::default() };
+        spec.hooks.get_or_insert_default().create_runtime.push(hook);
+    }
+    let euid = rustix::process::geteuid();
+    if !euid.is_root() {
+        defaults::rootless(&mut spec, euid.as_raw(), rustix::process::getegid().as_raw());
+    }
+    if let Some(linux) = &mut spec.linux {
+        match &shape.network {
+            Network::Private if euid.is_root() => {}
+            network => {
+                linux.namespaces.retain(|namespace| namespace.kind != "network");
+                let path = match network {
+                    Network::At(path) => Some(path.to_string_lossy().into_owned()),
+                    Network::Private => Some(String::new()),
+                    Network::Host => None,
+                };
+                linux.namespaces.extend(path.map(|path| Namespace { kind: "network".into(), path }));
+            }
+        }
+    }
+    spec
+}
+
+fn temporary(place: &str, mode: &str, more: &[&str]) -> Mount {
+    let options = ["nosuid", "nodev", mode].into_iter().chain(more.iter().copied()).map(str::to_owned);
+    Mount {
+        destination: place.to_owned(),
+        kind: "tmpfs".into(),
+        source: "tmpfs".into(),
+        options: options.collect(),
+        ..Mount::default()
+    }
+}
+
+/// Sets variables of the environment, in place of what has their names.
+fn set<'a>(process: &mut Process, variables: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in variables {
+        process.env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
+        process.env.push(format!("{name}={value}"));
+    }
+}
+
+fn stop_signal(signal: &str) -> Option<(String, String)> {
+    let name = "org.opencontainers.image.stopSignal".to_owned();
+    (!signal.is_empty()).then(|| (name, signal.to_owned()))
+}
+
+/// Whether there is anything to start: told before anything is made.
+pub fn startable(parts: &Parts, shape: &Shape) -> Result<()> {
+    let init = parts.document.as_ref().and_then(|document| document.init.as_ref());
+    arguments(parts, init, shape).map(drop)
+}
+
+fn arguments(artifact: &Parts, init: Option<&Init>, shape: &Shape) -> Result<Vec<String>> {
+    let given = shape.args.as_ref();
+    let words = match (init, given, &artifact.bound) {
+        (Some(init), Some(given), _) => init.entrypoint.iter().chain(given).cloned().collect(),
+        (Some(_), None, Some(bound)) => bound.args.clone(),
+        (_, Some(given), _) => given.clone(),
+        _ => Vec::new(),
+    };
+    let has_group = init.is_some_and(|init| !init.group.is_empty());
+    match words.is_empty() && !has_group {
+        true => Err(Fault::refused(Code::DocEntrypoint, "", "it has no program; give one behind --")),
+        false => Ok(words),
+    }
+}
+
+fn annotations(artifact: &Parts, store: &Store) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    let mut own = |name: &str, value: String| all.insert(format!("{PREFIX}{name}"), value);
+    if let Some(digests) = &artifact.digests {
+        own("automaton", digests.automaton.to_string());
+        own("output", digests.output.to_string());
+        if let Some(declaration) = digests.declaration {
+            own("declaration", declaration.to_string());
+        }
+    }
+    if let Some(signature) = &artifact.signature {
+        own("signature", signature.clone());
+    }
+    let closure =
+        artifact.objects.iter().map(|one| format!("{} {} {}", one.path, one.nar_hash.nix32(), one.nar_size));
+    let closure = closure.collect::<Vec<_>>().join(";");
+    if closure.len() <= LONGEST_CLOSURE {
+        own("closure", closure);
+    }
+    own("store", store.folder().to_string_lossy().into_owned());
+    if store.dir().as_str() != USUAL_STORE {
+        own("storeDir", store.dir().as_str().to_owned());
+    }
+    let Some(bound) = &artifact.bound else { return Ok(all) };
+    for (name, value) in &bound.parameters {
+        own(&format!("param.{name}"), value.clone());
+    }
+    if !bound.ports.is_empty() {
+        let port = |port: &automaton::BoundPort| json!({"name": port.name, "protocol": port.protocol.word(), "port": port.port, "configurable": port.configurable});
+        let ports: Vec<_> = bound.ports.iter().map(port).collect();
+        all.insert("com.matrixai.relay.ports".into(), json!(ports).to_string());
+    }
+    Ok(all)
+}
+
+/// The group of an automaton. An entry point beside it is its first member, which is started again when it fails.
+fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
+    if init.group.is_empty() {
+        return None;
+    }
+    let restart = |restart: automaton::Restart| match restart {
+        automaton::Restart::Permanent => group::Restart::Permanent,
+        automaton::Restart::Transient => group::Restart::Transient,
+        automaton::Restart::Temporary => group::Restart::Temporary,
+    };
+    let main = group::Member { name: "main".into(), args: args.to_vec(), restart: group::Restart::Transient };
+    let members = init.group.iter().map(|member| group::Member {
+        name: member.name.clone(),
+        args: member.entrypoint.clone(),
+        restart: restart(member.restart),
+    });
+    let signal = init.stop_signal.as_deref().unwrap_or("SIGTERM");
+    let number = signal_names::number(signal).filter(|number| *number > 0);
+    let number = number
+        .ok_or_else(|| Fault::refused(Code::JsonSyntax, "init.stopSignal", format!("{signal} is no signal")));
+    let (restarts, seconds) = RESTARTS;
+    Some(number.map(|stop_signal| Group {
+        strategy: match init.strategy {
+            automaton::Strategy::OneForOne => group::Strategy::OneForOne,
+            automaton::Strategy::OneForAll => group::Strategy::OneForAll,
+            automaton::Strategy::RestForOne => group::Strategy::RestForOne,
+        },
+        restarts,
+        seconds,
+        stop_signal,
+        grace: GRACE,
+        members: Some(main).filter(|main| !main.args.is_empty()).into_iter().chain(members).collect(),
+    }))
+}
+
+/// Puts our own program and its document into the bundle, and mounts them. A copy: the runtime's file itself is never in a container.
+fn supervise(group: &Group, bundle: &Path, mounts: &mut Vec<Mount>) -> Result<()> {
+    let program = bundle.join("init");
+    fs::copy("/proc/self/exe", &program).doing(|| format!("copy this program to {}", program.display()))?;
+    let text = serde_json::to_vec(group).map_err(std::io::Error::from).doing(|| "write the group")?;
+    let document = bundle.join("group.json");
+    fs::write(&document, text).doing(|| format!("write {}", document.display()))?;
+    let points = bundle.join("rootfs/.emergence");
+    fs::create_dir(&points).doing(|| format!("make {}", points.display()))?;
+    for (file, mode, destination) in [(&program, 0o555, group::PROGRAM), (&document, 0o444, group::DOCUMENT)]
+    {
+        let doing = || format!("make {}", file.display());
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).doing(doing)?;
+        let name = file.file_name().unwrap_or_default();
+        let point = bundle.join("rootfs").join(destination.trim_start_matches('/'));
+        fs::File::create_new(point).doing(doing)?;
+        mounts.push(Mount {
+            destination: destination.into(),
+            kind: "bind".into(),
+            // Relative: from the bundle.
+            source: name.to_string_lossy().into_owned(),
+            options: ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).into(),
+            ..Mount::default()
+        });
+    }
+    Ok(())
+}
+
+fn finish(spec: Spec, bundle: &Path) -> Result<()> {
+    let text =
+        serde_json::to_string_pretty(&spec).map_err(std::io::Error::from).doing(|| "write config.json")?;
+    let file = bundle.join("config.json");
+    Ok(fs::write(&file, text + "\n").doing(|| format!("write {}", file.display()))?)
+}
+
+/// What constraints an artifact has.
+pub fn constraints(document: &Document) -> Result<crate::emergence::Constraints> {
+    let list = serde_json::Value::Array(document.constraints.clone());
+    crate::emergence::Constraints::parse(&list, "constraints")
+}

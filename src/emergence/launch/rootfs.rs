@@ -1,0 +1,197 @@
+//! Root file systems of store objects: a skeleton, and the closure at its place.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::{Rootfs, tree};
+use crate::emergence::hash::Hash;
+use crate::emergence::object::Object;
+use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::store::Store;
+use crate::error::{Doing, Error};
+use crate::spec::Mount;
+
+/// Up to so many objects each gets a mount of its own; more of them would make a container's start slow.
+const FEW: usize = 50;
+
+/// Folders of every skeleton, where something is mounted or files are.
+const FOLDERS: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
+
+/// Files of every skeleton: programs look up their user, and localhost.
+const FILES: [(&str, &str); 3] = [
+    ("etc/passwd", "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+    ("etc/group", "root:x:0:\nnobody:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+];
+
+/// Makes the folder `rootfs` in `bundle`, which is going to be called `last`: the mounts that complete it.
+pub fn automaton_root(
+    objects: &[Object],
+    store: &Store,
+    shape: Rootfs,
+    bundle: &Path,
+    last: &Path,
+) -> Result<Vec<Mount>> {
+    let rootfs = bundle.join("rootfs");
+    skeleton(&rootfs, store)?;
+    let place = rootfs.join(store.dir().as_str().trim_start_matches('/'));
+    let mounts = match shape {
+        Rootfs::Copy => {
+            for object in objects {
+                tree::again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
+            }
+            Vec::new()
+        }
+        Rootfs::Bind if objects.len() > FEW => vec![bind(store.dir().as_str(), &view(store, objects)?)?],
+        Rootfs::Bind => {
+            let each = objects.iter().map(|object| single(object, store, &place));
+            each.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
+        }
+        Rootfs::Overlay => vec![overlay(store.dir().as_str(), &view(store, objects)?, bundle, last)?],
+    };
+    settle(&rootfs)?;
+    Ok(mounts)
+}
+
+fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
+    let doing = || format!("make {}", rootfs.display());
+    let folder = |path: &Path| {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755))
+    };
+    folder(rootfs).doing(doing)?;
+    for name in FOLDERS {
+        folder(&rootfs.join(name)).doing(doing)?;
+    }
+    let mut place = rootfs.to_owned();
+    for part in Path::new(store.dir().as_str().trim_start_matches('/')).components() {
+        place.push(part);
+        folder(&place).doing(doing)?;
+    }
+    for (name, text) in FILES {
+        let file = rootfs.join(name);
+        fs::write(&file, text).doing(doing)?;
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// The mount of one object, and the place for it. A link is not mounted but there itself.
+fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>> {
+    let (tree, point) = (store.tree(&object.path), place.join(object.path.to_string()));
+    let doing = || format!("make {}", point.display());
+    let kind = fs::symlink_metadata(&tree).doing(|| format!("look at {}", tree.display()))?;
+    if kind.is_symlink() {
+        symlink(fs::read_link(&tree).doing(doing)?, &point).doing(doing)?;
+        return Ok(None);
+    }
+    match kind.is_dir() {
+        true => fs::create_dir(&point).doing(doing)?,
+        false => drop(fs::File::create_new(&point).doing(doing)?),
+    }
+    bind(&store.dir().path(&object.path), &tree).map(Some)
+}
+
+fn bind(destination: &str, source: &Path) -> Result<Mount> {
+    Ok(Mount {
+        destination: destination.to_owned(),
+        kind: "bind".into(),
+        source: text(source)?.to_owned(),
+        options: ["rbind", "ro", "nosuid", "nodev"].map(str::to_owned).into(),
+        ..Mount::default()
+    })
+}
+
+/// What is written goes to the bundle.
+fn overlay(destination: &str, lower: &Path, bundle: &Path, last: &Path) -> Result<Mount> {
+    for name in ["upper", "work"] {
+        let path = bundle.join(name);
+        fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
+    }
+    let (upper, work) = (last.join("upper"), last.join("work"));
+    let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).into();
+    for (name, path) in [("lowerdir", lower), ("upperdir", &upper), ("workdir", &work)] {
+        let path = text(path)?;
+        if path.contains([',', ':', '\\']) {
+            return Err(Fault::usage(format!("{path}: an overlay takes no path with , : or \\")));
+        }
+        options.push(format!("{name}={path}"));
+    }
+    Ok(Mount {
+        destination: destination.to_owned(),
+        kind: "overlay".into(),
+        source: "overlay".into(),
+        options,
+        ..Mount::default()
+    })
+}
+
+/// Mounts an overlay on the new folder `rootfs`: what is written over `lower` goes to `bundle`. For a mount namespace that ends with the
+/// container.
+pub fn mount_overlay(lower: &Path, bundle: &Path, rootfs: &Path) -> Result<()> {
+    let mount = overlay("/", lower, bundle, bundle)?;
+    fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
+    let places: Vec<_> =
+        mount.options.iter().filter(|option| option.contains('=')).map(String::as_str).collect();
+    let data = std::ffi::CString::new(places.join(",")).map_err(|_| Fault::usage("a path has a NUL byte"))?;
+    let made = rustix::mount::mount("overlay", rootfs, "overlay", MountFlags::NODEV, data.as_c_str());
+    Ok(made.doing(|| format!("mount an overlay of {} on {}", lower.display(), rootfs.display()))?)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))
+}
+
+/// A folder with these objects and no other, their files the store's own inodes; made once for each closure.
+///
+/// It counts as a layer: the store keeps it while something holds it.
+pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
+    let folder = store.layers().join(view_name(objects).hex());
+    if folder.exists() {
+        return Ok(folder);
+    }
+    store.staged(|staging| {
+        let new = staging.join("view");
+        fs::create_dir(&new).doing(|| format!("make {}", new.display()))?;
+        for object in objects {
+            tree::again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
+        }
+        let opened = fs::set_permissions(&new, Permissions::from_mode(0o755));
+        opened.doing(|| format!("open {}", new.display()))?;
+        tree::set_time(&new)?;
+        match renameat_with(CWD, &new, CWD, &folder, RenameFlags::NOREPLACE) {
+            // Another process was faster.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(Error::from(error).within(format!("make {}", folder.display())).into()),
+        }
+    })?;
+    Ok(folder)
+}
+
+/// What the folder of a closure is called.
+pub fn view_name(objects: &[Object]) -> Hash {
+    let mut names: Vec<String> = objects.iter().map(|object| format!("{}\n", object.path)).collect();
+    names.sort_unstable();
+    Hash::sha256(format!("emergence-view-1\n{}", names.concat()).as_bytes())
+}
+
+/// The same closure gives the same skeleton: times as in a store.
+fn settle(rootfs: &Path) -> Result<()> {
+    let mut left = vec![rootfs.to_owned()];
+    let mut all = Vec::new();
+    while let Some(path) = left.pop() {
+        let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+        if kind.is_dir() {
+            for entry in fs::read_dir(&path).doing(|| format!("read {}", path.display()))? {
+                left.push(entry.doing(|| format!("read {}", path.display()))?.path());
+            }
+        }
+        all.push(path);
+    }
+    all.iter().rev().try_for_each(|path| tree::set_time(path))
+}

@@ -1,0 +1,228 @@
+//! The processes of a group, from their start to the end of the last.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
+
+use super::rules::{Intensity, concerned, wants_restart};
+use super::tell;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec::group::{Group, Member, Restart};
+use crate::sys::process::Exit;
+use crate::sys::signal;
+
+/// Not forwarded: what comes from our own children, and what nobody can catch.
+const OWN: [i32; 4] = [libc::SIGCHLD, libc::SIGPIPE, libc::SIGKILL, libc::SIGSTOP];
+
+/// A processor's complaints about ourselves: they must do what they do.
+const FAULTS: [i32; 6] =
+    [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
+
+/// Runs the group until nothing of it is left, or it fails too often, or it is asked to end: the status to end with.
+pub(super) fn supervise(group: &Group) -> Result<u8> {
+    let watched = (1..=64).filter(|number| !FAULTS.contains(number));
+    let watched = signal::set(watched);
+    signal::block(&watched).doing(|| "block signals")?;
+    let signals = signal::open(&watched).doing(|| "open a descriptor of signals")?;
+    let pids = vec![None; group.members.len()];
+    let mut life = Life { group, signals, pids, intensity: Intensity::default(), failed: None, asked: false };
+    // The first start is for temporary ones too.
+    life.start(0..group.members.len(), |_| true)?;
+    life.run()
+}
+
+struct Life<'a> {
+    group: &'a Group,
+    signals: OwnedFd,
+    /// Of those that run.
+    pids: Vec<Option<Pid>>,
+    intensity: Intensity,
+    /// How the first ended that failed and is not started again.
+    failed: Option<Exit>,
+    /// Whether somebody wants us to end.
+    asked: bool,
+}
+
+impl Life<'_> {
+    fn run(&mut self) -> Result<u8> {
+        loop {
+            if self.asked {
+                self.stop(0..self.pids.len())?;
+                return Ok(self.status());
+            }
+            if self.pids.iter().all(Option::is_none) {
+                return Ok(self.status());
+            }
+            self.wait(None)?;
+            for (one, exit) in self.reap()? {
+                if self.asked {
+                    self.note(exit);
+                } else if let Some(last) = self.ended(one, exit)? {
+                    return Ok(last);
+                }
+            }
+        }
+    }
+
+    /// What follows from the end of `one`: the status to end with when that was once too often.
+    fn ended(&mut self, one: usize, exit: Exit) -> Result<Option<u8>> {
+        let Some(member) = self.group.members.get(one) else { return Ok(None) };
+        if !wants_restart(member.restart, exit) {
+            self.note(exit);
+            return Ok(None);
+        }
+        // It was started again already, because another has ended at the same time.
+        if self.pids.get(one).is_some_and(Option::is_some) {
+            return Ok(None);
+        }
+        if !self.intensity.allows(self.group, Instant::now()) {
+            let Group { restarts, seconds, .. } = self.group;
+            tell(&format!("{} {}: more than {restarts} restarts in {seconds} s", member.name, words(exit)));
+            self.stop(0..self.pids.len())?;
+            return Ok(Some(status(exit)));
+        }
+        tell(&format!("{} {}: started again", member.name, words(exit)));
+        let range = concerned(self.group, one);
+        self.stop(range.clone())?;
+        // Who asks us to end while others end wants no new start.
+        if !self.asked {
+            self.start(range, |restart| restart != Restart::Temporary)?;
+        }
+        Ok(None)
+    }
+
+    fn note(&mut self, exit: Exit) {
+        if exit != Exit::Code(0) {
+            self.failed.get_or_insert(exit);
+        }
+    }
+
+    fn status(&self) -> u8 {
+        self.failed.map_or(0, status)
+    }
+
+    /// Starts those of these that are of a `wanted` kind, in order. When one cannot be started, the others are ended.
+    fn start(&mut self, range: std::ops::Range<usize>, wanted: impl Fn(Restart) -> bool) -> Result<()> {
+        for at in range {
+            let (Some(member), Some(pid)) = (self.group.members.get(at), self.pids.get_mut(at)) else {
+                continue;
+            };
+            if !wanted(member.restart) {
+                continue;
+            }
+            match start(member) {
+                Ok(child) => *pid = Some(child),
+                Err(error) => return Err(error.after_cleaning(self.stop(0..self.pids.len()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks these to end, last first, and kills those that do not within their time; with all that they have left running.
+    fn stop(&mut self, range: std::ops::Range<usize>) -> Result<()> {
+        let running: BTreeSet<usize> =
+            range.filter(|at| self.pids.get(*at).is_some_and(Option::is_some)).collect();
+        for at in running.iter().rev() {
+            self.send(*at, self.group.stop_signal);
+        }
+        let end = Instant::now() + Duration::from_secs(self.group.grace.into());
+        let runs = |life: &Self| running.iter().any(|at| life.pids.get(*at).is_some_and(Option::is_some));
+        let mut killed = false;
+        while runs(self) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() && !killed {
+                running.iter().for_each(|at| self.send(*at, libc::SIGKILL));
+                killed = true;
+            }
+            // Who was killed ends; only the kernel can take its time.
+            self.wait((!killed).then_some(left))?;
+            for (_, exit) in self.reap()? {
+                if self.asked {
+                    self.note(exit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, at: usize, number: i32) {
+        let Some(Some(pid)) = self.pids.get(at) else { return };
+        let Some(signal) = Signal::from_named_raw(number) else {
+            // Real-time signals have no name: the pidfd call takes any number.
+            if let Ok(pidfd) = crate::sys::process::pidfd_open(pid.as_raw_nonzero().get()) {
+                let _ = crate::sys::process::signal(pidfd.as_fd(), number);
+            }
+            return;
+        };
+        let _ = match signal {
+            Signal::KILL => kill_process_group(*pid, signal),
+            _ => kill_process(*pid, signal),
+        };
+    }
+
+    /// Waits for signals, at most for `patience`, and passes them on.
+    fn wait(&mut self, patience: Option<Duration>) -> Result<()> {
+        let timeout = patience.and_then(|left| Timespec::try_from(left).ok());
+        let mut ready = [PollFd::new(&self.signals, PollFlags::IN)];
+        match poll(&mut ready, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::from(error).within("wait for signals")),
+        }
+        while let Some(number) = signal::next(self.signals.as_fd()).doing(|| "read a signal")? {
+            match number {
+                own if OWN.contains(&own) => {}
+                libc::SIGTERM | libc::SIGINT => self.asked = true,
+                stop if stop == self.group.stop_signal => self.asked = true,
+                other => (0..self.pids.len()).for_each(|at| self.send(at, other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reaps whoever has ended: members, and orphans that the kernel gave us.
+    fn reap(&mut self) -> Result<Vec<(usize, Exit)>> {
+        let mut ended = Vec::new();
+        loop {
+            let (pid, status) = match wait(WaitOptions::NOHANG) {
+                Ok(Some(found)) => found,
+                Ok(None) | Err(Errno::CHILD) => return Ok(ended),
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(Error::from(error).within("reap children")),
+            };
+            let Some(at) = self.pids.iter().position(|own| *own == Some(pid)) else { continue };
+            // What it has started and left is not for the next one to meet.
+            let _ = kill_process_group(pid, Signal::KILL);
+            if let Some(place) = self.pids.get_mut(at) {
+                *place = None;
+            }
+            let exit = status.exit_status().map(Exit::Code);
+            let exit = exit.or_else(|| status.terminating_signal().map(Exit::Signal));
+            ended.push((at, exit.unwrap_or(Exit::Code(0))));
+        }
+    }
+}
+
+/// In a process group of its own; with every signal as programs expect it, which std sees to.
+fn start(member: &Member) -> Result<Pid> {
+    let (program, args) = member.args.split_first().ok_or_else(|| Error::new(Kind::Invalid, "no program"))?;
+    let child = Command::new(program).args(args).process_group(0).spawn();
+    let child = child.doing(|| format!("start {}: {program}", member.name))?;
+    Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Error::new(Kind::System, "a child has no pid"))
+}
+
+fn status(exit: Exit) -> u8 {
+    u8::try_from(exit.status()).unwrap_or(u8::MAX)
+}
+
+fn words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("ended with status {code}"),
+        Exit::Signal(number) => format!("was ended by signal {number}"),
+    }
+}

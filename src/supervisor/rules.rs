@@ -1,0 +1,84 @@
+//! When a program is started again, and which with it. Source: Erlang/OTP, "Supervisor Behaviour".
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::spec::group::{Group, Restart, Strategy};
+use crate::sys::process::Exit;
+
+/// Whether the end of a program is one that asks for a new start.
+pub(super) fn wants_restart(restart: Restart, exit: Exit) -> bool {
+    match restart {
+        Restart::Permanent => true,
+        Restart::Transient => exit != Exit::Code(0),
+        Restart::Temporary => false,
+    }
+}
+
+/// Which are ended and started again when `one` of `group` is; among them those that still run. A temporary one is only ended.
+pub(super) fn concerned(group: &Group, one: usize) -> Range<usize> {
+    match group.strategy {
+        Strategy::OneForOne => one..one + 1,
+        Strategy::OneForAll => 0..group.members.len(),
+        Strategy::RestForOne => one..group.members.len(),
+    }
+}
+
+/// Counts restarts.
+#[derive(Debug, Default)]
+pub(super) struct Intensity(VecDeque<Instant>);
+
+impl Intensity {
+    /// One more, at `now`: whether that is still within bounds.
+    pub fn allows(&mut self, group: &Group, now: Instant) -> bool {
+        let span = Duration::from_secs(group.seconds.into());
+        while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > span) {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+        self.0.len() <= group.restarts as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::group::Member;
+
+    fn group(strategy: Strategy) -> Group {
+        let member =
+            |name: &str| Member { name: name.into(), args: vec!["/x".into()], restart: Restart::Permanent };
+        let members = ["a", "b", "c"].map(member).into();
+        Group { strategy, restarts: 2, seconds: 5, stop_signal: 15, grace: 1, members }
+    }
+
+    #[test]
+    fn who_is_started_again() {
+        let (fine, bad, killed) = (Exit::Code(0), Exit::Code(1), Exit::Signal(9));
+        let table = [
+            (Restart::Permanent, [true, true, true]),
+            (Restart::Transient, [false, true, true]),
+            (Restart::Temporary, [false, false, false]),
+        ];
+        for (restart, want) in table {
+            assert_eq!([fine, bad, killed].map(|exit| wants_restart(restart, exit)), want, "{restart:?}");
+        }
+        assert_eq!(concerned(&group(Strategy::OneForOne), 1), 1..2);
+        assert_eq!(concerned(&group(Strategy::OneForAll), 1), 0..3);
+        assert_eq!(concerned(&group(Strategy::RestForOne), 1), 1..3);
+    }
+
+    #[test]
+    fn enough_is_enough() {
+        let (group, start) = (group(Strategy::OneForOne), Instant::now());
+        let mut intensity = Intensity::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let table = [(0, true), (1, true), (2, false), (7, true), (8, true), (9, false), (60, true)];
+        for (seconds, want) in table {
+            assert_eq!(intensity.allows(&group, at(seconds)), want, "{seconds}");
+        }
+        let never = Group { restarts: 0, ..group };
+        assert!(!Intensity::default().allows(&never, start));
+    }
+}
