@@ -14,7 +14,7 @@ use super::rules::{Intensity, concerned, wants_restart};
 use super::tell;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::group::{Group, Member, Restart};
-use crate::sys::process::Exit;
+use crate::sys::process::{self, Exit};
 use crate::sys::signal;
 
 /// Not forwarded: what comes from our own children, and what nobody can catch.
@@ -155,8 +155,8 @@ impl Life<'_> {
         let Some(Some(pid)) = self.pids.get(at) else { return };
         let Some(signal) = Signal::from_named_raw(number) else {
             // Real-time signals have no name: the pidfd call takes any number.
-            if let Ok(pidfd) = crate::sys::process::pidfd_open(pid.as_raw_nonzero().get()) {
-                let _ = crate::sys::process::signal(pidfd.as_fd(), number);
+            if let Ok(pidfd) = process::pidfd_open(pid.as_raw_nonzero().get()) {
+                let _ = process::signal(pidfd.as_fd(), number);
             }
             return;
         };
@@ -208,10 +208,11 @@ impl Life<'_> {
     }
 }
 
-/// In a process group of its own; with every signal as programs expect it, which std sees to.
+/// In a process group of its own, with every signal as programs expect it.
 fn start(member: &Member) -> Result<Pid> {
     let (program, args) = member.args.split_first().ok_or_else(|| Error::new(Kind::Invalid, "no program"))?;
-    let child = Command::new(program).args(args).process_group(0).spawn();
+    let mut command = Command::new(program);
+    let child = process::with_usual_signals(command.args(args).process_group(0)).spawn();
     let child = child.doing(|| format!("start {}: {program}", member.name))?;
     Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Error::new(Kind::System, "a child has no pid"))
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod attacks;
+mod automata;
 mod bundles;
 mod checkpoint;
 mod crash;

@@ -57,10 +57,11 @@ fn request(args: &LaunchArgs, id: ContainerId, bundle: PathBuf) -> Run {
     Run { create, detach: args.detach, keep: args.keep, no_subreaper: args.no_subreaper }
 }
 
-/// A container's name is one of its state folder only, and longer than a file's may be.
+/// A container's name is one of its state folder only, and longer than a file's may be; and another run may ask for the same.
 fn lease_name(settings: &Settings, id: &ContainerId) -> String {
     let place = std::path::absolute(&settings.root).unwrap_or_else(|_| settings.root.clone());
-    Hash::sha256(format!("{}\0{}", place.display(), id.as_ref()).as_bytes()).hex()
+    let name = Hash::sha256(format!("{}\0{}", place.display(), id.as_ref()).as_bytes()).hex();
+    format!("{name}-{}", process::own_pid())
 }
 
 /// What is kept in the store: for this process until there is a container, then for that. The store itself is free again by then.

@@ -133,7 +133,7 @@ mod tests {
         fs::create_dir_all(outer.path().join("tree/locked/y")).unwrap();
         fs::write(outer.path().join("kept"), "").unwrap();
         symlink("..", outer.path().join("tree/locked/up")).unwrap();
-        fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0o0)).unwrap();
         // Deeper than there may be open files.
         let mut here = folder(&outer.path().join("tree"));
         for _ in 0..3000 {

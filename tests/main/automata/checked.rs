@@ -1,1 +1,161 @@
-//! stub
+//! What `create` checks when an annotation or the machine's owner asks for it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use emergence_runc::emergence::SecretKey;
+use emergence_runc::emergence::automaton::sign;
+use serde_json::{Value, json};
+
+use super::{World, terms};
+use crate::support::Output;
+
+impl World {
+    /// A bundle with more annotations; gives its folder.
+    fn annotated(&self, reference: &str, name: &str, annotations: &[(&str, &str)]) -> String {
+        let folder = self.text(name);
+        self.emergence(&["bundle", reference, &folder]).ok();
+        self.edit(name, |config| {
+            for (name, value) in annotations {
+                config["annotations"][format!("com.matrixai.emergence.{name}")] = json!(value);
+            }
+        });
+        folder
+    }
+
+    fn edit(&self, bundle: &str, change: impl FnOnce(&mut Value)) {
+        let file = self.path(bundle).join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(&file, config.to_string()).unwrap();
+    }
+
+    fn run_bundle(&self, folder: &str) -> Output {
+        self.env.runtime(&["run", "--bundle", folder, &self.id("checked")])
+    }
+
+    fn annotation(&self, bundle: &str, name: &str) -> String {
+        let config: Value =
+            serde_json::from_slice(&fs::read(self.path(bundle).join("config.json")).unwrap()).unwrap();
+        config["annotations"][format!("com.matrixai.emergence.{name}")]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The object in the store, from which its protection is taken.
+    fn object(&self) -> std::path::PathBuf {
+        let name = self.busybox();
+        self.store().join(name.trim_start_matches('/'))
+    }
+}
+
+#[test]
+fn a_changed_object_is_not_created() {
+    let Some(world) = World::new() else { return };
+    let reference = world.script("app", "echo runs");
+    for mode in ["full", "fast", "verity"] {
+        let folder = world.annotated(&reference, mode, &[("verify", mode)]);
+        world.run_bundle(&folder).ok().prints("runs");
+        world.run_bundle(&folder).ok().prints("runs");
+    }
+    let file = world.object().join("bin/busybox");
+    let good = fs::read(&file).unwrap();
+    let mut bad = good.clone();
+    let last = bad.len() - 1;
+    bad[last] ^= 1;
+    // Not in place: other trees have the same inode.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &bad).unwrap();
+    let modes = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(&file, modes).unwrap();
+    for mode in ["full", "fast", "verity"] {
+        let output = world.run_bundle(&world.text(mode)).exits(1);
+        assert!(output.stderr.contains("[nar.hash]"), "{mode}: {output:?}");
+        assert_eq!(world.env.runtime(&["list", "-q"]).text(), "", "{mode}");
+    }
+    // Who does not ask is not told.
+    world.edit("full", |config| {
+        config["annotations"].as_object_mut().unwrap().remove("com.matrixai.emergence.verify");
+    });
+    world.run_bundle(&world.text("full")).ok();
+    fs::write(&file, &good).unwrap();
+    world.run_bundle(&world.text("fast")).ok();
+}
+
+#[test]
+fn all_forms_of_root_file_systems_are_checked() {
+    let Some(world) = World::new() else { return };
+    let reference = world.script("app", "echo runs");
+    let copy = world.text("copy");
+    world.emergence(&["bundle", "--rootfs", "copy", &reference, &copy]).ok();
+    world.edit("copy", |config| config["annotations"]["com.matrixai.emergence.verify"] = json!("full"));
+    world.run_bundle(&copy).ok().prints("runs");
+    let store = world.path("copy/rootfs/nix/store");
+    fs::write(store.join("stranger"), "x").unwrap();
+    let output = world.run_bundle(&copy).exits(1);
+    assert!(output.stderr.contains("[trust.unproved]") && output.stderr.contains("stranger"), "{output:?}");
+    fs::remove_file(store.join("stranger")).unwrap();
+    world.run_bundle(&copy).ok();
+    // What is bound over it counts, too.
+    let bind = world.annotated(&reference, "bind", &[("verify", "full")]);
+    let busybox = world.busybox();
+    world.edit("bind", |config| {
+        let evil = json!({"destination": format!("{busybox}/bin"), "type": "bind", "source": "/usr/bin", "options": ["bind"]});
+        config["mounts"].as_array_mut().unwrap().push(evil);
+    });
+    let output = world.run_bundle(&bind).exits(1);
+    assert!(output.stderr.contains("[trust.unproved]"), "{output:?}");
+}
+
+#[test]
+fn an_automaton_is_pinned() {
+    let Some(world) = World::new() else { return };
+    let reference = world.script("app", "echo runs");
+    let folder = world.annotated(&reference, "b", &[]);
+    let automaton = world.annotation("b", "automaton");
+    let expect = |digest: &str| {
+        world.edit("b", |config| config["annotations"]["com.matrixai.emergence.expect"] = json!(digest));
+        world.run_bundle(&folder)
+    };
+    expect(&automaton).ok().prints("runs");
+    let other = format!("sha256:{}", "0".repeat(64));
+    let output = expect(&other).exits(1);
+    assert!(output.stderr.contains("[trust.expect]"), "{output:?}");
+}
+
+#[test]
+fn the_machines_owner_has_the_last_word() {
+    let Some(world) = World::new() else { return };
+    let reference = world.script("app", "echo runs");
+    let plain = world.annotated(&reference, "plain", &[("verify", "fast")]);
+    // An /etc of this test's.
+    let etc = world.text("etc");
+    world.env.program("cp", &["-a", "/etc", &etc]).run().ok();
+    fs::create_dir_all(world.path("etc/emergence")).unwrap();
+    let owner = world.path("etc/emergence/runtime.json");
+    fs::write(&owner, "{}").unwrap();
+    world.env.mount(Path::new(&etc), Path::new("/etc"), &["--bind"]);
+    world.run_bundle(&plain).ok().prints("runs");
+    let key = world.emergence(&["key", "generate", "owner-1"]).ok();
+    fs::write(world.path("key"), &key.stdout).unwrap();
+    let public = world.emergence(&["key", "public", &world.text("key")]).ok();
+    let demand = json!({"verify": "full", "signature": [public.text()]}).to_string();
+    fs::write(&owner, &demand).unwrap();
+    let output = world.run_bundle(&plain).exits(1);
+    assert!(output.stderr.contains("[trust.policy]"), "{output:?}");
+    let secret = SecretKey::parse(key.text()).unwrap();
+    sign(&world.path("layout"), Some("app"), &secret, &terms()).unwrap();
+    let signed = world.annotated(&reference, "signed", &[("verify", "fast")]);
+    world.run_bundle(&signed).ok().prints("runs");
+    // A container that is no automaton has nothing that could be signed.
+    let bundle = world.env.script("true");
+    let output = world.env.run(&bundle).exits(1);
+    assert!(output.stderr.contains("[trust.policy]"), "{output:?}");
+    fs::write(&owner, r#"{"color":"red"}"#).unwrap();
+    let output = world.run_bundle(&plain).exits(1);
+    assert!(output.stderr.contains("[doc.unknown-field]"), "{output:?}");
+    fs::write(&owner, r#"{"verify":"full"}"#).unwrap();
+    world.env.run(&bundle).ok();
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use emergence_runc::emergence::automaton::Form;
 use serde_json::{Value, json};
 
 use super::World;
@@ -9,12 +10,10 @@ use crate::support::until;
 
 /// A group of scripts, each with its name and when it is started again.
 fn group(world: &World, tag: &str, strategy: &str, members: &[(&str, &str, &str)]) -> String {
-    let member = |(name, restart, script): &(&str, &str, &str)| {
-        json!({"name": name, "restart": restart, "entrypoint": ["@bb/bin/sh", "-c", script]})
-    };
+    let member = |(name, restart, script): &(&str, &str, &str)| json!({"name": name, "restart": restart, "entrypoint": ["@bb/bin/sh", "-c", script]});
     let members: Vec<Value> = members.iter().map(member).collect();
     let init = json!({"group": members, "strategy": strategy, "env": {"PATH": "@bb/bin"}});
-    world.pack(tag, "image", init, json!({}))
+    world.pack(tag, Form::Image, init, json!({}))
 }
 
 #[test]
@@ -28,17 +27,11 @@ fn the_last_status_is_that_of_who_failed() {
     ];
     for (tag, strategy, members, status) in table {
         let reference = group(&world, tag, strategy, &members);
-        world.emergence(&["run", &reference, tag]).exits(status);
+        world.emergence(&["run", &reference, &world.id(tag)]).exits(status);
     }
     let missing = json!({"group": [{"name": "a", "entrypoint": ["@bb/bin/none"]}]});
-    let spec = json!({"schemaVersion": 1, "name": "x", "outputs": {"out": "@bb"}, "init": missing});
-    fs::write(world.path("none.json"), spec.to_string()).unwrap();
-    let tree = format!("bb={}", world.text("tree"));
-    let to = format!("oci:{}:none", world.text("layout"));
-    world
-        .emergence(&["pack", "--spec", &world.text("none.json"), "--tree", &tree, "--output", &to])
-        .fails()
-        .says("[doc.entrypoint]");
+    let fault = world.try_pack("none", Form::Image, missing, json!({})).unwrap_err();
+    assert!(fault.to_string().ends_with("[doc.entrypoint]"), "{fault}");
     world.is_free();
 }
 
@@ -46,7 +39,8 @@ fn the_last_status_is_that_of_who_failed() {
 fn strategies_say_who_is_started_again() {
     let Some(world) = World::new() else { return };
     // b fails once; who else begins twice depends on the strategy.
-    let b = "echo b; [ -e /tmp/b ] || { touch /tmp/b; sleep 0.3; exit 1; }; sleep 0.5; kill -TERM 1; sleep 100";
+    let b =
+        "echo b; [ -e /tmp/b ] || { touch /tmp/b; sleep 0.3; exit 1; }; sleep 0.5; kill -TERM 1; sleep 100";
     let other = |name: &str| format!("echo {name}; sleep 100");
     for (strategy, want) in
         [("one_for_one", [1, 2, 1]), ("one_for_all", [2, 2, 2]), ("rest_for_one", [1, 2, 2])]
@@ -54,7 +48,7 @@ fn strategies_say_who_is_started_again() {
         let (a, c) = (other("a"), other("c"));
         let members = [("a", "permanent", a.as_str()), ("b", "permanent", b), ("c", "permanent", c.as_str())];
         let reference = group(&world, strategy, strategy, &members);
-        let output = world.emergence(&["run", &reference, strategy]);
+        let output = world.emergence(&["run", &reference, &world.id(strategy)]);
         let count = |name: &str| output.stdout.lines().filter(|line| *line == name).count();
         assert_eq!([count("a"), count("b"), count("c")], want, "{strategy}: {output:?}");
         assert!(output.stderr.contains("b ended with status 1: started again"), "{output:?}");
@@ -65,23 +59,26 @@ fn strategies_say_who_is_started_again() {
 #[test]
 fn signals_reach_the_programs_and_orphans_are_reaped() {
     let Some(world) = World::new() else { return };
-    let trap = "trap 'echo usr1' USR1; trap 'echo end; exit 0' TERM; echo ready; while true; do sleep 0.05; done";
+    let trap =
+        "trap 'echo usr1' USR1; trap 'echo end; exit 0' TERM; echo ready; while true; do sleep 0.05; done";
     let orphans = "(sleep 0.1 &) ; (sleep 0.1 &) ; sleep 100";
-    let reference = group(&world, "sig", "one_for_one", &[("t", "permanent", trap), ("o", "permanent", orphans)]);
-    let running = world.call(&["run", &reference, "sig"]).start();
+    let reference =
+        group(&world, "sig", "one_for_one", &[("t", "permanent", trap), ("o", "permanent", orphans)]);
+    let sig = &world.id("sig");
+    let running = world.call(&["run", &reference, sig]).start();
     until("the programs run", || running.stdout().contains("ready"));
-    world.env.runtime(&["kill", "sig", "USR1"]).ok();
+    world.env.runtime(&["kill", sig, "USR1"]).ok();
     until("the signal came", || running.stdout().contains("usr1"));
     let zombies = || {
-        let list = world.env.runtime(&["ps", "sig", "-f", "json"]).ok();
+        let list = world.env.runtime(&["ps", "-f", "json", sig]).ok();
         let pids: Vec<i32> = serde_json::from_str(&list.stdout).unwrap();
         let state = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         pids.iter().filter(|pid| state(pid).contains(") Z ")).count()
     };
     until("orphans are reaped", || zombies() == 0);
-    let command = fs::read(format!("/proc/{}/cmdline", world.env.pid("sig"))).unwrap();
+    let command = fs::read(format!("/proc/{}/cmdline", world.env.pid(sig))).unwrap();
     assert_eq!(command, b"/.emergence/init\0");
-    world.env.runtime(&["kill", "sig", "TERM"]).ok();
+    world.env.runtime(&["kill", sig, "TERM"]).ok();
     // sleep dies of it; the other ends well.
     let output = running.wait().exits(128 + 15);
     assert!(output.stdout.contains("end"), "{output:?}");
@@ -91,8 +88,20 @@ fn signals_reach_the_programs_and_orphans_are_reaped() {
 #[test]
 fn the_program_cannot_be_taken_for_a_command() {
     let Some(world) = World::new() else { return };
-    let output = world.env.program("/bin/bash", &["-c", "exec -a /.emergence/init \"$0\" list", world.env.binary().to_str().unwrap()]).run();
+    let output = world
+        .env
+        .program(
+            "/bin/bash",
+            &["-c", "exec -a /.emergence/init \"$0\" list", world.env.binary().to_str().unwrap()],
+        )
+        .run();
     assert!(!output.stderr.contains("emergence init"), "{output:?}");
-    let alone = world.env.program("/bin/bash", &["-c", "exec -a /.emergence/init \"$0\"", world.env.binary().to_str().unwrap()]).run();
+    let alone = world
+        .env
+        .program(
+            "/bin/bash",
+            &["-c", "exec -a /.emergence/init \"$0\"", world.env.binary().to_str().unwrap()],
+        )
+        .run();
     alone.exits(127).says("/.emergence/group.json");
 }

@@ -1,1 +1,65 @@
-//! stub
+//! Plain images: an OCI layout becomes a container.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::World;
+
+/// A layout with one image, made by umoci; `None` where that is not installed.
+fn image(world: &World) -> Option<String> {
+    if !world.env.has("umoci", "umoci") {
+        return None;
+    }
+    let script = "set -e; cd \"$DIR\"; umoci init --layout img; umoci new --image img:a; umoci unpack --image img:a b; \
+        mkdir -p b/rootfs/etc b/rootfs/data; cp -a tree/bin b/rootfs/; \
+        echo 'web:x:33:34::/:/bin/sh' > b/rootfs/etc/passwd; echo 'log:x:4:web' > b/rootfs/etc/group; \
+        echo kept > b/rootfs/data/x; umoci repack --image img:a b; rm -rf b; \
+        umoci config --image img:a --config.entrypoint /bin/sh --config.entrypoint=-c \
+        --config.cmd 'id; cat x; echo $A; touch /made && echo written' --config.env A=b --config.workingdir /data --config.user web \
+        --config.exposedports 80/tcp --config.exposedports 53/udp --config.volume /data --config.stopsignal SIGINT \
+        --config.label x=y --config.label com.matrixai.emergence.verify=full --config.label run.oci.keep_original_groups=1";
+    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).run().ok();
+    Some(format!("oci:{}:a", world.text("img")))
+}
+
+#[test]
+fn an_image_is_started_as_its_configuration_says() {
+    let Some(world) = World::new() else { return };
+    let Some(reference) = image(&world) else { return };
+    let who = "uid=33(web) gid=34 groups=4(log)\nkept\nb";
+    for rootfs in ["copy", "bind", "overlay"] {
+        // web may not write to / of root's.
+        world.emergence(&["run", "--rootfs", rootfs, &reference, &world.id(rootfs)]).exits(1).prints(who);
+    }
+    let root = ["--", "touch /made && echo written"];
+    let as_root = |rootfs: &str| {
+        world.emergence(&[&["run", "--rootfs", rootfs, &reference, &world.id("c")][..], &root].concat())
+    };
+    as_root("bind").exits(1);
+    let kept: Vec<_> = fs::read_dir(world.store().join("layers")).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 1, "one tree for all");
+    assert!(!kept[0].path().join("made").exists());
+    world.is_free();
+    world.emergence(&["run", "--param", "a=b", &reference, &world.id("c")]).exits(125);
+    world.emergence(&["gc"]).ok();
+    assert_eq!(fs::read_dir(world.store().join("layers")).unwrap().count(), 0);
+}
+
+#[test]
+fn labels_are_annotations_but_give_no_orders() {
+    let Some(world) = World::new() else { return };
+    let Some(reference) = image(&world) else { return };
+    let bundle = world.text("bundle");
+    world.emergence(&["bundle", &reference, &bundle]).ok();
+    let config: Value = serde_json::from_slice(&fs::read(world.path("bundle/config.json")).unwrap()).unwrap();
+    let annotations = config["annotations"].as_object().unwrap();
+    let names: Vec<&str> = annotations.keys().map(String::as_str).collect();
+    let own = "org.opencontainers.image";
+    assert_eq!(names, [format!("{own}.exposedPorts"), format!("{own}.stopSignal"), "x".to_owned()]);
+    assert_eq!(annotations["org.opencontainers.image.exposedPorts"], "53/udp,80/tcp");
+    assert_eq!(config["process"]["cwd"], "/data");
+    world.env.runtime(&["check", "--bundle", &bundle]).ok();
+    world.emergence(&["bundle", "--rootfs", "overlay", &reference, &world.text("o")]).exits(2);
+    assert!(!world.path("o").exists());
+}

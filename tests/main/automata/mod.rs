@@ -10,19 +10,33 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use emergence_runc::emergence::automaton::{Form, Packed, Packing, Tree, pack};
+use emergence_runc::emergence::oci::Target;
+use emergence_runc::emergence::{
+    Compression, Demand, Fault, Limits, Name, StoreDir, Terms, Trust, Unwatched,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Call, Env, Output};
 
 /// Programs of the only object.
 const APPLETS: [&str; 14] = [
-    "cat", "echo", "env", "grep", "id", "kill", "ls", "mkdir", "readlink", "sh", "sleep", "touch", "trap", "true",
+    "cat", "echo", "env", "grep", "id", "kill", "ls", "mkdir", "readlink", "sh", "sleep", "touch", "trap",
+    "true",
 ];
 
 /// A test's world with a tree of busybox, and a store of its own.
 struct World {
     env: Env,
+}
+
+/// What is asked of what the tests make themselves: nothing.
+fn terms() -> Terms {
+    let trust = Trust { demand: Demand::None, ..Trust::default() };
+    let (dir, limits) = (StoreDir::default(), Limits::default());
+    Terms { dir, trust, limits, scan: false, jobs: 2, watch: Arc::new(Unwatched) }
 }
 
 impl World {
@@ -35,7 +49,8 @@ impl World {
         let bin = env.dir().join("tree/bin");
         fs::create_dir_all(&bin).unwrap();
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        fs::copy(busybox.expect("busybox is installed (package busybox-static)"), bin.join("busybox")).unwrap();
+        fs::copy(busybox.expect("busybox is installed (package busybox-static)"), bin.join("busybox"))
+            .unwrap();
         for name in APPLETS {
             symlink("busybox", bin.join(name)).unwrap();
         }
@@ -48,6 +63,11 @@ impl World {
 
     fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// A container's id, which names its cgroup too, and so is to be of this test alone.
+    fn id(&self, name: &str) -> String {
+        format!("{name}-{}", std::process::id())
     }
 
     fn store(&self) -> PathBuf {
@@ -65,21 +85,32 @@ impl World {
     }
 
     /// Packs an automaton under this tag, whose document is `init` and `more`; gives its REF.
-    fn pack(&self, tag: &str, form: &str, init: Value, more: Value) -> String {
-        let mut document = json!({"schemaVersion": 1, "name": "app", "outputs": {"out": "@bb"}, "init": init});
-        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let spec = self.path(&format!("{tag}.json"));
-        fs::write(&spec, document.to_string()).unwrap();
-        let (tree, to) = (format!("bb={}", self.text("tree")), format!("oci:{}:{tag}", self.text("layout")));
-        self.emergence(&["pack", "--spec", spec.to_str().unwrap(), "--tree", &tree, "--output", &to, "--form", form])
-            .ok();
-        to
+    fn pack(&self, tag: &str, form: Form, init: Value, more: Value) -> String {
+        self.try_pack(tag, form, init, more).unwrap_or_else(|fault| panic!("{tag}: {fault}"));
+        format!("oci:{}:{tag}", self.text("layout"))
+    }
+
+    fn try_pack(&self, tag: &str, form: Form, init: Value, more: Value) -> Result<Packed, Fault> {
+        let mut spec = json!({"schemaVersion": 1, "name": "app", "outputs": {"out": "@bb"}, "init": init});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let trees = vec![Tree { name: Name::new("bb").unwrap(), path: self.path("tree") }];
+        let packing = Packing {
+            spec,
+            folder: self.env.dir(),
+            trees,
+            closures: Vec::new(),
+            form,
+            compression: Compression::None,
+            key: None,
+            pin: false,
+        };
+        pack(packing, Target::Folder(self.path("layout")), Some(tag), &terms())
     }
 
     /// An automaton that runs a script.
     fn script(&self, tag: &str, script: &str) -> String {
         let init = json!({"entrypoint": ["@bb/bin/sh", "-c", script], "env": {"PATH": "@bb/bin"}});
-        self.pack(tag, "image", init, json!({}))
+        self.pack(tag, Form::Image, init, json!({}))
     }
 
     /// The store path of busybox.
@@ -110,7 +141,8 @@ impl World {
 
     /// Nothing holds anything of the store any more.
     fn is_free(&self) {
-        let left: Vec<_> = fs::read_dir(self.store().join("leases")).into_iter().flatten().flatten().collect();
+        let left: Vec<_> =
+            fs::read_dir(self.store().join("leases")).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(self.env.runtime(&["list", "-q"]).text(), "");
     }
