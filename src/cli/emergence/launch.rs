@@ -10,6 +10,7 @@ use super::verify::opened;
 use super::{Asked, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::automaton::bind;
+use crate::emergence::automaton::keep;
 use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
 use crate::emergence::oci::Image;
 use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
@@ -119,15 +120,21 @@ fn closed(
     asked: &Asked,
 ) -> Result<(Cargo, Arc<Store>)> {
     let objects = closure.objects().to_vec();
-    let mut parts = Parts { objects, document: None, digests: None, signature: None, bound: None };
+    let document = closure.document().cloned();
+    let mut parts = Parts { objects, document, digests: None, signature: None, bound: None };
     shape.granted = constrained(&mut parts, args, asked)?;
     if parts.objects.is_empty() {
         return Err(Fault::usage("it has no store path; say it with --store-path"));
     }
     launch::startable(&parts, shape)?;
     let report = closure.verify(&asked.terms)?;
+    parts.digests = report.digests;
+    parts.signature = closure.signature();
     let store = make_store(asked)?;
     store.add(closure, &asked.terms, &report)?;
+    if let (Some(document), Some(digests)) = (closure.document(), &report.digests) {
+        keep(&store, document, digests)?;
+    }
     Ok((Cargo::Parts(Box::new(parts)), store))
 }
 

@@ -119,6 +119,16 @@ pub trait Closure {
         None
     }
 
+    /// The signatures of the automaton itself, as its manifest has them.
+    fn signature(&self) -> Option<String> {
+        None
+    }
+
+    /// Its layers, when it has some, as they are declared.
+    fn layers(&self) -> Vec<LayerReport> {
+        Vec::new()
+    }
+
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
