@@ -19,8 +19,8 @@ pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
     BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs, GcArgs,
     HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs, NetworkMode,
-    PlatformArgs, ReferenceArgs, RootAction, ShapeArgs, StorePathKind, TermsArgs, UnpackArgs, Verb,
-    VerifyArgs,
+    PackArgs, PlatformArgs, ReferenceArgs, RootAction, SameArgs, ShapeArgs, SignArgs, StorePathKind,
+    TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::verify::{met, opened};
 use super::{Asked, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
-use crate::emergence::automaton::{bind, keep};
+use crate::emergence::automaton::bind;
 use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
 use crate::emergence::oci::Image;
 use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
@@ -127,12 +127,9 @@ fn closed(
     }
     launch::startable(&parts, shape)?;
     let report = closure.verify(&asked.terms)?;
+    parts.digests = report.digests;
     let store = make_store(asked)?;
     store.add(closure, &asked.terms, &report)?;
-    if let (Some(document), Some(digests)) = (&parts.document, &report.digests) {
-        keep(&store, document, digests)?;
-    }
-    parts.digests = report.digests;
     Ok((Cargo::Parts(Box::new(parts)), store))
 }
 

@@ -1,5 +1,6 @@
 //! `emergence`: its verbs, and how they answer.
 
+mod automaton;
 mod drv;
 mod hash;
 mod image;
@@ -101,6 +102,11 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         Verb::Inspect(args) => {
             image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
         }
+        Verb::Pack(args) => automaton::pack(*args, &asked).within(|| "emergence pack"),
+        Verb::Sign(args) => {
+            automaton::sign(&args, &asked).within(|| format!("emergence sign {}", args.reference))
+        }
+        Verb::Same(args) => return automaton::same(&args, &asked).within(|| "emergence same"),
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Unpack(args) => {
             store::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))

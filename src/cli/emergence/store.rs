@@ -27,33 +27,38 @@ pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
         let closure = opened_closure(reference, &args.declared, &args.platform, asked);
         all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
     }
-    let lines: Vec<String> = all.iter().map(|(root, _)| asked.dir().path(root)).collect();
-    asked.answer(&lines.join("\n"), || {
-        let imported = all.iter().map(|(root, added)| added_document(root, added, asked));
+    let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
+    asked.answer(&shown.join("\n"), || {
+        let imported = all.iter().map(|(roots, added)| added_document(roots, added, asked));
         json!({ "ok": true, "imported": imported.collect::<Vec<_>>() })
     })
 }
 
-/// Verifies an artifact and keeps its objects. Its root, and what was new.
-fn take_in(closure: &dyn Closure, asked: &Asked) -> Result<(StorePath, Added)> {
-    let root = root(closure)?;
+/// Verifies an artifact and keeps its objects. Its roots, and what was new.
+fn take_in(closure: &dyn Closure, asked: &Asked) -> Result<(Vec<StorePath>, Added)> {
+    let roots: Vec<StorePath> = match closure.document() {
+        Some(document) => document.outputs.values().cloned().collect(),
+        None => closure.objects().last().map(|object| object.path.clone()).into_iter().collect(),
+    };
+    if roots.is_empty() {
+        return Err(Fault::usage("it has no store path; say it with --store-path"));
+    }
     let report = closure.verify(&asked.terms)?;
     // Nothing is made for what is not taken.
     let store = make_store(asked)?;
-    Ok((root, store.add(closure, &asked.terms, &report)?))
+    Ok((roots, store.add(closure, &asked.terms, &report)?))
 }
 
-fn root(closure: &dyn Closure) -> Result<StorePath> {
-    let root = closure.objects().last().map(|object| object.path.clone());
-    root.ok_or_else(|| Fault::usage("it has no store path; say it with --store-path"))
+fn lines(roots: &[StorePath], asked: &Asked) -> Vec<String> {
+    roots.iter().map(|path| asked.dir().path(path)).collect()
 }
 
-fn added_document(root: &StorePath, added: &Added, asked: &Asked) -> Value {
-    let all = |paths: &[StorePath]| paths.iter().map(|path| asked.dir().path(path)).collect::<Vec<_>>();
+fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
     json!({
-        "path": asked.dir().path(root),
-        "new": all(&added.new),
-        "reused": all(&added.reused),
+        "path": roots.last().map(|path| asked.dir().path(path)),
+        "paths": lines(roots, asked),
+        "new": lines(&added.new, asked),
+        "reused": lines(&added.reused, asked),
         "bytes": { "read": added.bytes.read, "unpacked": added.bytes.unpacked },
     })
 }
@@ -65,9 +70,8 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {
-            let (root, added) = take_in(&*closure, asked)?;
-            let path = asked.dir().path(&root);
-            return asked.answer(&path, || added_document(&root, &added, asked));
+            let (roots, added) = take_in(&*closure, asked)?;
+            return asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked));
         }
         (Artifact::Closure(closure), Some(to)) => apart(&*closure, to, args, asked)?,
     };
@@ -138,10 +142,10 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
         only: only.as_ref(),
     };
     let exported = open_store(asked)?.export(&objects, &how, &asked.terms)?;
-    let all = |paths: &[StorePath]| paths.iter().map(|path| asked.dir().path(path)).collect::<Vec<_>>();
+    let new = lines(&exported.new, asked);
     asked.answer_lines(
-        &all(&exported.new),
-        || json!({ "new": all(&exported.new), "reused": all(&exported.reused), "bytes": exported.bytes }),
+        &new,
+        || json!({ "new": new, "reused": lines(&exported.reused, asked), "bytes": exported.bytes }),
     )
 }
 

@@ -46,4 +46,5 @@ pub use pack::{Form, Packed, Packing, pack};
 pub use parameters::{Bound, BoundPort, Parameter, ParameterKind, Text, bind};
 pub use sign::sign;
 pub use sources::Tree;
-pub use stored::{StoredAutomaton, keep};
+pub use stored::StoredAutomaton;
+pub(super) use stored::keep;

@@ -124,6 +124,11 @@ pub trait Closure {
         None
     }
 
+    /// Its layers, when it has some, as they are declared.
+    fn layers(&self) -> Vec<LayerReport> {
+        Vec::new()
+    }
+
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 

@@ -17,6 +17,7 @@ use super::meta::Meta;
 use super::staging::{Staging, open_folder, random_name, remove_stale};
 use super::tree::{Maker, needs_chmod};
 use super::{Store, Sync};
+use crate::emergence::automaton;
 use crate::emergence::closure::{Closure, Receive, Report};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
@@ -49,7 +50,11 @@ impl Store {
     /// Refused: a path that the store has with other content (`store.exists`), too little room (`space`), stored bytes that are not
     /// those that were verified (`changed-while-reading`). After any failure the store has what it had.
     pub fn add(&self, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
-        self.add_with(closure, terms, report, &|_| false)
+        let added = self.add_with(closure, terms, report, &|_| false)?;
+        if let (Some(document), Some(digests)) = (closure.document(), &report.digests) {
+            automaton::keep(self, document, digests)?;
+        }
+        Ok(added)
     }
 
     /// The same; objects for which `anew` holds are made again even when they are there.

@@ -1,6 +1,7 @@
 //! Options of `emergence`, and its verbs.
 
 mod artifacts;
+mod automaton;
 mod launch;
 mod names;
 mod store;
@@ -14,6 +15,7 @@ use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
 pub use artifacts::{DeclaredArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
+pub use automaton::{PackArgs, SameArgs, SignArgs};
 pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
@@ -106,6 +108,15 @@ pub enum Verb {
     /// name what the store keeps
     #[command(help_template = page!(" emergence root", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::ROOT)]
     Root(RootArgs),
+    /// make an automaton of a document and objects
+    #[command(help_template = page!(" emergence pack", "OPTIONS:\n{options}"), before_help = pages::PACK)]
+    Pack(Box<PackArgs>),
+    /// sign an automaton
+    #[command(help_template = page!(" emergence sign", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::SIGN)]
+    Sign(SignArgs),
+    /// compare two automatons part by part
+    #[command(help_template = page!(" emergence same", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::SAME)]
+    Same(SameArgs),
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),
