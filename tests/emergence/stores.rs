@@ -256,8 +256,13 @@ fn what_is_there_is_not_replaced_by_something_else() {
     let renamed = format!("{}-renamed", &path[..path.rfind('-').unwrap()]);
     store.run(&["--trust", "none", "import", &one, "--store-path", &renamed]).refused(3, "store.exists");
     assert!(state(&store.folder()) == before);
-    // What lies there without being known is what a process left that was ended.
+    // Nor does anything come in that refers to what is not there.
+    let absent = "/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-absent";
     let (third, third_path) = nar_of(folder.path(), "third", b"third");
+    let declared = ["--trust", "none", "import", &third, "--store-path", &third_path];
+    store.run(&[&declared[..], &["--ref", absent]].concat()).refused(4, "closure.incomplete");
+    assert!(state(&store.folder()) == before);
+    // What lies there without being known is what a process left that was ended.
     let left = store.folder().join(third_path.trim_start_matches('/'));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("x"), "x").unwrap();
@@ -676,4 +681,41 @@ fn a_user_has_a_store_too() {
     run(&["gc"]);
     assert_eq!(run(&["ls"]), "");
     assert_eq!(fs::read_dir(store.join("nix/store")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_cache_that_has_something_else_is_left_alone() {
+    let store = Store::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (one, path) = nar_of(folder.path(), "one", b"one");
+    let (other, _) = nar_of(folder.path(), "other", b"other");
+    // One job at a time, and nothing waited for, give the same.
+    store
+        .run(&["--trust", "none", "--jobs", "1", "--sync", "none", "import", &one, "--store-path", &path])
+        .ok();
+    let cache = folder.path().join("cache");
+    let to = format!("cache:{}", cache.display());
+    let export =
+        |store: &Store, options: &[&str]| store.run(&[&["export", &path, "--to", &to], options].concat());
+    assert_eq!(export(&store, &[]).ok(), path);
+    assert_eq!(export(&store, &[]).ok(), "");
+    let before = state(&cache);
+    let second = Store::new();
+    second.run(&["--trust", "none", "import", &other, "--store-path", &path]).ok();
+    export(&second, &[]).refused(3, "store.exists");
+    assert!(state(&cache) == before);
+    // A signature that is lacking is added to what is there.
+    let key = vector("keys/test-1.sk");
+    export(&store, &["--sign", key.to_str().unwrap()]).ok();
+    let keys = trusting();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let reference = format!("{to}#{path}");
+    emergence(&[&["--trust", "signed"], &keys[..], &["verify", &reference]].concat()).ok();
+    export(&store, &["--compress", "br"]).fails(2, "br");
+    store.run(&["export", &path, "--to", "oci:x"]).fails(2, "cache:FOLDER");
+    store
+        .run(&["export", "/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-a", "--to", &to])
+        .refused(4, "closure.incomplete");
+    fs::write(cache.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
+    export(&store, &[]).refused(3, "cache.info");
 }

@@ -113,7 +113,11 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<()> {
         let lines: Vec<String> = checked.faults.iter().map(|(object, _)| path(object)).collect();
         output::print(&(lines.join("\n") + "\n"))?;
     }
-    let words = format!("and {} more of {} objects: {fault}", checked.faults.len() - 1, checked.objects);
+    let words = format!(
+        "{} of {} objects are not what they were; of this one: {fault}",
+        checked.faults.len(),
+        checked.objects
+    );
     Err(Fault::refused(Code::StoreCorrupt, path(first), words))
 }
 

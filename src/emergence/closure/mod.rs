@@ -199,11 +199,22 @@ pub(super) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result
 
 /// Refused with `closure.incomplete` when something that an object refers to is not among them.
 pub fn check_complete(objects: &[Object], dir: &StoreDir) -> Result<()> {
-    let there: BTreeSet<&StorePath> = objects.iter().map(|object| &object.path).collect();
+    complete_with(objects.iter(), dir, &|_| Ok(false))
+}
+
+/// Refused with `closure.incomplete` when something that an object refers to is neither among them, nor `elsewhere`.
+pub(super) fn complete_with<'a>(
+    objects: impl Iterator<Item = &'a Object> + Clone,
+    dir: &StoreDir,
+    elsewhere: &dyn Fn(&StorePath) -> Result<bool>,
+) -> Result<()> {
+    let there: BTreeSet<&StorePath> = objects.clone().map(|object| &object.path).collect();
     for object in objects {
-        if let Some(path) = object.references.iter().find(|path| !there.contains(path)) {
-            let words = format!("is not there, but {} refers to it", dir.path(&object.path));
-            return Err(Fault::refused(Code::ClosureIncomplete, dir.path(path), words));
+        for path in object.references.iter().filter(|path| !there.contains(path)) {
+            if !elsewhere(path)? {
+                let words = format!("is not there, but {} refers to it", dir.path(&object.path));
+                return Err(Fault::refused(Code::ClosureIncomplete, dir.path(path), words));
+            }
         }
     }
     Ok(())

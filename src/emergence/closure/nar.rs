@@ -68,7 +68,14 @@ impl NarFile {
     }
 
     fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
-        let (hash, bytes, compression) = look(path, terms.limits.size, &mut Nothing)?;
+        let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
+            // Nothing must be found out but how it is compressed.
+            (Some(_), Some(hash), Some(unpacked)) => {
+                let (_, compression) = decompressed(opened(path)?, path)?;
+                (hash, Bytes { read: 0, unpacked }, compression)
+            }
+            _ => look(path, terms.limits.size, &mut Nothing)?,
+        };
         let Some(store_path) = &declared.path else {
             declared.check(&name, &hash, bytes.unpacked)?;
             return Self::new(path, name, None, Some(hash), bytes);

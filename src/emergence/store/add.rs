@@ -18,7 +18,7 @@ use super::staging::{Staging, open_folder, random_name, remove_stale};
 use super::tree::{Maker, needs_chmod};
 use super::{Store, Sync};
 use crate::emergence::automaton;
-use crate::emergence::closure::{Closure, Receive, Report};
+use crate::emergence::closure::{Closure, Receive, Report, complete_with};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
 use crate::emergence::nar::{Both, Encoder, Visitor};
@@ -47,8 +47,8 @@ pub struct Added {
 impl Store {
     /// Takes in what `closure` has and the store lacks. `report` is what [`Closure::verify`] gave for it a moment ago.
     ///
-    /// Refused: a path that the store has with other content (`store.exists`), too little room (`space`), stored bytes that are not
-    /// those that were verified (`changed-while-reading`). After any failure the store has what it had.
+    /// Refused: a path that the store has with other content (`store.exists`), a reference to what is neither there nor in the store
+    /// (`closure.incomplete`), too little room (`space`), stored bytes that are not those that were verified (`changed-while-reading`). After any failure the store has what it had.
     pub fn add(&self, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
         let added = self.add_with(closure, terms, report, &|_| false)?;
         if let (Some(document), Some(digests)) = (closure.document(), &report.digests) {
@@ -82,6 +82,7 @@ impl Store {
             return Ok(added);
         }
         let objects = report.objects.iter().map(|(object, _)| object);
+        complete_with(objects.clone(), &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
         check_space(&self.folder, objects.filter(|object| wanted.contains_key(&object.path)))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;

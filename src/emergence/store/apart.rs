@@ -13,7 +13,7 @@ use super::add::{check_space, close};
 use super::crew::Ways;
 use super::staging::{Staging, open_folder};
 use super::tree::{Maker, needs_chmod};
-use crate::emergence::closure::{Closure, Receive, Report};
+use crate::emergence::closure::{Closure, Receive, Report, complete_with};
 use crate::emergence::nar::Visitor;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::Result;
@@ -29,7 +29,9 @@ pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &
         return Err(exists().into());
     }
     let above = to.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    check_space(above, report.objects.iter().map(|(object, _)| object))?;
+    let objects = report.objects.iter().map(|(object, _)| object);
+    complete_with(objects.clone(), &terms.dir, &|_| Ok(false))?;
+    check_space(above, objects)?;
     let wanted: BTreeSet<&StorePath> = report.objects.iter().map(|(object, _)| &object.path).collect();
     Staging::with(above, |staging| {
         let new = staging.path().join("new");
