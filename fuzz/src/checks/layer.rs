@@ -17,8 +17,7 @@ pub fn check(bytes: &[u8]) {
     let name =
         format!("emergence-runc-fuzz-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let root = std::env::temp_dir().join(name);
-    let below =
-        vec![tar_header(b"d", b'5', b""), tar_header(b"l", b'2', b"/d"), tar_header(b"d/f", b'0', b"")];
+    let below = [tar_header(b"d", b'5', b""), tar_header(b"l", b'2', b"/d"), tar_header(b"d/f", b'0', b"")];
     layout(&root.join("layout"), &[below.concat(), with_checksums(bytes)]);
     let to = root.join("to");
     let made = unpack(&root.join("layout"), &to);
