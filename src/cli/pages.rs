@@ -288,7 +288,8 @@ DESCRIPTION:
 makes its files: in the store, or with --to in a new folder. Nothing has its name
 before all of it is made; after a failure nothing is there.
 
-   Of a plain image, the layers become one tree. Who is not root owns all of it, and
+   A NAR becomes that tree, a closure stands below its store paths. Of a plain
+image, the layers become one tree. Who is not root owns all of it, and
 gets no devices; what is left out is told.
 
 EXAMPLE:
@@ -303,6 +304,58 @@ store before all that it refers to has; files that are the same are there once.
 
 EXAMPLE:
        # emergence-runc emergence import --trusted-key cache-1:6iZH... cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const EXPORT: &str = "\
+DESCRIPTION:
+   The export verb writes objects of the store, and all that they refer to, into a
+folder that is a binary cache of Nix. It prints those that were not there.
+
+EXAMPLE:
+       # emergence-runc emergence export /nix/store/...-app --to cache:/srv/cache --sign mine.key
+   Only what another machine lacks:
+       # ssh other emergence-runc emergence need cache:/srv/all#/nix/store/...-app |
+             emergence-runc emergence export /nix/store/...-app --to cache:/mnt/stick --only-from -";
+
+    pub(crate) const NEED: &str = "\
+DESCRIPTION:
+   The need verb lists what of an artifact is not in the store, one name a line. Only
+the artifact's descriptions are read.
+
+EXAMPLE:
+       # emergence-runc emergence need cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const LS: &str = "\
+DESCRIPTION:
+   The ls verb lists the objects of the store. On a terminal, the size of each and
+what proved it stand before it.
+
+EXAMPLE:
+       # emergence-runc emergence ls";
+
+    pub(crate) const INFO: &str = "\
+DESCRIPTION:
+   The info verb shows what is known of an object of the store: where its tree is,
+its hashes, what it refers to, and what proved it. Programs get JSON.
+
+EXAMPLE:
+       # emergence-runc emergence info /nix/store/...-app";
+
+    pub(crate) const CHECK: &str = "\
+DESCRIPTION:
+   The check verb hashes every object of the store again, and lists those that are
+not what they were. With --repair they are made anew from an artifact that has them.
+
+EXAMPLE:
+       # emergence-runc emergence check --repair cache:/srv/cache#/nix/store/...-app";
+
+    pub(crate) const ROOT: &str = "\
+DESCRIPTION:
+   The root verb keeps artifacts that are in the store from being taken away by the
+gc verb, each under a name.
+
+EXAMPLE:
+       # emergence-runc emergence root add web store:/nix/store/...-app
+       # emergence-runc emergence root ls";
 
     pub(crate) const GC: &str = "\
 DESCRIPTION:

@@ -1,19 +1,13 @@
 //! Whatever a REF names, opened: a closure of store objects, or a plain image, which has none.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::closure::{Closure, Declared, Receive, open_closure};
-use super::nar::{self, Visitor};
-use super::object::Object;
-use super::oci::{self, Layout, Platform, Staging};
+use super::closure::{Closure, Declared, open_closure};
+use super::oci::{self, Layout, Platform};
 use super::reference::{self, Reference};
 use super::refusal::{Code, Fault, Result};
 use super::store::Store;
 use super::terms::Terms;
-use super::verify::Bytes;
-use crate::error::Doing;
 
 /// An artifact of which the documents were read and held against their digests.
 pub enum Artifact {
@@ -52,39 +46,4 @@ fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &
     let resolved =
         layout.resolve(image.tag.as_deref(), image.digest.as_ref(), said.platform, &|_| Ok(true))?;
     Ok(Artifact::Image(Box::new(oci::Image::open(layout, resolved, terms)?)))
-}
-
-/// Makes the trees of all objects of a closure below `to`, where nothing may be yet, each at its store path: a root file system
-/// that has only these. After an error nothing is there.
-pub fn unpack_closure(closure: &dyn Closure, terms: &Terms, to: &Path) -> Result<Bytes> {
-    let staging = Staging::beside(to)?;
-    let trees = staging.path().join(terms.dir.as_str().trim_start_matches('/'));
-    let make = || {
-        let sizes = closure.objects().iter().map(|object| object.nar_size);
-        staging.has_space(sizes.fold(0, u64::saturating_add))?;
-        fs::create_dir_all(&trees).doing(|| format!("make {}", trees.display()))?;
-        closure.unpack(terms, &|_| true, &Below(&trees))
-    };
-    let bytes = staging.or_gone(make())?;
-    staging.open_to_all()?;
-    staging.rename(to)?;
-    Ok(bytes)
-}
-
-/// Makes each object by its name in a folder.
-struct Below<'a>(&'a PathBuf);
-
-impl Receive for Below<'_> {
-    fn object(
-        &self,
-        object: &Object,
-        feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
-    ) -> Result<Bytes> {
-        let mut bytes = Bytes::default();
-        nar::restore_by(&self.0.join(object.path.to_string()), |maker| {
-            bytes = feed(maker)?;
-            Ok(())
-        })?;
-        Ok(bytes)
-    }
 }

@@ -1,6 +1,6 @@
 //! What NARs and layers are compressed with.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,5 +84,90 @@ impl Compression {
             Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(input))),
             Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, ROOM)),
         })
+    }
+}
+
+/// Level of zstd: what Nix uses.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Level of xz, and of gzip: what the programs use.
+const USUAL_LEVEL: u32 = 6;
+
+/// Compresses what is written into it, and hands that to `W`. The same bytes give the same bytes.
+pub enum Compressor<W: Write> {
+    /// As it is.
+    None(W),
+    /// See [`Compression::Xz`].
+    Xz(liblzma::write::XzEncoder<W>),
+    /// See [`Compression::Zstd`].
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+    /// See [`Compression::Gzip`].
+    Gzip(flate2::write::GzEncoder<W>),
+    /// See [`Compression::Bzip2`].
+    Bzip2(bzip2::write::BzEncoder<W>),
+}
+
+impl<W: Write> Compressor<W> {
+    /// One that writes to `out`. `ErrorKind::Unsupported`: nothing here writes Brotli.
+    pub fn new(compression: Compression, out: W) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None(out),
+            Compression::Xz => Self::Xz(liblzma::write::XzEncoder::new(out, USUAL_LEVEL)),
+            Compression::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?),
+            Compression::Gzip => {
+                Self::Gzip(flate2::write::GzEncoder::new(out, flate2::Compression::new(USUAL_LEVEL)))
+            }
+            Compression::Bzip2 => Self::Bzip2(bzip2::write::BzEncoder::new(out, bzip2::Compression::best())),
+            Compression::Brotli => return Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    /// Writes the end and gives back where all went.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(out) => Ok(out),
+            Self::Xz(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Bzip2(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(out) => out.write(bytes),
+            Self::Xz(encoder) => encoder.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Bzip2(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_comes_out_again() {
+        let bytes: Vec<u8> = (0..200_000_u32).map(|at| (at / 7 % 251) as u8).collect();
+        let all =
+            [Compression::None, Compression::Xz, Compression::Zstd, Compression::Gzip, Compression::Bzip2];
+        for compression in all {
+            let mut compressor = Compressor::new(compression, Vec::new()).unwrap();
+            compressor.write_all(&bytes).unwrap();
+            let compressed = compressor.finish().unwrap();
+            assert_eq!(Compression::recognised(&compressed), compression);
+            let mut out = Vec::new();
+            compression.reader(&compressed[..]).unwrap().read_to_end(&mut out).unwrap();
+            assert!(out == bytes, "{compression:?}");
+        }
+        assert!(Compressor::new(Compression::Brotli, Vec::new()).is_err());
     }
 }

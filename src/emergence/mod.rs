@@ -52,13 +52,13 @@ mod trust;
 mod verify;
 mod work;
 
-pub use artifact::{Artifact, Said, open_artifact, unpack_closure};
+pub use artifact::{Artifact, Said, open_artifact};
 pub use cache::Cache;
 pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
     Report, Source, StoreClosure, check_complete, open_closure,
 };
-pub use compress::Compression;
+pub use compress::{Compression, Compressor};
 pub use document::read_document;
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
@@ -67,7 +67,9 @@ pub use object::{Object, Stored};
 pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};
-pub use store::{Added, Collected, Held, Lease, Meta, Root, Store, Sync};
+pub use store::{
+    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Root, Store, Sync, unpack_apart,
+};
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };

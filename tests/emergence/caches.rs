@@ -1,44 +1,18 @@
 //! `verify` of NARs and binary caches, and `key`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{each, emergence, text, vector, vectors};
+use crate::support::{copy_cache, each, emergence, text, trusting, vector, vectors};
 
 const DEMANDS: [&str; 2] = ["--trust", "none"];
-
-/// A copy of a cache of the vectors, which may be spoilt.
-fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().join("cache");
-    fs::create_dir_all(to.join("nar")).unwrap();
-    let from = vector("caches").join(name);
-    for place in ["", "nar"] {
-        for entry in fs::read_dir(from.join(place)).unwrap().flatten() {
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), to.join(place).join(entry.file_name())).unwrap();
-            }
-        }
-    }
-    (folder, to)
-}
 
 /// `verify cache:FOLDER#BASE`.
 fn verify(cache: &Path, object: &str, options: &[&str]) -> crate::support::Answer {
     let reference = format!("cache:{}#{object}", cache.display());
     emergence(&[&["verify", &reference], options].concat())
-}
-
-/// The options that trust all keys of the vectors.
-fn trusting() -> Vec<String> {
-    let keys = vectors("keys");
-    keys.as_object()
-        .unwrap()
-        .values()
-        .flat_map(|key| ["--trusted-key".into(), text(key).to_owned()])
-        .collect()
 }
 
 fn words(options: &[String]) -> Vec<&str> {
@@ -106,7 +80,7 @@ fn every_flipped_byte_is_seen() {
         let cache = each(&caches).iter().find(|cache| cache["name"] == name).unwrap();
         let object =
             each(&cache["objects"]).iter().find(|object| each(&object["references"]).is_empty()).unwrap();
-        let (_held, folder) = copy(name);
+        let (_held, folder) = copy_cache(name);
         verify(&folder, text(&object["path"]), &words(&keys)).ok();
         let base = Path::new(text(&object["narinfo"])).file_name().unwrap();
         let narinfo = folder.join(base);
@@ -138,7 +112,7 @@ fn every_flipped_byte_is_seen() {
 #[test]
 fn what_a_cache_may_lack_or_have_wrong() {
     let digits = "90dxglj74s001104ich7q39a0vkxcd98";
-    let (_held, folder) = copy("xz");
+    let (_held, folder) = copy_cache("xz");
     let narinfo = folder.join(format!("{digits}.narinfo"));
     let good = fs::read_to_string(&narinfo).unwrap();
     let change = |from: &str, to: &str| {
@@ -195,7 +169,7 @@ fn a_content_address_must_be_the_contents() {
     let cache = each(&caches).iter().find(|cache| cache["name"] == "xz").unwrap();
     let object =
         each(&cache["objects"]).iter().find(|object| text(&object["path"]).ends_with("-app.conf")).unwrap();
-    let (_held, folder) = copy("xz");
+    let (_held, folder) = copy_cache("xz");
     verify(&folder, text(&object["path"]), &[]).ok();
     // Another text, with its own NAR hash, under the address and so the path of the first.
     let folder_of = folder.parent().unwrap();

@@ -10,4 +10,5 @@ mod layouts;
 mod nars;
 mod nix;
 mod paths;
+mod stores;
 mod support;

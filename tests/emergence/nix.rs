@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::stores::Store;
 use crate::support::{emergence, vector};
 
 /// Nix with a store below a folder. `None`, with the reason printed, where it is not installed.
@@ -190,5 +191,78 @@ fn caches_that_nix_writes_are_verified() {
             let checked = emergence(&[&["verify", &reference], options].concat());
             assert_eq!(checked.ok(), format!("ok {}", hash.ok()), "{compression}");
         }
+    }
+}
+
+#[test]
+fn nix_takes_what_a_store_exports() {
+    let Some(nix) = Nix::find() else { return };
+    let store = Store::new();
+    // Two objects of which one refers to the other, and one that names itself.
+    let recipe = nix.path("two.nix");
+    fs::write(&recipe, r#"builtins.toFile "outer" "see ${builtins.toFile "inner" "inner"} and ${./tree}""#)
+        .unwrap();
+    let tree = nix.path("tree");
+    let seed = (1..).find(|seed| {
+        let _ = fs::remove_dir_all(&tree);
+        let _ = fs::remove_file(&tree);
+        grow(&tree, &mut Dice(*seed), 0);
+        tree.is_dir() && fs::read_dir(&tree).unwrap().count() > 3
+    });
+    assert!(seed.is_some());
+    let words = ["--extra-experimental-features", "nix-command", "eval", "--raw", "--impure", "--expr"];
+    let path = nix.line("nix", &[&words[..], &[&format!("import {}", recipe.display())]].concat());
+    let theirs = nix.path("theirs");
+    let copy = ["--extra-experimental-features", "nix-command", "copy"];
+    let to = format!("file://{}", theirs.display());
+    nix.run("nix", &[&copy[..], &["--to", &to, &path]].concat());
+    let reference = format!("cache:{}#{path}", theirs.display());
+    assert_eq!(store.run(&["import", &reference]).ok(), path);
+    let key = fs::read_to_string(vector("keys/test-1.pk")).unwrap();
+    for compression in ["none", "xz", "zstd", "gzip", "bzip2"] {
+        let ours = nix.path(compression);
+        let to = format!("cache:{}", ours.display());
+        let secret = vector("keys/test-1.sk");
+        let words =
+            ["export", &path, "--to", &to, "--compress", compression, "--sign", secret.to_str().unwrap()];
+        assert_eq!(store.run(&words).ok().lines().count(), 3);
+        // Into a store that trusts only that key, and believes no content address.
+        let other = Nix { folder: tempfile::tempdir().unwrap() };
+        let from = format!("file://{}", ours.display());
+        let key = format!("trusted-public-keys = {}\nrequire-sigs = true", key.trim());
+        let conf = other.path("conf");
+        fs::create_dir(&conf).unwrap();
+        fs::write(conf.join("nix.conf"), key).unwrap();
+        let script = format!(
+            "NIX_CONF_DIR={} nix --extra-experimental-features nix-command copy --from {from} {path}",
+            conf.display()
+        );
+        other.run("sh", &["-c", &script]);
+        for object in other.line("nix-store", &["--query", "--requisites", &path]).lines() {
+            other.run("nix-store", &["--verify-path", object]);
+            let ours = store.folder().join(&object[1..]);
+            other.run(
+                "diff",
+                &["-r", "--no-dereference", ours.to_str().unwrap(), other.real(object).to_str().unwrap()],
+            );
+            let modes = |root: &Path| {
+                let words = format!(
+                    "cd {} && find . -printf '%p %M %s %T@ %U\\n' | sort",
+                    root.parent().unwrap().display()
+                );
+                let all = nix.line("sh", &["-c", &words]);
+                let name = root.file_name().unwrap().to_str().unwrap().to_owned();
+                all.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(modes(&ours), modes(&other.real(object)), "{compression}");
+        }
+        other.run("nix-store", &["--verify", "--check-contents"]);
+        // And back.
+        let again = Store::new();
+        let words =
+            ["--trust", "signed", "--trusted-key", &fs::read_to_string(vector("keys/test-1.pk")).unwrap()];
+        let reference = format!("cache:{}#{path}", ours.display());
+        again.run(&[&words[..], &["import", &reference]].concat()).ok();
+        again.run(&["check"]).ok();
     }
 }

@@ -68,11 +68,40 @@ pub fn emergence<W: AsRef<std::ffi::OsStr>>(words: &[W]) -> Answer {
     emergence_with(words, Stdio::null())
 }
 
+/// The program.
+pub fn program() -> std::ffi::OsString {
+    std::env::var_os("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").into())
+}
+
+/// A copy of a cache of the vectors, which may be spoilt.
+pub fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("cache");
+    fs::create_dir_all(to.join("nar")).unwrap();
+    let from = vector("caches").join(name);
+    for place in ["", "nar"] {
+        for entry in fs::read_dir(from.join(place)).unwrap().flatten() {
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), to.join(place).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    (folder, to)
+}
+
+/// The options that trust all keys of the vectors.
+pub fn trusting() -> Vec<String> {
+    let keys = vectors("keys");
+    keys.as_object()
+        .unwrap()
+        .values()
+        .flat_map(|key| ["--trusted-key".into(), text(key).to_owned()])
+        .collect()
+}
+
 /// The same with a standard input.
 pub fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<Stdio>) -> Answer {
-    let program =
-        std::env::var_os("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     command.arg("emergence").args(words).stdin(input);
     let line = format!("{command:?}");
     let output = command.output().unwrap();

@@ -17,8 +17,9 @@ use crate::cli::{log, pages::*};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
-    DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, GcArgs, HashArgs, ImportArgs, InspectArgs, KeyAction,
-    NarAction, PlatformArgs, ReferenceArgs, StorePathKind, TermsArgs, UnpackArgs, Verb, VerifyArgs,
+    CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs, GcArgs, HashArgs,
+    ImportArgs, InfoArgs, InspectArgs, KeyAction, NarAction, NeedArgs, PlatformArgs, ReferenceArgs,
+    RootAction, StorePathKind, TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

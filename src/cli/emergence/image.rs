@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::verify::{document, opened};
+use super::verify::{artifact, document};
 use super::{Asked, make_store};
 use crate::cli::args::{InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
-use crate::emergence::{Artifact, Fault, Report, Result, unpack_closure};
+use crate::emergence::{Artifact, Fault, Reference, Report, Result};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &Default::default(), &args.platform, asked)? {
+    match artifact(&args.reference, &Default::default(), &args.platform, asked)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
             asked.answer(shown.lines().trim_end(), || shown.document())
@@ -21,20 +21,12 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
 }
 
 pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &args.declared, &args.platform, asked)? {
-        Artifact::Image(image) => unpack_image(&image, args, asked),
-        Artifact::Closure(closure) => {
-            let Some(to) = &args.to else {
-                return super::store::keep(&*closure, asked);
-            };
-            let report = closure.verify(&asked.terms)?;
-            let bytes = unpack_closure(&*closure, &asked.terms, to)?;
-            asked.answer(&to.display().to_string(), || {
-                let bytes = json!({ "read": bytes.read, "unpacked": bytes.unpacked });
-                with(document(&report, asked), json!({ "path": to.display().to_string(), "bytes": bytes }))
-            })
-        }
+    if let Reference::Oci(_) | Reference::OciArchive(_) = Reference::parse(&args.artifact, asked.dir())?
+        && let Artifact::Image(image) = artifact(&args.artifact, &args.declared, &args.platform, asked)?
+    {
+        return unpack_image(&image, args, asked);
     }
+    super::store::unpack(args, asked)
 }
 
 fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {

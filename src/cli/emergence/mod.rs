@@ -3,6 +3,7 @@
 mod drv;
 mod hash;
 mod image;
+mod keep;
 mod key;
 mod nar;
 mod progress;
@@ -78,11 +79,17 @@ fn obey(args: EmergenceArgs) -> Result<()> {
         Verb::Inspect(args) => {
             image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
         }
-        Verb::Unpack(args) => {
-            image::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))
-        }
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
-        Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
+        Verb::Unpack(args) => {
+            image::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.artifact))
+        }
+        Verb::Export(args) => store::export(&args, &asked).within(|| "emergence export"),
+        Verb::Need(args) => store::need(&args, &asked).within(|| format!("emergence need {}", args.artifact)),
+        Verb::Ls => keep::ls(&asked).within(|| "emergence ls"),
+        Verb::Info(args) => keep::info(&args, &asked).within(|| "emergence info"),
+        Verb::Check(args) => keep::check(&args, &asked).within(|| "emergence check"),
+        Verb::Gc(args) => keep::gc(&args, &asked).within(|| "emergence gc"),
+        Verb::Root(args) => keep::root(&args.action, &asked).within(|| "emergence root"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
         Verb::Drv(args) => drv::drv(args.action, &asked),
     }
@@ -120,6 +127,16 @@ impl Asked {
         self.clear();
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
+    }
+}
+
+impl Asked {
+    /// The same for an answer of any number of lines.
+    fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
+        match lines.is_empty() && !self.json {
+            true => Ok(()),
+            false => self.answer(&lines.join("\n"), object),
+        }
     }
 }
 

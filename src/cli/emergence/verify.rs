@@ -8,12 +8,12 @@ use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Artifact, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference, Report,
-    Result, Said, Signature, StorePath, open_artifact,
+    Artifact, Closure, ContentAddress, Declared, Digests, Fault, LayerReport, Object, Proof, Reference,
+    Report, Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    match artifact(&args.reference, &args.declared, &args.platform, asked)? {
         Artifact::Closure(closure) => {
             let report = closure.verify(&asked.terms)?;
             asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
@@ -26,8 +26,18 @@ pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
     }
 }
 
+/// Opens what a REF names where only store objects will do.
+pub(super) fn opened(reference: &str, declared: &DeclaredArgs, asked: &Asked) -> Result<Box<dyn Closure>> {
+    match artifact(reference, declared, &PlatformArgs { platform: None }, asked)? {
+        Artifact::Closure(closure) => Ok(closure),
+        Artifact::Image(_) => {
+            Err(Fault::usage("a plain image has no store objects; \"emergence unpack\" takes it"))
+        }
+    }
+}
+
 /// Opens what a REF names, with what the command line says of it.
-pub(super) fn opened(
+pub(super) fn artifact(
     reference: &str,
     declared: &DeclaredArgs,
     platform: &PlatformArgs,

@@ -25,6 +25,7 @@ pub use cache::CacheClosure;
 pub use files::Files;
 pub use nar::{Declared, NarFile};
 pub use store::StoreClosure;
+pub(super) use store::TreeReader;
 
 /// What kind of artifact it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

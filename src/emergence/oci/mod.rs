@@ -34,5 +34,3 @@ pub use documents::{Descriptor, Execution, ImageConfig, Index, Manifest, Platfor
 pub use image::{Image, Unpacked, Verified};
 pub use layout::{Accept, Layout, Resolved};
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
-
-pub(super) use staging::Staging;

@@ -72,9 +72,8 @@ impl Store {
         if wanted.is_empty() {
             return Ok(added);
         }
-        self.check_space(
-            report.objects.iter().map(|(object, _)| object).filter(|one| wanted.contains_key(&one.path)),
-        )?;
+        let objects = report.objects.iter().map(|(object, _)| object);
+        check_space(&self.folder, objects.filter(|object| wanted.contains_key(&object.path)))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging)?;
             let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
@@ -126,19 +125,6 @@ impl Store {
         }
     }
 
-    fn check_space<'a>(&self, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
-        let needed = objects.fold(0_u64, |sum, object| sum.saturating_add(object.nar_size));
-        let place =
-            rustix::fs::statvfs(&self.folder).doing(|| format!("look at {}", self.folder.display()))?;
-        let free = place.f_bavail.saturating_mul(place.f_frsize);
-        if needed <= free {
-            return Ok(());
-        }
-        let subject = self.folder.display().to_string();
-        let words = format!("{needed} bytes are needed, {free} are free");
-        Err(Fault::refused(Code::Space, subject, words))
-    }
-
     /// Held while names are given, so that a tree and what is known of it come from one process.
     pub(super) fn commit_lock(&self) -> Result<OwnedFd> {
         let folder = open_folder(&self.folder.join("meta"))?;
@@ -167,6 +153,11 @@ impl Store {
         for meta in metas {
             // Another process may have been faster.
             if anew(&meta.object.path) || !self.has(&meta.object)? {
+                // What lies there, if anything does, is not what is known: it is nothing until the new one is known.
+                let known = self.folder.join("meta").join(format!("{}.json", meta.object.path.digits()));
+                if anew(&meta.object.path) && known.exists() {
+                    fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
+                }
                 self.place(staging, &meta.object.path)?;
                 ours.push(meta);
             }
@@ -198,6 +189,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Refused with `space` when the NARs of these objects are more bytes than are free where `folder` is.
+pub(super) fn check_space<'a>(folder: &Path, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
+    let needed = objects.fold(0_u64, |sum, object| sum.saturating_add(object.nar_size));
+    let place = rustix::fs::statvfs(folder).doing(|| format!("look at {}", folder.display()))?;
+    let free = place.f_bavail.saturating_mul(place.f_frsize);
+    if needed <= free {
+        return Ok(());
+    }
+    let words = format!("{needed} bytes are needed, {free} are free");
+    Err(Fault::refused(Code::Space, folder.display().to_string(), words))
 }
 
 /// Moves a tree; a folder must be writable for that.

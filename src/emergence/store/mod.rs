@@ -13,6 +13,9 @@
 //! ```
 
 mod add;
+mod apart;
+mod check;
+mod export;
 mod folder;
 mod gc;
 mod held;
@@ -22,6 +25,8 @@ mod meta;
 mod remove;
 mod shelf;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::fs::File;
@@ -34,6 +39,9 @@ use super::store_path::{StoreDir, StorePath};
 use crate::error::{Doing, Error, Kind};
 
 pub use add::Added;
+pub use apart::unpack_apart;
+pub use check::Checked;
+pub use export::{Export, Exported};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;

@@ -44,26 +44,6 @@ fn platform(text: &str) -> Result<Platform, String> {
     Platform::parse(text).ok_or_else(|| "must be OS/ARCH or OS/ARCH/VARIANT".into())
 }
 
-// `emergence unpack`.
-#[derive(Args, Debug)]
-pub struct UnpackArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
-    /// Refuse an image that has a path twice in one layer
-    #[arg(long)]
-    pub strict: bool,
-    /// Make a new folder of it, instead of keeping it in the store
-    #[arg(long, value_name = "DEST")]
-    pub to: Option<PathBuf>,
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
-    #[arg(value_name = "ref")]
-    pub reference: String,
-}
-
 // `emergence inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
@@ -100,29 +80,4 @@ impl DeclaredArgs {
             || self.nar_size.is_some()
             || self.narinfo.is_some()
     }
-}
-
-// `emergence import`.
-#[derive(Args, Debug)]
-pub struct ImportArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
-    /// Artifacts: nar:FILE, cache:FOLDER#OBJECT
-    #[arg(value_name = "ref", required = true)]
-    pub artifacts: Vec<String>,
-}
-
-// `emergence gc`.
-#[derive(Args, Debug)]
-pub struct GcArgs {
-    /// Only say what would be taken away
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Keep what came within this time, such as 7d
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub keep_for: Option<std::time::Duration>,
 }

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod names;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,10 +12,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
-pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
+pub use artifacts::{DeclaredArgs, InspectArgs, PlatformArgs, VerifyArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
+};
+pub use store::{
+    CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedArgs, RootAction, RootArgs, UnpackArgs,
 };
 
 // `emergence`.
@@ -66,15 +70,33 @@ pub enum Verb {
     /// show what an image says of itself; nothing but its documents is read
     #[command(help_template = page!(" emergence inspect", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::INSPECT)]
     Inspect(InspectArgs),
-    /// verify an artifact, and make its files
-    #[command(help_template = page!(" emergence unpack", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::UNPACK)]
-    Unpack(Box<UnpackArgs>),
     /// verify artifacts, and keep their objects in the store
     #[command(help_template = page!(" emergence import", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::IMPORT)]
     Import(Box<ImportArgs>),
+    /// verify an artifact, and unpack it
+    #[command(help_template = page!(" emergence unpack", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::UNPACK)]
+    Unpack(Box<UnpackArgs>),
+    /// write objects of the store into a binary cache
+    #[command(help_template = page!(" emergence export", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::EXPORT)]
+    Export(ExportArgs),
+    /// list what of an artifact the store lacks
+    #[command(help_template = page!(" emergence need", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::NEED)]
+    Need(Box<NeedArgs>),
+    /// list the objects of the store
+    #[command(help_template = page!(" emergence ls", "OPTIONS:\n{options}"), before_help = pages::LS)]
+    Ls,
+    /// show what is known of an object of the store
+    #[command(help_template = page!(" emergence info", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::INFO)]
+    Info(InfoArgs),
+    /// hash everything in the store again
+    #[command(help_template = page!(" emergence check", "OPTIONS:\n{options}"), before_help = pages::CHECK)]
+    Check(CheckStoreArgs),
     /// take away what nothing keeps
     #[command(help_template = page!(" emergence gc", "OPTIONS:\n{options}"), before_help = pages::GC)]
     Gc(GcArgs),
+    /// name what the store keeps
+    #[command(help_template = page!(" emergence root", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::ROOT)]
+    Root(RootArgs),
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),

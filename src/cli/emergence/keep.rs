@@ -1,0 +1,159 @@
+//! What a store has, and what is kept in it: `emergence ls`, `info`, `check`, `gc`, `root`.
+
+use std::io::IsTerminal;
+
+use serde_json::{Value, json};
+
+use super::verify::opened;
+use super::{Asked, open_store};
+use crate::cli::args::{CheckStoreArgs, DeclaredArgs, GcArgs, InfoArgs, RootAction};
+use crate::cli::output;
+use crate::emergence::{Code, Fault, Held, Meta, Proof, Result, Root, StorePath, Within};
+use crate::error::{Error, Kind};
+
+pub(super) fn ls(asked: &Asked) -> Result<()> {
+    let store = open_store(asked)?;
+    let mut metas = Vec::new();
+    for object in store.objects()? {
+        metas.extend(store.meta(&object)?);
+    }
+    let paths: Vec<String> = metas.iter().map(|meta| asked.dir().path(&meta.object.path)).collect();
+    if asked.json || !std::io::stdout().is_terminal() {
+        let object = |meta: &Meta| {
+            json!({
+                "path": asked.dir().path(&meta.object.path),
+                "narSize": meta.object.nar_size,
+                "proof": meta.proof.word(),
+            })
+        };
+        return asked
+            .answer_lines(&paths, || json!({ "objects": metas.iter().map(object).collect::<Vec<_>>() }));
+    }
+    let line = |(path, meta): (&String, &Meta)| {
+        format!("{:>12}  {:<9}  {path}", meta.object.nar_size, meta.proof.word())
+    };
+    let lines: Vec<String> = paths.iter().zip(&metas).map(line).collect();
+    asked.answer_lines(&lines, || Value::Null)
+}
+
+pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
+    let path = asked.dir().parse(&args.object)?;
+    let store = open_store(asked)?;
+    let absent = || Fault::from(Error::new(Kind::NotFound, format!("{}: is not in the store", args.object)));
+    let meta = store.meta(&path)?.ok_or_else(absent)?;
+    let document = document(&meta, &store.tree(&path).display().to_string(), asked);
+    let mut lines = Vec::new();
+    for (key, value) in document.as_object().into_iter().flatten() {
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Array(list) => {
+                lines
+                    .extend(list.iter().map(|one| format!("{key:<12} {}", one.as_str().unwrap_or_default())));
+                continue;
+            }
+            other => other.to_string(),
+        };
+        lines.push(format!("{key:<12} {value}"));
+    }
+    // For programs it is a document, whether they ask for it or not.
+    match std::io::stdout().is_terminal() {
+        true => asked.answer_lines(&lines, || document.clone()),
+        false => asked.answer(&document.to_string(), || document.clone()),
+    }
+}
+
+fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
+    let object = &meta.object;
+    let shown = |path: &StorePath| asked.dir().path(path);
+    let signer = match &meta.proof {
+        Proof::Signature(key) => Some(key),
+        _ => None,
+    };
+    json!({
+        "path": shown(&object.path),
+        "tree": tree,
+        "narHash": object.nar_hash.to_string(),
+        "narSize": object.nar_size,
+        "content": meta.content.to_string(),
+        "references": object.references.iter().map(shown).collect::<Vec<_>>(),
+        "deriver": object.deriver.as_ref().map(shown),
+        "signatures": object.signatures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "ca": object.ca.as_ref().map(ToString::to_string),
+        "proof": meta.proof.word(),
+        "signedBy": signer,
+    })
+}
+
+pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<()> {
+    let store = open_store(asked)?;
+    let mut checked = store.check(&asked.terms)?;
+    let mut repaired = Vec::new();
+    if let Some(reference) = args.repair.as_ref().filter(|_| !checked.faults.is_empty()) {
+        let corrupt: Vec<StorePath> = checked.faults.iter().map(|(path, _)| path.clone()).collect();
+        let closure = opened(reference, &DeclaredArgs::default(), asked).within(|| reference)?;
+        let report = closure.verify(&asked.terms).within(|| reference)?;
+        repaired = store.repair(&corrupt, &*closure, &asked.terms, &report).within(|| reference)?.new;
+        checked = store.check(&asked.terms)?;
+    }
+    let path = |path: &StorePath| asked.dir().path(path);
+    let Some((first, fault)) = checked.faults.first() else {
+        let repaired: Vec<String> = repaired.iter().map(path).collect();
+        return asked.answer_lines(
+            &repaired,
+            || json!({ "ok": true, "objects": checked.objects, "repaired": repaired }),
+        );
+    };
+    if !asked.json {
+        let lines: Vec<String> = checked.faults.iter().map(|(object, _)| path(object)).collect();
+        output::print(&(lines.join("\n") + "\n"))?;
+    }
+    let words = format!("and {} more of {} objects: {fault}", checked.faults.len() - 1, checked.objects);
+    Err(Fault::refused(Code::StoreCorrupt, path(first), words))
+}
+
+pub(super) fn gc(args: &GcArgs, asked: &Asked) -> Result<()> {
+    let collected = open_store(asked)?.collect(args.keep_for, args.dry_run)?;
+    asked.answer(&collected.bytes.to_string(), || {
+        json!({
+            "dryRun": args.dry_run,
+            "objects": collected.objects.iter().map(|path| asked.dir().path(path)).collect::<Vec<_>>(),
+            "layers": collected.layers,
+            "bytes": collected.bytes,
+        })
+    })
+}
+
+pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
+    let store = open_store(asked)?;
+    match action {
+        RootAction::Add { name, reference } => {
+            let closure = opened(reference, &DeclaredArgs::default(), asked).within(|| reference)?;
+            let objects = closure.objects();
+            // What another one refers to is kept with it.
+            let below = |path: &StorePath| {
+                objects.iter().any(|one| one.path != *path && one.references.contains(path))
+            };
+            let mut tops: Vec<&StorePath> =
+                objects.iter().map(|one| &one.path).filter(|path| !below(path)).collect();
+            tops.extend(objects.last().map(|object| &object.path).filter(|path| below(path)));
+            store.add_root(name, &Root { reference: reference.clone(), held: Held::objects(tops) })?;
+            asked.answer_lines(&[], || json!({ "ok": true }))
+        }
+        RootAction::Rm { name } => {
+            store.remove_root(name)?;
+            asked.answer_lines(&[], || json!({ "ok": true }))
+        }
+        RootAction::Ls => {
+            let roots = store.roots()?;
+            let lines: Vec<String> =
+                roots.iter().map(|(name, root)| format!("{name} {}", root.reference)).collect();
+            asked.answer_lines(&lines, || {
+                let one = |(name, root): &(String, Root)| {
+                    json!({ "name": name, "reference": root.reference, "objects": root.held.objects, "layers": root.held.layers })
+                };
+                json!({ "roots": roots.iter().map(one).collect::<Vec<_>>() })
+            })
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Is everything in the store what it was when it came? And what is not is made anew from another copy.
+
+use std::fs::{self, File};
+use std::sync::Mutex;
+
+use super::folder::names;
+use super::links;
+use super::{Added, Meta, Store};
+use crate::emergence::closure::{Closure, Report};
+use crate::emergence::hash::Algorithm;
+use crate::emergence::nar;
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::store_path::StorePath;
+use crate::emergence::stream::hash_file;
+use crate::emergence::terms::Terms;
+use crate::emergence::work;
+use crate::error::Doing;
+
+/// What was looked at.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many objects there are.
+    pub objects: usize,
+    /// Those that are not what they were, or lack what they refer to, and why.
+    pub faults: Vec<(StorePath, Fault)>,
+}
+
+impl Store {
+    /// Hashes everything again, `terms.jobs` objects at once.
+    pub fn check(&self, terms: &Terms) -> Result<Checked> {
+        let mut metas = Vec::new();
+        for object in self.objects()? {
+            metas.extend(self.meta(&object)?);
+        }
+        terms.watch.expect("check", metas.iter().map(|meta| meta.object.nar_size).sum());
+        let faults = Mutex::new(Vec::new());
+        work::each(terms.jobs, metas.len(), |at| {
+            let Some(meta) = metas.get(at) else { return Ok(()) };
+            if let Err(fault) = self.check_one(meta)
+                && let Ok(mut faults) = faults.lock()
+            {
+                faults.push((meta.object.path.clone(), fault));
+            }
+            terms.watch.advance(meta.object.nar_size);
+            Ok(())
+        })?;
+        let mut faults = faults.into_inner().unwrap_or_default();
+        faults.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(Checked { objects: metas.len(), faults })
+    }
+
+    fn check_one(&self, meta: &Meta) -> Result<()> {
+        let path = self.dir.path(&meta.object.path);
+        let tree = self.tree(&meta.object.path);
+        if tree.symlink_metadata().is_err() {
+            return Err(Fault::refused(Code::StoreCorrupt, path, "is gone, but known"));
+        }
+        for other in &meta.object.references {
+            if self.meta(other)?.is_none() {
+                let words = format!("refers to {}, which is not in the store", self.dir.path(other));
+                return Err(Fault::refused(Code::StoreCorrupt, path, words));
+            }
+        }
+        let (hash, size) = nar::hash_tree(&tree, Algorithm::Sha256).within(|| path.clone())?;
+        self.unchanged(meta, &hash, size)
+    }
+
+    /// Makes objects anew from a closure that was just verified: those of `corrupt` that it has. Nobody else may use the store
+    /// meanwhile.
+    pub fn repair(
+        &self,
+        corrupt: &[StorePath],
+        closure: &dyn Closure,
+        terms: &Terms,
+        report: &Report,
+    ) -> Result<Added> {
+        self.lock_others_out()?;
+        self.drop_spoilt_files()?;
+        self.add_with(closure, terms, report, &|path| corrupt.contains(path))
+    }
+
+    /// Files whose bytes are not what their names say must not become part of anything else.
+    fn drop_spoilt_files(&self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = self.folder.join("links");
+        for name in names(&folder)? {
+            let path = folder.join(&name);
+            let file = File::open(&path).doing(|| format!("open {}", path.display()))?;
+            let kind = file.metadata().doing(|| format!("look at {}", path.display()))?;
+            let executable = kind.permissions().mode() & 0o100 != 0;
+            let (hash, _) =
+                hash_file(file, Algorithm::Sha256).doing(|| format!("read {}", path.display()))?;
+            if links::name(&hash, executable).to_bytes() != name.as_bytes() {
+                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Objects leave the store as a binary cache, which Nix reads.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::staging::{Staging, random_name, remove_stale};
+use super::{Meta, Store};
+use crate::emergence::cache::Cache;
+use crate::emergence::closure::TreeReader;
+use crate::emergence::compress::{Compression, Compressor};
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::keys::SecretKey;
+use crate::emergence::narinfo::NarInfo;
+use crate::emergence::object::{Object, Stored};
+use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::store_path::StorePath;
+use crate::emergence::stream::{Buffer, HashThread, Hashing};
+use crate::emergence::terms::Terms;
+use crate::emergence::work;
+use crate::error::Doing;
+
+/// How objects leave.
+pub struct Export<'a> {
+    /// Folder of the cache, made when it is not there.
+    pub to: &'a Path,
+    /// How NARs are compressed.
+    pub compression: Compression,
+    /// Signs what leaves.
+    pub key: Option<&'a SecretKey>,
+    /// Digits of the objects that leave; otherwise all that is asked for, with all that it refers to.
+    pub only: Option<&'a BTreeSet<String>>,
+}
+
+/// What left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Objects that the cache did not have.
+    pub new: Vec<StorePath>,
+    /// Objects that it had.
+    pub reused: Vec<StorePath>,
+    /// Bytes that were written, compressed.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Writes objects, and what they refer to, into a binary cache. An object has its description there only when all that it refers
+    /// to has.
+    ///
+    /// Refused: an object that is not in the store (`closure.incomplete`) or not what it was (`store.corrupt`); a cache of another
+    /// store (`cache.info`), or with another object under the same path (`store.exists`).
+    pub fn export(&self, objects: &[StorePath], how: &Export<'_>, terms: &Terms) -> Result<Exported> {
+        let mut metas = self.closure_of(objects)?;
+        if let Some(only) = how.only {
+            metas.retain(|meta| only.contains(&meta.object.path.digits()));
+        }
+        let cache = self.cache(how.to)?;
+        let mut exported = Exported::default();
+        let mut missing = Vec::new();
+        for meta in &metas {
+            match cache.info(&meta.object.path.digits())? {
+                Some(info) => {
+                    self.sign_again(&info, &meta.object, how)?;
+                    exported.reused.push(meta.object.path.clone());
+                }
+                None => missing.push(meta),
+            }
+        }
+        let tmp = how.to.join(".tmp");
+        fs::create_dir_all(&tmp).doing(|| format!("make {}", tmp.display()))?;
+        remove_stale(&tmp)?;
+        terms.watch.expect("export", missing.iter().map(|meta| meta.object.nar_size).sum());
+        let done = Staging::with(&tmp, |staging| {
+            let written: Mutex<Vec<Option<NarInfo>>> = Mutex::new(vec![None; missing.len()]);
+            work::each(terms.jobs, missing.len(), |at| {
+                let Some(meta) = missing.get(at) else { return Ok(()) };
+                let info = self.one(meta, how, staging.path());
+                let info = info.within(|| self.dir.path(&meta.object.path))?;
+                terms.watch.advance(meta.object.nar_size);
+                if let Ok(mut written) = written.lock()
+                    && let Some(place) = written.get_mut(at)
+                {
+                    *place = Some(info);
+                }
+                Ok(())
+            })?;
+            for info in written.into_inner().unwrap_or_default().into_iter().flatten() {
+                exported.bytes += info.stored.size.unwrap_or(0);
+                self.describe(&info, how, staging.path())?;
+                exported.new.push(info.object.path);
+            }
+            Ok(())
+        });
+        // Another process may be using it.
+        let _ = fs::remove_dir(&tmp);
+        done.map(|()| exported)
+    }
+
+    /// The cache in a folder, which is made.
+    fn cache(&self, to: &Path) -> Result<Cache> {
+        let nars = to.join("nar");
+        fs::create_dir_all(&nars).doing(|| format!("make {}", nars.display()))?;
+        let info = to.join("nix-cache-info");
+        if !info.exists() {
+            let text = format!("StoreDir: {}\n", self.dir.as_str());
+            let new = to.join(format!(".{}", random_name()?));
+            fs::write(&new, text).doing(|| format!("write {}", new.display()))?;
+            fs::rename(&new, &info).doing(|| format!("rename {}", new.display()))?;
+        }
+        Cache::open(to, &self.dir)
+    }
+
+    /// Writes one NAR.
+    fn one(&self, meta: &Meta, how: &Export<'_>, staging: &Path) -> Result<NarInfo> {
+        let new = staging.join(format!("{}.nar", meta.object.path.digits()));
+        let doing = || format!("write {}", new.display());
+        let file = File::create(&new).doing(doing)?;
+        let thread = || HashThread::start(Algorithm::Sha256).doing(|| "start a thread");
+        let mut nar = Hashing::new(TreeReader::start(self.tree(&meta.object.path))?, thread()?);
+        let out = Tee { out: file, hash: Buffer::new(thread()?) };
+        let mut out = Compressor::new(how.compression, out).doing(|| "compress")?;
+        copy(&mut nar, &mut out).doing(doing)?;
+        let (hash, size) = nar.finish().doing(|| "hash")?;
+        let out = out.finish().doing(doing)?;
+        self.unchanged(meta, &hash, size)?;
+        let size = out.hash.total();
+        let file_hash = out.hash.finish().and_then(HashThread::finish).doing(|| "hash")?;
+        let name = format!("nar/{}.nar{}", file_hash.nix32(), how.compression.suffix());
+        fs::rename(&new, how.to.join(&name)).doing(|| format!("rename {}", new.display()))?;
+        let mut object = meta.object.clone();
+        sign(&mut object, how.key, self);
+        let (hash, size) = (Some(file_hash), Some(size));
+        Ok(NarInfo { object, stored: Stored { name, compression: how.compression, hash, size } })
+    }
+
+    pub(super) fn unchanged(&self, meta: &Meta, hash: &Hash, size: u64) -> Result<()> {
+        if meta.object.nar_hash == *hash && meta.object.nar_size == size {
+            return Ok(());
+        }
+        let (declared, found) = (meta.object.nar_hash.to_string(), hash.to_string());
+        let path = self.dir.path(&meta.object.path);
+        Err(Fault::differs(Code::StoreCorrupt, path, "the NAR's hash", &declared, &found))
+    }
+
+    fn describe(&self, info: &NarInfo, how: &Export<'_>, staging: &Path) -> Result<()> {
+        let name = format!("{}.narinfo", info.object.path.digits());
+        let new = staging.join(&name);
+        fs::write(&new, info.print(&self.dir)).doing(|| format!("write {}", new.display()))?;
+        Ok(fs::rename(&new, how.to.join(&name)).doing(|| format!("rename {}", new.display()))?)
+    }
+
+    /// What the cache has already must be the same, and gets the signatures that it lacks.
+    fn sign_again(&self, info: &NarInfo, object: &Object, how: &Export<'_>) -> Result<()> {
+        if info.object.path != object.path || info.object.nar_hash != object.nar_hash {
+            let (ours, theirs) = (object.nar_hash.to_string(), info.object.nar_hash.to_string());
+            let path = self.dir.path(&object.path);
+            return Err(Fault::differs(
+                Code::StoreExists,
+                path,
+                "the NAR's hash in the cache",
+                &ours,
+                &theirs,
+            ));
+        }
+        let mut signed = info.clone();
+        if info.object.references == object.references {
+            sign(&mut signed.object, how.key, self);
+        }
+        if signed == *info {
+            return Ok(());
+        }
+        let new = how.to.join(format!(".{}", random_name()?));
+        fs::write(&new, signed.print(&self.dir)).doing(|| format!("write {}", new.display()))?;
+        let name = format!("{}.narinfo", object.path.digits());
+        Ok(fs::rename(&new, how.to.join(name)).doing(|| format!("rename {}", new.display()))?)
+    }
+}
+
+fn sign(object: &mut Object, key: Option<&SecretKey>, store: &Store) {
+    if let Some(key) = key {
+        let signature = key.sign(object.fingerprint(&store.dir).as_bytes());
+        if !object.signatures.contains(&signature) {
+            object.signatures.push(signature);
+        }
+    }
+}
+
+/// Hashes what is written.
+struct Tee {
+    out: File,
+    hash: Buffer<HashThread>,
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hash.put(bytes.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Like `io::copy`, with a buffer that is worth its calls.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut room = vec![0; 128 * 1024];
+    loop {
+        match from.read(&mut room) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(room.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What cannot be brought about from outside: files that change between two passes, file systems that are full, many names.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Store, unpack_apart};
+use crate::emergence::closure::{Closure, Declared, NarFile, StoreClosure};
+use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::nar;
+use crate::emergence::refusal::{Code, Fault};
+use crate::emergence::store_path::{ContentAddress, Method, Name, References, StoreDir, StorePath};
+use crate::emergence::stream::{Buffer, Written};
+use crate::emergence::terms::{Limits, Terms, Unwatched};
+use crate::emergence::trust::Trust;
+
+fn terms() -> Terms {
+    let (limits, trust) = (Limits::default(), Trust::default());
+    Terms { dir: StoreDir::default(), trust, limits, scan: true, jobs: 2, watch: Arc::new(Unwatched) }
+}
+
+fn opened(folder: &Path) -> Store {
+    Store::open(folder, &StoreDir::default(), Duration::from_secs(10)).unwrap()
+}
+
+/// A NAR of the tree, and what must be said of it.
+fn nar_of(tree: &Path, nar: &Path) -> Declared {
+    let mut out = Buffer::new(Written(fs::File::create(nar).unwrap()));
+    nar::dump(tree, &mut out).unwrap();
+    out.finish().unwrap();
+    let (hash, _) = nar::hash_tree(tree, Algorithm::Sha256).unwrap();
+    let ca = ContentAddress::Fixed(Method::Nar, hash);
+    let path = ca.path(&StoreDir::default(), Name::new("it").unwrap(), &References::default()).unwrap();
+    Declared { path: Some(path), ca: Some(ca), ..Declared::default() }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    super::folder::names(folder).unwrap()
+}
+
+#[test]
+fn what_changes_between_the_passes_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    let store = opened(&folder.path().join("store"));
+    for size in [10, 300_000, 2_000_000] {
+        fs::write(&tree, vec![b'a'; size]).unwrap();
+        let declared = nar_of(&tree, &file);
+        let good = fs::read(&file).unwrap();
+        let before =
+            || (names(&store.trees()), names(&store.folder.join("links")), names(&store.folder.join("meta")));
+        let empty = before();
+        let mut other = good.clone();
+        other[good.len() / 2] ^= 1;
+        for bad in [&other[..], &good[..good.len() - 8], &[&good[..], b"x"].concat(), b""] {
+            let closure = NarFile::open(&file, &declared, &terms()).unwrap();
+            let report = closure.verify(&terms()).unwrap();
+            // The same file, not another one of its name: it is open since it was verified.
+            fs::write(&file, bad).unwrap();
+            let code = |fault: Fault| fault.code();
+            let refused = store.add(&closure, &terms(), &report).map_err(code);
+            assert_eq!(refused, Err(Some(Code::ChangedWhileReading)), "{size}");
+            let to = folder.path().join("to");
+            assert_eq!(
+                unpack_apart(&closure, &terms(), &report, &to).map_err(code),
+                Err(Some(Code::ChangedWhileReading))
+            );
+            assert!(!to.exists() && names(&store.folder.join("tmp")).is_empty());
+            assert_eq!(names(folder.path()), ["nar", "store", "tree"]);
+            assert_eq!(before(), empty);
+            fs::write(&file, &good).unwrap();
+        }
+        // A new file of the same name is not what is read again.
+        let closure = NarFile::open(&file, &declared, &terms()).unwrap();
+        let report = closure.verify(&terms()).unwrap();
+        fs::rename(&tree, folder.path().join("aside")).unwrap();
+        fs::write(folder.path().join("new"), b"other").unwrap();
+        fs::rename(folder.path().join("new"), &file).unwrap();
+        assert_eq!(store.add(&closure, &terms(), &report).unwrap().new.len(), 1);
+        fs::rename(folder.path().join("aside"), &tree).unwrap();
+        drop(closure);
+        assert!(store.check(&terms()).unwrap().faults.is_empty());
+        store.collect(None, false).unwrap();
+    }
+}
+
+#[test]
+fn what_needs_more_room_than_there_is_is_not_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    fs::write(&tree, b"x").unwrap();
+    let declared = nar_of(&tree, &file);
+    let closure = NarFile::open(&file, &declared, &terms()).unwrap();
+    let mut report = closure.verify(&terms()).unwrap();
+    report.objects[0].0.nar_size = u64::MAX / 2;
+    let store = opened(&folder.path().join("store"));
+    assert_eq!(store.add(&closure, &terms(), &report).unwrap_err().code(), Some(Code::Space));
+    let to = folder.path().join("to");
+    assert_eq!(unpack_apart(&closure, &terms(), &report, &to).unwrap_err().code(), Some(Code::Space));
+    assert!(!to.exists() && names(&store.trees()).is_empty() && names(&store.folder.join("tmp")).is_empty());
+}
+
+#[test]
+fn objects_that_name_themselves_have_a_content_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    let store = Arc::new(opened(&folder.path().join("store")));
+    let mut terms = terms();
+    terms.trust.demand = crate::emergence::Demand::None;
+    let mut contents = Vec::new();
+    for digits in ["7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42", "90dxglj74s001104ich7q39a0vkxcd98"] {
+        let path = StorePath::parse(&format!("{digits}-it")).unwrap();
+        fs::write(&tree, format!("I am {digits}")).unwrap();
+        nar_of(&tree, &file);
+        let references = vec![path.clone()];
+        let declared = Declared { path: Some(path.clone()), references, ..Declared::default() };
+        let closure = NarFile::open(&file, &declared, &terms).unwrap();
+        let report = closure.verify(&terms).unwrap();
+        store.add(&closure, &terms, &report).unwrap();
+        let meta = store.meta(&path).unwrap().unwrap();
+        assert_ne!(meta.content, meta.object.nar_hash);
+        contents.push(meta.content);
+        StoreClosure::open(Arc::clone(&store), &path).unwrap().verify(&terms).unwrap();
+    }
+    assert_eq!(contents[0], contents[1]);
+    assert_eq!(store.with_content(&contents[0]).unwrap().len(), 2);
+    assert!(store.with_content(&Hash::sha256(b"")).unwrap().is_empty());
+}
+
+#[test]
+fn a_lease_lasts_until_it_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    fs::write(&tree, b"x").unwrap();
+    let declared = nar_of(&tree, &file);
+    let path = declared.path.clone().unwrap();
+    let closure = NarFile::open(&file, &declared, &terms()).unwrap();
+    let report = closure.verify(&terms()).unwrap();
+    let store = opened(&folder.path().join("store"));
+    assert_eq!(
+        store.lease("c1", std::slice::from_ref(&path)).unwrap_err().code(),
+        Some(Code::ClosureIncomplete)
+    );
+    store.add(&closure, &terms(), &report).unwrap();
+    let lease = store.lease("c1", std::slice::from_ref(&path)).unwrap();
+    assert!(store.collect(None, false).unwrap().objects.is_empty());
+    lease.release().unwrap();
+    assert!(names(&store.folder.join("leases")).is_empty());
+    store.lease("c1", std::slice::from_ref(&path)).unwrap().keep();
+    assert!(store.collect(None, false).unwrap().objects.is_empty());
+    drop(store.lease("c1", std::slice::from_ref(&path)).unwrap());
+    assert_eq!(store.collect(None, false).unwrap().objects, [path]);
+}
+
+#[test]
+fn documents_go_with_what_they_are_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    fs::write(&tree, b"x").unwrap();
+    let declared = nar_of(&tree, &file);
+    let path = declared.path.clone().unwrap();
+    let closure = NarFile::open(&file, &declared, &terms()).unwrap();
+    let report = closure.verify(&terms()).unwrap();
+    let store = opened(&folder.path().join("store"));
+    store.add(&closure, &terms(), &report).unwrap();
+    let (one, other) = (Hash::sha256(b"one"), Hash::sha256(b"other"));
+    let document = format!("{{\"objects\":[\"{}\"]}}", store.dir().path(&path));
+    store.put_automaton(&one, document.as_bytes()).unwrap();
+    store.note_declaration(&one, &other).unwrap();
+    store.note_declaration(&one, &other).unwrap();
+    assert_eq!(store.declaration(&one).unwrap(), [other.to_string()]);
+    assert!(store.declaration(&other).unwrap().is_empty());
+    let lease = store.lease("c1", &[path]).unwrap();
+    store.collect(None, false).unwrap();
+    assert_eq!(store.automaton(&one).unwrap().unwrap(), document.as_bytes());
+    assert_eq!(store.automaton(&other).unwrap(), None);
+    drop(lease);
+    store.collect(None, false).unwrap();
+    assert_eq!(store.automaton(&one).unwrap(), None);
+}

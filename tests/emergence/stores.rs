@@ -1,0 +1,679 @@
+//! The store: what comes in, what leaves, what is kept, and that nothing is there that should not be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Answer, copy_cache, each, emergence, program, text, trusting, vector, vectors};
+
+/// A store in a folder of the test's own.
+pub struct Store {
+    pub held: tempfile::TempDir,
+}
+
+impl Store {
+    pub fn new() -> Self {
+        Self { held: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.held.path().join("store")
+    }
+
+    /// `emergence --store … WORDS…`.
+    pub fn run(&self, words: &[&str]) -> Answer {
+        let folder = self.folder();
+        emergence(&[&["--store", folder.to_str().unwrap()], words].concat())
+    }
+
+    /// Takes an object of a cache in, whoever signed it.
+    pub fn import(&self, cache: &Path, object: &str) -> Answer {
+        self.run(&["--trust", "none", "import", &format!("cache:{}#{object}", cache.display())])
+    }
+
+    fn objects(&self) -> Vec<String> {
+        self.run(&["ls"]).ok().lines().map(str::to_owned).collect()
+    }
+}
+
+/// All that is below a folder: what it is, its mode, time, owner, size, content.
+pub fn state(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let Ok(kind) = fs::symlink_metadata(&path) else { continue };
+        let content = match () {
+            () if kind.is_symlink() => format!("{:?}", fs::read_link(&path).unwrap()),
+            () if kind.is_dir() => {
+                left.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
+                String::new()
+            }
+            () => format!("{} {:?}", kind.ino(), fs::read(&path).unwrap()),
+        };
+        let time =
+            if kind.is_dir() && path.parent() != Some(&folder.join("nix/store")) { 0 } else { kind.mtime() };
+        found.insert(path, format!("{:o} {time} {} {content}", kind.mode(), kind.uid()));
+    }
+    found
+}
+
+fn cache_named(name: &str) -> (PathBuf, Value) {
+    let caches = vectors("caches");
+    let cache = each(&caches).iter().find(|cache| cache["name"] == name).unwrap().clone();
+    (vector(text(&cache["dir"])), cache)
+}
+
+/// The object of a cache that refers to most.
+fn top(cache: &Value) -> String {
+    let object = each(&cache["objects"]).iter().max_by_key(|object| each(&object["references"]).len());
+    text(&object.unwrap()["path"]).to_owned()
+}
+
+#[test]
+fn every_cache_of_nix_comes_in_and_stays_as_it_is() {
+    let keys = trusting();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for cache in each(&vectors("caches")) {
+        let store = Store::new();
+        let folder = vector(text(&cache["dir"]));
+        for object in each(&cache["objects"]) {
+            let path = text(&object["path"]);
+            let reference = format!("cache:{}#{path}", folder.display());
+            let words = [&keys[..], &["import", &reference]].concat();
+            let answer = store.run(&words);
+            if each(&cache["keys"]).is_empty() && answer.status == 6 {
+                answer.refused(6, "trust.unproved");
+                assert_eq!(store.import(&folder, path).ok(), path);
+            } else {
+                assert_eq!(answer.ok(), path);
+            }
+            let tree = store.folder().join(path.trim_start_matches('/'));
+            let hash = emergence(&["hash", tree.to_str().unwrap()]);
+            let declared = emergence(&["hash", "--convert", text(&object["narHash"])]);
+            assert_eq!(hash.ok(), declared.ok(), "{path}");
+            let info: Value = serde_json::from_str(store.run(&["info", path]).ok()).unwrap();
+            assert_eq!(info["narHash"], declared.ok());
+            assert_eq!(info["tree"], tree.canonicalize().unwrap().to_str().unwrap());
+        }
+        assert_eq!(store.objects().len(), each(&cache["objects"]).len());
+        store.run(&["check"]).ok();
+        // Folders 0555, files 0444 or 0555, times 1; nothing is left in between.
+        for (path, line) in state(&store.folder().join("nix/store")) {
+            if path != store.folder().join("nix/store") {
+                let mode = line.split(' ').next().unwrap();
+                assert!(
+                    ["40555", "100444", "100555", "120777"].contains(&mode),
+                    "{}: {mode}",
+                    path.display()
+                );
+                assert_eq!(fs::symlink_metadata(&path).unwrap().mtime(), 1, "{}", path.display());
+            }
+        }
+        assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+        let before = state(&store.folder());
+        for object in each(&cache["objects"]) {
+            store.import(&folder, text(&object["path"])).ok();
+        }
+        assert!(state(&store.folder()) == before, "a second import changes nothing");
+    }
+}
+
+#[test]
+fn files_that_are_the_same_are_there_once() {
+    let store = Store::new();
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(tree.join("below")).unwrap();
+    // Small ones are looked up before they are written, large ones after.
+    for (name, size) in [("small", 1000), ("large", 300_000)] {
+        for place in ["a", "b", "below/c"] {
+            fs::write(tree.join(format!("{place}-{name}")), vec![b'x'; size]).unwrap();
+        }
+        let script = tree.join(format!("{name}.sh"));
+        fs::write(&script, vec![b'x'; size]).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let nar = folder.path().join("nar");
+    emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
+    let hash = emergence(&["hash", tree.to_str().unwrap(), "--format", "nix32"]);
+    let ca = format!("fixed:r:sha256:{}", hash.ok());
+    let mut paths = Vec::new();
+    for name in ["one", "two"] {
+        let path = emergence(&["store-path", "ca", &ca, "--name", name]);
+        let reference = format!("nar:{}", nar.display());
+        let taken = store.run(&["import", &reference, "--store-path", path.ok(), "--ca", &ca]);
+        assert_eq!(taken.ok(), path.ok());
+        paths.push(store.folder().join(path.ok().trim_start_matches('/')));
+    }
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    for size in ["small", "large"] {
+        let one = inode(&paths[0].join(format!("a-{size}")));
+        for path in &paths {
+            for place in ["a", "b", "below/c"] {
+                assert_eq!(inode(&path.join(format!("{place}-{size}"))), one, "{place} {size}");
+            }
+            assert_ne!(inode(&path.join(format!("{size}.sh"))), one);
+        }
+    }
+    assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(store.folder().join("content")).unwrap().count(), 1);
+    store.run(&["check"]).ok();
+    // What has no other name any more is free.
+    let freed: u64 = store.run(&["gc"]).ok().parse().unwrap();
+    assert_eq!(freed, 2 * (1000 + 300_000));
+    assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.folder().join("content")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_refusal_leaves_the_store_as_it_was() {
+    let (_, described) = cache_named("xz");
+    let path = top(&described);
+    let keys = trusting();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let store = Store::new();
+    // Nothing at all is made for what is not taken.
+    let (_held, cache) = copy_cache("xz");
+    let reference = format!("cache:{}#{path}", cache.display());
+    store.run(&["import", &reference]).refused(6, "trust.unproved");
+    assert!(!store.folder().exists());
+    let first = each(&described["objects"]).iter().find(|object| each(&object["references"]).is_empty());
+    store.import(&cache, text(&first.unwrap()["path"])).ok();
+    let before = state(store.held.path());
+    let narinfo = cache.join(format!("{}.narinfo", &path["/nix/store/".len()..][..32]));
+    let good = fs::read_to_string(&narinfo).unwrap();
+    let url = good.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+    let check = |from: &str, to: &str, status, code: &str| {
+        assert!(good.contains(from), "{from}");
+        fs::write(&narinfo, good.replacen(from, to, 1)).unwrap();
+        store.run(&["--trust", "none", "import", &reference]).refused(status, code);
+        store.run(&["--trust", "none", "unpack", &reference]).refused(status, code);
+        let to = store.held.path().join("to");
+        store
+            .run(&["--trust", "none", "unpack", &reference, "--to", to.to_str().unwrap()])
+            .refused(status, code);
+        assert!(state(store.held.path()) == before, "{code}");
+    };
+    let other = |field: &str| {
+        let from = [format!("{field}: sha256:0"), format!("{field}: sha256:1")];
+        let (at, to) = if good.contains(&from[0]) { (0, 1) } else { (1, 0) };
+        (from[at].clone(), from[to].clone())
+    };
+    let (from, to) = other("NarHash");
+    check(&from, &to, 3, "nar.hash");
+    let (from, to) = other("FileHash");
+    check(&from, &to, 3, "blob.digest");
+    check("NarSize: ", "NarSize: 1", 3, "nar.size");
+    check("FileSize: ", "FileSize: 1", 3, "blob.size");
+    check("Compression: xz", "Compression: zstd", 3, "blob.compression");
+    check("Compression: xz", "Compression: lzip", 3, "cache.compression");
+    check("URL: nar/", "URL: ../nar/", 3, "cache.url");
+    check("URL: nar/", "URL: nar/x", 4, "blob.missing");
+    check("StorePath", "Storepath", 3, "cache.narinfo");
+    check("References: ", "References: 7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-app.conf ", 4, "closure.incomplete");
+    check(
+        "References: ",
+        "CA: text:sha256:0l7ld9klw9k5l3zcfd8a4dsm9lmjvrym9nksqj3fpky72k7ndfnn\nReferences: ",
+        3,
+        "ca.syntax",
+    );
+    fs::write(&narinfo, &good).unwrap();
+    store.run(&["--trust", "none", "--max-size", "100", "import", &reference]).refused(3, "limit.size");
+    store
+        .run(&[&keys[..], &["--expect", &"0".repeat(64), "import", &reference]].concat())
+        .refused(6, "trust.expect");
+    store
+        .run(&["--trust", "none", "import", &format!("cache:{}#{}", cache.display(), "0".repeat(32))])
+        .refused(4, "cache.missing");
+    assert!(state(store.held.path()) == before);
+    fs::write(cache.join(url), b"garbage").unwrap();
+    store.run(&["--trust", "none", "import", &reference]).refused(3, "blob.compression");
+    assert!(state(store.held.path()) == before);
+}
+
+/// Puts a tree into a NAR, with what must be said of it. Not proved by anything.
+fn nar_of(folder: &Path, name: &str, content: &[u8]) -> (String, String) {
+    let (tree, nar) = (folder.join(name), folder.join(format!("{name}.nar")));
+    fs::write(&tree, content).unwrap();
+    emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
+    let path = emergence(&["store-path", "source", tree.to_str().unwrap(), "--name", name]);
+    (format!("nar:{}", nar.display()), path.ok().to_owned())
+}
+
+#[test]
+fn what_is_there_is_not_replaced_by_something_else() {
+    let store = Store::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (one, path) = nar_of(folder.path(), "one", b"one");
+    let (other, _) = nar_of(folder.path(), "other", b"other");
+    store.run(&["--trust", "none", "import", &one, "--store-path", &path]).ok();
+    let before = state(&store.folder());
+    store.run(&["--trust", "none", "import", &other, "--store-path", &path]).refused(3, "store.exists");
+    let renamed = format!("{}-renamed", &path[..path.rfind('-').unwrap()]);
+    store.run(&["--trust", "none", "import", &one, "--store-path", &renamed]).refused(3, "store.exists");
+    assert!(state(&store.folder()) == before);
+    // What lies there without being known is what a process left that was ended.
+    let (third, third_path) = nar_of(folder.path(), "third", b"third");
+    let left = store.folder().join(third_path.trim_start_matches('/'));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("x"), "x").unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o555)).unwrap();
+    assert_eq!(store.objects(), [path.as_str()]);
+    store.run(&["--trust", "none", "import", &third, "--store-path", &third_path]).ok();
+    assert_eq!(fs::read(&left).unwrap(), b"third");
+    store.run(&["check"]).ok();
+}
+
+#[test]
+fn references_that_are_not_declared_are_found() {
+    let store = Store::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (inner, inner_path) = nar_of(folder.path(), "inner", b"inner");
+    store.run(&["--trust", "none", "import", &inner, "--store-path", &inner_path]).ok();
+    // A cache of two, of which one names the other's digest.
+    let (outer, outer_path) = nar_of(folder.path(), "outer", format!("see {inner_path}!").as_bytes());
+    let declared = ["--store-path", &outer_path, "--ref", &inner_path];
+    store.run(&[&["--trust", "none", "import", &outer][..], &declared].concat()).ok();
+    let cache = folder.path().join("cache");
+    let to = format!("cache:{}", cache.display());
+    store.run(&["export", &outer_path, "--to", &to, "--compress", "none"]).ok();
+    let reference = format!("{to}#{outer_path}");
+    emergence(&["--trust", "none", "--scan", "verify", &reference]).ok();
+    // A third object refers to both, and the second one no longer admits that it refers to the first.
+    let digits = |path: &str| path["/nix/store/".len()..][..32].to_owned();
+    let narinfo = cache.join(format!("{}.narinfo", digits(&outer_path)));
+    let text = fs::read_to_string(&narinfo).unwrap();
+    let base = inner_path.rsplit('/').next().unwrap();
+    let (third, third_path) = nar_of(folder.path(), "third", b"third");
+    let declared = ["--store-path", &third_path, "--ref", &inner_path, "--ref", &outer_path];
+    store.run(&[&["--trust", "none", "import", &third][..], &declared].concat()).ok();
+    store.run(&["export", &third_path, "--to", &to]).ok();
+    fs::write(&narinfo, text.replace(&format!("References: {base}"), "References: ")).unwrap();
+    let reference = format!("{to}#{third_path}");
+    emergence(&["--trust", "none", "verify", &reference]).ok();
+    let other = Store::new();
+    other.run(&["--trust", "none", "--scan", "import", &reference]).refused(3, "refs.undeclared");
+    assert!(!other.folder().exists());
+}
+
+#[test]
+fn only_what_a_store_has_is_a_store() {
+    let store = Store::new();
+    let (folder, described) = cache_named("none");
+    let path = top(&described);
+    store.run(&["ls"]).fails(4, "there is no store");
+    assert!(!store.folder().exists());
+    fs::create_dir(store.folder()).unwrap();
+    fs::write(store.folder().join("mine"), "").unwrap();
+    store.import(&folder, &path).refused(3, "store.exists");
+    assert_eq!(fs::read_dir(store.folder()).unwrap().count(), 1);
+    fs::remove_file(store.folder().join("mine")).unwrap();
+    store.import(&folder, &path).ok();
+    fs::write(store.folder().join("version"), "2\n").unwrap();
+    for words in [&["ls"][..], &["gc"], &["check"]] {
+        store.run(words).refused(3, "store.corrupt");
+    }
+    store.import(&folder, &path).refused(3, "store.corrupt");
+    fs::write(store.folder().join("version"), "1").unwrap();
+    // Nix would take away what it does not know.
+    fs::create_dir_all(store.folder().join("nix/var/nix/db")).unwrap();
+    store.run(&["ls"]).refused(3, "store.exists");
+    store.import(&folder, &path).refused(3, "store.exists");
+    fs::remove_dir_all(store.folder().join("nix/var")).unwrap();
+    let meta = store.folder().join("meta").join(format!("{}.json", &path["/nix/store/".len()..][..32]));
+    fs::write(&meta, "{}").unwrap();
+    store.run(&["info", &path]).refused(3, "store.corrupt");
+}
+
+#[test]
+fn a_store_that_is_locked_is_waited_for_but_not_for_ever() {
+    let store = Store::new();
+    let (folder, described) = cache_named("none");
+    store.import(&folder, &top(&described)).ok();
+    let lock = fs::File::open(store.folder().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    store.run(&["--lock-timeout", "0s", "ls"]).ok();
+    store.run(&["--lock-timeout", "50ms", "gc"]).refused(7, "store.locked");
+    assert_eq!(store.objects().len(), each(&described["objects"]).len());
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    store.run(&["--lock-timeout", "50ms", "ls"]).refused(7, "store.locked");
+    drop(lock);
+    store.run(&["--lock-timeout", "0s", "gc"]).ok();
+    assert!(store.objects().is_empty());
+}
+
+#[test]
+fn spoilt_objects_are_found_and_made_anew() {
+    let store = Store::new();
+    let (folder, described) = cache_named("zstd");
+    let path = top(&described);
+    store.import(&folder, &path).ok();
+    let before = state(&store.folder().join("nix"));
+    let trees: Vec<PathBuf> = before.keys().filter(|path| path.is_file()).cloned().collect();
+    assert!(trees.len() > 2);
+    let spoil = |tree: &Path, bytes: &[u8]| {
+        fs::set_permissions(tree, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(tree, bytes).unwrap();
+        fs::set_permissions(tree, fs::Permissions::from_mode(0o444)).unwrap();
+    };
+    spoil(&trees[0], b"spoilt");
+    spoil(&trees[1], b"");
+    let refused = store.run(&["check"]);
+    refused.refused(3, "store.corrupt");
+    assert!(!refused.stdout.is_empty());
+    let to = format!("cache:{}", store.held.path().join("to").display());
+    store.run(&["export", &path, "--to", &to]).refused(3, "store.corrupt");
+    assert!(!store.held.path().join("to").join(format!("{}.narinfo", &path[11..43])).exists());
+    let reference = format!("cache:{}#{path}", folder.display());
+    store.run(&["check", "--repair", &reference]).refused(6, "trust.unproved");
+    store.run(&["--trust", "none", "check", "--repair", &reference]).ok();
+    store.run(&["check"]).ok();
+    let content = |state: &BTreeMap<PathBuf, String>| {
+        let strip = |line: &String| {
+            line.split(' ')
+                .enumerate()
+                .filter(|(at, _)| *at != 3)
+                .map(|(_, word)| word.to_owned())
+                .collect::<Vec<_>>()
+        };
+        state.iter().map(|(path, line)| (path.clone(), strip(line))).collect::<Vec<_>>()
+    };
+    assert_eq!(content(&state(&store.folder().join("nix"))), content(&before));
+}
+
+#[test]
+fn what_is_kept_stays_with_all_that_it_refers_to() {
+    let store = Store::new();
+    let (folder, described) = cache_named("xz");
+    let all = each(&described["objects"]);
+    for object in all {
+        store.import(&folder, text(&object["path"])).ok();
+    }
+    let path = top(&described);
+    let closure: Vec<String> = {
+        let report = emergence(&[
+            "--json",
+            "--trust",
+            "none",
+            "verify",
+            &format!("cache:{}#{path}", folder.display()),
+        ]);
+        let report: Value = serde_json::from_str(report.ok()).unwrap();
+        each(&report["objects"]).iter().map(|object| text(&object["path"]).to_owned()).collect()
+    };
+    store.run(&["root", "add", "web", &format!("store:{path}")]).ok();
+    store.run(&["root", "add", "../x", &format!("store:{path}")]).fails(2, "name");
+    store
+        .run(&["root", "add", "none", "store:/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-a"])
+        .refused(4, "closure.incomplete");
+    assert_eq!(store.run(&["root", "ls"]).ok(), format!("web store:{path}"));
+    let most: u64 = store.run(&["gc", "--dry-run"]).ok().parse().unwrap();
+    assert_eq!(store.objects().len(), all.len());
+    store.run(&["gc", "--keep-for", "1h"]).ok();
+    assert_eq!(store.objects().len(), all.len());
+    let freed: u64 = store.run(&["gc"]).ok().parse().unwrap();
+    assert!(freed <= most, "{freed} {most}");
+    let mut sorted = closure.clone();
+    sorted.sort();
+    assert_eq!(store.objects(), sorted);
+    store.run(&["check"]).ok();
+    // A process that lives keeps what it uses, one that has ended does not.
+    store.run(&["root", "rm", "web"]).ok();
+    store.run(&["root", "rm", "web"]).fails(4, "no root");
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).unwrap();
+    let began: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+    let lease = |began: u64| {
+        let base = path.rsplit('/').next().unwrap();
+        let held = serde_json::json!({ "objects": [base] });
+        let text = serde_json::json!({ "pid": sleeper.id(), "startTime": began, "held": held });
+        fs::write(store.folder().join("leases/c1.json"), text.to_string()).unwrap();
+    };
+    lease(began);
+    store.run(&["gc"]).ok();
+    assert_eq!(store.objects(), sorted);
+    lease(began + 1);
+    store.run(&["gc", "--dry-run"]).ok();
+    assert!(store.folder().join("leases/c1.json").exists());
+    store.run(&["gc"]).ok();
+    assert!(store.objects().is_empty());
+    assert!(!store.folder().join("leases/c1.json").exists());
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    for place in ["nix/store", "links", "content", "meta", "tmp"] {
+        assert_eq!(fs::read_dir(store.folder().join(place)).unwrap().count(), 0, "{place}");
+    }
+}
+
+#[test]
+fn what_is_needed_is_exported_and_no_more() {
+    let (folder, described) = cache_named("zstd");
+    let path = top(&described);
+    let (one, other) = (Store::new(), Store::new());
+    one.import(&folder, &path).ok();
+    let reference = format!("cache:{}#{path}", folder.display());
+    assert_eq!(one.run(&["need", &reference]).ok(), "");
+    let all: Vec<String> = one.objects();
+    let needed = other.run(&["need", &reference]);
+    let mut bases: Vec<&str> = needed.ok().lines().collect();
+    bases.sort_unstable();
+    assert_eq!(bases, all.iter().map(|path| path.rsplit('/').next().unwrap()).collect::<Vec<_>>());
+    assert!(!other.folder().exists());
+    let leaf = all.iter().find(|one| **one != path).unwrap();
+    other.import(&folder, leaf).ok();
+    let needed = other.run(&["need", &reference]);
+    assert!(needed.ok().lines().count() < all.len());
+    // Just these travel; what is there already is not asked for again.
+    let list = other.held.path().join("list");
+    fs::write(&list, needed.ok()).unwrap();
+    let to = other.held.path().join("cache");
+    let target = format!("cache:{}", to.display());
+    let words = ["export", &path, "--to", &target, "--only-from", list.to_str().unwrap()];
+    assert_eq!(one.run(&words).ok().lines().count(), needed.ok().lines().count());
+    let infos = fs::read_dir(&to)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|end| end == "narinfo"));
+    assert_eq!(infos.count(), needed.ok().lines().count());
+    assert_eq!(one.run(&words).ok(), "");
+}
+
+#[test]
+fn closures_are_unpacked_beside_the_store() {
+    let (folder, described) = cache_named("zstd");
+    let path = top(&described);
+    let store = Store::new();
+    let to = store.held.path().join("to");
+    let reference = format!("cache:{}#{path}", folder.display());
+    let words = ["--trust", "none", "unpack", &reference, "--to", to.to_str().unwrap()];
+    assert_eq!(store.run(&words).ok(), to.to_str().unwrap());
+    assert!(!store.folder().exists());
+    store.import(&folder, &path).ok();
+    for object in store.objects() {
+        let hash = |at: &Path| emergence(&["hash", at.join(&object[1..]).to_str().unwrap()]).ok().to_owned();
+        assert_eq!(hash(&to), hash(&store.folder()));
+        assert_eq!(fs::symlink_metadata(to.join(&object[1..])).unwrap().mtime(), 1);
+    }
+    store.run(&words).fails(1, "is there already");
+    // From the store as from anywhere.
+    let again = store.held.path().join("again");
+    let reference = format!("store:{path}");
+    store.run(&["--trust", "none", "verify", &reference]).ok();
+    store.run(&["verify", &reference]).refused(6, "trust.unproved");
+    store.run(&["--trust", "none", "unpack", &reference, "--to", again.to_str().unwrap()]).ok();
+    assert_eq!(
+        fs::read_dir(to.join("nix/store")).unwrap().count(),
+        fs::read_dir(again.join("nix/store")).unwrap().count()
+    );
+    let nar = vector("nars/nested.nar");
+    let tree = store.held.path().join("tree");
+    store.run(&["unpack", &format!("nar:{}", nar.display()), "--to", tree.to_str().unwrap()]).ok();
+    let (hash, checked) =
+        (emergence(&["hash", tree.to_str().unwrap()]), emergence(&["nar", "check", nar.to_str().unwrap()]));
+    assert_eq!(hash.ok(), checked.ok().split(' ').next().unwrap());
+    let bad = vector("bad-nars/trailing.nar");
+    let words = [
+        "unpack",
+        &format!("nar:{}", bad.display()),
+        "--to",
+        store.held.path().join("bad").to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    store.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).refused(3, "nar.trailing");
+    assert!(!store.held.path().join("bad").exists());
+}
+
+#[test]
+fn two_that_import_at_once_both_succeed() {
+    let (folder, described) = cache_named("zstd");
+    let path = top(&described);
+    for _ in 0..5 {
+        let store = Store::new();
+        let spawn = || {
+            let reference = format!("cache:{}#{path}", folder.display());
+            let mut command = Command::new(program());
+            command.args([
+                "emergence",
+                "--store",
+                store.folder().to_str().unwrap(),
+                "--trust",
+                "none",
+                "import",
+                &reference,
+            ]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let all: Vec<_> = (0..4).map(|_| spawn()).collect();
+        for one in all {
+            let ended = one.wait_with_output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
+        store.run(&["check"]).ok();
+        assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn one_that_is_ended_leaves_a_valid_store() {
+    let store = Store::new();
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..2000 {
+        fs::write(tree.join(number.to_string()), number.to_string()).unwrap();
+    }
+    let nar = folder.path().join("nar");
+    emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
+    let path = emergence(&["store-path", "source", tree.to_str().unwrap()]);
+    let reference = format!("nar:{}", nar.display());
+    let words = ["--trust", "none", "import", &reference, "--store-path", path.ok()];
+    let (small, small_path) = nar_of(folder.path(), "small", b"small");
+    store.run(&["--trust", "none", "import", &small, "--store-path", &small_path]).ok();
+    let mut left = 0;
+    for round in 0..40 {
+        let mut command = Command::new(program());
+        command.args(["emergence", "--store", store.folder().to_str().unwrap()]).args(words);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(5000 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        left += fs::read_dir(store.folder().join("tmp")).unwrap().count();
+        store.run(&["check"]).ok();
+        assert!(store.objects().contains(&small_path));
+        if round % 2 == 1 {
+            store.run(&["root", "add", "small", &format!("store:{small_path}")]).ok();
+            store.run(&["gc"]).ok();
+            assert_eq!(store.objects(), [small_path.as_str()]);
+            assert_eq!(fs::read_dir(store.folder().join("nix/store")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+        }
+    }
+    assert!(left > 0, "nothing was ended in the middle");
+    store.run(&words).ok();
+    store.run(&["check"]).ok();
+    assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn every_flipped_byte_of_a_cache_is_refused_and_leaves_nothing() {
+    let keys = trusting();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let (_held, cache) = copy_cache("none");
+    let (_, described) = cache_named("none");
+    let object =
+        each(&described["objects"]).iter().find(|object| each(&object["references"]).is_empty()).unwrap();
+    let reference = format!("cache:{}#{}", cache.display(), text(&object["path"]));
+    let narinfo = cache.join(Path::new(text(&object["narinfo"])).file_name().unwrap());
+    let info = fs::read_to_string(&narinfo).unwrap();
+    let nar = cache.join(info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap());
+    let store = Store::new();
+    let import = || store.run(&[&["--trust", "signed"], &keys[..], &["import", &reference]].concat());
+    for file in [&nar, &narinfo] {
+        let good = fs::read(file).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x01;
+            fs::write(file, &bad).unwrap();
+            let answer = import();
+            if answer.status == 0 {
+                // Nothing depends on what is not understood, or is only a hint: who built it, and where what is checked anyway lies.
+                let line = info.lines().nth(info[..at].matches('\n').count()).unwrap_or_default();
+                let free = ["Deriver", "CA", "File", "Sig"].iter().any(|name| line.starts_with(name))
+                    || line == "References: ";
+                assert!(file == &narinfo && free, "byte {at} of {line}");
+                store.run(&["gc"]).ok();
+                fs::remove_dir_all(store.folder()).unwrap();
+                continue;
+            }
+            assert!([3, 4, 6].contains(&answer.status), "byte {at}: {} {}", answer.status, answer.stderr);
+            assert!(!store.folder().exists(), "byte {at}: {}", answer.stderr);
+        }
+        fs::write(file, &good).unwrap();
+    }
+    import().ok();
+}
+
+#[test]
+fn a_user_has_a_store_too() {
+    if !rustix::process::geteuid().is_root() {
+        return; // then every other test has shown it
+    }
+    let (folder, described) = cache_named("zstd");
+    let path = top(&described);
+    let held = tempfile::tempdir().unwrap();
+    let home = held.path().join("home");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(held.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copied = held.path().join("cache");
+    assert!(Command::new("cp").arg("-r").arg(&folder).arg(&copied).status().unwrap().success());
+    // The program must be where that user can reach it.
+    let program_copy = held.path().join("emergence-runc");
+    fs::copy(program(), &program_copy).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&program_copy)
+            .arg("emergence");
+        command.args(words).env_remove("XDG_DATA_HOME").env("HOME", &home).current_dir(&home);
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    run(&["--trust", "none", "import", &format!("cache:{}#{path}", copied.display())]);
+    run(&["check"]);
+    let store = home.join(".local/share/emergence");
+    let tree = store.join(&path[1..]);
+    let kind = fs::symlink_metadata(&tree).unwrap();
+    assert_eq!((kind.uid(), kind.mtime(), kind.mode() & 0o222), (65534, 1, 0));
+    run(&["--trust", "none", "unpack", &format!("store:{path}"), "--to", home.join("to").to_str().unwrap()]);
+    run(&["gc"]);
+    assert_eq!(run(&["ls"]), "");
+    assert_eq!(fs::read_dir(store.join("nix/store")).unwrap().count(), 0);
+}
