@@ -58,7 +58,9 @@ impl<D: Drain> Buffer<D> {
             let room = self.room()?;
             let count = room.len().min(bytes.len());
             let (now, later) = bytes.split_at(count);
-            room.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+            if let Some(room) = room.get_mut(..count) {
+                room.copy_from_slice(now);
+            }
             self.fill(count);
             bytes = later;
         }

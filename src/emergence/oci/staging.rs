@@ -15,7 +15,7 @@ use crate::emergence::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error, Kind};
 
 /// See the head of this file. Nobody else may look into it.
-pub(in crate::emergence) struct Staging(PathBuf);
+pub(super) struct Staging(PathBuf);
 
 fn is_there(path: &Path) -> Fault {
     Error::new(Kind::Exists, format!("{}: is there already", path.display())).into()
@@ -23,7 +23,7 @@ fn is_there(path: &Path) -> Fault {
 
 impl Staging {
     /// Beside `to`, where nothing may be (`Kind::Exists`).
-    pub(in crate::emergence) fn beside(to: &Path) -> Result<Self> {
+    pub(super) fn beside(to: &Path) -> Result<Self> {
         if fs::symlink_metadata(to).is_ok() {
             return Err(is_there(to));
         }
@@ -38,7 +38,7 @@ impl Staging {
     }
 
     /// At this place, where nothing is.
-    pub(in crate::emergence) fn make(path: PathBuf) -> Result<Self> {
+    pub(super) fn make(path: PathBuf) -> Result<Self> {
         fs::DirBuilder::new().mode(0o700).create(&path).doing(|| format!("make {}", path.display()))?;
         Ok(Self(path))
     }
@@ -49,7 +49,7 @@ impl Staging {
     }
 
     /// Refused with `space` when the file system has less than so many bytes left.
-    pub(in crate::emergence) fn has_space(&self, bytes: u64) -> Result<()> {
+    pub(super) fn has_space(&self, bytes: u64) -> Result<()> {
         let system = statvfs(&self.0).doing(|| format!("look at {}", self.0.display()))?;
         let free = system.f_bavail.saturating_mul(system.f_frsize);
         match bytes > free {
@@ -62,7 +62,7 @@ impl Staging {
     }
 
     /// What was made in it, or the fault after which it is gone.
-    pub(in crate::emergence) fn or_gone<T>(&self, made: Result<T>) -> Result<T> {
+    pub(super) fn or_gone<T>(&self, made: Result<T>) -> Result<T> {
         made.map_err(|fault| match self.remove() {
             Ok(()) => fault,
             Err(error) => {
@@ -78,7 +78,7 @@ impl Staging {
     }
 
     /// Gives it its name; if something has that meanwhile, nothing is left.
-    pub(in crate::emergence) fn rename(self, to: &Path) -> Result<()> {
+    pub(super) fn rename(self, to: &Path) -> Result<()> {
         let renamed = match renameat_with(CWD, &self.0, CWD, to, RenameFlags::NOREPLACE) {
             // Some file systems have no such call; a folder only ever replaces an empty one.
             Err(Errno::INVAL) if fs::symlink_metadata(to).is_err() => rustix::fs::rename(&self.0, to),
