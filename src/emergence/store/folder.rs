@@ -16,7 +16,7 @@ const VERSION: &str = "1";
 const FOLDERS: [&str; 9] =
     ["meta", "links", "content", "layers", "automatons", "declarations", "roots", "leases", "tmp"];
 
-/// What may be there before the version is: we were ended while making it.
+/// Files that may be there before the version is.
 const BEFORE: [&str; 2] = ["lock", "version.new"];
 
 /// Refuses a folder in which Nix keeps objects: it would not know of ours, and takes away what it does not know.
@@ -35,8 +35,13 @@ pub(super) fn refuse_foreign(folder: &Path, dir: &StoreDir) -> Result<()> {
 /// Opens the file that locks are taken on.
 pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
     let path = folder.join("lock");
-    if make && !folder.join("version").exists() {
-        refuse_other(folder)?;
+    // Not even a lock is put into a folder of something else. Where there is one, another process may be making the store.
+    if make
+        && !path.exists()
+        && let Err(fault) = refuse_other(folder, &[])
+        && !path.exists()
+    {
+        return Err(fault);
     }
     // Whoever can only read a store locks it all the same.
     let opened = match File::open(&path) {
@@ -48,9 +53,9 @@ pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
     Ok(opened.doing(|| format!("open {}", path.display()))?)
 }
 
-/// Refuses a folder with something in it that is no part of a store.
-fn refuse_other(folder: &Path) -> Result<()> {
-    match names(folder)?.into_iter().find(|name| !BEFORE.contains(&name.as_str())) {
+/// Refuses a folder with something in it that is none of these.
+fn refuse_other(folder: &Path, ours: &[&str]) -> Result<()> {
+    match names(folder)?.into_iter().find(|name| !ours.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => {
             let words = format!("is no store: it has {}, but no version", name.escape_debug());
@@ -78,7 +83,7 @@ pub(super) fn has_version(folder: &Path) -> Result<bool> {
     }
 }
 
-/// Makes what a store has. The version comes last: without it, the next one begins anew.
+/// Makes what a store has; who calls it keeps others out. The version comes last: without it, the next one begins anew.
 pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
     if has_version(folder)? {
         return Ok(());
@@ -86,6 +91,9 @@ pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o755);
     let trees = dir.as_str().trim_start_matches('/');
+    let first = trees.split('/').next().unwrap_or(trees);
+    // What one that was ended in the middle has made is ours.
+    refuse_other(folder, &[&BEFORE[..], &FOLDERS[..], &[first]].concat())?;
     for name in FOLDERS.iter().copied().chain([trees]) {
         builder.create(folder.join(name)).doing(|| format!("make {}", folder.join(name).display()))?;
     }
