@@ -343,6 +343,39 @@ with --dry-run, how many it would be at most.
 EXAMPLE:
        # emergence-runc emergence gc --keep-for 7d";
 
+    pub(crate) const PACK: &str = "\
+DESCRIPTION:
+   The pack verb makes an automaton of a document, which has everything but the
+closure, and of objects: trees of the file system, or objects of a binary cache or of
+the store. In \"outputs\" and \"init\" of the document, @NAME is the path of the tree
+of that name. It prints the digest of the manifest. The same input gives the same
+bytes, wherever and whenever.
+
+   The output is a folder, to which a tag is added if it is a layout already, or a tar.
+An image can be run by any engine; an artifact is smaller, and has NARs for layers.
+
+EXAMPLE:
+       $ emergence-runc emergence pack --spec app.json --tree app=./app --output oci:out:1
+       $ emergence-runc emergence pack --spec app.json --from cache:/srv/cache
+             --path /nix/store/...-app --output oci-archive:app.tar --form artifact";
+
+    pub(crate) const SIGN: &str = "\
+DESCRIPTION:
+   The sign verb verifies an automaton, signs it, and puts the signature into its
+manifest, which its tag names from then on. It prints the signature.
+
+EXAMPLE:
+       $ emergence-runc emergence sign oci:out:1 mine.key";
+
+    pub(crate) const SAME: &str = "\
+DESCRIPTION:
+   The same verb verifies two automatons and tells which of their digests agree: of
+the declaration, of the content of their outputs, of their interface, and of all of
+these. It ends with 0 when the outputs are the same, and with 1 when they are not.
+
+EXAMPLE:
+       $ emergence-runc emergence same oci:out:1 oci:out:2";
+
     pub(crate) const KEY: &str = "\
 DESCRIPTION:
    The key verb makes Ed25519 keys, in the form in which Nix has them.

@@ -18,8 +18,8 @@ use crate::cli::{log, pages::*};
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
     BundleArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, GcArgs, HashArgs, ImportArgs, InspectArgs,
-    KeyAction, LaunchArgs, NarAction, NetworkMode, PlatformArgs, ReferenceArgs, ShapeArgs, StorePathKind,
-    TermsArgs, UnpackArgs, Verb, VerifyArgs,
+    KeyAction, LaunchArgs, NarAction, NetworkMode, PackArgs, PlatformArgs, ReferenceArgs, SameArgs,
+    ShapeArgs, SignArgs, StorePathKind, TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
 pub use exec::ExecArgs;

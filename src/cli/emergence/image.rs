@@ -14,6 +14,9 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
             let shown = Shown::of(&image);
             asked.answer(shown.lines().trim_end(), || shown.document())
         }
+        Artifact::Closure(closure) if closure.document().is_some() => {
+            super::automaton::inspect(&*closure, asked)
+        }
         Artifact::Closure(_) => {
             Err(Fault::usage("only images can be shown; try \"emergence info\" or \"nar ls\""))
         }

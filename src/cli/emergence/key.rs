@@ -22,7 +22,7 @@ pub(super) fn key(action: KeyAction, asked: &Asked) -> Result<()> {
 }
 
 /// The secret key in a file.
-fn secret(file: &Path) -> Result<SecretKey> {
+pub(super) fn secret(file: &Path) -> Result<SecretKey> {
     let subject = file.display().to_string();
     let text = read_document(open(file)?, &subject)?;
     let text = String::from_utf8(text).map_err(|_| Fault::usage(format!("{subject}: is not a key")))?;

@@ -118,21 +118,21 @@ fn closed(
     asked: &Asked,
 ) -> Result<(Cargo, Arc<Store>)> {
     let objects = closure.objects().to_vec();
-    let signature = closure.signature().map(str::to_owned);
-    let mut parts =
-        Parts { objects, document: closure.document().cloned(), digests: None, signature, bound: None };
+    let document = closure.document().cloned();
+    let mut parts = Parts { objects, document, digests: None, signature: None, bound: None };
     shape.granted = constrained(&mut parts, args, asked)?;
     if parts.objects.is_empty() {
         return Err(Fault::usage("it has no store path; say it with --store-path"));
     }
     launch::startable(&parts, shape)?;
     let report = closure.verify(&asked.terms)?;
+    parts.digests = report.digests;
+    parts.signature = closure.signature();
     let store = make_store(asked)?;
     store.add(closure, &asked.terms, &report)?;
-    if let (Some(document), Some(digests)) = (&parts.document, &report.digests) {
+    if let (Some(document), Some(digests)) = (closure.document(), &report.digests) {
         keep(&store, document, digests)?;
     }
-    parts.digests = report.digests;
     Ok((Cargo::Parts(Box::new(parts)), store))
 }
 

@@ -1,5 +1,6 @@
 //! `emergence`: its verbs, and how they answer.
 
+mod automaton;
 mod drv;
 mod hash;
 mod image;
@@ -103,6 +104,11 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         Verb::Unpack(args) => {
             image::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))
         }
+        Verb::Pack(args) => automaton::pack(*args, &asked).within(|| "emergence pack"),
+        Verb::Sign(args) => {
+            automaton::sign(&args, &asked).within(|| format!("emergence sign {}", args.reference))
+        }
+        Verb::Same(args) => return automaton::same(&args, &asked).within(|| "emergence same"),
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Gc(args) => store::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),

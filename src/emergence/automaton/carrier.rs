@@ -7,7 +7,7 @@ use super::carried::{
     ARTIFACT_TYPE, CONFIG_MEMBER, CONFIG_TYPE, LAYER_TYPE, NAR_TYPE, annotation, annotations, compression_of,
     execution, signatures,
 };
-use super::digests::output_digest;
+use super::digests::{output_digest, signed_text};
 use super::document::Document;
 use super::entry::EntryPoints;
 use super::jcs::canonical;
@@ -137,12 +137,6 @@ impl Automaton {
         }
         Ok(digests)
     }
-}
-
-/// What is signed of an automaton.
-pub(super) fn signed_text(automaton: &Hash, document: &Document) -> Result<String> {
-    let digest = Hash::sha256(&document.canonical()?);
-    Ok(format!("emergence-automaton-1;{automaton};{digest}"))
 }
 
 fn mismatch(name: &str, claimed: &str, found: &str) -> Result<()> {
@@ -334,8 +328,18 @@ impl Closure for Automaton {
         Some(&self.document)
     }
 
-    fn signature(&self) -> Option<&str> {
-        self.resolved.manifest.annotations.get(&annotation("signature")).map(String::as_str)
+    fn signature(&self) -> Option<String> {
+        self.resolved.manifest.annotations.get(&annotation("signature")).cloned()
+    }
+
+    fn layers(&self) -> Vec<LayerReport> {
+        let layer = |layer: &Layer| LayerReport {
+            digest: layer.descriptor.digest,
+            size: layer.descriptor.size,
+            media_type: layer.descriptor.media_type.clone(),
+            diff_id: layer.diff_id,
+        };
+        self.layers.all().iter().map(layer).collect()
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
@@ -345,18 +349,12 @@ impl Closure for Automaton {
         let digests = self.check_digests(&proved.contents)?;
         points.check(&mut |path, watched| self.layers.look(terms, path, watched))?;
         self.verified.store(true, Ordering::Relaxed);
-        let layer = |layer: &Layer| LayerReport {
-            digest: layer.descriptor.digest,
-            size: layer.descriptor.size,
-            media_type: layer.descriptor.media_type.clone(),
-            diff_id: layer.diff_id,
-        };
         Ok(Report {
             kind: self.kind,
             digest: self.digest(),
             digests: Some(digests),
             objects,
-            layers: self.layers.all().iter().map(layer).collect(),
+            layers: Closure::layers(self),
             bytes: proved.bytes,
         })
     }

@@ -32,6 +32,17 @@ impl Digests {
             format!("emergence-automaton-1\ndeclaration {named}\noutput {output}\ninterface {interface}\n");
         Ok(Self { declaration, output, interface, automaton: Hash::sha256(text.as_bytes()) })
     }
+
+    /// What is signed: A and the document's own digest.
+    pub fn signed_text(&self, document: &Document) -> Result<String> {
+        signed_text(&self.automaton, document)
+    }
+}
+
+/// What is signed of the automaton with this A.
+pub(super) fn signed_text(automaton: &Hash, document: &Document) -> Result<String> {
+    let digest = Hash::sha256(&document.canonical()?);
+    Ok(format!("emergence-automaton-1;{automaton};{digest}"))
 }
 
 fn interface(document: &Document) -> Result<Hash> {

@@ -10,7 +10,7 @@ use super::carried::{
     ARTIFACT_TYPE, CONFIG_MEMBER, CONFIG_TYPE, LAYER_TYPE, NAR_TYPE, annotations, architecture, execution,
     grouped, media_type, objects_annotation, put_signatures,
 };
-use super::carrier::{check_declaration, signed_text, unneeded};
+use super::carrier::{check_declaration, unneeded};
 use super::check::Check;
 use super::document::Document;
 use super::entry::EntryPoints;
@@ -101,7 +101,7 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
     let digests = Digests::of(&document, &contents(&document, &sources, terms)?)?;
     let mut notes = annotations(&document, &digests);
     if let Some(key) = packing.key {
-        let signature = key.sign(signed_text(&digests.automaton, &document)?.as_bytes());
+        let signature = key.sign(digests.signed_text(&document)?.as_bytes());
         put_signatures(&mut notes, &[signature]);
     }
     let mut work = Work {

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::carried::{put_signatures, signatures};
-use super::carrier::{Automaton, is_automaton, signed_text};
+use super::carrier::{Automaton, is_automaton};
+use super::digests::signed_text;
 use crate::emergence::closure::Closure;
 use crate::emergence::hash::Hash;
 use crate::emergence::json;

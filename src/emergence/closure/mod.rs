@@ -119,9 +119,14 @@ pub trait Closure {
         None
     }
 
-    /// Signatures of the automaton, as its manifest has them: joined by spaces.
-    fn signature(&self) -> Option<&str> {
+    /// The signatures of the automaton itself, as its manifest has them.
+    fn signature(&self) -> Option<String> {
         None
+    }
+
+    /// Its layers, when it has some, as they are declared.
+    fn layers(&self) -> Vec<LayerReport> {
+        Vec::new()
     }
 
     /// Proves everything, in the order of the contract's section 5. Writes nothing.

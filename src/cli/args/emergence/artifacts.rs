@@ -33,7 +33,7 @@ pub struct DeclaredArgs {
 }
 
 // Which image of several, and how it is read.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct PlatformArgs {
     /// Take what an index has for this platform [default: this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]

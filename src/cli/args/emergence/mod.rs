@@ -1,6 +1,7 @@
 //! Options of `emergence`, and its verbs.
 
 mod artifacts;
+mod automaton;
 mod launch;
 mod names;
 
@@ -13,6 +14,7 @@ use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
 pub use artifacts::{DeclaredArgs, GcArgs, ImportArgs, InspectArgs, PlatformArgs, UnpackArgs, VerifyArgs};
+pub use automaton::{PackArgs, SameArgs, SignArgs};
 pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
 pub use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
@@ -86,6 +88,15 @@ pub enum Verb {
     /// take away what nothing keeps
     #[command(help_template = page!(" emergence gc", "OPTIONS:\n{options}"), before_help = pages::GC)]
     Gc(GcArgs),
+    /// make an automaton of a document and objects
+    #[command(help_template = page!(" emergence pack", "OPTIONS:\n{options}"), before_help = pages::PACK)]
+    Pack(Box<PackArgs>),
+    /// sign an automaton
+    #[command(help_template = page!(" emergence sign", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::SIGN)]
+    Sign(SignArgs),
+    /// compare two automatons part by part
+    #[command(help_template = page!(" emergence same", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = pages::SAME)]
+    Same(SameArgs),
     /// make keys for signatures
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),

@@ -1,0 +1,201 @@
+//! `emergence pack`, `sign`, `same`, and what `inspect` answers for automatons.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::key::secret;
+use super::verify::opened;
+use super::{Asked, open, open_store};
+use crate::cli::args::{PackArgs, PlatformArgs, SameArgs, SignArgs};
+use crate::emergence::automaton::{self, Packing, Tree};
+use crate::emergence::oci::Target;
+use crate::emergence::{
+    Artifact, Closure, Declared, Demand, Digests, Fault, Name, Reference, Result, StorePath, Terms, Trust,
+    Within, json as strict, open_closure, read_document,
+};
+
+pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
+    let subject = args.spec.display().to_string();
+    let spec = strict::parse(&read_document(open(&args.spec)?, &subject)?, &subject)?;
+    let beside = args.spec.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let (target, tag) = target(&args.output)?;
+    let key = args.sign.as_deref().map(secret).transpose()?;
+    let packing = Packing {
+        spec,
+        folder: beside.unwrap_or(Path::new(".")),
+        trees: args.trees.iter().map(|text| tree(text)).collect::<Result<_>>()?,
+        closures: closures(&args, asked)?,
+        form: args.form.into(),
+        compression: args.compress.into(),
+        key: key.as_ref(),
+        pin: args.pin,
+    };
+    let packed = automaton::pack(packing, target, tag.as_deref(), &asked.terms)?;
+    asked.answer(&packed.digest.to_string(), || {
+        let mut answer = shown(&packed.digests);
+        if let Some(members) = answer.as_object_mut() {
+            members.insert("ok".to_owned(), json!(true));
+            members.insert("digest".to_owned(), json!(packed.digest.to_string()));
+        }
+        answer
+    })
+}
+
+/// `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`.
+fn target(text: &str) -> Result<(Target, Option<String>)> {
+    let wrong =
+        || Fault::usage(format!("--output {text}: must be oci:FOLDER[:TAG] or oci-archive:FILE[:TAG]"));
+    let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (rest, None),
+    };
+    // As the image specification has it, so that it can be named again.
+    let plain = |tag: &str| {
+        let middle = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+".contains(&byte);
+        !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(middle)
+    };
+    if path.is_empty() || tag.is_some_and(|tag| !plain(tag)) {
+        return Err(wrong());
+    }
+    let target = match kind {
+        "oci" => Target::Folder(path.into()),
+        "oci-archive" => Target::Archive(path.into()),
+        _ => return Err(wrong()),
+    };
+    Ok((target, tag.map(str::to_owned)))
+}
+
+fn tree(text: &str) -> Result<Tree> {
+    let (name, path) = text
+        .split_once('=')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or_else(|| Fault::usage(format!("--tree {text}: must be NAME=PATH")))?;
+    let path = PathBuf::from(path);
+    std::fs::symlink_metadata(&path).map_err(|error| super::missing(&path, error))?;
+    Ok(Tree { name: Name::new(name)?, path })
+}
+
+fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
+    if args.paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let store = match args.from.as_str() {
+        "store:" => Some(open_store(asked)?),
+        _ => None,
+    };
+    let one = |text: &String| {
+        let path = match text.starts_with('/') {
+            true => asked.dir().parse(text)?,
+            false => StorePath::parse(text)?,
+        };
+        let reference = match args.from.strip_prefix("cache:") {
+            Some(_) => Reference::parse(&format!("{}#{path}", args.from), asked.dir())?,
+            None if store.is_some() => Reference::Store(path),
+            None => {
+                return Err(Fault::usage(format!("--from {}: must be cache:FOLDER or store:", args.from)));
+            }
+        };
+        open_closure(&reference, &Declared::default(), store.as_ref(), &asked.terms).within(|| text)
+    };
+    args.paths.iter().map(one).collect()
+}
+
+pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
+    let key = secret(&args.key)?;
+    let image = match Reference::parse(&args.reference, asked.dir())? {
+        Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_none() => image,
+        _ => {
+            return Err(Fault::usage(
+                "what is signed is named by oci:FOLDER[:TAG] or oci-archive:FILE[:TAG]",
+            ));
+        }
+    };
+    // Who signs it says himself that he trusts it.
+    let trust = Trust { demand: Demand::None, ..asked.terms.trust.clone() };
+    let terms = Terms { trust, ..asked.terms.clone() };
+    let (signature, digest) = automaton::sign(&image.path, image.tag.as_deref(), &key, &terms)?;
+    asked.answer(
+        &signature.to_string(),
+        || json!({ "ok": true, "signature": signature.to_string(), "digest": digest.to_string() }),
+    )
+}
+
+pub(super) fn same(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
+    let (one, other) = (digests(&args.one, asked)?, digests(&args.other, asked)?);
+    let parts = [
+        ("declaration", one.declaration == other.declaration),
+        ("output", one.output == other.output),
+        ("interface", one.interface == other.interface),
+        ("automaton", one.automaton == other.automaton),
+    ];
+    let line = |(name, same): &(&str, bool)| format!("{name} {}", if *same { "same" } else { "differs" });
+    let lines: Vec<String> = parts.iter().map(line).collect();
+    asked.answer(&lines.join("\n"), || {
+        let agree: serde_json::Map<String, Value> =
+            parts.iter().map(|(name, same)| ((*name).to_owned(), json!(same))).collect();
+        json!({ "ok": one.output == other.output, "same": agree, "one": shown(&one), "other": shown(&other) })
+    })?;
+    Ok(if one.output == other.output { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The digests of an automaton as they follow from its content. Whose paths are proved is another question.
+fn digests(reference: &str, asked: &Asked) -> Result<Digests> {
+    let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
+    let terms = Terms { trust, ..asked.terms.clone() };
+    let opened = opened(reference, &Default::default(), &PlatformArgs::default(), asked)?;
+    let digests = match opened {
+        Artifact::Closure(closure) => closure.verify(&terms).within(|| reference)?.digests,
+        Artifact::Image(_) => None,
+    };
+    digests.ok_or_else(|| Fault::usage(format!("{reference}: is no automaton")))
+}
+
+fn shown(digests: &Digests) -> Value {
+    json!({
+        "automaton": digests.automaton.to_string(),
+        "declaration": digests.declaration.map(|hash| hash.to_string()),
+        "output": digests.output.to_string(),
+        "interface": digests.interface.to_string(),
+    })
+}
+
+/// What an automaton says of itself. Its documents agree; nothing else is proved.
+pub(super) fn inspect(closure: &dyn Closure, asked: &Asked) -> Result<()> {
+    let Some(document) = closure.document() else { return Ok(()) };
+    let objects: Vec<Value> = closure
+        .objects()
+        .iter()
+        .map(|object| {
+            json!({
+                "path": asked.dir().path(&object.path),
+                "narHash": object.nar_hash.to_string(),
+                "narSize": object.nar_size,
+            })
+        })
+        .collect();
+    let answer = json!({
+        "ok": true,
+        "kind": closure.kind().word(),
+        "digest": closure.digest().to_string(),
+        "document": document.value(),
+        "objects": objects,
+        "layers": closure.layers().iter().map(|layer| json!({
+            "digest": layer.digest.to_string(),
+            "size": layer.size,
+            "mediaType": layer.media_type,
+            "diffId": layer.diff_id.map(|hash| hash.to_string()),
+        })).collect::<Vec<_>>(),
+        "ports": document.value().get("ports").cloned().unwrap_or_else(|| json!([])),
+        "signature": closure.signature(),
+    });
+    // For people too: a document is best read as one.
+    let text = if asked.json { answer.to_string() } else { pretty(&answer) };
+    Ok(crate::cli::output::print(&format!("{}\n", text.trim_end()))?)
+}
+
+fn pretty(answer: &Value) -> String {
+    serde_json::to_string_pretty(answer).unwrap_or_default()
+}
