@@ -245,7 +245,7 @@ const FORBIDDEN: [&str; 42] = [
 ];
 
 /// Rooms of sys that the runtime alone calls.
-const RUNTIME_ONLY: [&str; 4] = ["bpf", "guard", "mountinfo", "signal"];
+const RUNTIME_ONLY: [&str; 5] = ["bpf", "guard", "mountinfo", "signal", "signal_names"];
 
 /// Functions in the other files of sys that take memory, by the name that callers use; the runtime alone calls them.
 const WITH_HEAP: [(&str, &str); 3] =

@@ -2,6 +2,7 @@
 //!
 //! The fuzzer calls these with what it makes up, tests/corpus.rs with what it has found so far.
 
+pub mod automaton;
 pub mod config;
 pub mod criu;
 pub mod dbus;
@@ -43,7 +44,8 @@ use emergence_runc::spec::Fault;
 pub type Check = fn(&[u8]);
 
 /// All of them, by the name of the fuzz target and of its folder in corpus/.
-pub const ALL: [(&str, Check); 20] = [
+pub const ALL: [(&str, Check); 21] = [
+    ("automaton", automaton::check),
     ("config", config::check),
     ("criu", criu::check),
     ("dbus", dbus::check),

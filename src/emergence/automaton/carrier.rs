@@ -67,10 +67,18 @@ impl Automaton {
                 (Kind::AutomatonArtifact, document, None)
             }
             _ => {
-                let (document, diff_ids) = image_document(&config, &subject, &terms.dir)?;
+                let (document, diff_ids) =
+                    image_document(&config, &subject, &resolved.descriptor, &terms.dir)?;
                 (Kind::AutomatonImage, document, Some(diff_ids))
             }
         };
+        // What names the manifest may say the same, but nothing else.
+        let named = resolved.descriptor.artifact_type.as_deref().unwrap_or(ARTIFACT_TYPE);
+        if named != ARTIFACT_TYPE {
+            let subject = format!("blob {}", resolved.descriptor.digest);
+            let (what, named) = ("artifactType", named.escape_debug().to_string());
+            return Err(Fault::differs(Code::AutomatonMismatch, subject, what, &named, ARTIFACT_TYPE));
+        }
         let objects = check_closure(&document, terms)?;
         let claimed = check_annotations(&document, &resolved.manifest)?;
         let layers = layers(&resolved.manifest, diff_ids, &document, terms)?;
@@ -147,8 +155,18 @@ fn mismatch(name: &str, claimed: &str, found: &str) -> Result<()> {
 }
 
 /// The document in an image's configuration, of which the rest must follow; and what the layers are when they are not compressed.
-fn image_document(config: &[u8], subject: &str, dir: &StoreDir) -> Result<(Document, Vec<Hash>)> {
+fn image_document(
+    config: &[u8],
+    subject: &str,
+    named: &Descriptor,
+    dir: &StoreDir,
+) -> Result<(Document, Vec<Hash>)> {
     let image: ImageConfig = json::read(config, subject)?;
+    let (found, platform) = (image.platform(), named.platform.as_ref());
+    if let Some(platform) = platform.filter(|platform| **platform != found) {
+        let (platform, found) = (platform.to_string().escape_debug().to_string(), found.to_string());
+        return Err(Fault::differs(Code::AutomatonMismatch, subject, "the platform", &platform, &found));
+    }
     let member = image.other.get(CONFIG_MEMBER);
     let words = format!("has no member {CONFIG_MEMBER}");
     let member = member.ok_or_else(|| Fault::refused(Code::JsonSyntax, subject, words))?;

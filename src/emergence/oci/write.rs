@@ -91,6 +91,9 @@ impl LayoutWriter {
                     writer.lock = Some(lock);
                     writer.staging = path.join(&name);
                 }
+                // The folder that it is in must be there.
+                let staging = &writer.staging;
+                fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
                 let blobs = writer.staging.join("blobs/sha256");
                 fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
             }
