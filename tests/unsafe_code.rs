@@ -248,8 +248,12 @@ const FORBIDDEN: [&str; 42] = [
 const RUNTIME_ONLY: [&str; 5] = ["bpf", "guard", "mountinfo", "signal", "signal_names"];
 
 /// Functions in the other files of sys that take memory, by the name that callers use; the runtime alone calls them.
-const WITH_HEAP: [(&str, &str); 3] =
-    [("new", "Pointers::new"), ("connect_unix", "connect_unix"), ("connect_within", "connect_within")];
+const WITH_HEAP: [(&str, &str); 4] = [
+    ("new", "Pointers::new"),
+    ("connect_unix", "connect_unix"),
+    ("connect_within", "connect_within"),
+    ("with_usual_signals", "with_usual_signals"),
+];
 
 /// The child's own rooms, and what it calls in sys.
 fn of_the_child(source: &Source) -> bool {
