@@ -223,10 +223,13 @@ Whatever it is told of one, it recomputes.
 
    It ends with 0 when all is well, 1 when the system failed, 2 for a wrong
 command line, 3 when an artifact is not what it says, 4 when something named is
-missing. With --json, a refusal is told on standard output too, with its code.
+missing, 5 when a constraint is not met, 6 when an artifact is not trusted, 7 when
+the store stays locked. \"run\" ends as the program does, and with 125 when it did
+not get that far. With --json, a refusal is told on standard output too.
 
 EXAMPLE:
-       $ emergence-runc emergence hash ./tree";
+       $ emergence-runc emergence hash ./tree
+       # emergence-runc emergence run oci:image:1 web";
 
 /// Those of `emergence`.
 pub(super) mod emergence {

@@ -284,6 +284,21 @@ fn objects_of_a_cache_are_packed_with_all_they_refer_to() {
 }
 
 #[test]
+fn blobs_are_needed_until_their_objects_are_there() {
+    let work = Work::new();
+    work.pack(&work.output("image:1"), &["--form", "artifact"]).ok();
+    let (store, reference) = (work.text("store"), work.output("image:1"));
+    let need = || emergence(&["--store", &store, "need", &reference]).ok().to_owned();
+    let layers = report(&reference, &[])["layers"].clone();
+    let digests: Vec<&str> =
+        layers.as_array().unwrap().iter().map(|layer| layer["digest"].as_str().unwrap()).collect();
+    assert_eq!(digests.len(), 2);
+    assert_eq!(need().lines().collect::<Vec<_>>(), digests);
+    emergence(&["--store", &store, "import", &reference]).ok();
+    assert_eq!(need(), "");
+}
+
+#[test]
 fn many_objects_share_the_last_layer() {
     let work = Work::new();
     let mut words = vec![

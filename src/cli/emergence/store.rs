@@ -13,8 +13,8 @@ use super::{Asked, make_store, open, open_store, store_folder};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::oci::Image;
 use crate::emergence::{
-    Added, Artifact, Bytes, Closure, Export, Fault, NarFile, Reference, Result, Store, StorePath, Within,
-    read_document, unpack_apart,
+    Added, Artifact, Bytes, Closure, Export, Fault, NarFile, Object, Reference, Result, Store, StorePath,
+    Within, read_document, unpack_apart,
 };
 use crate::error::{Error, Kind};
 
@@ -101,13 +101,11 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
         Artifact::Image(image) => return needed_blobs(&image, asked),
     };
     let store = there(asked)?;
-    let mut needed = Vec::new();
-    for object in closure.objects() {
+    let lacking = |object: &Object| {
         let there = store.as_ref().map(|store| store.meta(&object.path)).transpose()?.flatten();
-        if there.is_none_or(|meta| meta.object.nar_hash != object.nar_hash) {
-            needed.push(object.path.to_string());
-        }
-    }
+        Ok(there.is_none_or(|meta| meta.object.nar_hash != object.nar_hash))
+    };
+    let needed = closure.pieces(&lacking)?;
     asked.answer_lines(&needed, || json!({ "needed": needed }))
 }
 

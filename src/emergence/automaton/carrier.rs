@@ -350,6 +350,19 @@ impl Closure for Automaton {
         self.resolved.manifest.annotations.get(&annotation("signature")).map(String::as_str)
     }
 
+    fn pieces(&self, lacking: &dyn Fn(&Object) -> Result<bool>) -> Result<Vec<String>> {
+        let mut pieces = Vec::new();
+        for layer in self.layers.all() {
+            for object in &layer.objects {
+                if lacking(object)? {
+                    pieces.push(layer.descriptor.digest.to_string());
+                    break;
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
     fn layers(&self) -> Vec<LayerReport> {
         let layer = |layer: &Layer| LayerReport {
             digest: layer.descriptor.digest,

@@ -129,6 +129,17 @@ pub trait Closure {
         Vec::new()
     }
 
+    /// What carries the objects for which `lacking` holds: their base names, or digests of blobs.
+    fn pieces(&self, lacking: &dyn Fn(&Object) -> Result<bool>) -> Result<Vec<String>> {
+        let mut pieces = Vec::new();
+        for object in self.objects() {
+            if lacking(object)? {
+                pieces.push(object.path.to_string());
+            }
+        }
+        Ok(pieces)
+    }
+
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 

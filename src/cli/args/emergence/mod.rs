@@ -25,6 +25,7 @@ pub use store::{CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedAr
 
 // `emergence`.
 #[derive(Args, Debug)]
+#[command(next_display_order = 500)] // behind what a verb has of its own
 pub struct EmergenceArgs {
     /// Folder name that goes into the digests of store paths
     #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
@@ -127,6 +128,7 @@ pub enum Verb {
 
 // What is asked of every artifact.
 #[derive(Args, Debug)]
+#[command(next_display_order = 600)]
 pub struct TermsArgs {
     /// What must be proved of each store path [default: proved, or what the policy says]
     #[arg(long, global = true, value_name = "MODE", value_enum)]
