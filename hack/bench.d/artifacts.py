@@ -166,7 +166,7 @@ def measure(bench, place, asked):
     if wanted("drv check: nix-instantiate"):
         drv = make_derivations(place, 1000)
         bench.row("drv check: nix-instantiate", ["drv", "check", f"{place}/drvs{drv}"],
-                  ["nix-instantiate", f"{place}/many.nix", "--store", f"{place}/drvs"], 0.2)
+                  ["nix-instantiate", f"{place}/many.nix", "--store", out], 0.2)
 
 
 main()

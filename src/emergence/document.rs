@@ -15,7 +15,8 @@ pub fn read_document(input: impl Read, subject: &str) -> Result<Vec<u8>> {
 
 /// The same with another bound, in bytes.
 pub(super) fn read_at_most(input: impl Read, subject: &str, most: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most are small: then two calls read them.
+    let mut bytes = Vec::with_capacity(8 << 10);
     input.take(most + 1).read_to_end(&mut bytes).doing(|| format!("read {subject}"))?;
     if bytes.len() as u64 > most {
         let words = format!("is longer than {most} bytes");

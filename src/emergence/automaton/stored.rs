@@ -68,6 +68,34 @@ impl StoredAutomaton {
         Ok(Self { document, automaton: *automaton, inner, contents })
     }
 
+    /// What is asked of each object. Who names it by A has named the content of all outputs; a signature of each is another matter.
+    fn demanded(&self, terms: &Terms) -> Result<Terms> {
+        terms.trust.pinned("the automaton", &self.automaton)?;
+        let demand = match terms.trust.demand {
+            Demand::Proved => Demand::None,
+            other => other,
+        };
+        let trust = Trust { demand, expect: None, ..terms.trust.clone() };
+        Ok(Terms { trust, ..terms.clone() })
+    }
+
+    /// The same report as the automaton's, when it has the digest by which it was named.
+    fn identified(&self, mut report: Report) -> Result<Report> {
+        for (_, proof) in &mut report.objects {
+            if *proof == Proof::Nothing {
+                *proof = Proof::Pinned;
+            }
+        }
+        let content = |(name, path): (&String, &StorePath)| Some((name.clone(), *self.contents.get(path)?));
+        let contents = self.document.outputs.iter().filter_map(content).collect();
+        let digests = Digests::of(&self.document, &contents)?;
+        if digests.automaton != self.automaton {
+            let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
+            return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
+        }
+        Ok(Report { digest: self.automaton, digests: Some(digests), ..report })
+    }
+
     /// Reads one object for what stands in it.
     fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
         let one = Terms { jobs: 1, ..terms.clone() };
@@ -106,26 +134,7 @@ impl Closure for StoredAutomaton {
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        terms.trust.pinned("the automaton", &self.automaton)?;
-        // Who names it by A has named the content of all outputs; a signature of each is another matter.
-        let demand = match terms.trust.demand {
-            Demand::Proved => Demand::None,
-            other => other,
-        };
-        let trust = Trust { demand, expect: None, ..terms.trust.clone() };
-        let mut report = self.inner.verify(&Terms { trust, ..terms.clone() })?;
-        for (_, proof) in &mut report.objects {
-            if *proof == Proof::Nothing {
-                *proof = Proof::Pinned;
-            }
-        }
-        let content = |(name, path): (&String, &StorePath)| Some((name.clone(), *self.contents.get(path)?));
-        let contents = self.document.outputs.iter().filter_map(content).collect();
-        let digests = Digests::of(&self.document, &contents)?;
-        if digests.automaton != self.automaton {
-            let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
-            return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
-        }
+        let report = self.identified(self.inner.verify(&self.demanded(terms)?)?)?;
         let mut points = EntryPoints::new(&self.document, &terms.dir);
         let wanted: Vec<StorePath> = self.inner.objects().iter().map(|object| object.path.clone()).collect();
         for path in wanted {
@@ -136,7 +145,12 @@ impl Closure for StoredAutomaton {
             }
         }
         points.check(&mut |path, watched| self.look(terms, path, watched))?;
-        Ok(Report { digest: self.automaton, digests: Some(digests), ..report })
+        Ok(report)
+    }
+
+    fn recall(&self, terms: &Terms) -> Result<Option<Report>> {
+        let report = self.inner.recall(&self.demanded(terms)?)?;
+        report.map(|report| self.identified(report)).transpose()
     }
 
     fn unpack(

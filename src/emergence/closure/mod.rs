@@ -143,6 +143,11 @@ pub trait Closure {
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
+    /// What was proved of it when it came into the store, held against these terms; nothing of it is read again. `None`: it is in no store.
+    fn recall(&self, _terms: &Terms) -> Result<Option<Report>> {
+        Ok(None)
+    }
+
     /// Reads the objects that are `wanted` a second time and gives each to `to`, in any order. What is stored must be the same bytes as
     /// when it was verified (`changed-while-reading`).
     fn unpack(

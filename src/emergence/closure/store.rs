@@ -79,6 +79,20 @@ impl StoreClosure {
     }
 }
 
+impl StoreClosure {
+    /// What is known without a look at the trees.
+    fn noted(&self, terms: &Terms) -> Result<Report> {
+        Ok(Report {
+            kind: Kind::Store,
+            digest: self.digest,
+            digests: None,
+            objects: self.proofs(terms)?,
+            layers: Vec::new(),
+            bytes: Bytes::default(),
+        })
+    }
+}
+
 impl Closure for StoreClosure {
     fn kind(&self) -> Kind {
         Kind::Store
@@ -93,16 +107,12 @@ impl Closure for StoreClosure {
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        let objects = self.proofs(terms)?;
-        let bytes = self.blobs.prove(terms)?;
-        Ok(Report {
-            kind: Kind::Store,
-            digest: self.digest,
-            digests: None,
-            objects,
-            layers: Vec::new(),
-            bytes,
-        })
+        let report = self.noted(terms)?;
+        Ok(Report { bytes: self.blobs.prove(terms)?, ..report })
+    }
+
+    fn recall(&self, terms: &Terms) -> Result<Option<Report>> {
+        self.noted(terms).map(Some)
     }
 
     fn unpack(

@@ -51,6 +51,30 @@ fn a_closure_without_a_document_runs_what_it_is_told() {
     world.is_free();
 }
 
+/// Nothing is read again of what the store has, unless the terms ask for it.
+#[test]
+fn what_the_store_has_is_not_proved_again() {
+    let Some(world) = World::new() else { return };
+    let reference = world.script("kept", "echo ran");
+    let report = world.emergence(&["--json", "verify", &reference]).ok();
+    let report: Value = serde_json::from_str(report.text()).unwrap();
+    let automaton = report["automaton"].as_str().unwrap();
+    let path = world.emergence(&["import", &reference]).ok().text().to_owned();
+    // A byte behind the end of a program does not keep it from running.
+    let file = world.store().join(&path[1..]).join("bin/busybox");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.push(0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let id = &world.id("kept");
+    for kept in [format!("store:{path}"), format!("store:{automaton}")] {
+        let program = format!("{path}/bin/true");
+        world.emergence(&["run", &kept, id, "--", &program]).ok();
+        world.emergence(&["verify", &kept]).exits(3).says("nar.");
+    }
+    world.emergence(&["check"]).exits(3).says("store.corrupt");
+}
+
 #[test]
 fn ports_are_told_to_state_and_hooks() {
     let Some(world) = World::new() else { return };
