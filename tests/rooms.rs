@@ -33,7 +33,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("net", &["spec", "sys", "error"]),
     ("cgroup", &["spec", "sys", "error"]),
     ("security", &["spec", "error"]),
-    ("emergence", &["spec", "sys", "error"]),
+    ("emergence", &["rootfs", "spec", "sys", "error"]),
     ("error", &[]),
     ("spec", &[]),
     ("sys", &[]),
@@ -45,6 +45,9 @@ const CLI_FROM_CGROUP: &[&str] = &["Driver"];
 
 /// Of artifacts, the runtime knows the one check before a container's process exists.
 const CONTAINER_FROM_EMERGENCE: &[&str] = &["admission"];
+
+/// Artifacts look paths up in root file systems as containers do.
+const EMERGENCE_FROM_ROOTFS: &[&str] = &["walk"];
 
 /// A file longer than this does more than its opening sentence says.
 const LONGEST: usize = 550;
@@ -139,6 +142,7 @@ fn imports_go_one_way() {
             let narrow = match (room.as_str(), name.as_str()) {
                 ("cli", "cgroup") => outside(CLI_FROM_CGROUP),
                 ("container", "emergence") => outside(CONTAINER_FROM_EMERGENCE),
+                ("emergence", "rootfs") => outside(EMERGENCE_FROM_ROOTFS),
                 _ => false,
             };
             if known && name != room && (!allowed.contains(&name.as_str()) || narrow) {

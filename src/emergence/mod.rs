@@ -27,6 +27,7 @@
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
 //! stream             bytes from one thread to another
+//! watched            how far work has come, and how far it may
 //! work               many pieces of work, a few at a time
 //! refusal            why something is not taken
 //! ```
@@ -66,6 +67,7 @@ mod strict;
 mod terms;
 mod trust;
 mod verify;
+mod watched;
 mod work;
 
 pub use artifact::{Artifact, Said, open_artifact};

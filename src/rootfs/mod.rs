@@ -8,7 +8,7 @@ pub mod copyup;
 pub mod devices;
 pub mod inroot;
 pub mod mounts;
-mod walk;
+pub mod walk;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

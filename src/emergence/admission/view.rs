@@ -1,16 +1,19 @@
 //! Where the objects are that a container would see: in its root file system, or bound over it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::Mounted;
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store_path::{StoreDir, StorePath};
 use crate::error::Doing;
+use crate::rootfs::walk;
 
 /// What a container would see as its store.
 pub(super) struct View {
@@ -99,18 +102,20 @@ impl View {
 
 /// The folder `place` below `root`, reached through no link.
 fn folder(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<OwnedFd>> {
-    let path = if place.is_empty() { PathBuf::from(".") } else { place.iter().collect() };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match openat2(root.as_fd(), &path, FOLDER, Mode::empty(), resolve) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(Errno::LOOP | Errno::NOTDIR) => Err(Fault::refused(
-            Code::TrustUnproved,
-            dir.as_str(),
-            "is no folder, or is reached through a link, in the root file system",
-        )),
-        Err(error) => Err(error).doing(|| format!("open {} in the root file system", dir.as_str()))?,
+    let doing = || format!("open {} in the root file system", dir.as_str());
+    let mut here = openat(root, c".", FOLDER, Mode::empty()).doing(doing)?;
+    for name in place {
+        here = match openat(&here, name.as_str(), FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let words = "is no folder, or is reached through a link, in the root file system";
+                return Err(Fault::refused(Code::TrustUnproved, dir.as_str(), words));
+            }
+            Err(error) => return Err(error).doing(doing)?,
+        };
     }
+    Ok(Some(here))
 }
 
 /// The parts of a path without `.` and `..`.
@@ -129,12 +134,12 @@ fn parts(path: &Path) -> Vec<String> {
 /// Where a mount on `destination` lands, links in the root file system followed as far as it exists there.
 fn real(root: &OwnedFd, destination: &Path) -> Result<Vec<String>> {
     let wanted = parts(destination);
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     for there in (0..=wanted.len()).rev() {
         let (first, rest) = wanted.split_at(there);
         let path = if first.is_empty() { PathBuf::from(".") } else { first.iter().collect() };
-        match openat2(root.as_fd(), &path, flags, Mode::empty(), resolve) {
+        let path = CString::new(path.into_os_string().into_vec()).map_err(|_| Errno::INVAL);
+        match path.and_then(|path| walk::open(root.as_fd(), &path, flags)) {
             Ok(found) => {
                 let name = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
                 let (top, found) = (name(root), name(&found));

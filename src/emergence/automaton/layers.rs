@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::check::Check;
 use super::entry::{EntryPoints, Watched};
@@ -18,8 +18,9 @@ use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::Searched;
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::{Terms, Watch};
+use crate::emergence::terms::Terms;
 use crate::emergence::verify::Bytes;
+use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
 use crate::error::Doing;
 
@@ -81,7 +82,7 @@ impl Layers {
             let layer = self.at(at)?;
             let prove = |object: &Object, read: &mut ReadTree<'_>| {
                 let check = Check::new(object, searched.as_ref())?;
-                let counted = Counted { entries: &entries, most: terms.limits.entries, watch: &*terms.watch };
+                let counted = Counted::new(&entries, terms);
                 let mut all = Both(counted, Both(check, points.watch(&object.path)));
                 read(&mut all)?;
                 let content = all.1.0.finish(&terms.dir)?;
@@ -256,50 +257,4 @@ fn each_object(layer: &Layer, mut unpacked: &mut dyn Read, terms: &Terms, give: 
         give(object, &mut read).within(|| terms.dir.path(&object.path))?;
     }
     reader.finish()
-}
-
-/// Tells the watcher of the bytes of files.
-struct Told<'a>(&'a dyn Watch);
-
-impl Visitor for Told<'_> {
-    fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.advance(bytes.len() as u64);
-        Ok(())
-    }
-}
-
-/// Counts the entries of all trees.
-struct Counted<'a> {
-    entries: &'a AtomicU64,
-    most: u64,
-    watch: &'a dyn Watch,
-}
-
-impl Counted<'_> {
-    fn one(&self) -> Result<()> {
-        if self.entries.fetch_add(1, Ordering::Relaxed) < self.most {
-            return Ok(());
-        }
-        let words = format!("there are more than {} entries", self.most);
-        Err(Fault::refused(Code::LimitEntries, "", words))
-    }
-}
-
-impl Visitor for Counted<'_> {
-    fn directory(&mut self, _name: &[u8]) -> Result<()> {
-        self.one()
-    }
-
-    fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
-        self.one()
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        self.watch.advance(bytes.len() as u64);
-        Ok(())
-    }
-
-    fn symlink(&mut self, _name: &[u8], _target: &[u8]) -> Result<()> {
-        self.one()
-    }
 }

@@ -2,17 +2,18 @@
 
 use std::io::{self, Read};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::{Kind, Receive};
 use crate::emergence::hash::Hash;
 use crate::emergence::nar::{Both, Nothing, Visitor};
 use crate::emergence::object::{Object, Stored};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::refusal::{Fault, Result, Within};
 use crate::emergence::scan::{Scanner, Searched, check_found};
 use crate::emergence::store_path::StorePath;
-use crate::emergence::terms::{Terms, Watch};
+use crate::emergence::terms::Terms;
 use crate::emergence::verify::{Bytes, Seen, read_again, read_object};
+use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
 
 /// Gives the blobs of a closure, each from its first byte. The same blob is asked for twice: once to prove it, once to unpack it.
@@ -83,7 +84,7 @@ impl<S: Source> Blobs<S> {
         entries: &AtomicU64,
     ) -> Result<Seen> {
         let input = self.source.open(at)?;
-        let counted = Counted { entries, most: terms.limits.entries, watch: &*terms.watch };
+        let counted = Counted::new(entries, terms);
         match searched {
             None => read_object(input, object, stored, terms.limits.size, &mut Both(counted, Nothing)),
             Some(searched) => {
@@ -113,7 +114,7 @@ impl<S: Source> Blobs<S> {
             let seen = self.seen.lock().ok().and_then(|all| all.get(at).copied().flatten());
             let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
-                let watched = Watched(&*terms.watch);
+                let watched = Told(&*terms.watch);
                 read_again(self.source.open(at)?, stored, &seen, &mut Both(visitor, watched))
             };
             let bytes = to.object(object, &mut feed).within(|| terms.dir.path(&object.path))?;
@@ -128,52 +129,6 @@ fn add(total: &Mutex<Bytes>, more: Bytes) {
     if let Ok(mut total) = total.lock() {
         total.read += more.read;
         total.unpacked += more.unpacked;
-    }
-}
-
-/// Tells the watcher of the bytes of files.
-struct Watched<'a>(&'a dyn Watch);
-
-impl Visitor for Watched<'_> {
-    fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.advance(bytes.len() as u64);
-        Ok(())
-    }
-}
-
-/// Counts the entries of all trees.
-struct Counted<'a> {
-    entries: &'a AtomicU64,
-    most: u64,
-    watch: &'a dyn Watch,
-}
-
-impl Counted<'_> {
-    fn one(&self) -> Result<()> {
-        if self.entries.fetch_add(1, Ordering::Relaxed) < self.most {
-            return Ok(());
-        }
-        let words = format!("there are more than {} entries", self.most);
-        Err(Fault::refused(Code::LimitEntries, "", words))
-    }
-}
-
-impl Visitor for Counted<'_> {
-    fn directory(&mut self, _name: &[u8]) -> Result<()> {
-        self.one()
-    }
-
-    fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
-        self.one()
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        self.watch.advance(bytes.len() as u64);
-        Ok(())
-    }
-
-    fn symlink(&mut self, _name: &[u8], _target: &[u8]) -> Result<()> {
-        self.one()
     }
 }
 

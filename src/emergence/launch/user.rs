@@ -1,14 +1,17 @@
 //! As whom a container's program runs: names are looked up in the root file system, which is not trusted.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
+use crate::rootfs::walk;
 use crate::spec::User;
 
 /// How much of passwd or group is read: an image's may be a hole of terabytes.
@@ -70,8 +73,8 @@ fn read(rootfs: &Path, name: &str) -> Result<String> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, rootfs, flags, Mode::empty()).doing(doing)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file: File = match openat2(&root, name, flags, Mode::empty(), resolve) {
+    let path = CString::new(name).map_err(|_| Errno::INVAL).doing(doing)?;
+    let file: File = match walk::open(root.as_fd(), &path, flags) {
         Ok(file) => file.into(),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(String::new()),
         Err(error) => return Err(Error::from(error).within(doing()).into()),
