@@ -118,7 +118,9 @@ impl Reference {
         if path.is_dir() {
             return match path.join("nix-cache-info").exists() {
                 true => Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT"))),
-                false => unknown("is a folder of no known type; a binary cache has nix-cache-info"),
+                false => unknown(
+                    "is a folder of no known type; a layout has oci-layout, a binary cache nix-cache-info",
+                ),
             };
         }
         let Some(mut file) = open_file(path)? else {
@@ -133,7 +135,7 @@ impl Reference {
             Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
                 Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
             }
-            Compression::None => unknown("is of no known type; write nar: before it if it is a NAR"),
+            Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
             _ => Ok(Self::Nar(path.into())),
         }
     }
