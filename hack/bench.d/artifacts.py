@@ -4,7 +4,7 @@ A tree like a closure of Nix is generated (--scale 1: 55 000 entries, 703 MB), w
 one job by two programs in turn, so that a busy machine is busy for both; the figure is the shortest of the rounds, the ratio ours
 to theirs, beside the bar that docs set. The last columns are the largest resident sets in MiB.
 """
-import argparse, gzip, json, os, random, shutil, subprocess, sys, tempfile, time
+import argparse, gzip, json, os, random, shutil, statistics, subprocess, sys, tempfile, time
 
 OURS = os.environ["EMERGENCE_RUNC_BIN"]
 NIX = ["nix", "--extra-experimental-features", "nix-command"]
@@ -167,6 +167,35 @@ def measure(bench, place, asked):
         drv = make_derivations(place, 1000)
         bench.row("drv check: nix-instantiate", ["drv", "check", f"{place}/drvs{drv}"],
                   ["nix-instantiate", f"{place}/many.nix", "--store", out], 0.2)
+    if has("run") and wanted("run, imported: run of the bundle") and os.geteuid() == 0:
+        start_imported(place)
+
+
+def start_imported(place):
+    """What `emergence run` of something that the store has adds to `run` of its bundle, by the medians; the bar is 3 ms."""
+    at, store = f"{place}/start", f"{place}/start-store"
+    os.makedirs(f"{at}/tree/bin")
+    shutil.copy(shutil.which("busybox"), f"{at}/tree/bin/true")
+    with open(f"{at}/spec.json", "w") as file:
+        json.dump({"schemaVersion": 1, "name": "t", "outputs": {"out": "@t"}, "init": {"entrypoint": ["@t/bin/true"]},
+                   "declaration": {"kind": "opaque", "inputs": []}}, file)
+    ours = [OURS, "--root", f"{at}/state", "emergence", "--store", store]
+    run([*ours, "pack", "--spec", f"{at}/spec.json", "--tree", f"t={at}/tree", "--output", f"oci:{at}/image:1"])
+    path = run([*ours, "import", f"oci:{at}/image:1"]).strip()
+    run([*ours, "bundle", f"store:{path}", f"{at}/bundle", "--", f"{path}/bin/true"])
+    plain = [OURS, "--root", f"{at}/state", "run", "-b", f"{at}/bundle", "bench"]
+    imported = [*ours, "run", f"store:{path}", "bench", "--", f"{path}/bin/true"]
+    times = []
+    for _ in range(60):
+        row = []
+        for words in imported, plain:
+            start = time.monotonic()
+            run(words)
+            row.append(time.monotonic() - start)
+        times.append(row)
+    one, other = (statistics.median(column) * 1000 for column in zip(*times))
+    verdict = "" if one - other <= 3 else "  over the bar"
+    print(f"run, imported: run of the bundle   {one:.1f} ms to {other:.1f} ms: {one - other:+.1f} ms, bar +3.0{verdict}")
 
 
 main()
