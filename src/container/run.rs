@@ -17,12 +17,12 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     run_then(settings, request, &mut |_| {})
 }
 
-/// The same; `begun` is told the number of the container's process once its program runs.
-pub fn run_then(settings: &Settings, request: &Run, begun: &mut dyn FnMut(i32)) -> Result<i32> {
+/// The same; `created` is told the number of the container's process before its program runs.
+pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)) -> Result<i32> {
     if request.detach {
         let launched = launch(settings, &request.create, Manner::Detached)?;
+        created(launched.record.init.map_or(0, |init| init.pid));
         begin(&launched)?;
-        begun(launched.record.init.map_or(0, |init| init.pid));
         return Ok(0);
     }
     if !request.no_subreaper {
@@ -32,9 +32,9 @@ pub fn run_then(settings: &Settings, request: &Run, begun: &mut dyn FnMut(i32)) 
     let launched = launch(settings, &request.create, Manner::Foreground)?;
     let terminal =
         terminal(launched.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
-    begin(&launched)?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
-    begun(pid);
+    created(pid);
+    begin(&launched)?;
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
     let cleaned = if request.keep { Ok(()) } else { destroy::with_hooks(&launched.folder, &launched.record) };
     match ended {

@@ -72,7 +72,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// The container's first process has begun.
+    /// There is a container, whose program has not begun.
     fn hand_over(&mut self, pid: i32) {
         let Some(ready) = self.ready.take() else { return };
         // A process that has ended by now needs nothing.
