@@ -7,7 +7,6 @@
 
 mod support;
 
-mod automata;
 mod containerd;
 mod docker;
 mod podman;
