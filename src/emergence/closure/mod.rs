@@ -9,11 +9,12 @@ mod store;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::automaton::{Automaton, Document, StoredAutomaton, is_automaton};
+use super::artifact::{Artifact, Said, open_artifact};
+use super::automaton::{Document, StoredAutomaton};
 use super::hash::Hash;
 use super::nar::Visitor;
 use super::object::Object;
-use super::oci::{Layout, Platform};
+use super::oci::Platform;
 use super::reference::Reference;
 use super::refusal::{Code, Fault, Result};
 use super::store::Store;
@@ -189,14 +190,14 @@ pub fn open_closure(
             Box::new(StoredAutomaton::open(Arc::clone(store), digest)?)
         }
         Reference::Oci(image) | Reference::OciArchive(image) => {
-            let layout = Layout::open(&image.path)?;
-            let (tag, digest) = (image.tag.as_deref(), image.digest.as_ref());
-            let resolved = layout.resolve(tag, digest, &Platform::here(), &|_| Ok(true))?;
-            if !is_automaton(&resolved.manifest) {
-                let words = "is an image, which has no store objects";
-                return Err(Fault::refused(Code::TypeUnknown, image.path.display().to_string(), words));
+            let said = Said { declared, platform: &Platform::here(), store };
+            match open_artifact(reference, &said, terms)? {
+                Artifact::Closure(closure) => closure,
+                Artifact::Image(_) => {
+                    let words = "is an image, which has no store objects";
+                    return Err(Fault::refused(Code::TypeUnknown, image.path.display().to_string(), words));
+                }
             }
-            Box::new(Automaton::open(layout, resolved, terms)?)
         }
     })
 }
