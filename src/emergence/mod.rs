@@ -26,6 +26,7 @@
 //! admission          a root file system held against its closure, for the runtime
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
+//! files              made beside their place, taken away whole
 //! stream             bytes from one thread to another
 //! watched            how far work has come, and how far it may
 //! work               many pieces of work, a few at a time
@@ -44,6 +45,7 @@ mod compress;
 mod constraint;
 mod document;
 pub mod drv;
+mod files;
 mod glob;
 pub mod hash;
 pub mod json;
@@ -79,6 +81,7 @@ pub use closure::{
 pub use compress::{Compression, Compressor};
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
+pub use files::{made_whole, remove, vacant};
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;

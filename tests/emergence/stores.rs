@@ -503,7 +503,7 @@ fn closures_are_unpacked_beside_the_store() {
         assert_eq!(hash(&to), hash(&store.folder()));
         assert_eq!(fs::symlink_metadata(to.join(&object[1..])).unwrap().mtime(), 1);
     }
-    store.run(&words).fails(1, "is there already");
+    store.run(&words).fails(3, "is there already [store.exists]");
     // From the store as from anywhere.
     let again = store.held.path().join("again");
     let reference = format!("store:{path}");

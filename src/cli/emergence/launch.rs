@@ -9,9 +9,9 @@ use super::verify::{met, opened};
 use super::{Asked, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::automaton::bind;
-use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
+use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, mount_overlay};
 use crate::emergence::oci::Image;
-use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
+use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store, made_whole};
 use crate::error::Doing;
 
 /// An artifact of which everything is proved, and what the container will be.
@@ -68,8 +68,9 @@ impl Ready {
         }
     }
 
-    /// Makes the bundle in `folder`, which is going to be called `last`.
+    /// Makes the bundle in the new folder `folder`, which is going to be called `last`.
     pub(super) fn fill(&self, folder: &Path, last: &Path, asked: &Asked) -> Result<()> {
+        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
         let image = match &self.cargo {
             Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
             Cargo::Image(image) => image,

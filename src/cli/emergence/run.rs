@@ -11,8 +11,7 @@ use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Run, Settings};
 use crate::container::{self, ContainerId};
 use crate::emergence::hash::Hash;
-use crate::emergence::launch::{made_whole, removed};
-use crate::emergence::{Fault, Lease, Result};
+use crate::emergence::{Fault, Lease, Result, made_whole, remove};
 use crate::error::{Doing, Error, Kind};
 use crate::sys::process;
 
@@ -147,7 +146,7 @@ impl Place {
     fn clean(&self) -> Result<()> {
         match self {
             Self::Private(_) => Ok(()),
-            Self::Folder(path) => removed(path),
+            Self::Folder(path) => remove(path).map(drop),
         }
     }
 }

@@ -14,9 +14,8 @@ use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::oci::Image;
 use crate::emergence::{
     Added, Artifact, Bytes, Closure, Export, Fault, NarFile, Object, Reference, Result, Store, StorePath,
-    Within, read_document, unpack_apart,
+    Within, read_document, unpack_apart, vacant,
 };
-use crate::error::{Error, Kind};
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     if args.artifacts.len() > 1 && args.declared.said() {
@@ -64,9 +63,7 @@ fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
 }
 
 pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    if let Some(to) = args.to.as_deref().filter(|to| to.symlink_metadata().is_ok()) {
-        return Err(Error::new(Kind::Exists, format!("{}: is there already", to.display())).into());
-    }
+    args.to.as_deref().map_or(Ok(()), vacant)?;
     let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {

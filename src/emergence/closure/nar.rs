@@ -8,6 +8,7 @@ use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
 use crate::emergence::document::read_document;
+use crate::emergence::files::made_whole;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
 use crate::emergence::nar::{self, Nothing, Visitor};
@@ -115,14 +116,15 @@ impl NarFile {
     /// Makes its tree at `to`, where nothing may be yet, as `nix-store --restore` would. It was verified before; refused when it has
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
-        nar::restore_by(to, |maker| {
+        let make = |maker: &mut dyn Visitor| {
             let (hash, ..) = look(&self.path, terms.limits.size, maker)?;
             if hash == self.digest {
                 return Ok(());
             }
             let words = "is not what it was when it was verified";
             Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
-        })
+        };
+        made_whole(to, |new| nar::restore_by(new, make))
     }
 }
 

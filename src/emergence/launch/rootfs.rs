@@ -4,11 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::{Rootfs, tree};
+use super::Rootfs;
+use crate::emergence::files::{again, rename_new, set_time};
 use crate::emergence::hash::Hash;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Fault, Result};
@@ -43,7 +43,7 @@ pub fn automaton_root(
     let mounts = match shape {
         Rootfs::Copy => {
             for object in objects {
-                tree::again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
+                again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
             }
             Vec::new()
         }
@@ -159,14 +159,14 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         let new = staging.join("view");
         fs::create_dir(&new).doing(|| format!("make {}", new.display()))?;
         for object in objects {
-            tree::again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
+            again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
         }
         let opened = fs::set_permissions(&new, Permissions::from_mode(0o755));
         opened.doing(|| format!("open {}", new.display()))?;
-        tree::set_time(&new)?;
-        match renameat_with(CWD, &new, CWD, &folder, RenameFlags::NOREPLACE) {
+        set_time(&new)?;
+        match rename_new(&new, &folder) {
             // Another process was faster.
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
             Err(error) => Err(Error::from(error).within(format!("make {}", folder.display())).into()),
         }
     })?;
@@ -193,5 +193,5 @@ fn settle(rootfs: &Path) -> Result<()> {
         }
         all.push(path);
     }
-    all.iter().rev().try_for_each(|path| tree::set_time(path))
+    all.iter().rev().try_for_each(|path| set_time(path))
 }

@@ -4,21 +4,18 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::crew::{Crew, Ways, with_crew};
 use super::links::Links;
 use super::meta::Meta;
-use super::staging::{Staging, open_folder, random_name, remove_stale};
 use super::tree::{Maker, needs_chmod};
 use super::{Store, Sync};
 use crate::emergence::automaton;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
+use crate::emergence::files::{Staging, check_space, open_folder, random_name, remove_stale, rename_new};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
 use crate::emergence::nar::{Both, Encoder, Visitor};
@@ -83,7 +80,7 @@ impl Store {
         }
         let objects = report.objects.iter().map(|(object, _)| object);
         complete_with(objects.clone(), &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
-        check_space(&self.folder, objects.filter(|object| wanted.contains_key(&object.path)))?;
+        check_space(&self.folder, needed(objects.filter(|object| wanted.contains_key(&object.path))))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;
             let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
@@ -190,48 +187,20 @@ impl Store {
     fn place(&self, staging: &Staging, object: &StorePath) -> Result<()> {
         let (from, to) = (staging.path().join("trees").join(object.to_string()), self.tree(object));
         loop {
-            match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
-                Ok(()) => break,
-                Err(Errno::EXIST) => move_away(&to, &staging.path().join(random_name()?))?,
-                Err(error) => {
-                    return Err(Error::from(error).within(format!("rename {}", from.display())).into());
+            match rename_new(&from, &to) {
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                    let away = staging.path().join(random_name()?);
+                    rename_new(&to, &away).doing(|| format!("rename {}", to.display()))?;
                 }
+                other => return Ok(other.doing(|| format!("rename {}", from.display()))?),
             }
         }
-        let kind = fs::symlink_metadata(&to).doing(|| format!("look at {}", to.display()))?;
-        if kind.is_dir() {
-            close(&to)?;
-        }
-        Ok(())
     }
 }
 
-/// Refused with `space` when the NARs of these objects are more bytes than are free where `folder` is.
-pub(super) fn check_space<'a>(folder: &Path, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
-    let needed = objects.fold(0_u64, |sum, object| sum.saturating_add(object.nar_size));
-    let place = rustix::fs::statvfs(folder).doing(|| format!("look at {}", folder.display()))?;
-    let free = place.f_bavail.saturating_mul(place.f_frsize);
-    if needed <= free {
-        return Ok(());
-    }
-    let words = format!("{needed} bytes are needed, {free} are free");
-    Err(Fault::refused(Code::Space, folder.display().to_string(), words))
-}
-
-/// Moves a tree; a folder must be writable for that.
-pub(super) fn move_away(from: &Path, to: &Path) -> Result<()> {
-    let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
-    if kind.is_dir() {
-        let opened = fs::set_permissions(from, fs::Permissions::from_mode(0o755));
-        opened.doing(|| format!("make {} writable", from.display()))?;
-    }
-    Ok(fs::rename(from, to).doing(|| format!("rename {}", from.display()))?)
-}
-
-/// Nobody writes into this folder any more.
-pub(super) fn close(path: &Path) -> Result<()> {
-    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o555));
-    Ok(closed.doing(|| format!("make {} read-only", path.display()))?)
+/// Bytes that these objects may take.
+pub(super) fn needed<'a>(objects: impl Iterator<Item = &'a Object>) -> u64 {
+    objects.fold(0, |sum: u64, object| sum.saturating_add(object.nar_size))
 }
 
 /// Objects on their way into a staging folder.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{Mode, OFlags, fchmod, futimens, openat};
 
 use super::links::{self, Links};
-use super::tree::TIMES;
+use crate::emergence::files::TIMES;
 use crate::emergence::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::{Doing, Error};
@@ -85,17 +85,13 @@ impl Ways<'_> {
 }
 
 /// A folder that files are made in. It is closed by whoever is the last to use it.
-pub(super) struct Folder {
-    pub(super) at: OwnedFd,
-    /// The root stays writable: a folder that is not cannot be moved into another one.
-    pub(super) mode: u32,
-}
+pub(super) struct Folder(pub(super) OwnedFd);
 
 /// Gives up a folder. The last one to do so closes it.
 pub(super) fn leave(folder: Arc<Folder>) -> Result<()> {
-    if let Some(folder) = Arc::into_inner(folder) {
-        fchmod(&folder.at, Mode::from_raw_mode(folder.mode)).doing(|| "set the mode of a folder")?;
-        futimens(&folder.at, &TIMES).doing(|| "set the time of a folder")?;
+    if let Some(Folder(folder)) = Arc::into_inner(folder) {
+        fchmod(&folder, Mode::from_raw_mode(0o555)).doing(|| "set the mode of a folder")?;
+        futimens(&folder, &TIMES).doing(|| "set the time of a folder")?;
     }
     Ok(())
 }
@@ -174,7 +170,7 @@ fn next(incoming: &Mutex<Receiver<Task>>) -> Option<Task> {
 
 fn one(task: Task, ways: Ways<'_>, back: &Sender<Vec<u8>>) -> Result<()> {
     let Task { folder, name, executable, mut bytes } = task;
-    ways.whole(&folder.at, &name, executable, &bytes)?;
+    ways.whole(&folder.0, &name, executable, &bytes)?;
     if bytes.capacity() <= KEPT_ROOM {
         bytes.clear();
         // Nobody may want it any more.

@@ -6,11 +6,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::staging::{Staging, random_name, remove_stale};
 use super::{Meta, Store};
 use crate::emergence::cache::Cache;
 use crate::emergence::closure::TreeReader;
 use crate::emergence::compress::{Compression, Compressor};
+use crate::emergence::files::{Staging, random_name, remove_stale};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::SecretKey;
 use crate::emergence::narinfo::NarInfo;

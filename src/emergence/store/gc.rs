@@ -6,11 +6,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::Store;
-use super::add::move_away;
 use super::folder::names;
 use super::held::Held;
-use super::remove::remove;
-use super::staging::{Staging, random_name, remove_stale};
+use crate::emergence::files::{Staging, random_name, remove, remove_stale, rename_new};
 use crate::emergence::object::dependencies_first;
 use crate::emergence::refusal::{Fault, Result};
 use crate::emergence::store_path::StorePath;
@@ -201,7 +199,7 @@ fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
         return Ok(0);
     }
     let away = staging.path().join(random_name()?);
-    move_away(path, &away)?;
+    rename_new(path, &away).doing(|| format!("rename {}", path.display()))?;
     remove(&away)
 }
 

@@ -9,7 +9,7 @@
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
 //! DIR/layers/CHAINID/               layers of images                                            (shelf)
 //! DIR/roots, leases                 what must be kept                                           (held)
-//! DIR/tmp/RANDOM/                   what is being made, locked by who makes it                  (staging)
+//! DIR/tmp/RANDOM/                   what is being made, locked by who makes it
 //! ```
 
 mod add;
@@ -23,9 +23,7 @@ mod held;
 mod links;
 mod lock;
 mod meta;
-mod remove;
 mod shelf;
-mod staging;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::staging::{Staging, open_folder};
 use super::{Store, Sync};
 use crate::emergence::cache::open_file;
 use crate::emergence::document::read_document;
+use crate::emergence::files::{Staging, open_folder};
 use crate::emergence::hash::Hash;
 use crate::emergence::refusal::Result;
 use crate::emergence::store_path::StorePath;

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps, fallocate, futimens, mkdirat, openat,
-    symlinkat, utimensat,
+    AtFlags, FallocateFlags, Mode, OFlags, fallocate, futimens, mkdirat, openat, symlinkat, utimensat,
 };
 
 use super::crew::{Crew, Folder, Ways, leave};
 use super::links;
+use crate::emergence::files::TIMES;
 use crate::emergence::hash::{Algorithm, Hasher};
 use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Fault, Result};
@@ -23,12 +23,6 @@ const SMALL: u64 = 128 * 1024;
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
-
-/// The time of everything in a store.
-pub(super) const TIMES: Timestamps = Timestamps {
-    last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
-    last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
-};
 
 /// Makes one tree, under a name in a folder where nothing is yet. Each name is made new in a folder that was made for it, so no link
 /// can lead elsewhere.
@@ -69,7 +63,7 @@ impl<'a> Maker<'a> {
 
     /// The folder that the next node is in.
     fn above(&self) -> BorrowedFd<'_> {
-        self.folders.last().map_or(self.at, |folder| folder.at.as_fd())
+        self.folders.last().map_or(self.at, |folder| folder.0.as_fd())
     }
 
     /// The name of the next node there.
@@ -102,8 +96,7 @@ impl Visitor for Maker<'_> {
             openat(at, &name, flags, Mode::empty())
         };
         let at = make().doing(|| format!("make the folder {}", name.to_string_lossy()))?;
-        let mode = if self.folders.is_empty() { 0o755 } else { 0o555 };
-        self.folders.push(Arc::new(Folder { at, mode }));
+        self.folders.push(Arc::new(Folder(at)));
         Ok(())
     }
 

@@ -1,9 +1,9 @@
-//! Trees of a store as they are elsewhere: linked or copied, read-only and with its times; and trees taken away.
+//! Trees of a store made once more: linked or copied, read-only and with its times.
 
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -11,19 +11,19 @@ use crate::emergence::refusal::Result;
 use crate::error::Doing;
 
 /// The time of everything in a store.
-const TIMES: Timestamps = Timestamps {
+pub const TIMES: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
 };
 
 /// Gives a file, folder or link the time that everything in a store has.
-pub(super) fn set_time(path: &Path) -> Result<()> {
+pub fn set_time(path: &Path) -> Result<()> {
     let set = utimensat(CWD, path, &TIMES, AtFlags::SYMLINK_NOFOLLOW);
     Ok(set.doing(|| format!("set the time of {}", path.display()))?)
 }
 
 /// Makes the tree `from` again at `to`, where nothing is. `linked`: files are the same inodes, as far as there may be more links.
-pub(super) fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
+pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
     let mut left = vec![(from.to_owned(), to.to_owned())];
     let mut folders = Vec::new();
     while let Some((from, to)) = left.pop() {
@@ -66,21 +66,4 @@ fn file(from: &Path, to: &Path, linked: bool, permissions: Permissions) -> io::R
     // Within one file system that can, no byte is moved.
     io::copy(&mut source, &mut copy)?;
     copy.set_permissions(permissions)
-}
-
-/// Takes a tree away, also one that its owner has closed. What is not there is no error.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let mut left = vec![path.to_owned()];
-    while let Some(folder) = left.pop() {
-        let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-        if !is_folder(&folder) {
-            continue;
-        }
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        left.extend(fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).filter(is_folder));
-    }
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }
