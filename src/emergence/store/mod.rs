@@ -27,6 +27,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod twin;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ use crate::error::{Doing, Error, Kind};
 pub use add::Added;
 pub use apart::unpack_apart;
 pub use check::Checked;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, Named};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;
