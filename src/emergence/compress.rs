@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
+use super::refusal::Fault;
+use crate::error::Error;
+
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -154,6 +157,14 @@ impl<W: Write> Write for Compressor<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What it means that compressed bytes could not be read: what is not the kernel's fault is the decoder's, and `refused`.
+pub fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
+    match error.raw_os_error() {
+        Some(_) => Error::from(error).within(format!("read {what}")).into(),
+        None => refused(format!("what is compressed cannot be read: {error}")),
     }
 }
 

@@ -30,11 +30,6 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Whether there is anything to watch for.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.known.is_empty()
-    }
-
     fn node(&mut self, name: &[u8], node: impl FnOnce() -> Node) {
         let above = self.path.len();
         if above > 0 {
@@ -139,6 +134,19 @@ impl EntryPoints {
         if !watched.known.is_empty() {
             self.known.entry(object.clone()).or_default().extend(watched.known);
         }
+    }
+
+    /// The same as [`EntryPoints::check`] where nothing was watched yet: `look` reads each object that has an entry point.
+    pub(super) fn look_and_check(
+        &mut self,
+        look: &mut dyn FnMut(&StorePath, &mut Watched) -> Result<()>,
+    ) -> Result<()> {
+        for object in self.known.keys().cloned().collect::<Vec<_>>() {
+            let mut watched = self.watch(&object);
+            look(&object, &mut watched)?;
+            self.learn(&object, watched);
+        }
+        self.check(look)
     }
 
     /// Follows each entry point. `look` reads an object again, when a link leads to where nobody has looked.

@@ -97,7 +97,8 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
         return Err(Fault::usage(format!("{}: {words}", terms.dir.path(surplus))));
     }
     check_declaration(&document)?;
-    check_entry_points(&document, &sources, terms)?;
+    let mut points = EntryPoints::new(&document, &terms.dir);
+    points.look_and_check(&mut |path, watched| sources.visit(terms, path, watched))?;
     let digests = Digests::of(&document, &contents(&document, &sources, terms)?)?;
     let mut notes = annotations(&document, &digests);
     if let Some(key) = packing.key {
@@ -120,18 +121,6 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
     let digest = top.digest;
     work.writer.finish(tag, top)?;
     Ok(Packed { digest, digests })
-}
-
-fn check_entry_points(document: &Document, sources: &Sources, terms: &Terms) -> Result<()> {
-    let mut points = EntryPoints::new(document, &terms.dir);
-    for object in &document.closure {
-        let mut watched = points.watch(&object.path);
-        if watched.is_wanted() {
-            sources.visit(terms, &object.path, &mut watched)?;
-            points.learn(&object.path, watched);
-        }
-    }
-    points.check(&mut |path, watched| sources.visit(terms, path, watched))
 }
 
 /// The content hash of each output.

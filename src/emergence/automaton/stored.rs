@@ -136,15 +136,7 @@ impl Closure for StoredAutomaton {
     fn verify(&self, terms: &Terms) -> Result<Report> {
         let report = self.identified(self.inner.verify(&self.demanded(terms)?)?)?;
         let mut points = EntryPoints::new(&self.document, &terms.dir);
-        let wanted: Vec<StorePath> = self.inner.objects().iter().map(|object| object.path.clone()).collect();
-        for path in wanted {
-            let mut watched = points.watch(&path);
-            if watched.is_wanted() {
-                self.look(terms, &path, &mut watched)?;
-                points.learn(&path, watched);
-            }
-        }
-        points.check(&mut |path, watched| self.look(terms, path, watched))?;
+        points.look_and_check(&mut |path, watched| self.look(terms, path, watched))?;
         Ok(report)
     }
 
