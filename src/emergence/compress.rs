@@ -1,6 +1,6 @@
 //! What NARs and layers are compressed with.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::refusal::Fault;
 use crate::error::Error;
@@ -70,21 +70,28 @@ impl Compression {
 
     /// Reads what was compressed so, to its very end: bytes behind it are an error, as is its lack of an end.
     pub fn reader<'a>(self, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-        let buffered = |input| BufReader::with_capacity(ROOM, input);
+        match self {
+            Self::None => Ok(Box::new(input)),
+            _ => self.buffered(BufReader::with_capacity(ROOM, input)),
+        }
+    }
+
+    /// The same of what comes in buffers already.
+    pub fn buffered<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
             Self::Xz => {
                 let decoder =
                     liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(input), decoder))
+                Box::new(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(input))?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;
                 Box::new(decoder)
             }
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(input))),
-            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(input))),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
             Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, ROOM)),
         })
     }

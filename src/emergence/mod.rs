@@ -58,6 +58,7 @@ mod nix32;
 mod node;
 mod object;
 pub mod oci;
+mod pieces;
 mod policy;
 mod reference;
 mod refusal;

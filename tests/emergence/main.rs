@@ -9,6 +9,7 @@ mod drvs;
 mod ended;
 mod hashes;
 mod images;
+mod kept_images;
 mod layers;
 mod layouts;
 mod nars;

@@ -15,7 +15,6 @@
 mod add;
 mod apart;
 mod check;
-mod crew;
 mod export;
 mod folder;
 mod gc;
@@ -28,6 +27,7 @@ mod shelf;
 mod tests;
 mod tree;
 mod twin;
+mod ways;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
