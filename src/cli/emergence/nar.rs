@@ -19,7 +19,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     match action {
         NarAction::Dump { path, output } => dump(&path, output.as_deref()).within(|| "emergence nar dump"),
         NarAction::Restore { file, dest } => {
-            let input = open(&file).and_then(|input| decompressed(input, &file));
+            let input = open(&file).and_then(|input| decompressed(input, &file, None));
             let restored = input.and_then(|(input, _)| nar::restore(input, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
@@ -36,7 +36,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
 /// A file that is named keeps what it had until the NAR is whole.
 fn dump(path: &Path, output: Option<&Path>) -> Result<()> {
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
-    let Some(output) = output else {
+    let Some(output) = output.filter(|output| *output != Path::new("-")) else {
         return written(path, io::stdout(), "standard output").map(drop);
     };
     let place = || output.display().to_string();
@@ -73,20 +73,25 @@ fn written<W: Write>(path: &Path, out: W, place: &str) -> Result<W> {
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let mut out = BufWriter::new(io::stdout());
+    // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
         if asked.json {
-            objects.push(object(&entry));
+            objects.extend(if objects.is_empty() { "" } else { "," }.bytes());
+            objects.extend(object(&entry).to_string().into_bytes());
             return Ok(());
         }
         out.write_all(&line(&entry)).doing(|| "write to standard output").map_err(Fault::from)
     });
     nar::read(input, &mut list)?;
     drop(list);
-    out.flush().doing(|| "write to standard output")?;
-    if asked.json { asked.answer("", || json!({ "entries": objects })) } else { Ok(()) }
+    if asked.json {
+        let parts: [&[u8]; 3] = [b"{\"entries\":[", &objects, b"]}\n"];
+        parts.iter().try_for_each(|part| out.write_all(part)).doing(|| "write to standard output")?;
+    }
+    out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn line(entry: &Entry) -> Vec<u8> {
@@ -144,14 +149,14 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
 
 fn cat(file: &Path, inner: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let mut out = io::stdout();
     nar::cat(input, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
     nar::read(Read::by_ref(&mut input), &mut Nothing)?;
