@@ -309,7 +309,9 @@ EXAMPLE:
     pub(crate) const INSPECT: &str = "\
 DESCRIPTION:
    The inspect verb shows how an image is started, which ports it has, and what it
-is made of. It reads the documents only, each held against its digest.
+is made of, or what an artifact of store objects declares. It reads the documents
+only, each held against its digest. It answers in JSON; on a terminal, with words
+for an image.
 
 EXAMPLE:
        $ emergence-runc emergence inspect oci:app:latest

@@ -92,8 +92,22 @@ impl Compression {
             }
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
             Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, ROOM)),
+            Self::Brotli => Box::new(Brotli(brotli_decompressor::Decompressor::new(input, ROOM))),
         })
+    }
+}
+
+/// Its decoder tells of bytes behind the end only to who reads on there, and only of those that it has read.
+struct Brotli<R: Read>(brotli_decompressor::Decompressor<R>);
+
+impl<R: Read> Read for Brotli<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(room)?;
+        if count > 0 || room.is_empty() {
+            return Ok(count);
+        }
+        let behind = self.0.read(room)? + self.0.get_mut().read(&mut [0])?;
+        if behind == 0 { Ok(0) } else { Err(io::Error::other("bytes stand behind the end")) }
     }
 }
 

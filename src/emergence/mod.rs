@@ -88,7 +88,7 @@ pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
 pub use node::{Gpu, Node};
 pub use object::{Object, Stored};
-pub use policy::{Allow, Policy};
+pub use policy::{Allow, Policy, Provable};
 pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};

@@ -27,6 +27,17 @@ pub struct Allow {
     demand: Option<Demand>,
 }
 
+/// By what an artifact can be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provable {
+    /// By its store paths.
+    Paths,
+    /// It has none, but the caller named its digest.
+    Pinned,
+    /// By nothing.
+    Nothing,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -142,11 +153,11 @@ impl Policy {
 
 impl Allow {
     /// Whether an artifact of this `kind` and `name` may be taken: an automaton's own name, or that of the root object, or an image's tag.
-    /// `pinned`: the caller named its digest. Else `trust.policy`.
+    /// Else `trust.policy`.
     ///
-    /// An image of no automaton has no store paths that could be proved: a policy that demands proof wants a pin of it, and one that
-    /// demands signatures does not take it.
-    pub fn admit(&self, kind: Kind, name: &str, pinned: bool) -> Result<()> {
+    /// What has no store paths that could be proved must be pinned by the policy that demands proof, and one that demands signatures
+    /// does not take it.
+    pub fn admit(&self, kind: Kind, name: &str, provable: Provable) -> Result<()> {
         if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
             return Err(refused(name, format!("the policy does not allow the kind {}", kind.word())));
         }
@@ -154,14 +165,15 @@ impl Allow {
         if !self.names.as_ref().is_none_or(fits) {
             return Err(refused(name, "the policy does not allow this name"));
         }
-        match self.demand {
-            Some(Demand::Signed) if kind == Kind::OciImage => {
-                Err(refused(name, "the policy demands signatures, and an image of no automaton has none"))
-            }
-            Some(Demand::Proved) if kind == Kind::OciImage && !pinned => Err(refused(
+        match (self.demand, provable) {
+            (Some(Demand::Signed), Provable::Pinned | Provable::Nothing) => Err(refused(
                 name,
-                "the policy demands a pin of images: give --expect, or @DIGEST behind the tag",
+                format!("the policy demands signatures, and this {} has none", kind.word()),
             )),
+            (Some(Demand::Proved), Provable::Nothing) => {
+                let words = "the policy demands a pin of what has no store paths: give --expect, or @DIGEST behind a tag";
+                Err(refused(name, words))
+            }
             _ => Ok(()),
         }
     }
@@ -233,20 +245,22 @@ mod tests {
 
     #[test]
     fn kinds_names_and_pins() {
+        use Provable::{Nothing, Paths, Pinned};
         let table = [
-            ("{}", Kind::OciImage, "x", false, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::AutomatonImage, "x", false, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::OciImage, "x", true, false),
-            (r#"{"allow":{"kinds":[]}}"#, Kind::Nar, "x", true, false),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "web-1", false, true),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "dbx", false, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", false, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", true, true),
-            (r#"{"trust":"signed"}"#, Kind::OciImage, "x", true, false),
-            (r#"{"trust":"signed"}"#, Kind::AutomatonImage, "x", false, true),
+            ("{}", Kind::OciImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::AutomatonImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::OciImage, "x", Pinned, false),
+            (r#"{"allow":{"kinds":[]}}"#, Kind::Nar, "x", Pinned, false),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "web-1", Nothing, true),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "dbx", Nothing, false),
+            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Nothing, false),
+            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Pinned, true),
+            (r#"{"trust":"signed"}"#, Kind::OciImage, "x", Pinned, false),
+            (r#"{"trust":"proved"}"#, Kind::Nar, "x", Nothing, false),
+            (r#"{"trust":"signed"}"#, Kind::AutomatonImage, "x", Paths, true),
         ];
-        for (text, kind, name, pinned, want) in table {
-            let found = policy(text).allow().admit(kind, name, pinned);
+        for (text, kind, name, provable, want) in table {
+            let found = policy(text).allow().admit(kind, name, provable);
             assert_eq!(
                 found.as_ref().err().and_then(Fault::code),
                 (!want).then_some(Code::TrustPolicy),

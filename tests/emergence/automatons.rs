@@ -942,3 +942,60 @@ fn a_registry_carries_it() {
         assert_eq!(manifest["artifactType"], "application/vnd.matrixai.automaton.v1");
     }
 }
+
+#[test]
+fn what_verify_would_refuse_is_not_packed() {
+    let work = Work::new();
+    let constraints = |value: Value| ("/constraints", json!([value]));
+    let table = [
+        (constraints(json!({"kind": "arch", "anyOf": ["amd64"], "color": 1})), "doc.unknown-field"),
+        (constraints(json!({"kind": "arch"})), "json.syntax"),
+        (constraints(json!({})), "json.syntax"),
+        (constraints(json!("amd64")), "json.syntax"),
+        (("/init/stopSignal", json!("SIGFOO")), "json.syntax"),
+        (("/init/stopSignal", json!("0")), "json.syntax"),
+    ];
+    let before = work.listing();
+    for ((pointer, value), code) in table {
+        work.spec(&[(pointer, value)]);
+        work.pack(&work.output("out"), &[]).refused(3, code);
+    }
+    work.spec(&[]);
+    assert_eq!(before, work.listing());
+    // A kind that is not known here may be known where it is run, and x- members are anyone's.
+    work.spec(&[(
+        "/constraints",
+        json!([{"kind": "quantum"}, {"kind": "arch", "anyOf": ["amd64"], "x-why": 1}]),
+    )]);
+    work.pack(&work.output("out"), &[]).ok();
+    emergence(&["verify", &work.output("out")]).refused(5, "constraint.unknown");
+}
+
+#[test]
+fn who_demands_signatures_is_told_whose() {
+    let work = Work::new();
+    let key = vector("keys/test-1.sk").display().to_string();
+    work.pack(&work.output("out"), &["--sign", &key]).ok();
+    let keys = vectors("keys");
+    let trusted = ["--trusted-key", text(&keys["test-1"])];
+    let shown = |options: &[&str]| {
+        let report = report(&work.output("out"), &[&trusted[..], options].concat());
+        let object = report["objects"][0].clone();
+        (report["trust"].clone(), object["proof"].clone(), object["signedBy"].clone())
+    };
+    assert_eq!(shown(&[]), (json!("content"), json!("content"), Value::Null));
+    assert_eq!(shown(&["--trust", "signed"]), (json!("signature"), json!("signature"), json!("test-1")));
+}
+
+#[test]
+fn a_policy_knows_an_automaton_by_its_own_name() {
+    let work = Work::new();
+    work.pack(&work.output("out"), &[]).ok();
+    let policy = work.text("policy.json");
+    let verify = |names: &str| {
+        fs::write(&policy, format!(r#"{{"allow":{{"names":["{names}"]}}}}"#)).unwrap();
+        emergence(&["--policy", &policy, "verify", &work.output("out")])
+    };
+    verify("greet*").ok();
+    verify("app").refused(6, "trust.policy");
+}

@@ -1,6 +1,7 @@
 //! `emergence` against the answers that Nix gave: `vectors/` says how each was made.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod asked;
 mod automatons;
 mod caches;
 mod codes;

@@ -174,6 +174,13 @@ impl Asked {
 }
 
 impl Asked {
+    /// An answer that is a document, for people too: they get it indented.
+    fn document(&self, document: &Value) -> Result<()> {
+        self.clear();
+        let text = if self.json { document.to_string() } else { format!("{document:#}") };
+        Ok(output::print(&format!("{text}\n"))?)
+    }
+
     /// The same for an answer of any number of lines.
     fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
         match lines.is_empty() && !self.json {

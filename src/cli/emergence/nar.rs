@@ -21,7 +21,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
             dump(&path, output.as_deref(), asked).within(|| "emergence nar dump")
         }
         NarAction::Restore { file, dest } => {
-            let input = open(&file).and_then(|input| decompressed(input, &file));
+            let input = open(&file).and_then(|input| decompressed(input, &file, None));
             let restored = input.and_then(|(input, _)| nar::restore(input, asked.terms.limits.depth, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
@@ -39,7 +39,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
 fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
     let deepest = asked.terms.limits.depth;
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
-    let Some(output) = output else {
+    let Some(output) = output.filter(|output| *output != Path::new("-")) else {
         return written(path, deepest, io::stdout(), "standard output").map(drop);
     };
     let place = || output.display().to_string();
@@ -76,20 +76,25 @@ fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let mut out = BufWriter::new(io::stdout());
+    // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
         if asked.json {
-            objects.push(object(&entry));
+            objects.extend(if objects.is_empty() { "" } else { "," }.bytes());
+            objects.extend(object(&entry).to_string().into_bytes());
             return Ok(());
         }
         out.write_all(&line(&entry)).doing(|| "write to standard output").map_err(Fault::from)
     });
     nar::read(input, asked.terms.limits.depth, &mut list)?;
     drop(list);
-    out.flush().doing(|| "write to standard output")?;
-    if asked.json { asked.answer("", || json!({ "entries": objects })) } else { Ok(()) }
+    if asked.json {
+        let parts: [&[u8]; 3] = [b"{\"entries\":[", &objects, b"]}\n"];
+        parts.iter().try_for_each(|part| out.write_all(part)).doing(|| "write to standard output")?;
+    }
+    out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn line(entry: &Entry) -> Vec<u8> {
@@ -147,14 +152,14 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
 
 fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let mut out = io::stdout();
     nar::cat(input, asked.terms.limits.depth, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
     nar::read(Read::by_ref(&mut input), asked.terms.limits.depth, &mut Nothing)?;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::image::image_document;
 use super::node::machine;
 use super::{Asked, open_store};
 use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
@@ -14,22 +13,21 @@ use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
 use crate::emergence::{
     Artifact, Closure, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof,
-    Reference, Report, Result, Said, Signature, StorePath, open_artifact,
+    Provable, Reference, Report, Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
     match opened(&args.reference, &args.declared, &args.platform, asked)? {
         Artifact::Closure(closure) => {
-            if let Some(document) = closure.document() {
-                met(document, args.node.as_deref(), asked)?;
+            if let Some(automaton) = closure.document() {
+                met(automaton, args.node.as_deref(), asked)?;
             }
             let report = closure.verify(&asked.terms)?;
-            asked.answer(&format!("ok {}", report.digest), || self::document(&report, asked))
+            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
         }
         Artifact::Image(image) => {
-            let verified = image.verify(&asked.terms, args.strict)?;
-            let report = &verified.report;
-            asked.answer(&format!("ok {}", report.digest), || image_document(report, verified.pinned, asked))
+            let report = image.verify(&asked.terms, args.strict)?.report;
+            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
         }
     }
 }
@@ -84,14 +82,25 @@ pub(super) fn opened_closure(
 
 /// Whether the policy takes it, before anything but its documents is read.
 fn admit(reference: &Reference, artifact: &Artifact, asked: &Asked) -> Result<()> {
-    let (kind, digest, root) = match artifact {
-        Artifact::Closure(closure) => (closure.kind(), closure.digest(), closure.objects().last()),
-        Artifact::Image(image) => (Kind::OciImage, image.digest(), None),
+    let (kind, digest, root, document) = match artifact {
+        Artifact::Closure(closure) => {
+            (closure.kind(), closure.digest(), closure.objects().last(), closure.document())
+        }
+        Artifact::Image(image) => (Kind::OciImage, image.digest(), None, None),
     };
     let named =
         matches!(reference, Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_some());
-    let name = root.map_or_else(|| file_name(reference), |root| root.path.name().as_str().to_owned());
-    asked.allow.admit(kind, &name, named || asked.terms.trust.expect == Some(digest))
+    let name = match (document, root) {
+        (Some(document), _) => document.name.as_str().to_owned(),
+        (None, Some(root)) => root.path.name().as_str().to_owned(),
+        (None, None) => file_name(reference),
+    };
+    let proof = match root {
+        Some(_) => Provable::Paths,
+        None if named || asked.terms.trust.expect == Some(digest) => Provable::Pinned,
+        None => Provable::Nothing,
+    };
+    asked.allow.admit(kind, &name, proof)
 }
 
 /// What an artifact without a store path is called: its tag, or the file's name.
@@ -120,6 +129,7 @@ pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared
         references: args.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?,
         ca: args.ca.as_ref().map(|ca| ContentAddress::parse(ca)).transpose()?,
         signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
+        compression: args.compression,
         narinfo: args.narinfo.clone(),
     })
 }
@@ -157,6 +167,8 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let weakest = ["none", "pinned", "content", "signature"]
         .into_iter()
         .find(|word| report.objects.iter().any(|(_, proof)| proof.word() == *word));
+    // What has no store paths can be proved by a pin alone.
+    let bare = if report.pinned { "pinned" } else { "none" };
     json!({
         "ok": true,
         "kind": report.kind.word(),
@@ -164,7 +176,7 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
         "automaton": digest(&|digests| Some(digests.automaton)),
         "declaration": digest(&|digests| digests.declaration),
         "output": digest(&|digests| Some(digests.output)),
-        "trust": weakest.unwrap_or("none"),
+        "trust": weakest.unwrap_or(bare),
         "objects": report.objects.iter().map(object).collect::<Vec<_>>(),
         "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
         "bytes": { "read": report.bytes.read, "unpacked": report.bytes.unpacked },

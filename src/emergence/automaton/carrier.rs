@@ -117,7 +117,7 @@ impl Automaton {
         Ok((pinned, signer))
     }
 
-    fn proofs(&self, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+    fn proofs(&self, terms: &Terms) -> Result<(Vec<(Object, Proof)>, bool)> {
         let (pinned, signer) = self.pinned(&terms.trust)?;
         // A signed automaton is as good as signed objects.
         let demand = match (terms.trust.demand, &signer) {
@@ -126,9 +126,14 @@ impl Automaton {
         };
         let trust = Trust { demand, ..terms.trust.clone() };
         let proof = |object: &Object| {
-            Ok((object.clone(), trust.proof(object, &terms.dir, pinned || signer.is_some())?))
+            let proof = trust.proof(object, &terms.dir, pinned || signer.is_some())?;
+            let proof = match (terms.trust.demand, &signer, proof) {
+                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned) => Proof::Signature(key.clone()),
+                (_, _, proof) => proof,
+            };
+            Ok((object.clone(), proof))
         };
-        self.objects.iter().map(proof).collect()
+        Ok((self.objects.iter().map(proof).collect::<Result<_>>()?, pinned))
     }
 
     /// D, O, I and A as they follow from what was read. Refused with `automaton.mismatch` when the manifest says otherwise.
@@ -378,7 +383,7 @@ impl Closure for Automaton {
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        let objects = self.proofs(terms)?;
+        let (objects, pinned) = self.proofs(terms)?;
         let mut points = EntryPoints::new(&self.document, &terms.dir);
         let proved = self.layers.prove(terms, &self.objects, &mut points)?;
         let digests = self.check_digests(&proved.contents)?;
@@ -388,6 +393,7 @@ impl Closure for Automaton {
             kind: self.kind,
             digest: self.digest(),
             digests: Some(digests),
+            pinned,
             objects,
             layers: Closure::layers(self),
             bytes: proved.bytes,

@@ -93,7 +93,8 @@ impl StoredAutomaton {
             let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
         }
-        Ok(Report { digest: self.automaton, digests: Some(digests), ..report })
+        // It was named by its digest.
+        Ok(Report { digest: self.automaton, digests: Some(digests), pinned: true, ..report })
     }
 
     /// Reads one object for what stands in it.

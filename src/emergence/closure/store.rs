@@ -59,7 +59,7 @@ impl StoreClosure {
     }
 
     /// What proves each: as for any artifact, and otherwise what proved it when it was imported, unless a signature is demanded of all.
-    fn proofs(&self, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+    fn proofs(&self, terms: &Terms) -> Result<(Vec<(Object, Proof)>, bool)> {
         let root = self.blobs.objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
         let pinned = terms.trust.pinned(&root, &self.digest)?;
         let last = self.proofs.len().saturating_sub(1);
@@ -75,18 +75,20 @@ impl StoreClosure {
             };
             all.push((object.clone(), proof));
         }
-        Ok(all)
+        Ok((all, pinned))
     }
 }
 
 impl StoreClosure {
     /// What is known without a look at the trees.
     fn noted(&self, terms: &Terms) -> Result<Report> {
+        let (objects, pinned) = self.proofs(terms)?;
         Ok(Report {
             kind: Kind::Store,
             digest: self.digest,
             digests: None,
-            objects: self.proofs(terms)?,
+            pinned,
+            objects,
             layers: Vec::new(),
             bytes: Bytes::default(),
         })

@@ -40,8 +40,6 @@ pub struct Verified<'a> {
     image: &'a Image,
     /// What was found.
     pub report: Report,
-    /// Whether the caller named the digest.
-    pub pinned: bool,
     removals: Vec<Removals>,
     size: u64,
 }
@@ -167,6 +165,7 @@ impl Image {
             kind: Kind::OciImage,
             digest: self.digest(),
             digests: None,
+            pinned,
             objects: Vec::new(),
             layers: self.layers.iter().map(report).collect(),
             bytes: Bytes {
@@ -174,7 +173,7 @@ impl Image {
                 unpacked: bytes.iter().map(|layer| layer.unpacked).sum(),
             },
         };
-        Ok(Verified { image: self, report, pinned, removals, size: totals.size.into_inner() })
+        Ok(Verified { image: self, report, removals, size: totals.size.into_inner() })
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::emergence::Compression;
 use crate::emergence::oci::Platform;
 
 // What is said of a NAR.
@@ -27,9 +28,17 @@ pub struct DeclaredArgs {
     /// Signature of a NAR (may be repeated)
     #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path")]
     pub signatures: Vec<String>,
+    /// How a NAR is compressed, where its first bytes and its name do not tell: none, xz, zstd, gzip, bzip2, brotli
+    #[arg(long, value_name = "NAME", value_parser = compression)]
+    pub compression: Option<Compression>,
     /// Description of a NAR [default: the file beside it with .narinfo behind its name]
     #[arg(long, value_name = "FILE")]
     pub narinfo: Option<PathBuf>,
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    let name = if text == "brotli" { "br" } else { text };
+    Compression::named(name).ok_or_else(|| "must be none, xz, zstd, gzip, bzip2 or brotli".into())
 }
 
 // Which image of several, and how it is read.
@@ -70,7 +79,7 @@ pub struct InspectArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub platform: PlatformArgs,
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
 }
@@ -101,6 +110,7 @@ impl DeclaredArgs {
         self.store_path.is_some()
             || self.nar_hash.is_some()
             || self.nar_size.is_some()
+            || self.compression.is_some()
             || self.narinfo.is_some()
     }
 }
