@@ -9,6 +9,7 @@ mod hashes;
 mod images;
 mod layers;
 mod layouts;
+mod links;
 mod nars;
 mod nix;
 mod paths;

@@ -134,6 +134,7 @@ impl Store {
         })?;
         self.tidy_notes()?;
         self.tidy_automatons()?;
+        self.tidy_seals()?;
         Ok(freed + self.tidy_links()?)
     }
 
@@ -169,6 +170,18 @@ impl Store {
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             } else if left != lines {
                 self.put(&path, (left.join("\n") + "\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals, `DIGITS-DEVICE-INODE.KIND`, of objects that are gone. A store may have none.
+    fn tidy_seals(&self) -> Result<()> {
+        let folder = self.folder.join("seals");
+        for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
+            let digits = name.split('-').next().unwrap_or_default();
+            if !self.folder.join("meta").join(format!("{digits}.json")).exists() {
+                remove(&folder.join(&name))?;
             }
         }
         Ok(())
