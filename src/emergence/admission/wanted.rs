@@ -99,7 +99,8 @@ pub(super) fn combined(
     let usual = named("store").is_none_or(|store| store == USUAL_FOLDER);
     let relied_on = machine.store.is_some() || usual || !by_owner;
     let store = machine.store.or_else(|| named("store").map(PathBuf::from));
-    let dir = machine.store_dir.as_ref().or_else(|| named("storeDir"));
+    // Elsewhere there may be nothing to check: with a demand of his, only he says where objects are.
+    let dir = machine.store_dir.as_ref().or_else(|| named("storeDir").filter(|_| !by_owner));
     Ok(Some(Wanted {
         // A pin or a signature says nothing of the files by itself.
         mode: asked.max(least).unwrap_or(Mode::Full),
@@ -175,6 +176,15 @@ mod tests {
                 "{named:?} {machine:?}"
             );
         }
+    }
+
+    #[test]
+    fn no_annotation_leads_the_owners_check_elsewhere() {
+        let annotations = annotations(&[("verify", "full"), ("storeDir", "/elsewhere")]);
+        let dir = |machine: Option<&[u8]>| combined(&annotations, machine).unwrap().unwrap().dir;
+        assert_eq!(dir(None).as_str(), "/elsewhere");
+        assert_eq!(dir(Some(br#"{"verify":"fast"}"#)).as_str(), StoreDir::default().as_str());
+        assert_eq!(dir(Some(br#"{"verify":"fast","storeDir":"/there"}"#)).as_str(), "/there");
     }
 
     #[test]
