@@ -13,6 +13,7 @@ mod images;
 mod kept_images;
 mod layers;
 mod layouts;
+mod links;
 mod nars;
 mod nix;
 mod paths;

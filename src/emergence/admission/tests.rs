@@ -106,6 +106,45 @@ fn exactly_the_closure_is_there() {
 }
 
 #[test]
+fn where_nobody_names_a_closure_the_store_says_what_an_object_is() {
+    let world = World::new();
+    let named = |name: &str, value: &str| (format!("{PREFIX}{name}"), value.to_owned());
+    let asked = BTreeMap::from([named("verify", "full"), named("store", world.store().to_str().unwrap())]);
+    let prove = |name: &str, proof: &str, references: &[&str]| {
+        let (hash, size) = world.declared(name);
+        let references: Vec<_> = references.iter().map(|name| format!("/nix/store/{name}")).collect();
+        let meta = json!({"path": format!("/nix/store/{name}"), "narHash": hash, "narSize": size, "references": references,
+            "deriver": null, "signatures": [], "ca": null, "content": hash, "proof": proof, "signedBy": null});
+        let file = format!("{}.json", StorePath::parse(name).unwrap().digits());
+        fs::create_dir_all(world.store().join("meta")).unwrap();
+        fs::write(world.store().join("meta").join(file), meta.to_string()).unwrap();
+    };
+    prove(LIB, "content", &[]);
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "one is not in the store");
+    prove(APP, "none", &[LIB]);
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "nothing has proved it");
+    prove(APP, "pinned", &[LIB]);
+    assert_eq!(world.check(&asked, &world.binds()), None);
+    assert_eq!(world.check(&asked, &world.binds()[..1]), Some(Code::ClosureIncomplete));
+    let owner = |store: &str| Some(format!(r#"{{"verify":"full"{store}}}"#));
+    let by_owner = |store: &str| world.check_on(&asked, &world.binds(), owner(store).as_deref());
+    assert_eq!(by_owner(""), Some(Code::TrustUnproved), "the owner has not named that store");
+    assert_eq!(by_owner(&format!(r#","store":{:?}"#, world.store())), None);
+    fs::write(world.object(LIB).join("bin/x"), LIB.replace('a', "b")).unwrap();
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::NarHash));
+}
+
+#[test]
+fn seals_of_a_store_that_the_owner_has_not_named_do_not_count() {
+    let world = World::new();
+    let annotations = world.annotations("fast");
+    assert_eq!(world.check_on(&annotations, &world.binds(), Some(r#"{"verify":"fast"}"#)), None);
+    assert!(!world.store().join("seals").exists());
+    assert_eq!(world.check(&annotations, &world.binds()), None);
+    assert!(world.store().join("seals").exists());
+}
+
+#[test]
 fn a_changed_object_is_refused() {
     for mode in ["full", "fast", "verity"] {
         let world = World::new();
@@ -135,7 +174,7 @@ fn a_seal_saves_the_hashing_until_something_changes() {
     let count = Cell::new(0);
     let check = || {
         let object = world.object(APP);
-        let sealed = Sealed::of(&world.store(), &path, &hash, &object);
+        let sealed = Sealed::of(Some(&world.store()), &path, &hash, &object);
         let hashed = || {
             count.set(count.get() + 1);
             Ok(())
@@ -222,6 +261,10 @@ fn an_automaton_can_be_expected_and_its_signature_demanded() {
     fs::create_dir_all(kept.parent().unwrap()).unwrap();
     fs::write(&kept, json!({"document": document, "objects": []}).to_string()).unwrap();
     assert_eq!(world.check(&expecting, &world.binds()), None);
+    let mut alone = expecting.clone();
+    alone.retain(|name, _| name.ends_with("expect") || name.ends_with("store"));
+    assert_eq!(world.check(&alone, &world.binds()), None, "what is expected is named with it");
+    assert_eq!(world.check(&alone, &world.binds()[..1]), Some(Code::ClosureIncomplete));
     let other = Hash::sha256(b"other");
     let wrong = with(&[("expect", other.to_string())]);
     assert_eq!(world.check(&wrong, &world.binds()), Some(Code::TrustExpect));

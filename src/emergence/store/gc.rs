@@ -131,8 +131,8 @@ impl Store {
             Ok(())
         })?;
         self.tidy_notes()?;
-        self.tidy_seals()?;
         self.tidy_automatons()?;
+        self.tidy_seals()?;
         Ok(freed + self.tidy_links()?)
     }
 
@@ -173,17 +173,13 @@ impl Store {
         Ok(())
     }
 
-    /// What the runtime noted of files of objects that are gone; such a name begins with the object's digits.
+    /// Seals, `DIGITS-DEVICE-INODE.KIND`, of objects that are gone. A store may have none.
     fn tidy_seals(&self) -> Result<()> {
         let folder = self.folder.join("seals");
-        if !folder.exists() {
-            return Ok(());
-        }
-        for name in names(&folder)? {
+        for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
             let digits = name.split('-').next().unwrap_or_default();
-            if self.meta_by_digits(digits)?.is_none() {
-                let path = folder.join(&name);
-                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+            if !self.folder.join("meta").join(format!("{digits}.json")).exists() {
+                remove(&folder.join(&name))?;
             }
         }
         Ok(())

@@ -146,6 +146,12 @@ impl Store {
         })
     }
 
+    /// What was proved of an object in the store at `folder`, which need not be there, and is neither made nor locked.
+    pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
+        let meta = meta::read(&folder.join("meta").join(format!("{}.json", object.digits())), dir)?;
+        Ok(meta.filter(|meta| meta.object.path == *object))
+    }
+
     /// All objects, in the order of their paths.
     pub fn objects(&self) -> Result<Vec<StorePath>> {
         let mut found = Vec::new();
