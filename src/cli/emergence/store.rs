@@ -19,12 +19,12 @@ use crate::emergence::{
 use crate::error::{Error, Kind};
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
-    if args.artifacts.len() > 1 && args.declared.said() {
+    if args.artifacts.len() > 1 && args.artifact.declared.said() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
     let mut all = Vec::new();
     for reference in &args.artifacts {
-        let closure = opened_closure(reference, &args.declared, &args.platform, asked);
+        let closure = opened_closure(reference, &args.artifact, asked);
         all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
     }
     let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
@@ -67,7 +67,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     if let Some(to) = args.to.as_deref().filter(|to| to.symlink_metadata().is_ok()) {
         return Err(Error::new(Kind::Exists, format!("{}: is there already", to.display())).into());
     }
-    let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
+    let bytes = match (opened(&args.reference, &args.artifact, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {
             let (roots, added) = take_in(&*closure, asked)?;
@@ -86,7 +86,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
 fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
     // One NAR is one tree, whatever it is called.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
-        let nar = NarFile::open(&path, &declaration(&args.declared, asked)?, &asked.terms)?;
+        let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
         let report = nar.verify(&asked.terms)?;
         nar.restore(to, &asked.terms)?;
         return Ok(report.bytes);
@@ -96,7 +96,7 @@ fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> 
 }
 
 pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
-    let closure = match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => return needed_blobs(&image, asked),
     };
@@ -110,7 +110,7 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
 }
 
 /// The store, if there is one.
-fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
+pub(super) fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
     store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
 }
 

@@ -10,8 +10,10 @@ use super::carried::{
 use super::digests::{output_digest, signed_text};
 use super::document::Document;
 use super::entry::EntryPoints;
+use super::forms;
 use super::jcs::canonical;
 use super::layers::{Layer, Layers};
+use super::recipe::{OneFile, check_carried};
 use crate::emergence::closure::{Closure, Digests, Kind, LayerReport, Receive, Report, check_complete};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
@@ -79,6 +81,7 @@ impl Automaton {
             let (what, named) = ("artifactType", named.escape_debug().to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, subject, what, &named, ARTIFACT_TYPE));
         }
+        forms::check(&layout, &resolved, &document)?;
         let objects = check_closure(&document, terms)?;
         let claimed = check_annotations(&document, &resolved.manifest)?;
         let layers = layers(&resolved.manifest, diff_ids, &document, terms)?;
@@ -126,7 +129,11 @@ impl Automaton {
         };
         let trust = Trust { demand, ..terms.trust.clone() };
         let proof = |object: &Object| {
-            Ok((object.clone(), trust.proof(object, &terms.dir, pinned || signer.is_some())?))
+            let proof = match trust.proof(object, &terms.dir, pinned || signer.is_some())? {
+                Proof::Pinned(_) if !pinned => Proof::Pinned(signer.clone()),
+                proof => proof,
+            };
+            Ok((object.clone(), proof))
         };
         self.objects.iter().map(proof).collect()
     }
@@ -379,6 +386,8 @@ impl Closure for Automaton {
         let proved = self.layers.prove(terms, &self.objects, &mut points)?;
         let digests = self.check_digests(&proved.contents)?;
         points.check(&mut |path, watched| self.layers.look(terms, path, watched))?;
+        let look = &mut |path: &StorePath, text: &mut OneFile| self.layers.look(terms, path, text);
+        check_carried(&self.document, &terms.dir, look)?;
         self.verified.store(true, Ordering::Relaxed);
         Ok(Report {
             kind: self.kind,

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::check::Check;
-use super::entry::{EntryPoints, Watched};
+use super::entry::EntryPoints;
 use super::layer::LayerReader;
 use crate::emergence::closure::Receive;
 use crate::emergence::compress::Compression;
@@ -160,10 +160,15 @@ impl Layers {
     }
 
     /// Reads one object once more, which was proved.
-    pub(super) fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
+    pub(super) fn look(
+        &self,
+        terms: &Terms,
+        path: &StorePath,
+        visitor: &mut (dyn Visitor + Send),
+    ) -> Result<()> {
         let has = |layer: &&Layer| layer.objects.iter().any(|object| object.path == *path);
         let Some(layer) = self.all.iter().find(has) else { return Ok(()) };
-        let cell = Mutex::new(watched);
+        let cell = Mutex::new(visitor);
         let look = |object: &Object, read: &mut ReadTree<'_>| match object.path == *path {
             true => read(&mut **lock(&cell)),
             false => read(&mut Nothing),

@@ -1,15 +1,14 @@
 //! A bundle's folder: there whole, or not at all.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::tree;
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
+use crate::sys::remove::remove;
 
 /// Has `fill` fill a new folder, which then becomes `to`. After a failure nothing is left.
 ///
@@ -30,11 +29,6 @@ pub fn made_whole(to: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
     done.map_err(|fault| cleaned(fault, &beside))
 }
 
-/// Takes a bundle away.
-pub fn removed(folder: &Path) -> Result<()> {
-    Ok(tree::remove(folder).doing(|| format!("remove {}", folder.display()))?)
-}
-
 fn beside(to: &Path) -> Result<PathBuf> {
     let name =
         to.file_name().ok_or_else(|| Fault::usage(format!("{}: is no name for a folder", to.display())))?;
@@ -45,10 +39,8 @@ fn beside(to: &Path) -> Result<PathBuf> {
 }
 
 fn cleaned(fault: Fault, folder: &Path) -> Fault {
-    match tree::remove(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            fault.within(format!("{} is left behind ({error})", folder.display()))
-        }
-        _ => fault,
+    match remove(folder) {
+        Err(error) => fault.within(format!("{} is left behind ({error})", folder.display())),
+        Ok(_) => fault,
     }
 }

@@ -5,7 +5,7 @@
 //! resources  limits and devices in it
 //! user       names of users, looked up in the root file system
 //! rootfs     root file systems of store objects
-//! tree       trees copied, linked and taken away
+//! tree       trees copied and linked
 //! folder     a bundle's folder, which is there whole or not at all
 //! ```
 
@@ -24,7 +24,7 @@ use super::constraint::Granted;
 use super::object::Object;
 
 pub use config::{automaton, constraints, image, startable};
-pub use folder::{made_whole, removed};
+pub use folder::made_whole;
 pub use rootfs::{mount_overlay, view_name};
 
 /// What a bundle is made of, when it is made of store objects.

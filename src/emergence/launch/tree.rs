@@ -1,9 +1,9 @@
-//! Trees of a store as they are elsewhere: linked or copied, read-only and with its times; and trees taken away.
+//! Trees of a store as they are elsewhere: linked or copied, read-only and with its times.
 
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -66,21 +66,4 @@ fn file(from: &Path, to: &Path, linked: bool, permissions: Permissions) -> io::R
     // Within one file system that can, no byte is moved.
     io::copy(&mut source, &mut copy)?;
     copy.set_permissions(permissions)
-}
-
-/// Takes a tree away, also one that its owner has closed. What is not there is no error.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let mut left = vec![path.to_owned()];
-    while let Some(folder) = left.pop() {
-        let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-        if !is_folder(&folder) {
-            continue;
-        }
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        left.extend(fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).filter(is_folder));
-    }
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }

@@ -9,12 +9,12 @@ use super::Store;
 use super::add::move_away;
 use super::folder::names;
 use super::held::Held;
-use super::remove::remove;
 use super::staging::{Staging, random_name, remove_stale};
 use crate::emergence::object::dependencies_first;
 use crate::emergence::refusal::{Fault, Result};
 use crate::emergence::store_path::StorePath;
 use crate::error::Doing;
+use crate::sys::remove::remove;
 
 /// What was, or would be, taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,7 @@ impl Store {
     fn tidy(&self) -> Result<u64> {
         let tmp = self.folder.join("tmp");
         remove_stale(&tmp)?;
+        self.remove_stale_bundles()?;
         let mut freed = 0;
         Staging::with(&tmp, |staging| {
             for name in names(&self.trees())? {
@@ -146,7 +147,7 @@ impl Store {
             let path = folder.join(name);
             let doing = || format!("look at {}", path.display());
             if fs::symlink_metadata(&path).doing(doing)?.nlink() == 1 {
-                freed += remove(&path)?;
+                freed += remove(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(freed)
@@ -202,7 +203,7 @@ fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
     }
     let away = staging.path().join(random_name()?);
     move_away(path, &away)?;
-    remove(&away)
+    Ok(remove(&away).doing(|| format!("remove {}", away.display()))?)
 }
 
 /// Whether it came within the last `keep_for`.

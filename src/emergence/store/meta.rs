@@ -72,7 +72,7 @@ fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
     let proof = match (document.proof.as_str(), document.signed_by) {
         ("content", None) => Proof::Content,
         ("signature", Some(key)) => Proof::Signature(key),
-        ("pinned", None) => Proof::Pinned,
+        ("pinned", key) => Proof::Pinned(key),
         ("none", None) => Proof::Nothing,
         (other, _) => return Err(Fault::usage(format!("\"{other}\" is no proof"))),
     };
@@ -93,10 +93,7 @@ impl Meta {
             ca: object.ca.as_ref().map(ToString::to_string),
             content: self.content.to_string(),
             proof: self.proof.word().to_owned(),
-            signed_by: match &self.proof {
-                Proof::Signature(key) => Some(key.clone()),
-                _ => None,
-            },
+            signed_by: self.proof.signer().map(str::to_owned),
         };
         let text = serde_json::to_string(&document);
         text.map(|text| text + "\n")
@@ -126,7 +123,8 @@ mod tests {
             ca: None,
         };
         let file = folder.path().join(format!("{}.json", path.digits()));
-        for proof in [Proof::Content, Proof::Signature("a-1".into()), Proof::Pinned, Proof::Nothing] {
+        let (signature, pinned) = (Proof::Signature("a-1".into()), Proof::Pinned(Some("a-1".into())));
+        for proof in [Proof::Content, signature, pinned, Proof::Pinned(None), Proof::Nothing] {
             let meta = Meta { object: object.clone(), content: hash, proof };
             let text = meta.print(&dir).unwrap();
             std::fs::write(&file, &text).unwrap();

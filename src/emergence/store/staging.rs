@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::folder::names;
 use super::lock::is_free;
-use super::remove::remove;
 use crate::emergence::nix32;
-use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::refusal::Result;
 use crate::error::{Doing, Error};
+use crate::sys::remove::remove;
 
 /// A folder of our own.
 pub(super) struct Staging {
@@ -40,11 +40,11 @@ impl Staging {
     pub(super) fn with<T>(tmp: &Path, work: impl FnOnce(&Staging) -> Result<T>) -> Result<T> {
         let staging = Self::new(tmp)?;
         let done = work(&staging);
-        let cleaned = remove(&staging.path).map(drop);
+        let cleaned = remove(&staging.path);
         match (done, cleaned) {
-            (Ok(done), Ok(())) => Ok(done),
-            (Ok(_), Err(error)) => Err(error),
-            (Err(fault), Ok(())) => Err(fault),
+            (Ok(done), Ok(_)) => Ok(done),
+            (Ok(_), Err(error)) => Err(error).doing(|| format!("remove {}", staging.path.display()))?,
+            (Err(fault), Ok(_)) => Err(fault),
             (Err(fault), Err(error)) => {
                 Err(fault.within(format!("{} is left behind ({error})", staging.path.display())))
             }
@@ -85,7 +85,7 @@ pub(super) fn remove_stale(tmp: &Path) -> Result<usize> {
         // Another one may be at it too.
         let Ok(folder) = open_folder(&path) else { continue };
         if is_free(&folder)? {
-            remove(&path).map_err(|fault: Fault| fault.within("take away what was left"))?;
+            remove(&path).doing(|| "take away what was left")?;
             count += 1;
         }
     }

@@ -6,34 +6,45 @@ use clap::Args;
 
 use crate::emergence::oci::Platform;
 
+// Which of what a REF names is meant, and what is known of it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ArtifactArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
+    #[command(flatten, next_help_heading = "A NAR BY ITSELF")]
+    #[allow(missing_docs)]
+    pub declared: DeclaredArgs,
+}
+
 // What is said of a NAR.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct DeclaredArgs {
-    /// Store path of a NAR
+    /// Its store path
     #[arg(long, value_name = "PATH", conflicts_with = "narinfo")]
     pub store_path: Option<String>,
-    /// Hash of a NAR
+    /// Its hash
     #[arg(long, value_name = "HASH", conflicts_with = "narinfo")]
     pub nar_hash: Option<String>,
-    /// Size of a NAR in bytes
+    /// Its size in bytes
     #[arg(long, value_name = "BYTES", conflicts_with = "narinfo")]
     pub nar_size: Option<u64>,
-    /// A store path that the NAR refers to (may be repeated)
+    /// A store path that it refers to (may be repeated)
     #[arg(long = "ref", value_name = "PATH", requires = "store_path")]
     pub references: Vec<String>,
-    /// Content address of a NAR
+    /// Its content address
     #[arg(long, value_name = "CA", requires = "store_path")]
     pub ca: Option<String>,
-    /// Signature of a NAR (may be repeated)
+    /// A signature of it (may be repeated)
     #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path")]
     pub signatures: Vec<String>,
-    /// Description of a NAR [default: the file beside it with .narinfo behind its name]
+    /// What else tells all this [default: the file beside it with .narinfo behind its name]
     #[arg(long, value_name = "FILE")]
     pub narinfo: Option<PathBuf>,
 }
 
-// Which image of several, and how it is read.
-#[derive(Args, Debug, Default)]
+// Which image of several.
+#[derive(Args, Clone, Debug, Default)]
 pub struct PlatformArgs {
     /// Take what an index has for this platform [default: this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
@@ -47,52 +58,46 @@ fn platform(text: &str) -> Result<Platform, String> {
 // `emergence unpack`.
 #[derive(Args, Debug)]
 pub struct UnpackArgs {
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    #[arg(value_name = "ref")]
+    pub reference: String,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
+    pub artifact: ArtifactArgs,
     /// Refuse an image that has a path twice in one layer
     #[arg(long)]
     pub strict: bool,
     /// Make a new folder of it, instead of keeping it in the store
     #[arg(long, value_name = "DEST")]
     pub to: Option<PathBuf>,
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
-    #[arg(value_name = "ref")]
-    pub reference: String,
 }
 
 // `emergence inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
     /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG
     #[arg(value_name = "ref")]
     pub reference: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub platform: PlatformArgs,
 }
 
 // `emergence verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
+    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    #[arg(value_name = "ref")]
+    pub reference: String,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
+    pub artifact: ArtifactArgs,
     /// Refuse an image that has a path twice in one layer
     #[arg(long)]
     pub strict: bool,
     /// Test constraints against the machine that this file tells of, as the node verb prints it
     #[arg(long, value_name = "FILE")]
     pub node: Option<PathBuf>,
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
-    #[arg(value_name = "ref")]
-    pub reference: String,
 }
 
 impl DeclaredArgs {

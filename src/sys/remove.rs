@@ -1,6 +1,7 @@
 //! Trees are taken away: read-only folders too, and never through a link.
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,24 +9,19 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::emergence::refusal::Result;
-use crate::error::{Doing, Error};
-
 /// Takes away what is at `path`, if something is. Gives back the bytes of files that had no other name.
-pub(super) fn remove(path: &Path) -> Result<u64> {
-    let name =
-        CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::from).map_err(Error::from)?;
-    let doing = || format!("remove {}", path.display());
+pub fn remove(path: &Path) -> io::Result<u64> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
     let mut freed = 0;
     match one(CWD, &name, &mut freed) {
         Ok(None) => return Ok(freed),
         Err(Errno::NOENT) => return Ok(0),
-        Ok(Some(folder)) => empty(folder, &mut freed).doing(doing)?,
-        Err(error) => return Err(Error::from(error).within(doing()).into()),
+        Ok(Some(folder)) => empty(folder, &mut freed)?,
+        Err(error) => return Err(error.into()),
     }
     match unlinkat(CWD, &name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(freed),
-        Err(error) => Err(Error::from(error).within(doing()).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -56,16 +52,24 @@ fn empty(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
         let Some(name) = left.pop() else {
             let own = open.pop().and_then(|(_, _, own)| own);
             if let (Some(own), Some((above, ..))) = (own, open.last()) {
-                unlinkat(above, &own, AtFlags::REMOVEDIR)?;
+                gone(unlinkat(above, &own, AtFlags::REMOVEDIR))?;
             }
             continue;
         };
-        if let Some(below) = one(folder.as_fd(), &name, freed)? {
+        if let Some(below) = gone(one(folder.as_fd(), &name, freed))?.flatten() {
             let inside = self::entries(&below)?;
             open.push((below, inside, Some(name)));
         }
     }
     Ok(())
+}
+
+/// Somebody else may take the same away.
+fn gone<T>(done: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match done {
+        Err(Errno::NOENT) => Ok(None),
+        done => done.map(Some),
+    }
 }
 
 fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
