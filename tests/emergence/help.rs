@@ -4,6 +4,9 @@ use crate::support::emergence;
 
 #[test]
 fn what_a_verb_alone_has_stands_first() {
+    let run = emergence(&["run", "--help"]);
+    let arguments = ["<ref>", "<container-id>", "[args]"].map(|name| run.ok().find(&format!("\n  {name}")));
+    assert!(arguments.is_sorted() && arguments[0].is_some(), "{arguments:?}");
     let headings = ["ARGUMENTS:", "OPTIONS:", "A NAR BY ITSELF:", "OPTIONS OF EVERY VERB:"];
     for verb in ["run", "bundle", "verify", "unpack", "import", "need"] {
         let help = emergence(&[verb, "--help"]);
@@ -12,6 +15,9 @@ fn what_a_verb_alone_has_stands_first() {
         assert_eq!(told, headings.iter().collect::<Vec<_>>(), "{verb}");
         let option = |name: &str| lines.iter().position(|line| line.trim_start().starts_with(name));
         let place = |heading: &str| lines.iter().position(|line| *line == heading);
+        for own in ["--param", "--strict", "--to ", "-d, --detach", "--preserve-fds"] {
+            assert!(option(own).is_none() || option(own) < place(headings[2]), "{verb}: {own}");
+        }
         assert!(
             option("--platform") < place(headings[2]) && place(headings[2]) < option("--nar-hash"),
             "{verb}"

@@ -3,6 +3,7 @@
 use super::carried::{ARTIFACT_TYPE, CONFIG_MEMBER, CONFIG_TYPE};
 use super::document::Document;
 use super::jcs::canonical;
+use crate::emergence::hash::Hash;
 use crate::emergence::json;
 use crate::emergence::oci::{Descriptor, ImageConfig, Layout, Manifest, Resolved};
 use crate::emergence::refusal::{Code, Fault, Result};
@@ -26,19 +27,20 @@ pub(super) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
     }
     let of = |manifest: &Manifest| manifest.subject.as_ref().map(|subject| subject.digest);
     let is_artifact = |manifest: &Manifest| manifest.config.media_type == CONFIG_TYPE;
-    let about = of(&resolved.manifest).filter(|_| is_artifact(&resolved.manifest));
-    let mut images = others.iter().filter(|(_, other)| !is_artifact(other)).map(|(entry, _)| entry.digest);
-    let has_image = images.clone().next().is_some();
-    if is_artifact(&resolved.manifest) && has_image && !images.any(|image| about == Some(image)) {
-        return Err(about_none(own));
+    let is_listed = |digest: Option<Hash>| resolved.listed.iter().any(|entry| Some(entry.digest) == digest);
+    let all =
+        || others.iter().map(|(entry, other)| (entry.digest, other)).chain([(*own, &resolved.manifest)]);
+    let has_image = all().any(|(_, manifest)| !is_artifact(manifest));
+    let lost = |(_, manifest): &(Hash, &Manifest)| is_artifact(manifest) && !is_listed(of(manifest));
+    if let Some((artifact, _)) = all().find(lost).filter(|_| has_image) {
+        let words = "is an artifact whose subject is no image that is listed with it";
+        return Err(Fault::refused(Code::AutomatonMismatch, format!("blob {artifact}"), words));
     }
     for (entry, other) in &others {
-        let is_ours = match is_artifact(other) {
-            true if is_artifact(&resolved.manifest) => false,
-            // Where there is one image, whatever is an artifact is about it.
-            true if of(other) != Some(*own) && !has_image => return Err(about_none(&entry.digest)),
-            true => of(other) == Some(*own),
-            false => about == Some(entry.digest),
+        let is_ours = match (is_artifact(&resolved.manifest), is_artifact(other)) {
+            (false, true) => of(other) == Some(*own),
+            (true, false) => of(&resolved.manifest) == Some(entry.digest),
+            _ => false,
         };
         if is_ours
             && let Some(found) = told(layout, other)?
@@ -49,11 +51,6 @@ pub(super) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
         }
     }
     Ok(())
-}
-
-fn about_none(artifact: &crate::emergence::hash::Hash) -> Fault {
-    let words = "is an artifact whose subject is no image that is listed with it";
-    Fault::refused(Code::AutomatonMismatch, format!("blob {artifact}"), words)
 }
 
 /// The bytes of a document. `None`: it is not there.

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::World;
+use super::images::image;
 use crate::support::until;
 
 impl World {
@@ -43,6 +44,25 @@ fn every_root_file_system_of_a_user_runs_and_goes() {
     world.emergence(&["run", &reference, &kept]).exits(125).says("exists already");
     world.env.runtime(&["delete", &kept]).ok();
     world.no_bundle();
+}
+
+#[test]
+fn images_run_as_far_as_a_user_has_ids() {
+    let Some(world) = World::rootless() else { return };
+    let Some(reference) = image(&world) else { return };
+    let id = &world.id("image");
+    // It wants to be web, whom a container of his does not have.
+    world.emergence(&["run", &reference, id]).exits(125).says("no entry of linux.uidMappings has 33");
+    world.no_bundle();
+    let bundle = world.text("run/b");
+    world.emergence(&["bundle", &reference, &bundle]).ok();
+    let file = world.path("run/b/config.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["process"]["user"] = json!({"uid": 0, "gid": 0});
+    fs::write(&file, config.to_string()).unwrap();
+    let output = world.env.runtime(&["run", "--bundle", &bundle, id]).ok();
+    assert!(output.stdout.starts_with("uid=0") && output.stdout.ends_with("b\nwritten\n"), "{output:?}");
 }
 
 #[test]

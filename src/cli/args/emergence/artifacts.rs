@@ -12,34 +12,37 @@ pub struct ArtifactArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub platform: PlatformArgs,
-    #[command(flatten, next_help_heading = "A NAR BY ITSELF")]
+    #[command(flatten)]
     #[allow(missing_docs)]
     pub declared: DeclaredArgs,
 }
+
+/// What the options about one are called in help: few need them.
+const NAR: &str = "A NAR BY ITSELF";
 
 // What is said of a NAR.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeclaredArgs {
     /// Its store path
-    #[arg(long, value_name = "PATH", conflicts_with = "narinfo")]
+    #[arg(long, value_name = "PATH", conflicts_with = "narinfo", help_heading = NAR)]
     pub store_path: Option<String>,
     /// Its hash
-    #[arg(long, value_name = "HASH", conflicts_with = "narinfo")]
+    #[arg(long, value_name = "HASH", conflicts_with = "narinfo", help_heading = NAR)]
     pub nar_hash: Option<String>,
     /// Its size in bytes
-    #[arg(long, value_name = "BYTES", conflicts_with = "narinfo")]
+    #[arg(long, value_name = "BYTES", conflicts_with = "narinfo", help_heading = NAR)]
     pub nar_size: Option<u64>,
     /// A store path that it refers to (may be repeated)
-    #[arg(long = "ref", value_name = "PATH", requires = "store_path")]
+    #[arg(long = "ref", value_name = "PATH", requires = "store_path", help_heading = NAR)]
     pub references: Vec<String>,
     /// Its content address
-    #[arg(long, value_name = "CA", requires = "store_path")]
+    #[arg(long, value_name = "CA", requires = "store_path", help_heading = NAR)]
     pub ca: Option<String>,
     /// A signature of it (may be repeated)
-    #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path")]
+    #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path", help_heading = NAR)]
     pub signatures: Vec<String>,
     /// What else tells all this [default: the file beside it with .narinfo behind its name]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = NAR)]
     pub narinfo: Option<PathBuf>,
 }
 

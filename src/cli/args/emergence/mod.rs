@@ -61,9 +61,11 @@ const EVERY: &str = "OPTIONS OF EVERY VERB";
 
 /// Gives what a verb alone has the headings of the other pages.
 fn headed(verb: Command) -> Command {
+    let mut place = 0..;
     verb.mut_args(|arg: Arg| match (arg.get_help_heading(), arg.is_positional()) {
         (Some(_), _) => arg,
-        (None, true) => arg.help_heading("ARGUMENTS"),
+        // In the order in which they are given; clap would sort them by name.
+        (None, true) => arg.help_heading("ARGUMENTS").display_order(place.next().unwrap_or_default()),
         (None, false) => arg.help_heading("OPTIONS"),
     })
 }
