@@ -266,7 +266,8 @@ DESCRIPTION:
 what proves its store paths. It writes nothing and unpacks nothing.
 
    A path is proved when it follows from the content, when a trusted key has signed
-it, or when --expect names the hash.
+it or the automaton that it is of, or when --expect names the hash. What an automaton
+says of its derivation is recomputed where that is at hand.
 
    A plain image has no store paths; its layers are read, and held against the
 digests and diffIDs that its manifest and its configuration have.
@@ -291,7 +292,8 @@ EXAMPLE:
 DESCRIPTION:
    The run verb verifies an artifact, tests what it needs of this machine, keeps its
 objects in the store, and runs it as a container. It ends as the program does, and
-with 125 when it did not get that far.
+with 125 when it did not get that far. What an ordinary user runs lies in his store
+until the container is deleted.
 
 EXAMPLE:
        # emergence-runc emergence run --param port=9000 oci:greeter:1 web
@@ -414,6 +416,10 @@ bytes, wherever and whenever.
 
    The output is a folder, to which a tag is added if it is a layout already, or a tar.
 An image can be run by any engine; an artifact is smaller, and has NARs for layers.
+
+   A declaration \"nix-derivation\" gets digest and equivalence from the derivation, and
+its outputs must be those of the document. It is an input NAME.drv, or at \"storePath\" in
+the store or cache, or on this machine.
 
 EXAMPLE:
        $ emergence-runc emergence pack --spec app.json --tree app=./app --output oci:out:1

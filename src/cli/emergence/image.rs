@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::verify::{document, opened};
 use super::{Asked, make_store, with};
-use crate::cli::args::{InspectArgs, UnpackArgs};
+use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
 use crate::emergence::{Artifact, Result};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &Default::default(), &args.platform, asked)? {
+    let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
+    match opened(&args.reference, &artifact, asked)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
             match !asked.json && std::io::stdout().is_terminal() {

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::verify::opened_closure;
 use super::{Asked, error_document, fault_document, open_store, with};
-use crate::cli::args::{CheckStoreArgs, DeclaredArgs, GcArgs, InfoArgs, PlatformArgs, RootAction};
+use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
 use crate::cli::log;
-use crate::emergence::{Closure, Code, Fault, Held, Meta, Proof, Result, Root, StorePath, Within};
+use crate::emergence::{Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
 use crate::error::{Error, Kind};
 
 pub(super) fn ls(asked: &Asked) -> Result<()> {
@@ -67,10 +67,6 @@ pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
 fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
     let object = &meta.object;
     let shown = |path: &StorePath| asked.dir().path(path);
-    let signer = match &meta.proof {
-        Proof::Signature(key) => Some(key),
-        _ => None,
-    };
     json!({
         "path": shown(&object.path),
         "tree": tree,
@@ -82,13 +78,13 @@ fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
         "signatures": object.signatures.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "ca": object.ca.as_ref().map(ToString::to_string),
         "proof": meta.proof.word(),
-        "signedBy": signer,
+        "signedBy": meta.proof.signer(),
     })
 }
 
 /// An artifact of which nothing more is said.
 fn closure(reference: &str, asked: &Asked) -> Result<Box<dyn Closure>> {
-    opened_closure(reference, &DeclaredArgs::default(), &PlatformArgs::default(), asked).within(|| reference)
+    opened_closure(reference, &ArtifactArgs::default(), asked).within(|| reference)
 }
 
 /// Tells every fault that is left, and ends with the status of one.

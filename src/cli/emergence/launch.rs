@@ -48,7 +48,7 @@ impl Ready {
         asked: &Asked,
     ) -> Result<Self> {
         let asked = &for_store(asked)?;
-        let artifact = opened(reference, &args.declared, &args.platform, asked)?;
+        let artifact = opened(reference, &args.artifact, asked)?;
         let mut shape = shape(args, words, purpose)?;
         let (cargo, store) = match artifact {
             Artifact::Closure(closure) => closed(&*closure, args, &mut shape, asked)?,

@@ -14,6 +14,7 @@ use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};
 use crate::emergence::stream::{Buffer, HashThread, Hashing, Written};
 use crate::emergence::{Fault, Result, Within, decompressed};
 use crate::error::{Doing, Error};
+use crate::sys::base64;
 
 pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     match action {
@@ -146,7 +147,7 @@ fn object(entry: &Entry) -> Value {
 fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!({ "type": kind, key: text }),
-        Err(_) => json!({ "type": kind, format!("{key}Base64"): data_encoding::BASE64.encode(bytes) }),
+        Err(_) => json!({ "type": kind, format!("{key}Base64"): base64::encode(bytes) }),
     }
 }
 

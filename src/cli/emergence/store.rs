@@ -18,13 +18,13 @@ use crate::emergence::{
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
-    if args.artifacts.len() > 1 && args.declared.said() {
+    if args.artifacts.len() > 1 && args.artifact.declared.said() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
     let mut all = Vec::new();
     for reference in &args.artifacts {
         let asked = &for_store(asked)?;
-        let closure = opened_closure(reference, &args.declared, &args.platform, asked);
+        let closure = opened_closure(reference, &args.artifact, asked);
         all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
     }
     let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
@@ -69,7 +69,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
         Some(to) => going_to(asked, to, None),
         None => for_store(asked)?,
     };
-    let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
+    let bytes = match (opened(&args.reference, &args.artifact, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {
             let (roots, added) = take_in(&*closure, asked)?;
@@ -92,7 +92,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
 fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
     // One NAR is one tree, whatever it is called.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
-        let nar = NarFile::open(&path, &declaration(&args.declared, asked)?, &asked.terms)?;
+        let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
         let report = nar.verify(&asked.terms)?;
         nar.restore(to, &asked.terms)?;
         return Ok(report.bytes);
@@ -102,7 +102,7 @@ fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> 
 }
 
 pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
-    let closure = match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => return needed_blobs(&image, asked),
     };
@@ -116,7 +116,7 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
 }
 
 /// The store, if there is one.
-fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
+pub(super) fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
     store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
 }
 

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! wanted   what is asked for: annotations, and /etc/emergence/runtime.json
+//! mounted  what a mount would show
 //! view     where the objects are that a container would see
 //! seal     what tells quickly that an object is still as it was
 //! ```
 //! The only part of this room that the runtime knows. Where nothing is asked for it costs one system call: to learn that there is no file.
 
+mod mounted;
 mod seal;
 mod view;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::automaton::Document;
 use super::closure::Digests;
@@ -24,21 +26,13 @@ use super::refusal::{Code, Fault, Result, Within};
 use super::store::{Meta, Store};
 use super::store_path::{StoreDir, StorePath};
 use super::trust::Proof;
+pub use mounted::{Mounted, Shown};
 use seal::Sealed;
 use view::View;
 pub use wanted::{Mode, Wanted, wanted};
 
 /// What the names of our annotations begin with.
 pub(super) const PREFIX: &str = "com.matrixai.emergence.";
-
-/// A mount of a container, as config.json has it.
-#[derive(Clone, Debug)]
-pub struct Mounted {
-    /// Where, inside.
-    pub destination: String,
-    /// What of the host is bound there; `None`: it is another file system.
-    pub source: Option<PathBuf>,
-}
 
 /// One object as the annotation `closure` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

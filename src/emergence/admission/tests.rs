@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -46,7 +47,7 @@ impl World {
     fn binds(&self) -> Vec<Mounted> {
         let bind = |name: &&str| Mounted {
             destination: format!("/nix/store/{name}"),
-            source: Some(self.object(name)),
+            shown: Shown::Bound(self.object(name)),
         };
         [APP, LIB].iter().map(bind).collect()
     }
@@ -91,13 +92,15 @@ fn exactly_the_closure_is_there() {
     for mode in ["full", "fast", "verity"] {
         let annotations = world.annotations(mode);
         assert_eq!(world.check(&annotations, &world.binds()), None, "{mode}");
-        let all =
-            [Mounted { destination: "/nix/store".into(), source: Some(world.store().join("nix/store")) }];
+        let all = [Mounted {
+            destination: "/nix/store".into(),
+            shown: Shown::Bound(world.store().join("nix/store")),
+        }];
         assert_eq!(world.check(&annotations, &all), None, "{mode}");
         assert_eq!(world.check(&annotations, &world.binds()[..1]), Some(Code::ClosureIncomplete), "{mode}");
         assert_eq!(world.check(&annotations, &[]), Some(Code::ClosureIncomplete), "{mode}");
         let mut more = world.binds();
-        more.push(Mounted { destination: "/nix/store/x".into(), source: Some(world.object(LIB)) });
+        more.push(Mounted { destination: "/nix/store/x".into(), shown: Shown::Bound(world.object(LIB)) });
         assert_eq!(world.check(&annotations, &more), Some(Code::TrustUnproved), "{mode}");
     }
     let none = BTreeMap::from([(format!("{PREFIX}verify"), "full".to_owned())]);
@@ -207,7 +210,7 @@ fn what_does_not_pass_leaves_no_seal() {
 fn links_and_covers_do_not_deceive() {
     let world = World::new();
     let annotations = world.annotations("full");
-    let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), source: Some(from) };
+    let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), shown: Shown::Bound(from) };
     let with = |more: Mounted| world.binds().into_iter().chain([more]).collect::<Vec<_>>();
     // Another folder over the whole, or over a part.
     let evil = world.folder.path().join("evil");
@@ -215,7 +218,7 @@ fn links_and_covers_do_not_deceive() {
     assert_eq!(world.check(&annotations, &with(bind("/nix", evil.clone()))), Some(Code::ClosureIncomplete));
     let part = format!("/nix/store/{APP}/bin");
     assert_eq!(world.check(&annotations, &with(bind(&part, evil.clone()))), Some(Code::TrustUnproved));
-    let new = |to: &str| Mounted { destination: to.into(), source: None };
+    let new = |to: &str| Mounted { destination: to.into(), shown: Shown::Unknown };
     assert_eq!(world.check(&annotations, &with(new("/nix/store"))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/nix/../nix/store/."))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/proc"))), None);
@@ -230,6 +233,62 @@ fn links_and_covers_do_not_deceive() {
     fs::remove_dir_all(world.rootfs().join("nix")).unwrap();
     symlink(world.store().join("nix"), world.rootfs().join("nix")).unwrap();
     assert_eq!(world.check(&annotations, &world.binds()), Some(Code::TrustUnproved));
+}
+
+#[test]
+fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
+    let world = World::new();
+    let annotations = world.annotations("full");
+    let upper = world.folder.path().join("upper");
+    let check = |(to, lower): (&str, &str)| {
+        let shown = Shown::Overlay { lower: world.store().join(lower), upper: Some(upper.clone()) };
+        world.check(&annotations, &[Mounted { destination: to.into(), shown }])
+    };
+    // The places of overlays, and where in their upper folder the store is.
+    let table = [(("/nix/store", "nix/store"), ""), (("/nix", "nix"), "store"), (("/", ""), "nix/store")];
+    for (place, store) in table {
+        let there = upper.join(store);
+        let anew = || {
+            let _ = fs::remove_dir_all(&upper);
+            fs::create_dir_all(&there).unwrap();
+        };
+        anew();
+        assert_eq!(check(place), None, "{place:?}");
+        for smuggled in [APP, "stranger", ".hidden"] {
+            fs::write(there.join(smuggled), "").unwrap();
+            assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?} {smuggled}");
+            anew();
+        }
+        if rustix::fs::setxattr(&there, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).is_ok()
+        {
+            assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: opaque");
+            anew();
+        }
+        if store.is_empty() {
+            continue;
+        }
+        // Beside the store everything may be.
+        fs::write(upper.join("x"), "").unwrap();
+        assert_eq!(check(place), None, "{place:?}");
+        fs::remove_dir_all(&there).unwrap();
+        symlink("/tmp", &there).unwrap();
+        assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: a link");
+    }
+    // One object has its own overlay.
+    fs::remove_dir_all(&upper).unwrap();
+    fs::create_dir(&upper).unwrap();
+    let mut mounts = world.binds();
+    mounts[0].shown = Shown::Overlay { lower: world.object(APP), upper: Some(upper.clone()) };
+    assert_eq!(world.check(&annotations, &mounts), None);
+    fs::create_dir(upper.join("bin")).unwrap();
+    assert_eq!(world.check(&annotations, &mounts), Some(Code::TrustUnproved));
+    // What nobody can look into may have anything below what is bound over it.
+    let covered = |shown: Shown| {
+        let below = Mounted { destination: "/nix".into(), shown };
+        world.check(&annotations, &[vec![below], world.binds()].concat())
+    };
+    assert_eq!(covered(Shown::Unknown), Some(Code::TrustUnproved));
+    assert_eq!(covered(Shown::Nothing), None);
 }
 
 #[test]

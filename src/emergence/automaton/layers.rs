@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::check::Check;
-use super::entry::{EntryPoints, Watched};
+use super::entry::EntryPoints;
 use super::layer::LayerReader;
 use crate::emergence::closure::Receive;
 use crate::emergence::compress::Compression;
@@ -187,14 +187,19 @@ impl Layers {
     }
 
     /// Reads one object once more, which was proved.
-    pub(super) fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
+    pub(super) fn look(
+        &self,
+        terms: &Terms,
+        path: &StorePath,
+        visitor: &mut (dyn Visitor + Send),
+    ) -> Result<()> {
         let has = |layer: &&Layer| layer.objects.iter().any(|object| object.path == *path);
         let Some(layer) = self.all.iter().find(has) else { return Ok(()) };
         if let Some((store, twins)) = self.known(layer, terms)? {
             let twin = layer.objects.iter().zip(twins).find(|(object, _)| object.path == *path);
-            return twin.map_or(Ok(()), |(_, twin)| store.show(&twin, watched));
+            return twin.map_or(Ok(()), |(_, twin)| store.show(&twin, visitor));
         }
-        let cell = Mutex::new(watched);
+        let cell = Mutex::new(visitor);
         let look = |object: &Object, read: &mut ReadTree<'_>| match object.path == *path {
             true => read(&mut **lock(&cell)),
             false => read(&mut Nothing),

@@ -16,6 +16,7 @@ use super::document::Document;
 use super::entry::EntryPoints;
 use super::layer::LayerWriter;
 use super::machine::Machine;
+use super::recipe::Recipes;
 use super::sources::{Sources, Tree};
 use super::spec::Completing;
 use crate::emergence::closure::{Closure, Digests};
@@ -61,6 +62,8 @@ pub struct Packing<'a> {
     pub trees: Vec<Tree>,
     /// Objects that are somewhere already.
     pub closures: Vec<Box<dyn Closure>>,
+    /// Where its derivation is looked for.
+    pub recipes: Recipes,
     /// How it is carried.
     pub form: Form,
     /// None, zstd or gzip.
@@ -90,8 +93,8 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
         folder: packing.folder,
         pin: packing.pin,
         named: &sources.named,
-        dir: &terms.dir,
-        deepest: terms.limits.depth,
+        recipes: &packing.recipes,
+        terms,
     };
     let mut spec = packing.spec;
     completing.begin(&mut spec)?;

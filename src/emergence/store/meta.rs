@@ -77,7 +77,7 @@ fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
     let proof = match (document.proof.as_str(), document.signed_by) {
         ("content", None) => Proof::Content,
         ("signature", Some(key)) => Proof::Signature(key),
-        ("pinned", None) => Proof::Pinned,
+        ("pinned", key) => Proof::Pinned(key),
         ("none", None) => Proof::Nothing,
         (other, _) => return Err(Fault::usage(format!("\"{other}\" is no proof"))),
     };
@@ -99,10 +99,7 @@ impl Meta {
             ca: object.ca.as_ref().map(ToString::to_string),
             content: self.content.to_string(),
             proof: self.proof.word().to_owned(),
-            signed_by: match &self.proof {
-                Proof::Signature(key) => Some(key.clone()),
-                _ => None,
-            },
+            signed_by: self.proof.signer().map(str::to_owned),
             blobs: self.blobs.iter().map(ToString::to_string).collect(),
         };
         let text = serde_json::to_string(&document);
@@ -133,7 +130,8 @@ mod tests {
             ca: None,
         };
         let file = folder.path().join(format!("{}.json", path.digits()));
-        let all = [Proof::Content, Proof::Signature("a-1".into()), Proof::Pinned, Proof::Nothing];
+        let (signature, pinned) = (Proof::Signature("a-1".into()), Proof::Pinned(Some("a-1".into())));
+        let all = [Proof::Content, signature, pinned, Proof::Pinned(None), Proof::Nothing];
         for (count, proof) in all.into_iter().enumerate() {
             let blobs = std::iter::repeat_n(hash, count).collect();
             let meta = Meta { object: object.clone(), content: hash, proof, blobs };

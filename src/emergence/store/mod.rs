@@ -9,6 +9,7 @@
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
 //! DIR/layers/CHAINID/               layers of images                                            (shelf)
 //! DIR/roots, leases                 what must be kept                                           (held)
+//! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
 //! DIR/tmp/RANDOM/                   what is being made, locked by who makes it
 //! ```
 

@@ -155,6 +155,17 @@ fn all_forms_of_root_file_systems_are_checked() {
     assert!(output.stderr.contains("[trust.unproved]") && output.stderr.contains("stranger"), "{output:?}");
     fs::remove_file(store.join("stranger")).unwrap();
     world.run_bundle(&copy).ok();
+    // An overlay is what it is made of, until something is written to it.
+    let overlay = world.text("overlay");
+    world.emergence(&["bundle", "--rootfs", "overlay", &reference, &overlay]).ok();
+    world.edit("overlay", |config| config["annotations"]["com.matrixai.emergence.verify"] = json!("full"));
+    world.run_bundle(&overlay).ok().prints("runs");
+    world.run_bundle(&overlay).ok().prints("runs");
+    let smuggled = world.path("overlay/upper/stranger");
+    fs::write(&smuggled, "x").unwrap();
+    let output = world.run_bundle(&overlay).exits(1);
+    assert!(output.stderr.contains("[trust.unproved]") && output.stderr.contains("stranger"), "{output:?}");
+    fs::remove_file(&smuggled).unwrap();
     // What is bound over it counts, too.
     let bind = world.annotated(&reference, "bind", &[("verify", "full")]);
     let busybox = world.busybox();
