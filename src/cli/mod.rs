@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgMatches, CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Kind, Result};
 use args::Cli;

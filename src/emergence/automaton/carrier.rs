@@ -131,7 +131,9 @@ impl Automaton {
         let proof = |object: &Object| {
             let proof = trust.proof(object, &terms.dir, pinned || signer.is_some())?;
             let proof = match (terms.trust.demand, &signer, proof) {
-                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned(_)) => Proof::Signature(key.clone()),
+                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned(_)) => {
+                    Proof::Signature(key.clone())
+                }
                 (_, _, Proof::Pinned(_)) if !pinned => Proof::Pinned(signer.clone()),
                 (_, _, proof) => proof,
             };
