@@ -1,6 +1,9 @@
 //! What NARs and layers are compressed with.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use super::refusal::Fault;
+use crate::error::Error;
 
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,23 +70,44 @@ impl Compression {
 
     /// Reads what was compressed so, to its very end: bytes behind it are an error, as is its lack of an end.
     pub fn reader<'a>(self, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-        let buffered = |input| BufReader::with_capacity(ROOM, input);
+        match self {
+            Self::None => Ok(Box::new(input)),
+            _ => self.buffered(BufReader::with_capacity(ROOM, input)),
+        }
+    }
+
+    /// The same of what comes in buffers already.
+    pub fn buffered<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
             Self::Xz => {
                 let decoder =
                     liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(input), decoder))
+                Box::new(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(input))?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(ZSTD_WINDOW)?;
                 Box::new(decoder)
             }
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(input))),
-            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(input))),
-            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, ROOM)),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+            Self::Brotli => Box::new(Brotli(brotli_decompressor::Decompressor::new(input, ROOM))),
         })
+    }
+}
+
+/// Its decoder tells of bytes behind the end only to who reads on there, and only of those that it has read.
+struct Brotli<R: Read>(brotli_decompressor::Decompressor<R>);
+
+impl<R: Read> Read for Brotli<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(room)?;
+        if count > 0 || room.is_empty() {
+            return Ok(count);
+        }
+        let behind = self.0.read(room)? + self.0.get_mut().read(&mut [0])?;
+        if behind == 0 { Ok(0) } else { Err(io::Error::other("bytes stand behind the end")) }
     }
 }
 
@@ -147,6 +171,14 @@ impl<W: Write> Write for Compressor<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What it means that compressed bytes could not be read: what is not the kernel's fault is the decoder's, and `refused`.
+pub fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
+    match error.raw_os_error() {
+        Some(_) => Error::from(error).within(format!("read {what}")).into(),
+        None => refused(format!("what is compressed cannot be read: {error}")),
     }
 }
 

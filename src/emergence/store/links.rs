@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Dir, RenameFlags, linkat, renameat, renameat_with
 use rustix::io::Errno;
 
 use super::folder::names;
-use super::staging::open_folder;
+use crate::emergence::files::open_folder;
 use crate::emergence::hash::Hash;
 use crate::emergence::refusal::Result;
 use crate::error::{Doing, Error};
