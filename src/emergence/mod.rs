@@ -58,6 +58,7 @@ mod nix32;
 mod node;
 mod object;
 pub mod oci;
+mod pieces;
 mod policy;
 mod reference;
 mod refusal;
@@ -78,7 +79,7 @@ pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
     Report, Source, StoreClosure, check_complete, open_closure,
 };
-pub use compress::{Compression, Compressor};
+pub use compress::{Compression, Compressor, Memory};
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
 pub use files::{made_whole, remove, vacant};

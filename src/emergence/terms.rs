@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::compress::Memory;
 use super::store_path::StoreDir;
 use super::trust::Trust;
 
@@ -16,11 +17,25 @@ pub struct Limits {
     pub objects: usize,
     /// Layers of an image.
     pub layers: usize,
+    /// Bytes of a document.
+    pub document: u64,
+    /// Bytes of a narinfo.
+    pub narinfo: u64,
+    /// What decompression may take.
+    pub memory: Memory,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { size: 64 << 30, entries: 16 << 20, objects: 100_000, layers: 1000 }
+        Self {
+            size: 64 << 30,
+            entries: 16 << 20,
+            objects: 100_000,
+            layers: 1000,
+            document: 4 << 20,
+            narinfo: 1 << 20,
+            memory: Memory::default(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod documents;
 mod drvs;
 mod hashes;
 mod images;
+mod kept_images;
 mod layers;
 mod layouts;
 mod nars;

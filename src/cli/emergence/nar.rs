@@ -19,13 +19,14 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     match action {
         NarAction::Dump { path, output } => dump(&path, output.as_deref()).within(|| "emergence nar dump"),
         NarAction::Restore { file, dest } => {
-            let input = open(&file).and_then(|input| decompressed(input, &file, None));
+            let input =
+                open(&file).and_then(|input| decompressed(input, &file, None, asked.terms.limits.memory));
             let restored = input.and_then(|(input, _)| nar::restore(input, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
         NarAction::Ls { file } => ls(&file, asked).within(|| format!("emergence nar ls {}", file.display())),
         NarAction::Cat { file, inner } => {
-            cat(&file, &inner).within(|| format!("emergence nar cat {}", file.display()))
+            cat(&file, &inner, asked).within(|| format!("emergence nar cat {}", file.display()))
         }
         NarAction::Check { file } => {
             check(&file, asked).within(|| format!("emergence nar check {}", file.display()))
@@ -73,7 +74,7 @@ fn written<W: Write>(path: &Path, out: W, place: &str) -> Result<W> {
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
     // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
     let mut objects = Vec::new();
@@ -147,16 +148,16 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     }
 }
 
-fn cat(file: &Path, inner: &Path) -> Result<()> {
+fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = io::stdout();
     nar::cat(input, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
     nar::read(Read::by_ref(&mut input), &mut Nothing)?;

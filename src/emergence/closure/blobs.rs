@@ -86,10 +86,10 @@ impl<S: Source> Blobs<S> {
         let input = self.source.open(at)?;
         let counted = Counted::new(entries, terms);
         match searched {
-            None => read_object(input, object, stored, terms.limits.size, &mut Both(counted, Nothing)),
+            None => read_object(input, object, stored, &terms.limits, &mut Both(counted, Nothing)),
             Some(searched) => {
                 let mut visitor = Both(counted, Scanner::new(searched));
-                let seen = read_object(input, object, stored, terms.limits.size, &mut visitor)?;
+                let seen = read_object(input, object, stored, &terms.limits, &mut visitor)?;
                 check_found(object, &visitor.1.found(), &terms.dir)?;
                 Ok(seen)
             }
@@ -115,7 +115,8 @@ impl<S: Source> Blobs<S> {
             let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
                 let watched = Told(&*terms.watch);
-                read_again(self.source.open(at)?, stored, &seen, &mut Both(visitor, watched))
+                let memory = terms.limits.memory;
+                read_again(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
             };
             let bytes = to.object(object, &mut feed).within(|| terms.dir.path(&object.path))?;
             add(&total, bytes);

@@ -7,7 +7,7 @@ use super::files::Files;
 use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
-use crate::emergence::document::read_document;
+use crate::emergence::document::read_at_most;
 use crate::emergence::files::made_whole;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
@@ -18,7 +18,7 @@ use crate::emergence::reference::decompressed;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::{ContentAddress, StorePath};
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::trust::Demand;
 use crate::emergence::verify::Bytes;
 use crate::error::{Doing, Error, Kind as ErrorKind};
@@ -78,10 +78,11 @@ impl NarFile {
         let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
             // Nothing must be found out but how it is compressed.
             (Some(_), Some(hash), Some(unpacked)) => {
-                let (_, compression) = decompressed(opened(path)?, path, declared.compression)?;
+                let (_, compression) =
+                    decompressed(opened(path)?, path, declared.compression, terms.limits.memory)?;
                 (hash, Bytes { read: 0, unpacked }, compression)
             }
-            _ => look(path, declared.compression, terms.limits.size, &mut Nothing)?,
+            _ => look(path, declared.compression, &terms.limits, &mut Nothing)?,
         };
         let Some(store_path) = &declared.path else {
             declared.check(&name, &hash, bytes.unpacked)?;
@@ -117,7 +118,7 @@ impl NarFile {
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
         let make = |maker: &mut dyn Visitor| {
-            let (hash, ..) = look(&self.path, Some(self.compression), terms.limits.size, maker)?;
+            let (hash, ..) = look(&self.path, Some(self.compression), &terms.limits, maker)?;
             if hash == self.digest {
                 return Ok(());
             }
@@ -155,7 +156,7 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
         None => return Ok(None),
     };
     let subject = file.display().to_string();
-    let text = read_document(opened(&file)?, &subject)?;
+    let text = read_at_most(opened(&file)?, &subject, terms.limits.narinfo)?;
     NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
 }
 
@@ -163,12 +164,13 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
 fn look(
     path: &Path,
     compression: Option<Compression>,
-    most: u64,
+    limits: &Limits,
     visitor: &mut (impl Visitor + ?Sized),
 ) -> Result<(Hash, Bytes, Compression)> {
+    let most = limits.size;
     let file = opened(path)?;
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
-    let (reader, compression) = decompressed(file, path, compression)?;
+    let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
     let mut visitor = visitor;

@@ -8,14 +8,16 @@ use std::sync::Mutex;
 
 use rustix::io::Errno;
 
-use super::crew::{Crew, Ways, with_crew};
 use super::links::Links;
 use super::meta::Meta;
 use super::tree::{Maker, needs_chmod};
+use super::ways::{Folder, Ways};
 use super::{Store, Sync};
 use crate::emergence::automaton;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
-use crate::emergence::files::{Staging, check_space, open_folder, random_name, remove_stale, rename_new};
+use crate::emergence::files::{
+    Crew, Staging, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
+};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
 use crate::emergence::nar::{Both, Encoder, Visitor};
@@ -252,7 +254,7 @@ impl Taking {
         &'a self,
         object: &Object,
         ways: Ways<'a>,
-        crew: Option<Crew<'a>>,
+        crew: Option<Crew<'a, Folder>>,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<(Bytes, Option<Hash>)> {
         let name = CString::new(object.path.to_string()).unwrap_or_default();
@@ -276,7 +278,11 @@ impl Receive for Taking {
         let ways = Ways { links: Some(&self.links), chmod: self.chmod };
         let (bytes, content) = match self.hands > 1 && object.nar_size >= MANY {
             false => self.make(object, ways, None, feed)?,
-            true => with_crew(self.hands, ways, |crew| self.make(object, ways, Some(crew), feed))?,
+            true => with_crew(
+                self.hands,
+                |task| ways.task(task),
+                |crew| self.make(object, ways, Some(crew), feed),
+            )?,
         };
         if let Ok(mut contents) = self.contents.lock()
             && contents.insert(object.path.clone(), content).is_some()

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::add::needed;
-use super::crew::Ways;
 use super::tree::{Maker, needs_chmod};
+use super::ways::Ways;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
 use crate::emergence::files::{check_space, made_whole, open_folder};
 use crate::emergence::nar::Visitor;

@@ -15,7 +15,6 @@
 mod add;
 mod apart;
 mod check;
-mod crew;
 mod export;
 mod folder;
 mod gc;
@@ -27,6 +26,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod ways;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -10,16 +10,13 @@ use rustix::fs::{
     AtFlags, FallocateFlags, Mode, OFlags, fallocate, futimens, mkdirat, openat, symlinkat, utimensat,
 };
 
-use super::crew::{Crew, Folder, Ways, leave};
 use super::links;
-use crate::emergence::files::TIMES;
+use super::ways::{Folder, Ways, leave};
+use crate::emergence::files::{Crew, SMALL, TIMES, Task};
 use crate::emergence::hash::{Algorithm, Hasher};
 use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::Doing;
-
-/// Files up to this size are held in memory until it is known whether they are there already.
-const SMALL: u64 = 128 * 1024;
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
@@ -31,7 +28,7 @@ pub(super) struct Maker<'a> {
     root: CString,
     ways: Ways<'a>,
     /// Who makes small files; otherwise we do.
-    crew: Option<Crew<'a>>,
+    crew: Option<Crew<'a, Folder>>,
     /// Those that are open, outermost first.
     folders: Vec<Arc<Folder>>,
     file: Option<Pending>,
@@ -57,7 +54,12 @@ pub(super) fn needs_chmod() -> bool {
 
 impl<'a> Maker<'a> {
     /// A tree called `root` in `at`.
-    pub(super) fn new(at: BorrowedFd<'a>, root: CString, ways: Ways<'a>, crew: Option<Crew<'a>>) -> Self {
+    pub(super) fn new(
+        at: BorrowedFd<'a>,
+        root: CString,
+        ways: Ways<'a>,
+        crew: Option<Crew<'a, Folder>>,
+    ) -> Self {
         Self { at, root, ways, crew, folders: Vec::new(), file: None, room: Vec::new() }
     }
 
@@ -143,7 +145,7 @@ impl Visitor for Maker<'_> {
         match (&self.crew, self.folders.last()) {
             (Some(crew), Some(folder)) => {
                 let bytes = std::mem::take(&mut self.room);
-                self.room = crew.make(Arc::clone(folder), name, executable, bytes)?;
+                self.room = crew.make(Task { folder: Arc::clone(folder), name, executable, bytes })?;
                 Ok(())
             }
             _ => self.ways.whole(&self.above(), &name, executable, &self.room),
