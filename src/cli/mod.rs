@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgMatches, CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Kind, Result};
 use args::Cli;
@@ -40,15 +40,11 @@ pub fn main() -> ExitCode {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
-        Err(answer) if is_told(&answer) => (told(&answer), ExitCode::FAILURE),
-        Err(answer) => {
-            let rest = readable_rest();
-            let emergence = rest.as_ref().and_then(ArgMatches::subcommand_name) == Some("emergence");
-            (
-                refuse(&answer, rest.as_ref()),
-                if emergence { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE },
-            )
+        // What was asked for is not read a second time, which would tell it a second time.
+        Err(answer) if is_told(&answer) => {
+            (output::print(&answer.render().to_string()).map(|()| ExitCode::SUCCESS), ExitCode::FAILURE)
         }
+        Err(answer) => (Err(refused(&answer)), wrong_usage()),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
@@ -85,24 +81,23 @@ fn is_told(answer: &clap::Error) -> bool {
     matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
 }
 
-/// Tells what was asked for.
-fn told(answer: &clap::Error) -> Result<ExitCode> {
-    output::print(&answer.render().to_string())?;
-    Ok(ExitCode::SUCCESS)
+/// What a command line ends with that could not be read.
+fn wrong_usage() -> ExitCode {
+    let rest = Cli::command().ignore_errors(true).try_get_matches();
+    let of_artifacts = rest.is_ok_and(|rest| rest.subcommand_name() == Some("emergence"));
+    if of_artifacts { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
 }
 
-/// What can be read of a command line that is wrong. It must answer nothing itself, as help would be.
-fn readable_rest() -> Option<ArgMatches> {
-    Cli::command().ignore_errors(true).try_get_matches().ok()
-}
-
-/// Says what is wrong with the command line, in the log that its rest names.
-fn refuse(answer: &clap::Error, rest: Option<&ArgMatches>) -> Result<ExitCode> {
-    let path = rest.and_then(|rest| rest.try_get_one::<PathBuf>("log").ok().flatten());
-    let format =
-        rest.and_then(|rest| rest.try_get_one("log_format").ok().flatten()).copied().unwrap_or_default();
-    log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR)?;
-    Err(Error::new(Kind::Usage, words(answer)))
+/// What is wrong with a command line. It is told in the log that the broken line names.
+fn refused(answer: &clap::Error) -> Error {
+    let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
+    let path = rest.as_ref().and_then(|rest| rest.try_get_one::<PathBuf>("log").ok().flatten());
+    let format = rest.as_ref().and_then(|rest| rest.try_get_one("log_format").ok().flatten());
+    let format = format.copied().unwrap_or_default();
+    match log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR) {
+        Ok(()) => Error::new(Kind::Usage, words(answer)),
+        Err(error) => error,
+    }
 }
 
 /// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.

@@ -1,7 +1,7 @@
 //! Content-addressed artifacts: what names them, and the proof that they are what their names say. Never starts anything.
 //!
 //! ```text
-//! hash, nix32, base64 hashes and how they are written
+//! hash, nix32        hashes and how they are written
 //! store_path         names of store objects, and what they follow from
 //! nar                one file tree as one stream of bytes, and back
 //! keys, trust        signatures, and what proves a path
@@ -38,7 +38,6 @@
 pub mod admission;
 mod artifact;
 pub mod automaton;
-mod base64;
 mod cache;
 mod closure;
 mod compress;
@@ -82,7 +81,7 @@ pub use closure::{
 pub use compress::{Compression, Compressor, Memory};
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
-pub use files::{made_whole, remove, vacant};
+pub use files::{made_whole, vacant};
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
@@ -93,11 +92,11 @@ pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};
 pub use store::{
-    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Root, Store, Sync, unpack_apart,
+    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Root, Store, Sync, unpack_apart,
 };
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
-pub use terms::{Limits, Terms, Unwatched, Watch};
+pub use terms::{Destination, Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
 pub use verify::{Bytes, Seen, read_again, read_object};

@@ -69,6 +69,7 @@ struct Written {
     narinfo: Option<u64>,
     xz_memory: Option<u64>,
     zstd_window: Option<u64>,
+    depth: Option<usize>,
 }
 
 /// Every kind, for its word.
@@ -77,7 +78,7 @@ const KINDS: [Kind; 6] =
 
 impl Policy {
     /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
-    /// "document","narinfo","xzMemory","zstdWindow"}}`.
+    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`.
     /// What it leaves out, it does not bound.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
@@ -152,6 +153,7 @@ impl Policy {
                 xz: own.xz_memory.map_or(limits.memory.xz, |most| most.min(limits.memory.xz)),
                 zstd: own.zstd_window.map_or(limits.memory.zstd, |most| most.min(limits.memory.zstd)),
             },
+            depth: own.depth.map_or(limits.depth, |most| most.min(limits.depth)),
         }
     }
 
@@ -248,9 +250,9 @@ mod tests {
         let limits = Limits::default();
         let found = policy(r#"{"limits":{"size":5,"objects":1000000}}"#).limits(limits);
         assert_eq!(found, Limits { size: 5, ..limits });
-        let found =
-            policy(r#"{"limits":{"size":100,"entries":3,"layers":2}}"#).limits(Limits { size: 7, ..limits });
-        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, ..limits });
+        let found = policy(r#"{"limits":{"size":100,"entries":3,"layers":2,"depth":9}}"#)
+            .limits(Limits { size: 7, ..limits });
+        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, depth: 9, ..limits });
         let text = r#"{"limits":{"document":1,"narinfo":2,"xzMemory":3,"zstdWindow":4}}"#;
         let memory = Memory { xz: 3, zstd: 4 };
         assert_eq!(policy(text).limits(limits), Limits { document: 1, narinfo: 2, memory, ..limits });
@@ -288,7 +290,7 @@ mod tests {
         let table = [
             (r#"{"color":1}"#, field),
             (r#"{"allow":{"colors":[]}}"#, field),
-            (r#"{"limits":{"depth":1}}"#, field),
+            (r#"{"limits":{"width":1}}"#, field),
             (r#"{"trust":"much"}"#, syntax),
             (r#"{"trustedKeys":["a"]}"#, syntax),
             (r#"{"allow":{"kinds":["iso"]}}"#, syntax),

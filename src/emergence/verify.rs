@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash, Hasher};
 use super::modulo::ModuloHasher;
-use super::nar::{self, Visitor};
+use super::nar::{self, DEEPEST_EVER, Visitor};
 use super::object::{Object, Stored};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{ContentAddress, Method};
@@ -84,9 +84,10 @@ pub fn read_again(
     let mut input =
         Tap::new(file.take(seen.bytes.read.saturating_add(1)), Some(seen.stored.algorithm()), weight)?;
     let decoder = stored.compression.reader(&mut input, memory);
-    let parsed = decoder
-        .map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))
-        .and_then(|decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), visitor));
+    let parsed =
+        decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string())).and_then(
+            |decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), DEEPEST_EVER, visitor),
+        );
     // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
     if let Err(fault @ Fault::Failed(_)) = parsed {
         return Err(fault);
@@ -122,7 +123,7 @@ fn read_nar(
         second: Second::of(object),
     };
     let mut only_file = OnlyFile::of(object, visitor);
-    let parsed = nar::read(&mut bounded, &mut only_file);
+    let parsed = nar::read(&mut bounded, limits.depth, &mut only_file);
     if bounded.exceeded && most < object.nar_size {
         return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
     }

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::key::secret;
+use super::store::there;
 use super::verify::opened;
 use super::{Asked, open, open_store};
-use crate::cli::args::{PackArgs, PlatformArgs, SameArgs, SignArgs};
-use crate::emergence::automaton::{self, Document, Packing, Tree};
+use crate::cli::args::{ArtifactArgs, PackArgs, SameArgs, SignArgs};
+use crate::emergence::automaton::{self, Document, Packing, Recipes, Tree};
 use crate::emergence::oci::Target;
 use crate::emergence::{
-    Artifact, Closure, Declared, Demand, Digests, Fault, LayerReport, Name, Object, Reference, Result,
+    Artifact, Cache, Closure, Declared, Demand, Digests, Fault, LayerReport, Name, Object, Reference, Result,
     StorePath, Terms, Trust, Within, json as strict, open_closure, read_document,
 };
 
@@ -27,6 +29,7 @@ pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
         folder: beside.unwrap_or(Path::new(".")),
         trees: args.trees.iter().map(|text| tree(text)).collect::<Result<_>>()?,
         closures: closures(&args, asked)?,
+        recipes: recipes(&args.from, asked)?,
         form: args.form.into(),
         compression: args.compress.into(),
         key: key.as_ref(),
@@ -103,6 +106,17 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
     args.paths.iter().map(one).collect()
 }
 
+/// Where the derivation of what is packed may be, too.
+fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
+    match from.strip_prefix("cache:") {
+        Some(folder) => {
+            let folder = folder.strip_prefix("file://").unwrap_or(folder);
+            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir(), &asked.terms.limits)?)))
+        }
+        None => Ok(there(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
+    }
+}
+
 pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
     let key = secret(&args.key)?;
     let image = match Reference::parse(&args.reference, asked.dir())? {
@@ -145,7 +159,7 @@ pub(super) fn same(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
 fn digests(reference: &str, asked: &Asked) -> Result<Digests> {
     let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
     let terms = Terms { trust, ..asked.terms.clone() };
-    let opened = opened(reference, &Default::default(), &PlatformArgs::default(), asked)?;
+    let opened = opened(reference, &ArtifactArgs::default(), asked)?;
     let digests = match opened {
         Artifact::Closure(closure) => closure.verify(&terms).within(|| reference)?.digests,
         Artifact::Image(_) => None,

@@ -5,13 +5,14 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 
 use super::verify::{document, opened};
-use super::{Asked, make_store};
-use crate::cli::args::{InspectArgs, UnpackArgs};
+use super::{Asked, make_store, with};
+use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
 use crate::emergence::{Artifact, Result};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &Default::default(), &args.platform, asked)? {
+    let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
+    match opened(&args.reference, &artifact, asked)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
             match !asked.json && std::io::stdout().is_terminal() {
@@ -39,14 +40,6 @@ pub(super) fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> R
         let chain_id = json!({ "chainId": image.chain_id().to_string() });
         with(with(answer, chain_id), unpacked_document(&unpacked))
     })
-}
-
-/// An object with the members of another, in place of those it has.
-fn with(mut object: Value, other: Value) -> Value {
-    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
-        object.extend(other);
-    }
-    object
 }
 
 fn unpacked_document(unpacked: &Unpacked) -> Value {

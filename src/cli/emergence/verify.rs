@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::node::machine;
+use super::store::there;
 use super::{Asked, open_store};
-use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
-use crate::emergence::automaton::Document;
+use crate::cli::args::{ArtifactArgs, DeclaredArgs, VerifyArgs};
+use crate::emergence::automaton::{DeclarationKind, Document, Recipes, check_recipe};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
@@ -17,19 +18,38 @@ use crate::emergence::{
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => {
             if let Some(automaton) = closure.document() {
                 met(automaton, args.node.as_deref(), asked)?;
             }
             let report = closure.verify(&asked.terms)?;
-            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
+            let recipe = closure.document().map(|document| recipe(document, asked)).transpose()?.flatten();
+            asked.answer(&format!("ok {}", report.digest), || {
+                let mut document = self::document(&report, asked);
+                if let Some(members) = document.as_object_mut() {
+                    members.insert("recipe".to_owned(), json!(recipe));
+                }
+                document
+            })
         }
         Artifact::Image(image) => {
             let report = image.verify(&asked.terms, args.strict)?.report;
             asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
         }
     }
+}
+
+/// Whether what is told of the derivation was computed from it, or is as it is declared. `None`: there is no derivation.
+fn recipe(document: &Document, asked: &Asked) -> Result<Option<&'static str>> {
+    let declaration = document.declaration.as_ref();
+    let Some(declaration) = declaration.filter(|one| one.kind == DeclarationKind::NixDerivation) else {
+        return Ok(None);
+    };
+    let is_carried = declaration.store_path.as_ref().is_some_and(|path| document.object(path).is_some());
+    let recipes = there(asked)?.map_or(Recipes::Nowhere, Recipes::Store);
+    let computed = check_recipe(document, &recipes, &asked.terms)? || is_carried;
+    Ok(Some(if computed { "computed" } else { "declared" }))
 }
 
 /// Tests the constraints of an automaton against a machine: what its container would be granted there.
@@ -46,19 +66,14 @@ pub(super) fn met(document: &Document, node: Option<&Path>, asked: &Asked) -> Re
 }
 
 /// Opens what a REF names, with what the command line says of it.
-pub(super) fn opened(
-    reference: &str,
-    declared: &DeclaredArgs,
-    platform: &PlatformArgs,
-    asked: &Asked,
-) -> Result<Artifact> {
+pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &Asked) -> Result<Artifact> {
     let reference = Reference::parse(reference, asked.dir())?;
     let store = match &reference {
         Reference::Store(_) | Reference::Automaton(_) => Some(open_store(asked)?),
         _ => None,
     };
-    let platform = platform.platform.clone().unwrap_or_else(Platform::here);
-    let declared = declaration(declared, asked)?;
+    let platform = args.platform.platform.clone().unwrap_or_else(Platform::here);
+    let declared = declaration(&args.declared, asked)?;
     let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
     let artifact = open_artifact(&reference, &said, &asked.terms)?;
     admit(&reference, &artifact, asked)?;
@@ -68,11 +83,10 @@ pub(super) fn opened(
 /// The same for what must be of store objects.
 pub(super) fn opened_closure(
     reference: &str,
-    declared: &DeclaredArgs,
-    platform: &PlatformArgs,
+    args: &ArtifactArgs,
     asked: &Asked,
 ) -> Result<Box<dyn Closure>> {
-    match opened(reference, declared, platform, asked)? {
+    match opened(reference, args, asked)? {
         Artifact::Closure(closure) => Ok(closure),
         Artifact::Image(_) => {
             Err(Fault::usage("a plain image has no store objects; \"emergence unpack\" takes it"))
@@ -138,17 +152,13 @@ pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared
 pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let shown = |path: &StorePath| asked.dir().path(path);
     let object = |(info, proof): &(Object, Proof)| {
-        let signer = match proof {
-            Proof::Signature(key) => Some(key),
-            _ => None,
-        };
         json!({
             "path": shown(&info.path),
             "narHash": info.nar_hash.to_string(),
             "narSize": info.nar_size,
             "references": info.references.iter().map(shown).collect::<Vec<_>>(),
             "ca": info.ca.as_ref().map(ToString::to_string),
-            "signedBy": signer,
+            "signedBy": proof.signer(),
             "proof": proof.word(),
         })
     };

@@ -10,8 +10,10 @@ use super::carried::{
 use super::digests::{output_digest, signed_text};
 use super::document::Document;
 use super::entry::EntryPoints;
+use super::forms;
 use super::jcs::canonical;
 use super::layers::{Layer, Layers};
+use super::recipe::{OneFile, check_carried};
 use crate::emergence::closure::{Closure, Digests, Kind, LayerReport, Receive, Report, check_complete};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
@@ -79,6 +81,7 @@ impl Automaton {
             let (what, named) = ("artifactType", named.escape_debug().to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, subject, what, &named, ARTIFACT_TYPE));
         }
+        forms::check(&layout, &resolved, &document)?;
         let objects = check_closure(&document, terms)?;
         let claimed = check_annotations(&document, &resolved.manifest)?;
         let layers = layers(&resolved.manifest, diff_ids, &document, terms)?;
@@ -128,7 +131,10 @@ impl Automaton {
         let proof = |object: &Object| {
             let proof = trust.proof(object, &terms.dir, pinned || signer.is_some())?;
             let proof = match (terms.trust.demand, &signer, proof) {
-                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned) => Proof::Signature(key.clone()),
+                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned(_)) => {
+                    Proof::Signature(key.clone())
+                }
+                (_, _, Proof::Pinned(_)) if !pinned => Proof::Pinned(signer.clone()),
                 (_, _, proof) => proof,
             };
             Ok((object.clone(), proof))
@@ -368,6 +374,10 @@ impl Closure for Automaton {
         Ok(pieces)
     }
 
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.layers.read()
+    }
+
     fn layers(&self) -> Vec<LayerReport> {
         let layer = |layer: &Layer| LayerReport {
             digest: layer.descriptor.digest,
@@ -384,6 +394,8 @@ impl Closure for Automaton {
         let proved = self.layers.prove(terms, &self.objects, &mut points)?;
         let digests = self.check_digests(&proved.contents)?;
         points.check(&mut |path, watched| self.layers.look(terms, path, watched))?;
+        let look = &mut |path: &StorePath, text: &mut OneFile| self.layers.look(terms, path, text);
+        check_carried(&self.document, &terms.dir, look)?;
         self.verified.store(true, Ordering::Relaxed);
         Ok(Report {
             kind: self.kind,

@@ -1,5 +1,6 @@
 //! An object of a binary cache and all that it refers to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::blobs::Blobs;
@@ -20,11 +21,11 @@ pub struct CacheClosure {
 }
 
 impl CacheClosure {
-    /// Reads the descriptions of the object with these digits, and of all that it refers to. `named`: the whole name that it must have
-    /// (`path.mismatch`).
+    /// Reads the descriptions of the object with these digits, and of all that it refers to; what the destination has may be missing.
+    /// `named`: the whole name that it must have (`path.mismatch`).
     pub fn open(folder: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
         let cache = Cache::open(folder, &terms.dir, &terms.limits)?;
-        let mut infos = cache.closure(digits)?;
+        let mut infos = cache.closure(digits, &|path| terms.has(path))?;
         // In a circle of references the root may not be last by itself.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
             let root = infos.remove(at);
@@ -61,6 +62,10 @@ impl Closure for CacheClosure {
 
     fn objects(&self) -> &[Object] {
         &self.blobs.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {

@@ -1,5 +1,6 @@
 //! One NAR in a file, with what is declared of it elsewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
@@ -8,7 +9,7 @@ use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
 use crate::emergence::document::read_at_most;
-use crate::emergence::files::made_whole;
+use crate::emergence::files::{check_space, made_whole};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
 use crate::emergence::nar::{self, Nothing, Visitor};
@@ -114,7 +115,7 @@ impl NarFile {
         self.path.display().to_string()
     }
 
-    /// Makes its tree at `to`, where nothing may be yet, as `nix-store --restore` would. It was verified before; refused when it has
+    /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
         let make = |maker: &mut dyn Visitor| {
@@ -125,6 +126,9 @@ impl NarFile {
             let words = "is not what it was when it was verified";
             Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
         };
+        if let Some(destination) = &terms.destination {
+            check_space(&destination.folder, self.bytes.unpacked)?;
+        }
         made_whole(to, |new| nar::restore_by(new, make))
     }
 }
@@ -167,14 +171,13 @@ fn look(
     limits: &Limits,
     visitor: &mut (impl Visitor + ?Sized),
 ) -> Result<(Hash, Bytes, Compression)> {
-    let most = limits.size;
-    let file = opened(path)?;
+    let (file, most) = (opened(path)?, limits.size);
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
     let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
     let mut visitor = visitor;
-    let read = nar::read(&mut input, &mut visitor);
+    let read = nar::read(&mut input, limits.depth, &mut visitor);
     let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
     if unpacked > most {
         let words = format!("more than {most} bytes come out");
@@ -195,6 +198,10 @@ impl Closure for NarFile {
 
     fn objects(&self) -> &[Object] {
         &self.blobs.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {

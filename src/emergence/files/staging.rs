@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, renameat_with};
 use rustix::io::Errno;
 
-use super::remove::remove;
 use crate::emergence::nix32;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::error::{Doing, Error};
+use crate::sys::remove::remove;
 
 /// What the names of such folders begin with; random digits follow.
 const PREFIX: &str = ".emergence-";
@@ -76,7 +76,7 @@ impl Staging {
         staging.ended = true;
         match (done, remove(&staging.path)) {
             (Ok(done), Ok(_)) => Ok(done),
-            (Ok(_), Err(error)) => Err(error),
+            (Ok(_), Err(error)) => Err(error).doing(|| format!("remove {}", staging.path.display()))?,
             (Err(fault), Ok(_)) => Err(fault),
             (Err(fault), Err(error)) => {
                 Err(fault.within(format!("{} is left behind ({error})", staging.path.display())))
@@ -129,7 +129,8 @@ fn stale(folder: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Res
             && is_ours(name, &opened)?
             && is_free(&opened)?
         {
-            remove(&entry.path()).within(|| "take away what was left")?;
+            let step = || format!("take {} away, which was left", entry.path().display());
+            remove(&entry.path()).doing(step)?;
         }
     }
     Ok(())

@@ -19,10 +19,10 @@ use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
-use crate::emergence::files;
 use crate::emergence::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::stream::ROOM;
 use crate::error::{Doing, Error};
+use crate::sys::remove::{empty, remove_at};
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
@@ -90,7 +90,7 @@ impl Tree {
         for path in &removals.gone {
             let (folder, name) = path.split();
             if self.enter_below(folder, removals).within(|| shown(path.bytes()))? {
-                let removed = files::remove_at(self.folder(), c_string(name).map_err(system)?.as_c_str());
+                let removed = remove_at(self.folder(), c_string(name).map_err(system)?.as_c_str());
                 match removed {
                     Ok(_) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(system(error).within(format!("remove {}", shown(path.bytes())))),
@@ -100,7 +100,7 @@ impl Tree {
         for path in &removals.opaque {
             if self.enter_below(path.bytes(), removals)? {
                 let folder = inside::folder(self.folder(), b"").map_err(system)?;
-                files::empty(&folder).doing(|| format!("empty {}", shown(path.bytes())))?;
+                empty(&folder).doing(|| format!("empty {}", shown(path.bytes())))?;
             }
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Tree {
     fn make<T>(&self, name: &CStr, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => {
-                match files::remove_at(self.folder(), name) {
+                match remove_at(self.folder(), name) {
                     Ok(_) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(system(error).within("remove what was there")),
                 }

@@ -9,6 +9,7 @@
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
 //! DIR/layers/CHAINID/               layers of images                                            (shelf)
 //! DIR/roots, leases                 what must be kept                                           (held)
+//! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
 //! DIR/tmp/RANDOM/                   what is being made, locked by who makes it
 //! ```
 
@@ -26,6 +27,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod twin;
 mod ways;
 
 use std::fs::File;
@@ -40,7 +42,7 @@ use crate::error::{Doing, Error, Kind};
 pub use add::Added;
 pub use apart::unpack_apart;
 pub use check::Checked;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, Named};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;
@@ -143,6 +145,12 @@ impl Store {
         self.meta(object)?.ok_or_else(|| {
             Fault::refused(Code::ClosureIncomplete, self.dir.path(object), "is not in the store")
         })
+    }
+
+    /// What was proved of an object in the store at `folder`, which need not be there, and is neither made nor locked.
+    pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
+        let meta = meta::read(&folder.join("meta").join(format!("{}.json", object.digits())), dir)?;
+        Ok(meta.filter(|meta| meta.object.path == *object))
     }
 
     /// All objects, in the order of their paths.

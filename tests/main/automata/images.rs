@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::World;
 
 /// A layout with one image, made by umoci; `None` where that is not installed.
-fn image(world: &World) -> Option<String> {
+pub(super) fn image(world: &World) -> Option<String> {
     if !world.env.has("umoci", "umoci") {
         return None;
     }
@@ -18,8 +18,8 @@ fn image(world: &World) -> Option<String> {
         umoci config --image img:a --config.entrypoint /bin/sh --config.entrypoint=-c \
         --config.cmd 'id; cat x; echo $A; touch /made && echo written' --config.env A=b --config.workingdir /data --config.user web \
         --config.exposedports 80/tcp --config.exposedports 53/udp --config.volume /data --config.stopsignal SIGINT \
-        --config.label x=y --config.label com.matrixai.emergence.verify=full --config.label run.oci.keep_original_groups=1";
-    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).run().ok();
+        --config.label x=y --config.label com.matrixai.emergence.verify=full --config.label run.oci.keep_original_groups=1; chmod -R a+rX img";
+    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).privileged().run().ok();
     Some(format!("oci:{}:a", world.text("img")))
 }
 

@@ -1,6 +1,7 @@
 //! Trees taken away without recursion and with few descriptors, however deep they are: what is in a folder of the tree's root is moved up.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,16 +11,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::emergence::refusal::Result;
-use crate::error::Error;
-
 /// Takes away what is at `path`, if something is. Gives the bytes of files that had no other name.
-pub fn remove(path: &Path) -> Result<u64> {
-    let doing = |error: std::io::Error| Error::from(error).within(format!("remove {}", path.display()));
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| doing(error.into()))?;
-    match remove_at(CWD, &name) {
+pub fn remove(path: &Path) -> io::Result<u64> {
+    match remove_at(CWD, &CString::new(path.as_os_str().as_bytes())?) {
         Err(Errno::NOENT) => Ok(0),
-        other => Ok(other.map_err(|error| doing(error.into()))?),
+        other => Ok(other?),
     }
 }
 
