@@ -11,7 +11,7 @@ use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Settings};
 use crate::container::{self, ContainerId};
 use crate::emergence::hash::Hash;
-use crate::emergence::{Lease, Result, made_whole};
+use crate::emergence::{Lease, Result};
 use crate::error::Doing;
 use crate::sys::process;
 use crate::sys::remove::remove;
@@ -62,7 +62,6 @@ struct Kept {
 impl Kept {
     fn fill(&self, bundle: &Path, asked: &Asked) -> Result<()> {
         let Some(ready) = &self.ready else { return Ok(()) };
-        std::fs::create_dir(bundle).doing(|| format!("make {}", bundle.display()))?;
         ready.fill(bundle, bundle, asked)
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, r
 use rustix::io::Errno;
 
 use crate::emergence::nix32;
-use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 use crate::sys::remove::remove;
 
