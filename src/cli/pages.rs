@@ -341,13 +341,15 @@ EXAMPLE:
     pub(crate) const EXPORT: &str = "\
 DESCRIPTION:
    The export verb writes objects of the store, and all that they refer to, into a
-folder that is a binary cache of Nix. It prints those that were not there.
+folder that is a binary cache of Nix. It prints those that were not there. What the
+need verb lists, also of an automaton in a layout, are names for --only-from: of
+blobs, the objects are found that came out of them when they were imported.
 
 EXAMPLE:
        # emergence-runc emergence export /nix/store/...-app --to cache:/srv/cache --sign mine.key
    Only what another machine lacks:
        # ssh other emergence-runc emergence need cache:/srv/all#/nix/store/...-app |
-             emergence-runc emergence export /nix/store/...-app --to cache:/mnt/stick --only-from -";
+             emergence-runc emergence export --to cache:/mnt/stick --only-from -";
 
     pub(crate) const NEED: &str = "\
 DESCRIPTION:
@@ -375,8 +377,9 @@ EXAMPLE:
 
     pub(crate) const CHECK: &str = "\
 DESCRIPTION:
-   The check verb hashes every object of the store again, and lists those that are
-not what they were. With --repair they are made anew from an artifact that has them.
+   The check verb hashes every object of the store again, and tells every fault, one
+a line; with --json all are one list. With --repair the objects are made anew from an
+artifact that has them; faults that are left are told.
 
 EXAMPLE:
        # emergence-runc emergence check --repair cache:/srv/cache#/nix/store/...-app";

@@ -11,7 +11,7 @@ use super::document::{read_at_most, read_document};
 use super::narinfo::NarInfo;
 use super::object::dependencies_first;
 use super::refusal::{Code, Fault, Result, Within};
-use super::store_path::StoreDir;
+use super::store_path::{StoreDir, StorePath};
 use crate::error::Error;
 
 /// Bytes of a narinfo at most.
@@ -80,11 +80,16 @@ impl Cache {
         Ok(Some(info))
     }
 
-    /// The object with these digits and all that it refers to, each behind what it refers to.
+    /// The object with these digits and all that it refers to, each behind what it refers to; what is `elsewhere` may be missing.
     ///
     /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`); more than `most` objects
     /// (`limit.entries`).
-    pub fn closure(&self, digits: &str, most: usize) -> Result<Vec<NarInfo>> {
+    pub fn closure(
+        &self,
+        digits: &str,
+        most: usize,
+        elsewhere: &dyn Fn(&StorePath) -> Result<bool>,
+    ) -> Result<Vec<NarInfo>> {
         let root = self.info(digits)?.ok_or_else(|| {
             let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
             Fault::refused(Code::CacheMissing, subject, "is not in the cache")
@@ -96,11 +101,14 @@ impl Cache {
                 if found.contains_key(path) {
                     continue;
                 }
-                let info =
-                    self.info(&path.digits())?.filter(|info| info.object.path == *path).ok_or_else(|| {
+                let info = match self.info(&path.digits())?.filter(|info| info.object.path == *path) {
+                    Some(info) => info,
+                    None if elsewhere(path)? => continue,
+                    None => {
                         let words = format!("is not in the cache, but {} refers to it", from.object.path);
-                        Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
-                    })?;
+                        return Err(Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words));
+                    }
+                };
                 found.insert(path.clone(), info.clone());
                 if found.len() > most {
                     let words = format!("refers to more than {most} objects");

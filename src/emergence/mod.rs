@@ -93,11 +93,11 @@ pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};
 pub use store::{
-    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Root, Store, Sync, unpack_apart,
+    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Root, Store, Sync, unpack_apart,
 };
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
-pub use terms::{Limits, Terms, Unwatched, Watch};
+pub use terms::{Destination, Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
 pub use verify::{Bytes, Seen, read_again, read_object};

@@ -53,6 +53,7 @@ struct Written {
     entries: Option<u64>,
     objects: Option<usize>,
     layers: Option<usize>,
+    depth: Option<usize>,
 }
 
 /// Every kind, for its word.
@@ -60,7 +61,7 @@ const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 
 impl Policy {
-    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers"}}`.
+    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers","depth"}}`.
     /// What it leaves out, it does not bound.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
@@ -129,6 +130,7 @@ impl Policy {
             entries: own.entries.map_or(limits.entries, |most| most.min(limits.entries)),
             objects: own.objects.map_or(limits.objects, |most| most.min(limits.objects)),
             layers: own.layers.map_or(limits.layers, |most| most.min(limits.layers)),
+            depth: own.depth.map_or(limits.depth, |most| most.min(limits.depth)),
         }
     }
 
@@ -224,9 +226,9 @@ mod tests {
         let limits = Limits::default();
         let found = policy(r#"{"limits":{"size":5,"objects":1000000}}"#).limits(limits);
         assert_eq!(found, Limits { size: 5, ..limits });
-        let found =
-            policy(r#"{"limits":{"size":100,"entries":3,"layers":2}}"#).limits(Limits { size: 7, ..limits });
-        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, ..limits });
+        let found = policy(r#"{"limits":{"size":100,"entries":3,"layers":2,"depth":9}}"#)
+            .limits(Limits { size: 7, ..limits });
+        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, depth: 9, ..limits });
     }
 
     #[test]
@@ -259,7 +261,7 @@ mod tests {
         let table = [
             (r#"{"color":1}"#, field),
             (r#"{"allow":{"colors":[]}}"#, field),
-            (r#"{"limits":{"depth":1}}"#, field),
+            (r#"{"limits":{"width":1}}"#, field),
             (r#"{"trust":"much"}"#, syntax),
             (r#"{"trustedKeys":["a"]}"#, syntax),
             (r#"{"allow":{"kinds":["iso"]}}"#, syntax),

@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use super::compress::Compression;
 use super::hash::{Algorithm, Hash, Hasher};
 use super::modulo::ModuloHasher;
-use super::nar::{self, Visitor};
+use super::nar::{self, DEEPEST_EVER, Visitor};
 use super::object::{Object, Stored};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{ContentAddress, Method};
 use super::stream::{Buffer, Drain, HashThread};
+use super::terms::Limits;
 use crate::error::Doing;
 
 /// What was read, in bytes.
@@ -31,14 +32,14 @@ pub struct Seen {
 }
 
 /// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
-/// the file, compression, grammar, size and hash of the NAR, and the content address. `most`: bytes that may come out.
+/// the file, compression, grammar, size and hash of the NAR, and the content address.
 ///
 /// What the visitor is shown is proved only when this has returned.
 pub fn read_object(
     file: impl Read,
     object: &Object,
     stored: &Stored,
-    most: u64,
+    limits: &Limits,
     visitor: &mut impl Visitor,
 ) -> Result<Seen> {
     let weight = Weight::of(object.nar_size);
@@ -50,7 +51,7 @@ pub fn read_object(
     let other = declared.filter(|algorithm| !strong(algorithm) || !apart && *algorithm != Algorithm::Sha256);
     let main = apart.then(|| declared.filter(strong).unwrap_or(Algorithm::Sha256));
     let mut input = Tap::new(Tap::new(file, other, weight)?, main, weight)?;
-    let nar = read_nar(&mut input, object, stored.compression, most, visitor)?;
+    let nar = read_nar(&mut input, object, stored.compression, limits, visitor)?;
     // What a decoder has no use for is part of the file still.
     io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
     let (inner, read, main_hash) = input.finish()?;
@@ -102,7 +103,7 @@ fn read_known(
 ) -> Result<()> {
     let decoder = compression.reader(input);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
-    nar::read(decoder.take(size.saturating_add(1)), visitor)
+    nar::read(decoder.take(size.saturating_add(1)), DEEPEST_EVER, visitor)
 }
 
 /// What a NAR turned out to be.
@@ -115,9 +116,10 @@ fn read_nar(
     stored: impl Read,
     object: &Object,
     compression: Compression,
-    most: u64,
+    limits: &Limits,
     visitor: &mut impl Visitor,
 ) -> Result<Nar> {
+    let most = limits.size;
     let decoder = compression.reader(stored);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     let mut bounded = Bounded {
@@ -127,7 +129,7 @@ fn read_nar(
         second: Second::of(object),
     };
     let mut only_file = OnlyFile::of(object, visitor);
-    let parsed = nar::read(&mut bounded, &mut only_file);
+    let parsed = nar::read(&mut bounded, limits.depth, &mut only_file);
     if bounded.exceeded && most < object.nar_size {
         return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
     }

@@ -789,6 +789,7 @@ fn flip(form: &str) {
         scan: false,
         jobs: 1,
         watch: Arc::new(Unwatched),
+        destination: None,
     };
     let work = Work::new();
     let reference = format!("{}:1", work.output("out"));

@@ -282,6 +282,7 @@ fn verify(path: &Path, digest: &str) -> Result<String> {
         scan: false,
         jobs: 1,
         watch: std::sync::Arc::new(Unwatched),
+        destination: None,
     };
     let layout = oci::Layout::open(path)?;
     let found = layout.resolve(Some("t"), Some(&digest), &oci::Platform::here(), &|_| Ok(true))?;

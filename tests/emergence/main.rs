@@ -3,8 +3,10 @@
 
 mod automatons;
 mod caches;
+mod codes;
 mod documents;
 mod drvs;
+mod ended;
 mod hashes;
 mod images;
 mod kept_images;
@@ -14,6 +16,8 @@ mod nars;
 mod nix;
 mod paths;
 mod policies;
+mod reuse;
+mod room;
 mod store_layers;
 mod stores;
 mod support;

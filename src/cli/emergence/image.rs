@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::verify::{document, opened};
-use super::{Asked, make_store};
+use super::{Asked, make_store, with};
 use crate::cli::args::{InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
 use crate::emergence::{Artifact, Fault, Report, Result};
@@ -44,14 +44,6 @@ pub(super) fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> R
 /// What `verify` answers for an image.
 pub(super) fn image_document(report: &Report, pinned: bool, asked: &Asked) -> Value {
     with(document(report, asked), json!({ "trust": if pinned { "pinned" } else { "none" } }))
-}
-
-/// An object with the members of another, in place of those it has.
-fn with(mut object: Value, other: Value) -> Value {
-    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
-        object.extend(other);
-    }
-    object
 }
 
 fn unpacked_document(unpacked: &Unpacked) -> Value {

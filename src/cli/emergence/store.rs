@@ -1,6 +1,5 @@
 //! What comes into a store, and what leaves it: `emergence import`, `unpack`, `export`, `need`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,12 +8,13 @@ use serde_json::{Value, json};
 use super::image::unpack_image;
 use super::key::secret;
 use super::verify::{declaration, opened, opened_closure};
-use super::{Asked, make_store, open, open_store, store_folder};
+use super::{Asked, for_store, going_to, make_store, open, open_store, store_folder};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
+use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::oci::Image;
 use crate::emergence::{
-    Added, Artifact, Bytes, Closure, Export, Fault, NarFile, Object, Reference, Result, Store, StorePath,
-    Within, read_document, unpack_apart, vacant,
+    Added, Artifact, Bytes, Closure, Export, Fault, Named, NarFile, Object, Reference, Result, Store,
+    StorePath, Within, read_document, unpack_apart, vacant,
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
@@ -23,6 +23,7 @@ pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     }
     let mut all = Vec::new();
     for reference in &args.artifacts {
+        let asked = &for_store(asked)?;
         let closure = opened_closure(reference, &args.declared, &args.platform, asked);
         all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
     }
@@ -64,10 +65,18 @@ fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
 
 pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     args.to.as_deref().map_or(Ok(()), vacant)?;
+    let asked = &match &args.to {
+        Some(to) => going_to(asked, to, None),
+        None => for_store(asked)?,
+    };
     let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {
             let (roots, added) = take_in(&*closure, asked)?;
+            if !asked.json && !added.reused.is_empty() {
+                let all = added.new.len() + added.reused.len();
+                asked.note(&format!("reused {} of {all} objects", added.reused.len()));
+            }
             return asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked));
         }
         (Artifact::Closure(closure), Some(to)) => apart(&*closure, to, args, asked)?,
@@ -99,8 +108,8 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
     };
     let store = there(asked)?;
     let lacking = |object: &Object| {
-        let there = store.as_ref().map(|store| store.meta(&object.path)).transpose()?.flatten();
-        Ok(there.is_none_or(|meta| meta.object.nar_hash != object.nar_hash))
+        let twin = store.as_ref().map(|store| store.twin(object, &|_| true)).transpose()?;
+        Ok(twin.flatten().is_none())
     };
     let needed = closure.pieces(&lacking)?;
     asked.answer_lines(&needed, || json!({ "needed": needed }))
@@ -128,15 +137,19 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
         return Err(Fault::usage(format!("--to {}: must be cache:FOLDER", args.to)));
     }
     let key = args.sign.as_ref().map(|file| secret(file)).transpose()?;
-    let only = args.only_from.as_ref().map(|file| digits(file)).transpose()?;
-    let objects = args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?;
+    let only = args.only_from.as_ref().map(|file| named(file)).transpose()?;
+    let store = open_store(asked)?;
+    let objects = match args.objects.is_empty() {
+        true => store.objects()?,
+        false => args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?,
+    };
     let how = Export {
         to: Path::new(to),
         compression: args.compress.into(),
         key: key.as_ref(),
         only: only.as_ref(),
     };
-    let exported = open_store(asked)?.export(&objects, &how, &asked.terms)?;
+    let exported = store.export(&objects, &how, &asked.terms)?;
     let new = lines(&exported.new, asked);
     asked.answer_lines(
         &new,
@@ -144,19 +157,24 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-/// The digits of the objects that a file names: by base name, path, or the name of a narinfo.
-fn digits(file: &Path) -> Result<BTreeSet<String>> {
+/// The objects that a file names: by base name, path, the name of a narinfo, or the digest of a blob that has them.
+fn named(file: &Path) -> Result<Named> {
     let subject = file.display().to_string();
     let text = read_document(open(file)?, &subject)?;
     let text = String::from_utf8(text).map_err(|_| Fault::usage(format!("{subject}: is not text")))?;
-    let mut found = BTreeSet::new();
+    let mut found = Named::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("sha256:") {
+            let blob = Hash::parse(line, Some(Algorithm::Sha256)).within(|| subject.clone())?;
+            found.blobs.insert(blob);
+            continue;
+        }
         let base = line.rsplit('/').next().unwrap_or(line);
         let object = match base.strip_suffix(".narinfo") {
             Some(digits) => StorePath::parse(&format!("{digits}-x")),
             None => StorePath::parse(base),
         };
-        found.insert(object.within(|| subject.clone())?.digits());
+        found.digits.insert(object.within(|| subject.clone())?.digits());
     }
     Ok(found)
 }

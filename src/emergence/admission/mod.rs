@@ -18,7 +18,7 @@ use super::automaton::Document;
 use super::closure::Digests;
 use super::hash::{Algorithm, Hash};
 use super::keys::Signature;
-use super::nar;
+use super::nar::{self, DEEPEST_EVER};
 use super::refusal::{Code, Fault, Result, Within};
 use super::store_path::{StoreDir, StorePath};
 use seal::Sealed;
@@ -182,7 +182,7 @@ impl Wanted {
             let names_itself = object.is_some_and(|object| object.references.contains(path));
             let content = match object {
                 Some(object) if !names_itself => object.nar_hash,
-                _ => nar::hash_modulo(&view.path(path)?, path.digits().as_bytes())?,
+                _ => nar::hash_modulo(&view.path(path)?, DEEPEST_EVER, path.digits().as_bytes())?,
             };
             contents.insert(name.clone(), content);
         }
@@ -213,7 +213,7 @@ fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Optio
 
 /// The object's NAR, hashed again.
 fn whole(object: &Declared, path: &Path) -> Result<()> {
-    let (hash, size) = nar::hash_tree(path, Algorithm::Sha256)?;
+    let (hash, size) = nar::hash_tree(path, DEEPEST_EVER, Algorithm::Sha256)?;
     if size != object.nar_size {
         let (declared, found) = (object.nar_size.to_string(), size.to_string());
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &found));

@@ -52,13 +52,13 @@ impl World {
     }
 
     fn declared(&self, name: &str) -> (String, u64) {
-        let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+        let (hash, size) = nar::hash_tree(&self.object(name), nar::DEEPEST, Algorithm::Sha256).unwrap();
         (hash.to_string(), size)
     }
 
     fn annotations(&self, verify: &str) -> BTreeMap<String, String> {
         let entry = |name: &str| {
-            let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+            let (hash, size) = nar::hash_tree(&self.object(name), nar::DEEPEST, Algorithm::Sha256).unwrap();
             format!("{name} {} {size}", hash.nix32())
         };
         let closure = [APP, LIB].map(entry).join(";");
@@ -131,7 +131,7 @@ fn a_changed_object_is_refused() {
 fn a_seal_saves_the_hashing_until_something_changes() {
     let world = World::new();
     let path = StorePath::parse(APP).unwrap();
-    let (hash, _) = nar::hash_tree(&world.object(APP), Algorithm::Sha256).unwrap();
+    let (hash, _) = nar::hash_tree(&world.object(APP), nar::DEEPEST, Algorithm::Sha256).unwrap();
     let count = Cell::new(0);
     let check = || {
         let object = world.object(APP);

@@ -363,6 +363,10 @@ impl Closure for Automaton {
         Ok(pieces)
     }
 
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.layers.read()
+    }
+
     fn layers(&self) -> Vec<LayerReport> {
         let layer = |layer: &Layer| LayerReport {
             digest: layer.descriptor.digest,

@@ -30,6 +30,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether there is anything to watch for.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     fn node(&mut self, name: &[u8], node: impl FnOnce() -> Node) {
         let above = self.path.len();
         if above > 0 {

@@ -86,8 +86,13 @@ pub struct Packed {
 /// what [`LayoutWriter`] refuses. Nothing is left after a failure.
 pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
     let sources = Sources::new(packing.closures, &packing.trees, terms)?;
-    let completing =
-        Completing { folder: packing.folder, pin: packing.pin, named: &sources.named, dir: &terms.dir };
+    let completing = Completing {
+        folder: packing.folder,
+        pin: packing.pin,
+        named: &sources.named,
+        dir: &terms.dir,
+        deepest: terms.limits.depth,
+    };
     let mut spec = packing.spec;
     completing.begin(&mut spec)?;
     let closure = dependencies_first(sources.objects(), |object| &object.references);

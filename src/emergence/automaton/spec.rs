@@ -27,6 +27,8 @@ pub(super) struct Completing<'a> {
     /// What `@NAME` stands for.
     pub named: &'a BTreeMap<String, StorePath>,
     pub dir: &'a StoreDir,
+    /// Nodes below each other in a folder that is an input.
+    pub deepest: usize,
 }
 
 impl Completing<'_> {
@@ -107,7 +109,7 @@ impl Completing<'_> {
             Err(error) => Err(Error::from(error).within(doing()).into()),
             Ok(kind) if kind.is_dir() => {
                 let place = place.canonicalize().doing(doing)?;
-                Ok(Some(nar::hash_tree(&place, algorithm)?.0))
+                Ok(Some(nar::hash_tree(&place, self.deepest, algorithm)?.0))
             }
             Ok(_) => {
                 let file = crate::emergence::cache::open_file(&place)?;

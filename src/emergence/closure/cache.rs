@@ -1,5 +1,6 @@
 //! An object of a binary cache and all that it refers to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::blobs::Blobs;
@@ -20,10 +21,10 @@ pub struct CacheClosure {
 }
 
 impl CacheClosure {
-    /// Reads the descriptions of the object with these digits, and of all that it refers to.
+    /// Reads the descriptions of the object with these digits, and of all that it refers to; what the destination has may be missing.
     pub fn open(folder: &Path, digits: &str, terms: &Terms) -> Result<Self> {
         let cache = Cache::open(folder, &terms.dir)?;
-        let mut infos = cache.closure(digits, terms.limits.objects)?;
+        let mut infos = cache.closure(digits, terms.limits.objects, &|path| terms.has(path))?;
         // In a circle of references the root may not be last by itself.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
             let root = infos.remove(at);
@@ -50,6 +51,10 @@ impl Closure for CacheClosure {
 
     fn objects(&self) -> &[Object] {
         &self.blobs.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {

@@ -1,5 +1,6 @@
 //! One NAR in a file, with what is declared of it elsewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
@@ -8,7 +9,7 @@ use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
 use crate::emergence::document::read_document;
-use crate::emergence::files::made_whole;
+use crate::emergence::files::{check_space, made_whole};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
 use crate::emergence::nar::{self, Nothing, Visitor};
@@ -18,7 +19,7 @@ use crate::emergence::reference::decompressed;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::{ContentAddress, StorePath};
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::verify::Bytes;
 use crate::error::{Doing, Error, Kind as ErrorKind};
 
@@ -75,7 +76,7 @@ impl NarFile {
                 let (_, compression) = decompressed(opened(path)?, path)?;
                 (hash, Bytes { read: 0, unpacked }, compression)
             }
-            _ => look(path, terms.limits.size, &mut Nothing)?,
+            _ => look(path, &terms.limits, &mut Nothing)?,
         };
         let Some(store_path) = &declared.path else {
             declared.check(&name, &hash, bytes.unpacked)?;
@@ -113,17 +114,20 @@ impl NarFile {
         self.path.display().to_string()
     }
 
-    /// Makes its tree at `to`, where nothing may be yet, as `nix-store --restore` would. It was verified before; refused when it has
+    /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
         let make = |maker: &mut dyn Visitor| {
-            let (hash, ..) = look(&self.path, terms.limits.size, maker)?;
+            let (hash, ..) = look(&self.path, &terms.limits, maker)?;
             if hash == self.digest {
                 return Ok(());
             }
             let words = "is not what it was when it was verified";
             Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
         };
+        if let Some(destination) = &terms.destination {
+            check_space(&destination.folder, self.bytes.unpacked)?;
+        }
         made_whole(to, |new| nar::restore_by(new, make))
     }
 }
@@ -160,14 +164,18 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
 }
 
 /// Reads a NAR of which nothing is declared: its hash, what was read, and how it is compressed.
-fn look(path: &Path, most: u64, visitor: &mut (impl Visitor + ?Sized)) -> Result<(Hash, Bytes, Compression)> {
-    let file = opened(path)?;
+fn look(
+    path: &Path,
+    limits: &Limits,
+    visitor: &mut (impl Visitor + ?Sized),
+) -> Result<(Hash, Bytes, Compression)> {
+    let (file, most) = (opened(path)?, limits.size);
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
     let (reader, compression) = decompressed(file, path)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
     let mut visitor = visitor;
-    let read = nar::read(&mut input, &mut visitor);
+    let read = nar::read(&mut input, limits.depth, &mut visitor);
     let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
     if unpacked > most {
         let words = format!("more than {most} bytes come out");
@@ -188,6 +196,10 @@ impl Closure for NarFile {
 
     fn objects(&self) -> &[Object] {
         &self.blobs.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {

@@ -10,7 +10,7 @@ use super::blobs::{Blobs, Source};
 use super::{Closure, Kind, Receive, Report};
 use crate::emergence::compress::Compression;
 use crate::emergence::hash::Hash;
-use crate::emergence::nar;
+use crate::emergence::nar::{self, DEEPEST_EVER};
 use crate::emergence::object::{Object, Stored};
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::{Meta, Store};
@@ -131,7 +131,7 @@ struct Trees(Vec<PathBuf>, #[allow(dead_code)] Arc<Store>);
 impl Source for Trees {
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.0.get(at).cloned().ok_or_else(|| Fault::usage("an object has no tree"))?;
-        Ok(Box::new(TreeReader::start(path)?))
+        Ok(Box::new(TreeReader::start(path, DEEPEST_EVER)?))
     }
 }
 
@@ -160,12 +160,13 @@ impl Drain for Sender {
 }
 
 impl TreeReader {
-    pub(in crate::emergence) fn start(path: PathBuf) -> Result<Self> {
+    /// Of the tree at `path`, of `deepest` nodes below each other at most.
+    pub(in crate::emergence) fn start(path: PathBuf, deepest: usize) -> Result<Self> {
         let (to, from) = sync_channel(AHEAD);
         let (back, used) = sync_channel(AHEAD + 2);
         let dump = move || {
             let mut out = Buffer::new(Sender { to, back: used });
-            nar::dump(&path, &mut out)?;
+            nar::dump(&path, deepest, &mut out)?;
             out.finish().doing(|| "make a NAR")?;
             Ok(())
         };

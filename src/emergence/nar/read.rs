@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{DEEPEST, LONGEST_NAME, LONGEST_TARGET, MAGIC, padding};
+use super::{LONGEST_NAME, LONGEST_TARGET, MAGIC, padding};
 use crate::emergence::compress::unread;
 use crate::emergence::refusal::{Code, Fault, Result, shown};
 use crate::emergence::stream::Ahead;
@@ -74,11 +74,11 @@ impl<V: Visitor + ?Sized> Visitor for &mut V {
     }
 }
 
-/// Reads one NAR from `input`, which must end with it.
+/// Reads one NAR from `input`, which must end with it. `deepest`: nodes below each other at most.
 ///
 /// Refusals name the path so far (`.` is the root) and the byte; what the visitor refuses ends the reading too.
-pub fn read(input: impl Read, visitor: &mut impl Visitor) -> Result<()> {
-    let mut reader = Reader::new(input);
+pub fn read(input: impl Read, deepest: usize, visitor: &mut impl Visitor) -> Result<()> {
+    let mut reader = Reader { input: Ahead::new(input), deepest, path: Vec::new() };
     reader.magic()?;
     reader.node(b"", 1, visitor)?;
     if reader.fill(1)? {
@@ -89,6 +89,7 @@ pub fn read(input: impl Read, visitor: &mut impl Visitor) -> Result<()> {
 
 struct Reader<R> {
     input: Ahead<R>,
+    deepest: usize,
     path: Vec<u8>,
 }
 
@@ -106,10 +107,6 @@ impl Word {
 }
 
 impl<R: Read> Reader<R> {
-    fn new(input: R) -> Self {
-        Self { input: Ahead::new(input), path: Vec::new() }
-    }
-
     fn refuse(&self, code: Code, words: impl AsRef<str>) -> Fault {
         self.refuse_at(code, self.input.offset(), words)
     }
@@ -199,9 +196,9 @@ impl<R: Read> Reader<R> {
         Ok(bytes)
     }
 
-    /// The node behind `name`. As deep as [`DEEPEST`], so that recursion has a bound.
+    /// The node behind `name`. As deep as the caller allows, so that recursion has a bound.
     fn node(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
-        if depth > DEEPEST {
+        if depth > self.deepest {
             return Err(self.refuse(Code::NarDepth, format!("is the {depth}th node below each other")));
         }
         self.expect("(")?;

@@ -23,8 +23,8 @@ const HANDS: usize = 2;
 
 /// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
 /// After an error nothing is there.
-pub fn restore(input: impl Read, to: &Path) -> Result<()> {
-    restore_by(to, |mut maker| read(input, &mut maker))
+pub fn restore(input: impl Read, deepest: usize, to: &Path) -> Result<()> {
+    restore_by(to, |mut maker| read(input, deepest, &mut maker))
 }
 
 /// The same for a tree that `tell` tells of.

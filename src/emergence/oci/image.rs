@@ -145,6 +145,11 @@ impl Image {
         for layer in &self.layers {
             self.layout.blobs.open(&layer.descriptor)?;
         }
+        // What comes out is hardly less than what goes in; how much more it is only reading tells.
+        if let Some(destination) = &terms.destination {
+            let largest = self.layers.iter().map(|layer| layer.descriptor.size).max();
+            check_space(&destination.folder, largest.unwrap_or(0))?;
+        }
         terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
         let totals = Totals::default();
         let checked: Mutex<BTreeMap<usize, (LayerBytes, Removals)>> = Mutex::default();

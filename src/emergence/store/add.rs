@@ -1,6 +1,6 @@
 //! A closure comes into the store: made beside it, and named when all of it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,12 +16,12 @@ use super::{Store, Sync};
 use crate::emergence::automaton;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
 use crate::emergence::files::{
-    Crew, Staging, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
+    Crew, Staging, again, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
 };
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
 use crate::emergence::nar::{Both, Encoder, Visitor};
-use crate::emergence::object::Object;
+use crate::emergence::object::{Object, bytes_of, dependencies_first};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
@@ -37,7 +37,7 @@ const MANY: u64 = 1 << 20;
 pub struct Added {
     /// Objects that were not there, each behind what it refers to.
     pub new: Vec<StorePath>,
-    /// Objects that were there already.
+    /// Objects that were there already, or whose trees were: under another path.
     pub reused: Vec<StorePath>,
     /// What was read for the new ones.
     pub bytes: Bytes,
@@ -67,26 +67,50 @@ impl Store {
         let tmp = self.folder.join("tmp");
         remove_stale(&tmp)?;
         let mut added = Added::default();
-        let mut wanted: BTreeMap<StorePath, Proof> = BTreeMap::new();
+        let (mut lacking, mut twins) = (Vec::new(), Vec::new());
+        let blobs = closure.blobs();
         for (object, proof) in &report.objects {
+            let blob = blobs.get(&object.path);
             if !anew(&object.path) && self.has(object)? {
-                self.learn(object, proof)?;
+                self.learn(object, proof, blob)?;
                 added.reused.push(object.path.clone());
-            } else {
-                wanted.insert(object.path.clone(), proof.clone());
-                added.new.push(object.path.clone());
+                continue;
+            }
+            let blobs = blob.into_iter().copied().collect();
+            let mut meta =
+                Meta { object: object.clone(), content: object.nar_hash, proof: proof.clone(), blobs };
+            match self.twin(object, &|twin| !anew(&twin.object.path))? {
+                Some(twin) if !anew(&object.path) => {
+                    meta.blobs.extend(&twin.blobs);
+                    added.reused.push(object.path.clone());
+                    twins.push((meta, twin));
+                }
+                _ => {
+                    added.new.push(object.path.clone());
+                    lacking.push(meta);
+                }
             }
         }
-        if wanted.is_empty() {
+        if lacking.is_empty() && twins.is_empty() {
             return Ok(added);
         }
         let objects = report.objects.iter().map(|(object, _)| object);
-        complete_with(objects.clone(), &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
-        check_space(&self.folder, needed(objects.filter(|object| wanted.contains_key(&object.path))))?;
+        complete_with(objects, &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
+        check_space(&self.folder, bytes_of(lacking.iter().map(|meta| &meta.object)))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;
-            let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
-            let metas = taking.metas(report, &wanted)?;
+            let wanted: BTreeSet<&StorePath> = lacking.iter().map(|meta| &meta.object.path).collect();
+            let bytes = match wanted.is_empty() {
+                true => Bytes::default(),
+                false => closure.unpack(terms, &|path| wanted.contains(path), &taking)?,
+            };
+            for (meta, twin) in &twins {
+                let to = taking.path.join(meta.object.path.to_string());
+                again(&self.tree(&twin.object.path), &to, true)?;
+            }
+            taking.learnt(&mut lacking)?;
+            lacking.extend(twins.into_iter().map(|(meta, _)| meta));
+            let metas = dependencies_first(by_path(lacking), |meta| &meta.object.references);
             self.commit(staging, &metas, anew, &taking.links)?;
             Ok(bytes)
         })?;
@@ -111,10 +135,11 @@ impl Store {
     }
 
     /// Keeps what else speaks for an object that is there.
-    fn learn(&self, object: &Object, proof: &Proof) -> Result<()> {
+    fn learn(&self, object: &Object, proof: &Proof, blob: Option<&Hash>) -> Result<()> {
         let _commit = self.commit_lock()?;
         let Some(mut meta) = self.meta(&object.path)? else { return Ok(()) };
         let known = meta.clone();
+        meta.blobs.extend(blob);
         for signature in &object.signatures {
             if !meta.object.signatures.contains(signature) {
                 meta.object.signatures.push(signature.clone());
@@ -200,9 +225,8 @@ impl Store {
     }
 }
 
-/// Bytes that these objects may take.
-pub(super) fn needed<'a>(objects: impl Iterator<Item = &'a Object>) -> u64 {
-    objects.fold(0, |sum: u64, object| sum.saturating_add(object.nar_size))
+fn by_path(metas: Vec<Meta>) -> BTreeMap<StorePath, Meta> {
+    metas.into_iter().map(|meta| (meta.object.path.clone(), meta)).collect()
 }
 
 /// Objects on their way into a staging folder.
@@ -229,22 +253,17 @@ impl Taking {
         Ok(Self { trees, path, links, chmod: needs_chmod(), hands, contents: Mutex::default() })
     }
 
-    /// What is known of everything that came. A fault when something did not.
-    fn metas(&self, report: &Report, wanted: &BTreeMap<StorePath, Proof>) -> Result<Vec<Meta>> {
+    /// Puts in what was learnt of everything that came. A fault when something did not.
+    fn learnt(&self, metas: &mut [Meta]) -> Result<()> {
         let contents = self.contents.lock().map(|contents| contents.clone()).unwrap_or_default();
-        let mut metas = Vec::with_capacity(wanted.len());
-        for (object, proof) in &report.objects {
-            if !wanted.contains_key(&object.path) {
-                continue;
-            }
-            let content = contents.get(&object.path).ok_or_else(|| {
-                let words = format!("{} was verified, but not unpacked", object.path);
+        for meta in metas {
+            let content = contents.get(&meta.object.path).ok_or_else(|| {
+                let words = format!("{} was verified, but not unpacked", meta.object.path);
                 Fault::from(Error::from(std::io::Error::other(words)))
             })?;
-            let content = content.unwrap_or(object.nar_hash);
-            metas.push(Meta { object: object.clone(), content, proof: proof.clone() });
+            meta.content = content.unwrap_or(meta.content);
         }
-        Ok(metas)
+        Ok(())
     }
 }
 

@@ -6,13 +6,12 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::add::needed;
 use super::tree::{Maker, needs_chmod};
 use super::ways::Ways;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
 use crate::emergence::files::{check_space, made_whole, open_folder};
 use crate::emergence::nar::Visitor;
-use crate::emergence::object::Object;
+use crate::emergence::object::{Object, bytes_of};
 use crate::emergence::refusal::Result;
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
@@ -27,7 +26,7 @@ pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &
     made_whole(to, |new| {
         let trees = new.join(terms.dir.as_str().trim_start_matches('/'));
         fs::create_dir_all(&trees).doing(|| format!("make {}", trees.display()))?;
-        check_space(new, needed(objects))?;
+        check_space(new, bytes_of(objects))?;
         let apart = Apart { trees: open_folder(&trees)?, chmod: needs_chmod() };
         closure.unpack(terms, &|path| wanted.contains(path), &apart)
     })

@@ -131,6 +131,7 @@ impl Store {
             Ok(())
         })?;
         self.tidy_notes()?;
+        self.tidy_seals()?;
         self.tidy_automatons()?;
         Ok(freed + self.tidy_links()?)
     }
@@ -167,6 +168,22 @@ impl Store {
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             } else if left != lines {
                 self.put(&path, (left.join("\n") + "\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the runtime noted of files of objects that are gone; such a name begins with the object's digits.
+    fn tidy_seals(&self) -> Result<()> {
+        let folder = self.folder.join("seals");
+        if !folder.exists() {
+            return Ok(());
+        }
+        for name in names(&folder)? {
+            let digits = name.split('-').next().unwrap_or_default();
+            if self.meta_by_digits(digits)?.is_none() {
+                let path = folder.join(&name);
+                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(())

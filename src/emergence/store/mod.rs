@@ -26,6 +26,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod twin;
 mod ways;
 
 use std::fs::File;
@@ -40,7 +41,7 @@ use crate::error::{Doing, Error, Kind};
 pub use add::Added;
 pub use apart::unpack_apart;
 pub use check::Checked;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, Named};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;

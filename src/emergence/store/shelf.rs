@@ -49,7 +49,10 @@ impl Store {
     /// Keeps the document of an automaton by its digest A. It must have a member `objects`, a list of store paths: when one of them is
     /// taken away, the document goes too.
     pub fn put_automaton(&self, automaton: &Hash, document: &[u8]) -> Result<()> {
-        self.put(&self.automaton_file(automaton), document)
+        match self.automaton(automaton)? {
+            Some(there) if there == document => Ok(()),
+            _ => self.put(&self.automaton_file(automaton), document),
+        }
     }
 
     /// The document of an automaton. `None`: the store does not have it.

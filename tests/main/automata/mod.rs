@@ -36,7 +36,7 @@ struct World {
 fn terms() -> Terms {
     let trust = Trust { demand: Demand::None, ..Trust::default() };
     let (dir, limits) = (StoreDir::default(), Limits::default());
-    Terms { dir, trust, limits, scan: false, jobs: 2, watch: Arc::new(Unwatched) }
+    Terms { dir, trust, limits, scan: false, jobs: 2, watch: Arc::new(Unwatched), destination: None }
 }
 
 impl World {

@@ -145,6 +145,9 @@ pub struct TermsArgs {
     /// Bytes that may come out of one compressed file
     #[arg(long, global = true, value_name = "BYTES", default_value_t = 64 << 30)]
     pub max_size: u64,
+    /// Nodes below each other in one tree, 256 at most
+    #[arg(long, global = true, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_depth: u16,
     /// Search objects for references that are not declared
     #[arg(long, global = true)]
     pub scan: bool,

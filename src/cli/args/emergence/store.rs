@@ -48,11 +48,11 @@ pub struct ExportArgs {
     /// Sign what leaves with this key
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
-    /// Only objects that this file names, one a line, such as what the need verb prints; - is standard input
+    /// Only objects that this file names, one a line, as the need verb prints them; - is standard input
     #[arg(long, value_name = "FILE")]
     pub only_from: Option<PathBuf>,
-    /// Store paths; what they refer to goes with them
-    #[arg(value_name = "storepath", required = true)]
+    /// Store paths; what they refer to goes with them [default: all objects, of which --only-from says which]
+    #[arg(value_name = "storepath", required_unless_present = "only_from")]
     pub objects: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::header::{Entry, Kind, PAX, octal, split_records};
 use super::{BLOCK, folders};
 use crate::emergence::compress::unread;
-use crate::emergence::nar::{DEEPEST, Visitor};
+use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Code, Fault, Result, shown};
 use crate::emergence::store_path::{StoreDir, StorePath};
 use crate::emergence::stream::Ahead;
@@ -21,6 +21,7 @@ const LONGEST_TARGET: usize = 4095;
 pub struct LayerReader<R> {
     input: Ahead<R>,
     dir: StoreDir,
+    deepest: usize,
     /// The entry that was read, but not used yet.
     next: Option<Entry>,
 }
@@ -34,9 +35,9 @@ struct Open {
 }
 
 impl<R: Read> LayerReader<R> {
-    /// Begins to read a layer of objects of `dir`. Refused with `layer.not-canonical`, as by all that follows.
-    pub fn new(input: R, dir: &StoreDir) -> Result<Self> {
-        let mut reader = Self { input: Ahead::new(input), dir: dir.clone(), next: None };
+    /// Begins to read a layer of objects of `dir`, whose trees have `deepest` nodes below each other at most. Refused with `layer.not-canonical`, as by all that follows.
+    pub fn new(input: R, dir: &StoreDir, deepest: usize) -> Result<Self> {
+        let mut reader = Self { input: Ahead::new(input), dir: dir.clone(), deepest, next: None };
         for name in folders(dir) {
             let entry = reader.header()?;
             let folder = Entry {
@@ -115,7 +116,7 @@ impl<R: Read> LayerReader<R> {
             "has a name that cannot be one"
         } else if base <= last {
             "is out of order, or there twice"
-        } else if open.folders.len() >= DEEPEST {
+        } else if open.folders.len() >= self.deepest {
             "is nested too deep"
         } else {
             ""
