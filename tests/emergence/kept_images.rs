@@ -80,7 +80,6 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
         destination: None,
         jobs: 2,
         watch: std::sync::Arc::new(Unwatched),
-        destination: None,
     };
     let opened = oci::Layout::open(layout.root()).unwrap();
     let found = opened.resolve(Some("t"), None, &oci::Platform::here(), &|_| Ok(true)).unwrap();
