@@ -83,9 +83,13 @@ fn is_told(answer: &clap::Error) -> bool {
 
 /// What a command line ends with that could not be read.
 fn wrong_usage() -> ExitCode {
-    let rest = Cli::command().ignore_errors(true).try_get_matches();
-    let of_artifacts = rest.is_ok_and(|rest| rest.subcommand_name() == Some("emergence"));
-    if of_artifacts { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+    let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
+    let command = rest.as_ref().and_then(|rest| rest.subcommand());
+    match command.map(|(name, rest)| (name, rest.subcommand_name())) {
+        Some(("emergence", Some("run"))) => ExitCode::from(emergence::NOT_RUN),
+        Some(("emergence", _)) => ExitCode::from(WRONG_USAGE),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// What is wrong with a command line. It is told in the log that the broken line names.

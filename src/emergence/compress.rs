@@ -22,11 +22,20 @@ pub enum Compression {
     Brotli,
 }
 
-/// Memory for the dictionary of xz at most.
-const XZ_MEMORY: u64 = 512 << 20;
+/// Memory, in bytes, that what is compressed may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// For the dictionary of xz.
+    pub xz: u64,
+    /// For the window of zstd; its decoder knows powers of two.
+    pub zstd: u64,
+}
 
-/// Memory for the window of zstd at most, as a power of two: 128 MiB.
-const ZSTD_WINDOW: u32 = 27;
+impl Default for Memory {
+    fn default() -> Self {
+        Self { xz: 512 << 20, zstd: 128 << 20 }
+    }
+}
 
 /// Bytes read at once.
 const ROOM: usize = 64 * 1024;
@@ -69,25 +78,25 @@ impl Compression {
     }
 
     /// Reads what was compressed so, to its very end: bytes behind it are an error, as is its lack of an end.
-    pub fn reader<'a>(self, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    pub fn reader<'a>(self, input: impl Read + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
         match self {
             Self::None => Ok(Box::new(input)),
-            _ => self.buffered(BufReader::with_capacity(ROOM, input)),
+            _ => self.buffered(BufReader::with_capacity(ROOM, input), memory),
         }
     }
 
     /// The same of what comes in buffers already.
-    pub fn buffered<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    pub fn buffered<'a>(self, input: impl BufRead + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
             Self::Xz => {
                 let decoder =
-                    liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+                    liblzma::stream::Stream::new_stream_decoder(memory.xz, liblzma::stream::CONCATENATED)?;
                 Box::new(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-                decoder.window_log_max(ZSTD_WINDOW)?;
+                decoder.window_log_max(memory.zstd.max(1 << 10).ilog2().min(31))?;
                 Box::new(decoder)
             }
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
@@ -197,7 +206,7 @@ mod tests {
             let compressed = compressor.finish().unwrap();
             assert_eq!(Compression::recognised(&compressed), compression);
             let mut out = Vec::new();
-            compression.reader(&compressed[..]).unwrap().read_to_end(&mut out).unwrap();
+            compression.reader(&compressed[..], Memory::default()).unwrap().read_to_end(&mut out).unwrap();
             assert!(out == bytes, "{compression:?}");
         }
         assert!(Compressor::new(Compression::Brotli, Vec::new()).is_err());

@@ -78,7 +78,7 @@ pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
     Report, Source, StoreClosure, check_complete, open_closure,
 };
-pub use compress::{Compression, Compressor};
+pub use compress::{Compression, Compressor, Memory};
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
 pub use files::{made_whole, vacant};

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::closure::Kind;
+use super::compress::Memory;
 use super::glob;
 use super::keys::PublicKey;
 use super::refusal::{Code, Fault, Result};
@@ -58,12 +59,16 @@ struct AllowFile {
 
 /// See [`Limits`].
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     size: Option<u64>,
     entries: Option<u64>,
     objects: Option<usize>,
     layers: Option<usize>,
+    document: Option<u64>,
+    narinfo: Option<u64>,
+    xz_memory: Option<u64>,
+    zstd_window: Option<u64>,
     depth: Option<usize>,
 }
 
@@ -72,7 +77,8 @@ const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 
 impl Policy {
-    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers","depth"}}`.
+    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
+    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`.
     /// What it leaves out, it does not bound.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
@@ -141,6 +147,12 @@ impl Policy {
             entries: own.entries.map_or(limits.entries, |most| most.min(limits.entries)),
             objects: own.objects.map_or(limits.objects, |most| most.min(limits.objects)),
             layers: own.layers.map_or(limits.layers, |most| most.min(limits.layers)),
+            document: own.document.map_or(limits.document, |most| most.min(limits.document)),
+            narinfo: own.narinfo.map_or(limits.narinfo, |most| most.min(limits.narinfo)),
+            memory: Memory {
+                xz: own.xz_memory.map_or(limits.memory.xz, |most| most.min(limits.memory.xz)),
+                zstd: own.zstd_window.map_or(limits.memory.zstd, |most| most.min(limits.memory.zstd)),
+            },
             depth: own.depth.map_or(limits.depth, |most| most.min(limits.depth)),
         }
     }
@@ -241,6 +253,9 @@ mod tests {
         let found = policy(r#"{"limits":{"size":100,"entries":3,"layers":2,"depth":9}}"#)
             .limits(Limits { size: 7, ..limits });
         assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, depth: 9, ..limits });
+        let text = r#"{"limits":{"document":1,"narinfo":2,"xzMemory":3,"zstdWindow":4}}"#;
+        let memory = Memory { xz: 3, zstd: 4 };
+        assert_eq!(policy(text).limits(limits), Limits { document: 1, narinfo: 2, memory, ..limits });
     }
 
     #[test]

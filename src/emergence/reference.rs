@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::cache::open_file;
-use super::compress::Compression;
+use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{StoreDir, StorePath};
@@ -172,7 +172,7 @@ fn is_other(mut file: &std::fs::File, name: &Path) -> bool {
     let mut first = [0; NAR.len()];
     let begin = std::io::Seek::rewind(&mut file);
     begin.is_ok()
-        && decompressed(file, name, None)
+        && decompressed(file, name, None, Memory::default())
             .is_ok_and(|(mut reader, _)| read_full(&mut reader, &mut first).is_ok() && first != NAR)
 }
 
@@ -201,6 +201,7 @@ pub fn decompressed<'a>(
     mut input: impl Read + 'a,
     name: &Path,
     told: Option<Compression>,
+    memory: Memory,
 ) -> Result<(Box<dyn Read + 'a>, Compression)> {
     let mut first = [0; 6];
     let count = read_full(&mut input, &mut first).map_err(crate::error::Error::from)?;
@@ -212,7 +213,7 @@ pub fn decompressed<'a>(
         other => other,
     };
     let whole = std::io::Cursor::new(first).chain(input);
-    let reader = compression.reader(whole);
+    let reader = compression.reader(whole, memory);
     let reader = reader.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     Ok((reader, compression))
 }

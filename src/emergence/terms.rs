@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::compress::Memory;
 use super::files::check_space;
 use super::hash::Hash;
 use super::nar::DEEPEST;
@@ -23,13 +24,28 @@ pub struct Limits {
     pub objects: usize,
     /// Layers of an image.
     pub layers: usize,
+    /// Bytes of a document.
+    pub document: u64,
+    /// Bytes of a narinfo.
+    pub narinfo: u64,
+    /// What decompression may take.
+    pub memory: Memory,
     /// Nodes on the way from the root of a tree to any node of it, itself included.
     pub depth: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { size: 64 << 30, entries: 16 << 20, objects: 100_000, layers: 1000, depth: DEEPEST }
+        Self {
+            size: 64 << 30,
+            entries: 16 << 20,
+            objects: 100_000,
+            layers: 1000,
+            depth: DEEPEST,
+            document: 4 << 20,
+            narinfo: 1 << 20,
+            memory: Memory::default(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::compress::Compression;
+use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash, Hasher};
 use super::modulo::ModuloHasher;
 use super::nar::{self, DEEPEST_EVER, Visitor};
@@ -73,6 +73,7 @@ pub fn read_again(
     file: impl Read,
     stored: &Stored,
     seen: &Seen,
+    memory: Memory,
     visitor: &mut impl Visitor,
 ) -> Result<Bytes> {
     let changed = || {
@@ -82,7 +83,11 @@ pub fn read_again(
     let weight = Weight::of(seen.bytes.read);
     let mut input =
         Tap::new(file.take(seen.bytes.read.saturating_add(1)), Some(seen.stored.algorithm()), weight)?;
-    let parsed = read_known(&mut input, stored.compression, seen.bytes.unpacked, visitor);
+    let decoder = stored.compression.reader(&mut input, memory);
+    let parsed =
+        decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string())).and_then(
+            |decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), DEEPEST_EVER, visitor),
+        );
     // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
     if let Err(fault @ Fault::Failed(_)) = parsed {
         return Err(fault);
@@ -93,17 +98,6 @@ pub fn read_again(
         return Err(changed());
     }
     parsed.map(|()| seen.bytes)
-}
-
-fn read_known(
-    input: impl Read,
-    compression: Compression,
-    size: u64,
-    visitor: &mut impl Visitor,
-) -> Result<()> {
-    let decoder = compression.reader(input);
-    let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
-    nar::read(decoder.take(size.saturating_add(1)), DEEPEST_EVER, visitor)
 }
 
 /// What a NAR turned out to be.
@@ -120,7 +114,7 @@ fn read_nar(
     visitor: &mut impl Visitor,
 ) -> Result<Nar> {
     let most = limits.size;
-    let decoder = compression.reader(stored);
+    let decoder = compression.reader(stored, limits.memory);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     let mut bounded = Bounded {
         input: Tap::new(decoder, Some(Algorithm::Sha256), Weight::of(object.nar_size))?,

@@ -190,3 +190,43 @@ fn a_listing_is_one_object_or_none() {
     let told: Value = serde_json::from_slice(&bad.stdout).unwrap();
     assert_eq!(told["error"]["code"], "nar.trailing");
 }
+
+#[test]
+fn every_limit_of_a_policy_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.json").display().to_string();
+    let verify = |limit: &str, reference: &str| {
+        fs::write(&policy, format!(r#"{{"trust":"none","limits":{{{limit}}}}}"#)).unwrap();
+        emergence(&["--policy", &policy, "verify", reference])
+    };
+    let cache = |name: &str| {
+        format!("cache:{}#zps6jszac6cj06i1id3jhr3jfl2n4gk7", vector("caches").join(name).display())
+    };
+    let layout = Layout::of(&[tar_of(&[file("a", b"1"), file("b", b"2")])]);
+    let table = [
+        (r#""size":8"#, cache("none"), "limit.size"),
+        (r#""entries":1"#, layout.reference(), "limit.entries"),
+        (r#""objects":1"#, cache("none"), "limit.entries"),
+        (r#""layers":0"#, layout.reference(), "limit.entries"),
+        (r#""document":8"#, layout.reference(), "limit.document"),
+        (r#""narinfo":8"#, cache("none"), "limit.document"),
+        (r#""xzMemory":1"#, cache("xz"), "blob.compression"),
+    ];
+    for (limit, reference, code) in table {
+        verify("", &reference).ok();
+        verify(limit, &reference).refused(3, code);
+    }
+    // A window that the frame asks for in so many words.
+    let big = folder.path().join("big");
+    fs::write(&big, vec![7; 3 << 20]).unwrap();
+    let nar = folder.path().join("big.nar");
+    emergence(&["nar", "dump", big.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
+    let zstd = Command::new("zstd")
+        .args(["-q", "--single-thread", "--no-content-size", "--long=22"])
+        .arg(&nar)
+        .status();
+    assert!(zstd.unwrap().success());
+    let compressed = format!("nar:{}.zst", nar.display());
+    verify("", &compressed).ok();
+    verify(r#""zstdWindow":1048576"#, &compressed).refused(3, "blob.compression");
+}

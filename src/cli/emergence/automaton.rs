@@ -111,7 +111,7 @@ fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
     match from.strip_prefix("cache:") {
         Some(folder) => {
             let folder = folder.strip_prefix("file://").unwrap_or(folder);
-            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir())?)))
+            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir(), &asked.terms.limits)?)))
         }
         None => Ok(there(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
     }

@@ -36,7 +36,7 @@ use crate::emergence::{
 use crate::error::{Doing, Error, Kind};
 
 /// What `run` ends with when no program has run.
-const NOT_RUN: u8 = 125;
+pub(super) const NOT_RUN: u8 = 125;
 
 /// What the command line asks of every verb.
 #[derive(Clone)]

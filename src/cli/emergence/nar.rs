@@ -22,7 +22,8 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
             dump(&path, output.as_deref(), asked).within(|| "emergence nar dump")
         }
         NarAction::Restore { file, dest } => {
-            let input = open(&file).and_then(|input| decompressed(input, &file, None));
+            let input =
+                open(&file).and_then(|input| decompressed(input, &file, None, asked.terms.limits.memory));
             let restored = input.and_then(|(input, _)| nar::restore(input, asked.terms.limits.depth, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
@@ -77,7 +78,7 @@ fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
     // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
     let mut objects = Vec::new();
@@ -153,14 +154,14 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
 
 fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = io::stdout();
     nar::cat(input, asked.terms.limits.depth, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
     nar::read(Read::by_ref(&mut input), asked.terms.limits.depth, &mut Nothing)?;

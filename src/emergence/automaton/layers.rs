@@ -19,7 +19,7 @@ use crate::emergence::scan::Searched;
 use crate::emergence::store::{Meta, Store};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::verify::Bytes;
 use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
@@ -233,7 +233,7 @@ impl Layers {
         let thread = HashThread::start(declared.algorithm()).doing(|| "start a thread")?;
         let mut raw = Hashing::new(blob, thread);
         let mut exceeded = false;
-        let used = unpacked(layer.compression, &mut raw, terms.limits.size, &mut exceeded, use_it);
+        let used = unpacked(layer.compression, &mut raw, &terms.limits, &mut exceeded, use_it);
         if let Err(fault @ Fault::Failed(_)) = used {
             return Err(fault);
         }
@@ -252,17 +252,17 @@ impl Layers {
     }
 }
 
-/// What comes out of compressed bytes, `most` bytes of it.
+/// What comes out of compressed bytes, within limits.
 fn unpacked(
     compression: Compression,
     raw: &mut dyn Read,
-    most: u64,
+    limits: &Limits,
     exceeded: &mut bool,
     use_it: &mut Unpacked<'_>,
 ) -> Result<()> {
-    let decoder = compression.reader(raw);
+    let decoder = compression.reader(raw, limits.memory);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
-    use_it(&mut Bounded { input: decoder, left: most, exceeded })
+    use_it(&mut Bounded { input: decoder, left: limits.size, exceeded })
 }
 
 /// Ends what comes out where it is more than may be, and says so.

@@ -45,8 +45,8 @@ impl Recipes {
                     let place = cache.file(&info.stored.name);
                     let Some(nar) = open_file(&place)? else { return Ok(None) };
                     let mut text = OneFile::default();
-                    let read =
-                        read_object(Box::new(nar), &info.object, &info.stored, &terms.limits, &mut text);
+                    let limits = &terms.limits;
+                    let read = read_object(Box::new(nar), &info.object, &info.stored, limits, &mut text);
                     return read.within(|| place.display().to_string()).map(|_| Some(text.bytes));
                 }
             }

@@ -136,7 +136,8 @@ impl<S: Source> Blobs<S> {
             let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
                 let watched = Told(&*terms.watch);
-                read_again(self.source.open(at)?, stored, &seen, &mut Both(visitor, watched))
+                let memory = terms.limits.memory;
+                read_again(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
             };
             let bytes = to.object(object, &mut feed).within(|| terms.dir.path(&object.path))?;
             add(&total, bytes);

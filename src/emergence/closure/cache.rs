@@ -24,8 +24,8 @@ impl CacheClosure {
     /// Reads the descriptions of the object with these digits, and of all that it refers to; what the destination has may be missing.
     /// `named`: the whole name that it must have (`path.mismatch`).
     pub fn open(folder: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
-        let cache = Cache::open(folder, &terms.dir)?;
-        let mut infos = cache.closure(digits, terms.limits.objects, &|path| terms.has(path))?;
+        let cache = Cache::open(folder, &terms.dir, &terms.limits)?;
+        let mut infos = cache.closure(digits, &|path| terms.has(path))?;
         // In a circle of references the root may not be last by itself.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
             let root = infos.remove(at);

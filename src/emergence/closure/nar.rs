@@ -8,7 +8,7 @@ use super::files::Files;
 use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
-use crate::emergence::document::read_document;
+use crate::emergence::document::read_at_most;
 use crate::emergence::files::{check_space, made_whole};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
@@ -79,7 +79,8 @@ impl NarFile {
         let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
             // Nothing must be found out but how it is compressed.
             (Some(_), Some(hash), Some(unpacked)) => {
-                let (_, compression) = decompressed(opened(path)?, path, declared.compression)?;
+                let (_, compression) =
+                    decompressed(opened(path)?, path, declared.compression, terms.limits.memory)?;
                 (hash, Bytes { read: 0, unpacked }, compression)
             }
             _ => look(path, declared.compression, &terms.limits, &mut Nothing)?,
@@ -159,7 +160,7 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
         None => return Ok(None),
     };
     let subject = file.display().to_string();
-    let text = read_document(opened(&file)?, &subject)?;
+    let text = read_at_most(opened(&file)?, &subject, terms.limits.narinfo)?;
     NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
 }
 
@@ -172,7 +173,7 @@ fn look(
 ) -> Result<(Hash, Bytes, Compression)> {
     let (file, most) = (opened(path)?, limits.size);
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
-    let (reader, compression) = decompressed(file, path, compression)?;
+    let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
     let mut visitor = visitor;

@@ -85,8 +85,9 @@ impl Layer {
         let hasher = hash_stored.then(|| Hasher::new(declared.algorithm()));
         let started = Source::start("blob", move || Ok(stored), hasher, Until::End);
         let (source, stored) = started.doing(|| "start a thread")?;
-        let (compression, most) = (self.compression, Until::Most(terms.limits.size));
-        let started = Source::start("layer", move || compression.buffered(stored), None, most);
+        let (compression, memory, most) =
+            (self.compression, terms.limits.memory, Until::Most(terms.limits.size));
+        let started = Source::start("layer", move || compression.buffered(stored, memory), None, most);
         let (_, pieces) = started.doing(|| "start a thread")?;
         let hasher = (pass == Pass::Verify).then(|| Hasher::new(self.diff_id.algorithm()));
         let mut members = Members::new(Output { pieces, hashed: 0, hasher, count: 0 });

@@ -12,6 +12,7 @@ use crate::emergence::cache::open_file;
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::terms::Limits;
 use crate::error::{Error, Kind};
 
 /// Indexes in one another at most, `index.json` not counted.
@@ -54,11 +55,17 @@ impl Layout {
     ///
     /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts (`oci.docker-v1`).
     pub fn open(path: &Path) -> Result<Self> {
+        Self::within(path, &Limits::default())
+    }
+
+    /// The same, within limits.
+    pub fn within(path: &Path, limits: &Limits) -> Result<Self> {
+        let of = |blobs: Blobs| Self::of(blobs.with_documents(limits.document));
         if path.is_dir() {
-            return Self::of(Blobs::folder(path));
+            return of(Blobs::folder(path));
         }
         match open_file(path)? {
-            Some(file) => Self::of(Blobs::archive(file, path)?),
+            Some(file) => of(Blobs::archive(file, path)?),
             None => {
                 let words = format!("{}: there is no such file or folder", path.display());
                 Err(Error::new(Kind::NotFound, words).into())

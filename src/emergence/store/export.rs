@@ -19,7 +19,7 @@ use crate::emergence::object::{Object, Stored};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{Buffer, HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::work;
 use crate::error::Doing;
 
@@ -121,7 +121,7 @@ impl Store {
             fs::write(&new, text).doing(|| format!("write {}", new.display()))?;
             fs::rename(&new, &info).doing(|| format!("rename {}", new.display()))?;
         }
-        Cache::open(to, &self.dir)
+        Cache::open(to, &self.dir, &Limits::default())
     }
 
     /// Writes one NAR.

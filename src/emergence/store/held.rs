@@ -139,7 +139,8 @@ impl Store {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(error).doing(|| format!("make {}", folder.display()))?;
             }
-            _ => self.remove_stale_bundles()?,
+            // What cannot be taken away is not in the way of this one; gc tells of it.
+            _ => drop(self.remove_stale_bundles()),
         }
         let place = folder.join(plain(lease)?);
         // Of a process that had our number.
