@@ -112,15 +112,17 @@ impl Links {
         hash: &Hash,
         executable: bool,
     ) -> rustix::io::Result<()> {
-        match linkat(at, from, &self.new, name(hash, executable), AtFlags::empty()) {
-            // Another object has just had the same file. A file system that knows no second names has none.
-            Ok(()) | Err(Errno::EXIST | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error),
-        }
+        let kept = linkat(at, from, &self.new, name(hash, executable), AtFlags::empty());
         if let Some((word, bit)) = self.bit(hash) {
             word.fetch_or(bit, Ordering::Release);
         }
-        Ok(())
+        match kept {
+            // Somebody else has just made the same file.
+            Err(Errno::EXIST) => self.replace(hash, executable, at, from).map(drop),
+            // A file system that knows no second names has none.
+            Ok(()) | Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The new ones join the others; who calls it holds the commit lock. One that is there gives way: it may have all the names that it
