@@ -143,7 +143,10 @@ impl Reference {
             };
         }
         let Some(mut file) = open_file(path)? else {
-            let words = format!("{text}: there is no such file");
+            let kept = dir
+                .parse(text)
+                .map_or_else(|_| String::new(), |_| format!("; store:{text} is what the store has"));
+            let words = format!("{text}: there is no such file{kept}");
             return Err(crate::error::Error::new(crate::error::Kind::NotFound, words).into());
         };
         let mut first = [0; NAR.len()];
