@@ -1,4 +1,5 @@
-//! Notes what this binary is made from (git's name of the commit, the compiler's version) for `--version`.
+//! Notes what this binary is made from (git's name of the commit, the compiler's version) for `--version`, and has a release's
+//! functions ordered as `src/start.ld` says.
 
 use std::env;
 use std::path::Path;
@@ -11,6 +12,9 @@ fn main() {
     println!("cargo::rustc-env=BUILD_RUSTC={}", rustc().unwrap_or_else(|| "unknown".into()));
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src");
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{source}/src/start.ld");
+    }
 }
 
 /// The commit of the repository whose top is `source`; none in a plain source tree, even one that lies inside another repository.

@@ -245,15 +245,12 @@ const FORBIDDEN: [&str; 42] = [
 ];
 
 /// Rooms of sys that the runtime alone calls.
-const RUNTIME_ONLY: [&str; 5] = ["bpf", "guard", "mountinfo", "signal", "signal_names"];
+const RUNTIME_ONLY: [&str; 8] =
+    ["base64", "bpf", "command", "guard", "mountinfo", "remove", "signal", "signal_names"];
 
 /// Functions in the other files of sys that take memory, by the name that callers use; the runtime alone calls them.
-const WITH_HEAP: [(&str, &str); 4] = [
-    ("new", "Pointers::new"),
-    ("connect_unix", "connect_unix"),
-    ("connect_within", "connect_within"),
-    ("with_usual_signals", "with_usual_signals"),
-];
+const WITH_HEAP: [(&str, &str); 3] =
+    [("new", "Pointers::new"), ("connect_unix", "connect_unix"), ("connect_within", "connect_within")];
 
 /// The child's own rooms, and what it calls in sys.
 fn of_the_child(source: &Source) -> bool {

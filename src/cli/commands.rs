@@ -48,26 +48,11 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
 }
 
 fn new_container(args: args::CreateArgs) -> Result<request::Create> {
-    Ok(request::Create {
-        id: args.id.parse()?,
-        bundle: args.bundle,
-        config: args.config,
-        console_socket: args.console_socket,
-        pid_file: args.pid_file,
-        pidfd_socket: args.pidfd_socket,
-        no_pivot: args.no_pivot,
-        no_new_keyring: args.no_new_keyring,
-        preserve_fds: args.preserve_fds,
-    })
+    Ok(args.passed.create(args.id.parse()?, args.bundle, args.config))
 }
 
 fn run(args: args::RunArgs, global: &Global) -> Result<ExitCode> {
-    let request = request::Run {
-        create: new_container(args.create)?,
-        detach: args.detach,
-        keep: args.keep,
-        no_subreaper: args.no_subreaper,
-    };
+    let request = args.stay.run(new_container(args.create)?);
     container::run(&settings(global)?, &request).map(exit_code)
 }
 
@@ -225,6 +210,7 @@ fn restore(args: args::RestoreArgs, global: &Global) -> Result<ExitCode> {
     let create = request::Create {
         id: args.id.parse()?,
         bundle: args.bundle,
+        bundle_goes: false,
         config: None,
         console_socket: args.console_socket,
         pid_file: args.pid_file,

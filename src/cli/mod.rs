@@ -40,7 +40,11 @@ pub fn main() -> ExitCode {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
-        Err(answer) => (answered(&answer), wrong_usage()),
+        // What was asked for is not read a second time, which would tell it a second time.
+        Err(answer) if is_told(&answer) => {
+            (output::print(&answer.render().to_string()).map(|()| ExitCode::SUCCESS), ExitCode::FAILURE)
+        }
+        Err(answer) => (Err(refused(&answer)), wrong_usage()),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
@@ -79,22 +83,25 @@ fn is_told(answer: &clap::Error) -> bool {
 
 /// What a command line ends with that could not be read.
 fn wrong_usage() -> ExitCode {
-    let rest = Cli::command().ignore_errors(true).get_matches();
-    if rest.subcommand_name() == Some("emergence") { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+    let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
+    let command = rest.as_ref().and_then(|rest| rest.subcommand());
+    match command.map(|(name, rest)| (name, rest.subcommand_name())) {
+        Some(("emergence", Some("run"))) => ExitCode::from(emergence::NOT_RUN),
+        Some(("emergence", _)) => ExitCode::from(WRONG_USAGE),
+        _ => ExitCode::FAILURE,
+    }
 }
 
-/// What clap answers itself: help, the version, or what is wrong with the command line.
-fn answered(answer: &clap::Error) -> Result<ExitCode> {
-    if is_told(answer) {
-        output::print(&answer.render().to_string())?;
-        return Ok(ExitCode::SUCCESS);
+/// What is wrong with a command line. It is told in the log that the broken line names.
+fn refused(answer: &clap::Error) -> Error {
+    let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
+    let path = rest.as_ref().and_then(|rest| rest.try_get_one::<PathBuf>("log").ok().flatten());
+    let format = rest.as_ref().and_then(|rest| rest.try_get_one("log_format").ok().flatten());
+    let format = format.copied().unwrap_or_default();
+    match log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR) {
+        Ok(()) => Error::new(Kind::Usage, words(answer)),
+        Err(error) => error,
     }
-    // The error goes to the log that the broken line names.
-    let rest = Cli::command().ignore_errors(true).get_matches();
-    let path = rest.try_get_one::<PathBuf>("log").ok().flatten();
-    let format = rest.try_get_one("log_format").ok().flatten().copied().unwrap_or_default();
-    log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR)?;
-    Err(Error::new(Kind::Usage, words(answer)))
 }
 
 /// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.

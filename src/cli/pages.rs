@@ -266,7 +266,8 @@ DESCRIPTION:
 what proves its store paths. It writes nothing and unpacks nothing.
 
    A path is proved when it follows from the content, when a trusted key has signed
-it, or when --expect names the hash.
+it or the automaton that it is of, or when --expect names the hash. What an automaton
+says of its derivation is recomputed where that is at hand.
 
    A plain image has no store paths; its layers are read, and held against the
 digests and diffIDs that its manifest and its configuration have.
@@ -291,7 +292,8 @@ EXAMPLE:
 DESCRIPTION:
    The run verb verifies an artifact, tests what it needs of this machine, keeps its
 objects in the store, and runs it as a container. It ends as the program does, and
-with 125 when it did not get that far.
+with 125 when it did not get that far. What an ordinary user runs lies in his store
+until the container is deleted.
 
 EXAMPLE:
        # emergence-runc emergence run --param port=9000 oci:greeter:1 web
@@ -309,7 +311,9 @@ EXAMPLE:
     pub(crate) const INSPECT: &str = "\
 DESCRIPTION:
    The inspect verb shows how an image is started, which ports it has, and what it
-is made of. It reads the documents only, each held against its digest.
+is made of, or what an artifact of store objects declares. It reads the documents
+only, each held against its digest. It answers in JSON; on a terminal, with words
+for an image.
 
 EXAMPLE:
        $ emergence-runc emergence inspect oci:app:latest
@@ -341,13 +345,15 @@ EXAMPLE:
     pub(crate) const EXPORT: &str = "\
 DESCRIPTION:
    The export verb writes objects of the store, and all that they refer to, into a
-folder that is a binary cache of Nix. It prints those that were not there.
+folder that is a binary cache of Nix. It prints those that were not there. What the
+need verb lists, also of an automaton in a layout, are names for --only-from: of
+blobs, the objects are found that came out of them when they were imported.
 
 EXAMPLE:
        # emergence-runc emergence export /nix/store/...-app --to cache:/srv/cache --sign mine.key
    Only what another machine lacks:
        # ssh other emergence-runc emergence need cache:/srv/all#/nix/store/...-app |
-             emergence-runc emergence export /nix/store/...-app --to cache:/mnt/stick --only-from -";
+             emergence-runc emergence export --to cache:/mnt/stick --only-from -";
 
     pub(crate) const NEED: &str = "\
 DESCRIPTION:
@@ -375,8 +381,9 @@ EXAMPLE:
 
     pub(crate) const CHECK: &str = "\
 DESCRIPTION:
-   The check verb hashes every object of the store again, and lists those that are
-not what they were. With --repair they are made anew from an artifact that has them.
+   The check verb hashes every object of the store again, and tells every fault, one
+a line; with --json all are one list. With --repair the objects are made anew from an
+artifact that has them; faults that are left are told.
 
 EXAMPLE:
        # emergence-runc emergence check --repair cache:/srv/cache#/nix/store/...-app";
@@ -409,6 +416,10 @@ bytes, wherever and whenever.
 
    The output is a folder, to which a tag is added if it is a layout already, or a tar.
 An image can be run by any engine; an artifact is smaller, and has NARs for layers.
+
+   A declaration \"nix-derivation\" gets digest and equivalence from the derivation, and
+its outputs must be those of the document. It is an input NAME.drv, or at \"storePath\" in
+the store or cache, or on this machine.
 
 EXAMPLE:
        $ emergence-runc emergence pack --spec app.json --tree app=./app --output oci:out:1

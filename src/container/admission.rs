@@ -14,11 +14,6 @@ pub(super) fn admit(spec: &Spec, plan: &Plan, bundle: &Path) -> Result<()> {
     };
     let Some(wanted) = wanted(&spec.annotations).map_err(|fault| refused(&fault))? else { return Ok(()) };
     let rootfs = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
-    let bound = |options: &[String]| options.iter().any(|option| option == "bind" || option == "rbind");
-    let mounts = spec.mounts.iter().map(|mount| Mounted {
-        destination: mount.destination.clone(),
-        source: (mount.kind == "bind" || bound(&mount.options)).then(|| bundle.join(&mount.source)),
-    });
-    let mounts: Vec<_> = mounts.collect();
+    let mounts: Vec<_> = spec.mounts.iter().map(|mount| Mounted::of(mount, bundle)).collect();
     wanted.check(rootfs, &mounts, &spec.annotations).map_err(|fault| refused(&fault))
 }

@@ -226,6 +226,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     let record = Record {
         id: request.id.to_string(),
         bundle: draft.bundle.clone(),
+        bundle_goes: request.bundle_goes,
         mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
         rootfs,
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),

@@ -9,6 +9,7 @@ use super::record::{Folder, Record};
 use super::state::{State, Status};
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::remove::remove;
 
 /// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +29,10 @@ pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
         also(resources(record));
     } else {
         also(kill_init(record));
+    }
+    if first.is_ok() && record.bundle_goes {
+        let removed = remove(&record.bundle).doing(|| format!("remove {}", record.bundle.display()));
+        first = removed.map(drop);
     }
     // Last: while anything is left, the container can still be named.
     if first.is_ok() {

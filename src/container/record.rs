@@ -39,6 +39,9 @@ pub struct Record {
     pub id: String,
     /// The bundle, as it was named.
     pub bundle: PathBuf,
+    /// Whether it goes with the container.
+    #[serde(default)]
+    pub bundle_goes: bool,
     /// The root file system on the host.
     pub rootfs: PathBuf,
     /// Moment of creation, RFC 3339.

@@ -27,6 +27,8 @@ pub struct Create {
     pub id: ContainerId,
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// Whether the bundle was made for this container alone, and goes with it.
+    pub bundle_goes: bool,
     /// Another file than the bundle's config.json.
     pub config: Option<PathBuf>,
     /// Unix socket that takes the terminal's master.

@@ -43,7 +43,7 @@ fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &
         let words = "is a folder; write oci: before it";
         return Err(Fault::refused(Code::OciLayout, path.display().to_string(), words));
     }
-    let layout = Layout::open(path)?;
+    let layout = Layout::within(path, &terms.limits)?;
     let resolved =
         layout.resolve(image.tag.as_deref(), image.digest.as_ref(), said.platform, &|_| Ok(true))?;
     if is_automaton(&resolved.manifest) {

@@ -7,21 +7,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::document::{read_at_most, read_document};
+use super::document::read_at_most;
 use super::narinfo::NarInfo;
 use super::object::dependencies_first;
 use super::refusal::{Code, Fault, Result, Within};
-use super::store_path::StoreDir;
+use super::store_path::{StoreDir, StorePath};
+use super::terms::Limits;
 use crate::error::Error;
-
-/// Bytes of a narinfo at most.
-const LONGEST: u64 = 1 << 20;
 
 /// A cache. What it says is only declared.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
     dir: StoreDir,
+    limits: Limits,
 }
 
 /// Opens a file to be read, without waiting for whoever writes to a pipe. `None`: it is not there.
@@ -43,18 +42,20 @@ pub(super) fn open_file(path: &Path) -> Result<Option<File>> {
 
 impl Cache {
     /// The cache in `folder`. Refused with `cache.info` when it is none, or its store is not `dir`.
-    pub fn open(folder: &Path, dir: &StoreDir) -> Result<Self> {
+    pub fn open(folder: &Path, dir: &StoreDir, limits: &Limits) -> Result<Self> {
         let info = folder.join("nix-cache-info");
         let subject = || info.display().to_string();
         let file = open_file(&info)?.ok_or_else(|| {
             Fault::refused(Code::CacheInfo, subject(), "is missing; this is no binary cache")
         })?;
-        let text = read_document(file, &subject())?;
+        let text = read_at_most(file, &subject(), limits.document)?;
         let text = String::from_utf8(text)
             .map_err(|_| Fault::refused(Code::CacheInfo, subject(), "is not UTF-8"))?;
         let store = text.lines().find_map(|line| line.strip_prefix("StoreDir:")).map(str::trim);
         match store {
-            Some(store) if store == dir.as_str() => Ok(Self { folder: folder.to_owned(), dir: dir.clone() }),
+            Some(store) if store == dir.as_str() => {
+                Ok(Self { folder: folder.to_owned(), dir: dir.clone(), limits: *limits })
+            }
             Some(store) => Err(Fault::differs(
                 Code::CacheInfo,
                 subject(),
@@ -71,8 +72,8 @@ impl Cache {
         let path = self.folder.join(format!("{digits}.narinfo"));
         let subject = path.display().to_string();
         let Some(file) = open_file(&path)? else { return Ok(None) };
-        let info =
-            NarInfo::parse(&read_at_most(file, &subject, LONGEST)?, &self.dir).within(|| subject.clone())?;
+        let info = NarInfo::parse(&read_at_most(file, &subject, self.limits.narinfo)?, &self.dir)
+            .within(|| subject.clone())?;
         if info.object.path.digits() != digits {
             let words = format!("is about another object, {}", info.object.path);
             return Err(Fault::refused(Code::CacheNarinfo, subject, words));
@@ -80,11 +81,16 @@ impl Cache {
         Ok(Some(info))
     }
 
-    /// The object with these digits and all that it refers to, each behind what it refers to.
+    /// The object with these digits and all that it refers to, each behind what it refers to; what is `elsewhere` may be missing.
     ///
-    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`); more than `most` objects
+    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`); more objects than may be
     /// (`limit.entries`).
-    pub fn closure(&self, digits: &str, most: usize) -> Result<Vec<NarInfo>> {
+    pub fn closure(
+        &self,
+        digits: &str,
+        elsewhere: &dyn Fn(&StorePath) -> Result<bool>,
+    ) -> Result<Vec<NarInfo>> {
+        let most = self.limits.objects;
         let root = self.info(digits)?.ok_or_else(|| {
             let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
             Fault::refused(Code::CacheMissing, subject, "is not in the cache")
@@ -96,11 +102,14 @@ impl Cache {
                 if found.contains_key(path) {
                     continue;
                 }
-                let info =
-                    self.info(&path.digits())?.filter(|info| info.object.path == *path).ok_or_else(|| {
+                let info = match self.info(&path.digits())?.filter(|info| info.object.path == *path) {
+                    Some(info) => info,
+                    None if elsewhere(path)? => continue,
+                    None => {
                         let words = format!("is not in the cache, but {} refers to it", from.object.path);
-                        Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words)
-                    })?;
+                        return Err(Fault::refused(Code::ClosureIncomplete, self.dir.path(path), words));
+                    }
+                };
                 found.insert(path.clone(), info.clone());
                 if found.len() > most {
                     let words = format!("refers to more than {most} objects");

@@ -1,6 +1,9 @@
 //! What NARs and layers are compressed with.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use super::refusal::Fault;
+use crate::error::Error;
 
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +22,20 @@ pub enum Compression {
     Brotli,
 }
 
-/// Memory for the dictionary of xz at most.
-const XZ_MEMORY: u64 = 512 << 20;
+/// Memory, in bytes, that what is compressed may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// For the dictionary of xz.
+    pub xz: u64,
+    /// For the window of zstd; its decoder knows powers of two.
+    pub zstd: u64,
+}
 
-/// Memory for the window of zstd at most, as a power of two: 128 MiB.
-const ZSTD_WINDOW: u32 = 27;
+impl Default for Memory {
+    fn default() -> Self {
+        Self { xz: 512 << 20, zstd: 128 << 20 }
+    }
+}
 
 /// Bytes read at once.
 const ROOM: usize = 64 * 1024;
@@ -66,24 +78,45 @@ impl Compression {
     }
 
     /// Reads what was compressed so, to its very end: bytes behind it are an error, as is its lack of an end.
-    pub fn reader<'a>(self, input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-        let buffered = |input| BufReader::with_capacity(ROOM, input);
+    pub fn reader<'a>(self, input: impl Read + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
+        match self {
+            Self::None => Ok(Box::new(input)),
+            _ => self.buffered(BufReader::with_capacity(ROOM, input), memory),
+        }
+    }
+
+    /// The same of what comes in buffers already.
+    pub fn buffered<'a>(self, input: impl BufRead + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
             Self::Xz => {
                 let decoder =
-                    liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(input), decoder))
+                    liblzma::stream::Stream::new_stream_decoder(memory.xz, liblzma::stream::CONCATENATED)?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(input))?;
-                decoder.window_log_max(ZSTD_WINDOW)?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                decoder.window_log_max(memory.zstd.max(1 << 10).ilog2().min(31))?;
                 Box::new(decoder)
             }
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(input))),
-            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(input))),
-            Self::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, ROOM)),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+            Self::Brotli => Box::new(Brotli(brotli_decompressor::Decompressor::new(input, ROOM))),
         })
+    }
+}
+
+/// Its decoder tells of bytes behind the end only to who reads on there, and only of those that it has read.
+struct Brotli<R: Read>(brotli_decompressor::Decompressor<R>);
+
+impl<R: Read> Read for Brotli<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(room)?;
+        if count > 0 || room.is_empty() {
+            return Ok(count);
+        }
+        let behind = self.0.read(room)? + self.0.get_mut().read(&mut [0])?;
+        if behind == 0 { Ok(0) } else { Err(io::Error::other("bytes stand behind the end")) }
     }
 }
 
@@ -150,6 +183,14 @@ impl<W: Write> Write for Compressor<W> {
     }
 }
 
+/// What it means that compressed bytes could not be read: what is not the kernel's fault is the decoder's, and `refused`.
+pub fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
+    match error.raw_os_error() {
+        Some(_) => Error::from(error).within(format!("read {what}")).into(),
+        None => refused(format!("what is compressed cannot be read: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +206,7 @@ mod tests {
             let compressed = compressor.finish().unwrap();
             assert_eq!(Compression::recognised(&compressed), compression);
             let mut out = Vec::new();
-            compression.reader(&compressed[..]).unwrap().read_to_end(&mut out).unwrap();
+            compression.reader(&compressed[..], Memory::default()).unwrap().read_to_end(&mut out).unwrap();
             assert!(out == bytes, "{compression:?}");
         }
         assert!(Compressor::new(Compression::Brotli, Vec::new()).is_err());

@@ -6,7 +6,7 @@ use super::refusal::{Code, Fault, Result};
 use crate::error::Doing;
 
 /// Bytes of a document at most.
-const LONGEST: u64 = 4 << 20;
+pub(super) const LONGEST: u64 = 4 << 20;
 
 /// All of `input`, which is called `subject`. Refused with `limit.document` when that is more than 4 MiB.
 pub fn read_document(input: impl Read, subject: &str) -> Result<Vec<u8>> {

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::Digest;
 
+use super::nix32;
 use super::refusal::{Code, Fault, Result};
-use super::{base64, nix32};
+use crate::sys::base64;
 
 /// What a hash is made with. Only the SHA-2 ones prove anything; the others are names that old recipes use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

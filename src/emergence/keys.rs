@@ -4,8 +4,8 @@ use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 
-use super::base64;
 use super::refusal::{Fault, Result};
+use crate::sys::base64;
 
 /// Splits `name:base64`, where the bytes must be `size`. `None`: it is not written so.
 fn split(text: &str, size: usize) -> Option<(&str, Vec<u8>)> {

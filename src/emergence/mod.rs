@@ -1,7 +1,7 @@
 //! Content-addressed artifacts: what names them, and the proof that they are what their names say. Never starts anything.
 //!
 //! ```text
-//! hash, nix32, base64 hashes and how they are written
+//! hash, nix32        hashes and how they are written
 //! store_path         names of store objects, and what they follow from
 //! nar                one file tree as one stream of bytes, and back
 //! keys, trust        signatures, and what proves a path
@@ -26,6 +26,7 @@
 //! admission          a root file system held against its closure, for the runtime
 //! policy             bounds on what a command line may ask for
 //! strict             small documents of ours
+//! files              made beside their place, taken away whole
 //! stream             bytes from one thread to another
 //! watched            how far work has come, and how far it may
 //! work               many pieces of work, a few at a time
@@ -37,13 +38,13 @@
 pub mod admission;
 mod artifact;
 pub mod automaton;
-mod base64;
 mod cache;
 mod closure;
 mod compress;
 mod constraint;
 mod document;
 pub mod drv;
+mod files;
 mod glob;
 pub mod hash;
 pub mod json;
@@ -56,6 +57,7 @@ mod nix32;
 mod node;
 mod object;
 pub mod oci;
+mod pieces;
 mod policy;
 mod reference;
 mod refusal;
@@ -76,24 +78,25 @@ pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
     Report, Source, StoreClosure, check_complete, open_closure,
 };
-pub use compress::{Compression, Compressor};
+pub use compress::{Compression, Compressor, Memory};
 pub use constraint::{Constraints, Granted};
 pub use document::read_document;
+pub use files::{made_whole, vacant};
 pub use keys::{PublicKey, SecretKey, Signature};
 pub use modulo::ModuloHasher;
 pub use narinfo::NarInfo;
 pub use node::{Gpu, Node};
 pub use object::{Object, Stored};
-pub use policy::{Allow, Policy};
+pub use policy::{Allow, Policy, Provable};
 pub use reference::{Image, Reference, decompressed};
 pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
 pub use scan::{Scanner, Searched, check_found};
 pub use store::{
-    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Root, Store, Sync, unpack_apart,
+    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Root, Store, Sync, unpack_apart,
 };
 pub use store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
-pub use terms::{Limits, Terms, Unwatched, Watch};
+pub use terms::{Destination, Limits, Terms, Unwatched, Watch};
 pub use trust::{Demand, Proof, Trust};
 pub use verify::{Bytes, Seen, read_again, read_object};

@@ -47,7 +47,7 @@ impl NarInfo {
         let mut fields = Fields::read(text)?;
         let compression = fields.one("Compression");
         // What had no such field yet was compressed by bzip2.
-        let compression = compression.as_deref().unwrap_or("bzip2");
+        let compression = compression.as_deref().filter(|name| !name.is_empty()).unwrap_or("bzip2");
         let deriver =
             fields.one("Deriver").filter(|deriver| deriver != UNKNOWN_DERIVER && !deriver.is_empty());
         let object = Object {

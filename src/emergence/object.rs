@@ -55,6 +55,11 @@ impl Object {
     }
 }
 
+/// Bytes that these objects may take.
+pub(super) fn bytes_of<'a>(objects: impl Iterator<Item = &'a Object>) -> u64 {
+    objects.fold(0, |sum: u64, object| sum.saturating_add(object.nar_size))
+}
+
 /// Each behind what it refers to, as far as there are no circles; otherwise by path. No recursion: a chain may be long.
 pub(super) fn dependencies_first<T>(
     found: BTreeMap<StorePath, T>,

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::closure::Kind;
+use super::compress::Memory;
 use super::glob;
 use super::keys::PublicKey;
 use super::refusal::{Code, Fault, Result};
@@ -27,6 +28,17 @@ pub struct Allow {
     demand: Option<Demand>,
 }
 
+/// By what an artifact can be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provable {
+    /// By its store paths.
+    Paths,
+    /// It has none, but the caller named its digest.
+    Pinned,
+    /// By nothing.
+    Nothing,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -47,12 +59,17 @@ struct AllowFile {
 
 /// See [`Limits`].
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     size: Option<u64>,
     entries: Option<u64>,
     objects: Option<usize>,
     layers: Option<usize>,
+    document: Option<u64>,
+    narinfo: Option<u64>,
+    xz_memory: Option<u64>,
+    zstd_window: Option<u64>,
+    depth: Option<usize>,
 }
 
 /// Every kind, for its word.
@@ -60,7 +77,8 @@ const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 
 impl Policy {
-    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers"}}`.
+    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
+    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`.
     /// What it leaves out, it does not bound.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
@@ -129,6 +147,13 @@ impl Policy {
             entries: own.entries.map_or(limits.entries, |most| most.min(limits.entries)),
             objects: own.objects.map_or(limits.objects, |most| most.min(limits.objects)),
             layers: own.layers.map_or(limits.layers, |most| most.min(limits.layers)),
+            document: own.document.map_or(limits.document, |most| most.min(limits.document)),
+            narinfo: own.narinfo.map_or(limits.narinfo, |most| most.min(limits.narinfo)),
+            memory: Memory {
+                xz: own.xz_memory.map_or(limits.memory.xz, |most| most.min(limits.memory.xz)),
+                zstd: own.zstd_window.map_or(limits.memory.zstd, |most| most.min(limits.memory.zstd)),
+            },
+            depth: own.depth.map_or(limits.depth, |most| most.min(limits.depth)),
         }
     }
 
@@ -140,11 +165,11 @@ impl Policy {
 
 impl Allow {
     /// Whether an artifact of this `kind` and `name` may be taken: an automaton's own name, or that of the root object, or an image's tag.
-    /// `pinned`: the caller named its digest. Else `trust.policy`.
+    /// Else `trust.policy`.
     ///
-    /// An image of no automaton has no store paths that could be proved: a policy that demands proof wants a pin of it, and one that
-    /// demands signatures does not take it.
-    pub fn admit(&self, kind: Kind, name: &str, pinned: bool) -> Result<()> {
+    /// What has no store paths that could be proved must be pinned by the policy that demands proof, and one that demands signatures
+    /// does not take it.
+    pub fn admit(&self, kind: Kind, name: &str, provable: Provable) -> Result<()> {
         if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
             return Err(refused(name, format!("the policy does not allow the kind {}", kind.word())));
         }
@@ -152,14 +177,15 @@ impl Allow {
         if !self.names.as_ref().is_none_or(fits) {
             return Err(refused(name, "the policy does not allow this name"));
         }
-        match self.demand {
-            Some(Demand::Signed) if kind == Kind::OciImage => {
-                Err(refused(name, "the policy demands signatures, and an image of no automaton has none"))
-            }
-            Some(Demand::Proved) if kind == Kind::OciImage && !pinned => Err(refused(
+        match (self.demand, provable) {
+            (Some(Demand::Signed), Provable::Pinned | Provable::Nothing) => Err(refused(
                 name,
-                "the policy demands a pin of images: give --expect, or @DIGEST behind the tag",
+                format!("the policy demands signatures, and this {} has none", kind.word()),
             )),
+            (Some(Demand::Proved), Provable::Nothing) => {
+                let words = "the policy demands a pin of what has no store paths: give --expect, or @DIGEST behind a tag";
+                Err(refused(name, words))
+            }
             _ => Ok(()),
         }
     }
@@ -224,27 +250,32 @@ mod tests {
         let limits = Limits::default();
         let found = policy(r#"{"limits":{"size":5,"objects":1000000}}"#).limits(limits);
         assert_eq!(found, Limits { size: 5, ..limits });
-        let found =
-            policy(r#"{"limits":{"size":100,"entries":3,"layers":2}}"#).limits(Limits { size: 7, ..limits });
-        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, ..limits });
+        let found = policy(r#"{"limits":{"size":100,"entries":3,"layers":2,"depth":9}}"#)
+            .limits(Limits { size: 7, ..limits });
+        assert_eq!(found, Limits { size: 7, entries: 3, layers: 2, depth: 9, ..limits });
+        let text = r#"{"limits":{"document":1,"narinfo":2,"xzMemory":3,"zstdWindow":4}}"#;
+        let memory = Memory { xz: 3, zstd: 4 };
+        assert_eq!(policy(text).limits(limits), Limits { document: 1, narinfo: 2, memory, ..limits });
     }
 
     #[test]
     fn kinds_names_and_pins() {
+        use Provable::{Nothing, Paths, Pinned};
         let table = [
-            ("{}", Kind::OciImage, "x", false, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::AutomatonImage, "x", false, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::OciImage, "x", true, false),
-            (r#"{"allow":{"kinds":[]}}"#, Kind::Nar, "x", true, false),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "web-1", false, true),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "dbx", false, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", false, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", true, true),
-            (r#"{"trust":"signed"}"#, Kind::OciImage, "x", true, false),
-            (r#"{"trust":"signed"}"#, Kind::AutomatonImage, "x", false, true),
+            ("{}", Kind::OciImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::AutomatonImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::OciImage, "x", Pinned, false),
+            (r#"{"allow":{"kinds":[]}}"#, Kind::Nar, "x", Pinned, false),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "web-1", Nothing, true),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "dbx", Nothing, false),
+            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Nothing, false),
+            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Pinned, true),
+            (r#"{"trust":"signed"}"#, Kind::OciImage, "x", Pinned, false),
+            (r#"{"trust":"proved"}"#, Kind::Nar, "x", Nothing, false),
+            (r#"{"trust":"signed"}"#, Kind::AutomatonImage, "x", Paths, true),
         ];
-        for (text, kind, name, pinned, want) in table {
-            let found = policy(text).allow().admit(kind, name, pinned);
+        for (text, kind, name, provable, want) in table {
+            let found = policy(text).allow().admit(kind, name, provable);
             assert_eq!(
                 found.as_ref().err().and_then(Fault::code),
                 (!want).then_some(Code::TrustPolicy),
@@ -259,7 +290,7 @@ mod tests {
         let table = [
             (r#"{"color":1}"#, field),
             (r#"{"allow":{"colors":[]}}"#, field),
-            (r#"{"limits":{"depth":1}}"#, field),
+            (r#"{"limits":{"width":1}}"#, field),
             (r#"{"trust":"much"}"#, syntax),
             (r#"{"trustedKeys":["a"]}"#, syntax),
             (r#"{"allow":{"kinds":["iso"]}}"#, syntax),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::cache::open_file;
-use super::compress::Compression;
+use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{StoreDir, StorePath};
@@ -17,12 +17,14 @@ const NAR: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1";
 pub enum Reference {
     /// `nar:PATH`: one NAR in a file.
     Nar(PathBuf),
-    /// `cache:PATH#OBJECT`: an object of a binary cache in a folder, with its closure. `None` where nothing stands behind a `#`.
+    /// `cache:PATH#OBJECT`: an object of a binary cache in a folder, with its closure.
     Cache {
         /// The folder.
         folder: PathBuf,
         /// Digits of the object.
         object: String,
+        /// The whole of its name, if not its digits alone were told.
+        named: Option<StorePath>,
     },
     /// `store:PATH`: an object that the store has already, with its closure.
     Store(StorePath),
@@ -93,13 +95,24 @@ impl Reference {
         if folder.is_empty() {
             return Err(wrong());
         }
-        let object = match object.starts_with('/') {
-            true => dir.parse(object)?,
-            // A made-up name: only the digits count.
-            false if !object.contains('-') => StorePath::parse(&format!("{object}-x"))?,
-            false => StorePath::parse(object)?,
+        let named = match object.starts_with('/') {
+            true => Some(dir.parse(object)?),
+            false if object.contains('-') => Some(StorePath::parse(object)?),
+            false => None,
         };
-        Ok(Self::Cache { folder: folder.into(), object: object.digits() })
+        let digits = match &named {
+            Some(path) => path.digits(),
+            // With a made-up name they must make a store path.
+            None => match StorePath::parse(&format!("{object}-x")) {
+                Ok(path) => path.digits(),
+                Err(_) if object.is_empty() => return Err(wrong()),
+                Err(_) => {
+                    let words = "is neither a store path nor the digits of one";
+                    return Err(Fault::refused(Code::PathName, object, words));
+                }
+            },
+        };
+        Ok(Self::Cache { folder: folder.into(), object: digits, named })
     }
 
     fn recognise(text: &str, dir: &StoreDir) -> Result<Self> {
@@ -115,6 +128,12 @@ impl Reference {
         }
         let path = Path::new(text);
         let unknown = |words: &str| Err(Fault::refused(Code::TypeUnknown, text, words));
+        if !path.exists()
+            && let Ok(image) = Image::parse(text)
+            && image.path.is_file()
+        {
+            return Ok(Self::OciArchive(image));
+        }
         if path.is_dir() {
             return match path.join("nix-cache-info").exists() {
                 true => Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT"))),
@@ -124,7 +143,10 @@ impl Reference {
             };
         }
         let Some(mut file) = open_file(path)? else {
-            let words = format!("{text}: there is no such file");
+            let kept = dir
+                .parse(text)
+                .map_or_else(|_| String::new(), |_| format!("; store:{text} is what the store has"));
+            let words = format!("{text}: there is no such file{kept}");
             return Err(crate::error::Error::new(crate::error::Kind::NotFound, words).into());
         };
         let mut first = [0; NAR.len()];
@@ -132,13 +154,29 @@ impl Reference {
         let first = first.get(..count).unwrap_or_default();
         match Compression::recognised(first) {
             Compression::None if first == NAR => Ok(Self::Nar(path.into())),
+            // Brotli has no mark to be known by.
+            Compression::None if path.extension().is_some_and(|end| end == "br") => {
+                Ok(Self::Nar(path.into()))
+            }
             Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
                 Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
             }
             Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
+            _ if is_other(&file, path) => {
+                unknown("is compressed, and no NAR; an archive of a layout is not compressed")
+            }
             _ => Ok(Self::Nar(path.into())),
         }
     }
+}
+
+/// Whether what comes out of a compressed file is surely no NAR. What cannot be decompressed is for its reader to tell.
+fn is_other(mut file: &std::fs::File, name: &Path) -> bool {
+    let mut first = [0; NAR.len()];
+    let begin = std::io::Seek::rewind(&mut file);
+    begin.is_ok()
+        && decompressed(file, name, None, Memory::default())
+            .is_ok_and(|(mut reader, _)| read_full(&mut reader, &mut first).is_ok() && first != NAR)
 }
 
 /// Whether a file has the mark of a tar in its first header.
@@ -161,17 +199,24 @@ fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// A NAR that may be compressed, as it is named or as its first bytes tell; and how it is.
-pub fn decompressed<'a>(mut input: impl Read + 'a, name: &Path) -> Result<(Box<dyn Read + 'a>, Compression)> {
+/// A NAR that may be compressed, as is `told`, or as its first bytes or its name tell; and how it is.
+pub fn decompressed<'a>(
+    mut input: impl Read + 'a,
+    name: &Path,
+    told: Option<Compression>,
+    memory: Memory,
+) -> Result<(Box<dyn Read + 'a>, Compression)> {
     let mut first = [0; 6];
     let count = read_full(&mut input, &mut first).map_err(crate::error::Error::from)?;
     let first = first.get(..count).unwrap_or_default().to_vec();
-    let compression = match Compression::recognised(&first) {
-        Compression::None if name.extension().is_some_and(|end| end == "br") => Compression::Brotli,
+    let compression = match told.unwrap_or_else(|| Compression::recognised(&first)) {
+        Compression::None if told.is_none() && name.extension().is_some_and(|end| end == "br") => {
+            Compression::Brotli
+        }
         other => other,
     };
     let whole = std::io::Cursor::new(first).chain(input);
-    let reader = compression.reader(whole);
+    let reader = compression.reader(whole, memory);
     let reader = reader.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     Ok((reader, compression))
 }
@@ -184,12 +229,14 @@ mod tests {
     fn prefixes_tell_the_type() {
         let dir = StoreDir::default();
         let digits = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42";
-        let cache = |folder: &str| Reference::Cache { folder: folder.into(), object: digits.into() };
+        let named = StorePath::parse(&format!("{digits}-app.conf")).ok();
+        let cache =
+            |folder: &str, named| Reference::Cache { folder: folder.into(), object: digits.into(), named };
         let table = [
             ("nar:a:b".to_owned(), Reference::Nar("a:b".into())),
-            (format!("cache:/c#{digits}"), cache("/c")),
-            (format!("cache:file:///c#{digits}-app.conf"), cache("/c")),
-            (format!("cache:c#d#/nix/store/{digits}-app.conf"), cache("c#d")),
+            (format!("cache:/c#{digits}"), cache("/c", None)),
+            (format!("cache:file:///c#{digits}-app.conf"), cache("/c", named.clone())),
+            (format!("cache:c#d#/nix/store/{digits}-app.conf"), cache("c#d", named)),
         ];
         for (text, want) in table {
             assert_eq!(Reference::parse(&text, &dir).unwrap(), want, "{text}");

@@ -83,6 +83,63 @@ impl<D: Drain> Buffer<D> {
     }
 }
 
+/// Reads ahead, so that a few bytes stand in one piece.
+pub struct Ahead<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// What of the buffer is not used yet.
+    start: usize,
+    end: usize,
+    /// Bytes used so far.
+    offset: u64,
+}
+
+impl<R: Read> Ahead<R> {
+    /// Nothing is read yet.
+    pub fn new(input: R) -> Self {
+        Self { input, buffer: vec![0; ROOM], start: 0, end: 0, offset: 0 }
+    }
+
+    /// How many bytes were used.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What was read and not used.
+    pub fn unused(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Makes `count` bytes stand in one piece. False: the input ends before.
+    pub fn fill(&mut self, count: usize) -> io::Result<bool> {
+        if self.buffer.len() < count {
+            self.buffer.resize(count, 0);
+        }
+        while self.end - self.start < count {
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
+            match self.input.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+                Ok(0) => return Ok(false),
+                Ok(read) => self.end += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Uses the next `count` bytes, which were made to stand there.
+    pub fn used(&mut self, count: usize) -> &[u8] {
+        let from = self.start;
+        self.start = (from + count).min(self.end);
+        self.offset += (self.start - from) as u64;
+        self.buffer.get(from..self.start).unwrap_or_default()
+    }
+}
+
 /// A thread that hashes. Dropping it ends the thread.
 pub struct HashThread {
     to: Option<SyncSender<Vec<u8>>>,

@@ -36,8 +36,8 @@ pub enum Proof {
     Content,
     /// This key's signature.
     Signature(String),
-    /// The caller named its hash.
-    Pinned,
+    /// The caller named its hash; or he trusts this key, which has signed the automaton that it is of.
+    Pinned(Option<String>),
     /// Nothing, and nothing was demanded.
     Nothing,
 }
@@ -48,8 +48,17 @@ impl Proof {
         match self {
             Proof::Content => "content",
             Proof::Signature(_) => "signature",
-            Proof::Pinned => "pinned",
+            Proof::Pinned(_) => "pinned",
             Proof::Nothing => "none",
+        }
+    }
+
+    /// The trusted key whose signature it is.
+    pub fn signer(&self) -> Option<&str> {
+        match self {
+            Proof::Signature(key) => Some(key),
+            Proof::Pinned(key) => key.as_deref(),
+            Proof::Content | Proof::Nothing => None,
         }
     }
 }
@@ -81,7 +90,7 @@ impl Trust {
                 Err(Fault::refused(Code::TrustUnproved, path, "no trusted key has signed it"))
             }
             _ if by_content => Ok(Proof::Content),
-            _ if pinned => Ok(Proof::Pinned),
+            _ if pinned => Ok(Proof::Pinned(None)),
             (Demand::None, _) => Ok(Proof::Nothing),
             (Demand::Proved, _) => {
                 let words = "neither its content, nor a trusted key's signature, nor a pin proves it";

@@ -2,14 +2,15 @@
 
 use std::io::{self, Read};
 
-use super::compress::Compression;
+use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash, Hasher};
 use super::modulo::ModuloHasher;
-use super::nar::{self, Visitor};
+use super::nar::{self, DEEPEST_EVER, Visitor};
 use super::object::{Object, Stored};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{ContentAddress, Method};
 use super::stream::{Buffer, Drain, HashThread};
+use super::terms::Limits;
 use crate::error::Doing;
 
 /// What was read, in bytes.
@@ -31,14 +32,14 @@ pub struct Seen {
 }
 
 /// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
-/// the file, compression, grammar, size and hash of the NAR, and the content address. `most`: bytes that may come out.
+/// the file, compression, grammar, size and hash of the NAR, and the content address.
 ///
 /// What the visitor is shown is proved only when this has returned.
 pub fn read_object(
     file: impl Read,
     object: &Object,
     stored: &Stored,
-    most: u64,
+    limits: &Limits,
     visitor: &mut impl Visitor,
 ) -> Result<Seen> {
     let weight = Weight::of(object.nar_size);
@@ -50,7 +51,7 @@ pub fn read_object(
     let other = declared.filter(|algorithm| !strong(algorithm) || !apart && *algorithm != Algorithm::Sha256);
     let main = apart.then(|| declared.filter(strong).unwrap_or(Algorithm::Sha256));
     let mut input = Tap::new(Tap::new(file, other, weight)?, main, weight)?;
-    let nar = read_nar(&mut input, object, stored.compression, most, visitor)?;
+    let nar = read_nar(&mut input, object, stored.compression, limits, visitor)?;
     // What a decoder has no use for is part of the file still.
     io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
     let (inner, read, main_hash) = input.finish()?;
@@ -72,6 +73,7 @@ pub fn read_again(
     file: impl Read,
     stored: &Stored,
     seen: &Seen,
+    memory: Memory,
     visitor: &mut impl Visitor,
 ) -> Result<Bytes> {
     let changed = || {
@@ -81,7 +83,11 @@ pub fn read_again(
     let weight = Weight::of(seen.bytes.read);
     let mut input =
         Tap::new(file.take(seen.bytes.read.saturating_add(1)), Some(seen.stored.algorithm()), weight)?;
-    let parsed = read_known(&mut input, stored.compression, seen.bytes.unpacked, visitor);
+    let decoder = stored.compression.reader(&mut input, memory);
+    let parsed =
+        decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string())).and_then(
+            |decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), DEEPEST_EVER, visitor),
+        );
     // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
     if let Err(fault @ Fault::Failed(_)) = parsed {
         return Err(fault);
@@ -94,17 +100,6 @@ pub fn read_again(
     parsed.map(|()| seen.bytes)
 }
 
-fn read_known(
-    input: impl Read,
-    compression: Compression,
-    size: u64,
-    visitor: &mut impl Visitor,
-) -> Result<()> {
-    let decoder = compression.reader(input);
-    let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
-    nar::read(decoder.take(size.saturating_add(1)), visitor)
-}
-
 /// What a NAR turned out to be.
 struct Nar {
     hash: Hash,
@@ -115,10 +110,11 @@ fn read_nar(
     stored: impl Read,
     object: &Object,
     compression: Compression,
-    most: u64,
+    limits: &Limits,
     visitor: &mut impl Visitor,
 ) -> Result<Nar> {
-    let decoder = compression.reader(stored);
+    let most = limits.size;
+    let decoder = compression.reader(stored, limits.memory);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
     let mut bounded = Bounded {
         input: Tap::new(decoder, Some(Algorithm::Sha256), Weight::of(object.nar_size))?,
@@ -127,7 +123,7 @@ fn read_nar(
         second: Second::of(object),
     };
     let mut only_file = OnlyFile::of(object, visitor);
-    let parsed = nar::read(&mut bounded, &mut only_file);
+    let parsed = nar::read(&mut bounded, limits.depth, &mut only_file);
     if bounded.exceeded && most < object.nar_size {
         return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
     }

@@ -54,7 +54,7 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
                 return Err(Fault { step: Step::LookUpFolder, index: index as u16, errno: libc::EISDIR });
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
-            Err(Errno::NOENT) if outside && is_own(path) => return Ok(()),
+            Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(()),
             Err(error) if process.has_path() => return Err(error).at(Step::LookUpStat, index),
             Err(_) => {}
         }
@@ -68,6 +68,11 @@ fn is_own(path: &CStr) -> bool {
     [&b"/proc/self/"[..], b"/proc/thread-self/", b"/dev/fd/"]
         .iter()
         .any(|start| path.to_bytes().starts_with(start))
+}
+
+/// Whether it is a symbolic link, which may lead to such a thing; execve tells of one that leads nowhere.
+fn is_link(path: &CStr) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 fn executable(path: &CStr) -> rustix::io::Result<()> {

@@ -322,6 +322,9 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
     let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
+    if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
+        process::mapped(process, maps, judge);
+    }
     let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let scope = limits::scope(spec, &limits, host.scope.as_ref(), judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);

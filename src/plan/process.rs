@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 
-use super::{Context, Judge};
+use super::{Context, IdMaps, Judge};
 use crate::spec;
 use crate::sys::cred::{CapMask, SchedAttr};
 use crate::sys::process::Pointers;
@@ -187,6 +187,16 @@ fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
                 format!("{place}.user.{name}"),
                 format!("{id} stands for no id; the highest is {}", id - 1),
             );
+        }
+    }
+}
+
+/// Whether a new user namespace has the user. The kernel, setresuid(2), would only answer that the argument is invalid.
+pub(super) fn mapped(process: &spec::Process, maps: &IdMaps, judge: &mut Judge) {
+    for (name, id, maps) in [("uid", process.user.uid, &maps.uid), ("gid", process.user.gid, &maps.gid)] {
+        if id != u32::MAX && IdMaps::outside(maps, id).is_none() {
+            let words = format!("no entry of linux.{name}Mappings has {id}");
+            judge.fault(format!("process.user.{name}"), words);
         }
     }
 }
@@ -428,6 +438,23 @@ mod tests {
         });
         let paths: Vec<_> = judge.faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(paths, ["process.user.uid", "process.user.gid", "process.user.additionalGids[1]"]);
+    }
+
+    #[test]
+    fn a_user_must_be_mapped() {
+        let map = |first: u32, size: u32| vec![spec::IdMapping { container_id: first, host_id: 1000, size }];
+        for (uid, gid, want) in [
+            (0, 5, vec![]),
+            (1, 5, vec!["process.user.uid: no entry of linux.uidMappings has 1"]),
+            (0, 15, vec!["process.user.gid: no entry of linux.gidMappings has 15"]),
+        ] {
+            let mut judge = Judge::default();
+            let user = spec::User { uid, gid, ..Default::default() };
+            let process = spec::Process { user, ..Default::default() };
+            mapped(&process, &IdMaps { uid: map(0, 1), gid: map(5, 10) }, &mut judge);
+            let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
+            assert_eq!(faults, want);
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The processes of a group, from their start to the end of the last.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +14,7 @@ use super::rules::{Intensity, concerned, wants_restart};
 use super::tell;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::group::{Group, Member, Restart};
+use crate::sys::command;
 use crate::sys::process::{self, Exit};
 use crate::sys::signal;
 
@@ -31,7 +32,8 @@ pub(super) fn supervise(group: &Group) -> Result<u8> {
     signal::block(&watched).doing(|| "block signals")?;
     let signals = signal::open(&watched).doing(|| "open a descriptor of signals")?;
     let pids = vec![None; group.members.len()];
-    let mut life = Life { group, signals, pids, intensity: Intensity::default(), failed: None, asked: false };
+    let (intensity, late) = (Intensity::default(), Vec::new());
+    let mut life = Life { group, signals, pids, intensity, late, failed: None, asked: false };
     // The first start is for temporary ones too.
     life.start(0..group.members.len(), |_| true)?;
     life.run()
@@ -43,6 +45,8 @@ struct Life<'a> {
     /// Of those that run.
     pids: Vec<Option<Pid>>,
     intensity: Intensity,
+    /// Others that have ended while some were waited for.
+    late: Vec<(usize, Exit)>,
     /// How the first ended that failed and is not started again.
     failed: Option<Exit>,
     /// Whether somebody wants us to end.
@@ -53,14 +57,19 @@ impl Life<'_> {
     fn run(&mut self) -> Result<u8> {
         loop {
             if self.asked {
+                std::mem::take(&mut self.late).into_iter().for_each(|(_, exit)| self.note(exit));
                 self.stop(0..self.pids.len())?;
                 return Ok(self.status());
             }
-            if self.pids.iter().all(Option::is_none) {
-                return Ok(self.status());
+            let mut ended = std::mem::take(&mut self.late);
+            if ended.is_empty() {
+                if self.pids.iter().all(Option::is_none) {
+                    return Ok(self.status());
+                }
+                self.wait(None)?;
+                ended = self.reap()?;
             }
-            self.wait(None)?;
-            for (one, exit) in self.reap()? {
+            for (one, exit) in ended {
                 if self.asked {
                     self.note(exit);
                 } else if let Some(last) = self.ended(one, exit)? {
@@ -127,7 +136,7 @@ impl Life<'_> {
     /// Asks these to end, last first, and kills those that do not within their time; with all that they have left running.
     fn stop(&mut self, range: std::ops::Range<usize>) -> Result<()> {
         let running: BTreeSet<usize> =
-            range.filter(|at| self.pids.get(*at).is_some_and(Option::is_some)).collect();
+            range.clone().filter(|at| self.pids.get(*at).is_some_and(Option::is_some)).collect();
         for at in running.iter().rev() {
             self.send(*at, self.group.stop_signal);
         }
@@ -142,9 +151,11 @@ impl Life<'_> {
             }
             // Who was killed ends; only the kernel can take its time.
             self.wait((!killed).then_some(left))?;
-            for (_, exit) in self.reap()? {
+            for (at, exit) in self.reap()? {
                 if self.asked {
                     self.note(exit);
+                } else if !range.contains(&at) {
+                    self.late.push((at, exit));
                 }
             }
         }
@@ -210,10 +221,10 @@ impl Life<'_> {
 
 /// In a process group of its own, with every signal as programs expect it.
 fn start(member: &Member) -> Result<Pid> {
-    let (program, args) = member.args.split_first().ok_or_else(|| Error::new(Kind::Invalid, "no program"))?;
-    let mut command = Command::new(program);
-    let child = process::with_usual_signals(command.args(args).process_group(0)).spawn();
-    let child = child.doing(|| format!("start {}: {program}", member.name))?;
+    let doing = || format!("start {}: {}", member.name, member.args.first().map_or("", String::as_str));
+    let words = member.args.iter().map(|word| CString::new(word.as_bytes()));
+    let words = words.collect::<std::result::Result<_, _>>().map_err(std::io::Error::from).doing(doing)?;
+    let child = command::plain(words).process_group(0).spawn().doing(doing)?;
     Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Error::new(Kind::System, "a child has no pid"))
 }
 

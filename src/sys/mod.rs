@@ -1,8 +1,10 @@
-//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page; and texts of /proc that several
-//! rooms read. Knows nothing of containers.
+//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page; and what several rooms
+//! do: texts of /proc, trees taken away, base64. Knows nothing of containers.
 
+pub mod base64;
 pub mod bpf;
 pub mod clock;
+pub mod command;
 pub mod cred;
 pub mod fd;
 #[cfg(debug_assertions)]
@@ -13,6 +15,7 @@ pub mod net;
 mod older;
 pub mod process;
 pub mod pty;
+pub mod remove;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_names;

@@ -318,16 +318,6 @@ pub fn reset_signals() {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, default.as_ptr(), none, SET) };
 }
 
-/// Has a program that std starts begin with [`reset_signals`]: std leaves blocked what its parent has blocked.
-pub fn with_usual_signals(command: &mut std::process::Command) -> &mut std::process::Command {
-    let reset = || {
-        reset_signals();
-        Ok(())
-    };
-    // SAFETY: between fork and execve, `reset` makes system calls only, on memory of its own stack.
-    unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) }
-}
-
 /// `dup2(from, to)`, dup(2); the copy stays open across execve.
 pub fn duplicate_to(from: BorrowedFd<'_>, to: i32) -> io::Result<()> {
     if from.as_raw_fd() == to {

@@ -423,29 +423,12 @@ fn pins_are_written_and_digests_follow() {
     assert_eq!(text(&declaration["inputs"][0]["digest"]), digest);
     let line = format!("./Dockerfile {digest}\n");
     assert_eq!(text(&declaration["digest"]), Hash::sha256(line.as_bytes()).to_string());
-    // A fixed output is what its content is; a derivation is the file that is named.
+    // A fixed output is what its content is.
     work.spec(&[("/declaration", json!({"kind": "fixed-output"}))]);
     work.pack(&one, &[]).ok();
     let verified = report(&one, &[]);
     let app = verified["objects"].as_array().unwrap().iter().find(|one| text(&one["path"]).ends_with("-app"));
     assert_eq!(verified["declaration"], app.unwrap()["narHash"]);
-    let drvs = vectors("derivations");
-    let drv = crate::support::each(&drvs).first().unwrap();
-    let (file, path) = (vector(text(&drv["file"])), text(&drv["drvPath"]));
-    fs::copy(&file, work.path("recipe.drv")).unwrap();
-    let bytes = Hash::sha256(&fs::read(&file).unwrap()).to_string();
-    let recipe = |digest: Value, path: &str| {
-        json!({"kind": "nix-derivation", "digest": digest, "storePath": path,
-            "inputs": [{"path": "recipe.drv", "digest": bytes}]})
-    };
-    work.spec(&[("/declaration", recipe(Value::Null, path))]);
-    work.pack(&one, &[]).ok();
-    assert_eq!(report(&one, &[])["declaration"], bytes);
-    work.spec(&[("/declaration", recipe(json!(format!("sha256:{}", "0".repeat(64))), path))]);
-    work.pack(&one, &[]).refused(3, "declaration.mismatch");
-    let wrong = format!("/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-{}", path.split_once('-').unwrap().1);
-    work.spec(&[("/declaration", recipe(Value::Null, &wrong))]);
-    work.pack(&one, &[]).refused(3, "declaration.mismatch");
 }
 
 #[test]
@@ -789,6 +772,7 @@ fn flip(form: &str) {
         scan: false,
         jobs: 1,
         watch: Arc::new(Unwatched),
+        destination: None,
     };
     let work = Work::new();
     let reference = format!("{}:1", work.output("out"));
@@ -940,4 +924,61 @@ fn a_registry_carries_it() {
         let manifest: Value = serde_json::from_slice(&manifest).unwrap();
         assert_eq!(manifest["artifactType"], "application/vnd.matrixai.automaton.v1");
     }
+}
+
+#[test]
+fn what_verify_would_refuse_is_not_packed() {
+    let work = Work::new();
+    let constraints = |value: Value| ("/constraints", json!([value]));
+    let table = [
+        (constraints(json!({"kind": "arch", "anyOf": ["amd64"], "color": 1})), "doc.unknown-field"),
+        (constraints(json!({"kind": "arch"})), "json.syntax"),
+        (constraints(json!({})), "json.syntax"),
+        (constraints(json!("amd64")), "json.syntax"),
+        (("/init/stopSignal", json!("SIGFOO")), "json.syntax"),
+        (("/init/stopSignal", json!("0")), "json.syntax"),
+    ];
+    let before = work.listing();
+    for ((pointer, value), code) in table {
+        work.spec(&[(pointer, value)]);
+        work.pack(&work.output("out"), &[]).refused(3, code);
+    }
+    work.spec(&[]);
+    assert_eq!(before, work.listing());
+    // A kind that is not known here may be known where it is run, and x- members are anyone's.
+    work.spec(&[(
+        "/constraints",
+        json!([{"kind": "quantum"}, {"kind": "arch", "anyOf": ["amd64"], "x-why": 1}]),
+    )]);
+    work.pack(&work.output("out"), &[]).ok();
+    emergence(&["verify", &work.output("out")]).refused(5, "constraint.unknown");
+}
+
+#[test]
+fn who_demands_signatures_is_told_whose() {
+    let work = Work::new();
+    let key = vector("keys/test-1.sk").display().to_string();
+    work.pack(&work.output("out"), &["--sign", &key]).ok();
+    let keys = vectors("keys");
+    let trusted = ["--trusted-key", text(&keys["test-1"])];
+    let shown = |options: &[&str]| {
+        let report = report(&work.output("out"), &[&trusted[..], options].concat());
+        let object = report["objects"][0].clone();
+        (report["trust"].clone(), object["proof"].clone(), object["signedBy"].clone())
+    };
+    assert_eq!(shown(&[]), (json!("content"), json!("content"), Value::Null));
+    assert_eq!(shown(&["--trust", "signed"]), (json!("signature"), json!("signature"), json!("test-1")));
+}
+
+#[test]
+fn a_policy_knows_an_automaton_by_its_own_name() {
+    let work = Work::new();
+    work.pack(&work.output("out"), &[]).ok();
+    let policy = work.text("policy.json");
+    let verify = |names: &str| {
+        fs::write(&policy, format!(r#"{{"allow":{{"names":["{names}"]}}}}"#)).unwrap();
+        emergence(&["--policy", &policy, "verify", &work.output("out")])
+    };
+    verify("greet*").ok();
+    verify("app").refused(6, "trust.policy");
 }

@@ -209,10 +209,123 @@ fn parameters_are_bound() {
         (&[("n", "0"), ("dir", "d"), ("port", "080")], "is no port"),
         (&[("n", "0"), ("dir", "d"), ("on", "yes")], "is no boolean"),
         (&[("n", "0"), ("dir", "d"), ("n", "1")], "parameter n: is given twice"),
-        (&[("n", "0"), ("dir", "d"), ("x", "1")], "parameter x: is not declared"),
+        (
+            &[("n", "0"), ("dir", "d"), ("x", "1")],
+            "parameter x: is not declared; there is port, host, n, on, dir",
+        ),
+        (&[("n", "0"), ("dir", "d"), ("a\nb", "1")], "parameter a\\nb: is not declared"),
     ] {
         let fault = bound(given).unwrap_err();
         assert_eq!(fault.code(), Some(Code::DocParameter), "{fault}");
         assert!(fault.to_string().contains(words), "{given:?}: {fault}");
+    }
+}
+
+#[test]
+fn values_at_the_borders_of_their_types() {
+    let (long, far) = ("x".repeat(100_000), "9223372036854775808");
+    let table: [(&str, &[&str], &[&str]); 5] = [
+        (
+            "port",
+            &["1", "80", "65535"],
+            &["0", "65536", "080", "-1", "+80", "80 ", "", "http", "8e1", "0x50"],
+        ),
+        (
+            "integer",
+            &[
+                "0",
+                "-1",
+                "9007199254740991",
+                "9007199254740992",
+                "9223372036854775807",
+                "-9223372036854775808",
+            ],
+            &[far, "-9223372036854775809", "-0", "00", "+1", "1.0", "1e3", "", " 1"],
+        ),
+        ("boolean", &["true", "false"], &["True", "TRUE", "1", "0", "yes", ""]),
+        ("path", &["/", "a", "../..", "/a/../b", " "], &["", "/a\0b"]),
+        ("string", &["", "{", "}", "{{", "{v}", "{{{v}}}", "\u{20ac}\n", &long], &["a\0b"]),
+    ];
+    for (kind, good, bad) in table {
+        let document = parse(&changed(&[
+            ("/init/args", json!(["<{v}>"])),
+            ("/init/env/A", json!("{v}")),
+            ("/parameters", json!([{"name": "v", "type": kind, "required": true}])),
+            ("/ports", json!([])),
+        ]))
+        .unwrap();
+        let given = |value: &str| bind(&document, &[("v".into(), value.into())]);
+        for value in good {
+            let bound = given(value).unwrap();
+            // Whatever it is, it stands there as it was given.
+            assert_eq!(
+                (bound.args[1].as_str(), bound.env["A"].as_str()),
+                (format!("<{value}>").as_str(), *value)
+            );
+            assert_eq!(bound.parameters["v"], *value);
+        }
+        for value in bad {
+            let fault = given(value).unwrap_err();
+            assert_eq!(fault.code(), Some(Code::DocParameter), "{kind} {value:?}: {fault}");
+            let words = format!("is no {kind}: that is ");
+            assert!(fault.to_string().contains(&words), "{fault}");
+            assert_eq!(fault.to_string().lines().count(), 1, "{fault}");
+        }
+    }
+}
+
+#[test]
+fn defaults_and_ports_at_their_borders() {
+    let parameter = |kind: &str, default: Value| {
+        let parameter = json!([{"name": "v", "type": kind, "default": default}]);
+        parse(&changed(&[("/init/args", json!(["{v}"])), ("/parameters", parameter), ("/ports", json!([]))]))
+    };
+    for (kind, default) in [
+        ("port", json!(65535)),
+        ("integer", json!(9_007_199_254_740_991u64)),
+        ("integer", json!(-9_007_199_254_740_991i64)),
+        ("boolean", json!(false)),
+        ("string", json!("")),
+        ("path", json!("x")),
+    ] {
+        parameter(kind, default.clone()).unwrap_or_else(|fault| panic!("{kind} {default}: {fault}"));
+    }
+    for (kind, default) in [
+        ("port", json!(0)),
+        ("port", json!(65536)),
+        ("port", json!("80")),
+        ("integer", json!(9_007_199_254_740_992u64)),
+        ("integer", json!(1.5)),
+        ("integer", json!("1")),
+        ("boolean", json!("true")),
+        ("boolean", json!(1)),
+        ("string", json!(1)),
+        ("string", json!("a\0b")),
+        ("path", json!("")),
+    ] {
+        let fault = parameter(kind, default.clone()).unwrap_err();
+        let code = fault.code().unwrap();
+        assert!(matches!(code, Code::DocParameter | Code::JsonSyntax), "{kind} {default}: {fault}");
+    }
+    let ports = |port: Value, protocol: &str| {
+        let none = json!([]);
+        let ports = json!([{"name": "p", "protocol": protocol, "port": port}]);
+        parse(&changed(&[("/init/args", none.clone()), ("/parameters", none), ("/ports", ports)]))
+    };
+    for (port, protocol) in [(1, "tcp"), (65535, "udp"), (7, "sctp")] {
+        ports(json!(port), protocol).unwrap();
+    }
+    for (port, protocol) in [
+        (json!(0), "tcp"),
+        (json!(65536), "tcp"),
+        (json!(-1), "tcp"),
+        (json!("80"), "tcp"),
+        (json!("{p"), "tcp"),
+        (json!("{{p}"), "tcp"),
+        (json!("1{p}"), "tcp"),
+        (json!(80), "TCP"),
+        (json!(80), "icmp"),
+    ] {
+        assert!(ports(port.clone(), protocol).is_err(), "{port} {protocol}");
     }
 }

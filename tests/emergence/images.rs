@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 use emergence_runc::emergence::hash::Hash;
 use emergence_runc::emergence::{Limits, Result, StoreDir, Terms, Trust, Unwatched, oci};
 use serde_json::{Value, json};
 
 use crate::layouts::*;
-use crate::support::emergence;
+use crate::support::{emergence, program};
 
 /// `verify` and `unpack` refuse `reference` so, and change nothing.
 fn refused(layout: &Layout, reference: &str, options: &[&str], status: i32, code: &str) {
@@ -282,6 +283,7 @@ fn verify(path: &Path, digest: &str) -> Result<String> {
         scan: false,
         jobs: 1,
         watch: std::sync::Arc::new(Unwatched),
+        destination: None,
     };
     let layout = oci::Layout::open(path)?;
     let found = layout.resolve(Some("t"), Some(&digest), &oci::Platform::here(), &|_| Ok(true))?;
@@ -375,7 +377,12 @@ fn what_an_image_says_of_itself() {
     let config = layout.blob(CONFIG, config.to_string().as_bytes());
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [blob] });
     layout.index(&[tagged(layout.manifest(&manifest), "t")]);
-    let text = emergence(&["inspect", &layout.reference()]).ok().to_owned();
+    // A program gets JSON without asking; a person at a terminal gets words.
+    let shown: Value = serde_json::from_str(emergence(&["inspect", &layout.reference()]).ok()).unwrap();
+    assert_eq!(shown["kind"], "oci-image");
+    let line = format!("{} emergence inspect {}", program().to_string_lossy(), layout.reference());
+    let terminal = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    let text = String::from_utf8(terminal.stdout).unwrap().replace('\r', "");
     for line in [
         "entrypoint   /bin/sh -c app",
         "ports        53/udp",

@@ -426,7 +426,7 @@ fn what_is_there_already_is_left_alone() {
     let to = place.path().join("root");
     fs::create_dir(&to).unwrap();
     emergence(&["unpack", &layout.reference(), "--to", &to.display().to_string()])
-        .fails(1, "is there already");
+        .fails(3, "is there already [store.exists]");
     assert_eq!(tree(place.path()).len(), 2);
     // In the store it is there once.
     let store = place.path().join("store").display().to_string();

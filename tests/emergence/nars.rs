@@ -171,6 +171,45 @@ fn folders_as_deep_as_a_nar_may_be() {
     }
 }
 
+/// As deep as the caller allows, up to what can be made at all; in threads as well.
+#[test]
+fn the_depth_is_the_callers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, file) = (folder.path().join("tree"), folder.path().join("deep.nar"));
+    let below: std::path::PathBuf = (1..256).map(|_| "d").collect();
+    fs::create_dir_all(root.join(below)).unwrap();
+    let run = |depth: &str, words: &[&str]| emergence(&[&["--max-depth", depth], words].concat());
+    let (tree, nar, to) = (path(&root), path(&file), folder.path().join("to"));
+    run("255", &["nar", "dump", tree, "-o", nar]).refused(3, "nar.depth");
+    run("255", &["hash", tree]).refused(3, "nar.depth");
+    run("256", &["nar", "dump", tree, "-o", nar]).ok();
+    let hash = run("256", &["hash", tree]).ok().to_owned();
+    for words in [&["nar", "check", nar][..], &["nar", "ls", nar], &["verify", nar]] {
+        run("255", words).refused(3, "nar.depth");
+        run("256", words).ok();
+    }
+    run("255", &["nar", "restore", nar, path(&to)]).refused(3, "nar.depth");
+    assert!(!to.exists());
+    run("256", &["nar", "restore", nar, path(&to)]).ok();
+    assert_eq!(run("256", &["hash", path(&to)]).ok(), hash);
+    let store = folder.path().join("store");
+    let own = run("256", &["store-path", "source", tree]).ok().to_owned();
+    let import = ["--store", path(&store), "--trust", "none", "import", nar, "--store-path", &own];
+    run("64", &import).refused(3, "nar.depth");
+    assert!(!store.exists());
+    run("256", &import).ok();
+    // What is in the store is there, whatever is asked of others.
+    emergence(&["--store", path(&store), "check"]).ok();
+    let cache = format!("cache:{}", folder.path().join("cache").display());
+    emergence(&["--store", path(&store), "export", &own, "--to", &cache]).ok();
+    for bad in ["0", "257", "x"] {
+        assert_eq!(run(bad, &["nar", "check", nar]).status, 2, "{bad}");
+    }
+    let policy = folder.path().join("policy.json");
+    fs::write(&policy, r#"{"limits":{"depth":100}}"#).unwrap();
+    run("256", &["--policy", path(&policy), "nar", "check", nar]).refused(3, "nar.depth");
+}
+
 #[test]
 fn a_long_stream_takes_no_memory_and_ends_when_nobody_reads() {
     let folder = tempfile::tempdir().unwrap();

@@ -54,20 +54,20 @@ impl Visitor for Told {
 
 fn told(nar: &[u8]) -> Vec<String> {
     let mut told = Told::default();
-    nar::read(nar, &mut told).unwrap();
+    nar::read(nar, nar::DEEPEST, &mut told).unwrap();
     told.0
 }
 
 fn write(objects: &[(StorePath, Vec<u8>)], dir: &StoreDir) -> Vec<u8> {
     let mut layer = LayerWriter::new(Vec::new(), dir).unwrap();
     for (path, nar) in objects {
-        nar::read(&nar[..], &mut layer.object(path)).unwrap();
+        nar::read(&nar[..], nar::DEEPEST, &mut layer.object(path)).unwrap();
     }
     layer.finish().unwrap()
 }
 
 fn read(tar: &[u8], paths: &[StorePath], dir: &StoreDir) -> Result<Vec<Vec<String>>, Fault> {
-    let mut reader = LayerReader::new(tar, dir)?;
+    let mut reader = LayerReader::new(tar, dir, nar::DEEPEST)?;
     let mut all = Vec::new();
     for path in paths {
         let mut told = Told::default();
@@ -188,7 +188,7 @@ fn what_is_not_written_so_is_refused() {
             .map(|base| StorePath::parse(base).unwrap());
     let parts = [&two[..1024], &two[2048..3072], &two[1024..2048], &two[3072..]].concat();
     refused(&parts, &[first.clone(), second.clone()], "the other order");
-    let mut reader = LayerReader::new(&two[..], &dir).unwrap();
+    let mut reader = LayerReader::new(&two[..], &dir, nar::DEEPEST).unwrap();
     reader.object(&first, &mut Nothing).unwrap();
     assert_eq!(reader.finish().unwrap_err().code(), Some(Code::LayerNotCanonical));
 }

@@ -369,7 +369,22 @@ fn spoilt_objects_are_found_and_made_anew() {
     spoil(&trees[1], b"");
     let refused = store.run(&["check"]);
     refused.refused(3, "store.corrupt");
-    assert!(!refused.stdout.is_empty());
+    // Every fault is told, one a line.
+    let told = String::from_utf8(refused.stdout).unwrap();
+    assert!(
+        told.lines().all(|line| line.starts_with("/nix/store/") && line.ends_with(" [store.corrupt]")),
+        "{told}"
+    );
+    let refused = store.run(&["--json", "check"]);
+    refused.refused(3, "store.corrupt");
+    let answer: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!((&answer["ok"], &answer["error"]["code"]), (&Value::Bool(false), &"store.corrupt".into()));
+    let faults = each(&answer["faults"]);
+    assert_eq!(faults.len(), told.lines().count());
+    for (fault, line) in faults.iter().zip(told.lines()) {
+        assert_eq!((text(&fault["message"]), text(&fault["code"])), (line, "store.corrupt"));
+        assert!(line.starts_with(text(&fault["path"])));
+    }
     let to = format!("cache:{}", store.held.path().join("to").display());
     store.run(&["export", &path, "--to", &to]).refused(3, "store.corrupt");
     assert!(!store.held.path().join("to").join(format!("{}.narinfo", &path[11..43])).exists());
@@ -503,7 +518,7 @@ fn closures_are_unpacked_beside_the_store() {
         assert_eq!(hash(&to), hash(&store.folder()));
         assert_eq!(fs::symlink_metadata(to.join(&object[1..])).unwrap().mtime(), 1);
     }
-    store.run(&words).fails(1, "is there already");
+    store.run(&words).fails(3, "is there already [store.exists]");
     // From the store as from anywhere.
     let again = store.held.path().join("again");
     let reference = format!("store:{path}");

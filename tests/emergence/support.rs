@@ -40,6 +40,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Of a program that has ended.
+    pub fn of(command: &Command, output: std::process::Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            line: format!("{command:?}"),
+        }
+    }
+
     /// What it printed, when all went well, without the last newline.
     pub fn ok(&self) -> &str {
         assert_eq!(self.status, 0, "{}: {}", self.line, self.stderr);
@@ -103,14 +113,8 @@ pub fn trusting() -> Vec<String> {
 pub fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<Stdio>) -> Answer {
     let mut command = Command::new(program());
     command.arg("emergence").args(words).stdin(input);
-    let line = format!("{command:?}");
     let output = command.output().unwrap();
-    Answer {
-        status: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        line,
-    }
+    Answer::of(&command, output)
 }
 
 /// Bytes that stand under `NAME`, or in base64 under `NAME_b64`.

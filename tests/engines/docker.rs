@@ -6,7 +6,7 @@ use std::sync::{RwLock, RwLockReadGuard};
 use crate::support::{Output, Runtime, call, name, nothing_left, on_both, shell, terminal, until};
 
 /// Docker with a runtime. While one lives the daemon stays as it is.
-struct Docker {
+pub struct Docker {
     runtime: Runtime,
     _steady: Option<RwLockReadGuard<'static, ()>>,
 }
@@ -20,7 +20,8 @@ struct Container {
 static DAEMON: RwLock<()> = RwLock::new(());
 
 impl Docker {
-    fn new(runtime: Runtime) -> Self {
+    /// Has the daemon run.
+    pub fn new(runtime: Runtime) -> Self {
         let steady = DAEMON.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         shell("systemctl start docker").ok();
         Self { runtime, _steady: Some(steady) }
@@ -49,7 +50,8 @@ impl Docker {
     }
 }
 
-fn docker(args: &[&str]) -> Output {
+/// Any of its commands.
+pub fn docker(args: &[&str]) -> Output {
     call("docker", args)
 }
 

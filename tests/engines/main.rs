@@ -7,6 +7,7 @@
 
 mod support;
 
+mod automata;
 mod containerd;
 mod docker;
 mod podman;

@@ -1,6 +1,7 @@
 //! `exec`: one more process in a container, with everything that binds the container's own.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -464,5 +465,18 @@ fn a_program_by_its_descriptor() {
     );
     // Busybox goes by the name that it is called by, which is none of its programs.
     env.shell(&script).exits(127).says("applet not found");
+    // The image's links may lead there, too.
+    fs::create_dir(bundle.rootfs("own")).unwrap();
+    symlink("/proc/self/fd/3", bundle.rootfs("own/echo")).unwrap();
+    symlink("/nowhere", bundle.rootfs("own/broken")).unwrap();
+    let exec = |words: &str| {
+        let start =
+            format!("exec 3<{}; exec $RUNTIME --root $ROOT exec", bundle.rootfs("bin/busybox").display());
+        env.shell(&format!("{start} --preserve-fds 1 --env PATH=/own web {words}"))
+    };
+    exec("/own/echo found").ok().prints("found");
+    exec("echo found").ok().prints("found");
+    exec("/own/broken").exits(255).says("no such file");
+    exec("broken").exits(255).says("broken");
     env.delete("web");
 }

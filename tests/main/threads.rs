@@ -114,6 +114,7 @@ fn containers_start_while_threads_hold_locks() {
     let request = request::Create {
         id: "web".parse().unwrap(),
         bundle: bundle.path().to_owned(),
+        bundle_goes: false,
         config: None,
         console_socket: None,
         pid_file: None,

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use emergence_runc::emergence::automaton::{Document, LayerReader, LayerWriter, bind, canonical};
-use emergence_runc::emergence::nar::{Both, Nothing};
+use emergence_runc::emergence::nar::{Both, DEEPEST, Nothing};
 use emergence_runc::emergence::{StoreDir, StorePath, USUAL_STORE, json};
 
 use super::one_line;
@@ -50,7 +50,7 @@ fn layer(bytes: &[u8], dir: &StoreDir) {
     paths.dedup();
     let read = |mut input: &mut dyn Read| {
         let mut writer = LayerWriter::new(Vec::new(), dir).expect("memory");
-        let mut reader = LayerReader::new(&mut input, dir)?;
+        let mut reader = LayerReader::new(&mut input, dir, DEEPEST)?;
         for path in &paths {
             reader.object(path, &mut Both(writer.object(path), Nothing))?;
         }

@@ -55,6 +55,7 @@ fn unpack(layout: &Path, to: &Path) -> Result<()> {
         scan: false,
         jobs: 1,
         watch: Arc::new(Unwatched),
+        destination: None,
     };
     let layout = Layout::open(layout)?;
     let found = layout.resolve(None, None, &Platform::here(), &|_| Ok(true))?;

@@ -3,7 +3,7 @@
 use std::io;
 
 use emergence_runc::emergence::Result;
-use emergence_runc::emergence::nar::{Visitor, Writer, read};
+use emergence_runc::emergence::nar::{DEEPEST, Visitor, Writer, read};
 use emergence_runc::emergence::stream::{Buffer, Drain};
 use emergence_runc::error::Error;
 
@@ -12,7 +12,7 @@ use super::one_line;
 pub fn check(bytes: &[u8]) {
     let mut copy = Copy { out: Buffer::new(Written(Vec::new())), depth: 0, size: 0 };
     Writer(&mut copy.out).begin().expect("memory");
-    match read(bytes, &mut copy) {
+    match read(bytes, DEEPEST, &mut copy) {
         Ok(()) => assert!(copy.out.finish().expect("memory").0 == bytes, "written as another stream"),
         Err(fault) => one_line(&fault.to_string()),
     }

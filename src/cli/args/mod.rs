@@ -14,12 +14,14 @@ use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cgroup::Driver;
 use crate::cli::{log, pages::*};
+use crate::container::ContainerId;
+use crate::container::request::{Create, Run};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 pub use emergence::{
-    BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs, GcArgs,
-    HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs, NetworkMode,
-    PackArgs, PlatformArgs, ReferenceArgs, RootAction, SameArgs, ShapeArgs, SignArgs, StorePathKind,
+    ArtifactArgs, BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs,
+    GcArgs, HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs,
+    NetworkMode, PackArgs, ReferenceArgs, RootAction, SameArgs, ShapeArgs, SignArgs, StorePathKind,
     TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
 pub use events::EventsArgs;
@@ -195,6 +197,17 @@ pub struct CreateArgs {
     /// Another file than the bundle's config.json
     #[arg(short = 'f', long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub passed: PassedArgs,
+    /// The new container
+    #[arg(value_name = "container-id")]
+    pub id: String,
+}
+
+// What a container gets from its caller, whatever it is made of.
+#[derive(Args, Debug)]
+pub struct PassedArgs {
     /// Unix socket that receives the master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
@@ -213,9 +226,24 @@ pub struct CreateArgs {
     /// Pass N more descriptors to the container, after the standard three and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
-    /// The new container
-    #[arg(value_name = "container-id")]
-    pub id: String,
+}
+
+impl PassedArgs {
+    /// The request for a container of the bundle in this folder.
+    pub fn create(&self, id: ContainerId, bundle: PathBuf, config: Option<PathBuf>) -> Create {
+        Create {
+            id,
+            bundle,
+            bundle_goes: false,
+            config,
+            console_socket: self.console_socket.clone(),
+            pid_file: self.pid_file.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+        }
+    }
 }
 
 // `run`.
@@ -225,6 +253,14 @@ pub struct RunArgs {
     /// What to create.
     #[command(flatten)]
     pub create: CreateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub stay: StayArgs,
+}
+
+// How long who runs a container stays with it.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct StayArgs {
     /// Return once the container's process runs
     #[arg(short, long)]
     pub detach: bool,
@@ -234,6 +270,13 @@ pub struct RunArgs {
     /// Leave the container's orphans to the host's init
     #[arg(long)]
     pub no_subreaper: bool,
+}
+
+impl StayArgs {
+    /// The request to run it.
+    pub fn run(self, create: Create) -> Run {
+        Run { create, detach: self.detach, keep: self.keep, no_subreaper: self.no_subreaper }
+    }
 }
 
 // `kill`.
@@ -417,13 +460,13 @@ mod tests {
         ];
         for (line, want) in table {
             let Some(Command::Run(run)) = parsed(line).unwrap().command else { panic!("{line}") };
-            assert_eq!((run.detach, run.create.id.as_str()), (want, "x"), "{line}");
+            assert_eq!((run.stay.detach, run.create.id.as_str()), (want, "x"), "{line}");
         }
         assert!(parsed("run --detach=maybe x").is_err());
         let Some(Command::Run(run)) = parsed("run -d -b a --detach=false -b c x").unwrap().command else {
             panic!()
         };
-        assert_eq!((run.detach, run.create.bundle.to_str()), (false, Some("c")), "the last counts");
+        assert_eq!((run.stay.detach, run.create.bundle.to_str()), (false, Some("c")), "the last counts");
     }
 
     #[test]

@@ -1,19 +1,21 @@
-//! `emergence pack`, `sign`, `same`, and what `inspect` answers for automatons.
+//! `emergence pack`, `sign`, `same`, and what `inspect` answers for what has store objects.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::key::secret;
+use super::store::there;
 use super::verify::opened;
 use super::{Asked, open, open_store};
-use crate::cli::args::{PackArgs, PlatformArgs, SameArgs, SignArgs};
-use crate::emergence::automaton::{self, Packing, Tree};
+use crate::cli::args::{ArtifactArgs, PackArgs, SameArgs, SignArgs};
+use crate::emergence::automaton::{self, Document, Packing, Recipes, Tree};
 use crate::emergence::oci::Target;
 use crate::emergence::{
-    Artifact, Closure, Declared, Demand, Digests, Fault, Name, Reference, Result, StorePath, Terms, Trust,
-    Within, json as strict, open_closure, read_document,
+    Artifact, Cache, Closure, Declared, Demand, Digests, Fault, LayerReport, Name, Object, Reference, Result,
+    StorePath, Terms, Trust, Within, json as strict, open_closure, read_document,
 };
 
 pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
@@ -27,6 +29,7 @@ pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
         folder: beside.unwrap_or(Path::new(".")),
         trees: args.trees.iter().map(|text| tree(text)).collect::<Result<_>>()?,
         closures: closures(&args, asked)?,
+        recipes: recipes(&args.from, asked)?,
         form: args.form.into(),
         compression: args.compress.into(),
         key: key.as_ref(),
@@ -103,6 +106,17 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
     args.paths.iter().map(one).collect()
 }
 
+/// Where the derivation of what is packed may be, too.
+fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
+    match from.strip_prefix("cache:") {
+        Some(folder) => {
+            let folder = folder.strip_prefix("file://").unwrap_or(folder);
+            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir(), &asked.terms.limits)?)))
+        }
+        None => Ok(there(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
+    }
+}
+
 pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
     let key = secret(&args.key)?;
     let image = match Reference::parse(&args.reference, asked.dir())? {
@@ -145,7 +159,7 @@ pub(super) fn same(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
 fn digests(reference: &str, asked: &Asked) -> Result<Digests> {
     let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
     let terms = Terms { trust, ..asked.terms.clone() };
-    let opened = opened(reference, &Default::default(), &PlatformArgs::default(), asked)?;
+    let opened = opened(reference, &ArtifactArgs::default(), asked)?;
     let digests = match opened {
         Artifact::Closure(closure) => closure.verify(&terms).within(|| reference)?.digests,
         Artifact::Image(_) => None,
@@ -162,40 +176,35 @@ fn shown(digests: &Digests) -> Value {
     })
 }
 
-/// What an automaton says of itself. Its documents agree; nothing else is proved.
+/// What documents declare, whatever carries them. They agree; nothing else is proved.
 pub(super) fn inspect(closure: &dyn Closure, asked: &Asked) -> Result<()> {
-    let Some(document) = closure.document() else { return Ok(()) };
-    let objects: Vec<Value> = closure
-        .objects()
-        .iter()
-        .map(|object| {
-            json!({
-                "path": asked.dir().path(&object.path),
-                "narHash": object.nar_hash.to_string(),
-                "narSize": object.nar_size,
-            })
+    let document = closure.document().map(Document::value);
+    let shown = |path: &StorePath| asked.dir().path(path);
+    let object = |object: &Object| {
+        json!({
+            "path": shown(&object.path),
+            "narHash": object.nar_hash.to_string(),
+            "narSize": object.nar_size,
+            "references": object.references.iter().map(shown).collect::<Vec<_>>(),
+            "ca": object.ca.as_ref().map(ToString::to_string),
         })
-        .collect();
-    let answer = json!({
-        "ok": true,
-        "kind": closure.kind().word(),
-        "digest": closure.digest().to_string(),
-        "document": document.value(),
-        "objects": objects,
-        "layers": closure.layers().iter().map(|layer| json!({
+    };
+    let layer = |layer: &LayerReport| {
+        json!({
             "digest": layer.digest.to_string(),
             "size": layer.size,
             "mediaType": layer.media_type,
             "diffId": layer.diff_id.map(|hash| hash.to_string()),
-        })).collect::<Vec<_>>(),
-        "ports": document.value().get("ports").cloned().unwrap_or_else(|| json!([])),
+        })
+    };
+    asked.document(&json!({
+        "ok": true,
+        "kind": closure.kind().word(),
+        "digest": closure.digest().to_string(),
+        "document": document,
+        "objects": closure.objects().iter().map(object).collect::<Vec<_>>(),
+        "layers": closure.layers().iter().map(layer).collect::<Vec<_>>(),
+        "ports": document.and_then(|document| document.get("ports")).cloned().unwrap_or_else(|| json!([])),
         "signature": closure.signature(),
-    });
-    // For people too: a document is best read as one.
-    let text = if asked.json { answer.to_string() } else { pretty(&answer) };
-    Ok(crate::cli::output::print(&format!("{}\n", text.trim_end()))?)
-}
-
-fn pretty(answer: &Value) -> String {
-    serde_json::to_string_pretty(answer).unwrap_or_default()
+    }))
 }

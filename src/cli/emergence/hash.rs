@@ -22,7 +22,7 @@ pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
                 None if path == Path::new("-") => Method::Flat,
                 None => Method::Nar,
             };
-            of_path(path, method, args.algo.unwrap_or(Algorithm::Sha256))?
+            of_path(path, method, args.algo.unwrap_or(Algorithm::Sha256), asked)?
         }
         (None, None) => return Err(Fault::usage("name a path")),
     };
@@ -31,11 +31,11 @@ pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
 }
 
 /// The hash of what is at `path`.
-pub(super) fn of_path(path: &Path, method: Method, algorithm: Algorithm) -> Result<Hash> {
+pub(super) fn of_path(path: &Path, method: Method, algorithm: Algorithm, asked: &Asked) -> Result<Hash> {
     match method {
         Method::Nar => {
             std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
-            Ok(nar::hash_tree(path, algorithm)?.0)
+            Ok(nar::hash_tree(path, asked.terms.limits.depth, algorithm)?.0)
         }
         Method::Flat => {
             let file = open(path)?;

@@ -1,25 +1,26 @@
 //! `emergence inspect`, and what `verify` and `unpack` answer for plain images.
 
+use std::io::IsTerminal;
+
 use serde_json::{Value, json};
 
 use super::verify::{document, opened};
-use super::{Asked, make_store};
-use crate::cli::args::{InspectArgs, UnpackArgs};
+use super::{Asked, make_store, with};
+use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
-use crate::emergence::{Artifact, Fault, Report, Result};
+use crate::emergence::{Artifact, Result};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &Default::default(), &args.platform, asked)? {
+    let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
+    match opened(&args.reference, &artifact, asked)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
-            asked.answer(shown.lines().trim_end(), || shown.document())
+            match !asked.json && std::io::stdout().is_terminal() {
+                true => asked.answer(shown.lines().trim_end(), || Value::Null),
+                false => asked.document(&shown.document()),
+            }
         }
-        Artifact::Closure(closure) if closure.document().is_some() => {
-            super::automaton::inspect(&*closure, asked)
-        }
-        Artifact::Closure(_) => {
-            Err(Fault::usage("only images can be shown; try \"emergence info\" or \"nar ls\""))
-        }
+        Artifact::Closure(closure) => super::automaton::inspect(&*closure, asked),
     }
 }
 
@@ -35,23 +36,10 @@ pub(super) fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> R
         }
     }
     asked.answer(&unpacked.place.display().to_string(), || {
-        let answer = image_document(&verified.report, verified.pinned, asked);
+        let answer = document(&verified.report, asked);
         let chain_id = json!({ "chainId": image.chain_id().to_string() });
         with(with(answer, chain_id), unpacked_document(&unpacked))
     })
-}
-
-/// What `verify` answers for an image.
-pub(super) fn image_document(report: &Report, pinned: bool, asked: &Asked) -> Value {
-    with(document(report, asked), json!({ "trust": if pinned { "pinned" } else { "none" } }))
-}
-
-/// An object with the members of another, in place of those it has.
-fn with(mut object: Value, other: Value) -> Value {
-    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
-        object.extend(other);
-    }
-    object
 }
 
 fn unpacked_document(unpacked: &Unpacked) -> Value {

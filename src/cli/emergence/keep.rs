@@ -1,14 +1,15 @@
 //! What a store has, and what is kept in it: `emergence ls`, `info`, `check`, `gc`, `root`.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::verify::opened_closure;
-use super::{Asked, open_store};
-use crate::cli::args::{CheckStoreArgs, DeclaredArgs, GcArgs, InfoArgs, PlatformArgs, RootAction};
-use crate::cli::output;
-use crate::emergence::{Closure, Code, Fault, Held, Meta, Proof, Result, Root, StorePath, Within};
+use super::{Asked, error_document, fault_document, open_store, with};
+use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
+use crate::cli::log;
+use crate::emergence::{Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
 use crate::error::{Error, Kind};
 
 pub(super) fn ls(asked: &Asked) -> Result<()> {
@@ -66,10 +67,6 @@ pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
 fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
     let object = &meta.object;
     let shown = |path: &StorePath| asked.dir().path(path);
-    let signer = match &meta.proof {
-        Proof::Signature(key) => Some(key),
-        _ => None,
-    };
     json!({
         "path": shown(&object.path),
         "tree": tree,
@@ -81,16 +78,17 @@ fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
         "signatures": object.signatures.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "ca": object.ca.as_ref().map(ToString::to_string),
         "proof": meta.proof.word(),
-        "signedBy": signer,
+        "signedBy": meta.proof.signer(),
     })
 }
 
 /// An artifact of which nothing more is said.
 fn closure(reference: &str, asked: &Asked) -> Result<Box<dyn Closure>> {
-    opened_closure(reference, &DeclaredArgs::default(), &PlatformArgs::default(), asked).within(|| reference)
+    opened_closure(reference, &ArtifactArgs::default(), asked).within(|| reference)
 }
 
-pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<()> {
+/// Tells every fault that is left, and ends with the status of one.
+pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<ExitCode> {
     let store = open_store(asked)?;
     let mut checked = store.check(&asked.terms)?;
     let mut repaired = Vec::new();
@@ -102,23 +100,25 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<()> {
         checked = store.check(&asked.terms)?;
     }
     let path = |path: &StorePath| asked.dir().path(path);
-    let Some((first, fault)) = checked.faults.first() else {
-        let repaired: Vec<String> = repaired.iter().map(path).collect();
-        return asked.answer_lines(
-            &repaired,
-            || json!({ "ok": true, "objects": checked.objects, "repaired": repaired }),
-        );
-    };
-    if !asked.json {
-        let lines: Vec<String> = checked.faults.iter().map(|(object, _)| path(object)).collect();
-        output::print(&(lines.join("\n") + "\n"))?;
+    let repaired: Vec<String> = repaired.iter().map(path).collect();
+    let answer = json!({ "ok": checked.faults.is_empty(), "objects": checked.objects, "repaired": repaired });
+    if checked.faults.is_empty() {
+        asked.answer_lines(&repaired, || answer)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let words = format!(
-        "{} of {} objects are not what they were; of this one: {fault}",
-        checked.faults.len(),
-        checked.objects
-    );
-    Err(Fault::refused(Code::StoreCorrupt, path(first), words))
+    let words = format!("{} of {} objects are not what they were", checked.faults.len(), checked.objects);
+    let folder = store.folder().display().to_string();
+    let fault = Fault::refused(Code::StoreCorrupt, folder, words).within("emergence check");
+    let lines: Vec<String> = checked.faults.iter().map(|(_, fault)| fault.to_string()).collect();
+    asked.answer_lines(&lines, || {
+        let one = |(object, fault): &(StorePath, Fault)| {
+            with(fault_document(fault), json!({ "path": path(object) }))
+        };
+        let faults: Vec<Value> = checked.faults.iter().map(one).collect();
+        with(with(answer, json!({ "faults": faults })), error_document(&fault))
+    })?;
+    log::bare_last_words(&Error::new(Kind::Invalid, fault.to_string()));
+    Ok(ExitCode::from(fault.status()))
 }
 
 pub(super) fn gc(args: &GcArgs, asked: &Asked) -> Result<()> {

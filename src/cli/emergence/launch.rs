@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::verify::{met, opened};
-use super::{Asked, make_store};
+use super::{Asked, for_store, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::automaton::bind;
-use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, made_whole, mount_overlay};
+use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, mount_overlay};
 use crate::emergence::oci::Image;
-use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store};
+use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store, StorePath, made_whole};
 use crate::error::Doing;
 
 /// An artifact of which everything is proved, and what the container will be.
@@ -47,7 +47,8 @@ impl Ready {
         purpose: Purpose,
         asked: &Asked,
     ) -> Result<Self> {
-        let artifact = opened(reference, &args.declared, &args.platform, asked)?;
+        let asked = &for_store(asked)?;
+        let artifact = opened(reference, &args.artifact, asked)?;
         let mut shape = shape(args, words, purpose)?;
         let (cargo, store) = match artifact {
             Artifact::Closure(closure) => closed(&*closure, args, &mut shape, asked)?,
@@ -68,8 +69,9 @@ impl Ready {
         }
     }
 
-    /// Makes the bundle in `folder`, which is going to be called `last`.
+    /// Makes the bundle in the new folder `folder`, which is going to be called `last`.
     pub(super) fn fill(&self, folder: &Path, last: &Path, asked: &Asked) -> Result<()> {
+        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
         let image = match &self.cargo {
             Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
             Cargo::Image(image) => image,
@@ -135,6 +137,12 @@ fn closed(
     parts.digests = report.digests;
     let store = make_store(asked)?;
     store.add(closure, &asked.terms, &report)?;
+    // What it refers to may have been in the store, and not where it came from.
+    if let Some(root) = closure.objects().last() {
+        let paths: Vec<StorePath> = parts.objects.iter().map(|object| object.path.clone()).collect();
+        parts.objects = store.closure_of(&paths)?.into_iter().map(|meta| meta.object).collect();
+        parts.objects.sort_by_key(|object| object.path == root.path);
+    }
     Ok((Cargo::Parts(Box::new(parts)), store))
 }
 

@@ -30,15 +30,16 @@ use super::settings::settings;
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Allow, Fault, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust, Unwatched, Within,
-    read_document,
+    Allow, Destination, Fault, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust,
+    Unwatched, Within, read_document,
 };
 use crate::error::{Doing, Error, Kind};
 
 /// What `run` ends with when no program has run.
-const NOT_RUN: u8 = 125;
+pub(super) const NOT_RUN: u8 = 125;
 
 /// What the command line asks of every verb.
+#[derive(Clone)]
 pub(super) struct Asked {
     /// What it asks of every artifact.
     pub terms: Terms,
@@ -117,7 +118,7 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         }
         Verb::Ls => keep::ls(&asked).within(|| "emergence ls"),
         Verb::Info(args) => keep::info(&args, &asked).within(|| "emergence info"),
-        Verb::Check(args) => keep::check(&args, &asked).within(|| "emergence check"),
+        Verb::Check(args) => return keep::check(&args, &asked).within(|| "emergence check"),
         Verb::Gc(args) => keep::gc(&args, &asked).within(|| "emergence gc"),
         Verb::Root(args) => keep::root(&args.action, &asked).within(|| "emergence root"),
         Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
@@ -133,9 +134,11 @@ fn terms(dir: StoreDir, args: &TermsArgs) -> Result<(Terms, Allow)> {
     let policy = args.policy.as_deref().map(policy).transpose()?.unwrap_or_default();
     let demand = args.trust.map_or_else(Default::default, Into::into);
     let trust = policy.trust(Trust { demand, keys, expect }, args.trust.is_some())?;
-    let limits = policy.limits(Limits { size: args.max_size, ..Limits::default() });
+    let limits =
+        policy.limits(Limits { size: args.max_size, depth: args.max_depth.into(), ..Limits::default() });
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let terms = Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched) };
+    let terms =
+        Terms { dir, trust, limits, scan: args.scan, jobs, watch: Arc::new(Unwatched), destination: None };
     Ok((terms, policy.allow()))
 }
 
@@ -171,6 +174,13 @@ impl Asked {
 }
 
 impl Asked {
+    /// An answer that is a document, for people too: they get it indented.
+    fn document(&self, document: &Value) -> Result<()> {
+        self.clear();
+        let text = if self.json { document.to_string() } else { format!("{document:#}") };
+        Ok(output::print(&format!("{text}\n"))?)
+    }
+
     /// The same for an answer of any number of lines.
     fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
         match lines.is_empty() && !self.json {
@@ -194,6 +204,21 @@ fn store_folder(asked: &Asked) -> Result<PathBuf> {
     Ok(data.join("emergence"))
 }
 
+/// The same, for what is going to be written to the store: what that has is not read again, and room is looked for there.
+fn for_store(asked: &Asked) -> Result<Asked> {
+    let place = store_folder(asked)?;
+    let store = place.join("version").exists().then(|| open_store(asked)).transpose()?;
+    Ok(going_to(asked, &place, store))
+}
+
+/// The same, for what is going to be written below a folder that may not be there yet.
+fn going_to(asked: &Asked, place: &Path, store: Option<Arc<Store>>) -> Asked {
+    let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
+    let mut asked = asked.clone();
+    asked.terms.destination = Some(Destination { folder: there.to_owned(), store });
+    asked
+}
+
 /// The store, which is there already. `Kind::NotFound` otherwise.
 fn open_store(asked: &Asked) -> Result<Arc<Store>> {
     let store = Store::existing(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
@@ -202,13 +227,29 @@ fn open_store(asked: &Asked) -> Result<Arc<Store>> {
 
 /// The store, which is made when it is not there.
 fn make_store(asked: &Asked) -> Result<Arc<Store>> {
+    if let Some(store) = asked.terms.destination.as_ref().and_then(|destination| destination.store.clone()) {
+        return Ok(store);
+    }
     let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
     Ok(Arc::new(store.with_sync(asked.sync)))
 }
 
+/// An object with the members of another, in place of those it has.
+fn with(mut object: Value, other: Value) -> Value {
+    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
+        object.extend(other);
+    }
+    object
+}
+
 /// `{"ok":false,"error":{…}}`.
 fn error_document(fault: &Fault) -> Value {
-    let error = match fault {
+    json!({ "ok": false, "error": fault_document(fault) })
+}
+
+/// What is told of one fault.
+fn fault_document(fault: &Fault) -> Value {
+    match fault {
         Fault::Refused(refusal, _) => json!({
             "code": refusal.code.text(),
             "message": fault.to_string(),
@@ -219,8 +260,7 @@ fn error_document(fault: &Fault) -> Value {
         Fault::Failed(_) => json!({
             "code": null, "message": fault.to_string(), "subject": null, "expected": null, "actual": null,
         }),
-    };
-    json!({ "ok": false, "error": error })
+    }
 }
 
 /// Opens a file that the command line names; `-` is standard input.

@@ -14,18 +14,22 @@ use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};
 use crate::emergence::stream::{Buffer, HashThread, Hashing, Written};
 use crate::emergence::{Fault, Result, Within, decompressed};
 use crate::error::{Doing, Error};
+use crate::sys::base64;
 
 pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     match action {
-        NarAction::Dump { path, output } => dump(&path, output.as_deref()).within(|| "emergence nar dump"),
+        NarAction::Dump { path, output } => {
+            dump(&path, output.as_deref(), asked).within(|| "emergence nar dump")
+        }
         NarAction::Restore { file, dest } => {
-            let input = open(&file).and_then(|input| decompressed(input, &file));
-            let restored = input.and_then(|(input, _)| nar::restore(input, &dest));
+            let input =
+                open(&file).and_then(|input| decompressed(input, &file, None, asked.terms.limits.memory));
+            let restored = input.and_then(|(input, _)| nar::restore(input, asked.terms.limits.depth, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
         NarAction::Ls { file } => ls(&file, asked).within(|| format!("emergence nar ls {}", file.display())),
         NarAction::Cat { file, inner } => {
-            cat(&file, &inner).within(|| format!("emergence nar cat {}", file.display()))
+            cat(&file, &inner, asked).within(|| format!("emergence nar cat {}", file.display()))
         }
         NarAction::Check { file } => {
             check(&file, asked).within(|| format!("emergence nar check {}", file.display()))
@@ -34,10 +38,11 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
 }
 
 /// A file that is named keeps what it had until the NAR is whole.
-fn dump(path: &Path, output: Option<&Path>) -> Result<()> {
+fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
+    let deepest = asked.terms.limits.depth;
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
-    let Some(output) = output else {
-        return written(path, io::stdout(), "standard output").map(drop);
+    let Some(output) = output.filter(|output| *output != Path::new("-")) else {
+        return written(path, deepest, io::stdout(), "standard output").map(drop);
     };
     let place = || output.display().to_string();
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -48,7 +53,7 @@ fn dump(path: &Path, output: Option<&Path>) -> Result<()> {
     );
     match unnamed {
         Ok(file) if !output.exists() => {
-            let file = written(path, File::from(file), &place())?;
+            let file = written(path, deepest, File::from(file), &place())?;
             let number = std::os::fd::AsRawFd::as_raw_fd(&file);
             let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
             let from = format!("/proc/self/fd/{number}");
@@ -59,34 +64,39 @@ fn dump(path: &Path, output: Option<&Path>) -> Result<()> {
         _ => {
             let file =
                 OpenOptions::new().write(true).create(true).truncate(true).open(output).doing(place)?;
-            written(path, file, &place()).map(drop)
+            written(path, deepest, file, &place()).map(drop)
         }
     }
 }
 
-fn written<W: Write>(path: &Path, out: W, place: &str) -> Result<W> {
+fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result<W> {
     let mut buffer = Buffer::new(Written(out));
-    nar::dump(path, &mut buffer)?;
+    nar::dump(path, deepest, &mut buffer)?;
     let Written(mut out) = buffer.finish().doing(|| format!("write {place}"))?;
     out.flush().doing(|| format!("write {place}"))?;
     Ok(out)
 }
 
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
+    // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
         if asked.json {
-            objects.push(object(&entry));
+            objects.extend(if objects.is_empty() { "" } else { "," }.bytes());
+            objects.extend(object(&entry).to_string().into_bytes());
             return Ok(());
         }
         out.write_all(&line(&entry)).doing(|| "write to standard output").map_err(Fault::from)
     });
-    nar::read(input, &mut list)?;
+    nar::read(input, asked.terms.limits.depth, &mut list)?;
     drop(list);
-    out.flush().doing(|| "write to standard output")?;
-    if asked.json { asked.answer("", || json!({ "entries": objects })) } else { Ok(()) }
+    if asked.json {
+        let parts: [&[u8]; 3] = [b"{\"entries\":[", &objects, b"]}\n"];
+        parts.iter().try_for_each(|part| out.write_all(part)).doing(|| "write to standard output")?;
+    }
+    out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn line(entry: &Entry) -> Vec<u8> {
@@ -138,23 +148,23 @@ fn object(entry: &Entry) -> Value {
 fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!({ "type": kind, key: text }),
-        Err(_) => json!({ "type": kind, format!("{key}Base64"): data_encoding::BASE64.encode(bytes) }),
+        Err(_) => json!({ "type": kind, format!("{key}Base64"): base64::encode(bytes) }),
     }
 }
 
-fn cat(file: &Path, inner: &Path) -> Result<()> {
+fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = io::stdout();
-    nar::cat(input, inner.as_os_str().as_bytes(), &mut out)?;
+    nar::cat(input, asked.terms.limits.depth, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
 fn check(file: &Path, asked: &Asked) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file)?;
+    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
-    nar::read(Read::by_ref(&mut input), &mut Nothing)?;
+    nar::read(Read::by_ref(&mut input), asked.terms.limits.depth, &mut Nothing)?;
     let (hash, size) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
     asked.answer(&format!("{hash} {size}"), || json!({ "narHash": hash.to_string(), "narSize": size }))
 }

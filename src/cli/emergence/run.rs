@@ -8,53 +8,41 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use super::Asked;
 use super::launch::{Purpose, Ready};
 use crate::cli::args::LaunchArgs;
-use crate::container::request::{Create, Run, Settings};
+use crate::container::request::{Create, Settings};
 use crate::container::{self, ContainerId};
 use crate::emergence::hash::Hash;
-use crate::emergence::launch::{made_whole, removed};
-use crate::emergence::{Fault, Lease, Result};
-use crate::error::{Doing, Error, Kind};
+use crate::emergence::{Lease, Result};
+use crate::error::Doing;
 use crate::sys::process;
+use crate::sys::remove::remove;
 
 /// Runs it, and ends as its program does.
 pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Result<ExitCode> {
     let id: ContainerId = args.id.parse()?;
     let is_root = rustix::process::geteuid().is_root();
-    if args.detach && !is_root {
-        let words = "--detach needs root; make a bundle, and give it to the command run";
-        return Err(Error::new(Kind::Unsupported, words).into());
-    }
-    let purpose = Purpose::Run { private: is_root, terminal: args.console_socket.is_some() };
+    let purpose = Purpose::Run { private: is_root, terminal: args.passed.console_socket.is_some() };
     let ready = Ready::of(&args.reference, &args.shape, &args.args, purpose, asked)?;
     let name = lease_name(settings, &id);
     let lease = ready.store.lease_for(&name, process::own_pid(), &ready.held())?;
-    let place = if is_root { Place::private(ready.store.folder())? } else { Place::beside(settings, &id) };
-    place.fill(&ready, asked)?;
-    let request = request(args, id, place.path().to_owned());
+    let bundle = if is_root { private(ready.store.folder())? } else { ready.store.bundle_for(&name)? };
     let mut kept = Kept { name, ready: Some(ready), lease: Some(lease) };
-    let status = container::run_then(settings, &request, &mut |pid| kept.hand_over(pid));
-    let released = if args.detach && status.is_ok() { kept.leave() } else { kept.release() };
-    let cleaned = place.clean();
+    let status = kept.fill(&bundle, asked).and_then(|()| {
+        let create = args.passed.create(id, bundle.clone(), None);
+        // One that only we see goes with us; and until the container has its folder, only we know of the other.
+        let request = args.stay.run(Create { bundle_goes: !is_root, ..create });
+        Ok(container::run_then(settings, &request, &mut |pid| kept.hand_over(pid))?)
+    });
+    // Of a container that is there, `delete` takes it away.
+    let stays = is_root || status.is_ok() && (args.stay.detach || args.stay.keep);
+    let cleaned =
+        if stays { Ok(0) } else { remove(&bundle).doing(|| format!("remove {}", bundle.display())) };
+    // Not before: without the lease, anybody may take the bundle away.
+    let released = if args.stay.detach && status.is_ok() { kept.leave() } else { kept.release() };
     let status = status?;
-    released?;
     cleaned?;
+    released?;
     // As exit(3): the low eight bits are all that a parent sees.
     Ok(ExitCode::from(status.to_le_bytes()[0]))
-}
-
-fn request(args: &LaunchArgs, id: ContainerId, bundle: PathBuf) -> Run {
-    let create = Create {
-        id,
-        bundle,
-        config: None,
-        console_socket: args.console_socket.clone(),
-        pid_file: args.pid_file.clone(),
-        pidfd_socket: args.pidfd_socket.clone(),
-        no_pivot: args.no_pivot,
-        no_new_keyring: args.no_new_keyring,
-        preserve_fds: args.preserve_fds,
-    };
-    Run { create, detach: args.detach, keep: args.keep, no_subreaper: args.no_subreaper }
 }
 
 /// A container's name is one of its state folder only, and longer than a file's may be; and another run may ask for the same.
@@ -72,6 +60,11 @@ struct Kept {
 }
 
 impl Kept {
+    fn fill(&self, bundle: &Path, asked: &Asked) -> Result<()> {
+        let Some(ready) = &self.ready else { return Ok(()) };
+        ready.fill(bundle, bundle, asked)
+    }
+
     /// There is a container, whose program has not begun.
     fn hand_over(&mut self, pid: i32) {
         let Some(ready) = self.ready.take() else { return };
@@ -95,59 +88,18 @@ impl Kept {
     }
 }
 
-/// Where the bundle is while it is needed.
-enum Place {
-    /// A file system in memory that only this process and the container see: nothing is left of it when both have ended, however they do.
-    Private(PathBuf),
-    /// A folder, for an ordinary user.
-    Folder(PathBuf),
-}
-
-impl Place {
-    /// In a mount namespace of this process, over a folder of the store that is empty for everybody else.
-    fn private(store: &Path) -> Result<Self> {
-        let path = store.join("bundle");
-        std::fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
-        process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
-        // What is mounted on the host later still comes here, and so to the container; not the other way.
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", slave)
-            .doing(|| "part the mounts of this process from the host's")?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let mounted = rustix::mount::mount("emergence", &path, "tmpfs", flags, c"mode=755");
-        mounted.doing(|| format!("mount a file system in memory on {}", path.display()))?;
-        Ok(Self::Private(path.join("bundle")))
-    }
-
-    fn beside(settings: &Settings, id: &ContainerId) -> Self {
-        let mut folder = settings.root.clone().into_os_string();
-        folder.push("-bundles");
-        Self::Folder(PathBuf::from(folder).join(id.as_ref()))
-    }
-
-    fn path(&self) -> &Path {
-        let (Self::Private(path) | Self::Folder(path)) = self;
-        path
-    }
-
-    fn fill(&self, ready: &Ready, asked: &Asked) -> Result<()> {
-        if let (Self::Folder(path), Some(parent)) = (self, self.path().parent()) {
-            std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
-            // Left by a process that was ended, or of a container that is there, which `run` will then say.
-            if path.exists() && std::fs::symlink_metadata(path).is_ok() {
-                return Err(Fault::usage(format!(
-                    "{}: is there already; another run has it, or was ended",
-                    path.display()
-                )));
-            }
-        }
-        made_whole(self.path(), |folder| ready.fill(folder, self.path(), asked))
-    }
-
-    fn clean(&self) -> Result<()> {
-        match self {
-            Self::Private(_) => Ok(()),
-            Self::Folder(path) => removed(path),
-        }
-    }
+/// Where the bundle of a container lies that root runs: in memory, seen by this process and the container alone. Nothing is left of it
+/// when both have ended, however they do. In a mount namespace of this process, over a folder of the store that is empty for everybody
+/// else.
+fn private(store: &Path) -> Result<PathBuf> {
+    let path = store.join("bundle");
+    std::fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
+    process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
+    // What is mounted on the host later still comes here, and so to the container; not the other way.
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", slave).doing(|| "part the mounts of this process from the host's")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let mounted = rustix::mount::mount("emergence", &path, "tmpfs", flags, c"mode=755");
+    mounted.doing(|| format!("mount a file system in memory on {}", path.display()))?;
+    Ok(path.join("bundle"))
 }

@@ -1,6 +1,5 @@
 //! What comes into a store, and what leaves it: `emergence import`, `unpack`, `export`, `need`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,22 +8,23 @@ use serde_json::{Value, json};
 use super::image::unpack_image;
 use super::key::secret;
 use super::verify::{declaration, opened, opened_closure};
-use super::{Asked, make_store, open, open_store, store_folder};
+use super::{Asked, for_store, going_to, make_store, open, open_store, store_folder};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
+use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::oci::Image;
 use crate::emergence::{
-    Added, Artifact, Bytes, Closure, Export, Fault, NarFile, Object, Reference, Result, Store, StorePath,
-    Within, read_document, unpack_apart,
+    Added, Artifact, Bytes, Closure, Export, Fault, Named, NarFile, Object, Reference, Result, Store,
+    StorePath, Within, read_document, unpack_apart, vacant,
 };
-use crate::error::{Error, Kind};
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
-    if args.artifacts.len() > 1 && args.declared.said() {
+    if args.artifacts.len() > 1 && args.artifact.declared.said() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
     let mut all = Vec::new();
     for reference in &args.artifacts {
-        let closure = opened_closure(reference, &args.declared, &args.platform, asked);
+        let asked = &for_store(asked)?;
+        let closure = opened_closure(reference, &args.artifact, asked);
         all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
     }
     let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
@@ -64,13 +64,19 @@ fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
 }
 
 pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    if let Some(to) = args.to.as_deref().filter(|to| to.symlink_metadata().is_ok()) {
-        return Err(Error::new(Kind::Exists, format!("{}: is there already", to.display())).into());
-    }
-    let bytes = match (opened(&args.reference, &args.declared, &args.platform, asked)?, &args.to) {
+    args.to.as_deref().map_or(Ok(()), vacant)?;
+    let asked = &match &args.to {
+        Some(to) => going_to(asked, to, None),
+        None => for_store(asked)?,
+    };
+    let bytes = match (opened(&args.reference, &args.artifact, asked)?, &args.to) {
         (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
         (Artifact::Closure(closure), None) => {
             let (roots, added) = take_in(&*closure, asked)?;
+            if !asked.json && !added.reused.is_empty() {
+                let all = added.new.len() + added.reused.len();
+                asked.note(&format!("reused {} of {all} objects", added.reused.len()));
+            }
             return asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked));
         }
         (Artifact::Closure(closure), Some(to)) => apart(&*closure, to, args, asked)?,
@@ -86,7 +92,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
 fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
     // One NAR is one tree, whatever it is called.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
-        let nar = NarFile::open(&path, &declaration(&args.declared, asked)?, &asked.terms)?;
+        let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
         let report = nar.verify(&asked.terms)?;
         nar.restore(to, &asked.terms)?;
         return Ok(report.bytes);
@@ -96,21 +102,21 @@ fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> 
 }
 
 pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
-    let closure = match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => return needed_blobs(&image, asked),
     };
     let store = there(asked)?;
     let lacking = |object: &Object| {
-        let there = store.as_ref().map(|store| store.meta(&object.path)).transpose()?.flatten();
-        Ok(there.is_none_or(|meta| meta.object.nar_hash != object.nar_hash))
+        let twin = store.as_ref().map(|store| store.twin(object, &|_| true)).transpose()?;
+        Ok(twin.flatten().is_none())
     };
     let needed = closure.pieces(&lacking)?;
     asked.answer_lines(&needed, || json!({ "needed": needed }))
 }
 
 /// The store, if there is one.
-fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
+pub(super) fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
     store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
 }
 
@@ -131,15 +137,19 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
         return Err(Fault::usage(format!("--to {}: must be cache:FOLDER", args.to)));
     }
     let key = args.sign.as_ref().map(|file| secret(file)).transpose()?;
-    let only = args.only_from.as_ref().map(|file| digits(file)).transpose()?;
-    let objects = args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?;
+    let only = args.only_from.as_ref().map(|file| named(file)).transpose()?;
+    let store = open_store(asked)?;
+    let objects = match args.objects.is_empty() {
+        true => store.objects()?,
+        false => args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?,
+    };
     let how = Export {
         to: Path::new(to),
         compression: args.compress.into(),
         key: key.as_ref(),
         only: only.as_ref(),
     };
-    let exported = open_store(asked)?.export(&objects, &how, &asked.terms)?;
+    let exported = store.export(&objects, &how, &asked.terms)?;
     let new = lines(&exported.new, asked);
     asked.answer_lines(
         &new,
@@ -147,19 +157,24 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-/// The digits of the objects that a file names: by base name, path, or the name of a narinfo.
-fn digits(file: &Path) -> Result<BTreeSet<String>> {
+/// The objects that a file names: by base name, path, the name of a narinfo, or the digest of a blob that has them.
+fn named(file: &Path) -> Result<Named> {
     let subject = file.display().to_string();
     let text = read_document(open(file)?, &subject)?;
     let text = String::from_utf8(text).map_err(|_| Fault::usage(format!("{subject}: is not text")))?;
-    let mut found = BTreeSet::new();
+    let mut found = Named::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("sha256:") {
+            let blob = Hash::parse(line, Some(Algorithm::Sha256)).within(|| subject.clone())?;
+            found.blobs.insert(blob);
+            continue;
+        }
         let base = line.rsplit('/').next().unwrap_or(line);
         let object = match base.strip_suffix(".narinfo") {
             Some(digits) => StorePath::parse(&format!("{digits}-x")),
             None => StorePath::parse(base),
         };
-        found.insert(object.within(|| subject.clone())?.digits());
+        found.digits.insert(object.within(|| subject.clone())?.digits());
     }
     Ok(found)
 }

@@ -21,13 +21,13 @@ pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
             let method = method.said().unwrap_or(Method::Flat);
             let hash = match (&hash, &path) {
                 (Some(hash), _) => Hash::parse(hash, algo)?,
-                (None, Some(path)) => of_path(path, method, algo.unwrap_or(Algorithm::Sha256))?,
+                (None, Some(path)) => of_path(path, method, algo.unwrap_or(Algorithm::Sha256), asked)?,
                 (None, None) => return Err(Fault::usage("name a path or a --hash")),
             };
             ContentAddress::Fixed(method, hash).path(dir, name, &References::default())?
         }
         StorePathKind::Text { file, name, references } => {
-            let hash = of_path(&file, Method::Flat, Algorithm::Sha256)?;
+            let hash = of_path(&file, Method::Flat, Algorithm::Sha256, asked)?;
             let references = given(references, false, asked)?;
             ContentAddress::Text(hash).path(dir, Name::new(&name)?, &references)?
         }
@@ -69,11 +69,11 @@ fn source(
         let own = StorePath::parse(last_part(path)?).map_err(|_| {
             Fault::usage(format!("{}: with --self, the tree is named DIGEST-NAME", path.display()))
         })?;
-        (nar::hash_modulo(path, own.digits().as_bytes())?, own.name().clone())
+        (nar::hash_modulo(path, asked.terms.limits.depth, own.digits().as_bytes())?, own.name().clone())
     } else {
         // Before the work.
         let name = named(name, Some(path))?;
-        (of_path(path, Method::Nar, Algorithm::Sha256)?, name)
+        (of_path(path, Method::Nar, Algorithm::Sha256, asked)?, name)
     };
     let name = name.map_or(Ok(usual), Name::new)?;
     ContentAddress::Fixed(Method::Nar, hash).path(asked.dir(), name, &references)

@@ -4,34 +4,52 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::image::image_document;
 use super::node::machine;
+use super::store::there;
 use super::{Asked, open_store};
-use crate::cli::args::{DeclaredArgs, PlatformArgs, VerifyArgs};
-use crate::emergence::automaton::Document;
+use crate::cli::args::{ArtifactArgs, DeclaredArgs, VerifyArgs};
+use crate::emergence::automaton::{DeclarationKind, Document, Recipes, check_recipe};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
 use crate::emergence::{
     Artifact, Closure, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof,
-    Reference, Report, Result, Said, Signature, StorePath, open_artifact,
+    Provable, Reference, Report, Result, Said, Signature, StorePath, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
-    match opened(&args.reference, &args.declared, &args.platform, asked)? {
+    match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => {
-            if let Some(document) = closure.document() {
-                met(document, args.node.as_deref(), asked)?;
+            if let Some(automaton) = closure.document() {
+                met(automaton, args.node.as_deref(), asked)?;
             }
             let report = closure.verify(&asked.terms)?;
-            asked.answer(&format!("ok {}", report.digest), || self::document(&report, asked))
+            let recipe = closure.document().map(|document| recipe(document, asked)).transpose()?.flatten();
+            asked.answer(&format!("ok {}", report.digest), || {
+                let mut document = self::document(&report, asked);
+                if let Some(members) = document.as_object_mut() {
+                    members.insert("recipe".to_owned(), json!(recipe));
+                }
+                document
+            })
         }
         Artifact::Image(image) => {
-            let verified = image.verify(&asked.terms, args.strict)?;
-            let report = &verified.report;
-            asked.answer(&format!("ok {}", report.digest), || image_document(report, verified.pinned, asked))
+            let report = image.verify(&asked.terms, args.strict)?.report;
+            asked.answer(&format!("ok {}", report.digest), || document(&report, asked))
         }
     }
+}
+
+/// Whether what is told of the derivation was computed from it, or is as it is declared. `None`: there is no derivation.
+fn recipe(document: &Document, asked: &Asked) -> Result<Option<&'static str>> {
+    let declaration = document.declaration.as_ref();
+    let Some(declaration) = declaration.filter(|one| one.kind == DeclarationKind::NixDerivation) else {
+        return Ok(None);
+    };
+    let is_carried = declaration.store_path.as_ref().is_some_and(|path| document.object(path).is_some());
+    let recipes = there(asked)?.map_or(Recipes::Nowhere, Recipes::Store);
+    let computed = check_recipe(document, &recipes, &asked.terms)? || is_carried;
+    Ok(Some(if computed { "computed" } else { "declared" }))
 }
 
 /// Tests the constraints of an automaton against a machine: what its container would be granted there.
@@ -48,19 +66,14 @@ pub(super) fn met(document: &Document, node: Option<&Path>, asked: &Asked) -> Re
 }
 
 /// Opens what a REF names, with what the command line says of it.
-pub(super) fn opened(
-    reference: &str,
-    declared: &DeclaredArgs,
-    platform: &PlatformArgs,
-    asked: &Asked,
-) -> Result<Artifact> {
+pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &Asked) -> Result<Artifact> {
     let reference = Reference::parse(reference, asked.dir())?;
     let store = match &reference {
         Reference::Store(_) | Reference::Automaton(_) => Some(open_store(asked)?),
         _ => None,
     };
-    let platform = platform.platform.clone().unwrap_or_else(Platform::here);
-    let declared = declaration(declared, asked)?;
+    let platform = args.platform.platform.clone().unwrap_or_else(Platform::here);
+    let declared = declaration(&args.declared, asked)?;
     let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
     let artifact = open_artifact(&reference, &said, &asked.terms)?;
     admit(&reference, &artifact, asked)?;
@@ -70,11 +83,10 @@ pub(super) fn opened(
 /// The same for what must be of store objects.
 pub(super) fn opened_closure(
     reference: &str,
-    declared: &DeclaredArgs,
-    platform: &PlatformArgs,
+    args: &ArtifactArgs,
     asked: &Asked,
 ) -> Result<Box<dyn Closure>> {
-    match opened(reference, declared, platform, asked)? {
+    match opened(reference, args, asked)? {
         Artifact::Closure(closure) => Ok(closure),
         Artifact::Image(_) => {
             Err(Fault::usage("a plain image has no store objects; \"emergence unpack\" takes it"))
@@ -84,14 +96,25 @@ pub(super) fn opened_closure(
 
 /// Whether the policy takes it, before anything but its documents is read.
 fn admit(reference: &Reference, artifact: &Artifact, asked: &Asked) -> Result<()> {
-    let (kind, digest, root) = match artifact {
-        Artifact::Closure(closure) => (closure.kind(), closure.digest(), closure.objects().last()),
-        Artifact::Image(image) => (Kind::OciImage, image.digest(), None),
+    let (kind, digest, root, document) = match artifact {
+        Artifact::Closure(closure) => {
+            (closure.kind(), closure.digest(), closure.objects().last(), closure.document())
+        }
+        Artifact::Image(image) => (Kind::OciImage, image.digest(), None, None),
     };
     let named =
         matches!(reference, Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_some());
-    let name = root.map_or_else(|| file_name(reference), |root| root.path.name().as_str().to_owned());
-    asked.allow.admit(kind, &name, named || asked.terms.trust.expect == Some(digest))
+    let name = match (document, root) {
+        (Some(document), _) => document.name.as_str().to_owned(),
+        (None, Some(root)) => root.path.name().as_str().to_owned(),
+        (None, None) => file_name(reference),
+    };
+    let proof = match root {
+        Some(_) => Provable::Paths,
+        None if named || asked.terms.trust.expect == Some(digest) => Provable::Pinned,
+        None => Provable::Nothing,
+    };
+    asked.allow.admit(kind, &name, proof)
 }
 
 /// What an artifact without a store path is called: its tag, or the file's name.
@@ -120,6 +143,7 @@ pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared
         references: args.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?,
         ca: args.ca.as_ref().map(|ca| ContentAddress::parse(ca)).transpose()?,
         signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
+        compression: args.compression,
         narinfo: args.narinfo.clone(),
     })
 }
@@ -128,17 +152,13 @@ pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared
 pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let shown = |path: &StorePath| asked.dir().path(path);
     let object = |(info, proof): &(Object, Proof)| {
-        let signer = match proof {
-            Proof::Signature(key) => Some(key),
-            _ => None,
-        };
         json!({
             "path": shown(&info.path),
             "narHash": info.nar_hash.to_string(),
             "narSize": info.nar_size,
             "references": info.references.iter().map(shown).collect::<Vec<_>>(),
             "ca": info.ca.as_ref().map(ToString::to_string),
-            "signedBy": signer,
+            "signedBy": proof.signer(),
             "proof": proof.word(),
         })
     };
@@ -157,6 +177,8 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let weakest = ["none", "pinned", "content", "signature"]
         .into_iter()
         .find(|word| report.objects.iter().any(|(_, proof)| proof.word() == *word));
+    // What has no store paths can be proved by a pin alone.
+    let bare = if report.pinned { "pinned" } else { "none" };
     json!({
         "ok": true,
         "kind": report.kind.word(),
@@ -164,7 +186,7 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
         "automaton": digest(&|digests| Some(digests.automaton)),
         "declaration": digest(&|digests| digests.declaration),
         "output": digest(&|digests| Some(digests.output)),
-        "trust": weakest.unwrap_or("none"),
+        "trust": weakest.unwrap_or(bare),
         "objects": report.objects.iter().map(object).collect::<Vec<_>>(),
         "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
         "bytes": { "read": report.bytes.read, "unpacked": report.bytes.unpacked },

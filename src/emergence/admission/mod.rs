@@ -2,40 +2,37 @@
 //!
 //! ```text
 //! wanted   what is asked for: annotations, and /etc/emergence/runtime.json
+//! mounted  what a mount would show
 //! view     where the objects are that a container would see
 //! seal     what tells quickly that an object is still as it was
 //! ```
 //! The only part of this room that the runtime knows. Where nothing is asked for it costs one system call: to learn that there is no file.
 
+mod mounted;
 mod seal;
 mod view;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::automaton::Document;
 use super::closure::Digests;
 use super::hash::{Algorithm, Hash};
 use super::keys::Signature;
-use super::nar;
+use super::nar::{self, DEEPEST_EVER};
+use super::object::Object;
 use super::refusal::{Code, Fault, Result, Within};
+use super::store::{Meta, Store};
 use super::store_path::{StoreDir, StorePath};
+use super::trust::Proof;
+pub use mounted::{Mounted, Shown};
 use seal::Sealed;
 use view::View;
 pub use wanted::{Mode, Wanted, wanted};
 
 /// What the names of our annotations begin with.
 pub(super) const PREFIX: &str = "com.matrixai.emergence.";
-
-/// A mount of a container, as config.json has it.
-#[derive(Clone, Debug)]
-pub struct Mounted {
-    /// Where, inside.
-    pub destination: String,
-    /// What of the host is bound there; `None`: it is another file system.
-    pub source: Option<PathBuf>,
-}
 
 /// One object as the annotation `closure` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +44,7 @@ struct Declared {
 
 impl Wanted {
     /// Checks what a container would see in `rootfs` and `mounts`: exactly the objects of its closure, each with the content that the
-    /// closure says.
+    /// closure says. That is the one of an annotation, of the automaton that is named or expected, or what the store has proved.
     ///
     /// Refused: `closure.incomplete`, an object is not there; `trust.unproved`, one is there that is not in the closure, or that could be
     /// covered; `nar.hash`, `nar.size`; `trust.expect`, `trust.signature` and `trust.policy` for the automaton.
@@ -58,11 +55,15 @@ impl Wanted {
         annotations: &BTreeMap<String, String>,
     ) -> Result<()> {
         let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
-        let document = self.document(named("automaton"))?;
+        // Engines keep an image's annotations from the runtime: who expects an automaton has named it.
+        let expected = self.expect.map(|digest| digest.to_string());
+        let automaton = named("automaton").or(expected.as_ref());
+        let document = self.document(automaton)?;
+        let view = View::open(rootfs, mounts, &self.dir)?;
         let declared = match (named("closure"), &document) {
             (Some(text), _) => closure(text)?,
             (None, Some(document)) => objects(document),
-            (None, None) => Vec::new(),
+            (None, None) => self.proved(&view)?,
         };
         if let Some(document) = &document
             && as_set(&declared) != as_set(&objects(document))
@@ -70,8 +71,7 @@ impl Wanted {
             let words = "is not the closure of the automaton that another annotation names";
             return Err(Fault::refused(Code::AutomatonMismatch, format!("{PREFIX}closure"), words));
         }
-        self.check_signature(document.as_ref(), named("automaton"), named("signature"))?;
-        let view = View::open(rootfs, mounts, &self.dir)?;
+        self.check_signature(document.as_ref(), automaton, named("signature"))?;
         self.check_names(&view, &declared)?;
         for object in &declared {
             let path = view.path(&object.path)?;
@@ -86,19 +86,9 @@ impl Wanted {
     /// The document of the automaton, as the store keeps it, where the check depends on it.
     fn document(&self, automaton: Option<&String>) -> Result<Option<Document>> {
         let Some(text) = automaton else {
-            return match (&self.expect, &self.signers) {
-                (Some(_), _) => Err(Fault::refused(
-                    Code::TrustExpect,
-                    format!("{PREFIX}automaton"),
-                    "is missing, and one is expected",
-                )),
-                (None, Some(_)) => Err(Fault::refused(
-                    Code::TrustPolicy,
-                    format!("{PREFIX}automaton"),
-                    "is missing, and a signed one is demanded",
-                )),
-                (None, None) => Ok(None),
-            };
+            let words = "is missing, and a signed one is demanded";
+            let missing = || Fault::refused(Code::TrustPolicy, format!("{PREFIX}automaton"), words);
+            return if self.signers.is_some() { Err(missing()) } else { Ok(None) };
         };
         let digest = Hash::parse(text, Some(Algorithm::Sha256))?;
         if let Some(expect) = self.expect.filter(|expect| *expect != digest) {
@@ -149,6 +139,33 @@ impl Wanted {
         }
     }
 
+    /// What the store has proved of the objects that are there, where nobody says what should be.
+    fn proved(&self, view: &View) -> Result<Vec<Declared>> {
+        let names = view.names()?;
+        let refused = |code, name: &str, words: &str| {
+            Err(Fault::refused(code, format!("{}/{name}", self.dir.as_str()), words))
+        };
+        let mut all = Vec::new();
+        for name in &names {
+            let kept = match (StorePath::parse(name), self.relied_on) {
+                (Ok(path), true) => Store::proved(&self.store, &self.dir, &path)?,
+                _ => None,
+            };
+            let Some(Meta { object, .. }) = kept.filter(|meta| meta.proof != Proof::Nothing) else {
+                let words = "is in the root file system, but in no closure that is named, and not proved in the store";
+                return refused(Code::TrustUnproved, name, words);
+            };
+            let lacking =
+                object.references.iter().map(ToString::to_string).find(|name| !names.contains(name));
+            if let Some(lacking) = lacking {
+                let words = format!("is not in the root file system, where {name} refers to it");
+                return refused(Code::ClosureIncomplete, &lacking, &words);
+            }
+            all.push(declared(&object));
+        }
+        Ok(all)
+    }
+
     fn check_names(&self, view: &View, declared: &[Declared]) -> Result<()> {
         let names: BTreeSet<String> = declared.iter().map(|object| object.path.to_string()).collect();
         let there = view.names()?;
@@ -166,7 +183,8 @@ impl Wanted {
     }
 
     fn check_object(&self, object: &Declared, path: &Path) -> Result<()> {
-        let sealed = Sealed::of(&self.store, &object.path, &object.nar_hash, path);
+        let store = self.relied_on.then_some(self.store.as_path());
+        let sealed = Sealed::of(store, &object.path, &object.nar_hash, path);
         match self.mode {
             Mode::Full => whole(object, path),
             Mode::Fast => sealed.unless_unchanged(|| whole(object, path)),
@@ -182,7 +200,7 @@ impl Wanted {
             let names_itself = object.is_some_and(|object| object.references.contains(path));
             let content = match object {
                 Some(object) if !names_itself => object.nar_hash,
-                _ => nar::hash_modulo(&view.path(path)?, path.digits().as_bytes())?,
+                _ => nar::hash_modulo(&view.path(path)?, DEEPEST_EVER, path.digits().as_bytes())?,
             };
             contents.insert(name.clone(), content);
         }
@@ -213,7 +231,7 @@ fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Optio
 
 /// The object's NAR, hashed again.
 fn whole(object: &Declared, path: &Path) -> Result<()> {
-    let (hash, size) = nar::hash_tree(path, Algorithm::Sha256)?;
+    let (hash, size) = nar::hash_tree(path, DEEPEST_EVER, Algorithm::Sha256)?;
     if size != object.nar_size {
         let (declared, found) = (object.nar_size.to_string(), size.to_string());
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &found));
@@ -226,12 +244,11 @@ fn whole(object: &Declared, path: &Path) -> Result<()> {
 }
 
 fn objects(document: &Document) -> Vec<Declared> {
-    let declared = |object: &super::object::Object| Declared {
-        path: object.path.clone(),
-        nar_hash: object.nar_hash,
-        nar_size: object.nar_size,
-    };
     document.closure.iter().map(declared).collect()
+}
+
+fn declared(object: &Object) -> Declared {
+    Declared { path: object.path.clone(), nar_hash: object.nar_hash, nar_size: object.nar_size }
 }
 
 fn as_set(objects: &[Declared]) -> BTreeSet<(String, String, u64)> {

@@ -24,10 +24,10 @@ pub(super) struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// The object `object` of the content `nar_hash` at `path`, when `store` is the store.
-    pub fn of(store: &Path, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
+    /// The object `object` of the content `nar_hash` at `path`, when `store` is the store, if there is one whose seals count.
+    pub fn of(store: Option<&Path>, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
         let file = || {
-            let (store, real) = (store.canonicalize().ok()?, path.canonicalize().ok()?);
+            let (store, real) = (store?.canonicalize().ok()?, path.canonicalize().ok()?);
             let found = fs::symlink_metadata(&real).ok()?;
             let name = format!("{}-{}-{}", object.digits(), found.dev(), found.ino());
             real.starts_with(&store).then(|| store.join("seals").join(name))
@@ -58,10 +58,8 @@ impl<'a> Sealed<'a> {
         }
         match self.listing(protect) {
             Ok(now) => self.unless("verity", &now, check),
-            // The file system cannot.
-            Err(Fault::Failed(error)) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::ENOTTY)) => {
-                check()
-            }
+            // The file system cannot, or it is not for us to ask for it.
+            Err(Fault::Failed(_)) => check(),
             Err(other) => Err(other),
         }
     }

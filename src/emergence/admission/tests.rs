@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -46,19 +47,19 @@ impl World {
     fn binds(&self) -> Vec<Mounted> {
         let bind = |name: &&str| Mounted {
             destination: format!("/nix/store/{name}"),
-            source: Some(self.object(name)),
+            shown: Shown::Bound(self.object(name)),
         };
         [APP, LIB].iter().map(bind).collect()
     }
 
     fn declared(&self, name: &str) -> (String, u64) {
-        let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+        let (hash, size) = nar::hash_tree(&self.object(name), nar::DEEPEST, Algorithm::Sha256).unwrap();
         (hash.to_string(), size)
     }
 
     fn annotations(&self, verify: &str) -> BTreeMap<String, String> {
         let entry = |name: &str| {
-            let (hash, size) = nar::hash_tree(&self.object(name), Algorithm::Sha256).unwrap();
+            let (hash, size) = nar::hash_tree(&self.object(name), nar::DEEPEST, Algorithm::Sha256).unwrap();
             format!("{name} {} {size}", hash.nix32())
         };
         let closure = [APP, LIB].map(entry).join(";");
@@ -91,18 +92,59 @@ fn exactly_the_closure_is_there() {
     for mode in ["full", "fast", "verity"] {
         let annotations = world.annotations(mode);
         assert_eq!(world.check(&annotations, &world.binds()), None, "{mode}");
-        let all =
-            [Mounted { destination: "/nix/store".into(), source: Some(world.store().join("nix/store")) }];
+        let all = [Mounted {
+            destination: "/nix/store".into(),
+            shown: Shown::Bound(world.store().join("nix/store")),
+        }];
         assert_eq!(world.check(&annotations, &all), None, "{mode}");
         assert_eq!(world.check(&annotations, &world.binds()[..1]), Some(Code::ClosureIncomplete), "{mode}");
         assert_eq!(world.check(&annotations, &[]), Some(Code::ClosureIncomplete), "{mode}");
         let mut more = world.binds();
-        more.push(Mounted { destination: "/nix/store/x".into(), source: Some(world.object(LIB)) });
+        more.push(Mounted { destination: "/nix/store/x".into(), shown: Shown::Bound(world.object(LIB)) });
         assert_eq!(world.check(&annotations, &more), Some(Code::TrustUnproved), "{mode}");
     }
     let none = BTreeMap::from([(format!("{PREFIX}verify"), "full".to_owned())]);
     assert_eq!(world.check(&none, &world.binds()), Some(Code::TrustUnproved));
     assert_eq!(world.check(&none, &[]), None, "an image without store paths");
+}
+
+#[test]
+fn where_nobody_names_a_closure_the_store_says_what_an_object_is() {
+    let world = World::new();
+    let named = |name: &str, value: &str| (format!("{PREFIX}{name}"), value.to_owned());
+    let asked = BTreeMap::from([named("verify", "full"), named("store", world.store().to_str().unwrap())]);
+    let prove = |name: &str, proof: &str, references: &[&str]| {
+        let (hash, size) = world.declared(name);
+        let references: Vec<_> = references.iter().map(|name| format!("/nix/store/{name}")).collect();
+        let meta = json!({"path": format!("/nix/store/{name}"), "narHash": hash, "narSize": size, "references": references,
+            "deriver": null, "signatures": [], "ca": null, "content": hash, "proof": proof, "signedBy": null});
+        let file = format!("{}.json", StorePath::parse(name).unwrap().digits());
+        fs::create_dir_all(world.store().join("meta")).unwrap();
+        fs::write(world.store().join("meta").join(file), meta.to_string()).unwrap();
+    };
+    prove(LIB, "content", &[]);
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "one is not in the store");
+    prove(APP, "none", &[LIB]);
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "nothing has proved it");
+    prove(APP, "pinned", &[LIB]);
+    assert_eq!(world.check(&asked, &world.binds()), None);
+    assert_eq!(world.check(&asked, &world.binds()[..1]), Some(Code::ClosureIncomplete));
+    let owner = |store: &str| Some(format!(r#"{{"verify":"full"{store}}}"#));
+    let by_owner = |store: &str| world.check_on(&asked, &world.binds(), owner(store).as_deref());
+    assert_eq!(by_owner(""), Some(Code::TrustUnproved), "the owner has not named that store");
+    assert_eq!(by_owner(&format!(r#","store":{:?}"#, world.store())), None);
+    fs::write(world.object(LIB).join("bin/x"), LIB.replace('a', "b")).unwrap();
+    assert_eq!(world.check(&asked, &world.binds()), Some(Code::NarHash));
+}
+
+#[test]
+fn seals_of_a_store_that_the_owner_has_not_named_do_not_count() {
+    let world = World::new();
+    let annotations = world.annotations("fast");
+    assert_eq!(world.check_on(&annotations, &world.binds(), Some(r#"{"verify":"fast"}"#)), None);
+    assert!(!world.store().join("seals").exists());
+    assert_eq!(world.check(&annotations, &world.binds()), None);
+    assert!(world.store().join("seals").exists());
 }
 
 #[test]
@@ -131,11 +173,11 @@ fn a_changed_object_is_refused() {
 fn a_seal_saves_the_hashing_until_something_changes() {
     let world = World::new();
     let path = StorePath::parse(APP).unwrap();
-    let (hash, _) = nar::hash_tree(&world.object(APP), Algorithm::Sha256).unwrap();
+    let (hash, _) = nar::hash_tree(&world.object(APP), nar::DEEPEST, Algorithm::Sha256).unwrap();
     let count = Cell::new(0);
     let check = || {
         let object = world.object(APP);
-        let sealed = Sealed::of(&world.store(), &path, &hash, &object);
+        let sealed = Sealed::of(Some(&world.store()), &path, &hash, &object);
         let hashed = || {
             count.set(count.get() + 1);
             Ok(())
@@ -168,7 +210,7 @@ fn what_does_not_pass_leaves_no_seal() {
 fn links_and_covers_do_not_deceive() {
     let world = World::new();
     let annotations = world.annotations("full");
-    let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), source: Some(from) };
+    let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), shown: Shown::Bound(from) };
     let with = |more: Mounted| world.binds().into_iter().chain([more]).collect::<Vec<_>>();
     // Another folder over the whole, or over a part.
     let evil = world.folder.path().join("evil");
@@ -176,7 +218,7 @@ fn links_and_covers_do_not_deceive() {
     assert_eq!(world.check(&annotations, &with(bind("/nix", evil.clone()))), Some(Code::ClosureIncomplete));
     let part = format!("/nix/store/{APP}/bin");
     assert_eq!(world.check(&annotations, &with(bind(&part, evil.clone()))), Some(Code::TrustUnproved));
-    let new = |to: &str| Mounted { destination: to.into(), source: None };
+    let new = |to: &str| Mounted { destination: to.into(), shown: Shown::Unknown };
     assert_eq!(world.check(&annotations, &with(new("/nix/store"))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/nix/../nix/store/."))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/proc"))), None);
@@ -191,6 +233,62 @@ fn links_and_covers_do_not_deceive() {
     fs::remove_dir_all(world.rootfs().join("nix")).unwrap();
     symlink(world.store().join("nix"), world.rootfs().join("nix")).unwrap();
     assert_eq!(world.check(&annotations, &world.binds()), Some(Code::TrustUnproved));
+}
+
+#[test]
+fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
+    let world = World::new();
+    let annotations = world.annotations("full");
+    let upper = world.folder.path().join("upper");
+    let check = |(to, lower): (&str, &str)| {
+        let shown = Shown::Overlay { lower: world.store().join(lower), upper: Some(upper.clone()) };
+        world.check(&annotations, &[Mounted { destination: to.into(), shown }])
+    };
+    // The places of overlays, and where in their upper folder the store is.
+    let table = [(("/nix/store", "nix/store"), ""), (("/nix", "nix"), "store"), (("/", ""), "nix/store")];
+    for (place, store) in table {
+        let there = upper.join(store);
+        let anew = || {
+            let _ = fs::remove_dir_all(&upper);
+            fs::create_dir_all(&there).unwrap();
+        };
+        anew();
+        assert_eq!(check(place), None, "{place:?}");
+        for smuggled in [APP, "stranger", ".hidden"] {
+            fs::write(there.join(smuggled), "").unwrap();
+            assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?} {smuggled}");
+            anew();
+        }
+        if rustix::fs::setxattr(&there, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).is_ok()
+        {
+            assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: opaque");
+            anew();
+        }
+        if store.is_empty() {
+            continue;
+        }
+        // Beside the store everything may be.
+        fs::write(upper.join("x"), "").unwrap();
+        assert_eq!(check(place), None, "{place:?}");
+        fs::remove_dir_all(&there).unwrap();
+        symlink("/tmp", &there).unwrap();
+        assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: a link");
+    }
+    // One object has its own overlay.
+    fs::remove_dir_all(&upper).unwrap();
+    fs::create_dir(&upper).unwrap();
+    let mut mounts = world.binds();
+    mounts[0].shown = Shown::Overlay { lower: world.object(APP), upper: Some(upper.clone()) };
+    assert_eq!(world.check(&annotations, &mounts), None);
+    fs::create_dir(upper.join("bin")).unwrap();
+    assert_eq!(world.check(&annotations, &mounts), Some(Code::TrustUnproved));
+    // What nobody can look into may have anything below what is bound over it.
+    let covered = |shown: Shown| {
+        let below = Mounted { destination: "/nix".into(), shown };
+        world.check(&annotations, &[vec![below], world.binds()].concat())
+    };
+    assert_eq!(covered(Shown::Unknown), Some(Code::TrustUnproved));
+    assert_eq!(covered(Shown::Nothing), None);
 }
 
 #[test]
@@ -222,6 +320,10 @@ fn an_automaton_can_be_expected_and_its_signature_demanded() {
     fs::create_dir_all(kept.parent().unwrap()).unwrap();
     fs::write(&kept, json!({"document": document, "objects": []}).to_string()).unwrap();
     assert_eq!(world.check(&expecting, &world.binds()), None);
+    let mut alone = expecting.clone();
+    alone.retain(|name, _| name.ends_with("expect") || name.ends_with("store"));
+    assert_eq!(world.check(&alone, &world.binds()), None, "what is expected is named with it");
+    assert_eq!(world.check(&alone, &world.binds()[..1]), Some(Code::ClosureIncomplete));
     let other = Hash::sha256(b"other");
     let wrong = with(&[("expect", other.to_string())]);
     assert_eq!(world.check(&wrong, &world.binds()), Some(Code::TrustExpect));

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::Mounted;
+use super::mounted::{Mounted, Shown};
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store_path::{StoreDir, StorePath};
 use crate::error::Doing;
@@ -47,11 +47,10 @@ impl View {
         if let Some(rest) = place.strip_prefix(at) {
             self.single.clear();
             self.folder = None;
-            // A new file system in front of the store's place has no objects; what has some cannot be looked into before it is mounted.
-            let Some(source) = &mount.source else {
-                return match rest.is_empty() {
-                    true => unproved("is mounted over the store, and can only be checked once it is"),
-                    false => Ok(()),
+            let Some(source) = mount.shown.source(rest)? else {
+                return match &mount.shown {
+                    Shown::Nothing => Ok(()),
+                    _ => unproved("is mounted over the store, and can only be checked once it is"),
                 };
             };
             let found =
@@ -59,15 +58,17 @@ impl View {
             self.folder = folder(&found, rest, dir)?;
             return Ok(());
         }
-        match (at.strip_prefix(place), &mount.source) {
-            (None, _) => Ok(()),
-            (Some([name]), Some(source)) => {
+        match at.strip_prefix(place) {
+            None => Ok(()),
+            Some([name]) => {
+                let Some(source) = mount.shown.source(&[])? else {
+                    return unproved("is mounted over an object, and can only be checked once it is");
+                };
                 let source = source.canonicalize().doing(|| format!("look for {}", source.display()))?;
                 self.single.insert(name.clone(), source);
                 Ok(())
             }
-            (Some([_]), None) => unproved("is mounted over an object, and can only be checked once it is"),
-            (Some(_), _) => unproved("is mounted over a part of an object"),
+            Some(_) => unproved("is mounted over a part of an object"),
         }
     }
 

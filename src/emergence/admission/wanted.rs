@@ -41,7 +41,10 @@ pub struct Wanted {
     pub(super) expect: Option<Hash>,
     /// One of these must have signed the automaton.
     pub(super) signers: Option<Vec<PublicKey>>,
+    /// Where documents of automatons are.
     pub(super) store: PathBuf,
+    /// Whether seals and proofs of that store count. Where the owner demands something, a place that annotations name is not his.
+    pub(super) relied_on: bool,
     pub(super) dir: StoreDir,
 }
 
@@ -81,8 +84,8 @@ pub(super) fn combined(
     let machine: Machine = machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
     let asked = asked.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
     let least = machine.verify.as_deref().map(|word| mode(word, MACHINE)).transpose()?;
-    let demands = asked.is_some() || least.is_some() || expect.is_some() || machine.signature.is_some();
-    if !demands {
+    let by_owner = least.is_some() || machine.signature.is_some();
+    if asked.is_none() && expect.is_none() && !by_owner {
         return Ok(None);
     }
     let key = |text: &String| {
@@ -93,14 +96,18 @@ pub(super) fn combined(
     };
     let signers = machine.signature.map(|keys| keys.iter().map(key).collect::<Result<_>>()).transpose()?;
     // What the owner says of the place comes before what a configuration says.
+    let usual = named("store").is_none_or(|store| store == USUAL_FOLDER);
+    let relied_on = machine.store.is_some() || usual || !by_owner;
     let store = machine.store.or_else(|| named("store").map(PathBuf::from));
-    let dir = machine.store_dir.as_ref().or_else(|| named("storeDir"));
+    // Elsewhere there may be nothing to check: with a demand of his, only he says where objects are.
+    let dir = machine.store_dir.as_ref().or_else(|| named("storeDir").filter(|_| !by_owner));
     Ok(Some(Wanted {
         // A pin or a signature says nothing of the files by itself.
         mode: asked.max(least).unwrap_or(Mode::Full),
         expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,
         signers,
         store: store.unwrap_or_else(|| Path::new(USUAL_FOLDER).to_owned()),
+        relied_on,
         dir: dir.map_or_else(|| Ok(StoreDir::default()), |dir| StoreDir::new(dir))?,
     }))
 }
@@ -150,10 +157,34 @@ mod tests {
 
     #[test]
     fn the_owners_place_comes_first() {
-        let annotations = annotations(&[("verify", "full"), ("store", "/a")]);
-        let store = |machine: Option<&[u8]>| combined(&annotations, machine).unwrap().unwrap().store;
-        assert_eq!(store(None), Path::new("/a"));
-        assert_eq!(store(Some(br#"{"store":"/b"}"#)), Path::new("/b"));
+        let table = [
+            (Some("/a"), None, "/a", true),
+            (Some("/a"), Some("{}"), "/a", true),
+            (Some("/a"), Some(r#"{"verify":"fast"}"#), "/a", false),
+            (Some("/a"), Some(r#"{"verify":"fast","store":"/b"}"#), "/b", true),
+            (Some(USUAL_FOLDER), Some(r#"{"verify":"fast"}"#), USUAL_FOLDER, true),
+            (None, Some(r#"{"verify":"fast"}"#), USUAL_FOLDER, true),
+            (None, None, USUAL_FOLDER, true),
+        ];
+        for (named, machine, store, relied_on) in table {
+            let named = named.map(|store| ("store", store));
+            let annotations = annotations(&named.into_iter().chain([("verify", "full")]).collect::<Vec<_>>());
+            let found = combined(&annotations, machine.map(str::as_bytes)).unwrap().unwrap();
+            assert_eq!(
+                (found.store.to_str(), found.relied_on),
+                (Some(store), relied_on),
+                "{named:?} {machine:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_annotation_leads_the_owners_check_elsewhere() {
+        let annotations = annotations(&[("verify", "full"), ("storeDir", "/elsewhere")]);
+        let dir = |machine: Option<&[u8]>| combined(&annotations, machine).unwrap().unwrap().dir;
+        assert_eq!(dir(None).as_str(), "/elsewhere");
+        assert_eq!(dir(Some(br#"{"verify":"fast"}"#)).as_str(), StoreDir::default().as_str());
+        assert_eq!(dir(Some(br#"{"verify":"fast","storeDir":"/there"}"#)).as_str(), "/there");
     }
 
     #[test]

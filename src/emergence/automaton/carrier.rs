@@ -10,8 +10,10 @@ use super::carried::{
 use super::digests::{output_digest, signed_text};
 use super::document::Document;
 use super::entry::EntryPoints;
+use super::forms;
 use super::jcs::canonical;
 use super::layers::{Layer, Layers};
+use super::recipe::{OneFile, check_carried};
 use crate::emergence::closure::{Closure, Digests, Kind, LayerReport, Receive, Report, check_complete};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
@@ -79,6 +81,7 @@ impl Automaton {
             let (what, named) = ("artifactType", named.escape_debug().to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, subject, what, &named, ARTIFACT_TYPE));
         }
+        forms::check(&layout, &resolved, &document)?;
         let objects = check_closure(&document, terms)?;
         let claimed = check_annotations(&document, &resolved.manifest)?;
         let layers = layers(&resolved.manifest, diff_ids, &document, terms)?;
@@ -117,7 +120,7 @@ impl Automaton {
         Ok((pinned, signer))
     }
 
-    fn proofs(&self, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+    fn proofs(&self, terms: &Terms) -> Result<(Vec<(Object, Proof)>, bool)> {
         let (pinned, signer) = self.pinned(&terms.trust)?;
         // A signed automaton is as good as signed objects.
         let demand = match (terms.trust.demand, &signer) {
@@ -126,9 +129,17 @@ impl Automaton {
         };
         let trust = Trust { demand, ..terms.trust.clone() };
         let proof = |object: &Object| {
-            Ok((object.clone(), trust.proof(object, &terms.dir, pinned || signer.is_some())?))
+            let proof = trust.proof(object, &terms.dir, pinned || signer.is_some())?;
+            let proof = match (terms.trust.demand, &signer, proof) {
+                (Demand::Signed, Some(key), Proof::Content | Proof::Pinned(_)) => {
+                    Proof::Signature(key.clone())
+                }
+                (_, _, Proof::Pinned(_)) if !pinned => Proof::Pinned(signer.clone()),
+                (_, _, proof) => proof,
+            };
+            Ok((object.clone(), proof))
         };
-        self.objects.iter().map(proof).collect()
+        Ok((self.objects.iter().map(proof).collect::<Result<_>>()?, pinned))
     }
 
     /// D, O, I and A as they follow from what was read. Refused with `automaton.mismatch` when the manifest says otherwise.
@@ -363,6 +374,10 @@ impl Closure for Automaton {
         Ok(pieces)
     }
 
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.layers.read()
+    }
+
     fn layers(&self) -> Vec<LayerReport> {
         let layer = |layer: &Layer| LayerReport {
             digest: layer.descriptor.digest,
@@ -374,16 +389,19 @@ impl Closure for Automaton {
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        let objects = self.proofs(terms)?;
+        let (objects, pinned) = self.proofs(terms)?;
         let mut points = EntryPoints::new(&self.document, &terms.dir);
         let proved = self.layers.prove(terms, &self.objects, &mut points)?;
         let digests = self.check_digests(&proved.contents)?;
         points.check(&mut |path, watched| self.layers.look(terms, path, watched))?;
+        let look = &mut |path: &StorePath, text: &mut OneFile| self.layers.look(terms, path, text);
+        check_carried(&self.document, &terms.dir, look)?;
         self.verified.store(true, Ordering::Relaxed);
         Ok(Report {
             kind: self.kind,
             digest: self.digest(),
             digests: Some(digests),
+            pinned,
             objects,
             layers: Closure::layers(self),
             bytes: proved.bytes,

@@ -8,12 +8,14 @@ use super::declaration::Declaration;
 use super::fields::{Field, Members};
 use super::jcs::canonical;
 use super::parameters::{self, Parameter, Text};
+use crate::emergence::constraint::Constraints;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
 use crate::emergence::keys::Signature;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store_path::{ContentAddress, Name, StoreDir, StorePath};
+use crate::sys::signal_names;
 
 /// The only form that there is so far.
 const SCHEMA: u64 = 1;
@@ -391,8 +393,7 @@ fn user(field: &Field<'_>) -> Result<String> {
 
 fn stop_signal(field: &Field<'_>) -> Result<String> {
     let text = field.text()?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'-';
-    match !text.is_empty() && text.len() <= 16 && text.bytes().all(plain) {
+    match signal_names::number(text).is_some_and(|number| number > 0) {
         true => Ok(text.to_owned()),
         false => Err(field.refuse("must be the name or the number of a signal")),
     }
@@ -430,11 +431,9 @@ fn port_number(field: &Field<'_>) -> Result<PortNumber> {
 }
 
 fn constraints(field: &Field<'_>) -> Result<Vec<Value>> {
-    let list = field.list()?;
-    match list.iter().find(|element| !element.value.is_object()) {
-        Some(element) => Err(element.refuse("must be an object")),
-        None => Ok(list.iter().map(|element| element.value.clone()).collect()),
-    }
+    // A kind that is not known here is a matter of each machine; how it is written is the document's.
+    Constraints::parse(field.value, &field.path)?;
+    Ok(field.list()?.iter().map(|element| element.value.clone()).collect())
 }
 
 fn resources(field: &Field<'_>) -> Result<Resources> {

@@ -141,6 +141,19 @@ impl EntryPoints {
         }
     }
 
+    /// The same as [`EntryPoints::check`] where nothing was watched yet: `look` reads each object that has an entry point.
+    pub(super) fn look_and_check(
+        &mut self,
+        look: &mut dyn FnMut(&StorePath, &mut Watched) -> Result<()>,
+    ) -> Result<()> {
+        for object in self.known.keys().cloned().collect::<Vec<_>>() {
+            let mut watched = self.watch(&object);
+            look(&object, &mut watched)?;
+            self.learn(&object, watched);
+        }
+        self.check(look)
+    }
+
     /// Follows each entry point. `look` reads an object again, when a link leads to where nobody has looked.
     ///
     /// Refused with `doc.entrypoint`.

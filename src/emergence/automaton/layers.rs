@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::check::Check;
-use super::entry::{EntryPoints, Watched};
+use super::entry::EntryPoints;
 use super::layer::LayerReader;
 use crate::emergence::closure::Receive;
 use crate::emergence::compress::Compression;
@@ -16,9 +16,10 @@ use crate::emergence::object::Object;
 use crate::emergence::oci::{Descriptor, Layout};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::Searched;
+use crate::emergence::store::{Meta, Store};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::verify::Bytes;
 use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
@@ -38,6 +39,8 @@ pub(super) struct Layer {
 pub(super) struct Layers {
     layout: Layout,
     all: Vec<Layer>,
+    /// The blobs that objects came out of when they were proved.
+    read: Mutex<BTreeMap<StorePath, Hash>>,
 }
 
 /// What was learnt of objects when they were proved.
@@ -59,20 +62,21 @@ type Unpacked<'a> = dyn FnMut(&mut dyn Read) -> Result<()> + 'a;
 
 impl Layers {
     pub(super) fn new(layout: Layout, all: Vec<Layer>) -> Self {
-        Self { layout, all }
+        Self { layout, all, read: Mutex::default() }
     }
 
     pub(super) fn all(&self) -> &[Layer] {
         &self.all
     }
 
-    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared of it and of its objects.
+    /// Reads every blob that is not known already, `terms.jobs` at once, and holds it against what is declared of it and of its objects.
     pub(super) fn prove(
         &self,
         terms: &Terms,
         objects: &[Object],
         points: &mut EntryPoints,
     ) -> Result<Proved> {
+        terms.check_space(objects.iter())?;
         let searched = terms.scan.then(|| Searched::new(objects.iter().map(|object| &object.path)));
         let entries = AtomicU64::new(0);
         terms.watch.expect("verify", objects.iter().map(|object| object.nar_size).sum());
@@ -80,6 +84,19 @@ impl Layers {
         let learnt = Mutex::new(Vec::new());
         work::each(terms.jobs, self.all.len(), |at| {
             let layer = self.at(at)?;
+            if let Some((store, twins)) = self.known(layer, terms)? {
+                for (object, twin) in layer.objects.iter().zip(twins) {
+                    let content =
+                        if twin.object.path == object.path { twin.content } else { object.nar_hash };
+                    lock(&proved).contents.insert(object.path.clone(), content);
+                    let mut watched = points.watch(&object.path);
+                    if watched.is_wanted() {
+                        store.show(&twin, &mut watched)?;
+                        lock(&learnt).push((object.path.clone(), watched));
+                    }
+                }
+                return Ok(());
+            }
             let prove = |object: &Object, read: &mut ReadTree<'_>| {
                 let check = Check::new(object, searched.as_ref())?;
                 let counted = Counted::new(&entries, terms);
@@ -91,7 +108,7 @@ impl Layers {
                 Ok(())
             };
             let mut tar = None;
-            let read = self.read(layer, terms, &mut |unpacked| match layer.diff_id {
+            let read = self.read_blob(layer, terms, &mut |unpacked| match layer.diff_id {
                 Some(_) => {
                     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
                     let mut hashing = Hashing::new(unpacked, thread);
@@ -108,6 +125,10 @@ impl Layers {
                 let subject = subject(layer);
                 return Err(Fault::differs(Code::OciDiffId, subject, "the diff ID", &declared, &found));
             }
+            if layer.descriptor.digest.algorithm() == Algorithm::Sha256 {
+                let paths = layer.objects.iter().map(|object| object.path.clone());
+                lock(&self.read).extend(paths.map(|path| (path, layer.descriptor.digest)));
+            }
             let mut proved = lock(&proved);
             proved.bytes.read += read;
             proved.bytes.unpacked += layer.objects.iter().map(|object| object.nar_size).sum::<u64>();
@@ -117,6 +138,11 @@ impl Layers {
             points.learn(&path, watched);
         }
         Ok(proved.into_inner().unwrap_or_default())
+    }
+
+    /// See [`crate::emergence::Closure::blobs`].
+    pub(super) fn read(&self) -> BTreeMap<StorePath, Hash> {
+        lock(&self.read).clone()
     }
 
     /// Reads the blobs that have something that is `wanted` again. Each must be what it was.
@@ -144,7 +170,8 @@ impl Layers {
                 lock(&total).unpacked += made.unpacked;
                 Ok(())
             };
-            let read = self.read(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &give));
+            let read =
+                self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &give));
             let read = read.map_err(|fault| match fault.code() {
                 // It was proved a moment ago.
                 Some(_) => {
@@ -160,15 +187,39 @@ impl Layers {
     }
 
     /// Reads one object once more, which was proved.
-    pub(super) fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
+    pub(super) fn look(
+        &self,
+        terms: &Terms,
+        path: &StorePath,
+        visitor: &mut (dyn Visitor + Send),
+    ) -> Result<()> {
         let has = |layer: &&Layer| layer.objects.iter().any(|object| object.path == *path);
         let Some(layer) = self.all.iter().find(has) else { return Ok(()) };
-        let cell = Mutex::new(watched);
+        if let Some((store, twins)) = self.known(layer, terms)? {
+            let twin = layer.objects.iter().zip(twins).find(|(object, _)| object.path == *path);
+            return twin.map_or(Ok(()), |(_, twin)| store.show(&twin, visitor));
+        }
+        let cell = Mutex::new(visitor);
         let look = |object: &Object, read: &mut ReadTree<'_>| match object.path == *path {
             true => read(&mut **lock(&cell)),
             false => read(&mut Nothing),
         };
-        self.read(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &look)).map(drop)
+        self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &look)).map(drop)
+    }
+
+    /// What the destination has in place of the objects of a layer, when nothing of that has to be read.
+    fn known<'a>(&self, layer: &Layer, terms: &'a Terms) -> Result<Option<(&'a Store, Vec<Meta>)>> {
+        let store = terms.destination.as_ref().and_then(|destination| destination.store.as_deref());
+        let Some(store) = store else { return Ok(None) };
+        let digest = &layer.descriptor.digest;
+        let twins = |missing| -> Result<Option<Vec<Meta>>> {
+            layer.objects.iter().map(|object| terms.known(object, Some(digest), missing)).collect()
+        };
+        let mut found = twins(false)?;
+        if found.is_none() && !self.layout.blobs.has(digest)? {
+            found = twins(true)?;
+        }
+        Ok(found.map(|twins| (store, twins)))
     }
 
     fn at(&self, at: usize) -> Result<&Layer> {
@@ -176,13 +227,13 @@ impl Layers {
     }
 
     /// Reads a blob whole, whose digest must be the declared one, while `use_it` gets what comes out of it. Gives the bytes of the blob.
-    fn read(&self, layer: &Layer, terms: &Terms, use_it: &mut Unpacked<'_>) -> Result<u64> {
+    fn read_blob(&self, layer: &Layer, terms: &Terms, use_it: &mut Unpacked<'_>) -> Result<u64> {
         let blob = self.layout.blobs.open(&layer.descriptor)?;
         let declared = &layer.descriptor.digest;
         let thread = HashThread::start(declared.algorithm()).doing(|| "start a thread")?;
         let mut raw = Hashing::new(blob, thread);
         let mut exceeded = false;
-        let used = unpacked(layer.compression, &mut raw, terms.limits.size, &mut exceeded, use_it);
+        let used = unpacked(layer.compression, &mut raw, &terms.limits, &mut exceeded, use_it);
         if let Err(fault @ Fault::Failed(_)) = used {
             return Err(fault);
         }
@@ -201,17 +252,17 @@ impl Layers {
     }
 }
 
-/// What comes out of compressed bytes, `most` bytes of it.
+/// What comes out of compressed bytes, within limits.
 fn unpacked(
     compression: Compression,
     raw: &mut dyn Read,
-    most: u64,
+    limits: &Limits,
     exceeded: &mut bool,
     use_it: &mut Unpacked<'_>,
 ) -> Result<()> {
-    let decoder = compression.reader(raw);
+    let decoder = compression.reader(raw, limits.memory);
     let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
-    use_it(&mut Bounded { input: decoder, left: most, exceeded })
+    use_it(&mut Bounded { input: decoder, left: limits.size, exceeded })
 }
 
 /// Ends what comes out where it is more than may be, and says so.
@@ -248,10 +299,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn each_object(layer: &Layer, mut unpacked: &mut dyn Read, terms: &Terms, give: &Give<'_>) -> Result<()> {
     if layer.diff_id.is_none() {
         let object = layer.objects.first().ok_or_else(|| Fault::usage("a layer has no object"))?;
-        let mut read = |mut visitor: &mut dyn Visitor| nar::read(&mut unpacked, &mut visitor);
+        let mut read =
+            |mut visitor: &mut dyn Visitor| nar::read(&mut unpacked, terms.limits.depth, &mut visitor);
         return give(object, &mut read).within(|| terms.dir.path(&object.path));
     }
-    let mut reader = LayerReader::new(unpacked, &terms.dir)?;
+    let mut reader = LayerReader::new(unpacked, &terms.dir, terms.limits.depth)?;
     for object in &layer.objects {
         let mut read = |visitor: &mut dyn Visitor| reader.object(&object.path, visitor);
         give(object, &mut read).within(|| terms.dir.path(&object.path))?;

@@ -16,6 +16,7 @@ use super::document::Document;
 use super::entry::EntryPoints;
 use super::layer::LayerWriter;
 use super::machine::Machine;
+use super::recipe::Recipes;
 use super::sources::{Sources, Tree};
 use super::spec::Completing;
 use crate::emergence::closure::{Closure, Digests};
@@ -61,6 +62,8 @@ pub struct Packing<'a> {
     pub trees: Vec<Tree>,
     /// Objects that are somewhere already.
     pub closures: Vec<Box<dyn Closure>>,
+    /// Where its derivation is looked for.
+    pub recipes: Recipes,
     /// How it is carried.
     pub form: Form,
     /// None, zstd or gzip.
@@ -86,8 +89,13 @@ pub struct Packed {
 /// what [`LayoutWriter`] refuses. Nothing is left after a failure.
 pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
     let sources = Sources::new(packing.closures, &packing.trees, terms)?;
-    let completing =
-        Completing { folder: packing.folder, pin: packing.pin, named: &sources.named, dir: &terms.dir };
+    let completing = Completing {
+        folder: packing.folder,
+        pin: packing.pin,
+        named: &sources.named,
+        recipes: &packing.recipes,
+        terms,
+    };
     let mut spec = packing.spec;
     completing.begin(&mut spec)?;
     let closure = dependencies_first(sources.objects(), |object| &object.references);
@@ -97,7 +105,8 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
         return Err(Fault::usage(format!("{}: {words}", terms.dir.path(surplus))));
     }
     check_declaration(&document)?;
-    check_entry_points(&document, &sources, terms)?;
+    let mut points = EntryPoints::new(&document, &terms.dir);
+    points.look_and_check(&mut |path, watched| sources.visit(terms, path, watched))?;
     let digests = Digests::of(&document, &contents(&document, &sources, terms)?)?;
     let mut notes = annotations(&document, &digests);
     if let Some(key) = packing.key {
@@ -120,18 +129,6 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
     let digest = top.digest;
     work.writer.finish(tag, top)?;
     Ok(Packed { digest, digests })
-}
-
-fn check_entry_points(document: &Document, sources: &Sources, terms: &Terms) -> Result<()> {
-    let mut points = EntryPoints::new(document, &terms.dir);
-    for object in &document.closure {
-        let mut watched = points.watch(&object.path);
-        if watched.is_wanted() {
-            sources.visit(terms, &object.path, &mut watched)?;
-            points.learn(&object.path, watched);
-        }
-    }
-    points.check(&mut |path, watched| sources.visit(terms, path, watched))
 }
 
 /// The content hash of each output.

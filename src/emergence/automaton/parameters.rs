@@ -50,6 +50,17 @@ impl ParameterKind {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }
 
+    /// How such a value is written, for people.
+    fn form(self) -> &'static str {
+        match self {
+            Self::Port => "a number from 1 to 65535, without zeros before it",
+            Self::String => "a text without NUL",
+            Self::Integer => "a whole number of 64 bits, without + or zeros before it",
+            Self::Boolean => "true or false",
+            Self::Path => "a text without NUL, and not empty",
+        }
+    }
+
     /// Whether this text is such a value, written in the one way that is for it.
     fn has(self, text: &str) -> bool {
         match self {
@@ -102,7 +113,10 @@ fn default(field: &Field<'_>, kind: ParameterKind) -> Result<String> {
     };
     match kind.has(&text) {
         true => Ok(text),
-        false => Err(field.refuse_with(Code::DocParameter, format!("is no {}", kind.word()))),
+        false => {
+            let words = format!("is no {}: that is {}", kind.word(), kind.form());
+            Err(field.refuse_with(Code::DocParameter, words))
+        }
     }
 }
 
@@ -233,10 +247,10 @@ pub fn bind(document: &Document, given: &[(String, String)]) -> Result<Bound> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in given {
         let parameter = document.parameters.iter().find(|parameter| parameter.name == *name);
-        let parameter = parameter.ok_or_else(|| refuse(name, "is not declared"))?;
+        let parameter = parameter.ok_or_else(|| not_declared(name, document))?;
         if !parameter.kind.has(value) {
-            let kind = parameter.kind.word();
-            return Err(refuse(name, format!("\"{}\" is no {kind}", value.escape_debug())));
+            let (value, kind, form) = (value.escape_debug(), parameter.kind.word(), parameter.kind.form());
+            return Err(refuse(name, format!("\"{value}\" is no {kind}: that is {form}")));
         }
         if values.insert(name.clone(), value.clone()).is_some() {
             return Err(refuse(name, "is given twice"));
@@ -248,11 +262,18 @@ pub fn bind(document: &Document, given: &[(String, String)]) -> Result<Bound> {
         }
         let default = parameter.default.clone().filter(|_| !parameter.required);
         let value = default.ok_or_else(|| {
-            refuse(&parameter.name, format!("needs a value of type {}", parameter.kind.word()))
+            let (name, kind) = (&parameter.name, parameter.kind.word());
+            refuse(name, format!("needs a value of type {kind}; give --param {name}=VALUE"))
         })?;
         values.insert(parameter.name.clone(), value);
     }
     fill(document, values)
+}
+
+fn not_declared(name: &str, document: &Document) -> Fault {
+    let known: Vec<&str> = document.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    let known = if known.is_empty() { "are none".to_owned() } else { format!("is {}", known.join(", ")) };
+    refuse(&name.escape_debug().to_string(), format!("is not declared; there {known}"))
 }
 
 /// The document with its defaults, as far as there are any; other parameters keep their `{name}`, and their ports are left out.

@@ -11,7 +11,7 @@ use crate::emergence::nar::{self, Visitor};
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::{Scanner, Searched};
-use crate::emergence::store_path::{ContentAddress, Method, Name, References, StoreDir, StorePath};
+use crate::emergence::store_path::{ContentAddress, Method, Name, References, StorePath};
 use crate::emergence::stream::{Buffer, Drain, HashThread};
 use crate::emergence::terms::Terms;
 use crate::emergence::verify::Bytes;
@@ -55,16 +55,16 @@ impl Sources {
             }
         }
         let mut sources = Self { closures, found, named: BTreeMap::new() };
-        sources.add_trees(trees, &terms.dir)?;
+        sources.add_trees(trees, terms)?;
         Ok(sources)
     }
 
-    fn add_trees(&mut self, trees: &[Tree], dir: &StoreDir) -> Result<()> {
+    fn add_trees(&mut self, trees: &[Tree], terms: &Terms) -> Result<()> {
         let mut names = BTreeSet::new();
         if let Some(twice) = trees.iter().find(|tree| !names.insert(&tree.name)) {
             return Err(Fault::usage(format!("two trees are called {}", twice.name)));
         }
-        let objects = Seeking::new(trees, self.found.keys().cloned().collect(), dir)?.resolve()?;
+        let objects = Seeking::new(trees, self.found.keys().cloned().collect(), terms)?.resolve()?;
         for (tree, object) in trees.iter().zip(objects) {
             self.named.insert(tree.name.to_string(), object.path.clone());
             self.found.insert(object.path.clone(), (object, Origin::Tree(tree.path.clone())));
@@ -85,8 +85,12 @@ impl Sources {
         mut visitor: &mut (dyn Visitor + Send),
     ) -> Result<()> {
         match self.found.get(path) {
-            Some((_, Origin::Tree(tree))) => nar::read(TreeReader::start(tree.clone())?, &mut visitor)
-                .within(|| tree.display().to_string()),
+            Some((_, Origin::Tree(tree))) => nar::read(
+                TreeReader::start(tree.clone(), terms.limits.depth)?,
+                terms.limits.depth,
+                &mut visitor,
+            )
+            .within(|| tree.display().to_string()),
             Some((_, Origin::Closure(at))) => {
                 let closure = self.closures.get(*at).ok_or_else(|| Fault::usage("a closure is missing"))?;
                 let feed = Feed(Mutex::new(visitor));
@@ -115,7 +119,7 @@ impl Receive for Feed<'_> {
 /// Trees whose paths are sought: a path follows from what its tree refers to, which is known by the digests that stand in it.
 struct Seeking<'a> {
     trees: &'a [Tree],
-    dir: &'a StoreDir,
+    terms: &'a Terms,
     /// Hash and size of the NAR of each.
     nars: Vec<(Hash, u64)>,
     /// Objects that are no trees of ours.
@@ -127,16 +131,16 @@ struct Seeking<'a> {
 }
 
 impl<'a> Seeking<'a> {
-    fn new(trees: &'a [Tree], others: Vec<StorePath>, dir: &'a StoreDir) -> Result<Self> {
+    fn new(trees: &'a [Tree], others: Vec<StorePath>, terms: &'a Terms) -> Result<Self> {
         let searched = Searched::new(&others);
         let mut nars = Vec::new();
         let mut mentioned = Vec::new();
         for tree in trees {
-            let (hash, size, found) = survey(tree, &searched)?;
+            let (hash, size, found) = survey(tree, terms, &searched)?;
             nars.push((hash, size));
             mentioned.push(found);
         }
-        Ok(Self { trees, dir, nars, others, mentioned, owner: BTreeMap::new() })
+        Ok(Self { trees, terms, nars, others, mentioned, owner: BTreeMap::new() })
     }
 
     /// Those that refer to no other have their path at once, those that refer to these a round later.
@@ -151,7 +155,7 @@ impl<'a> Seeking<'a> {
                 current.iter().filter(|path| !self.owner.contains_key(*path)).collect();
             let searched = Searched::new(new);
             for (tree, mentioned) in self.trees.iter().zip(&mut self.mentioned) {
-                mentioned.extend(survey(tree, &searched)?.2);
+                mentioned.extend(survey(tree, self.terms, &searched)?.2);
             }
             self.owner.extend(current.iter().cloned().enumerate().map(|(at, path)| (path, at)));
             objects = self.with_paths(&current)?;
@@ -177,7 +181,7 @@ impl<'a> Seeking<'a> {
             let ca = ContentAddress::Fixed(Method::Nar, *hash);
             let references = References { others: others.clone(), itself: false };
             Ok(Object {
-                path: ca.path(self.dir, tree.name.clone(), &references)?,
+                path: ca.path(&self.terms.dir, tree.name.clone(), &references)?,
                 nar_hash: *hash,
                 nar_size: *size,
                 references: others,
@@ -194,14 +198,14 @@ impl<'a> Seeking<'a> {
         for (at, (mentioned, object)) in self.mentioned.iter().zip(&objects).enumerate() {
             let Some(path) = mentioned.difference(&object.references).next() else { continue };
             let owner = self.owner.get(path).copied().unwrap_or(at);
-            let real = objects.get(owner).map_or(String::new(), |owner| self.dir.path(&owner.path));
-            let subject = self.dir.path(&object.path);
+            let real = objects.get(owner).map_or(String::new(), |owner| self.terms.dir.path(&owner.path));
+            let subject = &self.terms.dir.path(&object.path);
             if owner == at || self.leads_to(owner, at) {
                 let words = "refers to itself, or in a circle, which the path of a tree cannot follow from";
                 return Err(Fault::refused(Code::PathMismatch, subject, words));
             }
             let what = "a path that it refers to";
-            return Err(Fault::differs(Code::PathMismatch, subject, what, &real, &self.dir.path(path)));
+            return Err(Fault::differs(Code::PathMismatch, subject, what, &real, &self.terms.dir.path(path)));
         }
         Ok(objects)
     }
@@ -237,10 +241,10 @@ impl Drain for Survey<'_> {
 }
 
 /// Hash and size of the NAR of a tree, and which digests stand in it.
-fn survey(tree: &Tree, searched: &Searched) -> Result<(Hash, u64, BTreeSet<StorePath>)> {
+fn survey(tree: &Tree, terms: &Terms, searched: &Searched) -> Result<(Hash, u64, BTreeSet<StorePath>)> {
     let hash = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut out = Buffer::new(Survey { hash, scanner: Scanner::new(searched) });
-    nar::dump(&tree.path, &mut out)?;
+    nar::dump(&tree.path, terms.limits.depth, &mut out)?;
     let size = out.total();
     let Survey { hash, scanner } = out.finish().doing(|| "hash")?;
     Ok((hash.finish().doing(|| "hash")?, size, scanner.found()))

@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 use super::declaration::{DeclarationKind, Input, of_inputs};
 use super::document::Document;
 use super::fields::Field;
-use crate::emergence::document::read_document;
-use crate::emergence::drv;
+use super::recipe::{self, Recipe, Recipes};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::nar;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::store_path::{ContentAddress, StoreDir, StorePath};
+use crate::emergence::store_path::{ContentAddress, StorePath};
 use crate::emergence::stream::hash_file;
+use crate::emergence::terms::Terms;
 use crate::error::{Doing, Error};
 
 /// What a document is completed with.
@@ -26,7 +26,9 @@ pub(super) struct Completing<'a> {
     pub pin: bool,
     /// What `@NAME` stands for.
     pub named: &'a BTreeMap<String, StorePath>,
-    pub dir: &'a StoreDir,
+    /// Where derivations are.
+    pub recipes: &'a Recipes,
+    pub terms: &'a Terms,
 }
 
 impl Completing<'_> {
@@ -57,7 +59,7 @@ impl Completing<'_> {
                 let Some(rest) = text.strip_prefix('@') else { return };
                 let (name, inner) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
                 if let Some(path) = self.named.get(name) {
-                    *text = format!("{}{inner}", self.dir.path(path));
+                    *text = format!("{}{inner}", self.terms.dir.path(path));
                 }
             }
             Value::Array(list) => list.iter_mut().for_each(|value| self.put_paths(value)),
@@ -107,7 +109,7 @@ impl Completing<'_> {
             Err(error) => Err(Error::from(error).within(doing()).into()),
             Ok(kind) if kind.is_dir() => {
                 let place = place.canonicalize().doing(doing)?;
-                Ok(Some(nar::hash_tree(&place, algorithm)?.0))
+                Ok(Some(nar::hash_tree(&place, self.terms.limits.depth, algorithm)?.0))
             }
             Ok(_) => {
                 let file = crate::emergence::cache::open_file(&place)?;
@@ -119,23 +121,30 @@ impl Completing<'_> {
 
     /// The closure, and the digest of the declaration where it is not told but follows from what is here.
     pub(super) fn finish(&self, mut spec: Value, closure: &[Object]) -> Result<Document> {
+        let dir = &self.terms.dir;
+        let mut recipe = None;
         if let Some(members) = spec.as_object_mut() {
             let objects: Vec<Value> = closure.iter().map(|object| self.shown(object)).collect();
             members.insert("closure".to_owned(), json!(objects));
             let out = members.get("outputs").and_then(|outputs| outputs.get("out")).and_then(Value::as_str);
-            let out = out.and_then(|path| self.dir.parse(path).ok());
+            let out = out.and_then(|path| self.terms.dir.parse(path).ok());
             let out = out.and_then(|path| closure.iter().find(|object| object.path == path));
             if let Some(Value::Object(declaration)) = members.get_mut("declaration") {
-                self.put_digest(declaration, out)?;
+                recipe = self.recipe(declaration)?;
+                self.put_digest(declaration, out, recipe.as_ref())?;
             }
         }
-        Document::from_value(spec, self.dir)
+        let document = Document::from_value(spec, dir)?;
+        if let (Some(recipe), Some(declaration)) = (recipe, &document.declaration) {
+            recipe.check(declaration, &document, dir)?;
+        }
+        Ok(document)
     }
 
     fn shown(&self, object: &Object) -> Value {
-        let paths: Vec<String> = object.references.iter().map(|path| self.dir.path(path)).collect();
+        let paths: Vec<String> = object.references.iter().map(|path| self.terms.dir.path(path)).collect();
         let mut shown = json!({
-            "path": self.dir.path(&object.path),
+            "path": self.terms.dir.path(&object.path),
             "narHash": object.nar_hash.to_string(),
             "narSize": object.nar_size,
             "references": paths,
@@ -146,7 +155,7 @@ impl Completing<'_> {
                 put("ca", json!(ca.to_string()));
             }
             if let Some(deriver) = &object.deriver {
-                put("deriver", json!(self.dir.path(deriver)));
+                put("deriver", json!(self.terms.dir.path(deriver)));
             }
             if !object.signatures.is_empty() {
                 let all: Vec<String> = object.signatures.iter().map(ToString::to_string).collect();
@@ -156,12 +165,18 @@ impl Completing<'_> {
         shown
     }
 
-    fn put_digest(&self, declaration: &mut Map<String, Value>, out: Option<&Object>) -> Result<()> {
-        let known = declaration.get("digest").is_some_and(|digest| !digest.is_null());
+    fn put_digest(
+        &self,
+        declaration: &mut Map<String, Value>,
+        out: Option<&Object>,
+        recipe: Option<&Recipe>,
+    ) -> Result<()> {
+        let is_told = |name: &str| declaration.get(name).is_some_and(|hash| !hash.is_null());
+        let (known, equivalence_is_known) = (is_told("digest"), is_told("equivalence"));
         let kind = declaration.get("kind").and_then(Value::as_str).unwrap_or_default();
         let is = |one: DeclarationKind| kind == one.word();
         let found = if is(DeclarationKind::NixDerivation) {
-            self.recipe_digest(declaration)?
+            recipe.map(|recipe| recipe.digest)
         } else if known {
             None
         } else if is(DeclarationKind::FixedOutput) {
@@ -172,12 +187,14 @@ impl Completing<'_> {
         } else {
             self.digest_of_inputs(declaration)
         };
-        let found = match (known, found) {
-            (false, Some(found)) => found,
-            (true, Some(found)) => return must_be(declaration, &found),
-            _ => return Ok(()),
-        };
-        declaration.insert("digest".to_owned(), json!(found.to_string()));
+        let equivalence = recipe.and_then(|recipe| recipe.equivalence?);
+        for (name, known, found) in
+            [("digest", known, found), ("equivalence", equivalence_is_known, equivalence)]
+        {
+            if let (false, Some(found)) = (known, found) {
+                declaration.insert(name.to_owned(), json!(found.to_string()));
+            }
+        }
         Ok(())
     }
 
@@ -196,49 +213,36 @@ impl Completing<'_> {
         }
     }
 
-    /// The digest of a derivation that is here: an input `….drv`, or the file at its store path. It must be the one that is named.
-    fn recipe_digest(&self, declaration: &Map<String, Value>) -> Result<Option<Hash>> {
+    /// The derivation, where it is to be had: an input `….drv`, with those that it depends on beside it, or what is at its store path.
+    fn recipe(&self, declaration: &Map<String, Value>) -> Result<Option<Recipe>> {
+        if declaration.get("kind").and_then(Value::as_str) != Some(DeclarationKind::NixDerivation.word()) {
+            return Ok(None);
+        }
         let value = Value::Object(declaration.clone());
         let field = Field { path: "declaration".to_owned(), value: &value };
-        let mut members = field.members()?;
-        let store_path = members.read("storePath", |field| self.dir.parse(field.text()?))?;
+        let path = field.members()?.read("storePath", |field| self.terms.dir.parse(field.text()?))?;
         let input = declaration.get("inputs").and_then(Value::as_array).into_iter().flatten();
         let mut inputs = input.filter_map(|input| input.get("path")?.as_str());
-        let place = match inputs.find(|path| path.ends_with(".drv")) {
-            Some(path) => self.folder.join(path),
-            None => match &store_path {
-                Some(path) => self.dir.path(path).into(),
-                None => return Ok(None),
-            },
+        let input = inputs.find(|path| path.ends_with(".drv")).map(|path| self.folder.join(path));
+        let bytes = match (&input, &path) {
+            (Some(input), _) => recipe::file(input)?,
+            (None, Some(path)) => self.recipes.bytes(path, self.terms)?,
+            (None, None) => None,
         };
-        let Some(file) = crate::emergence::cache::open_file(&place)? else { return Ok(None) };
-        let subject = place.display().to_string();
-        let bytes = read_document(file, &subject)?;
-        let recipe = drv::parse(&bytes, self.dir).within(|| subject)?;
-        if let Some(path) = store_path {
-            let own = recipe.path(self.dir, path.name().clone())?;
-            if own != path {
-                let (declared, found) = (self.dir.path(&path), self.dir.path(&own));
-                let what = "the derivation's path";
-                return Err(Fault::differs(
-                    Code::DeclarationMismatch,
-                    "declaration",
-                    what,
-                    &declared,
-                    &found,
-                ));
-            }
-        }
-        Ok(Some(Hash::sha256(&bytes)))
+        let Some(bytes) = bytes else { return Ok(None) };
+        let beside = input.as_deref().and_then(Path::parent);
+        let load = &mut |path: &StorePath| match beside
+            .map(|folder| recipe::file(&folder.join(path.to_string())))
+            .transpose()?
+            .flatten()
+        {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.recipes.bytes(path, self.terms),
+        };
+        let named = input.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        let path = path.or_else(|| StorePath::parse(named?).ok());
+        let shown =
+            path.as_ref().map_or_else(|| named.unwrap_or_default().to_owned(), |path| path.to_string());
+        Recipe::read(&bytes, path.as_ref(), &self.terms.dir, load).within(|| shown).map(Some)
     }
-}
-
-fn must_be(declaration: &Map<String, Value>, found: &Hash) -> Result<()> {
-    let declared = declaration.get("digest").and_then(Value::as_str).unwrap_or_default();
-    let declared = Hash::parse(declared, None)?;
-    if declared == *found {
-        return Ok(());
-    }
-    let (declared, found) = (declared.to_string(), found.to_string());
-    Err(Fault::differs(Code::DeclarationMismatch, "declaration", "the digest", &declared, &found))
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::entry::{EntryPoints, Watched};
+use super::entry::EntryPoints;
+use super::recipe;
 use crate::emergence::closure::{Closure, Digests, Kind, Receive, Report, StoreClosure};
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
@@ -83,7 +84,7 @@ impl StoredAutomaton {
     fn identified(&self, mut report: Report) -> Result<Report> {
         for (_, proof) in &mut report.objects {
             if *proof == Proof::Nothing {
-                *proof = Proof::Pinned;
+                *proof = Proof::Pinned(None);
             }
         }
         let content = |(name, path): (&String, &StorePath)| Some((name.clone(), *self.contents.get(path)?));
@@ -93,17 +94,18 @@ impl StoredAutomaton {
             let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
         }
-        Ok(Report { digest: self.automaton, digests: Some(digests), ..report })
+        // It was named by its digest.
+        Ok(Report { digest: self.automaton, digests: Some(digests), pinned: true, ..report })
     }
 
     /// Reads one object for what stands in it.
-    fn look(&self, terms: &Terms, path: &StorePath, watched: &mut Watched) -> Result<()> {
+    fn look(&self, terms: &Terms, path: &StorePath, visitor: &mut (dyn Visitor + Send)) -> Result<()> {
         let one = Terms { jobs: 1, ..terms.clone() };
-        self.inner.unpack(&one, &|other| other == path, &Look(Mutex::new(watched))).map(drop)
+        self.inner.unpack(&one, &|other| other == path, &Look(Mutex::new(visitor))).map(drop)
     }
 }
 
-struct Look<'a>(Mutex<&'a mut Watched>);
+struct Look<'a>(Mutex<&'a mut (dyn Visitor + Send)>);
 
 impl Receive for Look<'_> {
     fn object(
@@ -111,8 +113,8 @@ impl Receive for Look<'_> {
         _object: &Object,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<Bytes> {
-        let mut watched = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        feed(&mut **watched)
+        let mut visitor = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        feed(&mut **visitor)
     }
 }
 
@@ -136,15 +138,8 @@ impl Closure for StoredAutomaton {
     fn verify(&self, terms: &Terms) -> Result<Report> {
         let report = self.identified(self.inner.verify(&self.demanded(terms)?)?)?;
         let mut points = EntryPoints::new(&self.document, &terms.dir);
-        let wanted: Vec<StorePath> = self.inner.objects().iter().map(|object| object.path.clone()).collect();
-        for path in wanted {
-            let mut watched = points.watch(&path);
-            if watched.is_wanted() {
-                self.look(terms, &path, &mut watched)?;
-                points.learn(&path, watched);
-            }
-        }
-        points.check(&mut |path, watched| self.look(terms, path, watched))?;
+        points.look_and_check(&mut |path, watched| self.look(terms, path, watched))?;
+        recipe::check_carried(&self.document, &terms.dir, &mut |path, text| self.look(terms, path, text))?;
         Ok(report)
     }
 

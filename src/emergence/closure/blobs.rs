@@ -1,14 +1,15 @@
 //! Objects whose NARs are in blobs, compressed or not: proved in one pass, read again in another, several at once.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use super::{Kind, Receive};
-use crate::emergence::hash::Hash;
+use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::nar::{Both, Nothing, Visitor};
 use crate::emergence::object::{Object, Stored};
-use crate::emergence::refusal::{Fault, Result, Within};
+use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::{Scanner, Searched, check_found};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
@@ -47,22 +48,42 @@ impl<S: Source> Blobs<S> {
         self.objects.last().map(|object| object.nar_hash)
     }
 
+    /// See [`super::Closure::blobs`].
+    pub fn digests(&self) -> BTreeMap<StorePath, Hash> {
+        let seen = self.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+        let all = self.objects.iter().zip(&self.stored).zip(seen).filter(|(_, seen)| seen.is_some());
+        let digest =
+            |((object, stored), _): ((&Object, &Stored), _)| Some((object.path.clone(), stored.hash?));
+        all.filter_map(digest).filter(|(_, hash)| hash.algorithm() == Algorithm::Sha256).collect()
+    }
+
     fn at(&self, at: usize) -> Result<(&Object, &Stored)> {
         let both = self.objects.get(at).zip(self.stored.get(at));
         both.ok_or_else(|| Fault::usage("an object has no blob"))
     }
 
-    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
+    /// Reads every blob that is not known already, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
     /// (`limit.entries`), and with `terms.scan` what is referred to and not declared (`refs.undeclared`).
     pub fn prove(&self, terms: &Terms) -> Result<Bytes> {
+        terms.check_space(self.objects.iter())?;
         let searched = terms.scan.then(|| Searched::new(self.objects.iter().map(|object| &object.path)));
         let entries = AtomicU64::new(0);
         terms.watch.expect("verify", self.objects.iter().map(|object| object.nar_size).sum());
         let total = Mutex::new(Bytes::default());
         work::each(terms.jobs, self.objects.len(), |at| {
             let (object, stored) = self.at(at)?;
-            let seen = self.prove_one(at, object, stored, terms, searched.as_ref(), &entries);
-            let seen = seen.within(|| terms.dir.path(&object.path))?;
+            if terms.known(object, stored.hash.as_ref(), false)?.is_some() {
+                return Ok(());
+            }
+            let seen = match self.prove_one(at, object, stored, terms, searched.as_ref(), &entries) {
+                Err(fault)
+                    if fault.code() == Some(Code::BlobMissing)
+                        && terms.known(object, None, true)?.is_some() =>
+                {
+                    return Ok(());
+                }
+                seen => seen.within(|| terms.dir.path(&object.path))?,
+            };
             if let Ok(mut all) = self.seen.lock()
                 && let Some(place) = all.get_mut(at)
             {
@@ -86,10 +107,10 @@ impl<S: Source> Blobs<S> {
         let input = self.source.open(at)?;
         let counted = Counted::new(entries, terms);
         match searched {
-            None => read_object(input, object, stored, terms.limits.size, &mut Both(counted, Nothing)),
+            None => read_object(input, object, stored, &terms.limits, &mut Both(counted, Nothing)),
             Some(searched) => {
                 let mut visitor = Both(counted, Scanner::new(searched));
-                let seen = read_object(input, object, stored, terms.limits.size, &mut visitor)?;
+                let seen = read_object(input, object, stored, &terms.limits, &mut visitor)?;
                 check_found(object, &visitor.1.found(), &terms.dir)?;
                 Ok(seen)
             }
@@ -115,7 +136,8 @@ impl<S: Source> Blobs<S> {
             let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
                 let watched = Told(&*terms.watch);
-                read_again(self.source.open(at)?, stored, &seen, &mut Both(visitor, watched))
+                let memory = terms.limits.memory;
+                read_again(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
             };
             let bytes = to.object(object, &mut feed).within(|| terms.dir.path(&object.path))?;
             add(&total, bytes);

@@ -1,5 +1,6 @@
 //! An object of a binary cache and all that it refers to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::blobs::Blobs;
@@ -8,7 +9,7 @@ use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::Cache;
 use crate::emergence::hash::Hash;
 use crate::emergence::object::Object;
-use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
 use crate::emergence::verify::Bytes;
@@ -20,13 +21,24 @@ pub struct CacheClosure {
 }
 
 impl CacheClosure {
-    /// Reads the descriptions of the object with these digits, and of all that it refers to.
-    pub fn open(folder: &Path, digits: &str, terms: &Terms) -> Result<Self> {
-        let cache = Cache::open(folder, &terms.dir)?;
-        let mut infos = cache.closure(digits, terms.limits.objects)?;
+    /// Reads the descriptions of the object with these digits, and of all that it refers to; what the destination has may be missing.
+    /// `named`: the whole name that it must have (`path.mismatch`).
+    pub fn open(folder: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
+        let cache = Cache::open(folder, &terms.dir, &terms.limits)?;
+        let mut infos = cache.closure(digits, &|path| terms.has(path))?;
         // In a circle of references the root may not be last by itself.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
             let root = infos.remove(at);
+            if let Some(named) = named.filter(|named| **named != root.object.path) {
+                let (named, found) = (terms.dir.path(named), terms.dir.path(&root.object.path));
+                return Err(Fault::differs(
+                    Code::PathMismatch,
+                    &named,
+                    "the object with these digits",
+                    &named,
+                    &found,
+                ));
+            }
             infos.push(root);
         }
         let files =
@@ -52,13 +64,18 @@ impl Closure for CacheClosure {
         &self.blobs.objects
     }
 
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
+    }
+
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        let objects = super::proofs(&self.blobs.objects, &self.digest, terms)?;
+        let (objects, pinned) = super::proofs(&self.blobs.objects, &self.digest, terms)?;
         let bytes = self.blobs.prove(terms)?;
         Ok(Report {
             kind: Kind::Cache,
             digest: self.digest,
             digests: None,
+            pinned,
             objects,
             layers: Vec::new(),
             bytes,

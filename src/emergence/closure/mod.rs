@@ -6,7 +6,7 @@ mod files;
 mod nar;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::artifact::{Artifact, Said, open_artifact};
@@ -96,6 +96,8 @@ pub struct Report {
     pub digest: Hash,
     /// Of the automaton, if it is one.
     pub digests: Option<Digests>,
+    /// Whether the caller named its digest.
+    pub pinned: bool,
     /// Each behind what it refers to.
     pub objects: Vec<(Object, Proof)>,
     /// Layers of an image, lowest first.
@@ -141,6 +143,11 @@ pub trait Closure {
         Ok(pieces)
     }
 
+    /// Digests, by SHA-256, of the blobs that objects came out of when it was verified, as far as they are declared.
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        BTreeMap::new()
+    }
+
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
@@ -180,7 +187,9 @@ pub fn open_closure(
 ) -> Result<Box<dyn Closure>> {
     Ok(match reference {
         Reference::Nar(path) => Box::new(NarFile::open(path, declared, terms)?),
-        Reference::Cache { folder, object } => Box::new(CacheClosure::open(folder, object, terms)?),
+        Reference::Cache { folder, object, named } => {
+            Box::new(CacheClosure::open(folder, object, named.as_ref(), terms)?)
+        }
         Reference::Store(path) => {
             let store = store.ok_or_else(|| Fault::usage("a store: reference needs a store"))?;
             Box::new(StoreClosure::open(Arc::clone(store), path)?)
@@ -202,8 +211,12 @@ pub fn open_closure(
     })
 }
 
-/// What proves each object; the last one is the root, whose NAR has the hash `digest`, which the caller may expect.
-pub(super) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+/// What proves each object; the last one is the root, whose NAR has the hash `digest`, which the caller may expect. And whether he does.
+pub(super) fn proofs(
+    objects: &[Object],
+    digest: &Hash,
+    terms: &Terms,
+) -> Result<(Vec<(Object, Proof)>, bool)> {
     let root = objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
     let pinned = terms.trust.pinned(&root, digest)?;
     let last = objects.len().saturating_sub(1);
@@ -211,7 +224,7 @@ pub(super) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result
         let proof = terms.trust.proof(object, &terms.dir, pinned && at == last)?;
         Ok((object.clone(), proof))
     };
-    objects.iter().enumerate().map(proof).collect()
+    Ok((objects.iter().enumerate().map(proof).collect::<Result<_>>()?, pinned))
 }
 
 /// Refused with `closure.incomplete` when something that an object refers to is not among them.

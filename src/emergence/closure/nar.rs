@@ -1,5 +1,6 @@
 //! One NAR in a file, with what is declared of it elsewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
@@ -7,7 +8,8 @@ use super::files::Files;
 use super::{Closure, Kind, Receive, Report};
 use crate::emergence::cache::open_file;
 use crate::emergence::compress::Compression;
-use crate::emergence::document::read_document;
+use crate::emergence::document::read_at_most;
+use crate::emergence::files::{check_space, made_whole};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::Signature;
 use crate::emergence::nar::{self, Nothing, Visitor};
@@ -17,7 +19,8 @@ use crate::emergence::reference::decompressed;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::{ContentAddress, StorePath};
 use crate::emergence::stream::{HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
+use crate::emergence::trust::Demand;
 use crate::emergence::verify::Bytes;
 use crate::error::{Doing, Error, Kind as ErrorKind};
 
@@ -36,6 +39,8 @@ pub struct Declared {
     pub ca: Option<ContentAddress>,
     /// Of its fingerprint.
     pub signatures: Vec<Signature>,
+    /// How the file is compressed, where its first bytes and its name do not tell.
+    pub compression: Option<Compression>,
     /// A file that says all this, instead of the file beside the NAR with `.narinfo` behind its name.
     pub narinfo: Option<PathBuf>,
 }
@@ -44,6 +49,7 @@ pub struct Declared {
 pub struct NarFile {
     path: PathBuf,
     digest: Hash,
+    compression: Compression,
     /// What was read of a NAR of which nothing is declared.
     bytes: Bytes,
     blobs: Blobs<Files>,
@@ -60,25 +66,30 @@ impl NarFile {
     /// Finds what is declared. Without a hash or a size, the NAR is read once for them.
     pub fn open(path: &Path, declared: &Declared, terms: &Terms) -> Result<Self> {
         let name = path.display().to_string();
-        let (info, bytes) = match narinfo(path, declared, terms)? {
-            Some(info) => (Some(info), Bytes::default()),
-            None => return Self::by_options(path, name, declared, terms),
+        let Some(mut info) = narinfo(path, declared, terms)? else {
+            return Self::by_options(path, name, declared, terms);
         };
-        Self::new(path, name, info, None, bytes)
+        // What the caller says beside it holds as well.
+        declared.check(&name, &info.object.nar_hash, info.object.nar_size)?;
+        info.stored.compression = declared.compression.unwrap_or(info.stored.compression);
+        Ok(Self::of_object(path, name, info))
     }
 
     fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
         let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
             // Nothing must be found out but how it is compressed.
             (Some(_), Some(hash), Some(unpacked)) => {
-                let (_, compression) = decompressed(opened(path)?, path)?;
+                let (_, compression) =
+                    decompressed(opened(path)?, path, declared.compression, terms.limits.memory)?;
                 (hash, Bytes { read: 0, unpacked }, compression)
             }
-            _ => look(path, terms.limits.size, &mut Nothing)?,
+            _ => look(path, declared.compression, &terms.limits, &mut Nothing)?,
         };
         let Some(store_path) = &declared.path else {
             declared.check(&name, &hash, bytes.unpacked)?;
-            return Self::new(path, name, None, Some(hash), bytes);
+            let blobs =
+                Blobs::new(Kind::Nar, Vec::new(), Vec::new(), Files::new(vec![(path.to_owned(), name)]));
+            return Ok(Self { path: path.to_owned(), digest: hash, compression, bytes, blobs });
         };
         let object = Object {
             path: store_path.clone(),
@@ -90,39 +101,35 @@ impl NarFile {
             ca: declared.ca,
         };
         let stored = Stored { name: name.clone(), compression, hash: None, size: None };
-        Self::new(path, name, Some(NarInfo { object, stored }), None, Bytes::default())
+        Ok(Self::of_object(path, name, NarInfo { object, stored }))
     }
 
-    fn new(
-        path: &Path,
-        name: String,
-        info: Option<NarInfo>,
-        hash: Option<Hash>,
-        bytes: Bytes,
-    ) -> Result<Self> {
-        let (objects, stored): (Vec<_>, Vec<_>) =
-            info.into_iter().map(|info| (info.object, info.stored)).unzip();
-        let digest = objects.first().map(|object| object.nar_hash).or(hash);
-        let digest = digest.ok_or_else(|| Fault::usage("the NAR has no hash"))?;
-        let blobs = Blobs::new(Kind::Nar, objects, stored, Files::new(vec![(path.to_owned(), name)]));
-        Ok(Self { path: path.to_owned(), digest, bytes, blobs })
+    fn of_object(path: &Path, name: String, NarInfo { object, stored }: NarInfo) -> Self {
+        let (digest, compression) = (object.nar_hash, stored.compression);
+        let files = Files::new(vec![(path.to_owned(), name)]);
+        let blobs = Blobs::new(Kind::Nar, vec![object], vec![stored], files);
+        Self { path: path.to_owned(), digest, compression, bytes: Bytes::default(), blobs }
     }
 
     fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Makes its tree at `to`, where nothing may be yet, as `nix-store --restore` would. It was verified before; refused when it has
+    /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
-        nar::restore_by(to, |maker| {
-            let (hash, ..) = look(&self.path, terms.limits.size, maker)?;
+        let make = |maker: &mut dyn Visitor| {
+            let (hash, ..) = look(&self.path, Some(self.compression), &terms.limits, maker)?;
             if hash == self.digest {
                 return Ok(());
             }
             let words = "is not what it was when it was verified";
             Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
-        })
+        };
+        if let Some(destination) = &terms.destination {
+            check_space(&destination.folder, self.bytes.unpacked)?;
+        }
+        made_whole(to, |new| nar::restore_by(new, make))
     }
 }
 
@@ -153,19 +160,24 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
         None => return Ok(None),
     };
     let subject = file.display().to_string();
-    let text = read_document(opened(&file)?, &subject)?;
+    let text = read_at_most(opened(&file)?, &subject, terms.limits.narinfo)?;
     NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
 }
 
 /// Reads a NAR of which nothing is declared: its hash, what was read, and how it is compressed.
-fn look(path: &Path, most: u64, visitor: &mut (impl Visitor + ?Sized)) -> Result<(Hash, Bytes, Compression)> {
-    let file = opened(path)?;
+fn look(
+    path: &Path,
+    compression: Option<Compression>,
+    limits: &Limits,
+    visitor: &mut (impl Visitor + ?Sized),
+) -> Result<(Hash, Bytes, Compression)> {
+    let (file, most) = (opened(path)?, limits.size);
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
-    let (reader, compression) = decompressed(file, path)?;
+    let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
     let mut visitor = visitor;
-    let read = nar::read(&mut input, &mut visitor);
+    let read = nar::read(&mut input, limits.depth, &mut visitor);
     let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
     if unpacked > most {
         let words = format!("more than {most} bytes come out");
@@ -188,15 +200,34 @@ impl Closure for NarFile {
         &self.blobs.objects
     }
 
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
+    }
+
     fn verify(&self, terms: &Terms) -> Result<Report> {
         let mut objects = Vec::new();
         let mut bytes = self.bytes;
         let pinned = terms.trust.pinned(&self.name(), &self.digest)?;
-        if let Some(object) = self.blobs.objects.first() {
-            objects.push((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
-            bytes = self.blobs.prove(terms)?;
+        match self.blobs.objects.first() {
+            Some(object) => {
+                objects.push((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
+                bytes = self.blobs.prove(terms)?;
+            }
+            None if terms.trust.demand == Demand::Signed => {
+                let words = "a NAR without a store path carries no signature";
+                return Err(Fault::refused(Code::TrustUnproved, self.name(), words));
+            }
+            None => {}
         }
-        Ok(Report { kind: Kind::Nar, digest: self.digest, digests: None, objects, layers: Vec::new(), bytes })
+        Ok(Report {
+            kind: Kind::Nar,
+            digest: self.digest,
+            digests: None,
+            pinned,
+            objects,
+            layers: Vec::new(),
+            bytes,
+        })
     }
 
     fn unpack(

@@ -10,7 +10,7 @@ use super::blobs::{Blobs, Source};
 use super::{Closure, Kind, Receive, Report};
 use crate::emergence::compress::Compression;
 use crate::emergence::hash::Hash;
-use crate::emergence::nar;
+use crate::emergence::nar::{self, DEEPEST_EVER};
 use crate::emergence::object::{Object, Stored};
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::{Meta, Store};
@@ -59,7 +59,7 @@ impl StoreClosure {
     }
 
     /// What proves each: as for any artifact, and otherwise what proved it when it was imported, unless a signature is demanded of all.
-    fn proofs(&self, terms: &Terms) -> Result<Vec<(Object, Proof)>> {
+    fn proofs(&self, terms: &Terms) -> Result<(Vec<(Object, Proof)>, bool)> {
         let root = self.blobs.objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
         let pinned = terms.trust.pinned(&root, &self.digest)?;
         let last = self.proofs.len().saturating_sub(1);
@@ -75,18 +75,20 @@ impl StoreClosure {
             };
             all.push((object.clone(), proof));
         }
-        Ok(all)
+        Ok((all, pinned))
     }
 }
 
 impl StoreClosure {
     /// What is known without a look at the trees.
     fn noted(&self, terms: &Terms) -> Result<Report> {
+        let (objects, pinned) = self.proofs(terms)?;
         Ok(Report {
             kind: Kind::Store,
             digest: self.digest,
             digests: None,
-            objects: self.proofs(terms)?,
+            pinned,
+            objects,
             layers: Vec::new(),
             bytes: Bytes::default(),
         })
@@ -131,7 +133,7 @@ struct Trees(Vec<PathBuf>, #[allow(dead_code)] Arc<Store>);
 impl Source for Trees {
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.0.get(at).cloned().ok_or_else(|| Fault::usage("an object has no tree"))?;
-        Ok(Box::new(TreeReader::start(path)?))
+        Ok(Box::new(TreeReader::start(path, DEEPEST_EVER)?))
     }
 }
 
@@ -160,12 +162,13 @@ impl Drain for Sender {
 }
 
 impl TreeReader {
-    pub(in crate::emergence) fn start(path: PathBuf) -> Result<Self> {
+    /// Of the tree at `path`, of `deepest` nodes below each other at most.
+    pub(in crate::emergence) fn start(path: PathBuf, deepest: usize) -> Result<Self> {
         let (to, from) = sync_channel(AHEAD);
         let (back, used) = sync_channel(AHEAD + 2);
         let dump = move || {
             let mut out = Buffer::new(Sender { to, back: used });
-            nar::dump(&path, &mut out)?;
+            nar::dump(&path, deepest, &mut out)?;
             out.finish().doing(|| "make a NAR")?;
             Ok(())
         };

@@ -170,16 +170,16 @@ impl Constraint {
                     first.grant(node, granted);
                 }
             }
-            Need::Test(Test::Memory { min }) if node.memory >= *min => {
+            // What is optional need not hold.
+            Need::Test(test) if test.lacks(node).is_some() => {}
+            Need::Test(Test::Memory { min }) => {
                 granted.memory = granted.memory.max(Some(*min));
             }
             Need::Test(Test::Gpu(need)) => {
                 let chosen = node.gpus.iter().filter(|gpu| need.is(gpu)).take(need.count);
                 granted.devices.extend(chosen.flat_map(|gpu| gpu.devices.clone()));
             }
-            Need::Test(Test::Device { path }) if node.devices.contains(path) => {
-                granted.devices.push(path.clone());
-            }
+            Need::Test(Test::Device { path }) => granted.devices.push(path.clone()),
             _ => {}
         }
     }

@@ -157,10 +157,12 @@ impl Members<'_> {
 
     /// Refuses what is neither among these nor common to all.
     fn only(&self, known: &[&str]) -> Result<()> {
-        let stranger = self
-            .map
-            .keys()
-            .find(|name| !known.contains(&name.as_str()) && *name != "kind" && *name != "optional");
+        let stranger = self.map.keys().find(|name| {
+            !known.contains(&name.as_str())
+                && *name != "kind"
+                && *name != "optional"
+                && !name.starts_with("x-")
+        });
         match stranger {
             None => Ok(()),
             Some(name) => Err(Fault::refused(Code::DocUnknownField, self.at(name), "is not known here")),

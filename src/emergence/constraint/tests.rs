@@ -207,6 +207,8 @@ fn what_is_granted() {
     assert_eq!(none, Granted::default());
     let optional = granted(json!([{"kind": "device", "path": "/dev/kvm", "optional": true}]));
     assert_eq!(optional.devices, ["/dev/kvm"]);
+    let half = granted(json!([{"kind": "gpu", "count": 100, "optional": true}]));
+    assert_eq!(half, Granted::default(), "not a part of what is asked for");
     let both = granted(json!([{"allOf": [{"kind": "gpu", "count": 2}]}]));
     assert_eq!(both.devices, ["/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl"]);
 }

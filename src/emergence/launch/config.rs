@@ -62,13 +62,12 @@ pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, 
     finish(spec, bundle)
 }
 
-/// Makes the config.json of an image in `bundle`. Its root file system is at `root`, below the bundle or elsewhere.
-pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, root: &Path) -> Result<()> {
-    let path = root.strip_prefix(bundle).unwrap_or(root);
-    let path = path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))?;
+/// Makes the config.json of an image in `bundle`. Its tree is at `tree`: it is the bundle's `rootfs`, or is bound there, as `shape` says.
+pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) -> Result<()> {
     let wanted = &config.config;
     let mut spec = base(shape);
-    spec.root = Some(Root { path: path.into(), readonly: shape.rootfs == super::Rootfs::Bind });
+    let bound = shape.rootfs == super::Rootfs::Bind;
+    spec.root = Some(Root { path: "rootfs".into(), readonly: bound });
     let process = spec.process.get_or_insert_default();
     process.args.clone_from(&wanted.entrypoint);
     process.args.extend(shape.args.as_ref().unwrap_or(&wanted.cmd).iter().cloned());
@@ -82,9 +81,13 @@ pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, root: &Path) ->
     if !wanted.working_dir.is_empty() {
         process.cwd = Path::new("/").join(&wanted.working_dir).to_string_lossy().into_owned();
     }
-    process.user = user::resolve(root, &wanted.user)?;
+    process.user = user::resolve(tree, &wanted.user)?;
     // What the image has in such a folder is there too.
     spec.mounts.extend(wanted.volumes.keys().map(|place| temporary(place, "mode=0755", &["tmpcopyup"])));
+    if bound {
+        let first = rootfs::image_root(tree, &bundle.join("rootfs"), &spec.mounts)?;
+        spec.mounts.splice(0..0, first);
+    }
     let gives_orders = |name: &String| ORDERS.iter().any(|start| name.starts_with(start));
     let labels = wanted.labels.iter().filter(|(name, _)| !gives_orders(name));
     spec.annotations.extend(labels.map(|(name, value)| (name.clone(), value.clone())));

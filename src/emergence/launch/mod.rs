@@ -5,15 +5,11 @@
 //! resources  limits and devices in it
 //! user       names of users, looked up in the root file system
 //! rootfs     root file systems of store objects
-//! tree       trees copied, linked and taken away
-//! folder     a bundle's folder, which is there whole or not at all
 //! ```
 
 mod config;
-mod folder;
 mod resources;
 mod rootfs;
-mod tree;
 mod user;
 
 use std::path::PathBuf;
@@ -24,7 +20,6 @@ use super::constraint::Granted;
 use super::object::Object;
 
 pub use config::{automaton, constraints, image, startable};
-pub use folder::{made_whole, removed};
 pub use rootfs::{mount_overlay, view_name};
 
 /// What a bundle is made of, when it is made of store objects.

@@ -1,14 +1,15 @@
-//! Root file systems of store objects: a skeleton, and the closure at its place.
+//! Root file systems: of store objects a skeleton, with the closure at its place; of an image its tree in the store, bound.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::{Rootfs, tree};
+use super::Rootfs;
+use crate::emergence::files::{again, rename_new, set_time};
 use crate::emergence::hash::Hash;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Fault, Result};
@@ -43,7 +44,7 @@ pub fn automaton_root(
     let mounts = match shape {
         Rootfs::Copy => {
             for object in objects {
-                tree::again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
+                again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
             }
             Vec::new()
         }
@@ -107,6 +108,47 @@ fn bind(destination: &str, source: &Path) -> Result<Mount> {
     })
 }
 
+/// Makes the folder `rootfs` of an image whose tree is at `tree`: what the tree has at its top is bound, read-only, so that nobody writes to
+/// it, not even the runtime when it makes the places of `others`, the mounts that the container has besides. The mounts that come first.
+pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result<Vec<Mount>> {
+    let doing = || format!("make {}", rootfs.display());
+    fs::create_dir(rootfs).doing(doing)?;
+    let mut mounts = Vec::new();
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(tree).doing(|| format!("read {}", tree.display()))? {
+        names.insert(entry.doing(|| format!("read {}", tree.display()))?.file_name());
+    }
+    for name in &names {
+        let (from, point) = (tree.join(name), rootfs.join(name));
+        let kind = fs::symlink_metadata(&from).doing(|| format!("look at {}", from.display()))?;
+        if kind.is_symlink() {
+            symlink(fs::read_link(&from).doing(doing)?, &point).doing(doing)?;
+            continue;
+        }
+        match kind.is_dir() {
+            true => fs::create_dir(&point).doing(doing)?,
+            false => drop(fs::File::create_new(&point).doing(doing)?),
+        }
+        // A program may give its user's rights, as it may in the image.
+        let options = ["rbind", "ro", "nodev"].map(str::to_owned).into();
+        mounts.push(Mount { options, ..bind(text(&Path::new("/").join(name))?, &from)? });
+    }
+    for other in others {
+        if let Some(Component::Normal(name)) = Path::new(&other.destination).components().nth(1)
+            && names.insert(name.to_owned())
+        {
+            fs::create_dir(rootfs.join(name)).doing(doing)?;
+        }
+    }
+    settle(rootfs)?;
+    let kind = fs::symlink_metadata(tree).doing(|| format!("look at {}", tree.display()))?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(rootfs, Some(kind.uid()), Some(kind.gid())).doing(doing)?;
+    }
+    fs::set_permissions(rootfs, kind.permissions()).doing(doing)?;
+    Ok(mounts)
+}
+
 /// What is written goes to the bundle.
 fn overlay(destination: &str, lower: &Path, bundle: &Path, last: &Path) -> Result<Mount> {
     for name in ["upper", "work"] {
@@ -159,14 +201,14 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         let new = staging.join("view");
         fs::create_dir(&new).doing(|| format!("make {}", new.display()))?;
         for object in objects {
-            tree::again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
+            again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
         }
         let opened = fs::set_permissions(&new, Permissions::from_mode(0o755));
         opened.doing(|| format!("open {}", new.display()))?;
-        tree::set_time(&new)?;
-        match renameat_with(CWD, &new, CWD, &folder, RenameFlags::NOREPLACE) {
+        set_time(&new)?;
+        match rename_new(&new, &folder) {
             // Another process was faster.
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
             Err(error) => Err(Error::from(error).within(format!("make {}", folder.display())).into()),
         }
     })?;
@@ -193,5 +235,5 @@ fn settle(rootfs: &Path) -> Result<()> {
         }
         all.push(path);
     }
-    all.iter().rev().try_for_each(|path| tree::set_time(path))
+    all.iter().rev().try_for_each(|path| set_time(path))
 }

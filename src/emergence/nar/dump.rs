@@ -9,19 +9,19 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::{DEEPEST, Writer};
+use super::Writer;
 use crate::emergence::ModuloHasher;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::stream::{Buffer, Drain, HashThread};
 use crate::error::{Doing, Error};
 
-/// Writes the tree at `path` into `out`; a link there is the tree itself.
+/// Writes the tree at `path` into `out`; a link there is the tree itself. `deepest`: nodes below each other at most.
 ///
 /// Refused: a file that is no file, folder or link (`type.unknown`), folders nested too deep (`nar.depth`), and a file whose
 /// length changes meanwhile (`changed-while-reading`).
-pub fn dump<D: Drain>(path: &Path, out: &mut Buffer<D>) -> Result<()> {
-    let mut dumper = Dumper { out: Writer(out), path: Vec::new() };
+pub fn dump<D: Drain>(path: &Path, deepest: usize, out: &mut Buffer<D>) -> Result<()> {
+    let mut dumper = Dumper { out: Writer(out), deepest, path: Vec::new() };
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", path.display())))?;
     let dumped = dumper.begin().and_then(|()| dumper.node(CWD, &name, None, 1));
@@ -30,6 +30,7 @@ pub fn dump<D: Drain>(path: &Path, out: &mut Buffer<D>) -> Result<()> {
 
 struct Dumper<'a, D> {
     out: Writer<'a, D>,
+    deepest: usize,
     /// Of the node, from the root.
     path: Vec<u8>,
 }
@@ -49,9 +50,9 @@ impl<D: Drain> Dumper<'_, D> {
         Fault::refused(code, path, words)
     }
 
-    /// `kind`: what the folder says that it is, if it does. As deep as [`DEEPEST`], so that recursion has a bound.
+    /// `kind`: what the folder says that it is, if it does. As deep as the caller allows, so that recursion has a bound.
     fn node(&mut self, at: BorrowedFd<'_>, name: &CStr, kind: Option<FileType>, depth: usize) -> Result<()> {
-        if depth > DEEPEST {
+        if depth > self.deepest {
             return Err(self.refuse(Code::NarDepth, "is nested too deep for a NAR"));
         }
         let kind = match kind {
@@ -162,18 +163,18 @@ fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<(std::ffi::CString, Optio
     Ok(found)
 }
 
-/// Makes a NAR of the tree at `path` and hashes it: the hash, and the NAR's size.
-pub fn hash_tree(path: &Path, algorithm: Algorithm) -> Result<(Hash, u64)> {
+/// Makes a NAR of the tree at `path`, of `deepest` nodes below each other at most, and hashes it: the hash, and the NAR's size.
+pub fn hash_tree(path: &Path, deepest: usize, algorithm: Algorithm) -> Result<(Hash, u64)> {
     let mut out = Buffer::new(HashThread::start(algorithm).doing(|| "start a thread")?);
-    dump(path, &mut out)?;
+    dump(path, deepest, &mut out)?;
     let size = out.total();
     let hash = out.finish().and_then(HashThread::finish).doing(|| "hash")?;
     Ok((hash, size))
 }
 
 /// The same without size, by SHA-256, for a tree that may name itself by the digest `digits`.
-pub fn hash_modulo(path: &Path, digits: &[u8]) -> Result<Hash> {
+pub fn hash_modulo(path: &Path, deepest: usize, digits: &[u8]) -> Result<Hash> {
     let mut out = Buffer::new(ModuloHasher::new(Algorithm::Sha256, digits));
-    dump(path, &mut out)?;
+    dump(path, deepest, &mut out)?;
     Ok(out.finish().doing(|| "hash")?.finish())
 }

@@ -137,7 +137,7 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let bytes = std::fs::read(entry.path()).unwrap();
             let mut encoder = Encoder::new(HashThread::start(Algorithm::Sha256).unwrap());
-            super::super::read(&bytes[..], &mut encoder).unwrap();
+            super::super::read(&bytes[..], super::super::DEEPEST, &mut encoder).unwrap();
             assert_eq!(encoder.total(), bytes.len() as u64);
             let hash = encoder.finish().unwrap().finish().unwrap();
             assert_eq!(hash, Hash::sha256(&bytes), "{}", entry.path().display());

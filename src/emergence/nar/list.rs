@@ -102,12 +102,12 @@ impl<F: FnMut(Entry) -> Result<()>> Visitor for List<F> {
 
 /// Writes the contents of the file at `inner` to `out`, and reads the NAR to its end, so that what was written is known to stand in a
 /// NAR. `Kind::NotFound`: there is none, or it is no file.
-pub fn cat(input: impl Read, inner: &[u8], out: &mut impl Write) -> Result<()> {
+pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write) -> Result<()> {
     let parts = inner.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     let wanted = parts.collect::<Vec<_>>().join(&b'/');
     let wanted = if wanted.is_empty() { b".".to_vec() } else { wanted };
     let mut cat = Cat { place: Place::default(), wanted, found: None, writing: false, out };
-    read(input, &mut cat)?;
+    read(input, deepest, &mut cat)?;
     let words = match cat.found {
         Some(EntryKind::File { .. }) => return Ok(()),
         Some(EntryKind::Directory) => "is a folder",

@@ -18,8 +18,11 @@ pub use write::Writer;
 /// What each begins with.
 const MAGIC: &[u8] = b"nix-archive-1";
 
-/// Most nodes on the way from the root to any node, itself included.
+/// Most nodes on the way from the root to any node, itself included, unless the caller says otherwise.
 pub const DEEPEST: usize = 64;
+
+/// Most that a caller may allow: each open folder costs a descriptor and a frame of the stack.
+pub const DEEPEST_EVER: usize = 256;
 
 /// Longest name of an entry, in bytes.
 const LONGEST_NAME: u64 = 255;

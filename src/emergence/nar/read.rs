@@ -1,11 +1,11 @@
 //! Reads a NAR strictly, in constant memory: every byte is either what the grammar wants there, or refused with its place.
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use super::{DEEPEST, LONGEST_NAME, LONGEST_TARGET, MAGIC, padding};
+use super::{LONGEST_NAME, LONGEST_TARGET, MAGIC, padding};
+use crate::emergence::compress::unread;
 use crate::emergence::refusal::{Code, Fault, Result, shown};
-use crate::emergence::stream::ROOM;
-use crate::error::Error;
+use crate::emergence::stream::Ahead;
 
 /// Longest word of the grammar that is looked at; a longer one is none.
 const LONGEST_WORD: u64 = 32;
@@ -74,11 +74,11 @@ impl<V: Visitor + ?Sized> Visitor for &mut V {
     }
 }
 
-/// Reads one NAR from `input`, which must end with it.
+/// Reads one NAR from `input`, which must end with it. `deepest`: nodes below each other at most.
 ///
 /// Refusals name the path so far (`.` is the root) and the byte; what the visitor refuses ends the reading too.
-pub fn read(input: impl Read, visitor: &mut impl Visitor) -> Result<()> {
-    let mut reader = Reader::new(input);
+pub fn read(input: impl Read, deepest: usize, visitor: &mut impl Visitor) -> Result<()> {
+    let mut reader = Reader { input: Ahead::new(input), deepest, path: Vec::new() };
     reader.magic()?;
     reader.node(b"", 1, visitor)?;
     if reader.fill(1)? {
@@ -88,13 +88,8 @@ pub fn read(input: impl Read, visitor: &mut impl Visitor) -> Result<()> {
 }
 
 struct Reader<R> {
-    input: R,
-    buffer: Vec<u8>,
-    /// What of the buffer is not used yet.
-    start: usize,
-    end: usize,
-    /// Bytes used so far.
-    offset: u64,
+    input: Ahead<R>,
+    deepest: usize,
     path: Vec<u8>,
 }
 
@@ -112,12 +107,8 @@ impl Word {
 }
 
 impl<R: Read> Reader<R> {
-    fn new(input: R) -> Self {
-        Self { input, buffer: vec![0; ROOM], start: 0, end: 0, offset: 0, path: Vec::new() }
-    }
-
     fn refuse(&self, code: Code, words: impl AsRef<str>) -> Fault {
-        self.refuse_at(code, self.offset, words)
+        self.refuse_at(code, self.input.offset(), words)
     }
 
     fn refuse_at(&self, code: Code, offset: u64, words: impl AsRef<str>) -> Fault {
@@ -127,36 +118,15 @@ impl<R: Read> Reader<R> {
 
     /// Makes `count` bytes stand in one piece. False: the input ends before.
     fn fill(&mut self, count: usize) -> Result<bool> {
-        while self.end - self.start < count {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            }
-            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-            match self.input.read(room) {
-                Ok(0) => return Ok(false),
-                Ok(read) => self.end += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What is not the kernel's is a decoder's.
-                Err(error) if error.raw_os_error().is_none() => {
-                    let words = format!("what is compressed cannot be read: {error}");
-                    return Err(self.refuse(Code::BlobCompression, words));
-                }
-                Err(error) => return Err(Error::from(error).within("read the NAR").into()),
-            }
-        }
-        Ok(true)
+        let filled = self.input.fill(count);
+        filled.map_err(|error| unread(error, "the NAR", |words| self.refuse(Code::BlobCompression, words)))
     }
 
     fn take(&mut self, count: usize) -> Result<&[u8]> {
         if !self.fill(count)? {
             return Err(self.refuse(Code::NarTruncated, format!("{count} bytes are missing or cut off")));
         }
-        let from = self.start;
-        self.start += count;
-        self.offset += count as u64;
-        Ok(self.buffer.get(from..self.start).unwrap_or_default())
+        Ok(self.input.used(count))
     }
 
     fn number(&mut self) -> Result<u64> {
@@ -165,7 +135,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn pad(&mut self, length: u64) -> Result<()> {
-        let offset = self.offset;
+        let offset = self.input.offset();
         if self.take(padding(length))?.iter().any(|byte| *byte != 0) {
             return Err(self.refuse_at(Code::NarPadding, offset, "padding is not zero"));
         }
@@ -177,7 +147,7 @@ impl<R: Read> Reader<R> {
         expected.iter_mut().zip((MAGIC.len() as u64).to_le_bytes()).for_each(|(to, from)| *to = from);
         expected.iter_mut().skip(8).zip(MAGIC).for_each(|(to, from)| *to = *from);
         let whole = self.fill(expected.len())?;
-        let found = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let found = self.input.unused();
         if found.iter().zip(expected).any(|(found, expected)| *found != expected) {
             return Err(self.refuse(Code::NarMagic, "it does not begin as a NAR"));
         }
@@ -188,7 +158,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn word(&mut self) -> Result<Word> {
-        let mut word = Word { bytes: [0; LONGEST_WORD as usize], length: 0, offset: self.offset };
+        let mut word = Word { bytes: [0; LONGEST_WORD as usize], length: 0, offset: self.input.offset() };
         let length = self.number()?;
         if length > LONGEST_WORD {
             let words = format!("a word of {length} bytes stands where the grammar has one of its own");
@@ -213,7 +183,7 @@ impl<R: Read> Reader<R> {
 
     /// A name or a target: `longest` bytes at most, none of them NUL.
     fn string(&mut self, code: Code, longest: u64, slashes: bool) -> Result<Vec<u8>> {
-        let offset = self.offset;
+        let offset = self.input.offset();
         let length = self.number()?;
         if length == 0 || length > longest {
             return Err(self.refuse_at(code, offset, format!("stand {length} bytes; 1 to {longest} can be")));
@@ -226,9 +196,9 @@ impl<R: Read> Reader<R> {
         Ok(bytes)
     }
 
-    /// The node behind `name`. As deep as [`DEEPEST`], so that recursion has a bound.
+    /// The node behind `name`. As deep as the caller allows, so that recursion has a bound.
     fn node(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
-        if depth > DEEPEST {
+        if depth > self.deepest {
             return Err(self.refuse(Code::NarDepth, format!("is the {depth}th node below each other")));
         }
         self.expect("(")?;
@@ -266,7 +236,7 @@ impl<R: Read> Reader<R> {
                 let words = format!("the file ends {left} bytes before its size, {size}");
                 return Err(self.refuse(Code::NarTruncated, words));
             }
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.end - self.start);
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.unused().len());
             visitor.data(self.take(count)?)?;
             left -= count as u64;
         }
@@ -287,7 +257,7 @@ impl<R: Read> Reader<R> {
             }
             self.expect("(")?;
             self.expect("name")?;
-            let offset = self.offset;
+            let offset = self.input.offset();
             let name = self.string(Code::NarBadName, LONGEST_NAME, false)?;
             if name == b"." || name == b".." {
                 return Err(self.refuse_at(

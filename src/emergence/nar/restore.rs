@@ -6,38 +6,61 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, fallocate, mkdirat, openat, symlinkat};
 
 use super::read::{Visitor, read};
+use crate::emergence::files::{Crew, SMALL, Task, with_crew};
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::{Doing, Error, Kind};
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
 
+/// Threads that make small files.
+const HANDS: usize = 2;
+
 /// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
 /// After an error nothing is there.
-pub fn restore(input: impl Read, to: &Path) -> Result<()> {
-    restore_by(to, |mut maker| read(input, &mut maker))
+pub fn restore(input: impl Read, deepest: usize, to: &Path) -> Result<()> {
+    restore_by(to, |mut maker| read(input, deepest, &mut maker))
 }
 
 /// The same for a tree that `tell` tells of.
 pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) -> Result<()> {
     let name = CString::new(to.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
-    let mut maker = Maker { root: name, folders: Vec::new(), file: None, begun: false };
-    match tell(&mut maker) {
+    let mut begun = false;
+    let told = with_crew(HANDS, whole, |crew| {
+        let mut maker =
+            Maker { root: name, crew, folders: Vec::new(), file: None, room: Vec::new(), begun: false };
+        let told = tell(&mut maker);
+        begun = maker.begun;
+        told
+    });
+    match told {
         Ok(()) => Ok(()),
-        Err(fault) if !maker.begun => Err(fault),
-        Err(fault) => {
-            drop(maker);
-            match remove(to) {
-                Ok(()) => Err(fault),
-                Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
-            }
-        }
+        Err(fault) if !begun => Err(fault),
+        Err(fault) => match remove(to) {
+            Ok(()) => Err(fault),
+            Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
+        },
     }
+}
+
+/// Makes a small file.
+fn whole(task: Task<OwnedFd>) -> Result<Vec<u8>> {
+    let doing = || format!("make the file {}", task.name.to_string_lossy());
+    let mut file = create(task.folder.as_fd(), &task.name, task.executable).doing(doing)?;
+    file.write_all(&task.bytes).doing(doing)?;
+    Ok(task.bytes)
+}
+
+fn create(at: BorrowedFd<'_>, name: &CString, executable: bool) -> rustix::io::Result<fs::File> {
+    let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, mode)?.into())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -48,16 +71,26 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Makes what the NAR says. Each name is made new in the folder that was made for it, so no link can lead elsewhere.
-struct Maker {
+struct Maker<'a> {
     root: CString,
+    crew: Crew<'a, OwnedFd>,
     /// Those that are open, outermost first.
-    folders: Vec<OwnedFd>,
-    file: Option<fs::File>,
+    folders: Vec<Arc<OwnedFd>>,
+    file: Option<Pending>,
+    /// The content of a small file.
+    room: Vec<u8>,
     /// Whether something at the destination is ours.
     begun: bool,
 }
 
-impl Maker {
+/// A file that is not whole yet.
+enum Pending {
+    /// The crew makes it when all of it is here.
+    Small(Arc<OwnedFd>, CString, bool),
+    Open(fs::File),
+}
+
+impl Maker<'_> {
     /// Does `make` with the folder that the node is in, and its name there.
     fn at<T>(
         &mut self,
@@ -83,14 +116,14 @@ impl Maker {
     }
 }
 
-impl Visitor for Maker {
+impl Visitor for Maker<'_> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
         let folder = self.at(name, "folder", |at, name| {
             mkdirat(at, name, Mode::from_raw_mode(0o777))?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, name, flags, Mode::empty())
         })?;
-        self.folders.push(folder);
+        self.folders.push(Arc::new(folder));
         Ok(())
     }
 
@@ -100,26 +133,37 @@ impl Visitor for Maker {
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.at(name, "file", |at, name| openat(at, name, flags, mode))?;
+        if let Some(folder) = self.folders.last().filter(|_| size <= SMALL) {
+            let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
+            self.room.clear();
+            self.file = Some(Pending::Small(Arc::clone(folder), name, executable));
+            return Ok(());
+        }
+        let file = self.at(name, "file", |at, name| create(at, name, executable))?;
         if size >= LARGE {
             // A wish: not every file system can, and a size that the NAR only claims may be more than there is.
             let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
         }
-        self.file = Some(file.into());
+        self.file = Some(Pending::Open(file));
         Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.file {
-            Some(file) => file.write_all(bytes).doing(|| "write a file").map_err(Fault::from),
+            Some(Pending::Open(file)) => file.write_all(bytes).doing(|| "write a file").map_err(Fault::from),
+            Some(Pending::Small(..)) => {
+                self.room.extend_from_slice(bytes);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 
     fn end_file(&mut self) -> Result<()> {
-        self.file = None;
+        if let Some(Pending::Small(folder, name, executable)) = self.file.take() {
+            let bytes = std::mem::take(&mut self.room);
+            self.room = self.crew.make(Task { folder, name, executable, bytes })?;
+        }
         Ok(())
     }
 

@@ -18,11 +18,11 @@ use super::check::Removals;
 use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
-use super::remove;
 use super::tar::{Input, Member, MemberKind, Members};
 use crate::emergence::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::stream::ROOM;
 use crate::error::{Doing, Error};
+use crate::sys::remove::{empty, remove_at};
 
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
@@ -90,9 +90,9 @@ impl Tree {
         for path in &removals.gone {
             let (folder, name) = path.split();
             if self.enter_below(folder, removals).within(|| shown(path.bytes()))? {
-                let removed = remove::remove(self.folder(), c_string(name).map_err(system)?.as_c_str());
+                let removed = remove_at(self.folder(), c_string(name).map_err(system)?.as_c_str());
                 match removed {
-                    Ok(()) | Err(Errno::NOENT) => {}
+                    Ok(_) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(system(error).within(format!("remove {}", shown(path.bytes())))),
                 }
             }
@@ -100,7 +100,7 @@ impl Tree {
         for path in &removals.opaque {
             if self.enter_below(path.bytes(), removals)? {
                 let folder = inside::folder(self.folder(), b"").map_err(system)?;
-                remove::empty(&folder).doing(|| format!("empty {}", shown(path.bytes())))?;
+                empty(&folder).doing(|| format!("empty {}", shown(path.bytes())))?;
             }
         }
         Ok(())
@@ -166,8 +166,8 @@ impl Tree {
     fn make<T>(&self, name: &CStr, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => {
-                match remove::remove(self.folder(), name) {
-                    Ok(()) | Err(Errno::NOENT) => {}
+                match remove_at(self.folder(), name) {
+                    Ok(_) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(system(error).within("remove what was there")),
                 }
                 make().map_err(system)

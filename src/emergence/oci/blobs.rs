@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::archive::{Archive, Part};
 use super::documents::Descriptor;
 use crate::emergence::cache::open_file;
-use crate::emergence::document::read_document;
+use crate::emergence::document::read_at_most;
 use crate::emergence::hash::{Hash, Hasher};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::terms::Limits;
 use crate::error::Doing;
 
 /// Files of a folder that are kept open at most, so that a second reading is of the same file as the first. Beyond, a file is
@@ -25,6 +26,8 @@ pub struct Blobs {
     /// The folder or the tar, as it was named.
     name: PathBuf,
     source: Source,
+    /// Bytes of a document at most.
+    most: u64,
 }
 
 #[derive(Debug)]
@@ -55,7 +58,11 @@ impl Read for Blob {
 impl Blobs {
     /// Of the layout in this folder.
     pub fn folder(path: &Path) -> Self {
-        Self { name: path.to_owned(), source: Source::Folder(Mutex::default()) }
+        Self {
+            name: path.to_owned(),
+            source: Source::Folder(Mutex::default()),
+            most: Limits::default().document,
+        }
     }
 
     /// Of the layout in this tar, which is not compressed. Refused: it is compressed or has a file twice (`oci.layout`), it is no tar
@@ -63,7 +70,12 @@ impl Blobs {
     pub fn archive(file: File, path: &Path) -> Result<Self> {
         let subject = path.display().to_string();
         let archive = Archive::open(file, &subject).within(|| subject.clone())?;
-        Ok(Self { name: path.to_owned(), source: Source::Archive(archive) })
+        Ok(Self { name: path.to_owned(), source: Source::Archive(archive), most: Limits::default().document })
+    }
+
+    /// The same with documents of at most so many bytes.
+    pub fn with_documents(self, most: u64) -> Self {
+        Self { most, ..self }
     }
 
     /// What messages call it.
@@ -97,7 +109,7 @@ impl Blobs {
     /// All of the document `inner` of the layout that no digest names; `None`: it is not there.
     pub(super) fn named(&self, inner: &str) -> Result<Option<Vec<u8>>> {
         let subject = || self.name.join(inner).display().to_string();
-        self.file(inner)?.map(|part| read_document(part, &subject())).transpose()
+        self.file(inner)?.map(|part| read_at_most(part, &subject(), self.most)).transpose()
     }
 
     /// The bytes of this blob, of the size that is declared. What they hash to is not looked at.
@@ -126,7 +138,7 @@ impl Blobs {
     /// Refused as by [`Blobs::open`], and with `limit.document` and `blob.digest`.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let subject = subject(&descriptor.digest);
-        let bytes = read_document(self.open(descriptor)?, &subject)?;
+        let bytes = read_at_most(self.open(descriptor)?, &subject, self.most)?;
         same(descriptor, &bytes).map(|()| bytes)
     }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use data_encoding::BASE64;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::emergence::hash::{Algorithm, Hash};
+use crate::sys::base64;
 
 /// Media types.
 pub mod media {
@@ -283,13 +283,13 @@ fn write_digests<S: Serializer>(digests: &[Hash], writer: S) -> std::result::Res
 
 fn read_data<'de, D: Deserializer<'de>>(reader: D) -> std::result::Result<Option<Vec<u8>>, D::Error> {
     let text = Option::<String>::deserialize(reader)?;
-    let bytes = text.map(|text| BASE64.decode(text.as_bytes())).transpose();
-    bytes.map_err(|error| D::Error::custom(format!("is not base64: {error}")))
+    let bytes = |text: String| base64::decode(&text).ok_or_else(|| D::Error::custom("is not base64"));
+    text.map(bytes).transpose()
 }
 
 fn write_data<S: Serializer>(data: &Option<Vec<u8>>, writer: S) -> std::result::Result<S::Ok, S::Error> {
     match data {
-        Some(bytes) => writer.serialize_str(&BASE64.encode(bytes)),
+        Some(bytes) => writer.serialize_str(&base64::encode(bytes)),
         None => writer.serialize_none(),
     }
 }

@@ -1,8 +1,12 @@
 //! Plain images: verified as a whole, and then unpacked by a second reading.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use rustix::io::Errno;
 
 use super::apply::{Skipped, Tree};
 use super::blobs::subject;
@@ -10,8 +14,8 @@ use super::check::{Check, Removals, Totals};
 use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
-use super::staging::Staging;
 use crate::emergence::closure::{Kind, LayerReport, Report};
+use crate::emergence::files::{check_space, made_whole, open_folder, rename_new};
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result};
@@ -20,6 +24,7 @@ use crate::emergence::terms::Terms;
 use crate::emergence::trust::Demand;
 use crate::emergence::verify::Bytes;
 use crate::emergence::work;
+use crate::error::{Doing, Error};
 
 /// An image whose documents were read and held against their digests. Its layers are only declared.
 #[derive(Debug)]
@@ -35,8 +40,6 @@ pub struct Verified<'a> {
     image: &'a Image,
     /// What was found.
     pub report: Report,
-    /// Whether the caller named the digest.
-    pub pinned: bool,
     removals: Vec<Removals>,
     size: u64,
 }
@@ -140,6 +143,11 @@ impl Image {
         for layer in &self.layers {
             self.layout.blobs.open(&layer.descriptor)?;
         }
+        // What comes out is hardly less than what goes in; how much more it is only reading tells.
+        if let Some(destination) = &terms.destination {
+            let largest = self.layers.iter().map(|layer| layer.descriptor.size).max();
+            check_space(&destination.folder, largest.unwrap_or(0))?;
+        }
         terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
         let totals = Totals::default();
         let checked: Mutex<BTreeMap<usize, (LayerBytes, Removals)>> = Mutex::default();
@@ -157,6 +165,7 @@ impl Image {
             kind: Kind::OciImage,
             digest: self.digest(),
             digests: None,
+            pinned,
             objects: Vec::new(),
             layers: self.layers.iter().map(report).collect(),
             bytes: Bytes {
@@ -164,7 +173,7 @@ impl Image {
                 unpacked: bytes.iter().map(|layer| layer.unpacked).sum(),
             },
         };
-        Ok(Verified { image: self, report, pinned, removals, size: totals.size.into_inner() })
+        Ok(Verified { image: self, report, removals, size: totals.size.into_inner() })
     }
 }
 
@@ -174,9 +183,7 @@ impl Verified<'_> {
     ///
     /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there), `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
-        let staging = Staging::beside(to)?;
-        let unpacked = staging.or_gone(self.make(terms, &staging))?;
-        staging.rename(to)?;
+        let unpacked = made_whole(to, |new| self.make(terms, new))?;
         Ok(Unpacked { place: to.to_owned(), ..unpacked })
     }
 
@@ -195,24 +202,28 @@ impl Verified<'_> {
             });
         }
         store.staged(|folder| {
-            let staging = Staging::make(folder.join("tree"))?;
-            let unpacked = self.make(terms, &staging)?;
+            let new = folder.join("tree");
+            let unpacked = self.make(terms, &new)?;
             store.settle(folder)?;
-            let reused = staging.rename(&place);
-            match reused {
+            let reused = match rename_new(&new, &place) {
+                Ok(()) => false,
                 // Somebody else was faster.
-                Err(_) if place.is_dir() => Ok(Unpacked { place, reused: true, ..unpacked }),
-                Err(fault) => Err(fault),
-                Ok(()) => Ok(Unpacked { place, ..unpacked }),
-            }
+                Err(Errno::EXIST | Errno::NOTEMPTY) => true,
+                Err(error) => {
+                    return Err(Error::from(error).within(format!("rename to {}", place.display())).into());
+                }
+            };
+            Ok(Unpacked { place, reused, ..unpacked })
         })
     }
 
-    fn make(&self, terms: &Terms, staging: &Staging) -> Result<Unpacked> {
-        staging.has_space(self.size)?;
+    fn make(&self, terms: &Terms, new: &Path) -> Result<Unpacked> {
+        let made = fs::DirBuilder::new().mode(0o700).create(new);
+        made.doing(|| format!("make {}", new.display()))?;
+        check_space(new, self.size)?;
         let layers = &self.image.layers;
         terms.watch.expect("unpack", layers.iter().map(|layer| layer.descriptor.size).sum());
-        let mut tree = Tree::new(staging.folder()?)?;
+        let mut tree = Tree::new(open_folder(new)?)?;
         let mut bytes = Bytes::default();
         for (layer, removals) in layers.iter().zip(&self.removals) {
             tree.take_away(removals)?;

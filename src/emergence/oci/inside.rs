@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, futimens, mkdirat, openat, openat2,
+    Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, futimens, mkdirat, openat, openat2,
 };
 use rustix::io::Errno;
 
@@ -129,19 +129,15 @@ pub(super) fn stamp(time: (i64, u32)) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Opens the folder at `path`, which is none of the tree.
-pub(super) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, path, FOLDER | OFlags::NOFOLLOW, Mode::empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emergence::files::open_folder;
     use std::os::unix::fs::symlink;
     use std::{fs, path::Path};
 
     fn both(root: &Path, path: &[u8]) -> [Option<(u64, u64)>; 2] {
-        let root = open_root(root).unwrap();
+        let root = open_folder(root).unwrap();
         let identity = |fd: OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).unwrap();
         [folder(root.as_fd(), path), by_names(root.as_fd(), path, false)]
             .map(|found| found.ok().map(identity))
@@ -189,7 +185,7 @@ mod tests {
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
         symlink("/run/../../new", root.join("link")).unwrap();
-        let fd = open_root(&root).unwrap();
+        let fd = open_folder(&root).unwrap();
         futimens(&fd, &stamp((77, 5))).unwrap();
         make_folder(fd.as_fd(), b"x/y/z").unwrap();
         use std::os::unix::fs::MetadataExt;

@@ -1,23 +1,18 @@
-//! One layer read from its blob: hashed as it is stored, decompressed in a thread of its own, hashed as it comes out, and
-//! taken apart into members. Both passes over an image read it this way.
+//! One layer read from its blob: one thread reads and hashes what is stored, another one decompresses and does nothing else, the caller
+//! hashes what comes out and takes it apart into members. Both passes over an image read it this way.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use super::blobs::{Blob, Blobs, subject};
 use super::documents::Descriptor;
 use super::tar::{Input, Member, Members};
 use crate::emergence::compress::Compression;
 use crate::emergence::hash::{Hash, Hasher};
+use crate::emergence::pieces::{Pieces, Source, Until};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::stream::{HashThread, Hashing, ROOM};
 use crate::emergence::terms::{Terms, Watch};
-use crate::error::{Doing, Error};
-
-/// Buffers between decompression and who takes the tar apart.
-const AHEAD: usize = 4;
+use crate::error::Doing;
 
 /// A layer as the manifest and the configuration declare it.
 #[derive(Clone, Debug)]
@@ -86,12 +81,16 @@ impl Layer {
         // Not compressed, blob and tar are the same bytes, and one hash serves both.
         let once = self.compression == Compression::None && declared.algorithm() == self.diff_id.algorithm();
         let hash_stored = pass == Pass::Again || !once;
-        let blob = blobs.open(&self.descriptor)?;
-        let hash = hash_stored.then(|| HashThread::start(declared.algorithm()));
-        let hash = hash.transpose().doing(|| "start a thread")?;
+        let stored = Stored { input: blobs.open(&self.descriptor)?, watch: terms.watch.clone() };
+        let hasher = hash_stored.then(|| Hasher::new(declared.algorithm()));
+        let started = Source::start("blob", move || Ok(stored), hasher, Until::End);
+        let (source, stored) = started.doing(|| "start a thread")?;
+        let (compression, memory, most) =
+            (self.compression, terms.limits.memory, Until::Most(terms.limits.size));
+        let started = Source::start("layer", move || compression.buffered(stored, memory), None, most);
+        let (_, pieces) = started.doing(|| "start a thread")?;
         let hasher = (pass == Pass::Verify).then(|| Hasher::new(self.diff_id.algorithm()));
-        let (decoder, output) = Decoder::start(blob, self.compression, (hash, hasher), terms)?;
-        let mut members = Members::new(output);
+        let mut members = Members::new(Output { pieces, hashed: 0, hasher, count: 0 });
         let taken = take(&mut members, see);
         if let Err(Fault::Failed(error)) = taken {
             return Err(Fault::Failed(error));
@@ -99,13 +98,13 @@ impl Layer {
         // What stands behind the end of the tar is part of the layer; behind a fault, it is part of the hash that is asked for first.
         let rest = members.input().pass(u64::MAX).map(drop).map_err(super::tar::input_fault);
         let output = members.into_input();
-        if output.exceeded {
+        if output.pieces.exceeded() {
             let words = format!("more than {} bytes come out", terms.limits.size);
             return Err(Fault::refused(Code::LimitSize, subject(&declared), words));
         }
         let (unpacked, found) = output.finish();
         let found = found.filter(|_| rest.is_ok());
-        let (read, stored) = decoder.finish()?;
+        let (read, stored) = source.finish().doing(|| "read").map_err(Fault::from)?;
         self.check_stored(read, if once && !hash_stored { found } else { stored }, pass)?;
         taken.and(rest)?;
         match found {
@@ -138,142 +137,27 @@ fn take<R: Input>(members: &mut Members<R>, see: &mut impl See) -> Result<()> {
     Ok(())
 }
 
-/// What comes from the thread that decompresses.
-enum Piece {
-    Bytes(Vec<u8>),
-    /// More comes out than may.
-    TooMuch,
-    Failed(io::Error),
-}
-
-/// The thread that reads and decompresses a blob.
-struct Decoder(JoinHandle<io::Result<(u64, Option<Hash>)>>);
-
-impl Decoder {
-    /// Starts it; `hashes`: of the blob, and of what comes out.
-    fn start(
-        blob: Blob,
-        compression: Compression,
-        hashes: (Option<HashThread>, Option<Hasher>),
-        terms: &Terms,
-    ) -> Result<(Self, Output)> {
-        let (to, pieces) = sync_channel(AHEAD);
-        let (used, back) = sync_channel(AHEAD + 2);
-        let (most, watch) = (terms.limits.size, terms.watch.clone());
-        let (hash, hasher) = hashes;
-        let work = move || {
-            let mut stored = Stored { input: blob, count: 0, watch };
-            let Some(hash) = hash else {
-                decompress(&mut stored, compression, most, &to, &back);
-                drop(to);
-                drain(&mut stored)?;
-                return Ok((stored.count, None));
-            };
-            let mut hashing = Hashing::new(stored, hash);
-            decompress(&mut hashing, compression, most, &to, &back);
-            drop(to);
-            drain(&mut hashing)?;
-            let (hash, count) = hashing.finish()?;
-            Ok((count, Some(hash)))
-        };
-        let thread = std::thread::Builder::new().name("layer".into()).spawn(work);
-        let thread = thread.doing(|| "start a thread")?;
-        let pieces = Some((pieces, used));
-        Ok((Self(thread), Output { pieces, piece: Vec::new(), at: 0, hasher, count: 0, exceeded: false }))
-    }
-
-    /// Bytes of the blob, and their hash.
-    fn finish(self) -> Result<(u64, Option<Hash>)> {
-        match self.0.join() {
-            Ok(ended) => ended.doing(|| "read").map_err(Fault::from),
-            Err(_) => Err(Error::from(io::Error::other("the thread that decompresses has ended")).into()),
-        }
-    }
-}
-
-/// Reads to the end, so that all of a blob is hashed.
-fn drain(input: &mut impl Read) -> io::Result<()> {
-    io::copy(input, &mut io::sink()).map(drop)
-}
-
-/// Sends what comes out of `input`, at most `most` bytes, until nobody wants it any more.
-fn decompress(
-    input: &mut impl Read,
-    compression: Compression,
-    most: u64,
-    to: &SyncSender<Piece>,
-    back: &Receiver<Vec<u8>>,
-) {
-    let mut decoder = match compression.reader(input) {
-        Ok(decoder) => decoder,
-        Err(error) => {
-            // Nobody may want it any more, here and below.
-            let _ = to.send(Piece::Failed(error));
-            return;
-        }
-    };
-    let mut left = most;
-    loop {
-        let mut bytes = back.try_recv().unwrap_or_default();
-        bytes.resize(ROOM, 0);
-        let filled = fill(&mut decoder, &mut bytes);
-        let (count, failed) = match filled {
-            Ok(count) => (count, None),
-            Err((count, error)) => (count, Some(error)),
-        };
-        bytes.truncate(count);
-        let enough = left.checked_sub(count as u64);
-        let piece = if enough.is_some() { Piece::Bytes(bytes) } else { Piece::TooMuch };
-        left = enough.unwrap_or(0);
-        let sent = to.send(piece);
-        if let Some(error) = failed {
-            let _ = to.send(Piece::Failed(error));
-            return;
-        }
-        if sent.is_err() || enough.is_none() || count < ROOM {
-            return;
-        }
-    }
-}
-
-/// As much as there is room, or all up to the end or an error.
-fn fill(input: &mut impl Read, room: &mut [u8]) -> std::result::Result<usize, (usize, io::Error)> {
-    let mut filled = 0;
-    while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match input.read(rest) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err((filled, error)),
-        }
-    }
-    Ok(filled)
-}
-
-/// A blob that is counted and watched.
+/// A blob that is watched.
 struct Stored {
     input: Blob,
-    count: u64,
     watch: Arc<dyn Watch>,
 }
 
 impl Read for Stored {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let got = self.input.read(room)?;
-        self.count += got as u64;
         self.watch.advance(got as u64);
         Ok(got)
     }
 }
 
-/// What comes out of the decompression, piece by piece.
+/// What comes out of the decompression, hashed.
 pub(super) struct Output {
-    pieces: Option<(Receiver<Piece>, SyncSender<Vec<u8>>)>,
-    piece: Vec<u8>,
-    at: usize,
+    pieces: Pieces,
+    /// How many bytes are hashed of those that are here.
+    hashed: usize,
     hasher: Option<Hasher>,
     count: u64,
-    exceeded: bool,
 }
 
 impl Output {
@@ -284,28 +168,20 @@ impl Output {
 
     /// Bytes that are here; none at the end.
     fn here(&mut self) -> io::Result<&[u8]> {
-        while self.at == self.piece.len() {
-            let Some((pieces, back)) = &self.pieces else { break };
-            match pieces.recv() {
-                Ok(Piece::Bytes(bytes)) => {
-                    let used = std::mem::replace(&mut self.piece, bytes);
-                    // It may have all that it needs.
-                    let _ = back.try_send(used);
-                    self.at = 0;
-                    self.count += self.piece.len() as u64;
-                    if let Some(hasher) = &mut self.hasher {
-                        hasher.update(&self.piece);
-                    }
-                }
-                Ok(Piece::TooMuch) => {
-                    self.exceeded = true;
-                    return Err(io::Error::other("more comes out than may"));
-                }
-                Ok(Piece::Failed(error)) => return Err(error),
-                Err(_) => self.pieces = None,
+        let here = self.pieces.fill_buf()?;
+        if self.hashed == 0 {
+            self.hashed = here.len();
+            self.count += here.len() as u64;
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(here);
             }
         }
-        Ok(self.piece.get(self.at..).unwrap_or_default())
+        Ok(here)
+    }
+
+    fn used(&mut self, count: usize) {
+        self.pieces.consume(count);
+        self.hashed = self.hashed.saturating_sub(count);
     }
 }
 
@@ -316,7 +192,7 @@ impl Read for Output {
         if let (Some(to), Some(from)) = (room.get_mut(..count), here.get(..count)) {
             to.copy_from_slice(from);
         }
-        self.at += count;
+        self.used(count);
         Ok(count)
     }
 }
@@ -330,7 +206,7 @@ impl Input for Output {
                 break;
             }
             let passed = usize::try_from(left).unwrap_or(usize::MAX).min(here);
-            self.at += passed;
+            self.used(passed);
             left -= passed as u64;
         }
         Ok(count - left)

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use crate::emergence::cache::open_file;
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::terms::Limits;
 use crate::error::{Error, Kind};
 
 /// Indexes in one another at most, `index.json` not counted.
@@ -38,7 +40,12 @@ pub struct Resolved {
     pub manifest: Manifest,
     /// Whether the caller named its digest, or that of an index that names it.
     pub pinned: bool,
+    /// The entries of the index that lists it. Empty: none does but `index.json`.
+    pub listed: Entries,
 }
+
+/// The entries of an index.
+type Entries = Arc<[Descriptor]>;
 
 /// Asks whether a manifest of an index that is for the right platform may be taken; an error ends the search.
 pub type Accept<'a> = &'a dyn Fn(&Descriptor) -> Result<bool>;
@@ -48,11 +55,17 @@ impl Layout {
     ///
     /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts (`oci.docker-v1`).
     pub fn open(path: &Path) -> Result<Self> {
+        Self::within(path, &Limits::default())
+    }
+
+    /// The same, within limits.
+    pub fn within(path: &Path, limits: &Limits) -> Result<Self> {
+        let of = |blobs: Blobs| Self::of(blobs.with_documents(limits.document));
         if path.is_dir() {
-            return Self::of(Blobs::folder(path));
+            return of(Blobs::folder(path));
         }
         match open_file(path)? {
-            Some(file) => Self::of(Blobs::archive(file, path)?),
+            Some(file) => of(Blobs::archive(file, path)?),
             None => {
                 let words = format!("{}: there is no such file or folder", path.display());
                 Err(Error::new(Kind::NotFound, words).into())
@@ -106,11 +119,11 @@ impl Layout {
         let mut pinned = digest.is_some_and(|digest| *digest == start.digest);
         if digest.is_some() && !pinned {
             let found = self.below(&start, digest)?;
-            let found = found.ok_or_else(|| self.no_tag(tag, digest))?;
+            let (found, listed) = found.ok_or_else(|| self.no_tag(tag, digest))?;
             pinned = true;
-            return self.manifest(found, pinned, platform, accept);
+            return self.manifest(found, listed, pinned, platform, accept);
         }
-        self.manifest(start, pinned, platform, accept)
+        self.manifest(start, Arc::default(), pinned, platform, accept)
     }
 
     /// The entry of `index.json` to begin with.
@@ -162,8 +175,8 @@ impl Layout {
         Fault::refused(Code::OciNoTag, self.name(tag, digest), words)
     }
 
-    /// What has this digest in the indexes below `from`.
-    fn below(&self, from: &Descriptor, digest: Option<&Hash>) -> Result<Option<Descriptor>> {
+    /// What has this digest in the indexes below `from`, and what is listed with it.
+    fn below(&self, from: &Descriptor, digest: Option<&Hash>) -> Result<Option<(Descriptor, Entries)>> {
         // One index may be listed many times.
         let mut seen = HashSet::new();
         let mut left = vec![(from.clone(), 1)];
@@ -171,12 +184,11 @@ impl Layout {
             if !is_index(&descriptor.media_type) || !seen.insert(descriptor.digest) {
                 continue;
             }
-            for entry in self.nested(&descriptor, depth)?.manifests {
-                if Some(&entry.digest) == digest {
-                    return Ok(Some(entry));
-                }
-                left.push((entry, depth + 1));
+            let entries = self.nested(&descriptor, depth)?.manifests;
+            if let Some(entry) = entries.iter().find(|entry| Some(&entry.digest) == digest) {
+                return Ok(Some((entry.clone(), entries.into())));
             }
+            left.extend(entries.into_iter().map(|entry| (entry, depth + 1)));
         }
         Ok(None)
     }
@@ -193,13 +205,14 @@ impl Layout {
     fn manifest(
         &self,
         from: Descriptor,
+        beside: Entries,
         pinned: bool,
         platform: &Platform,
         accept: Accept<'_>,
     ) -> Result<Resolved> {
         let mut found = Found::default();
         // A stack, so that the first match is that of the order in which they are listed.
-        let mut left = vec![(from, 1, false)];
+        let mut left = vec![(from, 1, None)];
         let mut seen = HashSet::new();
         let mut descriptor = None;
         while let Some((entry, depth, listed)) = left.pop() {
@@ -207,34 +220,36 @@ impl Layout {
                 if !seen.insert(entry.digest) {
                     continue;
                 }
-                let entries = self.nested(&entry, depth)?.manifests;
-                left.extend(entries.into_iter().rev().map(|entry| (entry, depth + 1, true)));
+                let entries: Entries = self.nested(&entry, depth)?.manifests.into();
+                let nested = entries.iter().rev().cloned();
+                left.extend(nested.map(|entry| (entry, depth + 1, Some(Arc::clone(&entries)))));
                 continue;
             }
-            if !listed {
+            let Some(listed) = listed else {
                 // Named as it is, it need not be for this platform.
-                descriptor = Some(entry);
+                descriptor = Some((entry, beside));
                 break;
-            }
+            };
             if !is_manifest(&entry.media_type) {
                 continue;
             }
             match &entry.platform {
                 Some(made_for) if !platform.runs(made_for) => found.note(Some(made_for)),
                 Some(_) if accept(&entry)? => {
-                    descriptor = Some(entry);
+                    descriptor = Some((entry, listed));
                     break;
                 }
-                None if found.unnamed.is_none() && accept(&entry)? => found.unnamed = Some(entry),
+                None if found.unnamed.is_none() && accept(&entry)? => found.unnamed = Some((entry, listed)),
                 other => found.note(other.as_ref()),
             }
         }
         let descriptor = descriptor.or(found.unnamed.take());
-        let descriptor = descriptor.ok_or_else(|| found.no_platform(&self.blobs.name(), platform))?;
+        let (descriptor, listed) =
+            descriptor.ok_or_else(|| found.no_platform(&self.blobs.name(), platform))?;
         let bytes = self.blobs.document(&descriptor)?;
         let subject = super::blobs::subject(&descriptor.digest);
         let manifest = read_manifest(&bytes, &subject, &descriptor.media_type)?;
-        Ok(Resolved { descriptor, bytes, manifest, pinned })
+        Ok(Resolved { descriptor, bytes, manifest, pinned, listed })
     }
 }
 
@@ -242,7 +257,7 @@ impl Layout {
 #[derive(Default)]
 struct Found {
     /// The first that names no platform.
-    unnamed: Option<Descriptor>,
+    unnamed: Option<(Descriptor, Entries)>,
     platforms: Vec<String>,
 }
 

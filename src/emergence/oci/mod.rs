@@ -10,7 +10,6 @@
 //! tar, entry   the members of an archive, and what they mean in a layer
 //! check        what can be known of a layer before it is unpacked
 //! apply        layers made into one tree, always inside it
-//! staging      where that is made before it has its name
 //! write        a layout, or a tag of one, written
 //! ```
 
@@ -25,8 +24,6 @@ mod inside;
 mod layer;
 mod layout;
 mod platform;
-mod remove;
-mod staging;
 mod tar;
 mod write;
 

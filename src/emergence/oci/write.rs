@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::documents::{Descriptor, media};
 use super::layout::Layout;
 use crate::emergence::document::read_document;
+use crate::emergence::files::{Staging, remove_stale_beside};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result};
@@ -32,8 +33,10 @@ pub enum Target {
 /// A layout that is being written. Unless it is finished, nothing stays of it.
 pub struct LayoutWriter {
     target: Target,
-    /// Where blobs are until all are there: a folder, or the tar under another name.
-    staging: PathBuf,
+    /// What becomes the target, or its blobs are moved there: a folder, or a tar.
+    new: PathBuf,
+    /// Where that is.
+    _staging: Staging,
     /// The tar.
     archive: Option<File>,
     /// Each once, in the order in which they came.
@@ -42,63 +45,40 @@ pub struct LayoutWriter {
     lock: Option<File>,
 }
 
-impl Drop for LayoutWriter {
-    fn drop(&mut self) {
-        // What was renamed is not there any more.
-        let _ = match self.target {
-            Target::Folder(_) => fs::remove_dir_all(&self.staging),
-            Target::Archive(_) => fs::remove_file(&self.staging),
-        };
-    }
-}
-
 fn beside(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-}
-
-fn random_name() -> Result<String> {
-    let mut bytes = [0; 12];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).map_err(Error::from)?;
-    Ok(format!(".emergence-{}", data_encoding::HEXLOWER.encode(&bytes)))
 }
 
 impl LayoutWriter {
     /// Begins. Refused with `oci.layout`: a folder that has something else in it.
     pub fn begin(target: Target) -> Result<Self> {
-        let name = random_name()?;
-        let mut writer = Self {
-            staging: match &target {
-                Target::Folder(path) | Target::Archive(path) => beside(path).join(&name),
-            },
-            target,
-            archive: None,
-            blobs: Vec::new(),
-            lock: None,
-        };
-        match writer.target.clone() {
+        let (Target::Folder(path) | Target::Archive(path)) = &target;
+        let mut above = beside(path);
+        let mut lock = None;
+        if matches!(target, Target::Folder(_)) && is_taken(path)? {
+            // Blobs have a short way to their place, on the same file system.
+            let taken = File::open(path).doing(|| format!("open {}", path.display()))?;
+            let locked = rustix::fs::flock(&taken, FlockOperation::LockExclusive);
+            locked.doing(|| format!("lock {}", path.display()))?;
+            Layout::open(path)?;
+            lock = Some(taken);
+            above = path.clone();
+        }
+        remove_stale_beside(&above)?;
+        let staging = Staging::new(&above)?;
+        let new = staging.path().join("new");
+        let mut archive = None;
+        match target {
             Target::Archive(_) => {
-                let created =
-                    OpenOptions::new().write(true).create_new(true).mode(0o666).open(&writer.staging);
-                writer.archive = Some(created.doing(|| format!("make {}", writer.staging.display()))?);
+                let created = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&new);
+                archive = Some(created.doing(|| format!("make {}", new.display()))?);
             }
-            Target::Folder(path) => {
-                if is_taken(&path)? {
-                    // Blobs have a short way to their place, on the same file system.
-                    let lock = File::open(&path).doing(|| format!("open {}", path.display()))?;
-                    let locked = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
-                    locked.doing(|| format!("lock {}", path.display()))?;
-                    Layout::open(&path)?;
-                    writer.lock = Some(lock);
-                    writer.staging = path.join(&name);
-                }
-                // The folder that it is in must be there.
-                let staging = &writer.staging;
-                fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
-                let blobs = writer.staging.join("blobs/sha256");
+            Target::Folder(_) => {
+                let blobs = new.join("blobs/sha256");
                 fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
             }
         }
-        Ok(writer)
+        Ok(Self { target, new, _staging: staging, archive, blobs: Vec::new(), lock })
     }
 
     /// Writes a blob of this type; `write` gives its bytes.
@@ -127,12 +107,12 @@ impl LayoutWriter {
     }
 
     fn to_folder(&self, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<(Hash, u64)> {
-        let new = self.staging.join("new");
+        let new = self.new.join("blob");
         let doing = || format!("write {}", new.display());
         let mut to = HashedWriter::new(File::create(&new).doing(doing)?)?;
         write(&mut to)?;
         let (digest, size) = to.finish().doing(doing)?;
-        fs::rename(&new, self.blob_path(&self.staging, &digest)).doing(doing)?;
+        fs::rename(&new, self.blob_path(&self.new, &digest)).doing(doing)?;
         Ok((digest, size))
     }
 
@@ -142,7 +122,7 @@ impl LayoutWriter {
         file: &mut File,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
     ) -> Result<(Hash, u64)> {
-        let doing = || format!("write {}", self.staging.display());
+        let doing = || format!("write {}", self.new.display());
         let start = file.stream_position().doing(doing)?;
         file.write_all(&[0; 512]).doing(doing)?;
         let mut to = HashedWriter::new(&*file)?;
@@ -178,11 +158,11 @@ impl LayoutWriter {
             Target::Folder(path) => {
                 let index = index_of(vec![top]);
                 for (name, bytes) in [("index.json", index.as_slice()), ("oci-layout", MARK)] {
-                    let place = self.staging.join(name);
+                    let place = self.new.join(name);
                     fs::write(&place, bytes).doing(|| format!("write {}", place.display()))?;
                 }
                 // An empty folder may be there.
-                Ok(fs::rename(&self.staging, &path).doing(|| format!("rename to {}", path.display()))?)
+                Ok(fs::rename(&self.new, &path).doing(|| format!("rename to {}", path.display()))?)
             }
         }
     }
@@ -219,7 +199,7 @@ impl LayoutWriter {
     }
 
     fn finish_archive(&mut self, path: &Path, index: &[u8]) -> Result<()> {
-        let doing = || format!("write {}", self.staging.display());
+        let doing = || format!("write {}", self.new.display());
         let mut all = Vec::new();
         for (name, bytes) in [("index.json", index), ("oci-layout", MARK)] {
             all.extend(header(name, bytes.len() as u64)?);
@@ -230,7 +210,7 @@ impl LayoutWriter {
         if let Some(mut file) = self.archive.take() {
             file.write_all(&all).doing(doing)?;
         }
-        Ok(fs::rename(&self.staging, path).doing(|| format!("rename to {}", path.display()))?)
+        Ok(fs::rename(&self.new, path).doing(|| format!("rename to {}", path.display()))?)
     }
 
     /// Adds an entry to those that are there.
@@ -252,7 +232,7 @@ impl LayoutWriter {
     fn publish(&self, layout: &Path, document: &Value) -> Result<()> {
         let index = layout.join("index.json");
         let doing = || format!("write {}", index.display());
-        let new = self.staging.join("index.json");
+        let new = self.new.join("index.json");
         fs::write(&new, document.to_string()).doing(doing)?;
         let mut moved = Vec::new();
         let placed = self.place(layout, &mut moved).and_then(|()| {
@@ -269,7 +249,7 @@ impl LayoutWriter {
         let blobs = layout.join("blobs/sha256");
         fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
         for digest in &self.blobs {
-            let (from, to) = (self.blob_path(&self.staging, digest), self.blob_path(layout, digest));
+            let (from, to) = (self.blob_path(&self.new, digest), self.blob_path(layout, digest));
             match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
                 Ok(()) => moved.push(to),
                 Err(rustix::io::Errno::EXIST) => {}

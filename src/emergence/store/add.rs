@@ -1,28 +1,27 @@
 //! A closure comes into the store: made beside it, and named when all of it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Mutex;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::crew::{Crew, Ways, with_crew};
 use super::links::Links;
 use super::meta::Meta;
-use super::staging::{Staging, open_folder, random_name, remove_stale};
 use super::tree::{Maker, needs_chmod};
+use super::ways::{Folder, Ways};
 use super::{Store, Sync};
 use crate::emergence::automaton;
 use crate::emergence::closure::{Closure, Receive, Report, complete_with};
+use crate::emergence::files::{
+    Crew, Staging, again, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
+};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::modulo::ModuloHasher;
 use crate::emergence::nar::{Both, Encoder, Visitor};
-use crate::emergence::object::Object;
+use crate::emergence::object::{Object, bytes_of, dependencies_first};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
@@ -38,7 +37,7 @@ const MANY: u64 = 1 << 20;
 pub struct Added {
     /// Objects that were not there, each behind what it refers to.
     pub new: Vec<StorePath>,
-    /// Objects that were there already.
+    /// Objects that were there already, or whose trees were: under another path.
     pub reused: Vec<StorePath>,
     /// What was read for the new ones.
     pub bytes: Bytes,
@@ -68,26 +67,50 @@ impl Store {
         let tmp = self.folder.join("tmp");
         remove_stale(&tmp)?;
         let mut added = Added::default();
-        let mut wanted: BTreeMap<StorePath, Proof> = BTreeMap::new();
+        let (mut lacking, mut twins) = (Vec::new(), Vec::new());
+        let blobs = closure.blobs();
         for (object, proof) in &report.objects {
+            let blob = blobs.get(&object.path);
             if !anew(&object.path) && self.has(object)? {
-                self.learn(object, proof)?;
+                self.learn(object, proof, blob)?;
                 added.reused.push(object.path.clone());
-            } else {
-                wanted.insert(object.path.clone(), proof.clone());
-                added.new.push(object.path.clone());
+                continue;
+            }
+            let blobs = blob.into_iter().copied().collect();
+            let mut meta =
+                Meta { object: object.clone(), content: object.nar_hash, proof: proof.clone(), blobs };
+            match self.twin(object, &|twin| !anew(&twin.object.path))? {
+                Some(twin) if !anew(&object.path) => {
+                    meta.blobs.extend(&twin.blobs);
+                    added.reused.push(object.path.clone());
+                    twins.push((meta, twin));
+                }
+                _ => {
+                    added.new.push(object.path.clone());
+                    lacking.push(meta);
+                }
             }
         }
-        if wanted.is_empty() {
+        if lacking.is_empty() && twins.is_empty() {
             return Ok(added);
         }
         let objects = report.objects.iter().map(|(object, _)| object);
-        complete_with(objects.clone(), &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
-        check_space(&self.folder, objects.filter(|object| wanted.contains_key(&object.path)))?;
+        complete_with(objects, &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
+        check_space(&self.folder, bytes_of(lacking.iter().map(|meta| &meta.object)))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;
-            let bytes = closure.unpack(terms, &|path| wanted.contains_key(path), &taking)?;
-            let metas = taking.metas(report, &wanted)?;
+            let wanted: BTreeSet<&StorePath> = lacking.iter().map(|meta| &meta.object.path).collect();
+            let bytes = match wanted.is_empty() {
+                true => Bytes::default(),
+                false => closure.unpack(terms, &|path| wanted.contains(path), &taking)?,
+            };
+            for (meta, twin) in &twins {
+                let to = taking.path.join(meta.object.path.to_string());
+                again(&self.tree(&twin.object.path), &to, true)?;
+            }
+            taking.learnt(&mut lacking)?;
+            lacking.extend(twins.into_iter().map(|(meta, _)| meta));
+            let metas = dependencies_first(by_path(lacking), |meta| &meta.object.references);
             self.commit(staging, &metas, anew, &taking.links)?;
             Ok(bytes)
         })?;
@@ -112,10 +135,11 @@ impl Store {
     }
 
     /// Keeps what else speaks for an object that is there.
-    fn learn(&self, object: &Object, proof: &Proof) -> Result<()> {
+    fn learn(&self, object: &Object, proof: &Proof, blob: Option<&Hash>) -> Result<()> {
         let _commit = self.commit_lock()?;
         let Some(mut meta) = self.meta(&object.path)? else { return Ok(()) };
         let known = meta.clone();
+        meta.blobs.extend(blob);
         for signature in &object.signatures {
             if !meta.object.signatures.contains(signature) {
                 meta.object.signatures.push(signature.clone());
@@ -190,48 +214,19 @@ impl Store {
     fn place(&self, staging: &Staging, object: &StorePath) -> Result<()> {
         let (from, to) = (staging.path().join("trees").join(object.to_string()), self.tree(object));
         loop {
-            match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
-                Ok(()) => break,
-                Err(Errno::EXIST) => move_away(&to, &staging.path().join(random_name()?))?,
-                Err(error) => {
-                    return Err(Error::from(error).within(format!("rename {}", from.display())).into());
+            match rename_new(&from, &to) {
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                    let away = staging.path().join(random_name()?);
+                    rename_new(&to, &away).doing(|| format!("rename {}", to.display()))?;
                 }
+                other => return Ok(other.doing(|| format!("rename {}", from.display()))?),
             }
         }
-        let kind = fs::symlink_metadata(&to).doing(|| format!("look at {}", to.display()))?;
-        if kind.is_dir() {
-            close(&to)?;
-        }
-        Ok(())
     }
 }
 
-/// Refused with `space` when the NARs of these objects are more bytes than are free where `folder` is.
-pub(super) fn check_space<'a>(folder: &Path, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
-    let needed = objects.fold(0_u64, |sum, object| sum.saturating_add(object.nar_size));
-    let place = rustix::fs::statvfs(folder).doing(|| format!("look at {}", folder.display()))?;
-    let free = place.f_bavail.saturating_mul(place.f_frsize);
-    if needed <= free {
-        return Ok(());
-    }
-    let words = format!("{needed} bytes are needed, {free} are free");
-    Err(Fault::refused(Code::Space, folder.display().to_string(), words))
-}
-
-/// Moves a tree; a folder must be writable for that.
-pub(super) fn move_away(from: &Path, to: &Path) -> Result<()> {
-    let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
-    if kind.is_dir() {
-        let opened = fs::set_permissions(from, fs::Permissions::from_mode(0o755));
-        opened.doing(|| format!("make {} writable", from.display()))?;
-    }
-    Ok(fs::rename(from, to).doing(|| format!("rename {}", from.display()))?)
-}
-
-/// Nobody writes into this folder any more.
-pub(super) fn close(path: &Path) -> Result<()> {
-    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o555));
-    Ok(closed.doing(|| format!("make {} read-only", path.display()))?)
+fn by_path(metas: Vec<Meta>) -> BTreeMap<StorePath, Meta> {
+    metas.into_iter().map(|meta| (meta.object.path.clone(), meta)).collect()
 }
 
 /// Objects on their way into a staging folder.
@@ -258,22 +253,17 @@ impl Taking {
         Ok(Self { trees, path, links, chmod: needs_chmod(), hands, contents: Mutex::default() })
     }
 
-    /// What is known of everything that came. A fault when something did not.
-    fn metas(&self, report: &Report, wanted: &BTreeMap<StorePath, Proof>) -> Result<Vec<Meta>> {
+    /// Puts in what was learnt of everything that came. A fault when something did not.
+    fn learnt(&self, metas: &mut [Meta]) -> Result<()> {
         let contents = self.contents.lock().map(|contents| contents.clone()).unwrap_or_default();
-        let mut metas = Vec::with_capacity(wanted.len());
-        for (object, proof) in &report.objects {
-            if !wanted.contains_key(&object.path) {
-                continue;
-            }
-            let content = contents.get(&object.path).ok_or_else(|| {
-                let words = format!("{} was verified, but not unpacked", object.path);
+        for meta in metas {
+            let content = contents.get(&meta.object.path).ok_or_else(|| {
+                let words = format!("{} was verified, but not unpacked", meta.object.path);
                 Fault::from(Error::from(std::io::Error::other(words)))
             })?;
-            let content = content.unwrap_or(object.nar_hash);
-            metas.push(Meta { object: object.clone(), content, proof: proof.clone() });
+            meta.content = content.unwrap_or(meta.content);
         }
-        Ok(metas)
+        Ok(())
     }
 }
 
@@ -283,7 +273,7 @@ impl Taking {
         &'a self,
         object: &Object,
         ways: Ways<'a>,
-        crew: Option<Crew<'a>>,
+        crew: Option<Crew<'a, Folder>>,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<(Bytes, Option<Hash>)> {
         let name = CString::new(object.path.to_string()).unwrap_or_default();
@@ -307,7 +297,11 @@ impl Receive for Taking {
         let ways = Ways { links: Some(&self.links), chmod: self.chmod };
         let (bytes, content) = match self.hands > 1 && object.nar_size >= MANY {
             false => self.make(object, ways, None, feed)?,
-            true => with_crew(self.hands, ways, |crew| self.make(object, ways, Some(crew), feed))?,
+            true => with_crew(
+                self.hands,
+                |task| ways.task(task),
+                |crew| self.make(object, ways, Some(crew), feed),
+            )?,
         };
         if let Ok(mut contents) = self.contents.lock()
             && contents.insert(object.path.clone(), content).is_some()

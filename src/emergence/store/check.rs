@@ -8,7 +8,7 @@ use super::links;
 use super::{Added, Meta, Store};
 use crate::emergence::closure::{Closure, Report};
 use crate::emergence::hash::Algorithm;
-use crate::emergence::nar;
+use crate::emergence::nar::{self, DEEPEST_EVER};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::hash_file;
@@ -36,10 +36,9 @@ impl Store {
         let faults = Mutex::new(Vec::new());
         work::each(terms.jobs, metas.len(), |at| {
             let Some(meta) = metas.get(at) else { return Ok(()) };
-            if let Err(fault) = self.check_one(meta)
-                && let Ok(mut faults) = faults.lock()
-            {
-                faults.push((meta.object.path.clone(), fault));
+            let found = self.check_one(meta)?;
+            if let Ok(mut faults) = faults.lock() {
+                faults.extend(found.into_iter().map(|fault| (meta.object.path.clone(), fault)));
             }
             terms.watch.advance(meta.object.nar_size);
             Ok(())
@@ -49,19 +48,27 @@ impl Store {
         Ok(Checked { objects: metas.len(), faults })
     }
 
-    fn check_one(&self, meta: &Meta) -> Result<()> {
+    /// All that is wrong with one object.
+    fn check_one(&self, meta: &Meta) -> Result<Vec<Fault>> {
+        let path = self.dir.path(&meta.object.path);
+        let mut faults = Vec::new();
+        for other in &meta.object.references {
+            if self.meta(other)?.is_none() {
+                let words = format!("refers to {}, which is not in the store", self.dir.path(other));
+                faults.push(Fault::refused(Code::StoreCorrupt, &path, words));
+            }
+        }
+        faults.extend(self.check_tree(meta).err());
+        Ok(faults)
+    }
+
+    fn check_tree(&self, meta: &Meta) -> Result<()> {
         let path = self.dir.path(&meta.object.path);
         let tree = self.tree(&meta.object.path);
         if tree.symlink_metadata().is_err() {
             return Err(Fault::refused(Code::StoreCorrupt, path, "is gone, but known"));
         }
-        for other in &meta.object.references {
-            if self.meta(other)?.is_none() {
-                let words = format!("refers to {}, which is not in the store", self.dir.path(other));
-                return Err(Fault::refused(Code::StoreCorrupt, path, words));
-            }
-        }
-        let (hash, size) = nar::hash_tree(&tree, Algorithm::Sha256).within(|| path.clone())?;
+        let (hash, size) = nar::hash_tree(&tree, DEEPEST_EVER, Algorithm::Sha256).within(|| path.clone())?;
         self.unchanged(meta, &hash, size)
     }
 

@@ -6,19 +6,20 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::staging::{Staging, random_name, remove_stale};
 use super::{Meta, Store};
 use crate::emergence::cache::Cache;
 use crate::emergence::closure::TreeReader;
 use crate::emergence::compress::{Compression, Compressor};
+use crate::emergence::files::{Staging, random_name, remove_stale};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::keys::SecretKey;
+use crate::emergence::nar::DEEPEST_EVER;
 use crate::emergence::narinfo::NarInfo;
 use crate::emergence::object::{Object, Stored};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{Buffer, HashThread, Hashing};
-use crate::emergence::terms::Terms;
+use crate::emergence::terms::{Limits, Terms};
 use crate::emergence::work;
 use crate::error::Doing;
 
@@ -30,8 +31,17 @@ pub struct Export<'a> {
     pub compression: Compression,
     /// Signs what leaves.
     pub key: Option<&'a SecretKey>,
-    /// Digits of the objects that leave; otherwise all that is asked for, with all that it refers to.
-    pub only: Option<&'a BTreeSet<String>>,
+    /// What leaves; otherwise all that is asked for, with all that it refers to.
+    pub only: Option<&'a Named>,
+}
+
+/// Objects, by what somebody who lacks them calls them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Digits of their paths.
+    pub digits: BTreeSet<String>,
+    /// Digests of blobs that they came out of when they were imported.
+    pub blobs: BTreeSet<Hash>,
 }
 
 /// What left.
@@ -49,12 +59,14 @@ impl Store {
     /// Writes objects, and what they refer to, into a binary cache. An object has its description there only when all that it refers
     /// to has.
     ///
-    /// Refused: an object that is not in the store (`closure.incomplete`) or not what it was (`store.corrupt`); a cache of another
-    /// store (`cache.info`), or with another object under the same path (`store.exists`).
+    /// Refused: an object that is not in the store (`closure.incomplete`) or not what it was (`store.corrupt`); a blob that no object
+    /// came out of (`blob.missing`); a cache of another store (`cache.info`), or with another object under the same path
+    /// (`store.exists`).
     pub fn export(&self, objects: &[StorePath], how: &Export<'_>, terms: &Terms) -> Result<Exported> {
         let mut metas = self.closure_of(objects)?;
         if let Some(only) = how.only {
-            metas.retain(|meta| only.contains(&meta.object.path.digits()));
+            metas.retain(|meta| only.has(meta));
+            only.check_blobs(&metas)?;
         }
         let cache = self.cache(how.to)?;
         let mut exported = Exported::default();
@@ -109,7 +121,7 @@ impl Store {
             fs::write(&new, text).doing(|| format!("write {}", new.display()))?;
             fs::rename(&new, &info).doing(|| format!("rename {}", new.display()))?;
         }
-        Cache::open(to, &self.dir)
+        Cache::open(to, &self.dir, &Limits::default())
     }
 
     /// Writes one NAR.
@@ -118,7 +130,7 @@ impl Store {
         let doing = || format!("write {}", new.display());
         let file = File::create(&new).doing(doing)?;
         let thread = || HashThread::start(Algorithm::Sha256).doing(|| "start a thread");
-        let mut nar = Hashing::new(TreeReader::start(self.tree(&meta.object.path))?, thread()?);
+        let mut nar = Hashing::new(TreeReader::start(self.tree(&meta.object.path), DEEPEST_EVER)?, thread()?);
         let out = Tee { out: file, hash: Buffer::new(thread()?) };
         let mut out = Compressor::new(how.compression, out).doing(|| "compress")?;
         copy(&mut nar, &mut out).doing(doing)?;
@@ -175,6 +187,22 @@ impl Store {
         fs::write(&new, signed.print(&self.dir)).doing(|| format!("write {}", new.display()))?;
         let name = format!("{}.narinfo", object.path.digits());
         Ok(fs::rename(&new, how.to.join(name)).doing(|| format!("rename {}", new.display()))?)
+    }
+}
+
+impl Named {
+    fn has(&self, meta: &Meta) -> bool {
+        self.digits.contains(&meta.object.path.digits()) || !self.blobs.is_disjoint(&meta.blobs)
+    }
+
+    fn check_blobs(&self, metas: &[Meta]) -> Result<()> {
+        match self.blobs.iter().find(|blob| !metas.iter().any(|meta| meta.blobs.contains(blob))) {
+            None => Ok(()),
+            Some(blob) => {
+                let words = "none of the objects is known to have come out of it";
+                Err(Fault::refused(Code::BlobMissing, format!("blob {blob}"), words))
+            }
+        }
     }
 }
 

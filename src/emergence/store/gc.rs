@@ -6,15 +6,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::Store;
-use super::add::move_away;
 use super::folder::names;
 use super::held::Held;
-use super::remove::remove;
-use super::staging::{Staging, random_name, remove_stale};
+use crate::emergence::files::{Staging, random_name, remove_stale, rename_new};
 use crate::emergence::object::dependencies_first;
 use crate::emergence::refusal::{Fault, Result};
 use crate::emergence::store_path::StorePath;
 use crate::error::Doing;
+use crate::sys::remove::remove;
 
 /// What was, or would be, taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +118,7 @@ impl Store {
     fn tidy(&self) -> Result<u64> {
         let tmp = self.folder.join("tmp");
         remove_stale(&tmp)?;
+        self.remove_stale_bundles()?;
         let mut freed = 0;
         Staging::with(&tmp, |staging| {
             for name in names(&self.trees())? {
@@ -134,6 +134,7 @@ impl Store {
         })?;
         self.tidy_notes()?;
         self.tidy_automatons()?;
+        self.tidy_seals()?;
         Ok(freed + self.tidy_links()?)
     }
 
@@ -146,7 +147,7 @@ impl Store {
             let path = folder.join(name);
             let doing = || format!("look at {}", path.display());
             if fs::symlink_metadata(&path).doing(doing)?.nlink() == 1 {
-                freed += remove(&path)?;
+                freed += remove(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(freed)
@@ -169,6 +170,19 @@ impl Store {
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             } else if left != lines {
                 self.put(&path, (left.join("\n") + "\n").as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals, `DIGITS-DEVICE-INODE.KIND`, of objects that are gone. A store may have none.
+    fn tidy_seals(&self) -> Result<()> {
+        let folder = self.folder.join("seals");
+        for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
+            let digits = name.split('-').next().unwrap_or_default();
+            if !self.folder.join("meta").join(format!("{digits}.json")).exists() {
+                let path = folder.join(&name);
+                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(())
@@ -201,8 +215,8 @@ fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
         return Ok(0);
     }
     let away = staging.path().join(random_name()?);
-    move_away(path, &away)?;
-    remove(&away)
+    rename_new(path, &away).doing(|| format!("rename {}", path.display()))?;
+    Ok(remove(&away).doing(|| format!("remove {}", away.display()))?)
 }
 
 /// Whether it came within the last `keep_for`.

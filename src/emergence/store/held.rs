@@ -1,7 +1,9 @@
 //! What must be kept: by name, until the name is taken away, or by a process, as long as it lives.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,10 @@ use crate::emergence::document::read_document;
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store_path::StorePath;
 use crate::error::{Doing, Error, Kind};
+use crate::sys::remove::remove;
+
+/// Folder of the bundles that go with their leases.
+const BUNDLES: &str = "bundles";
 
 /// What is kept; all that the objects refer to is kept with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -50,6 +56,12 @@ struct LeaseFile {
     pid: i32,
     start_time: u64,
     held: Held,
+}
+
+impl LeaseFile {
+    fn is_of_a_living(&self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
 }
 
 /// Something that is kept as long as a process lives. Dropping it gives it up.
@@ -120,15 +132,51 @@ impl Store {
         Ok(Lease { path, kept: false })
     }
 
+    /// Where the bundle of a container lies that nothing but this lease keeps; nothing is there. Bundles whose leases have ended go.
+    pub fn bundle_for(&self, lease: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(BUNDLES);
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).doing(|| format!("make {}", folder.display()))?;
+            }
+            // What cannot be taken away is not in the way of this one; gc tells of it.
+            _ => drop(self.remove_stale_bundles()),
+        }
+        let place = folder.join(plain(lease)?);
+        // Of a process that had our number.
+        remove(&place).doing(|| format!("remove {}", place.display()))?;
+        Ok(place)
+    }
+
+    /// Takes bundles away that no living process needs.
+    pub(super) fn remove_stale_bundles(&self) -> Result<()> {
+        let folder = self.folder.join(BUNDLES);
+        if !folder.exists() {
+            return Ok(());
+        }
+        for name in names(&folder)? {
+            let lease = self.lease_file(&self.folder.join("leases").join(format!("{name}.json")))?;
+            if !lease.is_some_and(|lease| lease.is_of_a_living()) {
+                let bundle = folder.join(name);
+                remove(&bundle).doing(|| format!("remove {}", bundle.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lease_file(&self, path: &Path) -> Result<Option<LeaseFile>> {
+        let Some(file) = open_file(path)? else { return Ok(None) };
+        let text = read_document(file, &path.display().to_string())?;
+        understood(&text, path).map(Some)
+    }
+
     /// What living processes use. Leases of dead ones are taken away with `clean`.
     pub(super) fn leased(&self, clean: bool) -> Result<Vec<Held>> {
         let mut found = Vec::new();
         for name in names(&self.folder.join("leases"))? {
             let path = self.folder.join("leases").join(name);
-            let Some(file) = open_file(&path)? else { continue };
-            let text = read_document(file, &path.display().to_string())?;
-            let lease: LeaseFile = understood(&text, &path)?;
-            if start_time(lease.pid) == Some(lease.start_time) {
+            let Some(lease) = self.lease_file(&path)? else { continue };
+            if lease.is_of_a_living() {
                 found.push(lease.held);
             } else if clean {
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
@@ -150,7 +198,7 @@ impl Store {
     pub fn remove_root(&self, name: &str) -> Result<()> {
         let path = self.folder.join("roots").join(plain(name)?);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::new(Kind::NotFound, format!("there is no root {name}")).into())
             }
             removed => Ok(removed.doing(|| format!("remove {}", path.display()))?),
@@ -170,7 +218,7 @@ impl Store {
     }
 }
 
-fn understood<T: for<'a> Deserialize<'a>>(text: &[u8], path: &std::path::Path) -> Result<T> {
+fn understood<T: for<'a> Deserialize<'a>>(text: &[u8], path: &Path) -> Result<T> {
     serde_json::from_slice(text)
         .map_err(|error| Fault::refused(Code::StoreCorrupt, path.display().to_string(), error.to_string()))
 }

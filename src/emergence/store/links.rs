@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Dir, RenameFlags, linkat, renameat, renameat_with
 use rustix::io::Errno;
 
 use super::folder::names;
-use super::staging::open_folder;
+use crate::emergence::files::open_folder;
 use crate::emergence::hash::Hash;
 use crate::emergence::refusal::Result;
 use crate::error::{Doing, Error};
@@ -112,15 +112,17 @@ impl Links {
         hash: &Hash,
         executable: bool,
     ) -> rustix::io::Result<()> {
-        match linkat(at, from, &self.new, name(hash, executable), AtFlags::empty()) {
-            // Another object has just had the same file. A file system that knows no second names has none.
-            Ok(()) | Err(Errno::EXIST | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error),
-        }
+        let kept = linkat(at, from, &self.new, name(hash, executable), AtFlags::empty());
         if let Some((word, bit)) = self.bit(hash) {
             word.fetch_or(bit, Ordering::Release);
         }
-        Ok(())
+        match kept {
+            // Somebody else has just made the same file.
+            Err(Errno::EXIST) => self.replace(hash, executable, at, from).map(drop),
+            // A file system that knows no second names has none.
+            Ok(()) | Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The new ones join the others; who calls it holds the commit lock. One that is there gives way: it may have all the names that it

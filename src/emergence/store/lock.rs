@@ -23,15 +23,6 @@ pub(super) fn exclusive(file: &impl AsFd, folder: &Path, wait: Duration) -> Resu
     take(file, FlockOperation::NonBlockingLockExclusive, folder, wait)
 }
 
-/// Whether nobody else has the lock; it is ours then.
-pub(super) fn is_free(file: &impl AsFd) -> Result<bool> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(Error::from(error).within("lock").into()),
-    }
-}
-
 fn take(file: &impl AsFd, how: FlockOperation, folder: &Path, wait: Duration) -> Result<()> {
     let began = Instant::now();
     loop {

@@ -1,5 +1,6 @@
 //! What was proved of an object, as it is kept: `meta/DIGEST.json`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct Meta {
     pub content: Hash,
     /// What proved its path when it was imported.
     pub proof: Proof,
+    /// Digests of blobs that it came out of, by SHA-256.
+    pub blobs: BTreeSet<Hash>,
 }
 
 /// The document.
@@ -38,6 +41,8 @@ struct Document {
     content: String,
     proof: String,
     signed_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    blobs: Vec<String>,
 }
 
 /// Reads a document. `None`: there is none. Refused with `store.corrupt` when it is not one of ours.
@@ -72,11 +77,12 @@ fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
     let proof = match (document.proof.as_str(), document.signed_by) {
         ("content", None) => Proof::Content,
         ("signature", Some(key)) => Proof::Signature(key),
-        ("pinned", None) => Proof::Pinned,
+        ("pinned", key) => Proof::Pinned(key),
         ("none", None) => Proof::Nothing,
         (other, _) => return Err(Fault::usage(format!("\"{other}\" is no proof"))),
     };
-    Ok(Meta { object, content: hash(&document.content)?, proof })
+    let blobs = document.blobs.iter().map(|blob| hash(blob)).collect::<Result<_>>()?;
+    Ok(Meta { object, content: hash(&document.content)?, proof, blobs })
 }
 
 impl Meta {
@@ -93,10 +99,8 @@ impl Meta {
             ca: object.ca.as_ref().map(ToString::to_string),
             content: self.content.to_string(),
             proof: self.proof.word().to_owned(),
-            signed_by: match &self.proof {
-                Proof::Signature(key) => Some(key.clone()),
-                _ => None,
-            },
+            signed_by: self.proof.signer().map(str::to_owned),
+            blobs: self.blobs.iter().map(ToString::to_string).collect(),
         };
         let text = serde_json::to_string(&document);
         text.map(|text| text + "\n")
@@ -126,8 +130,11 @@ mod tests {
             ca: None,
         };
         let file = folder.path().join(format!("{}.json", path.digits()));
-        for proof in [Proof::Content, Proof::Signature("a-1".into()), Proof::Pinned, Proof::Nothing] {
-            let meta = Meta { object: object.clone(), content: hash, proof };
+        let (signature, pinned) = (Proof::Signature("a-1".into()), Proof::Pinned(Some("a-1".into())));
+        let all = [Proof::Content, signature, pinned, Proof::Pinned(None), Proof::Nothing];
+        for (count, proof) in all.into_iter().enumerate() {
+            let blobs = std::iter::repeat_n(hash, count).collect();
+            let meta = Meta { object: object.clone(), content: hash, proof, blobs };
             let text = meta.print(&dir).unwrap();
             std::fs::write(&file, &text).unwrap();
             assert_eq!(read(&file, &dir).unwrap(), Some(meta));

@@ -9,13 +9,13 @@
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
 //! DIR/layers/CHAINID/               layers of images                                            (shelf)
 //! DIR/roots, leases                 what must be kept                                           (held)
-//! DIR/tmp/RANDOM/                   what is being made, locked by who makes it                  (staging)
+//! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
+//! DIR/tmp/RANDOM/                   what is being made, locked by who makes it
 //! ```
 
 mod add;
 mod apart;
 mod check;
-mod crew;
 mod export;
 mod folder;
 mod gc;
@@ -23,12 +23,12 @@ mod held;
 mod links;
 mod lock;
 mod meta;
-mod remove;
 mod shelf;
-mod staging;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod twin;
+mod ways;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ use crate::error::{Doing, Error, Kind};
 pub use add::Added;
 pub use apart::unpack_apart;
 pub use check::Checked;
-pub use export::{Export, Exported};
+pub use export::{Export, Exported, Named};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;
@@ -145,6 +145,12 @@ impl Store {
         self.meta(object)?.ok_or_else(|| {
             Fault::refused(Code::ClosureIncomplete, self.dir.path(object), "is not in the store")
         })
+    }
+
+    /// What was proved of an object in the store at `folder`, which need not be there, and is neither made nor locked.
+    pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
+        let meta = meta::read(&folder.join("meta").join(format!("{}.json", object.digits())), dir)?;
+        Ok(meta.filter(|meta| meta.object.path == *object))
     }
 
     /// All objects, in the order of their paths.

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::staging::{Staging, open_folder};
 use super::{Store, Sync};
 use crate::emergence::cache::open_file;
 use crate::emergence::document::read_document;
+use crate::emergence::files::{Staging, open_folder};
 use crate::emergence::hash::Hash;
 use crate::emergence::refusal::Result;
 use crate::emergence::store_path::StorePath;
@@ -49,7 +49,10 @@ impl Store {
     /// Keeps the document of an automaton by its digest A. It must have a member `objects`, a list of store paths: when one of them is
     /// taken away, the document goes too.
     pub fn put_automaton(&self, automaton: &Hash, document: &[u8]) -> Result<()> {
-        self.put(&self.automaton_file(automaton), document)
+        match self.automaton(automaton)? {
+            Some(there) if there == document => Ok(()),
+            _ => self.put(&self.automaton_file(automaton), document),
+        }
     }
 
     /// The document of an automaton. `None`: the store does not have it.

@@ -17,7 +17,15 @@ use crate::emergence::trust::Trust;
 
 fn terms() -> Terms {
     let (limits, trust) = (Limits::default(), Trust::default());
-    Terms { dir: StoreDir::default(), trust, limits, scan: true, jobs: 2, watch: Arc::new(Unwatched) }
+    Terms {
+        dir: StoreDir::default(),
+        trust,
+        limits,
+        scan: true,
+        jobs: 2,
+        watch: Arc::new(Unwatched),
+        destination: None,
+    }
 }
 
 fn opened(folder: &Path) -> Store {
@@ -27,9 +35,9 @@ fn opened(folder: &Path) -> Store {
 /// A NAR of the tree, and what must be said of it.
 fn nar_of(tree: &Path, nar: &Path) -> Declared {
     let mut out = Buffer::new(Written(fs::File::create(nar).unwrap()));
-    nar::dump(tree, &mut out).unwrap();
+    nar::dump(tree, nar::DEEPEST, &mut out).unwrap();
     out.finish().unwrap();
-    let (hash, _) = nar::hash_tree(tree, Algorithm::Sha256).unwrap();
+    let (hash, _) = nar::hash_tree(tree, nar::DEEPEST, Algorithm::Sha256).unwrap();
     let ca = ContentAddress::Fixed(Method::Nar, hash);
     let path = ca.path(&StoreDir::default(), Name::new("it").unwrap(), &References::default()).unwrap();
     Declared { path: Some(path), ca: Some(ca), ..Declared::default() }

@@ -7,28 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, Timespec, Timestamps, fallocate, futimens, mkdirat, openat,
-    symlinkat, utimensat,
+    AtFlags, FallocateFlags, Mode, OFlags, fallocate, futimens, mkdirat, openat, symlinkat, utimensat,
 };
 
-use super::crew::{Crew, Folder, Ways, leave};
 use super::links;
+use super::ways::{Folder, Ways, leave};
+use crate::emergence::files::{Crew, SMALL, TIMES, Task};
 use crate::emergence::hash::{Algorithm, Hasher};
 use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::Doing;
 
-/// Files up to this size are held in memory until it is known whether they are there already.
-const SMALL: u64 = 128 * 1024;
-
 /// From this size on a file's room is taken at once.
 const LARGE: u64 = 1 << 20;
-
-/// The time of everything in a store.
-pub(super) const TIMES: Timestamps = Timestamps {
-    last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
-    last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
-};
 
 /// Makes one tree, under a name in a folder where nothing is yet. Each name is made new in a folder that was made for it, so no link
 /// can lead elsewhere.
@@ -37,7 +28,7 @@ pub(super) struct Maker<'a> {
     root: CString,
     ways: Ways<'a>,
     /// Who makes small files; otherwise we do.
-    crew: Option<Crew<'a>>,
+    crew: Option<Crew<'a, Folder>>,
     /// Those that are open, outermost first.
     folders: Vec<Arc<Folder>>,
     file: Option<Pending>,
@@ -63,13 +54,18 @@ pub(super) fn needs_chmod() -> bool {
 
 impl<'a> Maker<'a> {
     /// A tree called `root` in `at`.
-    pub(super) fn new(at: BorrowedFd<'a>, root: CString, ways: Ways<'a>, crew: Option<Crew<'a>>) -> Self {
+    pub(super) fn new(
+        at: BorrowedFd<'a>,
+        root: CString,
+        ways: Ways<'a>,
+        crew: Option<Crew<'a, Folder>>,
+    ) -> Self {
         Self { at, root, ways, crew, folders: Vec::new(), file: None, room: Vec::new() }
     }
 
     /// The folder that the next node is in.
     fn above(&self) -> BorrowedFd<'_> {
-        self.folders.last().map_or(self.at, |folder| folder.at.as_fd())
+        self.folders.last().map_or(self.at, |folder| folder.0.as_fd())
     }
 
     /// The name of the next node there.
@@ -102,8 +98,7 @@ impl Visitor for Maker<'_> {
             openat(at, &name, flags, Mode::empty())
         };
         let at = make().doing(|| format!("make the folder {}", name.to_string_lossy()))?;
-        let mode = if self.folders.is_empty() { 0o755 } else { 0o555 };
-        self.folders.push(Arc::new(Folder { at, mode }));
+        self.folders.push(Arc::new(Folder(at)));
         Ok(())
     }
 
@@ -150,7 +145,7 @@ impl Visitor for Maker<'_> {
         match (&self.crew, self.folders.last()) {
             (Some(crew), Some(folder)) => {
                 let bytes = std::mem::take(&mut self.room);
-                self.room = crew.make(Arc::clone(folder), name, executable, bytes)?;
+                self.room = crew.make(Task { folder: Arc::clone(folder), name, executable, bytes })?;
                 Ok(())
             }
             _ => self.ways.whole(&self.above(), &name, executable, &self.room),

@@ -9,7 +9,7 @@ use emergence_runc::emergence::automaton::sign;
 use serde_json::{Value, json};
 
 use super::{World, terms};
-use crate::support::Output;
+use crate::support::{Output, on_test_machine};
 
 impl World {
     /// A bundle with more annotations; gives its folder.
@@ -82,6 +82,63 @@ fn a_changed_object_is_not_created() {
     world.run_bundle(&world.text("full")).ok();
     fs::write(&file, &good).unwrap();
     world.run_bundle(&world.text("fast")).ok();
+    // Seals go with their objects.
+    let seals = || fs::read_dir(world.store().join("seals")).unwrap().count();
+    assert_ne!(seals(), 0);
+    world.emergence(&["gc"]).ok();
+    assert_eq!(seals(), 0);
+}
+
+/// A small ext4 of the test's own at the store's place, whose files can be protected. False: this kernel cannot.
+fn protecting(world: &World) -> bool {
+    let features = fs::read_to_string("/sys/fs/ext4/features/verity").unwrap_or_default();
+    if !features.contains("supported") && !on_test_machine() {
+        println!("skipped: this kernel has no fs-verity (runs in the test machine)");
+        return false;
+    }
+    fs::create_dir(world.store()).unwrap();
+    let image = world.text("ext4");
+    world.env.shell(&format!("truncate -s 48M {image} && mkfs.ext4 -q -b 4096 -O verity {image}")).ok();
+    world.env.mount(Path::new(&image), &world.store(), &["-o", "loop"]);
+    world.env.shell(&format!("rmdir {}/lost+found", world.text("store"))).ok();
+    true
+}
+
+/// What the kernel protects is hashed once, and then measured: what takes a file's place is not what was measured.
+#[test]
+fn protected_by_the_file_system() {
+    let Some(world) = World::new() else { return };
+    if !protecting(&world) {
+        return;
+    }
+    let reference = world.script("app", "echo runs");
+    let folder = world.annotated(&reference, "b", &[("verify", "verity")]);
+    world.run_bundle(&folder).ok().prints("runs");
+    // The mount is in the namespace of the test's calls only.
+    let file = world.object().join("bin/busybox");
+    let (file, old) = (file.display(), world.text("old"));
+    let seals = || {
+        world.env.shell(&format!("cd {}/seals && grep -H '' *", world.text("store"))).ok().text().to_owned()
+    };
+    let first = seals();
+    assert!(first.lines().count() == 1 && first.contains(".verity:"), "{first}");
+    // Root itself cannot write to it, and it runs as before.
+    let write = format!("echo x >>{file}");
+    world.env.shell(&write).exits(2).says("not permitted");
+    world.run_bundle(&folder).ok().prints("runs");
+    assert_eq!(seals(), first);
+    // In its place another file of the same size and time.
+    let change = format!("printf X | dd of={file} bs=1 seek=5000 conv=notrunc && touch -r {old} {file}");
+    world.env.shell(&format!("mv {file} {old} && cp -p {old} {file} && {change}")).ok();
+    for _ in 0..2 {
+        world.run_bundle(&folder).exits(1).says("[nar.hash]");
+        assert_eq!(seals(), first, "what is not as declared is not sealed");
+    }
+    // Another file with the right content is the same to the kernel.
+    world.env.shell(&format!("rm {file} && cp -p {old} {file}")).ok();
+    world.run_bundle(&folder).ok().prints("runs");
+    assert_eq!(seals(), first);
+    world.env.shell(&write).exits(2).says("not permitted");
 }
 
 #[test]
@@ -98,6 +155,17 @@ fn all_forms_of_root_file_systems_are_checked() {
     assert!(output.stderr.contains("[trust.unproved]") && output.stderr.contains("stranger"), "{output:?}");
     fs::remove_file(store.join("stranger")).unwrap();
     world.run_bundle(&copy).ok();
+    // An overlay is what it is made of, until something is written to it.
+    let overlay = world.text("overlay");
+    world.emergence(&["bundle", "--rootfs", "overlay", &reference, &overlay]).ok();
+    world.edit("overlay", |config| config["annotations"]["com.matrixai.emergence.verify"] = json!("full"));
+    world.run_bundle(&overlay).ok().prints("runs");
+    world.run_bundle(&overlay).ok().prints("runs");
+    let smuggled = world.path("overlay/upper/stranger");
+    fs::write(&smuggled, "x").unwrap();
+    let output = world.run_bundle(&overlay).exits(1);
+    assert!(output.stderr.contains("[trust.unproved]") && output.stderr.contains("stranger"), "{output:?}");
+    fs::remove_file(&smuggled).unwrap();
     // What is bound over it counts, too.
     let bind = world.annotated(&reference, "bind", &[("verify", "full")]);
     let busybox = world.busybox();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::World;
 
 /// A layout with one image, made by umoci; `None` where that is not installed.
-fn image(world: &World) -> Option<String> {
+pub(super) fn image(world: &World) -> Option<String> {
     if !world.env.has("umoci", "umoci") {
         return None;
     }
@@ -18,8 +18,8 @@ fn image(world: &World) -> Option<String> {
         umoci config --image img:a --config.entrypoint /bin/sh --config.entrypoint=-c \
         --config.cmd 'id; cat x; echo $A; touch /made && echo written' --config.env A=b --config.workingdir /data --config.user web \
         --config.exposedports 80/tcp --config.exposedports 53/udp --config.volume /data --config.stopsignal SIGINT \
-        --config.label x=y --config.label com.matrixai.emergence.verify=full --config.label run.oci.keep_original_groups=1";
-    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).run().ok();
+        --config.label x=y --config.label com.matrixai.emergence.verify=full --config.label run.oci.keep_original_groups=1; chmod -R a+rX img";
+    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).privileged().run().ok();
     Some(format!("oci:{}:a", world.text("img")))
 }
 
@@ -39,11 +39,44 @@ fn an_image_is_started_as_its_configuration_says() {
     as_root("bind").exits(1);
     let kept: Vec<_> = fs::read_dir(world.store().join("layers")).unwrap().flatten().collect();
     assert_eq!(kept.len(), 1, "one tree for all");
-    assert!(!kept[0].path().join("made").exists());
     world.is_free();
     world.emergence(&["run", "--param", "a=b", &reference, &world.id("c")]).exits(125);
     world.emergence(&["gc"]).ok();
     assert_eq!(fs::read_dir(world.store().join("layers")).unwrap().count(), 0);
+}
+
+/// Not even who takes away what config.json says of the root, and not for the places of mounts that the image lacks.
+#[test]
+fn nobody_writes_to_an_image_that_is_bound() {
+    let Some(world) = World::new() else { return };
+    let Some(reference) = image(&world) else { return };
+    let bundle = world.text("bundle");
+    let command = [
+        "--",
+        "ls -d /proc/self /dev/null /sys/fs; touch /etc/made; touch /bin/made; cat /data/x; touch /made && echo top",
+    ];
+    world.emergence(&[&["bundle", "--rootfs", "bind", &reference, &bundle][..], &command].concat()).ok();
+    let file = world.path("bundle/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["root"]["readonly"] = false.into();
+    config["process"]["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
+    fs::write(&file, config.to_string()).unwrap();
+    let kept = fs::read_dir(world.store().join("layers")).unwrap().flatten().next().unwrap().path();
+    let names = |inner: &str| {
+        let mut names: Vec<_> =
+            fs::read_dir(kept.join(inner)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = [names(""), names("etc"), names("bin")];
+    assert_eq!(before[0], ["bin", "data", "etc"]);
+    world
+        .env
+        .runtime(&["run", "-b", &bundle, &world.id("b")])
+        .ok()
+        .prints("/dev/null\n/proc/self\n/sys/fs\nkept\ntop");
+    assert_eq!(before, [names(""), names("etc"), names("bin")]);
+    assert!(world.path("bundle/rootfs/made").exists());
 }
 
 #[test]

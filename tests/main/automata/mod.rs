@@ -4,22 +4,23 @@ mod checked;
 mod groups;
 mod images;
 mod life;
+mod rootless;
 mod runs;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use emergence_runc::emergence::automaton::{Form, Packed, Packing, Tree, pack};
+use emergence_runc::emergence::automaton::{Form, Packed, Packing, Recipes, Tree, pack};
 use emergence_runc::emergence::oci::Target;
 use emergence_runc::emergence::{
     Compression, Demand, Fault, Limits, Name, StoreDir, Terms, Trust, Unwatched,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Call, Env, Output};
+use crate::support::{Call, Env, NOBODY, Output};
 
 /// Programs of the only object.
 const APPLETS: [&str; 14] = [
@@ -36,13 +37,24 @@ struct World {
 fn terms() -> Terms {
     let trust = Trust { demand: Demand::None, ..Trust::default() };
     let (dir, limits) = (StoreDir::default(), Limits::default());
-    Terms { dir, trust, limits, scan: false, jobs: 2, watch: Arc::new(Unwatched) }
+    Terms { dir, trust, limits, scan: false, jobs: 2, watch: Arc::new(Unwatched), destination: None }
 }
 
 impl World {
     /// `None` when this machine or the program under test cannot have one.
     fn new() -> Option<Self> {
-        let env = Env::new()?;
+        Self::with(Env::new()?)
+    }
+
+    /// The same for an ordinary user.
+    fn rootless() -> Option<Self> {
+        let world = Self::with(Env::rootless()?)?;
+        fs::create_dir(world.store()).unwrap();
+        chown(world.store(), Some(NOBODY), Some(NOBODY)).unwrap();
+        Some(world)
+    }
+
+    fn with(env: Env) -> Option<Self> {
         if !env.ours("it knows no artifacts") {
             return None;
         }
@@ -99,6 +111,7 @@ impl World {
             folder: self.env.dir(),
             trees,
             closures: Vec::new(),
+            recipes: Recipes::Nowhere,
             form,
             compression: Compression::None,
             key: None,

@@ -80,7 +80,7 @@ fn ports_are_told_to_state_and_hooks() {
     let Some(world) = World::new() else { return };
     let init = json!({"entrypoint": ["@bb/bin/sleep", "100"], "args": [], "env": {"PORT": "{port}"}});
     let more = json!({"parameters": [{"name": "port", "type": "port", "default": 8080}],
-        "ports": [{"name": "http", "protocol": "tcp", "port": "{port}"}, {"name": "admin", "protocol": "udp", "port": 9000}]});
+        "ports": [{"name": "http", "protocol": "tcp", "port": "{port}"}, {"name": "admin", "protocol": "udp", "port": 9000}, {"name": "s", "protocol": "sctp", "port": 65535}]});
     let reference = world.pack("ports", Form::Image, init, more);
     let hook = world.path("hook");
     fs::write(&hook, format!("#!/bin/sh\ncat >{}\n", world.text("heard"))).unwrap();
@@ -92,7 +92,8 @@ fn ports_are_told_to_state_and_hooks() {
     let ports: Value =
         serde_json::from_str(state["annotations"]["com.matrixai.relay.ports"].as_str().unwrap()).unwrap();
     let want = json!([{"name": "http", "protocol": "tcp", "port": 9999, "configurable": true},
-        {"name": "admin", "protocol": "udp", "port": 9000, "configurable": false}]);
+        {"name": "admin", "protocol": "udp", "port": 9000, "configurable": false},
+        {"name": "s", "protocol": "sctp", "port": 65535, "configurable": false}]);
     assert_eq!(ports, want);
     assert_eq!(state["annotations"]["com.matrixai.emergence.param.port"], "9999");
     let heard: Value = serde_json::from_slice(&fs::read(world.path("heard")).unwrap()).unwrap();
@@ -101,7 +102,13 @@ fn ports_are_told_to_state_and_hooks() {
     world.env.delete(web);
     // A hook that fails stops the start.
     fs::write(hook, "#!/bin/sh\nexit 9\n").unwrap();
-    world.emergence(&["run", "--relay-hook", hook, &reference, web]).exits(125).says("createRuntime");
+    for more in [&["--detach"][..], &[]] {
+        let line = [&["run", "--relay-hook", hook], more, &[&reference, web]].concat();
+        world.emergence(&line).exits(125).says("createRuntime").says(hook);
+        assert_eq!(world.env.runtime(&["list", "-q"]).text(), "");
+    }
+    fs::remove_file(hook).unwrap();
+    world.emergence(&["run", "--relay-hook", hook, &reference, web]).exits(125).says(hook);
     world.emergence(&["run", "--relay-hook", "hook", &reference, web]).exits(125).says("absolute path");
     world.emergence(&["gc"]).ok();
     world.is_free();
@@ -173,6 +180,33 @@ fn limits_are_in_force() {
         .emergence(&["run", &reference, &world.id("l")])
         .ok()
         .prints("67108864\n1048576\n50\n200\n50000 100000");
+}
+
+#[test]
+fn devices_are_given_to_who_needs_them_and_to_nobody_else() {
+    let Some(world) = World::new() else { return };
+    let node = world.emergence(&["node"]).ok();
+    let node: Value = serde_json::from_str(node.text()).unwrap();
+    let there = |path: &&str| node["devices"].as_array().unwrap().iter().any(|device| device == path);
+    let devices = ["/dev/fuse", "/dev/loop-control"];
+    if !devices.iter().all(there) {
+        println!("skipped: needs {devices:?}");
+        return;
+    }
+    let script = "for d in /dev/fuse /dev/loop-control; do [ -c $d ] && (: <$d) && echo $d; done; exit 0";
+    let init = json!({"entrypoint": ["@bb/bin/sh", "-c", script], "env": {"PATH": "@bb/bin"}});
+    let needs = |path: &str| json!({"kind": "device", "path": path});
+    let table = [
+        ("none", json!([]), ""),
+        ("one", json!([needs(devices[0])]), devices[0]),
+        ("first", json!([{"anyOf": [needs("/dev/none"), needs(devices[1]), needs(devices[0])]}]), devices[1]),
+        ("never", json!([{"noneOf": [needs("/dev/none")]}]), ""),
+    ];
+    for (tag, constraints, want) in table {
+        let reference = world.pack(tag, Form::Artifact, init.clone(), json!({"constraints": constraints}));
+        world.emergence(&["run", &reference, &world.id(tag)]).ok().prints(want);
+    }
+    world.is_free();
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{DeclaredArgs, PlatformArgs};
+use super::ArtifactArgs;
+use crate::cli::args::{PassedArgs, StayArgs};
 use crate::emergence::launch::Rootfs;
 
 // What `bundle` and `run` share.
@@ -12,10 +13,7 @@ use crate::emergence::launch::Rootfs;
 pub struct ShapeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
+    pub artifact: ArtifactArgs,
     /// Refuse an image that has a path twice in one layer
     #[arg(long)]
     pub strict: bool,
@@ -70,16 +68,14 @@ pub enum NetworkMode {
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or("must be NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
 // `emergence bundle`.
 #[derive(Args, Debug)]
 pub struct BundleArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub shape: ShapeArgs,
     /// The artifact
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -89,41 +85,14 @@ pub struct BundleArgs {
     /// Arguments in place of the artifact's own
     #[arg(value_name = "args", last = true)]
     pub args: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub shape: ShapeArgs,
 }
 
 // `emergence run`.
 #[derive(Args, Debug)]
 pub struct LaunchArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub shape: ShapeArgs,
-    /// Return once the container's process runs
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Keep the container after its process has ended
-    #[arg(long)]
-    pub keep: bool,
-    /// Leave the container's orphans to the host's init
-    #[arg(long)]
-    pub no_subreaper: bool,
-    /// Unix socket that receives the master of the container's terminal, which it then has
-    #[arg(long, value_name = "PATH")]
-    pub console_socket: Option<PathBuf>,
-    /// File that takes the process id
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-    /// Unix socket that receives a pidfd of the container's init
-    #[arg(long, value_name = "PATH")]
-    pub pidfd_socket: Option<PathBuf>,
-    /// Enter the root file system without pivot_root, for a host that runs from a ramdisk
-    #[arg(long)]
-    pub no_pivot: bool,
-    /// Keep the caller's session keyring instead of making a new one
-    #[arg(long)]
-    pub no_new_keyring: bool,
-    /// Pass N more descriptors to the container, after the standard three and those of $LISTEN_FDS
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub preserve_fds: u32,
     /// The artifact
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -133,4 +102,13 @@ pub struct LaunchArgs {
     /// Arguments in place of the artifact's own
     #[arg(value_name = "args", last = true)]
     pub args: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub shape: ShapeArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub stay: StayArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub passed: PassedArgs,
 }

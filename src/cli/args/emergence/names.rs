@@ -10,6 +10,9 @@ use crate::emergence::hash::{Algorithm, Format};
 // `emergence hash`.
 #[derive(Args, Debug)]
 pub struct HashArgs {
+    /// The tree or file; - is standard input
+    #[arg(value_name = "path", required_unless_present = "convert")]
+    pub path: Option<PathBuf>,
     /// What of it is hashed [default: nar, flat for standard input]
     #[command(flatten)]
     pub method: MethodArgs,
@@ -22,9 +25,6 @@ pub struct HashArgs {
     /// Write this hash in the format instead of making one
     #[arg(long, value_name = "HASH", conflicts_with_all = ["path", "nar", "flat"])]
     pub convert: Option<String>,
-    /// The tree or file; - is standard input
-    #[arg(value_name = "path", required_unless_present = "convert")]
-    pub path: Option<PathBuf>,
 }
 
 // What of a path is hashed.

@@ -4,41 +4,38 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::artifacts::{DeclaredArgs, PlatformArgs};
+use super::artifacts::ArtifactArgs;
 use crate::cli::pages::page;
 use crate::emergence::Compression;
 
 // `emergence import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
     /// Artifacts: oci:FOLDER:TAG of an automaton, nar:FILE, cache:FOLDER#OBJECT
     #[arg(value_name = "ref", required = true)]
     pub artifacts: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub artifact: ArtifactArgs,
 }
 
 // `emergence need`.
 #[derive(Args, Debug)]
 pub struct NeedArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub declared: DeclaredArgs,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub platform: PlatformArgs,
     /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub artifact: ArtifactArgs,
 }
 
 // `emergence export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
+    /// Store paths; what they refer to goes with them [default: all objects, of which --only-from says which]
+    #[arg(value_name = "storepath", required_unless_present = "only_from")]
+    pub objects: Vec<String>,
     /// Where to: cache:DIR, a binary cache, made when it is not there
     #[arg(long, value_name = "CACHE")]
     pub to: String,
@@ -48,12 +45,9 @@ pub struct ExportArgs {
     /// Sign what leaves with this key
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
-    /// Only objects that this file names, one a line, such as what the need verb prints; - is standard input
+    /// Only objects that this file names, one a line, as the need verb prints them; - is standard input
     #[arg(long, value_name = "FILE")]
     pub only_from: Option<PathBuf>,
-    /// Store paths; what they refer to goes with them
-    #[arg(value_name = "storepath", required = true)]
-    pub objects: Vec<String>,
 }
 
 /// Names of [`Compression`] that can be written.

@@ -1,14 +1,14 @@
 //! Reads a store layer strictly, in constant memory: each header must be the one that a writer would have made.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use super::header::{Entry, Kind, PAX, octal, split_records};
 use super::{BLOCK, folders};
-use crate::emergence::nar::{DEEPEST, Visitor};
+use crate::emergence::compress::unread;
+use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Code, Fault, Result, shown};
 use crate::emergence::store_path::{StoreDir, StorePath};
-use crate::emergence::stream::ROOM;
-use crate::error::Error;
+use crate::emergence::stream::Ahead;
 
 /// Bytes of pax records at most: a name of the deepest node and a target have room.
 const LONGEST_RECORDS: u64 = 64 * 1024;
@@ -19,14 +19,9 @@ const LONGEST_TARGET: usize = 4095;
 
 /// A layer that is being read, object by object.
 pub struct LayerReader<R> {
-    input: R,
-    buffer: Vec<u8>,
-    /// What of the buffer is not used yet.
-    start: usize,
-    end: usize,
-    /// Bytes used so far.
-    offset: u64,
+    input: Ahead<R>,
     dir: StoreDir,
+    deepest: usize,
     /// The entry that was read, but not used yet.
     next: Option<Entry>,
 }
@@ -40,10 +35,9 @@ struct Open {
 }
 
 impl<R: Read> LayerReader<R> {
-    /// Begins to read a layer of objects of `dir`. Refused with `layer.not-canonical`, as by all that follows.
-    pub fn new(input: R, dir: &StoreDir) -> Result<Self> {
-        let buffer = vec![0; ROOM];
-        let mut reader = Self { input, buffer, start: 0, end: 0, offset: 0, dir: dir.clone(), next: None };
+    /// Begins to read a layer of objects of `dir`, whose trees have `deepest` nodes below each other at most. Refused with `layer.not-canonical`, as by all that follows.
+    pub fn new(input: R, dir: &StoreDir, deepest: usize) -> Result<Self> {
+        let mut reader = Self { input: Ahead::new(input), dir: dir.clone(), deepest, next: None };
         for name in folders(dir) {
             let entry = reader.header()?;
             let folder = Entry {
@@ -122,7 +116,7 @@ impl<R: Read> LayerReader<R> {
             "has a name that cannot be one"
         } else if base <= last {
             "is out of order, or there twice"
-        } else if open.folders.len() >= DEEPEST {
+        } else if open.folders.len() >= self.deepest {
             "is nested too deep"
         } else {
             ""
@@ -165,7 +159,7 @@ impl<R: Read> LayerReader<R> {
             if !self.fill(1)? {
                 return Err(self.refuse(&entry.name, "ends before its size"));
             }
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.end - self.start);
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.unused().len());
             visitor.data(self.take(count)?)?;
             left -= count as u64;
         }
@@ -214,44 +208,24 @@ impl<R: Read> LayerReader<R> {
 
     fn refuse(&self, name: &[u8], words: &str) -> Fault {
         let subject = if name.is_empty() { "the layer".to_owned() } else { shown(name) };
-        Fault::refused(Code::LayerNotCanonical, subject, format!("{words} (before byte {})", self.offset))
+        Fault::refused(
+            Code::LayerNotCanonical,
+            subject,
+            format!("{words} (before byte {})", self.input.offset()),
+        )
     }
 
     /// Makes `count` bytes stand in one piece. False: the input ends before.
     fn fill(&mut self, count: usize) -> Result<bool> {
-        if self.buffer.len() < count {
-            self.buffer.resize(count, 0);
-        }
-        while self.end - self.start < count {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            }
-            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-            match self.input.read(room) {
-                Ok(0) => return Ok(false),
-                Ok(read) => self.end += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What is not the kernel's is a decoder's.
-                Err(error) if error.raw_os_error().is_none() => {
-                    let words = format!("what is compressed cannot be read: {error}");
-                    return Err(Fault::refused(Code::BlobCompression, "the layer", words));
-                }
-                Err(error) => return Err(Error::from(error).within("read a layer").into()),
-            }
-        }
-        Ok(true)
+        let refused = |words| Fault::refused(Code::BlobCompression, "the layer", words);
+        self.input.fill(count).map_err(|error| unread(error, "a layer", refused))
     }
 
     fn take(&mut self, count: usize) -> Result<&[u8]> {
         if !self.fill(count)? {
             return Err(self.refuse(b"", "it ends in the middle"));
         }
-        let from = self.start;
-        self.start += count;
-        self.offset += count as u64;
-        Ok(self.buffer.get(from..self.start).unwrap_or_default())
+        Ok(self.input.used(count))
     }
 }
 

@@ -3,13 +3,13 @@
 use data_encoding::BASE64;
 
 /// The bytes; `None` for what no encoder writes, such as padding in the middle.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = BASE64.decode(text.as_bytes()).ok()?;
     (encode(&bytes) == text).then_some(bytes)
 }
 
 /// The text of these bytes.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
@@ -19,9 +19,13 @@ mod tests {
 
     #[test]
     fn only_what_an_encoder_writes() {
-        assert_eq!(decode("Zm9v").unwrap(), b"foo");
-        assert_eq!(decode("Zg==").unwrap(), b"f");
-        for bad in ["Zg=", "Zg", "Zh==", "Zg==Zg==", "Zm9v\n", " Zm9v", "Zm-v"] {
+        let table: [(&str, &[u8]); 5] =
+            [("", b""), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])];
+        for (text, bytes) in table {
+            assert_eq!(decode(text).unwrap(), bytes);
+            assert_eq!(encode(bytes), text);
+        }
+        for bad in ["Zg=", "Zg", "Zh==", "Z===", "Zg==Zg==", "Zm9v\n", "Zm9 ", " Zm9v", "Zm-v"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
     }

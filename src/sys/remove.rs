@@ -1,25 +1,47 @@
-//! Trees removed without recursion and with few descriptors, however deep they are: what is in a folder of the tree's root is moved up.
+//! Trees taken away without recursion and with few descriptors, however deep they are: what is in a folder of the tree's root is moved up.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat,
+};
 use rustix::io::Errno;
 
-/// Removes `name` in the folder `at`, with all that is in it. ENOENT when it is not there.
-pub(super) fn remove(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-    match unlinkat(at, name, AtFlags::empty()) {
+/// Takes away what is at `path`, if something is. Gives the bytes of files that had no other name.
+pub fn remove(path: &Path) -> io::Result<u64> {
+    match remove_at(CWD, &CString::new(path.as_os_str().as_bytes())?) {
+        Err(Errno::NOENT) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+/// Takes away `name` in the folder `at`, with all that is in it. ENOENT when it is not there. Gives the bytes of files that had no
+/// other name.
+pub fn remove_at(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
+    match unlink(at, name) {
         // What Linux and POSIX say of a folder.
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return other,
     }
-    empty(&open(at, name)?)?;
-    unlinkat(at, name, AtFlags::REMOVEDIR)
+    let freed = empty(&open(at, name)?)?;
+    unlinkat(at, name, AtFlags::REMOVEDIR)?;
+    Ok(freed)
 }
 
-/// Removes all that is in `folder`.
-pub(super) fn empty(folder: &OwnedFd) -> rustix::io::Result<()> {
-    let mut moved = 0;
+/// Takes away what is no folder.
+fn unlink(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
+    let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    unlinkat(at, name, AtFlags::empty())?;
+    Ok(if stat.st_nlink == 1 { stat.st_size as u64 } else { 0 })
+}
+
+/// Takes away all that is in `folder`.
+pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
+    let (mut moved, mut freed) = (0, 0);
     loop {
         let mut found = false;
         // A new description: an old one would go on where the last round ended.
@@ -31,21 +53,22 @@ pub(super) fn empty(folder: &OwnedFd) -> rustix::io::Result<()> {
             }
             found = true;
             if !is_folder(folder.as_fd(), name, entry.file_type())? {
-                unlinkat(folder, name, AtFlags::empty())?;
+                freed += unlink(folder.as_fd(), name)?;
                 continue;
             }
-            move_up(folder, name, &mut moved)?;
+            freed += move_up(folder, name, &mut moved)?;
             unlinkat(folder, name, AtFlags::REMOVEDIR)?;
         }
         if !found {
-            return Ok(());
+            return Ok(freed);
         }
     }
 }
 
 /// Empties the folder `name` in `top`: files go, folders move to `top`.
-fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<()> {
+fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<u64> {
     let folder = open(top.as_fd(), name)?;
+    let mut freed = 0;
     loop {
         let mut found = false;
         for entry in Dir::read_from(&folder)? {
@@ -56,7 +79,7 @@ fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<()
             }
             found = true;
             if !is_folder(folder.as_fd(), inner, entry.file_type())? {
-                unlinkat(&folder, inner, AtFlags::empty())?;
+                freed += unlink(folder.as_fd(), inner)?;
                 continue;
             }
             match unlinkat(&folder, inner, AtFlags::REMOVEDIR) {
@@ -78,7 +101,7 @@ fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<()
             }
         }
         if !found {
-            return Ok(());
+            return Ok(freed);
         }
     }
 }
@@ -90,7 +113,7 @@ fn is_dots(name: &CStr) -> bool {
 fn is_folder(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<bool> {
     let kind = match kind {
         FileType::Unknown => {
-            let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
             FileType::from_raw_mode(stat.st_mode)
         }
         known => known,
@@ -131,7 +154,6 @@ mod tests {
         let at = folder(outer.path());
         fs::create_dir_all(outer.path().join("tree/.moved-1/x")).unwrap();
         fs::create_dir_all(outer.path().join("tree/locked/y")).unwrap();
-        fs::write(outer.path().join("kept"), "").unwrap();
         symlink("..", outer.path().join("tree/locked/up")).unwrap();
         fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0o0)).unwrap();
         // Deeper than there may be open files.
@@ -140,9 +162,13 @@ mod tests {
             rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
             here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
-        remove(at.as_fd(), c"tree").unwrap();
+        fs::write(outer.path().join("tree/mine"), "12345").unwrap();
+        fs::write(outer.path().join("tree/locked-too"), "123").unwrap();
+        fs::hard_link(outer.path().join("tree/mine"), outer.path().join("kept")).unwrap();
+        assert_eq!(remove_at(at.as_fd(), c"tree"), Ok(3 + 2));
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
-        assert_eq!(remove(at.as_fd(), c"tree"), Err(Errno::NOENT));
-        remove(at.as_fd(), c"kept").unwrap();
+        assert_eq!(remove_at(at.as_fd(), c"tree"), Err(Errno::NOENT));
+        assert_eq!(remove(&outer.path().join("tree")).unwrap(), 0);
+        assert_eq!(remove(&outer.path().join("kept")).unwrap(), 5);
     }
 }

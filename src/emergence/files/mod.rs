@@ -1,0 +1,20 @@
+//! Files and folders, whatever they are for: made before they have their names, linked or copied.
+//!
+//! ```text
+//! staging    what is made beside its place, and renamed when it is whole
+//! again      trees linked or copied
+//! crew       threads that make files
+//! space      whether there is room for what is to be written
+//! ```
+
+mod again;
+mod crew;
+mod space;
+mod staging;
+
+pub use again::{TIMES, again, set_time};
+pub use crew::{Crew, SMALL, Task, with_crew};
+pub use space::check_space;
+pub use staging::{
+    Staging, made_whole, open_folder, random_name, remove_stale, remove_stale_beside, rename_new, vacant,
+};

@@ -1,0 +1,27 @@
+//! Programs that std starts, as the container's own is started.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::process::reset_signals;
+
+/// What starts `argv` after [`reset_signals`], by execv(3). std leaves blocked what its parent has blocked, and calls execvp(3), which
+/// gives to a shell what the kernel does not take. For a process with a single thread.
+pub fn plain(argv: Vec<CString>) -> Command {
+    let mut command =
+        Command::new(OsStr::from_bytes(argv.first().map(CString::as_bytes).unwrap_or_default()));
+    let become_it = move || {
+        reset_signals();
+        let program = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let words: Vec<_> = argv.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+        // SAFETY: `words` ends in null, and its strings live in `argv`, as `program` does. It returns only on failure.
+        unsafe { libc::execv(program.as_ptr(), words.as_ptr()) };
+        Err(io::Error::last_os_error())
+    };
+    // SAFETY: where there was one thread before the fork, no lock is held behind it, and the heap is whole.
+    unsafe { command.pre_exec(become_it) };
+    command
+}
