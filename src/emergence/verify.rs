@@ -56,15 +56,29 @@ pub fn read_object(
     io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
     let (inner, read, main_hash) = input.finish()?;
     let (_, _, other_hash) = inner.finish()?;
+    let main_hash = main_hash.unwrap_or(nar.hash);
+    held(stored, read, &other_hash.unwrap_or(main_hash))?;
+    Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
+}
+
+/// Reads a file whose content is known already, and need not come out of it again: it has to be the one that is declared, or it is told
+/// as [`read_object`] does.
+pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
+    let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
+    let mut input = Tap::new(file, Some(algorithm), Weight::of(stored.size.unwrap_or_default()))?;
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
+    let (_, read, hash) = input.finish()?;
+    hash.map_or(Ok(()), |hash| held(stored, read, &hash))?;
+    Ok(Bytes { read, unpacked: 0 })
+}
+
+/// Holds a file's size and hash against what is declared.
+fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
     if let Some(declared) = stored.size.filter(|size| *size != read) {
         let (declared, found) = (declared.to_string(), read.to_string());
         return Err(Fault::differs(Code::BlobSize, &stored.name, "the file's size", &declared, &found));
     }
-    let main_hash = main_hash.unwrap_or(nar.hash);
-    if let Some(declared) = stored.hash {
-        same(Code::BlobDigest, "the file's hash", &declared, &other_hash.unwrap_or(main_hash))?;
-    }
-    Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
+    stored.hash.map_or(Ok(()), |declared| same(Code::BlobDigest, "the file's hash", &declared, hash))
 }
 
 /// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed: the same ones give the same NAR.

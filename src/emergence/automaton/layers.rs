@@ -12,7 +12,7 @@ use crate::emergence::closure::Receive;
 use crate::emergence::compress::Compression;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::nar::{self, Both, Nothing, Visitor};
-use crate::emergence::object::Object;
+use crate::emergence::object::{Object, Stored};
 use crate::emergence::oci::{Descriptor, Layout};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::Searched;
@@ -20,7 +20,7 @@ use crate::emergence::store::{Meta, Store};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::stream::{HashThread, Hashing};
 use crate::emergence::terms::{Limits, Terms};
-use crate::emergence::verify::Bytes;
+use crate::emergence::verify::{Bytes, read_known};
 use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
 use crate::error::Doing;
@@ -69,7 +69,7 @@ impl Layers {
         &self.all
     }
 
-    /// Reads every blob that is not known already, `terms.jobs` at once, and holds it against what is declared of it and of its objects.
+    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared of it and of its objects.
     pub(super) fn prove(
         &self,
         terms: &Terms,
@@ -85,6 +85,7 @@ impl Layers {
         work::each(terms.jobs, self.all.len(), |at| {
             let layer = self.at(at)?;
             if let Some((store, twins)) = self.known(layer, terms)? {
+                lock(&proved).bytes.read += self.read_known(layer)?;
                 for (object, twin) in layer.objects.iter().zip(twins) {
                     let content =
                         if twin.object.path == object.path { twin.content } else { object.nar_hash };
@@ -207,7 +208,19 @@ impl Layers {
         self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &look)).map(drop)
     }
 
-    /// What the destination has in place of the objects of a layer, when nothing of that has to be read.
+    /// Hashes a blob out of which nothing has to come, if it is there. Gives its bytes.
+    fn read_known(&self, layer: &Layer) -> Result<u64> {
+        let Descriptor { digest, size, .. } = &layer.descriptor;
+        if !self.layout.blobs.has(digest)? {
+            return Ok(0);
+        }
+        let (hash, size) = (Some(*digest), Some(*size));
+        let stored = Stored { name: subject(layer), compression: layer.compression, hash, size };
+        let read = read_known(self.layout.blobs.open(&layer.descriptor)?, &stored);
+        read.within(|| subject(layer)).map(|bytes| bytes.read)
+    }
+
+    /// What the destination has in place of the objects of a layer, when nothing has to come out of its blob.
     fn known<'a>(&self, layer: &Layer, terms: &'a Terms) -> Result<Option<(&'a Store, Vec<Meta>)>> {
         let store = terms.destination.as_ref().and_then(|destination| destination.store.as_deref());
         let Some(store) = store else { return Ok(None) };

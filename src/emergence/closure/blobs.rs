@@ -13,7 +13,7 @@ use crate::emergence::refusal::{Code, Fault, Result, Within};
 use crate::emergence::scan::{Scanner, Searched, check_found};
 use crate::emergence::store_path::StorePath;
 use crate::emergence::terms::Terms;
-use crate::emergence::verify::{Bytes, Seen, read_again, read_object};
+use crate::emergence::verify::{Bytes, Seen, read_again, read_known, read_object};
 use crate::emergence::watched::{Counted, Told};
 use crate::emergence::work;
 
@@ -62,7 +62,7 @@ impl<S: Source> Blobs<S> {
         both.ok_or_else(|| Fault::usage("an object has no blob"))
     }
 
-    /// Reads every blob that is not known already, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
+    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
     /// (`limit.entries`), and with `terms.scan` what is referred to and not declared (`refs.undeclared`).
     pub fn prove(&self, terms: &Terms) -> Result<Bytes> {
         terms.check_space(self.objects.iter())?;
@@ -73,7 +73,11 @@ impl<S: Source> Blobs<S> {
         work::each(terms.jobs, self.objects.len(), |at| {
             let (object, stored) = self.at(at)?;
             if terms.known(object, stored.hash.as_ref(), false)?.is_some() {
-                return Ok(());
+                // It is hashed, but nothing has to come out of it; nor is it missed.
+                return match self.source.open(at).and_then(|input| read_known(input, stored)) {
+                    Err(fault) if fault.code() == Some(Code::BlobMissing) => Ok(()),
+                    read => read.within(|| terms.dir.path(&object.path)).map(|bytes| add(&total, bytes)),
+                };
             }
             let seen = match self.prove_one(at, object, stored, terms, searched.as_ref(), &entries) {
                 Err(fault)
