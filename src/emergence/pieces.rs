@@ -91,7 +91,7 @@ fn read<R: Read>(
 }
 
 /// As much as there is room, or all up to the end or an error.
-fn fill(input: &mut impl Read, room: &mut [u8]) -> (usize, Option<io::Error>) {
+pub(super) fn fill(input: &mut impl Read, room: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
     while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match input.read(rest) {
@@ -148,11 +148,7 @@ impl BufRead for Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let here = self.fill_buf()?;
-        let count = here.len().min(room.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..count), here.get(..count)) {
-            to.copy_from_slice(from);
-        }
+        let count = self.fill_buf()?.read(room)?;
         self.consume(count);
         Ok(count)
     }

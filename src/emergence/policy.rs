@@ -143,23 +143,30 @@ impl Policy {
     pub fn limits(&self, limits: Limits) -> Limits {
         let own = self.limits;
         Limits {
-            size: own.size.map_or(limits.size, |most| most.min(limits.size)),
-            entries: own.entries.map_or(limits.entries, |most| most.min(limits.entries)),
-            objects: own.objects.map_or(limits.objects, |most| most.min(limits.objects)),
-            layers: own.layers.map_or(limits.layers, |most| most.min(limits.layers)),
-            document: own.document.map_or(limits.document, |most| most.min(limits.document)),
-            narinfo: own.narinfo.map_or(limits.narinfo, |most| most.min(limits.narinfo)),
+            size: least(own.size, limits.size),
+            entries: least(own.entries, limits.entries),
+            objects: least(own.objects, limits.objects),
+            layers: least(own.layers, limits.layers),
+            document: least(own.document, limits.document),
+            narinfo: least(own.narinfo, limits.narinfo),
             memory: Memory {
-                xz: own.xz_memory.map_or(limits.memory.xz, |most| most.min(limits.memory.xz)),
-                zstd: own.zstd_window.map_or(limits.memory.zstd, |most| most.min(limits.memory.zstd)),
+                xz: least(own.xz_memory, limits.memory.xz),
+                zstd: least(own.zstd_window, limits.memory.zstd),
             },
-            depth: own.depth.map_or(limits.depth, |most| most.min(limits.depth)),
+            depth: least(own.depth, limits.depth),
         }
     }
 
     /// See [`Allow`].
     pub fn allow(self) -> Allow {
         self.allow
+    }
+}
+
+fn least<T: Ord>(own: Option<T>, limit: T) -> T {
+    match own {
+        Some(own) => own.min(limit),
+        None => limit,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::cache::open_file;
 use super::compress::{Compression, Memory};
 use super::hash::{Algorithm, Hash};
+use super::pieces::fill;
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{StoreDir, StorePath};
 
@@ -187,16 +188,8 @@ fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
 }
 
 fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match input.read(rest) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    let (count, error) = fill(input, room);
+    error.map_or(Ok(count), Err)
 }
 
 /// A NAR that may be compressed, as is `told`, or as its first bytes or its name tell; and how it is.

@@ -94,18 +94,21 @@ pub struct Destination {
 }
 
 impl Terms {
+    /// The store that what is verified is going to, if it is one.
+    pub fn store(&self) -> Option<&Arc<Store>> {
+        self.destination.as_ref()?.store.as_ref()
+    }
+
     /// What makes it needless to read the blob of this digest for an object: the destination has the same NAR, and knows that it came
     /// out of such a blob, or there is no such blob (`missing`). Where objects are searched, all are read.
     pub fn known(&self, object: &Object, blob: Option<&Hash>, missing: bool) -> Result<Option<Meta>> {
-        let store = self.destination.as_ref().and_then(|destination| destination.store.as_ref());
-        let Some(store) = store.filter(|_| !self.scan) else { return Ok(None) };
+        let Some(store) = self.store().filter(|_| !self.scan) else { return Ok(None) };
         store.twin(object, &|meta| missing || blob.is_some_and(|blob| meta.blobs.contains(blob)))
     }
 
     /// Whether the destination has this object.
     pub fn has(&self, object: &StorePath) -> Result<bool> {
-        let store = self.destination.as_ref().and_then(|destination| destination.store.as_ref());
-        Ok(store.map(|store| store.meta(object)).transpose()?.flatten().is_some())
+        Ok(self.store().map(|store| store.meta(object)).transpose()?.flatten().is_some())
     }
 
     /// Refused with `space` when the destination has no room for what it lacks of these objects.

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::key::secret;
 use super::store::there;
-use super::verify::opened;
+use super::verify::{layer_document, object_document, opened};
 use super::{Asked, open, open_store};
 use crate::cli::args::{ArtifactArgs, PackArgs, SameArgs, SignArgs};
 use crate::emergence::automaton::{self, Document, Packing, Recipes, Tree};
 use crate::emergence::oci::Target;
 use crate::emergence::{
-    Artifact, Cache, Closure, Declared, Demand, Digests, Fault, LayerReport, Name, Object, Reference, Result,
-    StorePath, Terms, Trust, Within, json as strict, open_closure, read_document,
+    Artifact, Cache, Closure, Declared, Demand, Digests, Fault, Name, Reference, Result, StorePath, Terms,
+    Trust, Within, json as strict, open_closure, read_document,
 };
 
 pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
@@ -179,31 +179,13 @@ fn shown(digests: &Digests) -> Value {
 /// What documents declare, whatever carries them. They agree; nothing else is proved.
 pub(super) fn inspect(closure: &dyn Closure, asked: &Asked) -> Result<()> {
     let document = closure.document().map(Document::value);
-    let shown = |path: &StorePath| asked.dir().path(path);
-    let object = |object: &Object| {
-        json!({
-            "path": shown(&object.path),
-            "narHash": object.nar_hash.to_string(),
-            "narSize": object.nar_size,
-            "references": object.references.iter().map(shown).collect::<Vec<_>>(),
-            "ca": object.ca.as_ref().map(ToString::to_string),
-        })
-    };
-    let layer = |layer: &LayerReport| {
-        json!({
-            "digest": layer.digest.to_string(),
-            "size": layer.size,
-            "mediaType": layer.media_type,
-            "diffId": layer.diff_id.map(|hash| hash.to_string()),
-        })
-    };
     asked.document(&json!({
         "ok": true,
         "kind": closure.kind().word(),
         "digest": closure.digest().to_string(),
         "document": document,
-        "objects": closure.objects().iter().map(object).collect::<Vec<_>>(),
-        "layers": closure.layers().iter().map(layer).collect::<Vec<_>>(),
+        "objects": closure.objects().iter().map(|object| object_document(object, asked)).collect::<Vec<_>>(),
+        "layers": closure.layers().iter().map(layer_document).collect::<Vec<_>>(),
         "ports": document.and_then(|document| document.get("ports")).cloned().unwrap_or_else(|| json!([])),
         "signature": closure.signature(),
     }))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::node::machine;
 use super::store::there;
-use super::{Asked, open_store};
+use super::{Asked, open_store, with};
 use crate::cli::args::{ArtifactArgs, DeclaredArgs, VerifyArgs};
 use crate::emergence::automaton::{DeclarationKind, Document, Recipes, check_recipe};
 use crate::emergence::hash::{Algorithm, Hash};
@@ -148,30 +148,35 @@ pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared
     })
 }
 
+/// What is declared of an object.
+pub(super) fn object_document(object: &Object, asked: &Asked) -> Value {
+    let shown = |path: &StorePath| asked.dir().path(path);
+    json!({
+        "path": shown(&object.path),
+        "narHash": object.nar_hash.to_string(),
+        "narSize": object.nar_size,
+        "references": object.references.iter().map(shown).collect::<Vec<_>>(),
+        "ca": object.ca.as_ref().map(ToString::to_string),
+    })
+}
+
+/// The same of a layer.
+pub(super) fn layer_document(layer: &LayerReport) -> Value {
+    json!({
+        "digest": layer.digest.to_string(),
+        "size": layer.size,
+        "mediaType": layer.media_type,
+        "diffId": layer.diff_id.map(|hash| hash.to_string()),
+    })
+}
+
 /// What was verified.
 pub(super) fn document(report: &Report, asked: &Asked) -> Value {
-    let shown = |path: &StorePath| asked.dir().path(path);
     let object = |(info, proof): &(Object, Proof)| {
-        json!({
-            "path": shown(&info.path),
-            "narHash": info.nar_hash.to_string(),
-            "narSize": info.nar_size,
-            "references": info.references.iter().map(shown).collect::<Vec<_>>(),
-            "ca": info.ca.as_ref().map(ToString::to_string),
-            "signedBy": proof.signer(),
-            "proof": proof.word(),
-        })
+        with(object_document(info, asked), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
     };
     let digest = |which: &dyn Fn(&Digests) -> Option<Hash>| {
         report.digests.as_ref().and_then(which).map(|hash| hash.to_string())
-    };
-    let layer = |layer: &LayerReport| {
-        json!({
-            "digest": layer.digest.to_string(),
-            "size": layer.size,
-            "mediaType": layer.media_type,
-            "diffId": layer.diff_id.map(|hash| hash.to_string()),
-        })
     };
     // The weakest of them is what holds for all.
     let weakest = ["none", "pinned", "content", "signature"]
@@ -188,7 +193,7 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
         "output": digest(&|digests| Some(digests.output)),
         "trust": weakest.unwrap_or(bare),
         "objects": report.objects.iter().map(object).collect::<Vec<_>>(),
-        "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
+        "layers": report.layers.iter().map(layer_document).collect::<Vec<_>>(),
         "bytes": { "read": report.bytes.read, "unpacked": report.bytes.unpacked },
     })
 }

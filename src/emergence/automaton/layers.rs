@@ -222,8 +222,7 @@ impl Layers {
 
     /// What the destination has in place of the objects of a layer, when nothing has to come out of its blob.
     fn known<'a>(&self, layer: &Layer, terms: &'a Terms) -> Result<Option<(&'a Store, Vec<Meta>)>> {
-        let store = terms.destination.as_ref().and_then(|destination| destination.store.as_deref());
-        let Some(store) = store else { return Ok(None) };
+        let Some(store) = terms.store() else { return Ok(None) };
         let digest = &layer.descriptor.digest;
         let twins = |missing| -> Result<Option<Vec<Meta>>> {
             layer.objects.iter().map(|object| terms.known(object, Some(digest), missing)).collect()
@@ -232,7 +231,7 @@ impl Layers {
         if found.is_none() && !self.layout.blobs.has(digest)? {
             found = twins(true)?;
         }
-        Ok(found.map(|twins| (store, twins)))
+        Ok(found.map(|twins| (&**store, twins)))
     }
 
     fn at(&self, at: usize) -> Result<&Layer> {

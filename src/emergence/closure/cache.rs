@@ -69,17 +69,9 @@ impl Closure for CacheClosure {
     }
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
-        let (objects, pinned) = super::proofs(&self.blobs.objects, &self.digest, terms)?;
+        let proofs = super::proofs(&self.blobs.objects, &self.digest, terms)?;
         let bytes = self.blobs.prove(terms)?;
-        Ok(Report {
-            kind: Kind::Cache,
-            digest: self.digest,
-            digests: None,
-            pinned,
-            objects,
-            layers: Vec::new(),
-            bytes,
-        })
+        Ok(Report::of_objects(Kind::Cache, self.digest, proofs, bytes))
     }
 
     fn unpack(

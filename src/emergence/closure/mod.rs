@@ -106,6 +106,18 @@ pub struct Report {
     pub bytes: Bytes,
 }
 
+impl Report {
+    /// Of store objects that no document declares.
+    pub(super) fn of_objects(
+        kind: Kind,
+        digest: Hash,
+        (objects, pinned): (Vec<(Object, Proof)>, bool),
+        bytes: Bytes,
+    ) -> Self {
+        Self { kind, digest, digests: None, pinned, objects, layers: Vec::new(), bytes }
+    }
+}
+
 /// An artifact of store objects, opened: its documents are read and held against their digests, nothing else is proved.
 pub trait Closure {
     /// What it is.

@@ -219,15 +219,7 @@ impl Closure for NarFile {
             }
             None => {}
         }
-        Ok(Report {
-            kind: Kind::Nar,
-            digest: self.digest,
-            digests: None,
-            pinned,
-            objects,
-            layers: Vec::new(),
-            bytes,
-        })
+        Ok(Report::of_objects(Kind::Nar, self.digest, (objects, pinned), bytes))
     }
 
     fn unpack(

@@ -82,16 +82,7 @@ impl StoreClosure {
 impl StoreClosure {
     /// What is known without a look at the trees.
     fn noted(&self, terms: &Terms) -> Result<Report> {
-        let (objects, pinned) = self.proofs(terms)?;
-        Ok(Report {
-            kind: Kind::Store,
-            digest: self.digest,
-            digests: None,
-            pinned,
-            objects,
-            layers: Vec::new(),
-            bytes: Bytes::default(),
-        })
+        Ok(Report::of_objects(Kind::Store, self.digest, self.proofs(terms)?, Bytes::default()))
     }
 }
 

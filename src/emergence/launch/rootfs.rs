@@ -84,18 +84,26 @@ fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
 
 /// The mount of one object, and the place for it. A link is not mounted but there itself.
 fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>> {
-    let (tree, point) = (store.tree(&object.path), place.join(object.path.to_string()));
+    let tree = store.tree(&object.path);
+    match mount_point(&tree, &place.join(object.path.to_string()))? {
+        true => bind(&store.dir().path(&object.path), &tree).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Makes the place where `from` can be mounted. A link is made there itself instead; then there is nothing to mount.
+fn mount_point(from: &Path, point: &Path) -> Result<bool> {
     let doing = || format!("make {}", point.display());
-    let kind = fs::symlink_metadata(&tree).doing(|| format!("look at {}", tree.display()))?;
+    let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
     if kind.is_symlink() {
-        symlink(fs::read_link(&tree).doing(doing)?, &point).doing(doing)?;
-        return Ok(None);
+        symlink(fs::read_link(from).doing(doing)?, point).doing(doing)?;
+        return Ok(false);
     }
     match kind.is_dir() {
-        true => fs::create_dir(&point).doing(doing)?,
-        false => drop(fs::File::create_new(&point).doing(doing)?),
+        true => fs::create_dir(point).doing(doing)?,
+        false => drop(fs::File::create_new(point).doing(doing)?),
     }
-    bind(&store.dir().path(&object.path), &tree).map(Some)
+    Ok(true)
 }
 
 fn bind(destination: &str, source: &Path) -> Result<Mount> {
@@ -119,15 +127,9 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
         names.insert(entry.doing(|| format!("read {}", tree.display()))?.file_name());
     }
     for name in &names {
-        let (from, point) = (tree.join(name), rootfs.join(name));
-        let kind = fs::symlink_metadata(&from).doing(|| format!("look at {}", from.display()))?;
-        if kind.is_symlink() {
-            symlink(fs::read_link(&from).doing(doing)?, &point).doing(doing)?;
+        let from = tree.join(name);
+        if !mount_point(&from, &rootfs.join(name))? {
             continue;
-        }
-        match kind.is_dir() {
-            true => fs::create_dir(&point).doing(doing)?,
-            false => drop(fs::File::create_new(&point).doing(doing)?),
         }
         // A program may give its user's rights, as it may in the image.
         let options = ["rbind", "ro", "nodev"].map(str::to_owned).into();

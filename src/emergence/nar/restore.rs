@@ -2,21 +2,19 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, fallocate, mkdirat, openat, symlinkat};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 
 use super::read::{Visitor, read};
-use crate::emergence::files::{Crew, SMALL, Task, with_crew};
+use crate::emergence::files::{Crew, SMALL, Task, reserve, with_crew};
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::{Doing, Error, Kind};
-
-/// From this size on a file's room is taken at once.
-const LARGE: u64 = 1 << 20;
+use crate::sys::remove::remove;
 
 /// Threads that make small files.
 const HANDS: usize = 2;
@@ -43,7 +41,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
         Ok(()) => Ok(()),
         Err(fault) if !begun => Err(fault),
         Err(fault) => match remove(to) {
-            Ok(()) => Err(fault),
+            Ok(_) => Err(fault),
             Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
         },
     }
@@ -61,13 +59,6 @@ fn create(at: BorrowedFd<'_>, name: &CString, executable: bool) -> rustix::io::R
     let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, mode)?.into())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    }
 }
 
 /// Makes what the NAR says. Each name is made new in the folder that was made for it, so no link can lead elsewhere.
@@ -140,10 +131,7 @@ impl Visitor for Maker<'_> {
             return Ok(());
         }
         let file = self.at(name, "file", |at, name| create(at, name, executable))?;
-        if size >= LARGE {
-            // A wish: not every file system can, and a size that the NAR only claims may be more than there is.
-            let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
-        }
+        reserve(&file, size);
         self.file = Some(Pending::Open(file));
         Ok(())
     }

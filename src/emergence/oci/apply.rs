@@ -8,9 +8,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, fallocate, fchmod,
-    fchown, fsetxattr, fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr, fstat,
+    ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -19,13 +18,11 @@ use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
+use crate::emergence::files::reserve;
 use crate::emergence::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::stream::ROOM;
 use crate::error::{Doing, Error};
 use crate::sys::remove::{empty, remove_at};
-
-/// From this size on a file's room is taken at once.
-const LARGE: u64 = 1 << 20;
 
 /// Names that are told of what could not be made, at most.
 const MOST_TOLD: usize = 1000;
@@ -208,10 +205,7 @@ impl Tree {
     }
 
     fn contents<R: Input>(&mut self, file: &OwnedFd, size: u64, from: &mut Members<R>) -> Result<()> {
-        if size >= LARGE {
-            // A wish: not every file system can, and a size that the tar only claims may be more than there is.
-            let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
-        }
+        reserve(file, size);
         self.write(file, size, from)
     }
 

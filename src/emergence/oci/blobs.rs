@@ -13,7 +13,6 @@ use crate::emergence::cache::open_file;
 use crate::emergence::document::read_at_most;
 use crate::emergence::hash::{Hash, Hasher};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::terms::Limits;
 use crate::error::Doing;
 
 /// Files of a folder that are kept open at most, so that a second reading is of the same file as the first. Beyond, a file is
@@ -56,26 +55,17 @@ impl Read for Blob {
 }
 
 impl Blobs {
-    /// Of the layout in this folder.
-    pub fn folder(path: &Path) -> Self {
-        Self {
-            name: path.to_owned(),
-            source: Source::Folder(Mutex::default()),
-            most: Limits::default().document,
-        }
+    /// Of the layout in this folder. `most`: bytes of a document.
+    pub fn folder(path: &Path, most: u64) -> Self {
+        Self { name: path.to_owned(), source: Source::Folder(Mutex::default()), most }
     }
 
     /// Of the layout in this tar, which is not compressed. Refused: it is compressed or has a file twice (`oci.layout`), it is no tar
     /// (`layer.header`), it has too many members (`limit.entries`).
-    pub fn archive(file: File, path: &Path) -> Result<Self> {
+    pub fn archive(file: File, path: &Path, most: u64) -> Result<Self> {
         let subject = path.display().to_string();
         let archive = Archive::open(file, &subject).within(|| subject.clone())?;
-        Ok(Self { name: path.to_owned(), source: Source::Archive(archive), most: Limits::default().document })
-    }
-
-    /// The same with documents of at most so many bytes.
-    pub fn with_documents(self, most: u64) -> Self {
-        Self { most, ..self }
+        Ok(Self { name: path.to_owned(), source: Source::Archive(archive), most })
     }
 
     /// What messages call it.

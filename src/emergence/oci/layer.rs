@@ -187,11 +187,7 @@ impl Output {
 
 impl Read for Output {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let here = self.here()?;
-        let count = here.len().min(room.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..count), here.get(..count)) {
-            to.copy_from_slice(from);
-        }
+        let count = self.here()?.read(room)?;
         self.used(count);
         Ok(count)
     }

@@ -60,12 +60,11 @@ impl Layout {
 
     /// The same, within limits.
     pub fn within(path: &Path, limits: &Limits) -> Result<Self> {
-        let of = |blobs: Blobs| Self::of(blobs.with_documents(limits.document));
         if path.is_dir() {
-            return of(Blobs::folder(path));
+            return Self::of(Blobs::folder(path, limits.document));
         }
         match open_file(path)? {
-            Some(file) => of(Blobs::archive(file, path)?),
+            Some(file) => Self::of(Blobs::archive(file, path, limits.document)?),
             None => {
                 let words = format!("{}: there is no such file or folder", path.display());
                 Err(Error::new(Kind::NotFound, words).into())

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use rustix::io::Errno;
 
 use super::links::Links;
-use super::meta::Meta;
+use super::meta::{self, Meta};
 use super::tree::{Maker, needs_chmod};
 use super::ways::{Folder, Ways};
 use super::{Store, Sync};
@@ -167,8 +167,8 @@ impl Store {
 
     /// Writes what is known of one object, in place of what was.
     pub(super) fn write_meta(&self, meta: &Meta) -> Result<()> {
-        let name = format!("{}.json", meta.object.path.digits());
-        self.put(&self.folder.join("meta").join(name), meta.print(&self.dir)?.as_bytes())
+        let file = meta::place(&self.folder, &meta.object.path.digits());
+        self.put(&file, meta.print(&self.dir)?.as_bytes())
     }
 
     /// Gives everything its name: trees in the order of `metas`, each behind what it refers to, then what is known of them.
@@ -193,7 +193,7 @@ impl Store {
             // Another process may have been faster.
             if anew(&meta.object.path) || !self.has(&meta.object)? {
                 // What lies there, if anything does, is not what is known: it is nothing until the new one is known.
-                let known = self.folder.join("meta").join(format!("{}.json", meta.object.path.digits()));
+                let known = meta::place(&self.folder, &meta.object.path.digits());
                 if anew(&meta.object.path) && known.exists() {
                     fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
                 }
@@ -202,8 +202,8 @@ impl Store {
             }
         }
         for meta in ours {
-            let name = meta.object.path.digits();
-            let (from, to) = (written.join(&name), self.folder.join("meta").join(format!("{name}.json")));
+            let digits = meta.object.path.digits();
+            let (from, to) = (written.join(&digits), meta::place(&self.folder, &digits));
             fs::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
             self.note_content(&meta.content, &meta.object.path)?;
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::Store;
 use super::folder::names;
 use super::held::Held;
+use super::meta;
 use crate::emergence::files::{Staging, random_name, remove_stale, rename_new};
 use crate::emergence::object::dependencies_first;
 use crate::emergence::refusal::{Fault, Result};
@@ -65,7 +66,7 @@ impl Store {
             }
         }
         for object in self.objects()? {
-            let file = self.folder.join("meta").join(format!("{}.json", object.digits()));
+            let file = meta::place(&self.folder, &object.digits());
             if is_young(&file, keep_for)? {
                 starts.push(object);
             }
@@ -103,7 +104,7 @@ impl Store {
         Staging::with(&self.folder.join("tmp"), |staging| {
             let mut freed = 0;
             for object in &doomed.objects {
-                let known = self.folder.join("meta").join(format!("{}.json", object.digits()));
+                let known = meta::place(&self.folder, &object.digits());
                 fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
                 freed += take_tree(&self.tree(object), staging)?;
             }
@@ -180,7 +181,7 @@ impl Store {
         let folder = self.folder.join("seals");
         for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
             let digits = name.split('-').next().unwrap_or_default();
-            if !self.folder.join("meta").join(format!("{digits}.json")).exists() {
+            if !meta::place(&self.folder, digits).exists() {
                 let path = folder.join(&name);
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             }

@@ -1,7 +1,7 @@
 //! What was proved of an object, as it is kept: `meta/DIGEST.json`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,11 @@ struct Document {
     signed_by: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blobs: Vec<String>,
+}
+
+/// Where the document about the object with these digits is, in the store at `folder`.
+pub(super) fn place(folder: &Path, digits: &str) -> PathBuf {
+    folder.join("meta").join(format!("{digits}.json"))
 }
 
 /// Reads a document. `None`: there is none. Refused with `store.corrupt` when it is not one of ours.

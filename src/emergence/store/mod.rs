@@ -137,7 +137,7 @@ impl Store {
 
     /// The same for whichever object has these digits.
     pub fn meta_by_digits(&self, digits: &str) -> Result<Option<Meta>> {
-        meta::read(&self.folder.join("meta").join(format!("{digits}.json")), &self.dir)
+        meta::read(&meta::place(&self.folder, digits), &self.dir)
     }
 
     /// The same; refused with `closure.incomplete` when the store does not have it.
@@ -149,7 +149,7 @@ impl Store {
 
     /// What was proved of an object in the store at `folder`, which need not be there, and is neither made nor locked.
     pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
-        let meta = meta::read(&folder.join("meta").join(format!("{}.json", object.digits())), dir)?;
+        let meta = meta::read(&meta::place(folder, &object.digits()), dir)?;
         Ok(meta.filter(|meta| meta.object.path == *object))
     }
 

@@ -6,20 +6,15 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, FallocateFlags, Mode, OFlags, fallocate, futimens, mkdirat, openat, symlinkat, utimensat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, futimens, mkdirat, openat, symlinkat, utimensat};
 
 use super::links;
 use super::ways::{Folder, Ways, leave};
-use crate::emergence::files::{Crew, SMALL, TIMES, Task};
+use crate::emergence::files::{Crew, SMALL, TIMES, Task, reserve};
 use crate::emergence::hash::{Algorithm, Hasher};
 use crate::emergence::nar::Visitor;
 use crate::emergence::refusal::{Fault, Result};
 use crate::error::Doing;
-
-/// From this size on a file's room is taken at once.
-const LARGE: u64 = 1 << 20;
 
 /// Makes one tree, under a name in a folder where nothing is yet. Each name is made new in a folder that was made for it, so no link
 /// can lead elsewhere.
@@ -112,10 +107,7 @@ impl Visitor for Maker<'_> {
         if size > SMALL {
             let file = self.ways.create(&self.above(), &name, executable);
             let file = file.doing(|| format!("make the file {}", name.to_string_lossy()))?;
-            if size >= LARGE {
-                // A wish: not every file system can, and a size that is only claimed may be more than there is.
-                let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
-            }
+            reserve(&file, size);
             large = Some((file, Hasher::new(Algorithm::Sha256)));
         }
         self.room.clear();

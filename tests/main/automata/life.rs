@@ -5,7 +5,6 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::World;
-use crate::support::until;
 
 #[test]
 fn what_a_container_uses_is_kept_as_long_as_it_lives() {
@@ -33,10 +32,7 @@ fn a_killed_runtime_leaves_the_container_and_what_it_needs() {
     let Some(world) = World::new() else { return };
     let web = &world.id("web");
     let reference = world.script("app", "echo up; sleep 100");
-    let running = world.call(&["run", &reference, web]).start();
-    until("it runs", || running.stdout().contains("up"));
-    kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::KILL).unwrap();
-    running.wait().exits(128 + 9);
+    world.run_and_kill(&reference, web);
     let busybox = world.busybox();
     let there = || world.store().join(busybox.trim_start_matches('/')).exists();
     world.emergence(&["gc"]).ok();

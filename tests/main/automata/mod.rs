@@ -18,9 +18,10 @@ use emergence_runc::emergence::oci::Target;
 use emergence_runc::emergence::{
     Compression, Demand, Fault, Limits, Name, StoreDir, Terms, Trust, Unwatched,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Call, Env, NOBODY, Output};
+use crate::support::{Call, Env, NOBODY, Output, until};
 
 /// Programs of the only object.
 const APPLETS: [&str; 14] = [
@@ -90,6 +91,14 @@ impl World {
     fn call(&self, args: &[&str]) -> Call<'_> {
         let store = self.text("store");
         self.env.call(&[&["emergence", "--store", &store], args].concat())
+    }
+
+    /// Runs an artifact whose program says that it is up, and kills the runtime then.
+    fn run_and_kill(&self, reference: &str, id: &str) {
+        let running = self.call(&["run", reference, id]).start();
+        until("it runs", || running.stdout().contains("up"));
+        kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::KILL).unwrap();
+        running.wait().exits(128 + 9);
     }
 
     fn emergence(&self, args: &[&str]) -> Output {

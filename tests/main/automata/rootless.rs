@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::World;
 use super::images::image;
-use crate::support::until;
 
 impl World {
     /// Bundles in the store, by name.
@@ -92,10 +91,7 @@ fn a_killed_runtime_of_a_user_leaves_nothing_that_the_next_minds() {
     let Some(world) = World::rootless() else { return };
     let web = &world.id("web");
     let reference = world.script("app", "echo up; sleep 100");
-    let running = world.call(&["run", &reference, web]).start();
-    until("it runs", || running.stdout().contains("up"));
-    kill_process(Pid::from_raw(running.pid()).unwrap(), Signal::KILL).unwrap();
-    running.wait().exits(128 + 9);
+    world.run_and_kill(&reference, web);
     assert_eq!(world.env.state(web)["status"], "running");
     assert_eq!(world.bundles().len(), 1);
     world.env.delete(web);
