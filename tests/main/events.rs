@@ -1,7 +1,5 @@
 //! events: runc-events(8). The form is that of runc's Go package types; what needs cgroup controllers says so.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::support::{Env, until};
@@ -98,7 +96,7 @@ fn statistics_come_in_their_interval_until_the_container_ends() {
     // The clock is not what it waits for.
     env.launch("web", &env.bundle(&["sleep", "100"]));
     let events = env.call(&["events", "--interval", "10000h", "web"]).start();
-    std::thread::sleep(Duration::from_millis(100));
+    events.until_it_listens();
     env.runtime(&["kill", "web", "KILL"]).ok();
     events.wait().ok().prints("");
     env.delete("web");
@@ -111,11 +109,9 @@ fn it_ends_when_nobody_reads() {
         return;
     }
     env.launch("web", &env.bundle(&["sleep", "100"]));
-    let before = Instant::now();
     // Both between two lines, and while it writes.
     env.shell("$RUNTIME --root $ROOT events --interval 1h web | true").ok();
     env.shell("$RUNTIME --root $ROOT events --interval 1ms web | head -n 1 >/dev/null").ok();
-    assert!(before.elapsed() < Duration::from_secs(15));
     env.delete("web");
 }
 
@@ -165,7 +161,7 @@ fn kills_for_memory_are_told_at_once() {
     }
     env.launch("web", &bundle);
     let events = env.call(&["events", "--interval", "10000h", "web"]).start();
-    std::thread::sleep(Duration::from_millis(500));
+    events.until_it_listens();
     std::fs::write(bundle.rootfs("tmp/one"), "go\n").unwrap();
     until("the first kill is told", || events.stdout().lines().count() == 1);
     assert_eq!(parsed(&events.stdout()), json!({"type": "oom", "id": "web"}));

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::{Env, Older, patience};
+use super::{Env, Older, patience, until};
 
 /// A call being put together.
 pub struct Call<'a> {
@@ -126,6 +126,24 @@ impl Running {
     /// What it wrote to standard output so far.
     pub fn stdout(&self) -> String {
         text(&self.stdout)
+    }
+
+    /// Waits until it listens to several things at once: it sleeps in poll(2).
+    pub fn until_it_listens(&self) {
+        let polls = [
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_poll,
+            libc::SYS_ppoll,
+        ];
+        // proc(5): the number of the call in which it sleeps, or "running".
+        let call = || fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap_or_default();
+        until("it listens", || {
+            call()
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|number| polls.contains(&number))
+        });
     }
 
     /// Waits until it ends; one that takes too long is killed and fails the test.
