@@ -1,10 +1,13 @@
 //! JSON documents: strictly JSON, no member twice, no deeper than a bound; and the place of what does not fit.
 
+mod exact;
+
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use self::exact::Exact;
 use super::refusal::{Code, Fault, Result};
 
 /// Lists and objects in one another at most. serde_json has a bound of its own, which is a little higher.
@@ -35,9 +38,9 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], subject: &str) -> Result<T> {
     shaped(parse(bytes, subject)?, subject)
 }
 
-/// Gives a document the form of `T`; `json.syntax` with the JSON path of what has no such form.
+/// Gives a document the form of `T`; `json.syntax` with the JSON path of what has no such form. A list is no object.
 pub fn shaped<T: DeserializeOwned>(value: Value, subject: &str) -> Result<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Exact(value)).map_err(|error| {
         let path = error.path().to_string();
         let words =
             if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) };
@@ -155,7 +158,10 @@ mod tests {
             assert!(fault.to_string().contains(words), "{fault}");
         }
         parse(deep(100).as_bytes(), "x.json").unwrap();
-        let text = r#"{"a":[1,-2,3.5,"x",null,true],"b":{}}"#;
+        let text = r#"{"a":[1,-2,3.5,"x",null,true,922337036854775802036854775807],"b":{}}"#;
+        // Numbers stay what they are when they are written and read again.
+        let written = parse(text.as_bytes(), "x").unwrap().to_string();
+        assert_eq!(parse(written.as_bytes(), "x").unwrap(), parse(text.as_bytes(), "x").unwrap());
         assert_eq!(parse(text.as_bytes(), "x").unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
@@ -170,5 +176,9 @@ mod tests {
         let fault = list.unwrap_err();
         assert_eq!(fault.code(), Some(Code::JsonSyntax));
         assert!(fault.to_string().contains("[1].size"), "{fault}");
+        let fault = read::<Vec<Inner>>(br#"[{"size":1,"more":[null]},[1]]"#, "x.json").unwrap_err();
+        assert!(fault.to_string().contains("[1]: invalid type: sequence, expected struct Inner"), "{fault}");
+        let optional = read::<Vec<Option<Inner>>>(br#"[{"size":1},null]"#, "x.json").unwrap();
+        assert!(matches!(optional[..], [Some(Inner { size: 1 }), None]));
     }
 }
