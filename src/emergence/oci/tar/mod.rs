@@ -157,9 +157,7 @@ impl<R: Input> Members<R> {
     pub fn advance(&mut self) -> Result<Option<Member>> {
         let mut kept = Kept::default();
         loop {
-            let unread = self.left + self.padding;
-            (self.left, self.padding) = (0, 0);
-            self.pass(unread)?;
+            self.pass_rest()?;
             let Some(block) = self.header()? else {
                 return match kept.is_empty() {
                     true => Ok(None),
@@ -203,10 +201,14 @@ impl<R: Input> Members<R> {
         Fault::refused(Code::LayerHeader, format!("tar, byte {}", self.at), words)
     }
 
-    fn pass(&mut self, count: u64) -> Result<()> {
+    /// Passes over what is left of the member. The last one's padding may be missing: archives that were never closed have none, as
+    /// those of `umoci insert`, and Go's readers take them.
+    fn pass_rest(&mut self) -> Result<()> {
+        let (needed, count) = (self.left, self.left + self.padding);
+        (self.left, self.padding) = (0, 0);
         let passed = if count == 0 { 0 } else { self.input.pass(count).map_err(input_fault)? };
         self.at += passed;
-        if passed < count { Err(self.refused("ends in the middle of a member")) } else { Ok(()) }
+        if passed < needed { Err(self.refused("ends in the middle of a member")) } else { Ok(()) }
     }
 
     /// As many bytes as there is room, or none at the very end.
