@@ -326,8 +326,10 @@ makes its files: in the store, or with --to in a new folder. Nothing has its nam
 before all of it is made; after a failure nothing is there.
 
    A NAR becomes that tree; the objects of a closure stand at their store paths below
-the new folder. Of a plain image, the layers become one tree. Who is not root owns all of it, and
-gets no devices; what is left out is told.
+the new folder. Of a plain image, the layers become one tree in a new folder. In the
+store each has a folder of its own, as overlayfs takes them, which other images share;
+the folders are printed, the lowest first. Who is not root owns all of it, gets no
+devices, and one tree in the store too; what is left out is told.
 
 EXAMPLE:
        # emergence-runc emergence unpack oci:app:latest --to /srv/app/rootfs

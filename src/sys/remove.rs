@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -42,72 +43,97 @@ fn unlink(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
 /// Takes away all that is in `folder`.
 pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
     let (mut moved, mut freed) = (0, 0);
+    sweep(folder, &mut freed, |name, freed| {
+        move_up(folder, name, &mut moved, freed)?;
+        unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(freed)
+}
+
+/// Takes away files and empty folders until nothing is left in `folder`. `full` deals with each folder that is not empty: that is gone
+/// afterwards, or the sweep ends with what it gives. Adds to `freed`.
+fn sweep<T>(
+    folder: &OwnedFd,
+    freed: &mut u64,
+    mut full: impl FnMut(&CStr, &mut u64) -> rustix::io::Result<ControlFlow<T>>,
+) -> rustix::io::Result<Option<T>> {
     loop {
         let mut found = false;
         // A new description: an old one would go on where the last round ended.
         for entry in Dir::read_from(folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            if is_dots(name) {
+            if name == c"." || name == c".." {
                 continue;
             }
             found = true;
             if !is_folder(folder.as_fd(), name, entry.file_type())? {
-                freed += unlink(folder.as_fd(), name)?;
+                *freed += unlink(folder.as_fd(), name)?;
                 continue;
             }
-            freed += move_up(folder, name, &mut moved)?;
-            unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+            match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    if let ControlFlow::Break(value) = full(name, freed)? {
+                        return Ok(Some(value));
+                    }
+                }
+                other => other?,
+            }
         }
         if !found {
-            return Ok(freed);
+            return Ok(None);
         }
     }
 }
 
 /// Empties the folder `name` in `top`: files go, folders move to `top`.
-fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64) -> rustix::io::Result<u64> {
+fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rustix::io::Result<()> {
     let folder = open(top.as_fd(), name)?;
-    let mut freed = 0;
+    sweep(&folder, freed, |inner, freed| {
+        // Whoever cannot write to a folder cannot move it, as its ".." changes.
+        let full = open(folder.as_fd(), inner)?;
+        loop {
+            *moved += 1;
+            let new = CString::new(format!(".moved-{moved}")).map_err(|_| Errno::INVAL)?;
+            match renameat_with(&folder, inner, top, &new, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                // Folders of an overlay's lower ones cannot be renamed, overlayfs.rst, "Renaming directories".
+                Err(Errno::XDEV) => {
+                    descend(full, freed)?;
+                    break unlinkat(&folder, inner, AtFlags::REMOVEDIR)?;
+                }
+                other => break other?,
+            }
+        }
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    Ok(())
+}
+
+/// Empties a folder where nothing can be moved: down by names, and up again by "..", which must be where it was.
+fn descend(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
+    let mut here = folder;
+    let mut above = Vec::new();
     loop {
-        let mut found = false;
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let inner = entry.file_name();
-            if is_dots(inner) {
-                continue;
-            }
-            found = true;
-            if !is_folder(folder.as_fd(), inner, entry.file_type())? {
-                freed += unlink(folder.as_fd(), inner)?;
-                continue;
-            }
-            match unlinkat(&folder, inner, AtFlags::REMOVEDIR) {
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-                other => {
-                    other?;
-                    continue;
-                }
-            }
-            // Whoever cannot write to a folder cannot move it, as its ".." changes.
-            drop(open(folder.as_fd(), inner)?);
-            loop {
-                *moved += 1;
-                let new = CString::new(format!(".moved-{moved}")).map_err(|_| Errno::INVAL)?;
-                match renameat_with(&folder, inner, top, &new, RenameFlags::NOREPLACE) {
-                    Err(Errno::EXIST) => {}
-                    other => break other?,
-                }
-            }
+        if let Some(name) = sweep(&here, freed, |name, _| Ok(ControlFlow::Break(name.to_owned())))? {
+            let below = open(here.as_fd(), &name)?;
+            above.push((name, identity(&here)?));
+            here = below;
+            continue;
         }
-        if !found {
-            return Ok(freed);
+        let Some((name, parent)) = above.pop() else { return Ok(()) };
+        here = openat(&here, c"..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        if identity(&here)? != parent {
+            return Err(Errno::STALE);
         }
+        unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
     }
 }
 
-fn is_dots(name: &CStr) -> bool {
-    name == c"." || name == c".."
+fn identity(folder: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(folder)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 fn is_folder(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<bool> {
@@ -165,6 +191,22 @@ mod tests {
         fs::write(outer.path().join("tree/mine"), "12345").unwrap();
         fs::write(outer.path().join("tree/locked-too"), "123").unwrap();
         fs::hard_link(outer.path().join("tree/mine"), outer.path().join("kept")).unwrap();
+        // The same where nothing can be moved, as in an overlay.
+        let other = outer.path().join("other");
+        fs::create_dir_all(other.join("a/b")).unwrap();
+        fs::create_dir_all(other.join("c/locked")).unwrap();
+        fs::write(other.join("c/locked/file"), "1234567").unwrap();
+        fs::set_permissions(other.join("c/locked"), fs::Permissions::from_mode(0o0)).unwrap();
+        let mut here = folder(&other);
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
+            here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(here);
+        let mut freed = 0;
+        descend(folder(&other), &mut freed).unwrap();
+        assert_eq!(freed, 7);
+        fs::remove_dir(&other).unwrap();
         assert_eq!(remove_at(at.as_fd(), c"tree"), Ok(3 + 2));
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
         assert_eq!(remove_at(at.as_fd(), c"tree"), Err(Errno::NOENT));

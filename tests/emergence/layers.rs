@@ -140,6 +140,14 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
     tar_of(&made)
 }
 
+/// An image of four layers, each of which changes what is below it, and the names that it must have in the end.
+pub fn random(seed: u64) -> (Layout, Model) {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed * 7919));
+    let mut model = Model::new();
+    let tars: Vec<Vec<u8>> = (0..4).map(|_| layer(&mut model, &mut numbers)).collect();
+    (Layout::of(&tars), model)
+}
+
 fn run(program: &str, words: &[&str]) {
     let output = Command::new(program).args(words).output().unwrap();
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -171,10 +179,7 @@ fn random_layers_as_umoci_makes_them() {
         return;
     }
     for seed in 1..=8 {
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed * 7919));
-        let mut model = Model::new();
-        let tars: Vec<Vec<u8>> = (0..4).map(|_| layer(&mut model, &mut numbers)).collect();
-        let layout = Layout::of(&tars);
+        let (layout, model) = random(seed);
         let made = ours(&layout.reference());
         assert_eq!(made, umocis(layout.root()), "seed {seed}");
         assert_eq!(made.len(), model.len(), "seed {seed}");
@@ -432,7 +437,9 @@ fn what_is_there_already_is_left_alone() {
     let store = place.path().join("store").display().to_string();
     let words = ["unpack", "--store", &store, &layout.reference()];
     let first = emergence(&words).ok().to_owned();
-    assert_eq!(emergence(&words).ok(), first);
+    let again = emergence(&words);
+    assert_eq!((again.status, again.stderr.as_str()), (0, "reused 1 of 1 layers\n"));
+    assert_eq!(String::from_utf8_lossy(&again.stdout).trim_end(), first);
     assert_eq!(fs::read(Path::new(&first).join("a")).unwrap(), b"1");
     assert_eq!(fs::read_dir(place.path().join("store/tmp")).unwrap().count(), 0);
 }

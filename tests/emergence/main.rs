@@ -23,6 +23,7 @@ mod policies;
 mod recipes;
 mod reuse;
 mod room;
+mod stacks;
 mod store_layers;
 mod stores;
 mod support;

@@ -1,14 +1,15 @@
 //! `emergence inspect`, and what `verify` and `unpack` answer for plain images.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::verify::{document, opened};
 use super::{Asked, make_store, with};
 use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
-use crate::emergence::oci::{Descriptor, Image, Skipped, Unpacked};
-use crate::emergence::{Artifact, Result};
+use crate::emergence::oci::{Descriptor, Form, Image, Skipped, Unpacked, Verified};
+use crate::emergence::{Artifact, Result, Store};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
@@ -24,29 +25,70 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     }
 }
 
-pub(super) fn unpack_image(image: &Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    let verified = image.verify(&asked.terms, args.strict)?;
-    let unpacked = match &args.to {
-        Some(to) => verified.unpack(&asked.terms, to)?,
-        None => verified.unpack_into(&asked.terms, &*make_store(asked)?)?,
+pub(super) fn unpack_image(image: Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
+    let (verified, unpacked) = match &args.to {
+        Some(to) => {
+            let verified = image.verify(&asked.terms, args.strict)?;
+            let unpacked = verified.unpack(&asked.terms, to)?;
+            (verified, unpacked)
+        }
+        None => {
+            let (verified, unpacked, _) = keep(image, None, args.strict, asked)?;
+            (verified, unpacked)
+        }
     };
     if !asked.json {
+        if unpacked.reused > 0 {
+            asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.folders.len()));
+        }
         for line in skipped_lines(&unpacked.skipped) {
             asked.note(&line);
         }
     }
-    asked.answer(&unpacked.place.display().to_string(), || {
+    asked.answer_lines(&paths(&unpacked), || {
         let answer = document(&verified.report, asked);
-        let chain_id = json!({ "chainId": image.chain_id().to_string() });
+        let chain_id = json!({ "chainId": verified.image().chain_id().to_string() });
         with(with(answer, chain_id), unpacked_document(&unpacked))
     })
 }
 
+/// Proves what the store lacks of an image, and keeps it there; in the form that is best there, if none is asked for.
+pub(super) fn keep(
+    image: Image,
+    form: Option<Form>,
+    strict: bool,
+    asked: &Asked,
+) -> Result<(Verified, Unpacked, Arc<Store>)> {
+    let terms = &asked.terms;
+    let form_of = |image: &Image, store: &Store| form.map_or_else(|| image.best_form(store), Ok);
+    let (verified, store, form) = match terms.store() {
+        Some(store) => {
+            let form = form_of(&image, store)?;
+            (image.verify_for(terms, strict, store, form)?, store.clone(), form)
+        }
+        None => {
+            let verified = image.verify(terms, strict)?;
+            // Nothing is made for what is not taken.
+            let store = make_store(asked)?;
+            let form = form_of(verified.image(), &store)?;
+            (verified, store, form)
+        }
+    };
+    let unpacked = verified.unpack_into(terms, &store, form)?;
+    Ok((verified, unpacked, store))
+}
+
+fn paths(unpacked: &Unpacked) -> Vec<String> {
+    unpacked.folders.iter().map(|folder| folder.display().to_string()).collect()
+}
+
 fn unpacked_document(unpacked: &Unpacked) -> Value {
     let Skipped { devices, xattrs, owners } = &unpacked.skipped;
+    let paths = paths(unpacked);
     json!({
-        "path": unpacked.place.display().to_string(),
-        "reused": unpacked.reused,
+        "path": paths.last(),
+        "paths": paths,
+        "reused": unpacked.reused == paths.len(),
         "bytes": { "read": unpacked.bytes.read, "unpacked": unpacked.bytes.unpacked },
         "skipped": { "devices": devices, "xattrs": xattrs, "owners": owners },
     })

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::verify::opened_closure;
+use super::verify::{opened, opened_closure};
 use super::{Asked, error_document, fault_document, open_store, with};
 use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
 use crate::cli::log;
-use crate::emergence::{Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
+use crate::emergence::{Artifact, Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
 use crate::error::{Error, Kind};
 
 pub(super) fn ls(asked: &Asked) -> Result<()> {
@@ -137,16 +137,12 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
     let store = open_store(asked)?;
     match action {
         RootAction::Add { name, reference } => {
-            let closure = closure(reference, asked)?;
-            let objects = closure.objects();
-            // What another one refers to is kept with it.
-            let below = |path: &StorePath| {
-                objects.iter().any(|one| one.path != *path && one.references.contains(path))
+            let artifact = opened(reference, &ArtifactArgs::default(), asked).within(|| reference)?;
+            let held = match artifact {
+                Artifact::Closure(closure) => tops(&*closure),
+                Artifact::Image(image) => Held { objects: Vec::new(), layers: image.kept(&store)? },
             };
-            let mut tops: Vec<&StorePath> =
-                objects.iter().map(|one| &one.path).filter(|path| !below(path)).collect();
-            tops.extend(objects.last().map(|object| &object.path).filter(|path| below(path)));
-            store.add_root(name, &Root { reference: reference.clone(), held: Held::objects(tops) })?;
+            store.add_root(name, &Root { reference: reference.clone(), held })?;
             asked.answer_lines(&[], || json!({ "ok": true }))
         }
         RootAction::Rm { name } => {
@@ -165,4 +161,14 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
             })
         }
     }
+}
+
+/// What keeps a closure: what another one refers to is kept with that.
+fn tops(closure: &dyn Closure) -> Held {
+    let objects = closure.objects();
+    let below =
+        |path: &StorePath| objects.iter().any(|one| one.path != *path && one.references.contains(path));
+    let mut tops: Vec<&StorePath> = objects.iter().map(|one| &one.path).filter(|path| !below(path)).collect();
+    tops.extend(objects.last().map(|object| &object.path).filter(|path| below(path)));
+    Held::objects(tops)
 }

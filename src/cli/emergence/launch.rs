@@ -1,16 +1,17 @@
 //! `emergence bundle`, and what `run` shares with it: from a REF to what a bundle is made of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::image::keep;
 use super::verify::{met, opened};
 use super::{Asked, for_store, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::automaton::bind;
 use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, mount_overlay};
-use crate::emergence::oci::Image;
+use crate::emergence::oci::{Form, Image, Verified};
 use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store, StorePath, made_whole};
 use crate::error::Doing;
 
@@ -25,8 +26,8 @@ pub(super) struct Ready {
 /// What the root file system is made of.
 enum Cargo {
     Parts(Box<Parts>),
-    /// In a folder of its own, which is not the store's to keep.
-    Image(Box<Image>),
+    /// And where the store has it, the lowest layer first; nowhere when it is unpacked into the bundle.
+    Image(Box<Verified>, Vec<PathBuf>),
 }
 
 /// What the caller wants to do with it.
@@ -65,31 +66,33 @@ impl Ready {
                 held.layers.push(launch::view_name(&parts.objects).hex());
                 held
             }
-            Cargo::Image(image) => Held { objects: Vec::new(), layers: vec![image.chain_id().hex()] },
+            Cargo::Image(_, folders) => {
+                let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
+                Held { objects: Vec::new(), layers: names.map(str::to_owned).collect() }
+            }
         }
     }
 
     /// Makes the bundle in the new folder `folder`, which is going to be called `last`.
     pub(super) fn fill(&self, folder: &Path, last: &Path, asked: &Asked) -> Result<()> {
         std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
-        let image = match &self.cargo {
+        let (verified, folders) = match &self.cargo {
             Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
-            Cargo::Image(image) => image,
+            Cargo::Image(verified, folders) => (verified, folders),
         };
         let own = folder.join("rootfs");
-        let kept = self.store.layers().join(image.chain_id().hex());
-        let root = match self.shape.rootfs {
-            Rootfs::Bind => kept,
-            Rootfs::Copy => {
-                image.verify(&asked.terms, false)?.unpack(&asked.terms, &own)?;
+        let root = match (self.shape.rootfs, folders.as_slice()) {
+            (_, []) => {
+                verified.unpack(&asked.terms, &own)?;
                 own
             }
-            Rootfs::Overlay => {
-                mount_overlay(&kept, folder, &own)?;
+            (Rootfs::Overlay, layers) => {
+                mount_overlay(layers, folder, &own)?;
                 own
             }
+            (_, [tree, ..]) => tree.clone(),
         };
-        launch::image(image.config(), &self.shape, folder, &root)
+        launch::image(verified.image().config(), &self.shape, folder, &root)
     }
 }
 
@@ -166,12 +169,16 @@ fn plain(
             "--rootfs overlay: an image's would be a mount that stays; use copy or bind, or run it as root";
         return Err(Fault::usage(words));
     }
-    let verified = image.verify(&asked.terms, args.strict)?;
-    let store = make_store(asked)?;
-    if shape.rootfs != Rootfs::Copy {
-        verified.unpack_into(&asked.terms, &store)?;
-    }
-    Ok((Cargo::Image(Box::new(image)), store))
+    let form = match shape.rootfs {
+        Rootfs::Copy => {
+            let verified = image.verify(&asked.terms, args.strict)?;
+            return Ok((Cargo::Image(Box::new(verified), Vec::new()), make_store(asked)?));
+        }
+        Rootfs::Bind => Some(Form::Tree),
+        Rootfs::Overlay => None,
+    };
+    let (verified, unpacked, store) = keep(image, form, args.strict, asked)?;
+    Ok((Cargo::Image(Box::new(verified), unpacked.folders), store))
 }
 
 fn no_parameters(args: &ShapeArgs) -> Result<()> {

@@ -11,7 +11,6 @@ use super::verify::{declaration, opened, opened_closure};
 use super::{Asked, for_store, going_to, make_store, open, open_store, store_folder};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::oci::Image;
 use crate::emergence::{
     Added, Artifact, Bytes, Closure, Export, Fault, Named, NarFile, Object, Reference, Result, Store,
     StorePath, Within, read_document, unpack_apart, vacant,
@@ -70,7 +69,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
         None => for_store(asked)?,
     };
     let bytes = match (opened(&args.reference, &args.artifact, asked)?, &args.to) {
-        (Artifact::Image(image), _) => return unpack_image(&image, args, asked),
+        (Artifact::Image(image), _) => return unpack_image(*image, args, asked),
         (Artifact::Closure(closure), None) => {
             let (roots, added) = take_in(&*closure, asked)?;
             if !asked.json && !added.reused.is_empty() {
@@ -104,7 +103,10 @@ fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> 
 pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
     let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
-        Artifact::Image(image) => return needed_blobs(&image, asked),
+        Artifact::Image(image) => {
+            let needed = image.needed(there(asked)?.as_deref());
+            return asked.answer_lines(&needed, || json!({ "needed": needed }));
+        }
     };
     let store = there(asked)?;
     let lacking = |object: &Object| {
@@ -118,16 +120,6 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
 /// The store, if there is one.
 pub(super) fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
     store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
-}
-
-/// An image is in the store whole, or not at all.
-fn needed_blobs(image: &Image, asked: &Asked) -> Result<()> {
-    let kept = |store: Arc<Store>| store.layers().join(image.chain_id().hex()).exists();
-    let needed: Vec<String> = match there(asked)?.is_some_and(kept) {
-        true => Vec::new(),
-        false => image.blobs().map(|blob| blob.digest.to_string()).collect(),
-    };
-    asked.answer_lines(&needed, || json!({ "needed": needed }))
 }
 
 pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::Rootfs;
-use crate::emergence::files::{again, rename_new, set_time};
+use crate::emergence::files::{again, overlay_folders, rename_new, set_time};
 use crate::emergence::hash::Hash;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Fault, Result};
@@ -53,7 +53,7 @@ pub fn automaton_root(
             let each = objects.iter().map(|object| single(object, store, &place));
             each.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
         }
-        Rootfs::Overlay => vec![overlay(store.dir().as_str(), &view(store, objects)?, bundle, last)?],
+        Rootfs::Overlay => vec![overlay(store.dir().as_str(), &[view(store, objects)?], bundle, last)?],
     };
     settle(&rootfs)?;
     Ok(mounts)
@@ -151,21 +151,14 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
     Ok(mounts)
 }
 
-/// What is written goes to the bundle.
-fn overlay(destination: &str, lower: &Path, bundle: &Path, last: &Path) -> Result<Mount> {
+/// What is written goes to the bundle. `lower`: folders one over another, the lowest first.
+fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> Result<Mount> {
     for name in ["upper", "work"] {
         let path = bundle.join(name);
         fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
     }
-    let (upper, work) = (last.join("upper"), last.join("work"));
     let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).into();
-    for (name, path) in [("lowerdir", lower), ("upperdir", &upper), ("workdir", &work)] {
-        let path = text(path)?;
-        if path.contains([',', ':', '\\']) {
-            return Err(Fault::usage(format!("{path}: an overlay takes no path with , : or \\")));
-        }
-        options.push(format!("{name}={path}"));
-    }
+    options.extend(overlay_folders(lower, &last.join("upper"), &last.join("work"))?);
     Ok(Mount {
         destination: destination.to_owned(),
         kind: "overlay".into(),
@@ -175,16 +168,16 @@ fn overlay(destination: &str, lower: &Path, bundle: &Path, last: &Path) -> Resul
     })
 }
 
-/// Mounts an overlay on the new folder `rootfs`: what is written over `lower` goes to `bundle`. For a mount namespace that ends with the
-/// container.
-pub fn mount_overlay(lower: &Path, bundle: &Path, rootfs: &Path) -> Result<()> {
+/// Mounts an overlay on the new folder `rootfs`: what is written over the folders of `lower`, the lowest first, goes to `bundle`. For a
+/// mount namespace that ends with the container.
+pub fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
     let mount = overlay("/", lower, bundle, bundle)?;
     fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
     let places: Vec<_> =
         mount.options.iter().filter(|option| option.contains('=')).map(String::as_str).collect();
     let data = std::ffi::CString::new(places.join(",")).map_err(|_| Fault::usage("a path has a NUL byte"))?;
     let made = rustix::mount::mount("overlay", rootfs, "overlay", MountFlags::NODEV, data.as_c_str());
-    Ok(made.doing(|| format!("mount an overlay of {} on {}", lower.display(), rootfs.display()))?)
+    Ok(made.doing(|| format!("mount an overlay on {}", rootfs.display()))?)
 }
 
 fn text(path: &Path) -> Result<&str> {

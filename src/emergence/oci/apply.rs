@@ -8,8 +8,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr, fstat,
-    ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr, fsetxattr,
+    fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -38,11 +38,27 @@ pub struct Skipped {
     pub owners: u64,
 }
 
+impl Skipped {
+    /// What was not made of another layer, too.
+    pub(super) fn add(&mut self, other: Self) {
+        self.devices.extend(other.devices);
+        self.devices.truncate(MOST_TOLD);
+        for (name, count) in other.xattrs {
+            if self.xattrs.len() < MOST_TOLD || self.xattrs.contains_key(&name) {
+                *self.xattrs.entry(name).or_default() += count;
+            }
+        }
+        self.owners += other.owners;
+    }
+}
+
 /// The tree that is made.
 pub(super) struct Tree {
     root: OwnedFd,
     /// Whether owners and devices are ours to give.
     privileged: bool,
+    /// It will be one layer of an overlay, which takes the device 0:0 for a whiteout.
+    layered: bool,
     here: Option<Here>,
     /// Of the root, which is closed to others until all is done.
     root_mode: u32,
@@ -74,12 +90,35 @@ impl Tree {
         Ok(Self {
             root,
             privileged: rustix::process::geteuid().is_root(),
+            layered: false,
             here: None,
             root_mode: 0o755,
             late: HashMap::new(),
             room: vec![0; ROOM],
             skipped: Skipped::default(),
         })
+    }
+
+    /// The same for the lowest layer of an overlay.
+    pub(super) fn lowest(root: OwnedFd) -> Result<Self> {
+        Ok(Self { layered: true, ..Self::new(root)? })
+    }
+
+    /// In this folder, which shows what lies below the layer that comes: `below` is the root of that.
+    pub(super) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
+        let doing = || "give the root what it has below";
+        let stat = fstat(below).doing(doing)?;
+        let tree = Self { root_mode: stat.st_mode & 0o7777, layered: true, ..Self::new(root)? };
+        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fchown(&tree.root, Some(owner.0), Some(owner.1)).doing(doing)?;
+        for name in kept_xattrs(below).doing(doing)? {
+            let mut value = vec![0; 64 * 1024];
+            let length = fgetxattr(below, &name, &mut value[..]).doing(doing)?;
+            fsetxattr(&tree.root, &name, value.get(..length).unwrap_or_default(), XattrFlags::empty())
+                .doing(doing)?;
+        }
+        futimens(&tree.root, &times(below).doing(doing)?).doing(doing)?;
+        Ok(tree)
     }
 
     /// Takes away what a layer hides of those below.
@@ -351,7 +390,11 @@ impl Tree {
     fn node(&mut self, name: &CStr, member: &Member, kind: FileType) -> Result<()> {
         let device = makedev(member.device.0, member.device.1);
         let mode = Mode::from_raw_mode(member.mode);
-        let made = self.make(name, || mknodat(self.folder(), name, kind, mode, device));
+        // As overlayfs itself says of its whiteouts.
+        let made = match self.layered && kind == FileType::CharacterDevice && device == 0 {
+            true => Err(system(Errno::PERM)),
+            false => self.make(name, || mknodat(self.folder(), name, kind, mode, device)),
+        };
         match made {
             Err(Fault::Failed(error)) if error.errno() == Some(libc::EPERM) && kind != FileType::Fifo => {
                 if self.skipped.devices.len() < MOST_TOLD {
@@ -435,14 +478,16 @@ fn kept(name: &[u8]) -> bool {
 
 /// Takes the attributes away that the entry of a lower layer has set.
 fn forget_xattrs(folder: &OwnedFd) -> rustix::io::Result<()> {
+    kept_xattrs(folder)?.iter().try_for_each(|name| rustix::fs::fremovexattr(folder, name))
+}
+
+/// The names of the attributes that an image has set.
+fn kept_xattrs(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = vec![0u8; 64 * 1024];
     let count = match rustix::fs::flistxattr(folder, &mut names) {
-        Err(Errno::NOTSUP) => return Ok(()),
+        Err(Errno::NOTSUP) => 0,
         other => other?,
     };
     let names = names.get(..count).unwrap_or_default().split(|byte| *byte == 0);
-    for name in names.filter(|name| kept(name)) {
-        rustix::fs::fremovexattr(folder, c_string(name)?.as_c_str())?;
-    }
-    Ok(())
+    names.filter(|name| kept(name)).map(c_string).collect()
 }

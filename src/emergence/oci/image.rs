@@ -1,12 +1,11 @@
-//! Plain images: verified as a whole, and then unpacked by a second reading.
+//! Plain images: verified as a whole, and then unpacked by a second reading, into a folder or as `stack` keeps them.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-use rustix::io::Errno;
 
 use super::apply::{Skipped, Tree};
 use super::blobs::subject;
@@ -15,11 +14,10 @@ use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
 use crate::emergence::closure::{Kind, LayerReport, Report};
-use crate::emergence::files::{check_space, made_whole, open_folder, rename_new};
+use crate::emergence::files::{check_space, made_whole, open_folder};
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store::Store;
 use crate::emergence::terms::Terms;
 use crate::emergence::trust::Demand;
 use crate::emergence::verify::Bytes;
@@ -36,21 +34,22 @@ pub struct Image {
 }
 
 /// An image of which all was proved.
-pub struct Verified<'a> {
-    image: &'a Image,
+pub struct Verified {
+    image: Image,
     /// What was found.
     pub report: Report,
-    removals: Vec<Removals>,
+    /// What each layer takes away from those below it; nothing is known of one that was only recognised.
+    removals: Vec<Option<Removals>>,
     size: u64,
 }
 
 /// What was unpacked.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
-    /// Where the tree is.
-    pub place: PathBuf,
-    /// It was there already.
-    pub reused: bool,
+    /// Where it is: the folders of its layers, the lowest first, or that of all in one tree.
+    pub folders: Vec<PathBuf>,
+    /// How many of them were there already.
+    pub reused: usize,
     /// What was read again.
     pub bytes: Bytes,
     /// What could not be made.
@@ -113,11 +112,26 @@ impl Image {
         std::iter::once(&self.resolved.manifest.config).chain(&self.resolved.manifest.layers)
     }
 
-    /// Of all layers together, as the image specification computes it; of no layers, the hash of nothing.
-    pub fn chain_id(&self) -> Hash {
+    pub(super) fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Of each layer together with all below it, the lowest first, as the image specification computes them; of no layers, the hash of
+    /// nothing.
+    pub(super) fn chain(&self) -> Vec<Hash> {
         let mut ids = self.layers.iter().map(|layer| layer.diff_id);
-        let first = ids.next().unwrap_or_else(|| Hash::sha256(b""));
-        ids.fold(first, |chain, next| Hash::sha256(format!("{chain} {next}").as_bytes()))
+        let mut top = ids.next().unwrap_or_else(|| Hash::sha256(b""));
+        let mut chain = vec![top];
+        for next in ids {
+            top = Hash::sha256(format!("{top} {next}").as_bytes());
+            chain.push(top);
+        }
+        chain
+    }
+
+    /// Of all layers together.
+    pub fn chain_id(&self) -> Hash {
+        self.chain().pop().unwrap_or_else(|| Hash::sha256(b""))
     }
 
     /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and with `trust.unproved` where a
@@ -137,29 +151,46 @@ impl Image {
     /// (`layer.duplicate`).
     ///
     /// Refused as by [`super::Blobs::open`], and with codes `blob.*`, `layer.*`, `limit.*`, `oci.diff-id` and `trust.*`.
-    pub fn verify(&self, terms: &Terms, strict: bool) -> Result<Verified<'_>> {
+    pub fn verify(self, terms: &Terms, strict: bool) -> Result<Verified> {
+        self.proved(terms, strict, &|_| false)
+    }
+
+    /// The same, but `known` layers are not decompressed: a blob that is there must have its digest.
+    pub(super) fn proved(
+        self,
+        terms: &Terms,
+        strict: bool,
+        known: &(dyn Fn(usize) -> bool + Sync),
+    ) -> Result<Verified> {
         let pinned = self.trusted(terms)?;
+        let new = || self.layers.iter().enumerate().filter(|(at, _)| !known(*at)).map(|(_, layer)| layer);
         // What is missing is told before anything is read.
-        for layer in &self.layers {
+        for layer in new() {
             self.layout.blobs.open(&layer.descriptor)?;
         }
         // What comes out is hardly less than what goes in; how much more it is only reading tells.
         if let Some(destination) = &terms.destination {
-            let largest = self.layers.iter().map(|layer| layer.descriptor.size).max();
+            let largest = new().map(|layer| layer.descriptor.size).max();
             check_space(&destination.folder, largest.unwrap_or(0))?;
         }
         terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
         let totals = Totals::default();
-        let checked: Mutex<BTreeMap<usize, (LayerBytes, Removals)>> = Mutex::default();
+        let checked: Mutex<BTreeMap<usize, (LayerBytes, Option<Removals>)>> = Mutex::default();
         work::each(terms.jobs, self.layers.len(), |at| {
             let Some(layer) = self.layers.get(at) else { return Ok(()) };
-            let mut check = Check::new(&totals, terms.limits.entries, terms.limits.size, strict);
-            let bytes = layer.read(&self.layout.blobs, terms, Pass::Verify, &mut check)?;
-            checked.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (bytes, check.finish()));
+            let one = match known(at) {
+                true => (layer.recognise(&self.layout.blobs, terms)?, None),
+                false => {
+                    let mut check = Check::new(&totals, terms.limits.entries, terms.limits.size, strict);
+                    let bytes = layer.read(&self.layout.blobs, terms, Pass::Verify, &mut check)?;
+                    (bytes, Some(check.finish()))
+                }
+            };
+            checked.lock().unwrap_or_else(PoisonError::into_inner).insert(at, one);
             Ok(())
         })?;
         let checked = checked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (bytes, removals): (Vec<LayerBytes>, Vec<Removals>) = checked.into_values().unzip();
+        let (bytes, removals): (Vec<LayerBytes>, Vec<Option<Removals>>) = checked.into_values().unzip();
         let documents = self.resolved.descriptor.size + self.resolved.manifest.config.size;
         let report = Report {
             kind: Kind::OciImage,
@@ -177,61 +208,53 @@ impl Image {
     }
 }
 
-impl Verified<'_> {
+impl Verified {
+    /// What was proved.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
     /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name only when all is made. After an error
     /// nothing is there. The stored bytes are hashed again.
     ///
     /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there), `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
-        let unpacked = made_whole(to, |new| self.make(terms, new))?;
-        Ok(Unpacked { place: to.to_owned(), ..unpacked })
+        let (bytes, skipped) = made_whole(to, |new| self.make(terms, new))?;
+        Ok(Unpacked { folders: vec![to.to_owned()], reused: 0, bytes, skipped })
     }
 
-    /// Makes it in the store, in the folder that is named by the hexadecimal digits of the image's chain ID: all layers in one tree. One
-    /// that is there already is taken as it is.
-    ///
-    /// Refused as [`Verified::unpack`] is.
-    pub fn unpack_into(&self, terms: &Terms, store: &Store) -> Result<Unpacked> {
-        let place = store.layers().join(self.image.chain_id().hex());
-        if place.is_dir() {
-            return Ok(Unpacked {
-                place,
-                reused: true,
-                bytes: Bytes::default(),
-                skipped: Skipped::default(),
-            });
+    /// Makes all layers in one tree, at `new`.
+    pub(super) fn make(&self, terms: &Terms, new: &Path) -> Result<(Bytes, Skipped)> {
+        self.expect(terms, new, 0..self.image.layer_count())?;
+        let mut tree = Tree::new(open_folder(new)?)?;
+        let mut bytes = Bytes::default();
+        for at in 0..self.image.layer_count() {
+            self.apply(terms, at, &mut tree, &mut bytes)?;
         }
-        store.staged(|folder| {
-            let new = folder.join("tree");
-            let unpacked = self.make(terms, &new)?;
-            store.settle(folder)?;
-            let reused = match rename_new(&new, &place) {
-                Ok(()) => false,
-                // Somebody else was faster.
-                Err(Errno::EXIST | Errno::NOTEMPTY) => true,
-                Err(error) => {
-                    return Err(Error::from(error).within(format!("rename to {}", place.display())).into());
-                }
-            };
-            Ok(Unpacked { place, reused, ..unpacked })
-        })
+        Ok((bytes, tree.finish()?))
     }
 
-    fn make(&self, terms: &Terms, new: &Path) -> Result<Unpacked> {
+    /// Makes the folder `new`, for which there must be room, and tells what will be read.
+    pub(super) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
         let made = fs::DirBuilder::new().mode(0o700).create(new);
         made.doing(|| format!("make {}", new.display()))?;
         check_space(new, self.size)?;
-        let layers = &self.image.layers;
+        let layers = self.image.layers.get(layers).unwrap_or_default();
         terms.watch.expect("unpack", layers.iter().map(|layer| layer.descriptor.size).sum());
-        let mut tree = Tree::new(open_folder(new)?)?;
-        let mut bytes = Bytes::default();
-        for (layer, removals) in layers.iter().zip(&self.removals) {
-            tree.take_away(removals)?;
-            let one = layer.read(&self.image.layout.blobs, terms, Pass::Again, &mut tree)?;
-            bytes.read += one.read;
-            bytes.unpacked += one.unpacked;
-        }
-        Ok(Unpacked { place: PathBuf::new(), reused: false, bytes, skipped: tree.finish()? })
+        Ok(())
+    }
+
+    /// Makes a layer in the tree that shows those below it.
+    pub(super) fn apply(&self, terms: &Terms, at: usize, tree: &mut Tree, bytes: &mut Bytes) -> Result<()> {
+        let (Some(layer), Some(Some(removals))) = (self.image.layers.get(at), self.removals.get(at)) else {
+            let words = format!("layer {at} was there, and is not any more");
+            return Err(Error::new(crate::error::Kind::NotFound, words).into());
+        };
+        tree.take_away(removals)?;
+        let one = layer.read(&self.image.layout.blobs, terms, Pass::Again, tree)?;
+        bytes.read += one.read;
+        bytes.unpacked += one.unpacked;
+        Ok(())
     }
 }
 

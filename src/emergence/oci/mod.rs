@@ -6,6 +6,7 @@
 //! layout       from a tag to a manifest
 //! platform     which manifest is for which machine
 //! image        an image verified, and unpacked by a second reading
+//! stack        images in a store, layer over layer
 //! layer        one layer read: hashed, decompressed, taken apart
 //! tar, entry   the members of an archive, and what they mean in a layer
 //! check        what can be known of a layer before it is unpacked
@@ -24,6 +25,7 @@ mod inside;
 mod layer;
 mod layout;
 mod platform;
+mod stack;
 mod tar;
 mod write;
 
@@ -32,6 +34,7 @@ pub use blobs::{Blob, Blobs};
 pub use documents::{Descriptor, Execution, ImageConfig, Index, Manifest, Platform, RootFs, media};
 pub use image::{Image, Unpacked, Verified};
 pub use layout::{Accept, Layout, Resolved};
+pub use stack::Form;
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
 pub use write::{LayoutWriter, Target};
 

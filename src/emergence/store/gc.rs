@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use super::held::Held;
 use super::meta;
 use crate::emergence::files::{Staging, random_name, remove_stale, rename_new};
 use crate::emergence::object::dependencies_first;
-use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::refusal::Result;
 use crate::emergence::store_path::StorePath;
 use crate::error::Doing;
 use crate::sys::remove::remove;
@@ -67,7 +68,7 @@ impl Store {
         }
         for object in self.objects()? {
             let file = meta::place(&self.folder, &object.digits());
-            if is_young(&file, keep_for)? {
+            if is_young(&file, keep_for, |kind| (kind.mtime(), kind.mtime_nsec()))? {
                 starts.push(object);
             }
         }
@@ -93,7 +94,13 @@ impl Store {
     fn doomed_layers(&self, kept: &BTreeSet<String>, keep_for: Option<Duration>) -> Result<Vec<String>> {
         let mut doomed = Vec::new();
         for name in names(&self.layers())? {
-            if !kept.contains(&name) && !is_young(&self.layers().join(&name), keep_for)? {
+            // Its time of modification is what the image says.
+            if kept.contains(&name) {
+                continue;
+            }
+            // When it was modified is what the image says; its name it has from us.
+            let named = |kind: &fs::Metadata| (kind.ctime(), kind.ctime_nsec());
+            if !is_young(&self.layers().join(&name), keep_for, named)? {
                 doomed.push(name);
             }
         }
@@ -141,7 +148,6 @@ impl Store {
 
     /// Files that no tree has.
     fn tidy_links(&self) -> Result<u64> {
-        use std::os::unix::fs::MetadataExt;
         let folder = self.folder.join("links");
         let mut freed = 0;
         for name in names(&folder)? {
@@ -220,11 +226,18 @@ fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
     Ok(remove(&away).doing(|| format!("remove {}", away.display()))?)
 }
 
-/// Whether it came within the last `keep_for`.
-fn is_young(path: &Path, keep_for: Option<Duration>) -> Result<bool> {
+/// Whether it came within the last `keep_for`: at the time that `when` reads, in seconds and nanoseconds since 1970.
+fn is_young(
+    path: &Path,
+    keep_for: Option<Duration>,
+    when: impl FnOnce(&fs::Metadata) -> (i64, i64),
+) -> Result<bool> {
     let Some(keep_for) = keep_for else { return Ok(false) };
-    let modified = fs::symlink_metadata(path).and_then(|kind| kind.modified());
-    let modified = modified.doing(|| format!("look at {}", path.display())).map_err(Fault::from)?;
+    let kind = fs::symlink_metadata(path).doing(|| format!("look at {}", path.display()))?;
+    let (seconds, nanos) = when(&kind);
+    let came = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
+    let came = SystemTime::UNIX_EPOCH
+        + came.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos));
     // What is of the future has just come.
-    Ok(SystemTime::now().duration_since(modified).map_or(true, |age| age <= keep_for))
+    Ok(SystemTime::now().duration_since(came).map_or(true, |age| age <= keep_for))
 }

@@ -7,7 +7,7 @@
 //! DIR/links/HASH[-x]                one inode for each distinct file                            (links)
 //! DIR/content/HASH                  which objects have this content
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
-//! DIR/layers/CHAINID/               layers of images                                            (shelf)
+//! DIR/layers/CHAINID[.tree]/        layers of images, each alone or all in one                  (shelf)
 //! DIR/roots, leases                 what must be kept                                           (held)
 //! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
 //! DIR/tmp/RANDOM/                   what is being made, locked by who makes it

@@ -45,6 +45,52 @@ fn an_image_is_started_as_its_configuration_says() {
     assert_eq!(fs::read_dir(world.store().join("layers")).unwrap().count(), 0);
 }
 
+/// Two images of one base: the base is in the store once, and each container sees its own layer over it.
+#[test]
+fn layers_lie_over_one_another() {
+    let Some(world) = World::new() else { return };
+    let Some(base) = image(&world) else { return };
+    let script = "set -e; cd \"$DIR\"; for name in one two; do umoci unpack --image img:a b; rm b/rootfs/etc/group; \
+        echo $name > b/rootfs/etc/name; umoci repack --image img:$name b; rm -rf b; \
+        umoci config --image img:$name --config.user 0; done; chmod -R a+rX img";
+    world.env.program("/bin/sh", &["-c", script]).env("DIR", world.env.dir()).privileged().run().ok();
+    let look = |name: &str, rootfs: &str| {
+        let reference = base.replace(":a", &format!(":{name}"));
+        let words = ["run", "--rootfs", rootfs, &reference, &world.id(name), "--"];
+        let command =
+            "cd /etc; echo *; cat name; rm name && echo more > z; grep -c overlay /proc/self/mountinfo";
+        world.emergence(&[&words[..], &[command]].concat())
+    };
+    for name in ["one", "two", "one"] {
+        look(name, "overlay").ok().prints(&format!("name passwd\n{name}\n1"));
+    }
+    let layers = || {
+        let folder = fs::read_dir(world.store().join("layers")).unwrap();
+        let mut names: Vec<_> =
+            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_by_key(String::len);
+        names
+    };
+    assert_eq!(layers().len(), 3, "{:?}", layers());
+    // What is bound, or copied, is whole.
+    for rootfs in ["bind", "copy"] {
+        let seen = look("two", rootfs).stdout;
+        assert!(seen.starts_with("name passwd\ntwo\n"), "{rootfs}: {seen}");
+    }
+    assert!(layers().len() == 4 && layers()[3].ends_with(".tree"), "{:?}", layers());
+    // Those of a container that runs are kept.
+    let web = world.id("web");
+    let reference = base.replace(":a", ":two");
+    world.emergence(&["run", "--detach", &reference, &web, "--", "sleep 100"]).ok();
+    world.emergence(&["gc"]).ok();
+    assert_eq!(layers().len(), 2, "{:?}", layers());
+    world.env.runtime(&["exec", &web, "cat", "/etc/name"]).ok().prints("two");
+    world.env.delete(&web);
+    world.emergence(&["gc"]).ok();
+    assert_eq!(layers().len(), 0);
+    world.is_free();
+}
+
 /// Not even who takes away what config.json says of the root, and not for the places of mounts that the image lacks.
 #[test]
 fn nobody_writes_to_an_image_that_is_bound() {

@@ -1,0 +1,99 @@
+//! Folders one over another, by overlayfs.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use super::open_folder;
+use crate::emergence::refusal::{Fault, Result};
+use crate::error::{Doing, Error};
+use crate::sys::process;
+
+/// Bytes of all options of a mount, mount(2); a few are for other options than our folders.
+const MOST: usize = 4096 - 200;
+
+/// How a layer is made, whatever this machine's defaults are: it shows all that it changes itself, by whiteouts and whole files.
+const PLAIN: &str = "redirect_dir=off,metacopy=off,index=off";
+
+/// The options that name the folders of an overlay: `lower`, the lowest first, and where changes and unfinished work go.
+pub fn overlay_folders(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
+    let below = lower.iter().rev().map(|path| checked(path)).collect::<Result<Vec<_>>>()?;
+    Ok(vec![
+        format!("lowerdir={}", below.join(":")),
+        format!("upperdir={}", checked(upper)?),
+        format!("workdir={}", checked(work)?),
+    ])
+}
+
+fn checked(path: &Path) -> Result<&str> {
+    let text = path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))?;
+    match text.contains([',', ':', '\\']) {
+        true => Err(Fault::usage(format!("{text}: an overlay takes no path with , : or \\"))),
+        false => Ok(text),
+    }
+}
+
+/// Whether so many folders with names of `name` bytes in `folder` can be the lower ones of one overlay.
+pub fn overlay_takes(folder: &Path, name: usize, count: usize) -> bool {
+    let one = folder.as_os_str().len() + name + 2;
+    checked(folder).is_ok() && one.saturating_mul(count + 2) < MOST
+}
+
+/// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else
+/// sees it: it is mounted in a mount namespace that has ended when this returns, and lives as long as something of it is open.
+pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
+    let (work, at) = (staging.join("work"), staging.join("merged"));
+    for folder in [&work, &at] {
+        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
+    }
+    let options = format!("{},{PLAIN}", overlay_folders(lower, upper, &work)?.join(","));
+    let options = CString::new(options).map_err(|_| Fault::usage("a path has a NUL byte"))?;
+    let mounted = || -> Result<OwnedFd> {
+        process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
+        let made = mount("overlay", &at, "overlay", MountFlags::NODEV, options.as_c_str());
+        made.doing(|| format!("mount an overlay on {}", at.display()))?;
+        open_folder(&at)
+    };
+    // unshare(2) of a mount namespace is for the thread that calls.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("overlay".into()).spawn_scoped(scope, mounted);
+        let thread = thread.doing(|| "start a thread")?;
+        thread.join().unwrap_or_else(|_| Err(Error::from(std::io::Error::other("a thread has ended")).into()))
+    })
+}
+
+/// Whether overlays can be mounted whose changes go to a folder in `staging`, whiteouts and all. Not where it is part of an overlay itself,
+/// and not without the rights to mount.
+pub fn overlay_works(staging: &Path) -> Result<bool> {
+    let (lower, upper) = (staging.join("lower"), staging.join("upper"));
+    for folder in [&lower, &upper, &lower.join("gone")] {
+        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
+    }
+    let Ok(root) = overlay_apart(&[lower], &upper, staging) else { return Ok(false) };
+    let replaced = unlinkat(&root, c"gone", AtFlags::REMOVEDIR)
+        .and_then(|()| mkdirat(&root, c"gone", Mode::from_raw_mode(0o755)));
+    Ok(replaced.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_stand_the_highest_first() {
+        let paths = ["/s/1", "/s/2"].map(PathBuf::from);
+        let told = overlay_folders(&paths, Path::new("/u"), Path::new("/w")).unwrap();
+        assert_eq!(told, ["lowerdir=/s/2:/s/1", "upperdir=/u", "workdir=/w"]);
+        for bad in ["/a:b", "/a,b", "/a\\b"] {
+            assert!(overlay_folders(&[bad.into()], Path::new("/u"), Path::new("/w")).is_err(), "{bad}");
+            assert!(!overlay_takes(Path::new(bad), 64, 1), "{bad}");
+        }
+        assert!(overlay_takes(Path::new("/var/lib/emergence/layers"), 64, 40));
+        assert!(!overlay_takes(Path::new("/var/lib/emergence/layers"), 64, 42));
+    }
+}

@@ -1,0 +1,165 @@
+//! Images in a store: layer over layer, as overlayfs takes them, so that images share what they have in common. Where no overlay can be
+//! mounted, and for who wants one tree, all layers of an image are in one.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::apply::{Skipped, Tree};
+use super::image::{Image, Unpacked, Verified};
+use crate::emergence::files::{open_folder, overlay_apart, overlay_takes, overlay_works, rename_new};
+use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::store::Store;
+use crate::emergence::terms::Terms;
+use crate::emergence::verify::Bytes;
+use crate::error::Error;
+
+/// What the name of a tree of several layers ends with.
+const TREE: &str = ".tree";
+
+/// How an image lies in a store. One with a single layer lies there the same way in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A folder for each layer, in which is what it changes of those below: DIR/layers/CHAINID.
+    Layers,
+    /// One for all of them: DIR/layers/CHAINID.tree.
+    Tree,
+}
+
+impl Image {
+    /// The names that it has in a store's folder of layers, the lowest first.
+    fn names(&self, form: Form) -> Vec<String> {
+        let mut names: Vec<String> = self.chain().iter().map(|id| id.hex()).collect();
+        if form == Form::Tree && names.len() > 1 {
+            names = names.pop().map(|top| top + TREE).into_iter().collect();
+        }
+        names
+    }
+
+    fn folders(&self, store: &Store, form: Form) -> Vec<PathBuf> {
+        self.names(form).iter().map(|name| store.layers().join(name)).collect()
+    }
+
+    /// The names of its folders in the store. Refused with `closure.incomplete` when one is not there.
+    pub fn kept(&self, store: &Store) -> Result<Vec<String>> {
+        match self.stored(store) {
+            Some(form) => Ok(self.names(form)),
+            None => {
+                let subject = format!("image {}", self.digest());
+                Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"))
+            }
+        }
+    }
+
+    /// The form in which all of it is in the store.
+    fn stored(&self, store: &Store) -> Option<Form> {
+        let whole = |form: &Form| self.folders(store, *form).iter().all(|folder| folder.is_dir());
+        [Form::Layers, Form::Tree].into_iter().find(whole)
+    }
+
+    /// The form that it has in the store, or is best given there.
+    pub fn best_form(&self, store: &Store) -> Result<Form> {
+        if let Some(form) = self.stored(store) {
+            return Ok(form);
+        }
+        let names = self.names(Form::Layers);
+        if names.len() < 2 {
+            return Ok(Form::Layers);
+        }
+        let longest = names.iter().map(String::len).max().unwrap_or(0);
+        let may =
+            rustix::process::geteuid().is_root() && overlay_takes(&store.layers(), longest, names.len());
+        match may && store.staged(overlay_works)? {
+            true => Ok(Form::Layers),
+            false => Ok(Form::Tree),
+        }
+    }
+
+    /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.
+    pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
+        let whole = store.is_some_and(|store| self.stored(store).is_some());
+        let folders = store.map(|store| self.folders(store, Form::Layers)).unwrap_or_default();
+        let lacking = |at: usize| !folders.get(at).is_some_and(|folder| folder.is_dir());
+        // The configuration comes first.
+        let blobs = self.blobs().enumerate().filter(|(at, _)| at.checked_sub(1).is_none_or(lacking));
+        if whole { Vec::new() } else { blobs.map(|(_, blob)| blob.digest.to_string()).collect() }
+    }
+
+    /// Proves all that the store does not have in this form, as [`Image::verify`] does. Blobs of layers that it has must have their digests
+    /// when they are there. `strict` reads all of them.
+    pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: Form) -> Result<Verified> {
+        let has: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
+        let known = |at: usize| !strict && has.get(if form == Form::Tree { 0 } else { at }) == Some(&true);
+        self.proved(terms, strict, &known)
+    }
+}
+
+impl Verified {
+    /// Makes in the store what it lacks of the image in this form. Each folder has its name only when it is whole; what is there is taken as
+    /// it is.
+    ///
+    /// Refused as [`Verified::unpack`] is.
+    pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
+        let folders = self.image().folders(store, form);
+        let mut unpacked =
+            Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };
+        for (at, folder) in folders.iter().enumerate() {
+            let below = folders.get(..at).unwrap_or_default();
+            if folder.is_dir() || !self.stage(terms, store, form, below, folder, &mut unpacked)? {
+                unpacked.reused += 1;
+            }
+        }
+        Ok(Unpacked { folders, ..unpacked })
+    }
+
+    /// Makes a folder of the store. False: somebody else was faster.
+    fn stage(
+        &self,
+        terms: &Terms,
+        store: &Store,
+        form: Form,
+        below: &[PathBuf],
+        folder: &Path,
+        unpacked: &mut Unpacked,
+    ) -> Result<bool> {
+        store.staged(|staging| {
+            let new = staging.join("new");
+            let (bytes, skipped) = match form == Form::Tree && self.image().layer_count() > 1 {
+                true => self.make(terms, &new)?,
+                false => self.layer(terms, &new, below, staging)?,
+            };
+            store.settle(staging)?;
+            unpacked.bytes.read += bytes.read;
+            unpacked.bytes.unpacked += bytes.unpacked;
+            unpacked.skipped.add(skipped);
+            match rename_new(&new, folder) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
+                Err(error) => {
+                    Err(Error::from(error).within(format!("rename to {}", folder.display())).into())
+                }
+            }
+        })
+    }
+
+    /// Makes at `new` what the layer changes that comes over those in `below`.
+    fn layer(
+        &self,
+        terms: &Terms,
+        new: &Path,
+        below: &[PathBuf],
+        staging: &Path,
+    ) -> Result<(Bytes, Skipped)> {
+        let at = below.len();
+        self.expect(terms, new, at..at + 1)?;
+        let mut tree = match below.last() {
+            None => Tree::lowest(open_folder(new)?)?,
+            Some(top) => Tree::over(overlay_apart(below, new, staging)?, &open_folder(top)?)?,
+        };
+        let mut bytes = Bytes::default();
+        if at < self.image().layer_count() {
+            self.apply(terms, at, &mut tree, &mut bytes)?;
+        }
+        Ok((bytes, tree.finish()?))
+    }
+}

@@ -1,0 +1,256 @@
+//! Plain images in the store, layer over layer: what overlayfs shows of them, and what images share.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use serde_json::{Value, json};
+
+use crate::layers::random;
+use crate::layouts::*;
+use crate::support::emergence;
+
+/// A folder where overlays can be mounted, which those of a machine's own root file system may forbid.
+pub fn place() -> tempfile::TempDir {
+    tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap()
+}
+
+/// The tree that the layers show together, the lowest first; mounted in a mount namespace of a thread that ends here.
+pub fn merged(layers: &[PathBuf]) -> Vec<String> {
+    let [_, _, ..] = layers else { return tree(&layers[0]) };
+    let text: Vec<&str> = layers.iter().rev().map(|layer| layer.to_str().unwrap()).collect();
+    let options = std::ffi::CString::new(format!("lowerdir={}", text.join(":"))).unwrap();
+    let at = tempfile::tempdir().unwrap();
+    let look = || {
+        // SAFETY: no descriptor table is unshared; the thread ends with this closure.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private).unwrap();
+        rustix::mount::mount("overlay", at.path(), "overlay", MountFlags::RDONLY, options.as_c_str())
+            .unwrap();
+        tree(at.path())
+    };
+    std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+}
+
+/// Without what tells that names are of one file: an overlay copies one that gets another name.
+pub fn apart(lines: &[String]) -> Vec<String> {
+    let one = |line: &String| match line.split_once(" = ") {
+        Some((before, after)) => format!("{before} {}", after.split_once(' ').unwrap().1),
+        None => line.clone(),
+    };
+    lines.iter().map(one).collect()
+}
+
+struct Kept(tempfile::TempDir);
+
+impl Kept {
+    fn new() -> Self {
+        Self(place())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+
+    fn call(&self, words: &[&str]) -> Value {
+        let store = self.folder();
+        let all = [&["--json", "--store", store.to_str().unwrap()], words].concat();
+        serde_json::from_str(emergence(&all).ok()).unwrap()
+    }
+
+    fn refused(&self, words: &[&str], status: i32, code: &str) {
+        let store = self.folder();
+        emergence(&[&["--store", store.to_str().unwrap()], words].concat()).refused(status, code);
+    }
+
+    fn unpack(&self, layout: &Layout) -> (Vec<PathBuf>, Value) {
+        let said = self.call(&["unpack", &layout.reference()]);
+        let paths = said["paths"].as_array().unwrap().iter();
+        (paths.map(|path| path.as_str().unwrap().into()).collect(), said)
+    }
+
+    fn layers(&self) -> usize {
+        fs::read_dir(self.folder().join("layers")).unwrap().count()
+    }
+}
+
+fn in_one_tree(layout: &Layout) -> Vec<String> {
+    let outer = place();
+    let to = outer.path().join("root");
+    emergence(&["unpack", &layout.reference(), "--to", to.to_str().unwrap()]).ok();
+    tree(&to)
+}
+
+#[test]
+fn layers_show_what_one_tree_has() {
+    if !is_root() {
+        return;
+    }
+    for seed in 20..=28 {
+        let (layout, model) = random(seed);
+        let kept = Kept::new();
+        let (layers, _) = kept.unpack(&layout);
+        assert_eq!(layers.len(), 4, "each has a folder of its own: {layers:?}");
+        let shown = apart(&merged(&layers));
+        assert_eq!(shown, apart(&in_one_tree(&layout)), "seed {seed}");
+        assert_eq!(shown.len(), model.len() + 1, "seed {seed}");
+        assert_eq!(fs::read_dir(kept.folder().join("tmp")).unwrap().count(), 0);
+    }
+}
+
+/// What a layer does to folders that are below it, deep and wide, and what it says of the root or leaves to what is below.
+#[test]
+fn folders_go_and_come_again() {
+    if !is_root() {
+        return;
+    }
+    let deep: Vec<String> = (1..40).map(|depth| "d/".repeat(depth) + "x").collect();
+    let folders: Vec<String> = (1..40).map(|depth| "d/".repeat(depth)).collect();
+    let note = vec![("SCHILY.xattr.user.note".to_owned(), b"mine".to_vec())];
+    let mut first = vec![
+        Made { mode: 0o711, owner: (5, 6), records: note.clone(), ..made(b'5', "./") },
+        made(b'5', "links"),
+        link(b'2', "links/to", "/a"),
+        made(b'5', "a"),
+        made(b'5', "a/b"),
+        file("a/b/c", b"1"),
+        file("a/b/e", b"2"),
+        made(b'5', "gone"),
+        made(b'5', "gone/in"),
+        file("gone/in/f", b"3"),
+        made(b'5', "empty"),
+        made(b'5', "empty/in"),
+        file("empty/in/g", b"4"),
+        file("linked", b"5"),
+    ];
+    for (folder, file_there) in folders.iter().zip(&deep) {
+        first.push(made(b'5', folder));
+        first.push(file(file_there, b"x"));
+    }
+    let second = [
+        // Through a link of the layer below.
+        file("links/to/b/.wh.c", b""),
+        file("links/to/b/new", b"6"),
+        file(".wh.gone", b""),
+        file("empty/.wh..wh..opq", b""),
+        file("empty/own", b"7"),
+        // A folder becomes a file, and a file a folder.
+        file("d", b"8"),
+        link(b'1', "again", "linked"),
+        made(b'5', "linked-too"),
+    ];
+    let third = [
+        made(b'5', "gone"),
+        file("gone/other", b"9"),
+        link(b'2', "a", "gone"),
+        Made { kind: b'3', ..made(b'3', "no-whiteout") },
+    ];
+    let top = [file(".wh..wh..opq", b""), file("alone", b"10")];
+    let kept = Kept::new();
+    let upto = |count: usize| {
+        let all = [tar_of(&first), tar_of(&second), tar_of(&third), tar_of(&top)];
+        Layout::of(&all[..count])
+    };
+    for count in [2, 4] {
+        let layout = upto(count);
+        let (layers, _) = kept.unpack(&layout);
+        assert_eq!(layers.len(), count);
+        assert_eq!(apart(&merged(&layers)), apart(&in_one_tree(&layout)), "{count} layers");
+    }
+    // The device that overlayfs takes for a whiteout is left out and told, in the lowest layer too.
+    let layout = upto(3);
+    kept.call(&["gc"]);
+    let (layers, said) = kept.unpack(&layout);
+    assert_eq!(said["skipped"]["devices"], json!(["no-whiteout"]));
+    let mut whole = apart(&in_one_tree(&layout));
+    whole.retain(|line| !line.starts_with("no-whiteout "));
+    assert_eq!(apart(&merged(&layers)), whole);
+    let only = Layout::of(&[tar_of(&third[3..])]);
+    assert_eq!(kept.unpack(&only).1["skipped"]["devices"], json!(["no-whiteout"]));
+    // The root is as the lowest layer made it, as long as no other says anything of it.
+    let root = fs::metadata(layers.last().unwrap()).unwrap();
+    assert_eq!((root.mode() & 0o7777, root.uid(), root.gid()), (0o711, 5, 6));
+}
+
+/// Two images with a common base: it is kept once, and neither unpacked nor needed again.
+#[test]
+fn what_images_share_is_there_once() {
+    if !is_root() {
+        return;
+    }
+    let base = tar_of(&[made(b'5', "bin"), file("bin/sh", &vec![7; 100_000])]);
+    let image = |own: &str| Layout::of(&[base.clone(), tar_of(&[file(own, own.as_bytes())])]);
+    let (one, other) = (image("one"), image("other"));
+    let kept = Kept::new();
+    let (first, said) = kept.unpack(&one);
+    assert_eq!((&said["reused"], first.len()), (&json!(false), 2));
+    assert!(said["bytes"]["unpacked"].as_u64().unwrap() > 100_000);
+    // The base of the other is no piece that must be brought.
+    let inspected = kept.call(&["inspect", &other.reference()]);
+    let digest = |at: usize| inspected["layers"][at]["digest"].as_str().unwrap().to_owned();
+    let needed = kept.call(&["need", &other.reference()]);
+    assert_eq!(needed["needed"], json!([inspected["configDigest"], digest(1)]));
+    let blob = other.path(&format!("blobs/sha256/{}", digest(0).trim_start_matches("sha256:")));
+    let good = fs::read(&blob).unwrap();
+    // One that is there must be what it says; one that is not need not be, but to be verified for its own sake.
+    let mut bad = good.clone();
+    bad[50] ^= 1;
+    fs::write(&blob, &bad).unwrap();
+    kept.refused(&["unpack", &other.reference()], 3, "blob.digest");
+    fs::remove_file(&blob).unwrap();
+    kept.refused(&["verify", &other.reference()], 4, "blob.missing");
+    kept.refused(&["unpack", "--strict", &other.reference()], 4, "blob.missing");
+    assert_eq!(kept.layers(), 2);
+    let (second, said) = kept.unpack(&other);
+    assert_eq!((&second[0], &said["reused"]), (&first[0], &json!(false)));
+    assert!(said["bytes"]["unpacked"].as_u64().unwrap() < 10_000);
+    assert_eq!(kept.layers(), 3);
+    assert_eq!(kept.unpack(&one).1["reused"], true);
+    fs::write(&blob, &good).unwrap();
+    assert_eq!(apart(&merged(&second)), apart(&in_one_tree(&other)));
+    assert_eq!(kept.call(&["need", &other.reference()])["needed"], json!([]));
+    // A name keeps an image, and what it has in common with others.
+    kept.call(&["root", "add", "mine", &other.reference()]);
+    kept.call(&["gc"]);
+    assert!(second.iter().all(|layer| layer.is_dir()) && kept.layers() == 2);
+    kept.refused(&["root", "add", "no", &one.reference()], 4, "closure.incomplete");
+    kept.call(&["root", "rm", "mine"]);
+    // What has come lately is kept by its age here, not by the times that images give.
+    kept.call(&["gc", "--keep-for", "1h"]);
+    assert_eq!(kept.layers(), 2);
+    kept.call(&["gc"]);
+    assert_eq!(kept.layers(), 0);
+}
+
+/// A file system whose overlays cannot be written to: that of an overlay. There, an image is one tree.
+#[test]
+fn where_no_overlay_can_be_mounted_an_image_is_one_tree() {
+    if !is_root() {
+        return;
+    }
+    let (layout, _) = random(30);
+    let outer = place();
+    for name in ["lower", "upper", "work", "at"] {
+        fs::create_dir(outer.path().join(name)).unwrap();
+    }
+    let script = format!(
+        "cd {} && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay at && \
+         for round in 1 2; do {} emergence --json --store at/store unpack {}; done",
+        outer.path().display(),
+        Path::new(&crate::support::program()).display(),
+        layout.reference(),
+    );
+    let output = std::process::Command::new("unshare").args(["-m", "sh", "-ec", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&said[0]["reused"], &said[1]["reused"]), (&json!(false), &json!(true)));
+    let paths = said[0]["paths"].as_array().unwrap();
+    let name = Path::new(paths[0].as_str().unwrap()).file_name().unwrap();
+    assert!(paths.len() == 1 && name.to_str().unwrap().ends_with(".tree"), "{paths:?}");
+    let kept = outer.path().join("upper/store/layers").join(name);
+    assert_eq!(tree(&kept), in_one_tree(&layout));
+    assert!(!tree(&kept).is_empty() && !fs::metadata(&kept).unwrap().file_type().is_char_device());
+}
