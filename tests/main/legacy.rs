@@ -30,7 +30,7 @@ fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
     // The kernel keeps a hierarchy whose last cgroup was not yet freed at its unmounting; the next unmounting ends it.
     let end =
         format!("mkdir -p end && mount -t cgroup -o none,name={name} cgroup end && umount end; rmdir end");
-    until("the test's hierarchy is gone", || {
+    until(&format!("the test's hierarchy is gone, after {output:?}"), || {
         std::thread::sleep(Duration::from_millis(200));
         let gone = !std::fs::read_to_string("/proc/self/cgroup").unwrap().contains(&name);
         if !gone {
