@@ -403,7 +403,7 @@ EXAMPLE:
 DESCRIPTION:
    The gc verb takes away objects that nothing keeps: neither a root, nor a process
 that uses them, nor an object that is kept. It prints how many bytes are free now;
-with --dry-run, how many it would be at most.
+with --dry-run, how many it would be.
 
 EXAMPLE:
        # emergence-runc emergence gc --keep-for 7d";

@@ -217,10 +217,12 @@ fn what_images_share_is_there_once() {
     assert!(second.iter().all(|layer| layer.is_dir()) && kept.layers() == 2);
     kept.refused(&["root", "add", "no", &one.reference()], 4, "closure.incomplete");
     kept.call(&["root", "rm", "mine"]);
+    let would = kept.call(&["gc", "--dry-run"])["bytes"].clone();
     // What has come lately is kept by its age here, not by the times that images give.
     kept.call(&["gc", "--keep-for", "1h"]);
     assert_eq!(kept.layers(), 2);
-    kept.call(&["gc"]);
+    assert_eq!(would, 100_000 + 5);
+    assert_eq!(kept.call(&["gc"])["bytes"], would);
     assert_eq!(kept.layers(), 0);
 }
 

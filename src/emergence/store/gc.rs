@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Store;
@@ -24,7 +24,7 @@ pub struct Collected {
     pub objects: Vec<StorePath>,
     /// Chain IDs of layers.
     pub layers: Vec<String>,
-    /// Bytes of files that are on no disk any more. Where nothing was taken away, the most that they can be.
+    /// Bytes of files that are, or would be, on the disk no more.
     pub bytes: u64,
 }
 
@@ -40,9 +40,9 @@ impl Store {
         let layers = self.doomed_layers(&kept.1, keep_for)?;
         let mut collected = Collected { objects: doomed, layers, bytes: 0 };
         if dry_run {
-            for object in &collected.objects {
-                collected.bytes += self.meta(object)?.map_or(0, |meta| meta.object.nar_size);
-            }
+            let objects = collected.objects.iter().map(|object| self.tree(object));
+            let layers = collected.layers.iter().map(|layer| self.layers().join(layer));
+            collected.bytes = self.weight(objects.chain(layers).chain(self.invalid()?))?;
             return Ok(collected);
         }
         collected.bytes += self.take_away(&collected)?;
@@ -129,14 +129,8 @@ impl Store {
         self.remove_stale_bundles()?;
         let mut freed = 0;
         Staging::with(&tmp, |staging| {
-            for name in names(&self.trees())? {
-                let valid = match StorePath::parse(&name) {
-                    Ok(path) => self.meta(&path)?.is_some(),
-                    Err(_) => false,
-                };
-                if !valid {
-                    freed += take_tree(&self.trees().join(&name), staging)?;
-                }
+            for tree in self.invalid()? {
+                freed += take_tree(&tree, staging)?;
             }
             Ok(())
         })?;
@@ -144,6 +138,18 @@ impl Store {
         self.tidy_automatons()?;
         self.tidy_seals()?;
         Ok(freed + self.tidy_links()?)
+    }
+
+    /// Trees that are no objects, as nothing is known of them.
+    fn invalid(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for name in names(&self.trees())? {
+            let known = StorePath::parse(&name).ok().map(|path| self.meta(&path)).transpose()?.flatten();
+            if known.is_none() {
+                found.push(self.trees().join(name));
+            }
+        }
+        Ok(found)
     }
 
     /// Files that no tree has.

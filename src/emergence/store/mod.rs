@@ -29,6 +29,7 @@ mod tests;
 mod tree;
 mod twin;
 mod ways;
+mod weigh;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

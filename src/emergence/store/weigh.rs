@@ -1,0 +1,54 @@
+//! What would be free if trees were taken away: the bytes of files that have no name elsewhere.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::Store;
+use super::folder::names;
+use crate::emergence::refusal::Result;
+use crate::error::Doing;
+
+/// A file with several names.
+struct File {
+    size: u64,
+    /// Names that it has still elsewhere.
+    elsewhere: u64,
+}
+
+impl Store {
+    /// The bytes of files that only these trees have. The name that a file has among the store's links does not count: that goes when
+    /// no tree has the file any more. Trees that are not there weigh nothing.
+    pub(super) fn weight(&self, trees: impl Iterator<Item = PathBuf>) -> Result<u64> {
+        let mut left: Vec<PathBuf> = trees.filter(|tree| fs::symlink_metadata(tree).is_ok()).collect();
+        let mut files: HashMap<(u64, u64), File> = HashMap::new();
+        let mut free = 0;
+        while let Some(path) = left.pop() {
+            let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+            if kind.is_dir() {
+                let doing = || format!("read {}", path.display());
+                for entry in fs::read_dir(&path).doing(doing)? {
+                    left.push(entry.doing(doing)?.path());
+                }
+            } else if kind.nlink() == 1 {
+                free += kind.size();
+            } else {
+                let new = File { size: kind.size(), elsewhere: kind.nlink() };
+                let file = files.entry((kind.dev(), kind.ino())).or_insert(new);
+                file.elsewhere = file.elsewhere.saturating_sub(1);
+            }
+        }
+        let links = self.folder.join("links");
+        for name in names(&links)? {
+            let path = links.join(name);
+            let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+            match files.get_mut(&(kind.dev(), kind.ino())) {
+                Some(file) => file.elsewhere = file.elsewhere.saturating_sub(1),
+                None if kind.nlink() == 1 => free += kind.size(),
+                None => {}
+            }
+        }
+        Ok(free + files.values().filter(|file| file.elsewhere == 0).map(|file| file.size).sum::<u64>())
+    }
+}
