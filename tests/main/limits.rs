@@ -182,7 +182,8 @@ fn reading_from_a_disk_is_throttled() {
     let fast = timed(1 << 40);
     let slow = timed(512 << 10);
     println!("3 MiB of {name}: {fast:?} without a limit, {slow:?} with 512 KiB/s");
-    assert!(slow > Duration::from_secs(5) && slow > fast, "{fast:?}, throttled {slow:?}");
+    // Six seconds are the least that the limit lets it take, however slow the machine is without.
+    assert!(slow > Duration::from_secs(5), "{fast:?}, throttled {slow:?}");
 
     let (id, bundle) = (env.id(), bundle(5000).set("process/args", json!(["sleep", "100"])));
     env.launch(&id, &bundle);
