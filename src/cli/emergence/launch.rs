@@ -26,8 +26,12 @@ pub(super) struct Ready {
 /// What the root file system is made of.
 enum Cargo {
     Parts(Box<Parts>),
-    /// And where the store has it, the lowest layer first; nowhere when it is unpacked into the bundle.
-    Image(Box<Verified>, Vec<PathBuf>),
+    /// And its one tree in the store.
+    Bound(Box<Image>, PathBuf),
+    /// And its layers in the store, the lowest first.
+    Stacked(Box<Image>, Vec<PathBuf>),
+    /// Unpacked into the bundle, and not kept.
+    Copied(Box<Verified>),
 }
 
 /// What the caller wants to do with it.
@@ -66,34 +70,35 @@ impl Ready {
                 held.layers.push(launch::view_name(&parts.objects).hex());
                 held
             }
-            Cargo::Image(_, folders) => {
-                let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
-                Held { objects: Vec::new(), layers: names.map(str::to_owned).collect() }
-            }
+            Cargo::Bound(_, tree) => layers(std::slice::from_ref(tree)),
+            Cargo::Stacked(_, folders) => layers(folders),
+            Cargo::Copied(_) => Held::default(),
         }
     }
 
     /// Makes the bundle in the new folder `folder`, which is going to be called `last`.
     pub(super) fn fill(&self, folder: &Path, last: &Path, asked: &Asked) -> Result<()> {
         std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
-        let (verified, folders) = match &self.cargo {
-            Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
-            Cargo::Image(verified, folders) => (verified, folders),
-        };
         let own = folder.join("rootfs");
-        let root = match (self.shape.rootfs, folders.as_slice()) {
-            (_, []) => {
+        let (image, root) = match &self.cargo {
+            Cargo::Parts(parts) => return launch::automaton(parts, &self.store, &self.shape, folder, last),
+            Cargo::Copied(verified) => {
                 verified.unpack(&asked.terms, &own)?;
-                own
+                (verified.image(), own)
             }
-            (Rootfs::Overlay, layers) => {
+            Cargo::Bound(image, tree) => (&**image, tree.clone()),
+            Cargo::Stacked(image, layers) => {
                 mount_overlay(layers, folder, &own)?;
-                own
+                (&**image, own)
             }
-            (_, [tree, ..]) => tree.clone(),
         };
-        launch::image(verified.image().config(), &self.shape, folder, &root)
+        launch::image(image.config(), &self.shape, folder, &root)
     }
+}
+
+fn layers(folders: &[PathBuf]) -> Held {
+    let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
+    Held { objects: Vec::new(), layers: names.map(str::to_owned).collect() }
 }
 
 fn shape(args: &ShapeArgs, words: &[String], purpose: Purpose) -> Result<Shape> {
@@ -172,13 +177,28 @@ fn plain(
     let form = match shape.rootfs {
         Rootfs::Copy => {
             let verified = image.verify(&asked.terms, args.strict)?;
-            return Ok((Cargo::Image(Box::new(verified), Vec::new()), make_store(asked)?));
+            return Ok((Cargo::Copied(Box::new(verified)), make_store(asked)?));
         }
         Rootfs::Bind => Some(Form::Tree),
         Rootfs::Overlay => None,
     };
-    let (verified, unpacked, store) = keep(image, form, args.strict, asked)?;
-    Ok((Cargo::Image(Box::new(verified), unpacked.folders), store))
+    let recalled = match asked.terms.store().filter(|_| !args.strict) {
+        Some(store) => image.recall(&asked.terms, store, form)?.map(|folders| (folders, store.clone())),
+        None => None,
+    };
+    let (image, folders, store) = match recalled {
+        Some((folders, store)) => (image, folders, store),
+        None => {
+            let (verified, unpacked, store) = keep(image, form, args.strict, asked)?;
+            (verified.into_image(), unpacked.folders, store)
+        }
+    };
+    let image = Box::new(image);
+    let cargo = match (shape.rootfs, folders.as_slice()) {
+        (Rootfs::Bind, [tree]) => Cargo::Bound(image, tree.clone()),
+        _ => Cargo::Stacked(image, folders),
+    };
+    Ok((cargo, store))
 }
 
 fn no_parameters(args: &ShapeArgs) -> Result<()> {

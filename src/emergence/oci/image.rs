@@ -136,7 +136,7 @@ impl Image {
 
     /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and with `trust.unproved` where a
     /// signature is demanded: plain images have none.
-    fn trusted(&self, terms: &Terms) -> Result<bool> {
+    pub(super) fn trusted(&self, terms: &Terms) -> Result<bool> {
         let name = self.layout.blobs.name();
         let pinned = terms.trust.pinned(&name, &self.digest())? || self.resolved.pinned;
         match terms.trust.demand {
@@ -212,6 +212,11 @@ impl Verified {
     /// What was proved.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// The same, when nothing of it is going to be read again.
+    pub fn into_image(self) -> Image {
+        self.image
     }
 
     /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name only when all is made. After an error

@@ -53,8 +53,11 @@ impl Image {
 
     /// The form in which all of it is in the store.
     fn stored(&self, store: &Store) -> Option<Form> {
-        let whole = |form: &Form| self.folders(store, *form).iter().all(|folder| folder.is_dir());
-        [Form::Layers, Form::Tree].into_iter().find(whole)
+        [Form::Layers, Form::Tree].into_iter().find(|form| self.has(store, *form))
+    }
+
+    fn has(&self, store: &Store, form: Form) -> bool {
+        self.folders(store, form).iter().all(|folder| folder.is_dir())
     }
 
     /// The form that it has in the store, or is best given there.
@@ -73,6 +76,17 @@ impl Image {
             true => Ok(Form::Layers),
             false => Ok(Form::Tree),
         }
+    }
+
+    /// Where the store has all of it in this form, or in any: what is there was proved when it came, and no blob is looked at. `None`: it
+    /// lacks something. Refused with `trust.*`, as by [`Image::verify`].
+    pub fn recall(&self, terms: &Terms, store: &Store, form: Option<Form>) -> Result<Option<Vec<PathBuf>>> {
+        self.trusted(terms)?;
+        let found = match form {
+            Some(form) => self.has(store, form).then_some(form),
+            None => self.stored(store),
+        };
+        Ok(found.map(|form| self.folders(store, form)))
     }
 
     /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.

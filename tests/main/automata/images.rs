@@ -72,6 +72,16 @@ fn layers_lie_over_one_another() {
         names
     };
     assert_eq!(layers().len(), 3, "{:?}", layers());
+    // What is there whole was proved when it came: no blob is looked at, unless it is asked for.
+    let blobs = fs::read_dir(world.path("img/blobs/sha256")).unwrap().flatten();
+    let base_blob = blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path();
+    let away = world.path("away");
+    fs::rename(&base_blob, &away).unwrap();
+    look("one", "overlay").ok();
+    let strict = ["run", "--strict", &base.replace(":a", ":one"), &world.id("strict")];
+    let output = world.emergence(&strict).exits(125);
+    assert!(output.stderr.contains("[blob.missing]"), "{output:?}");
+    fs::rename(&away, &base_blob).unwrap();
     // What is bound, or copied, is whole.
     for rootfs in ["bind", "copy"] {
         let seen = look("two", rootfs).stdout;
