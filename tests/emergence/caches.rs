@@ -194,6 +194,15 @@ fn a_content_address_must_be_the_contents() {
     fs::set_permissions(&other, executable).unwrap();
     dump();
     check(&[]).refused(3, "ca.mismatch");
+    // Of others than texts the address does not tell; a folder is no file whose bytes are hashed.
+    let fixed = emergence(&["store-path", "fixed", other.to_str().unwrap(), "--name", "x"]);
+    let ca = format!("fixed:{}", emergence(&["hash", "--flat", other.to_str().unwrap()]).ok());
+    let declared = ["verify", nar.to_str().unwrap(), "--store-path", fixed.ok(), "--ca", &ca];
+    emergence(&declared).ok();
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    dump();
+    emergence(&declared).refused(3, "ca.mismatch");
 }
 
 #[test]
