@@ -49,7 +49,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows.
+    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows; where nothing is there, see [`whole_name`].
     fn parse(text: &str) -> Result<Self> {
         let (rest, digest) = match text.rsplit_once('@') {
             Some((rest, digest)) if digest.contains(':') && !digest.contains('/') => {
@@ -66,8 +66,19 @@ impl Image {
                 "{text}: must be PATH, with :TAG and @DIGEST behind it if need be"
             )));
         }
+        let whole = if Path::new(path).exists() { None } else { whole_name(rest) };
+        let (path, tag) = whole.map_or((path, tag), |(path, tag)| (path, Some(tag)));
         Ok(Self { path: path.into(), tag: tag.map(str::to_owned), digest })
     }
+}
+
+/// Engines tag with whole names, which have colons and slashes of their own: `FOLDER:localhost/app:latest`. The tag stands behind the first
+/// colon that what is there can stand before.
+fn whole_name(text: &str) -> Option<(&str, &str)> {
+    let there = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
+    let mut splits =
+        text.match_indices(':').filter_map(|(at, _)| Some((text.get(..at)?, text.get(at + 1..)?)));
+    splits.find(|(path, tag)| !tag.is_empty() && there(path))
 }
 
 impl Reference {

@@ -245,8 +245,9 @@ impl Layout {
         let descriptor = descriptor.or(found.unnamed.take());
         let (descriptor, listed) =
             descriptor.ok_or_else(|| found.no_platform(&self.blobs.name(), platform))?;
-        let bytes = self.blobs.document(&descriptor)?;
         let subject = super::blobs::subject(&descriptor.digest);
+        check_is_manifest(&subject, &descriptor.media_type)?;
+        let bytes = self.blobs.document(&descriptor)?;
         let manifest = read_manifest(&bytes, &subject, &descriptor.media_type)?;
         Ok(Resolved { descriptor, bytes, manifest, pinned, listed })
     }
@@ -348,11 +349,19 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
     Ok(index)
 }
 
-fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
-    if !is_manifest(declared) {
-        let words = format!("is of type {}, which is no manifest", declared.escape_debug());
-        return Err(Fault::refused(Code::OciMediaType, subject, words));
+/// Told before the bytes are looked at: of Docker's older manifests, the digest is not that of what is stored.
+fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
+    match is_manifest(declared) {
+        true => Ok(()),
+        false => {
+            let words = format!("is of type {}, which is no manifest", declared.escape_debug());
+            Err(Fault::refused(Code::OciMediaType, subject, words))
+        }
     }
+}
+
+fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
+    check_is_manifest(subject, declared)?;
     let value = json::parse(bytes, subject)?;
     only(&value, subject, &["manifests", "fsLayers"])?;
     let manifest: Manifest = json::shaped(value, subject)?;
