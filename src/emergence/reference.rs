@@ -173,6 +173,9 @@ impl Reference {
             Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
                 Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
             }
+            Compression::None if is_exported(&file).map_err(crate::error::Error::from)? => unknown(
+                "is what nix-store --export writes; make a cache of it with \"nix copy --to file://FOLDER\"",
+            ),
             Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
             _ if is_other(&file, path) => {
                 unknown("is compressed, and no NAR; an archive of a layout is not compressed")
@@ -196,6 +199,13 @@ fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
     let mut mark = [0; 5];
     let count = std::os::unix::fs::FileExt::read_at(file, &mut mark, 257)?;
     Ok(count == mark.len() && mark == *b"ustar")
+}
+
+/// Whether a file begins as a NAR behind the number one, as others follow it.
+fn is_exported(file: &std::fs::File) -> std::io::Result<bool> {
+    let mut first = [0; 8 + NAR.len()];
+    let count = std::os::unix::fs::FileExt::read_at(file, &mut first, 0)?;
+    Ok(count == first.len() && first.strip_prefix(&1u64.to_le_bytes()) == Some(NAR))
 }
 
 fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {

@@ -159,6 +159,8 @@ fn what_a_cache_may_lack_or_have_wrong() {
     check(&[]).refused(3, "limit.document");
     fs::write(folder.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
     check(&[]).refused(3, "cache.info");
+    fs::write(folder.join("nix-cache-info"), "StoreDir: /nix/store\nStoreDir: /gnu/store\n").unwrap();
+    check(&[]).refused(3, "cache.info");
     fs::remove_file(folder.join("nix-cache-info")).unwrap();
     check(&[]).refused(3, "cache.info");
 }
@@ -225,6 +227,9 @@ fn one_nar_by_itself() {
     emergence(&["verify", &reference, "--store-path", path]).refused(6, "trust.unproved");
     emergence(&["verify", &reference, "--store-path", path, "--expect", hash]).ok();
     emergence(&["verify", vector("keys/test-1.pk").to_str().unwrap()]).refused(3, "type.unknown");
+    let exported = tempfile::NamedTempFile::new().unwrap();
+    fs::write(exported.path(), [&1u64.to_le_bytes()[..], &fs::read(&nar).unwrap()].concat()).unwrap();
+    emergence(&["verify", exported.path().to_str().unwrap()]).fails(3, "nix-store --export writes");
     emergence(&["verify", "/none/such"]).fails(4, "/none/such");
     emergence(&["verify", "/"]).refused(3, "type.unknown");
 }
