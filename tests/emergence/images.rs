@@ -78,6 +78,34 @@ fn what_names_nothing() {
     emergence(&["verify", &format!("oci:{}", nowhere.path().display())]).refused(3, "oci.layout");
 }
 
+/// Libraries write an index as index.json itself; the entries of one image for several platforms then have no names, or one.
+#[test]
+fn platforms_in_index_json() {
+    let layout = Layout::new();
+    let path = format!("oci:{}", layout.root().display());
+    let image = |text: &[u8]| layout.image(&[layout.plain(&tar_of(&[file("which", text)]))]);
+    let arm = on(image(b"arm"), "arm64", "linux");
+    let amd = on(image(b"amd"), "amd64", "linux");
+    let statement = on(image(b"statement"), "unknown", "unknown");
+    let verified =
+        |reference: &str, platform: &str| emergence(&["verify", reference, "--platform", platform]);
+    let ok = |manifest: &Value| format!("ok {}", manifest["digest"].as_str().unwrap());
+    layout.index(&[statement.clone(), arm.clone(), amd.clone()]);
+    assert_eq!(verified(&path, "linux/amd64").ok(), ok(&amd));
+    assert_eq!(verified(&path, "linux/arm64").ok(), ok(&arm));
+    verified(&path, "linux/s390x").refused(4, "oci.no-platform");
+    layout.index(&[tagged(arm.clone(), "t"), tagged(amd.clone(), "t")]);
+    assert_eq!(verified(&layout.reference(), "linux/amd64").ok(), ok(&amd));
+    assert_eq!(verified(&path, "linux/amd64").ok(), ok(&amd));
+    // Two images are two, for whatever they are.
+    layout.index(&[tagged(arm.clone(), "one"), tagged(amd.clone(), "two")]);
+    verified(&path, "linux/amd64").refused(4, "oci.no-tag");
+    layout.index(&[amd.clone(), on(image(b"other"), "amd64", "linux")]);
+    verified(&path, "linux/amd64").refused(4, "oci.no-tag");
+    layout.index(&[arm, image(b"unnamed")]);
+    verified(&path, "linux/arm64").refused(4, "oci.no-tag");
+}
+
 /// podman save tags with the whole name; skopeo copies with any.
 #[test]
 fn tags_that_are_whole_names() {
@@ -398,6 +426,24 @@ fn archives() {
         assert_eq!(emergence(&["verify", &reference]).ok(), digest, "{reference}");
     }
     refused(&layout, &format!("oci-archive:{root}"), &[], 3, "oci.layout");
+    let other = layout.path("b.tar");
+    let beside = other.display().to_string();
+    fs::hard_link(layout.path("index.json"), layout.path("first")).unwrap();
+    tar(&[
+        "-cPf",
+        &beside,
+        "-C",
+        &root,
+        "--transform",
+        "s,^,/./,",
+        "first",
+        "oci-layout",
+        "index.json",
+        "blobs",
+    ]);
+    assert_eq!(emergence(&["verify", &beside]).ok(), digest, "hard links, and names with more before them");
+    fs::remove_file(&other).unwrap();
+    fs::remove_file(layout.path("first")).unwrap();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, gzip(&whole)).unwrap();
     refused(&layout, &format!("oci-archive:{text}"), &[], 3, "oci.layout");

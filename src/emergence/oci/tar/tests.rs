@@ -188,7 +188,13 @@ fn global_records() {
     for harmless in ["13 comment=x\n", "11 gname=x\n", "22 GNU.volume.label=x\n"] {
         assert_eq!(with(harmless).unwrap().len(), 1, "{harmless}");
     }
-    for other in ["9 uid=1\n", "12 mtime=12\n", "23 SCHILY.xattr.user.a=\n", "11 comment=x\n"] {
+    for other in [
+        "9 uid=1\n",
+        "12 mtime=12\n",
+        "23 SCHILY.xattr.user.a=\n",
+        "11 comment=x\n",
+        "25 GNU.volume.filename=a\n",
+    ] {
         assert!(with(other).is_err(), "{other}");
     }
 }
