@@ -51,8 +51,10 @@ impl Cache {
         let text = read_at_most(file, &subject(), limits.document)?;
         let text = String::from_utf8(text)
             .map_err(|_| Fault::refused(Code::CacheInfo, subject(), "is not UTF-8"))?;
-        let store = text.lines().find_map(|line| line.strip_prefix("StoreDir:")).map(str::trim);
-        match store {
+        let mut stores =
+            text.lines().filter_map(|line| line.strip_prefix("StoreDir:")).map(str::trim).peekable();
+        let first = stores.peek().copied();
+        match stores.find(|store| *store != dir.as_str()).or(first) {
             Some(store) if store == dir.as_str() => {
                 Ok(Self { folder: folder.to_owned(), dir: dir.clone(), limits: *limits })
             }

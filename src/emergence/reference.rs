@@ -49,7 +49,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows.
+    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows; where nothing is there, see [`whole_name`].
     fn parse(text: &str) -> Result<Self> {
         let (rest, digest) = match text.rsplit_once('@') {
             Some((rest, digest)) if digest.contains(':') && !digest.contains('/') => {
@@ -66,8 +66,19 @@ impl Image {
                 "{text}: must be PATH, with :TAG and @DIGEST behind it if need be"
             )));
         }
+        let whole = if Path::new(path).exists() { None } else { whole_name(rest) };
+        let (path, tag) = whole.map_or((path, tag), |(path, tag)| (path, Some(tag)));
         Ok(Self { path: path.into(), tag: tag.map(str::to_owned), digest })
     }
+}
+
+/// Engines tag with whole names, which have colons and slashes of their own: `FOLDER:localhost/app:latest`. The tag stands behind the first
+/// colon that what is there can stand before.
+fn whole_name(text: &str) -> Option<(&str, &str)> {
+    let there = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
+    let mut splits =
+        text.match_indices(':').filter_map(|(at, _)| Some((text.get(..at)?, text.get(at + 1..)?)));
+    splits.find(|(path, tag)| !tag.is_empty() && there(path))
 }
 
 impl Reference {
@@ -162,6 +173,9 @@ impl Reference {
             Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
                 Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
             }
+            Compression::None if is_exported(&file).map_err(crate::error::Error::from)? => unknown(
+                "is what nix-store --export writes; make a cache of it with \"nix copy --to file://FOLDER\"",
+            ),
             Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
             _ if is_other(&file, path) => {
                 unknown("is compressed, and no NAR; an archive of a layout is not compressed")
@@ -185,6 +199,13 @@ fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
     let mut mark = [0; 5];
     let count = std::os::unix::fs::FileExt::read_at(file, &mut mark, 257)?;
     Ok(count == mark.len() && mark == *b"ustar")
+}
+
+/// Whether a file begins as a NAR behind the number one, as others follow it.
+fn is_exported(file: &std::fs::File) -> std::io::Result<bool> {
+    let mut first = [0; 8 + NAR.len()];
+    let count = std::os::unix::fs::FileExt::read_at(file, &mut first, 0)?;
+    Ok(count == first.len() && first.strip_prefix(&1u64.to_le_bytes()) == Some(NAR))
 }
 
 fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {

@@ -174,7 +174,7 @@ impl PartialOrd for StorePath {
 /// What of an object is hashed for its content address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The bytes of a single file that cannot be executed.
+    /// The bytes of a single file. Whether it can be executed is not told: `nix-store --add-fixed` keeps that of its source.
     Flat,
     /// The NAR.
     Nar,

@@ -171,10 +171,17 @@ fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
     Err(Fault::differs(code, "", what, &declared.to_string(), &found.to_string()))
 }
 
+/// What an object is not that has an address of a file's bytes.
+pub(super) const NO_FILE: &str = "is not a single file, or a text that can be executed";
+
+/// Whether a file with this address of its bytes may be executed: a text may not, of others the address does not tell.
+pub(super) fn may_be_executed(ca: Option<&ContentAddress>) -> bool {
+    !matches!(ca, Some(ContentAddress::Text(_)))
+}
+
 fn check_address(ca: &ContentAddress, found: Option<Hash>, is_no_file: bool) -> Result<()> {
     if is_no_file {
-        let words = "is not a single file that cannot be executed";
-        return Err(Fault::refused(Code::CaMismatch, ca.to_string(), words));
+        return Err(Fault::refused(Code::CaMismatch, ca.to_string(), NO_FILE));
     }
     let (ContentAddress::Text(declared) | ContentAddress::Fixed(_, declared)) = ca;
     found.map_or(Ok(()), |found| same(Code::CaMismatch, "the content's hash", declared, &found))
@@ -318,6 +325,7 @@ impl<R: Read> Read for Bounded<R> {
 /// Hashes the only file, which an object with an address of its bytes must be, and shows all to another.
 struct OnlyFile<'a, V> {
     wanted: bool,
+    may_be_executed: bool,
     hasher: Hasher,
     is_one: bool,
     next: &'a mut V,
@@ -332,7 +340,8 @@ impl<'a, V: Visitor> OnlyFile<'a, V> {
             _ => None,
         };
         let hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
-        Self { wanted: algorithm.is_some(), hasher, is_one: false, next }
+        let may_be_executed = may_be_executed(object.ca.as_ref());
+        Self { wanted: algorithm.is_some(), may_be_executed, hasher, is_one: false, next }
     }
 
     fn hash(&self) -> Option<Hash> {
@@ -350,7 +359,7 @@ impl<V: Visitor> Visitor for OnlyFile<'_, V> {
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        self.is_one = name.is_empty() && !executable;
+        self.is_one = name.is_empty() && (self.may_be_executed || !executable);
         self.next.file(name, executable, size)
     }
 

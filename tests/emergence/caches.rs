@@ -159,6 +159,8 @@ fn what_a_cache_may_lack_or_have_wrong() {
     check(&[]).refused(3, "limit.document");
     fs::write(folder.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
     check(&[]).refused(3, "cache.info");
+    fs::write(folder.join("nix-cache-info"), "StoreDir: /nix/store\nStoreDir: /gnu/store\n").unwrap();
+    check(&[]).refused(3, "cache.info");
     fs::remove_file(folder.join("nix-cache-info")).unwrap();
     check(&[]).refused(3, "cache.info");
 }
@@ -194,6 +196,15 @@ fn a_content_address_must_be_the_contents() {
     fs::set_permissions(&other, executable).unwrap();
     dump();
     check(&[]).refused(3, "ca.mismatch");
+    // Of others than texts the address does not tell; a folder is no file whose bytes are hashed.
+    let fixed = emergence(&["store-path", "fixed", other.to_str().unwrap(), "--name", "x"]);
+    let ca = format!("fixed:{}", emergence(&["hash", "--flat", other.to_str().unwrap()]).ok());
+    let declared = ["verify", nar.to_str().unwrap(), "--store-path", fixed.ok(), "--ca", &ca];
+    emergence(&declared).ok();
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    dump();
+    emergence(&declared).refused(3, "ca.mismatch");
 }
 
 #[test]
@@ -216,6 +227,9 @@ fn one_nar_by_itself() {
     emergence(&["verify", &reference, "--store-path", path]).refused(6, "trust.unproved");
     emergence(&["verify", &reference, "--store-path", path, "--expect", hash]).ok();
     emergence(&["verify", vector("keys/test-1.pk").to_str().unwrap()]).refused(3, "type.unknown");
+    let exported = tempfile::NamedTempFile::new().unwrap();
+    fs::write(exported.path(), [&1u64.to_le_bytes()[..], &fs::read(&nar).unwrap()].concat()).unwrap();
+    emergence(&["verify", exported.path().to_str().unwrap()]).fails(3, "nix-store --export writes");
     emergence(&["verify", "/none/such"]).fails(4, "/none/such");
     emergence(&["verify", "/"]).refused(3, "type.unknown");
 }

@@ -78,6 +78,87 @@ fn what_names_nothing() {
     emergence(&["verify", &format!("oci:{}", nowhere.path().display())]).refused(3, "oci.layout");
 }
 
+/// Libraries write an index as index.json itself; the entries of one image for several platforms then have no names, or one.
+#[test]
+fn platforms_in_index_json() {
+    let layout = Layout::new();
+    let path = format!("oci:{}", layout.root().display());
+    let image = |text: &[u8]| layout.image(&[layout.plain(&tar_of(&[file("which", text)]))]);
+    let arm = on(image(b"arm"), "arm64", "linux");
+    let amd = on(image(b"amd"), "amd64", "linux");
+    let statement = on(image(b"statement"), "unknown", "unknown");
+    let verified =
+        |reference: &str, platform: &str| emergence(&["verify", reference, "--platform", platform]);
+    let ok = |manifest: &Value| format!("ok {}", manifest["digest"].as_str().unwrap());
+    layout.index(&[statement.clone(), arm.clone(), amd.clone()]);
+    assert_eq!(verified(&path, "linux/amd64").ok(), ok(&amd));
+    assert_eq!(verified(&path, "linux/arm64").ok(), ok(&arm));
+    verified(&path, "linux/s390x").refused(4, "oci.no-platform");
+    layout.index(&[tagged(arm.clone(), "t"), tagged(amd.clone(), "t")]);
+    assert_eq!(verified(&layout.reference(), "linux/amd64").ok(), ok(&amd));
+    assert_eq!(verified(&path, "linux/amd64").ok(), ok(&amd));
+    // Two images are two, for whatever they are.
+    layout.index(&[tagged(arm.clone(), "one"), tagged(amd.clone(), "two")]);
+    verified(&path, "linux/amd64").refused(4, "oci.no-tag");
+    layout.index(&[amd.clone(), on(image(b"other"), "amd64", "linux")]);
+    verified(&path, "linux/amd64").refused(4, "oci.no-tag");
+    layout.index(&[arm, image(b"unnamed")]);
+    verified(&path, "linux/arm64").refused(4, "oci.no-tag");
+}
+
+/// podman save tags with the whole name; skopeo copies with any.
+#[test]
+fn tags_that_are_whole_names() {
+    let layout = Layout::new();
+    let (one, two) = (layout.image(&[layout.plain(&small())]), layout.image(&[layout.gzipped(&small())]));
+    layout.index(&[tagged(one.clone(), "localhost/app:latest"), tagged(two.clone(), "reg:5000/a/b:1.0")]);
+    let held = tempfile::tempdir().unwrap();
+    let tar = held.path().join("a:b.tar").display().to_string();
+    let root = layout.root().display().to_string();
+    assert!(Command::new("tar").args(["-cf", &tar, "-C", &root, "."]).status().unwrap().success());
+    for path in [&root, &format!("oci:{root}"), &tar, &format!("oci-archive:{tar}")] {
+        for (tag, manifest) in [("localhost/app:latest", &one), ("reg:5000/a/b:1.0", &two)] {
+            let digest = manifest["digest"].as_str().unwrap();
+            let want = format!("ok {digest}");
+            assert_eq!(emergence(&["verify", &format!("{path}:{tag}")]).ok(), want);
+            assert_eq!(emergence(&["verify", &format!("{path}:{tag}@{digest}")]).ok(), want);
+        }
+        emergence(&["verify", &format!("{path}:localhost/other:latest")]).refused(4, "oci.no-tag");
+    }
+    emergence(&["verify", &format!("oci:{root}-none:localhost/app:latest")])
+        .fails(4, "no such file or folder");
+}
+
+/// `skopeo copy --dest-oci-accept-uncompressed-layers` says gzip of what it leaves as it is.
+#[test]
+fn layers_that_are_not_as_compressed_as_they_say() {
+    let layout = Layout::new();
+    for kind in [format!("{LAYER}+gzip"), format!("{LAYER}+zstd")] {
+        let (mut layer, id) = layout.plain(&small());
+        layer["mediaType"] = kind.into();
+        layout.index(&[tagged(layout.image(&[(layer, id)]), "t")]);
+        let to = layout.path("out");
+        emergence(&["unpack", &layout.reference(), "--to", &to.display().to_string()]).ok();
+        assert_eq!(fs::read(to.join("etc/motd")).unwrap(), b"hello\n");
+        fs::remove_dir_all(to).unwrap();
+    }
+}
+
+/// skopeo writes them into layouts still; the digest is that of a part of what is stored.
+#[test]
+fn dockers_older_manifests() {
+    let layout = Layout::new();
+    let mut old =
+        layout.blob("application/vnd.docker.distribution.manifest.v1+prettyjws", br#"{"schemaVersion":1}"#);
+    layout.write(
+        &format!("blobs/sha256/{}", &old["digest"].as_str().unwrap()[7..]),
+        br#"{"schemaVersion":1}     "#,
+    );
+    old["size"] = json!(24);
+    layout.index(&[tagged(old, "t")]);
+    refused(&layout, &layout.reference(), &[], 3, "oci.media-type");
+}
+
 fn on(mut descriptor: Value, architecture: &str, os: &str) -> Value {
     descriptor["platform"] = json!({ "architecture": architecture, "os": os });
     descriptor
@@ -345,6 +426,24 @@ fn archives() {
         assert_eq!(emergence(&["verify", &reference]).ok(), digest, "{reference}");
     }
     refused(&layout, &format!("oci-archive:{root}"), &[], 3, "oci.layout");
+    let other = layout.path("b.tar");
+    let beside = other.display().to_string();
+    fs::hard_link(layout.path("index.json"), layout.path("first")).unwrap();
+    tar(&[
+        "-cPf",
+        &beside,
+        "-C",
+        &root,
+        "--transform",
+        "s,^,/./,",
+        "first",
+        "oci-layout",
+        "index.json",
+        "blobs",
+    ]);
+    assert_eq!(emergence(&["verify", &beside]).ok(), digest, "hard links, and names with more before them");
+    fs::remove_file(&other).unwrap();
+    fs::remove_file(layout.path("first")).unwrap();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, gzip(&whole)).unwrap();
     refused(&layout, &format!("oci-archive:{text}"), &[], 3, "oci.layout");

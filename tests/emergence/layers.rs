@@ -231,6 +231,26 @@ fn a_whiteout_spares_the_layers_own_and_goes_through_no_folder_that_the_layer_br
     assert!(ours(&layout.reference()).iter().all(|line| !line.starts_with("real/x")));
 }
 
+/// A layer as engines over AUFS packed it: whiteouts are names of one file, and what AUFS keeps for itself is there too.
+#[test]
+fn layers_of_aufs() {
+    let below =
+        [file("gone", b"1"), made(b'5', "d"), file("d/gone", b"2"), file("d/stays", b"3"), file("x", b"4")];
+    let above = [
+        file("./.wh..wh.aufs", b""),
+        made(b'5', "./.wh..wh.orph/"),
+        made(b'5', "./.wh..wh.plnk/"),
+        file("./.wh..wh.plnk/12.34", b"5"),
+        made(b'0', "./.wh.gone"),
+        link(b'1', "./d/.wh.gone", "./.wh.gone"),
+        made(b'3', "./.wh.x"),
+    ];
+    let layout = Layout::of(&[tar_of(&below), tar_of(&above)]);
+    let lines = ours(&layout.reference());
+    let names: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["d", "d/stays"]);
+}
+
 #[test]
 fn sparse_files_and_capabilities_and_devices() {
     if !is_root() {
@@ -325,7 +345,7 @@ fn hostile_layers() {
         ("long", "layer.header", true, vec![file(&long, b"")]),
         ("unknown type", "layer.header", true, vec![made(b'V', "a")]),
         ("global path", "layer.header", true, vec![Made { bytes: b"9 path=b\n", ..made(b'g', "g") }]),
-        ("folder with bytes", "layer.header", true, vec![Made { bytes: &zeros, ..made(b'5', "a") }]),
+        ("fifo with bytes", "layer.header", true, vec![Made { bytes: &zeros, ..made(b'6', "a") }]),
         (
             "sparse past its end",
             "layer.header",

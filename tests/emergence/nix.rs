@@ -194,6 +194,37 @@ fn caches_that_nix_writes_are_verified() {
     }
 }
 
+/// `--add-fixed` keeps the executable bit of a file, which its content address says nothing of.
+#[test]
+fn programs_that_nix_adds_by_their_bytes() {
+    let Some(nix) = Nix::find() else { return };
+    let file = nix.path("program");
+    fs::write(&file, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = nix.line("nix-store", &["--add-fixed", "sha256", file.to_str().unwrap()]);
+    let cache = nix.path("cache");
+    let to = format!("file://{}", cache.display());
+    nix.run("nix", &["--extra-experimental-features", "nix-command", "copy", "--to", &to, &path]);
+    let store = Store::new();
+    assert_eq!(store.run(&["import", &format!("cache:{}#{path}", cache.display())]).ok(), path);
+    let mode = fs::metadata(store.folder().join(&path[1..])).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o555);
+    store.run(&["check"]).ok();
+    let spec = nix.path("spec.json");
+    let document = format!(
+        r#"{{"schemaVersion":1,"name":"program","declaration":{{"kind":"opaque"}},"outputs":{{"out":"{path}"}},"init":{{"entrypoint":["{path}"]}}}}"#
+    );
+    fs::write(&spec, document).unwrap();
+    let layout = format!("oci:{}:t", nix.path("layout").display());
+    let packed =
+        ["pack", "--spec", spec.to_str().unwrap(), "--path", &path, "--from", "store:", "--output", &layout];
+    for form in ["image", "artifact"] {
+        fs::remove_dir_all(nix.path("layout")).ok();
+        store.run(&[&packed[..], &["--form", form]].concat()).ok();
+        emergence(&["verify", &layout]).ok();
+    }
+}
+
 #[test]
 fn nix_takes_what_a_store_exports() {
     let Some(nix) = Nix::find() else { return };

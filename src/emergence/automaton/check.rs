@@ -10,6 +10,7 @@ use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::scan::{Scanner, Searched, check_found};
 use crate::emergence::store_path::{ContentAddress, Method, StoreDir};
 use crate::emergence::stream::{Drain, HashThread};
+use crate::emergence::verify::{NO_FILE, may_be_executed};
 use crate::error::Doing;
 
 /// Bytes of a NAR up to which a thread of its own takes longer to start than to hash.
@@ -113,8 +114,7 @@ impl<'a> Check<'a> {
         };
         match (&object.ca, self.flat) {
             (Some(ca), Some(_)) if !self.is_file => {
-                let words = "is not a single file that cannot be executed";
-                return Err(Fault::refused(Code::CaMismatch, ca.to_string(), words));
+                return Err(Fault::refused(Code::CaMismatch, ca.to_string(), NO_FILE));
             }
             (Some(ContentAddress::Text(ca) | ContentAddress::Fixed(_, ca)), flat) => {
                 let found = flat.map_or(second, Hasher::finish);
@@ -147,7 +147,7 @@ impl Visitor for Check<'_> {
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        self.is_file = name.is_empty() && !executable;
+        self.is_file = name.is_empty() && (!executable || may_be_executed(self.object.ca.as_ref()));
         self.scanner.as_mut().map_or(Ok(()), |scanner| scanner.file(name, executable, size))?;
         self.nar.file(name, executable, size)
     }

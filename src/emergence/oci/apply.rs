@@ -454,7 +454,7 @@ impl See for Tree {
             Meaning::Root => self.root(&member),
             Meaning::Entry(path) => self.entry(&path, &member, from),
             // Done before.
-            Meaning::Gone(_) | Meaning::Opaque(_) => Ok(()),
+            Meaning::Gone(_) | Meaning::Opaque(_) | Meaning::Nothing => Ok(()),
         }
         .within(|| shown(&member.path))
     }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::entry::InTree;
 use super::tar::{Input, MemberKind, Members};
 use crate::emergence::compress::Compression;
 use crate::emergence::refusal::{Code, Fault, Result, shown};
@@ -41,7 +42,12 @@ impl Input for Part {
     }
 }
 
-/// The files of the tar by their names, without `./` before them.
+/// A name without `./` or `/` before it.
+fn plain(name: &[u8]) -> Vec<u8> {
+    InTree::read(name).map_or_else(|_| name.to_vec(), |path| path.bytes().to_vec())
+}
+
+/// The files of the tar by their names.
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
@@ -69,12 +75,16 @@ impl Archive {
                 let words = format!("has more than {MOST_MEMBERS} members");
                 return Err(Fault::refused(Code::LimitEntries, subject, words));
             }
-            if member.kind != MemberKind::File || member.sparse.is_some() {
-                continue;
-            }
-            let name = member.path.strip_prefix(b"./").unwrap_or(&member.path).to_vec();
-            let place = (members.position(), member.size);
-            if files.insert(name, place).is_some() {
+            let place = match member.kind {
+                MemberKind::File if member.sparse.is_none() => (members.position(), member.size),
+                // What has several names on the disk has them in the tar.
+                MemberKind::HardLink => match files.get(&plain(&member.link)) {
+                    Some(place) => *place,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            if files.insert(plain(&member.path), place).is_some_and(|before| before != place) {
                 let words = format!("{} is in it twice", shown(&member.path));
                 return Err(Fault::refused(Code::OciLayout, subject, words));
             }

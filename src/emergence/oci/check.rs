@@ -139,11 +139,12 @@ impl See for Check<'_> {
                 }
             }
             Meaning::Gone(path) | Meaning::Opaque(path) => self.whiteout(path)?,
+            Meaning::Nothing => {}
         }
         match means {
             Meaning::Gone(path) => self.removals.gone.push(path),
             Meaning::Opaque(path) => self.removals.opaque.push(path),
-            Meaning::Root | Meaning::Entry(_) => {}
+            Meaning::Root | Meaning::Entry(_) | Meaning::Nothing => {}
         }
         Ok(())
     }

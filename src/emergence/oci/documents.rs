@@ -167,9 +167,11 @@ pub struct Manifest {
 /// The configuration of an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// See [`Platform::architecture`].
+    /// See [`Platform::architecture`]. Docker leaves out what it does not know.
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// See [`Platform::os`].
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// See [`Platform::variant`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -321,6 +323,8 @@ mod tests {
         assert!(config.config.entrypoint.is_empty() && config.rootfs.diff_ids.is_empty());
         assert_eq!(config.other["com.matrixai.automaton"]["a"], 1);
         assert_eq!(config.platform().to_string(), "linux/amd64");
+        let old = br#"{"os":null,"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        assert_eq!(json::read::<ImageConfig>(old, "config").unwrap().platform().to_string(), "/");
         let wrong = json::read::<ImageConfig>(
             br#"{"architecture":"a","os":"b","rootfs":{"type":"layers","diff_ids":[]},"config":{"Cmd":"sh"}}"#,
             "config",

@@ -9,6 +9,9 @@ const DEEPEST: usize = 256;
 /// Longest name, NAME_MAX.
 const LONGEST_NAME: usize = 255;
 
+/// What AUFS keeps for itself in the root of a layer; old engines packed it too.
+const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk"];
+
 /// What every whiteout begins with.
 const WHITEOUT: &[u8] = b".wh.";
 
@@ -72,12 +75,17 @@ pub(super) enum Meaning {
     Gone(InTree),
     /// A folder that shows nothing of the layers below.
     Opaque(InTree),
+    /// Nothing, as all engines say of what AUFS keeps for itself.
+    Nothing,
 }
 
 /// What `member` means. Refused as by [`InTree::read`], and a whiteout that cannot be one (`layer.whiteout`).
 pub(super) fn meaning(member: &Member) -> Result<Meaning> {
     let path = InTree::read(&member.path)?;
     let (folder, name) = path.split();
+    if path.bytes().split(|byte| *byte == b'/').next().is_some_and(|first| AUFS.contains(&first)) {
+        return Ok(Meaning::Nothing);
+    }
     let whiteout = |words: &str| Err(Fault::refused(Code::LayerWhiteout, shown(&member.path), words));
     if folder.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
         return whiteout("is below a whiteout");
@@ -89,8 +97,9 @@ pub(super) fn meaning(member: &Member) -> Result<Meaning> {
         };
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(Meaning::Entry(path)) };
-    if member.kind != MemberKind::File {
-        return whiteout("is a whiteout, but no file");
+    // AUFS makes whiteouts that are all one file, so that they are hard links in a tar; others make devices of them.
+    if member.kind == MemberKind::Directory {
+        return whiteout("is a whiteout, but a folder");
     }
     if name == OPAQUE {
         return Ok(Meaning::Opaque(InTree(folder.to_vec())));
@@ -135,7 +144,10 @@ mod tests {
             ("a/.wh.", Err(Code::LayerWhiteout)),
             ("a/.wh..", Err(Code::LayerWhiteout)),
             ("a/.wh...", Err(Code::LayerWhiteout)),
-            (".wh..wh.plnk", Err(Code::LayerWhiteout)),
+            (".wh..wh.other", Err(Code::LayerWhiteout)),
+            ("a/.wh..wh.plnk", Err(Code::LayerWhiteout)),
+            ("./.wh..wh.aufs", Ok(Meaning::Nothing)),
+            (".wh..wh.plnk/12.34", Ok(Meaning::Nothing)),
             (".wh.a/b", Err(Code::LayerWhiteout)),
             ("a/../b", Err(Code::LayerEscape)),
             ("..", Err(Code::LayerEscape)),

@@ -14,6 +14,7 @@ use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
 use crate::emergence::closure::{Kind, LayerReport, Report};
+use crate::emergence::compress::Compression;
 use crate::emergence::files::{check_space, made_whole, open_folder};
 use crate::emergence::hash::Hash;
 use crate::emergence::json;
@@ -268,6 +269,8 @@ fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
         let words = format!("is of type {}, which is no layer", descriptor.media_type.escape_debug());
         Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
     })?;
+    // With one hash for both, it is stored as it is, whatever its type says: skopeo writes such, and engines look at the bytes.
+    let compression = if descriptor.digest == diff_id { Compression::None } else { compression };
     Ok(Layer { descriptor: descriptor.clone(), compression, diff_id })
 }
 

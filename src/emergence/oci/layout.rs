@@ -101,7 +101,7 @@ impl Layout {
         &self.index
     }
 
-    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry only; by a digest, its own or of an
+    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry only, or one for `platform`; by a digest, its own or of an
     /// index that leads to it; or by both. Of an index, the first manifest for `platform` that `accept` takes; where none names its
     /// platform, the first that `accept` takes.
     ///
@@ -114,7 +114,7 @@ impl Layout {
         platform: &Platform,
         accept: Accept<'_>,
     ) -> Result<Resolved> {
-        let start = self.start(tag, digest)?;
+        let start = self.start(tag, digest, platform)?;
         let mut pinned = digest.is_some_and(|digest| *digest == start.digest);
         if digest.is_some() && !pinned {
             let found = self.below(&start, digest)?;
@@ -126,7 +126,7 @@ impl Layout {
     }
 
     /// The entry of `index.json` to begin with.
-    fn start(&self, tag: Option<&str>, digest: Option<&Hash>) -> Result<Descriptor> {
+    fn start(&self, tag: Option<&str>, digest: Option<&Hash>, platform: &Platform) -> Result<Descriptor> {
         let named = |entry: &&Descriptor| match tag {
             Some(tag) => entry.annotations.get(media::REF_NAME).is_some_and(|name| name == tag),
             None => true,
@@ -145,13 +145,37 @@ impl Layout {
         }
         let first = entries.first().ok_or_else(|| self.no_tag(tag, digest))?;
         // The same manifest may have several names; others may not share one.
-        match entries.iter().all(|entry| entry.digest == first.digest) {
-            true => Ok((*first).clone()),
-            false if tag.is_some() => {
+        if entries.iter().all(|entry| entry.digest == first.digest) {
+            return Ok((*first).clone());
+        }
+        match (self.of_platform(&entries, platform)?, tag) {
+            (Some(entry), _) => Ok(entry),
+            (None, Some(_)) => {
                 let words = format!("{} entries have this tag", entries.len());
                 Err(Fault::refused(Code::OciLayout, self.name(tag, digest), words))
             }
-            false => Err(self.no_tag(tag, digest)),
+            (None, None) => Err(self.no_tag(tag, digest)),
+        }
+    }
+
+    /// Some write one image for several platforms into `index.json` itself: entries with one name or none, each for a platform. The one for
+    /// this, which must be clear.
+    fn of_platform(&self, entries: &[&Descriptor], platform: &Platform) -> Result<Option<Descriptor>> {
+        let names: HashSet<_> = entries.iter().map(|entry| entry.annotations.get(media::REF_NAME)).collect();
+        let mut found = Found::default();
+        let mut ours = Vec::new();
+        for entry in entries {
+            match &entry.platform {
+                Some(made_for) if platform.runs(made_for) => ours.push(*entry),
+                Some(made_for) => found.note(Some(made_for)),
+                None => return Ok(None),
+            }
+        }
+        match ours.as_slice() {
+            _ if names.len() != 1 => Ok(None),
+            [] => Err(found.no_platform(&self.blobs.name(), platform)),
+            [one] => Ok(Some((*one).clone())),
+            _ => Ok(None),
         }
     }
 
@@ -245,8 +269,9 @@ impl Layout {
         let descriptor = descriptor.or(found.unnamed.take());
         let (descriptor, listed) =
             descriptor.ok_or_else(|| found.no_platform(&self.blobs.name(), platform))?;
-        let bytes = self.blobs.document(&descriptor)?;
         let subject = super::blobs::subject(&descriptor.digest);
+        check_is_manifest(&subject, &descriptor.media_type)?;
+        let bytes = self.blobs.document(&descriptor)?;
         let manifest = read_manifest(&bytes, &subject, &descriptor.media_type)?;
         Ok(Resolved { descriptor, bytes, manifest, pinned, listed })
     }
@@ -348,11 +373,19 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
     Ok(index)
 }
 
-fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
-    if !is_manifest(declared) {
-        let words = format!("is of type {}, which is no manifest", declared.escape_debug());
-        return Err(Fault::refused(Code::OciMediaType, subject, words));
+/// Told before the bytes are looked at: of Docker's older manifests, the digest is not that of what is stored.
+fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
+    match is_manifest(declared) {
+        true => Ok(()),
+        false => {
+            let words = format!("is of type {}, which is no manifest", declared.escape_debug());
+            Err(Fault::refused(Code::OciMediaType, subject, words))
+        }
     }
+}
+
+fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
+    check_is_manifest(subject, declared)?;
     let value = json::parse(bytes, subject)?;
     only(&value, subject, &["manifests", "fsLayers"])?;
     let manifest: Manifest = json::shaped(value, subject)?;

@@ -27,7 +27,28 @@ pub(super) fn check(header: &Header) -> Result<u64, String> {
     u64::try_from(size).map_err(|_| "its size is negative".into())
 }
 
-/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0.
+/// The bytes of a field up to its first NUL.
+fn text(field: &[u8]) -> &[u8] {
+    field.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The name in the header itself: in ustar's, and in that of star, which is like it, the folders may stand apart. Go before 1.8 wrote them
+/// into GNU's too, where times belong; they are no numbers then.
+fn path(bytes: &[u8; 512]) -> Vec<u8> {
+    let field = |from, to| bytes.get(from..to).unwrap_or_default();
+    let is_number = |from| number(field(from, from + 12)).is_some();
+    let folders = match (field(257, 265), field(508, 512)) {
+        ([b'u', b's', b't', b'a', b'r', 0, ..], b"tar\0") => text(field(345, 476)),
+        ([b'u', b's', b't', b'a', b'r', 0, ..], _) => text(field(345, 500)),
+        (b"ustar  \0", _) if !is_number(345) || !is_number(357) => text(field(345, 500)),
+        _ => b"",
+    };
+    let name = text(field(0, 100));
+    if folders.is_empty() { name.to_vec() } else { [folders, name].join(&b'/') }
+}
+
+/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0. Before digits, blanks and NULs are nothing:
+/// some put them there when a field is too short.
 fn number(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
@@ -37,7 +58,8 @@ fn number(field: &[u8]) -> Option<i64> {
             .iter()
             .try_fold(start, |sum, byte| sum.checked_mul(256).map(|sum| sum | i64::from(*byte)));
     }
-    let digits = field.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    let start = field.iter().position(|byte| !b" \0".contains(byte)).unwrap_or(field.len());
+    let digits = text(field.get(start..).unwrap_or_default()).trim_ascii();
     digits.iter().try_fold(0i64, |sum, digit| match digit {
         b'0'..=b'7' => sum.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
         _ => None,
@@ -65,7 +87,7 @@ impl Kept {
     pub(super) fn keep(&mut self, kind: EntryType, bytes: Vec<u8>) -> Result<(), String> {
         let twice = || Err("a long name stands twice before a member".into());
         // Long names end in a NUL.
-        let name = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let name = |bytes: &[u8]| text(bytes).to_vec();
         if kind.is_gnu_longname() {
             return self.path.replace(name(&bytes)).map_or(Ok(()), |_| twice());
         }
@@ -85,7 +107,7 @@ impl Kept {
         let records = self.records.as_ref().unwrap_or(&nothing);
         let fields = header.as_old();
         let longer = |long: &Option<Vec<u8>>, pax: &Option<Vec<u8>>| long.clone().or_else(|| pax.clone());
-        let path = longer(&self.path, &records.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = longer(&self.path, &records.path).unwrap_or_else(|| self::path(header.as_bytes()));
         let link = longer(&self.link, &records.link);
         let link = link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
         if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
@@ -95,7 +117,11 @@ impl Kept {
             return Err("a name has a NUL byte".into());
         }
         let kind = kind(header.entry_type(), &path)?;
-        let stored = records.size.unwrap_or(size);
+        // What all readers pass over: the size of the file that a link names, or of a folder.
+        let stored = match header.entry_type() {
+            EntryType::Link | EntryType::Directory => 0,
+            _ => records.size.unwrap_or(size),
+        };
         if kind != MemberKind::File && stored != 0 {
             return Err("has bytes behind it, though it is no file".into());
         }
@@ -105,12 +131,11 @@ impl Kept {
                 .and_then(|found| u32::try_from(found).ok())
                 .ok_or_else(|| format!("its {what} cannot be one"))
         };
-        let device = match (kind, header.as_ustar(), header.as_gnu()) {
-            (MemberKind::Character | MemberKind::Block, Some(ustar), _) => {
-                (of(None, &ustar.dev_major, "device")?, of(None, &ustar.dev_minor, "device")?)
-            }
-            (MemberKind::Character | MemberKind::Block, _, Some(gnu)) => {
-                (of(None, &gnu.dev_major, "device")?, of(None, &gnu.dev_minor, "device")?)
+        let bytes = header.as_bytes();
+        let device = |at| of(None, bytes.get(at..at + 8).unwrap_or_default(), "device");
+        let device = match kind {
+            MemberKind::Character | MemberKind::Block if bytes.get(257..262) == Some(b"ustar") => {
+                (device(329)?, device(337)?)
             }
             _ => (0, 0),
         };
@@ -165,10 +190,12 @@ mod tests {
 
     #[test]
     fn numbers_of_all_kinds() {
-        let table: [(&[u8], Option<i64>); 10] = [
+        let table: [(&[u8], Option<i64>); 12] = [
             (b"0000644\0", Some(0o644)),
             (b"   644 \0", Some(0o644)),
             (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"\0\x000644\0", Some(0o644)),
+            (b"12\x0034\0", Some(0o12)),
             (b"0000648\0", None),
             (b"-000001\0", None),
             (b"\x80\0\0\0\0\0\x01\0", Some(256)),

@@ -154,11 +154,23 @@ impl Sparse {
     }
 }
 
-/// Records about all members that follow: only a comment is taken, which changes nothing. Readers do not agree about the others.
+/// Records about all members that follow: those that a tree does not show are passed over, such as a comment or the name of an owner.
+/// About the others readers do not agree: some take them, others do not. What continues a file of another volume is no archive by itself.
 pub(super) fn check_global(bytes: &[u8]) -> Result<(), String> {
-    each(bytes, |key, _| match key {
-        b"comment" => Ok(()),
-        _ => Err(format!("a global pax record is for all members: {}", key.escape_ascii())),
+    let shown = |key: &[u8]| {
+        let whole: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
+        let begun: [&[u8]; 5] = [
+            b"SCHILY.xattr.",
+            b"LIBARCHIVE.xattr.",
+            b"SCHILY.filetype",
+            b"GNU.sparse.",
+            b"GNU.volume.filename",
+        ];
+        whole.contains(&key) || begun.iter().any(|start| key.starts_with(start))
+    };
+    each(bytes, |key, _| match shown(key) {
+        false => Ok(()),
+        true => Err(format!("a global pax record is for all members: {}", key.escape_ascii())),
     })
 }
 

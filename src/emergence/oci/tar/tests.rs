@@ -26,6 +26,13 @@ fn made(members: &[Made<'_>]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// Counts the checksum of the first header again.
+fn sum(tar: &mut [u8]) {
+    tar[148..156].fill(b' ');
+    let sum: u32 = tar[..512].iter().map(|byte| u32::from(*byte)).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
 /// Each member with its bytes.
 fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>> {
     let mut members = Members::new(Streamed::new(bytes));
@@ -121,7 +128,7 @@ fn what_is_no_tar() {
     let mut wrong = good.clone();
     wrong[0] ^= 1;
     assert!(words(&wrong).contains("checksum"));
-    assert!(words(&made(&[(b'5', "a", b"hello", &[])])).contains("no file"));
+    assert!(words(&made(&[(b'6', "a", b"hello", &[])])).contains("no file"));
     assert!(words(&made(&[(b'V', "a", b"", &[])])).contains("type"));
     assert!(words(&made(&[(b'g', "g", b"14 path=a/b/c\n", &[]), (b'0', "a", b"", &[])])).contains("global"));
     assert!(words(&made(&[(b'L', "a", b"n\0", &[])])).contains("not there"));
@@ -136,4 +143,58 @@ fn what_is_no_tar() {
 fn a_comment_for_all_is_nothing() {
     let tar = made(&[(b'g', "pax_global_header", b"13 comment=x\n", &[]), (b'0', "a", b"", &[])]);
     assert_eq!(read(&tar).unwrap().len(), 1);
+}
+
+#[test]
+fn folders_of_a_name_that_stand_apart() {
+    let name = |magic: &[u8; 8], folders: &[u8], end: &[u8; 4]| {
+        let mut tar = made(&[(b'0', "f", b"", &[])]);
+        tar[257..265].copy_from_slice(magic);
+        tar[345..345 + folders.len()].copy_from_slice(folders);
+        tar[508..512].copy_from_slice(end);
+        sum(&mut tar);
+        String::from_utf8(read(&tar).unwrap()[0].0.path.clone()).unwrap()
+    };
+    let none = [0; 4];
+    for version in [b"00", b"  ", b"\0\0"] {
+        let magic = [b"ustar\0".as_slice(), version].concat().try_into().unwrap();
+        assert_eq!(name(&magic, b"a/b", &none), "a/b/f", "{version:?}");
+    }
+    let long = [b"d".repeat(131), b"00000000012\x0000000000013\0".to_vec()].concat();
+    assert_eq!(name(b"ustar\x0000", &long, b"tar\0"), format!("{}/f", "d".repeat(131)));
+    assert_eq!(name(b"ustar  \0", b"a/b", &none), "a/b/f", "as Go before 1.8 wrote it");
+    assert_eq!(name(b"ustar  \0", b"00000000012\x0000000000013\0", &none), "f", "times of GNU's");
+    assert_eq!(name(&[0; 8], b"a/b", &none), "f");
+}
+
+#[test]
+fn sizes_that_count_no_bytes() {
+    let mut tar = made(&[
+        (b'1', "link", b"", &[]),
+        (b'5', "folder", b"", &[("size", b"4096")]),
+        (b'0', "f", b"x", &[]),
+    ]);
+    tar.get_mut(124..135).unwrap().copy_from_slice(b"00000000005");
+    sum(&mut tar);
+    let sizes: Vec<_> =
+        read(&tar).unwrap().iter().map(|(member, bytes)| (member.size, bytes.len())).collect();
+    assert_eq!(sizes, [(0, 0), (0, 0), (1, 1)]);
+    assert!(words(&made(&[(b'2', "a", b"x", &[])])).contains("no file"), "of links some readers count them");
+}
+
+#[test]
+fn global_records() {
+    let with = |record: &str| read(&made(&[(b'g', "g", record.as_bytes(), &[]), (b'0', "a", b"", &[])]));
+    for harmless in ["13 comment=x\n", "11 gname=x\n", "22 GNU.volume.label=x\n"] {
+        assert_eq!(with(harmless).unwrap().len(), 1, "{harmless}");
+    }
+    for other in [
+        "9 uid=1\n",
+        "12 mtime=12\n",
+        "23 SCHILY.xattr.user.a=\n",
+        "11 comment=x\n",
+        "25 GNU.volume.filename=a\n",
+    ] {
+        assert!(with(other).is_err(), "{other}");
+    }
 }
