@@ -254,3 +254,20 @@ fn where_no_overlay_can_be_mounted_an_image_is_one_tree() {
     assert_eq!(tree(&kept), in_one_tree(&layout));
     assert!(!tree(&kept).is_empty() && !fs::metadata(&kept).unwrap().file_type().is_char_device());
 }
+
+/// For overlayfs it would be a whiteout, which only a file named so is. What it replaces is gone all the same.
+#[test]
+fn what_the_device_of_whiteouts_replaces_is_gone() {
+    if !is_root() {
+        return;
+    }
+    let first = tar_of(&[file("a", b"1"), made(b'5', "b"), file("b/c", b"2"), file("d", b"3")]);
+    let kept = Kept::new();
+    let layout = Layout::of(&[first, tar_of(&[made(b'3', "a"), made(b'3', "b")])]);
+    let (layers, said) = kept.unpack(&layout);
+    assert_eq!(said["skipped"]["devices"], json!(["a", "b"]));
+    let mut whole = apart(&in_one_tree(&layout));
+    whole.retain(|line| !line.starts_with("a ") && !line.starts_with("b "));
+    assert_eq!(apart(&merged(&layers)), whole);
+    assert_eq!(whole.len(), 2, "{whole:?}");
+}
