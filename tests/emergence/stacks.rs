@@ -271,3 +271,13 @@ fn what_the_device_of_whiteouts_replaces_is_gone() {
     assert_eq!(apart(&merged(&layers)), whole);
     assert_eq!(whole.len(), 2, "{whole:?}");
 }
+
+/// A program of an image may give the rights of root to whoever runs it.
+#[test]
+fn others_do_not_get_at_what_images_have() {
+    let kept = Kept::new();
+    let program = Made { mode: 0o4755, ..file("su", b"") };
+    kept.unpack(&Layout::of(&[tar_of(&[program])]));
+    let mode = fs::metadata(kept.folder().join("layers")).unwrap().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
