@@ -7,7 +7,9 @@ use rustix::io::Errno;
 
 use super::apply::{Skipped, Tree};
 use super::image::{Image, Unpacked, Verified};
-use crate::emergence::files::{open_folder, overlay_apart, overlay_takes, overlay_works, rename_new};
+use crate::emergence::files::{
+    check_space, open_folder, overlay_apart, overlay_takes, overlay_works, rename_new,
+};
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
 use crate::emergence::terms::Terms;
@@ -100,6 +102,7 @@ impl Verified {
     ///
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
+        check_space(&store.layers(), self.size)?;
         let folders = self.image().folders(store, form);
         let mut unpacked =
             Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };
