@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
 use super::open_folder;
 use crate::emergence::refusal::{Fault, Result};
@@ -57,7 +57,10 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
         let made = mount("overlay", &at, "overlay", MountFlags::NODEV, options.as_c_str());
         made.doing(|| format!("mount an overlay on {}", at.display()))?;
-        open_folder(&at)
+        let root = open_folder(&at)?;
+        // Not when the namespace ends, which may be later than who joins the thread goes on: what is closed is unmounted.
+        unmount(&at, UnmountFlags::DETACH).doing(|| format!("detach {}", at.display()))?;
+        Ok(root)
     };
     // unshare(2) of a mount namespace is for the thread that calls.
     std::thread::scope(|scope| {
@@ -83,6 +86,32 @@ pub fn overlay_works(staging: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who mounts what was made has no other mount in the way, not even where the kernel keeps an index of all overlays.
+    #[test]
+    fn what_is_closed_is_unmounted() {
+        let in_memory = Path::new("/dev/shm");
+        if !rustix::process::geteuid().is_root() || !in_memory.is_dir() {
+            return;
+        }
+        let outer = tempfile::tempdir_in(in_memory).unwrap();
+        let paths: Vec<PathBuf> = (0..5).map(|number| outer.path().join(number.to_string())).collect();
+        paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        for round in 0..20 {
+            let staging = outer.path().join(format!("staging-{round}"));
+            std::fs::create_dir(&staging).unwrap();
+            drop(overlay_apart(&paths[..1], &paths[1], &staging).unwrap());
+            let options = overlay_folders(&paths[..2], &paths[2], &paths[3]).unwrap();
+            let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
+            let look = || {
+                process::unshare(libc::CLONE_NEWNS).unwrap();
+                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+                mount("overlay", &paths[4], "overlay", MountFlags::NODEV, options.as_c_str())
+            };
+            let mounted = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+            assert_eq!(mounted, Ok(()), "round {round}");
+        }
+    }
 
     #[test]
     fn folders_stand_the_highest_first() {
