@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
@@ -40,6 +41,13 @@ fn checked(path: &Path) -> Result<&str> {
 pub fn overlay_takes(folder: &Path, name: usize, count: usize) -> bool {
     let one = folder.as_os_str().len() + name + 2;
     checked(folder).is_ok() && one.saturating_mul(count + 2) < MOST
+}
+
+/// Whether an overlay shows what the upper of its folders hide. They say so by attributes that the kernel gives to nobody in a user
+/// namespace other than the first: what is hidden would be seen again there.
+pub fn overlay_shows() -> bool {
+    // PROC_USER_INIT_INO of the kernel.
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == 0xEFFF_FFFD)
 }
 
 /// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::apply::{Skipped, Tree};
 use super::image::{Image, Unpacked, Verified};
 use crate::emergence::files::{
-    check_space, open_folder, overlay_apart, overlay_takes, overlay_works, rename_new,
+    check_space, open_folder, overlay_apart, overlay_shows, overlay_takes, overlay_works, rename_new,
 };
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
@@ -59,18 +59,18 @@ impl Image {
         [Form::Layers, Form::Tree].into_iter().find(whole)
     }
 
-    /// The form that it has in the store, or is best given there.
+    /// The form that it has in the store, or is best given there. Layers over which this process could mount no overlay are no form for it.
     pub fn best_form(&self, store: &Store) -> Result<Form> {
-        if let Some(form) = self.stored(store) {
-            return Ok(form);
-        }
         let names = self.names(Form::Layers);
         if names.len() < 2 {
             return Ok(Form::Layers);
         }
         let longest = names.iter().map(String::len).max().unwrap_or(0);
-        let may =
-            rustix::process::geteuid().is_root() && overlay_takes(&store.layers(), longest, names.len());
+        let takes = overlay_takes(&store.layers(), longest, names.len()) && overlay_shows();
+        if let Some(form) = self.stored(store).filter(|form| takes || *form == Form::Tree) {
+            return Ok(form);
+        }
+        let may = takes && rustix::process::geteuid().is_root();
         match may && store.staged(overlay_works)? {
             true => Ok(Form::Layers),
             false => Ok(Form::Tree),
