@@ -12,6 +12,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+/// Bytes of names that are kept of one folder.
+const NAMES: usize = 16 * 1024;
+
 /// Takes away what is at `path`, if something is. Gives the bytes of files that had no other name.
 pub fn remove(path: &Path) -> io::Result<u64> {
     match remove_at(CWD, &CString::new(path.as_os_str().as_bytes())?) {
@@ -43,54 +46,50 @@ fn unlink(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
 /// Takes away all that is in `folder`.
 pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
     let (mut moved, mut freed) = (0, 0);
-    sweep(folder, &mut freed, |name, freed| {
+    while sweep(folder, &mut freed, |name, freed| {
         move_up(folder, name, &mut moved, freed)?;
         unlinkat(folder, name, AtFlags::REMOVEDIR)?;
-        Ok(ControlFlow::<()>::Continue(()))
-    })?;
+        Ok(ControlFlow::Continue(()))
+    })? {}
     Ok(freed)
 }
 
-/// Takes away files and empty folders until nothing is left in `folder`. `full` deals with each folder that is not empty: that is gone
-/// afterwards, or the sweep ends with what it gives. Adds to `freed`.
-fn sweep<T>(
+/// Takes away the files and empty folders in `folder`, whose bytes are added to `freed`; `full` is told of other folders, and may end the
+/// sweep. False: nothing was there.
+fn sweep(
     folder: &OwnedFd,
     freed: &mut u64,
-    mut full: impl FnMut(&CStr, &mut u64) -> rustix::io::Result<ControlFlow<T>>,
-) -> rustix::io::Result<Option<T>> {
-    loop {
-        let mut found = false;
-        // A new description: an old one would go on where the last round ended.
-        for entry in Dir::read_from(folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            found = true;
-            if !is_folder(folder.as_fd(), name, entry.file_type())? {
-                *freed += unlink(folder.as_fd(), name)?;
-                continue;
-            }
-            match unlinkat(folder, name, AtFlags::REMOVEDIR) {
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                    if let ControlFlow::Break(value) = full(name, freed)? {
-                        return Ok(Some(value));
-                    }
-                }
-                other => other?,
-            }
+    mut full: impl FnMut(&CStr, &mut u64) -> rustix::io::Result<ControlFlow<()>>,
+) -> rustix::io::Result<bool> {
+    let mut found = false;
+    // A new description: an old one would go on where the last sweep ended.
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
         }
-        if !found {
-            return Ok(None);
+        found = true;
+        if !is_folder(folder.as_fd(), name, entry.file_type())? {
+            *freed += unlink(folder.as_fd(), name)?;
+            continue;
+        }
+        match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                if full(name, freed)?.is_break() {
+                    break;
+                }
+            }
+            other => other?,
         }
     }
+    Ok(found)
 }
 
 /// Empties the folder `name` in `top`: files go, folders move to `top`.
 fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rustix::io::Result<()> {
     let folder = open(top.as_fd(), name)?;
-    sweep(&folder, freed, |inner, freed| {
+    while sweep(&folder, freed, |inner, freed| {
         // Whoever cannot write to a folder cannot move it, as its ".." changes.
         let full = open(folder.as_fd(), inner)?;
         loop {
@@ -106,28 +105,44 @@ fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rust
                 other => break other?,
             }
         }
-        Ok(ControlFlow::<()>::Continue(()))
-    })?;
+        Ok(ControlFlow::Continue(()))
+    })? {}
     Ok(())
 }
 
-/// Empties a folder where nothing can be moved: down by names, and up again by "..", which must be where it was.
+/// Empties a folder where nothing can be moved: down by names, and up again by "..", which must be where it was. A folder is read for
+/// many names at once: to look for each anew would take a wide one the square of its width.
 fn descend(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
     let mut here = folder;
-    let mut above = Vec::new();
+    // Of each folder above, which it is, and the names in it that are not done; the last one is that of the folder below.
+    let mut above: Vec<((u64, u64), Vec<CString>)> = Vec::new();
+    let mut names = Vec::new();
     loop {
-        if let Some(name) = sweep(&here, freed, |name, _| Ok(ControlFlow::Break(name.to_owned())))? {
-            let below = open(here.as_fd(), &name)?;
-            above.push((name, identity(&here)?));
+        // Hostile trees may be deep and wide: below so many folders, one name at a time.
+        let mut room = if above.len() < 256 { NAMES } else { 0 };
+        let found = !names.is_empty()
+            || sweep(&here, freed, |name, _| {
+                names.push(name.to_owned());
+                let taken = room.checked_sub(size_of::<CString>() + name.count_bytes());
+                room = taken.unwrap_or_default();
+                Ok(if taken.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+        if let Some(name) = names.last() {
+            let below = open(here.as_fd(), name)?;
+            above.push((identity(&here)?, std::mem::take(&mut names)));
             here = below;
-            continue;
+        } else if !found {
+            let Some((parent, left)) = above.pop() else { return Ok(()) };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            here = openat(&here, c"..", flags, Mode::empty())?;
+            if identity(&here)? != parent {
+                return Err(Errno::STALE);
+            }
+            names = left;
+            if let Some(name) = names.pop() {
+                unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
+            }
         }
-        let Some((name, parent)) = above.pop() else { return Ok(()) };
-        here = openat(&here, c"..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        if identity(&here)? != parent {
-            return Err(Errno::STALE);
-        }
-        unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
     }
 }
 
@@ -203,6 +218,10 @@ mod tests {
             here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         drop(here);
+        // More than are kept of the names at once.
+        for number in 0..1000 {
+            fs::create_dir_all(other.join(format!("wide/{number}/x"))).unwrap();
+        }
         let mut freed = 0;
         descend(folder(&other), &mut freed).unwrap();
         assert_eq!(freed, 7);

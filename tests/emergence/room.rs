@@ -81,6 +81,17 @@ fn what_cannot_fit_is_not_begun() {
     }
 }
 
+/// Room is looked for once for all layers, not for each again when some have taken theirs.
+#[test]
+fn layers_that_fit_together_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let layers = ["a", "b", "c"].map(|name| tar_of(&[file(name, &noise(2 << 20))]));
+    let image = Layout::of(&layers);
+    let script = format!("e unpack {}; ls store/layers | wc -l", image.reference());
+    let Some(told) = with_small(folder.path(), "size=7m", &script) else { return };
+    assert_eq!(told, "0 \n3\n");
+}
+
 #[test]
 fn what_is_there_needs_no_room() {
     let folder = tempfile::tempdir().unwrap();

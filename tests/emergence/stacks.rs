@@ -256,3 +256,65 @@ fn where_no_overlay_can_be_mounted_an_image_is_one_tree() {
     assert_eq!(tree(&kept), in_one_tree(&layout));
     assert!(!tree(&kept).is_empty() && !fs::metadata(&kept).unwrap().file_type().is_char_device());
 }
+
+/// For overlayfs it would be a whiteout, which only a file named so is. What it replaces is gone all the same.
+#[test]
+fn what_the_device_of_whiteouts_replaces_is_gone() {
+    if !is_root() {
+        return;
+    }
+    let first = tar_of(&[file("a", b"1"), made(b'5', "b"), file("b/c", b"2"), file("d", b"3")]);
+    let kept = Kept::new();
+    let layout = Layout::of(&[first, tar_of(&[made(b'3', "a"), made(b'3', "b")])]);
+    let (layers, said) = kept.unpack(&layout);
+    assert_eq!(said["skipped"]["devices"], json!(["a", "b"]));
+    let mut whole = apart(&in_one_tree(&layout));
+    whole.retain(|line| !line.starts_with("a ") && !line.starts_with("b "));
+    assert_eq!(apart(&merged(&layers)), whole);
+    assert_eq!(whole.len(), 2, "{whole:?}");
+}
+
+/// Layers are not what an image is given from where this process could not mount them, or would see what they hide.
+#[test]
+fn layers_that_cannot_be_mounted_are_not_taken() {
+    if !is_root() {
+        return;
+    }
+    let below = tar_of(&[made(b'5', "a"), file("a/hidden", b"1")]);
+    let layout = Layout::of(&[below, tar_of(&[file("a/.wh..wh..opq", b""), file("a/seen", b"2")])]);
+    let kept = Kept::new();
+    assert_eq!(kept.unpack(&layout).0.len(), 2);
+    let one_tree = |output: std::process::Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["paths"].as_array().unwrap().len(), 1, "{said}");
+        assert!(said["path"].as_str().unwrap().ends_with(".tree"), "{said}");
+    };
+    // The attributes that say what is hidden are for the first user namespace alone.
+    let unpack = |words: &[&str], store: &Path| {
+        let mut command = std::process::Command::new(words[0]);
+        command.args(&words[1..]).args(["emergence", "--json", "--store"]).arg(store);
+        command.args(["unpack", &layout.reference()]).output().unwrap()
+    };
+    let program = crate::support::program().into_string().unwrap();
+    one_tree(unpack(&["unshare", "--map-root-user", &program], &kept.folder()));
+    // A name that no overlay takes, which the store had not when they were made.
+    let moved = kept.0.path().join("x,y");
+    fs::rename(kept.folder(), &moved).unwrap();
+    for name in fs::read_dir(moved.join("layers")).unwrap().flatten().map(|entry| entry.path()) {
+        if name.extension().is_some() {
+            fs::remove_dir_all(name).unwrap();
+        }
+    }
+    one_tree(unpack(&[&program], &moved));
+}
+
+/// A program of an image may give the rights of root to whoever runs it.
+#[test]
+fn others_do_not_get_at_what_images_have() {
+    let kept = Kept::new();
+    let program = Made { mode: 0o4755, ..file("su", b"") };
+    kept.unpack(&Layout::of(&[tar_of(&[program])]));
+    let mode = fs::metadata(kept.folder().join("layers")).unwrap().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}

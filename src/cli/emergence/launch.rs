@@ -67,7 +67,7 @@ impl Ready {
         match &self.cargo {
             Cargo::Parts(parts) => {
                 let mut held = Held::objects(parts.objects.iter().map(|object| &object.path));
-                held.layers.push(launch::view_name(&parts.objects).hex());
+                held.layers.push(launch::view_name(&parts.objects));
                 held
             }
             Cargo::Bound(_, tree) => layers(std::slice::from_ref(tree)),

@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
 use super::open_folder;
 use crate::emergence::refusal::{Fault, Result};
@@ -42,6 +43,13 @@ pub fn overlay_takes(folder: &Path, name: usize, count: usize) -> bool {
     checked(folder).is_ok() && one.saturating_mul(count + 2) < MOST
 }
 
+/// Whether an overlay shows what the upper of its folders hide. They say so by attributes that the kernel gives to nobody in a user
+/// namespace other than the first: what is hidden would be seen again there.
+pub fn overlay_shows() -> bool {
+    // PROC_USER_INIT_INO of the kernel.
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == 0xEFFF_FFFD)
+}
+
 /// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else
 /// sees it: it is mounted in a mount namespace that has ended when this returns, and lives as long as something of it is open.
 pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
@@ -57,7 +65,10 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
         let made = mount("overlay", &at, "overlay", MountFlags::NODEV, options.as_c_str());
         made.doing(|| format!("mount an overlay on {}", at.display()))?;
-        open_folder(&at)
+        let root = open_folder(&at)?;
+        // Not when the namespace ends, which may be later than who joins the thread goes on: what is closed is unmounted.
+        unmount(&at, UnmountFlags::DETACH).doing(|| format!("detach {}", at.display()))?;
+        Ok(root)
     };
     // unshare(2) of a mount namespace is for the thread that calls.
     std::thread::scope(|scope| {
@@ -83,6 +94,32 @@ pub fn overlay_works(staging: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who mounts what was made has no other mount in the way, not even where the kernel keeps an index of all overlays.
+    #[test]
+    fn what_is_closed_is_unmounted() {
+        let in_memory = Path::new("/dev/shm");
+        if !rustix::process::geteuid().is_root() || !in_memory.is_dir() {
+            return;
+        }
+        let outer = tempfile::tempdir_in(in_memory).unwrap();
+        let paths: Vec<PathBuf> = (0..5).map(|number| outer.path().join(number.to_string())).collect();
+        paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        for round in 0..20 {
+            let staging = outer.path().join(format!("staging-{round}"));
+            std::fs::create_dir(&staging).unwrap();
+            drop(overlay_apart(&paths[..1], &paths[1], &staging).unwrap());
+            let options = overlay_folders(&paths[..2], &paths[2], &paths[3]).unwrap();
+            let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
+            let look = || {
+                process::unshare(libc::CLONE_NEWNS).unwrap();
+                mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+                mount("overlay", &paths[4], "overlay", MountFlags::NODEV, options.as_c_str())
+            };
+            let mounted = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+            assert_eq!(mounted, Ok(()), "round {round}");
+        }
+    }
 
     #[test]
     fn folders_stand_the_highest_first() {

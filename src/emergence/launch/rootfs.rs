@@ -188,7 +188,7 @@ fn text(path: &Path) -> Result<&str> {
 ///
 /// It counts as a layer: the store keeps it while something holds it.
 pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
-    let folder = store.layers().join(view_name(objects).hex());
+    let folder = store.layers().join(view_name(objects));
     if folder.exists() {
         return Ok(folder);
     }
@@ -210,11 +210,11 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the folder of a closure is called.
-pub fn view_name(objects: &[Object]) -> Hash {
+/// What the folder of a closure is called. Not as one of an image could be, whose layer may be any text.
+pub fn view_name(objects: &[Object]) -> String {
     let mut names: Vec<String> = objects.iter().map(|object| format!("{}\n", object.path)).collect();
     names.sort_unstable();
-    Hash::sha256(format!("emergence-view-1\n{}", names.concat()).as_bytes())
+    Hash::sha256(format!("emergence-view-1\n{}", names.concat()).as_bytes()).hex() + ".view"
 }
 
 /// The same closure gives the same skeleton: times as in a store.

@@ -202,13 +202,17 @@ impl Tree {
     fn make<T>(&self, name: &CStr, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => {
-                match remove_at(self.folder(), name) {
-                    Ok(_) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(system(error).within("remove what was there")),
-                }
+                self.vacate(name)?;
                 make().map_err(system)
             }
             other => other.map_err(system),
+        }
+    }
+
+    fn vacate(&self, name: &CStr) -> Result<()> {
+        match remove_at(self.folder(), name) {
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(system(error).within("remove what was there")),
         }
     }
 
@@ -392,7 +396,7 @@ impl Tree {
         let mode = Mode::from_raw_mode(member.mode);
         // As overlayfs itself says of its whiteouts.
         let made = match self.layered && kind == FileType::CharacterDevice && device == 0 {
-            true => Err(system(Errno::PERM)),
+            true => self.vacate(name).and(Err(system(Errno::PERM))),
             false => self.make(name, || mknodat(self.folder(), name, kind, mode, device)),
         };
         match made {

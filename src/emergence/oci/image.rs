@@ -41,7 +41,8 @@ pub struct Verified {
     pub report: Report,
     /// What each layer takes away from those below it; nothing is known of one that was only recognised.
     removals: Vec<Option<Removals>>,
-    size: u64,
+    /// Bytes of the files of all layers that were not only recognised.
+    pub(super) size: u64,
 }
 
 /// What was unpacked.
@@ -225,7 +226,10 @@ impl Verified {
     ///
     /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there), `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
-        let (bytes, skipped) = made_whole(to, |new| self.make(terms, new))?;
+        let (bytes, skipped) = made_whole(to, |new| {
+            check_space(new.parent().unwrap_or(to), self.size)?;
+            self.make(terms, new)
+        })?;
         Ok(Unpacked { folders: vec![to.to_owned()], reused: 0, bytes, skipped })
     }
 
@@ -240,11 +244,10 @@ impl Verified {
         Ok((bytes, tree.finish()?))
     }
 
-    /// Makes the folder `new`, for which there must be room, and tells what will be read.
+    /// Makes the folder `new`, and tells what will be read.
     pub(super) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
         let made = fs::DirBuilder::new().mode(0o700).create(new);
         made.doing(|| format!("make {}", new.display()))?;
-        check_space(new, self.size)?;
         let layers = self.image.layers.get(layers).unwrap_or_default();
         terms.watch.expect("unpack", layers.iter().map(|layer| layer.descriptor.size).sum());
         Ok(())

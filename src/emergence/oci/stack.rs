@@ -7,7 +7,9 @@ use rustix::io::Errno;
 
 use super::apply::{Skipped, Tree};
 use super::image::{Image, Unpacked, Verified};
-use crate::emergence::files::{open_folder, overlay_apart, overlay_takes, overlay_works, rename_new};
+use crate::emergence::files::{
+    check_space, open_folder, overlay_apart, overlay_shows, overlay_takes, overlay_works, rename_new,
+};
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
 use crate::emergence::terms::Terms;
@@ -60,18 +62,18 @@ impl Image {
         self.folders(store, form).iter().all(|folder| folder.is_dir())
     }
 
-    /// The form that it has in the store, or is best given there.
+    /// The form that it has in the store, or is best given there. Layers over which this process could mount no overlay are no form for it.
     pub fn best_form(&self, store: &Store) -> Result<Form> {
-        if let Some(form) = self.stored(store) {
-            return Ok(form);
-        }
         let names = self.names(Form::Layers);
         if names.len() < 2 {
             return Ok(Form::Layers);
         }
         let longest = names.iter().map(String::len).max().unwrap_or(0);
-        let may =
-            rustix::process::geteuid().is_root() && overlay_takes(&store.layers(), longest, names.len());
+        let takes = overlay_takes(&store.layers(), longest, names.len()) && overlay_shows();
+        if let Some(form) = self.stored(store).filter(|form| takes || *form == Form::Tree) {
+            return Ok(form);
+        }
+        let may = takes && rustix::process::geteuid().is_root();
         match may && store.staged(overlay_works)? {
             true => Ok(Form::Layers),
             false => Ok(Form::Tree),
@@ -114,6 +116,7 @@ impl Verified {
     ///
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
+        check_space(&store.layers(), self.size)?;
         let folders = self.image().folders(store, form);
         let mut unpacked =
             Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };

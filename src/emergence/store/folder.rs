@@ -89,12 +89,14 @@ pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
         return Ok(());
     }
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o755);
+    builder.recursive(true);
     let trees = dir.as_str().trim_start_matches('/');
     let first = trees.split('/').next().unwrap_or(trees);
     // What one that was ended in the middle has made is ours.
     refuse_other(folder, &[&BEFORE[..], &FOLDERS[..], &[first]].concat())?;
     for name in FOLDERS.iter().copied().chain([trees]) {
+        // Programs of images may give their owners' rights: others on this machine must not get at them.
+        builder.mode(if name == "layers" { 0o700 } else { 0o755 });
         builder.create(folder.join(name)).doing(|| format!("make {}", folder.join(name).display()))?;
     }
     let new = folder.join("version.new");

@@ -94,7 +94,6 @@ impl Store {
     fn doomed_layers(&self, kept: &BTreeSet<String>, keep_for: Option<Duration>) -> Result<Vec<String>> {
         let mut doomed = Vec::new();
         for name in names(&self.layers())? {
-            // Its time of modification is what the image says.
             if kept.contains(&name) {
                 continue;
             }

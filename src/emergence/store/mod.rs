@@ -8,6 +8,7 @@
 //! DIR/content/HASH                  which objects have this content
 //! DIR/automatons, declarations      documents by digest                                         (shelf)
 //! DIR/layers/CHAINID[.tree]/        layers of images, each alone or all in one                  (shelf)
+//! DIR/layers/HASH.view/             the trees of a closure, their files the store's own
 //! DIR/roots, leases                 what must be kept                                           (held)
 //! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
 //! DIR/tmp/RANDOM/                   what is being made, locked by who makes it

@@ -161,6 +161,9 @@ fn all_forms_of_root_file_systems_are_checked() {
     world.edit("overlay", |config| config["annotations"]["com.matrixai.emergence.verify"] = json!("full"));
     world.run_bundle(&overlay).ok().prints("runs");
     world.run_bundle(&overlay).ok().prints("runs");
+    // No layer of an image, which may be any text, has the name of what is below it.
+    let views: Vec<_> = fs::read_dir(world.store().join("layers")).unwrap().flatten().collect();
+    assert!(!views.is_empty() && views.iter().all(|view| view.path().extension().unwrap() == "view"));
     let smuggled = world.path("overlay/upper/stranger");
     fs::write(&smuggled, "x").unwrap();
     let output = world.run_bundle(&overlay).exits(1);
