@@ -62,18 +62,28 @@ impl Image {
         self.folders(store, form).iter().all(|folder| folder.is_dir())
     }
 
+    /// The form in which all of it is in the store, and this process can use it.
+    fn usable(&self, store: &Store) -> Option<Form> {
+        let can = |form: &Form| self.has(store, *form) && (*form == Form::Tree || self.can_be_stacked(store));
+        [Form::Layers, Form::Tree].into_iter().find(can)
+    }
+
+    /// Whether this process could mount an overlay over its layers, if they were there.
+    fn can_be_stacked(&self, store: &Store) -> bool {
+        let names = self.names(Form::Layers);
+        let longest = names.iter().map(String::len).max().unwrap_or(0);
+        names.len() < 2 || overlay_takes(&store.layers(), longest, names.len()) && overlay_shows()
+    }
+
     /// The form that it has in the store, or is best given there. Layers over which this process could mount no overlay are no form for it.
     pub fn best_form(&self, store: &Store) -> Result<Form> {
-        let names = self.names(Form::Layers);
-        if names.len() < 2 {
-            return Ok(Form::Layers);
-        }
-        let longest = names.iter().map(String::len).max().unwrap_or(0);
-        let takes = overlay_takes(&store.layers(), longest, names.len()) && overlay_shows();
-        if let Some(form) = self.stored(store).filter(|form| takes || *form == Form::Tree) {
+        if let Some(form) = self.usable(store) {
             return Ok(form);
         }
-        let may = takes && rustix::process::geteuid().is_root();
+        if self.layer_count() < 2 {
+            return Ok(Form::Layers);
+        }
+        let may = rustix::process::geteuid().is_root() && self.can_be_stacked(store);
         match may && store.staged(overlay_works)? {
             true => Ok(Form::Layers),
             false => Ok(Form::Tree),
@@ -86,7 +96,7 @@ impl Image {
         self.trusted(terms)?;
         let found = match form {
             Some(form) => self.has(store, form).then_some(form),
-            None => self.stored(store),
+            None => self.usable(store),
         };
         Ok(found.map(|form| self.folders(store, form)))
     }
