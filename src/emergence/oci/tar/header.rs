@@ -32,16 +32,25 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+fn is_ustar(bytes: &[u8; 512]) -> bool {
+    bytes.get(257..263) == Some(b"ustar\0")
+}
+
+fn is_gnu(bytes: &[u8; 512]) -> bool {
+    bytes.get(257..265) == Some(b"ustar  \0")
+}
+
 /// The name in the header itself: in ustar's, and in that of star, which is like it, the folders may stand apart. Go before 1.8 wrote them
 /// into GNU's too, where times belong; they are no numbers then.
 fn path(bytes: &[u8; 512]) -> Vec<u8> {
     let field = |from, to| bytes.get(from..to).unwrap_or_default();
     let is_number = |from| number(field(from, from + 12)).is_some();
-    let folders = match (field(257, 265), field(508, 512)) {
-        ([b'u', b's', b't', b'a', b'r', 0, ..], b"tar\0") => text(field(345, 476)),
-        ([b'u', b's', b't', b'a', b'r', 0, ..], _) => text(field(345, 500)),
-        (b"ustar  \0", _) if !is_number(345) || !is_number(357) => text(field(345, 500)),
-        _ => b"",
+    let folders = if is_ustar(bytes) {
+        text(field(345, if field(508, 512) == b"tar\0" { 476 } else { 500 }))
+    } else if is_gnu(bytes) && !(is_number(345) && is_number(357)) {
+        Some(text(field(345, 500))).filter(|folders| folders.is_ascii()).unwrap_or_default()
+    } else {
+        b""
     };
     let name = text(field(0, 100));
     if folders.is_empty() { name.to_vec() } else { [folders, name].join(&b'/') }
@@ -116,7 +125,7 @@ impl Kept {
         if path.contains(&0) || link.contains(&0) {
             return Err("a name has a NUL byte".into());
         }
-        let kind = kind(header.entry_type(), &path)?;
+        let kind = kind(header, &path)?;
         // What all readers pass over: the size of the file that a link names, or of a folder.
         let stored = match header.entry_type() {
             EntryType::Link | EntryType::Directory => 0,
@@ -134,7 +143,7 @@ impl Kept {
         let bytes = header.as_bytes();
         let device = |at| of(None, bytes.get(at..at + 8).unwrap_or_default(), "device");
         let device = match kind {
-            MemberKind::Character | MemberKind::Block if bytes.get(257..262) == Some(b"ustar") => {
+            MemberKind::Character | MemberKind::Block if is_ustar(bytes) || is_gnu(bytes) => {
                 (device(329)?, device(337)?)
             }
             _ => (0, 0),
@@ -163,10 +172,12 @@ impl Kept {
     }
 }
 
-fn kind(kind: EntryType, path: &[u8]) -> Result<MemberKind, String> {
-    Ok(match kind {
-        // What tars wrote before they knew folders.
-        EntryType::Regular if path.ends_with(b"/") => MemberKind::Directory,
+fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {
+    Ok(match header.entry_type() {
+        // What tars wrote before they knew types. One that says that it is a file is one to engines.
+        EntryType::Regular if path.ends_with(b"/") && header.as_old().linkflag == [0] => {
+            MemberKind::Directory
+        }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => MemberKind::File,
         EntryType::Link => MemberKind::HardLink,
         EntryType::Symlink => MemberKind::Symlink,

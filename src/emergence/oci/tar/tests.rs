@@ -164,6 +164,7 @@ fn folders_of_a_name_that_stand_apart() {
     assert_eq!(name(b"ustar\x0000", &long, b"tar\0"), format!("{}/f", "d".repeat(131)));
     assert_eq!(name(b"ustar  \0", b"a/b", &none), "a/b/f", "as Go before 1.8 wrote it");
     assert_eq!(name(b"ustar  \0", b"00000000012\x0000000000013\0", &none), "f", "times of GNU's");
+    assert_eq!(name(b"ustar  \0", b"a/\xff", &none), "f", "nor is that a name");
     assert_eq!(name(&[0; 8], b"a/b", &none), "f");
 }
 
@@ -180,6 +181,16 @@ fn sizes_that_count_no_bytes() {
         read(&tar).unwrap().iter().map(|(member, bytes)| (member.size, bytes.len())).collect();
     assert_eq!(sizes, [(0, 0), (0, 0), (1, 1)]);
     assert!(words(&made(&[(b'2', "a", b"x", &[])])).contains("no file"), "of links some readers count them");
+}
+
+#[test]
+fn folders_before_there_were_types() {
+    let mut tar = made(&[(b'0', "a/", b"x", &[])]);
+    assert_eq!(read(&tar).unwrap()[0].0.kind, MemberKind::File, "as it says, and as engines make it");
+    tar[156] = 0;
+    tar[124..136].fill(b'0');
+    sum(&mut tar);
+    assert_eq!(read(&tar[..512]).unwrap()[0].0.kind, MemberKind::Directory);
 }
 
 #[test]
