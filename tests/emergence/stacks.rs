@@ -316,3 +316,13 @@ fn others_do_not_get_at_what_images_have() {
     let mode = fs::metadata(kept.folder().join("layers")).unwrap().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
+
+/// That there is nothing for a hard link to name is seen when the layers below are made.
+#[test]
+fn of_an_image_that_cannot_be_made_nothing_is_left() {
+    let kept = Kept::new();
+    let layout = Layout::of(&[tar_of(&[file("a", b"1")]), tar_of(&[link(b'1', "b", "nothing")])]);
+    kept.refused(&["unpack", &layout.reference()], 3, "layer.escape");
+    assert_eq!(kept.layers(), 0);
+    assert_eq!(fs::read_dir(kept.folder().join("tmp")).unwrap().count(), 0);
+}

@@ -1,6 +1,7 @@
 //! Images in a store: layer over layer, as overlayfs takes them, so that images share what they have in common. Where no overlay can be
 //! mounted, and for who wants one tree, all layers of an image are in one.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
 use crate::emergence::terms::Terms;
 use crate::emergence::verify::Bytes;
-use crate::error::Error;
+use crate::error::Doing;
 
 /// What the name of a tree of several layers ends with.
 const TREE: &str = ".tree";
@@ -97,8 +98,8 @@ impl Image {
 }
 
 impl Verified {
-    /// Makes in the store what it lacks of the image in this form. Each folder has its name only when it is whole; what is there is taken as
-    /// it is.
+    /// Makes in the store what it lacks of the image in this form; what is there is taken as it is. No folder has its name before all are
+    /// whole.
     ///
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
@@ -106,43 +107,51 @@ impl Verified {
         let folders = self.image().folders(store, form);
         let mut unpacked =
             Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };
-        for (at, folder) in folders.iter().enumerate() {
-            let below = folders.get(..at).unwrap_or_default();
-            if folder.is_dir() || !self.stage(terms, store, form, below, folder, &mut unpacked)? {
-                unpacked.reused += 1;
-            }
+        if folders.iter().all(|folder| folder.is_dir()) {
+            return Ok(Unpacked { reused: folders.len(), folders, ..unpacked });
         }
+        store.staged(|staging| {
+            let mut made = Vec::new();
+            for (at, folder) in folders.iter().enumerate() {
+                let is_there = folder.is_dir();
+                unpacked.reused += usize::from(is_there);
+                made.push(match is_there {
+                    true => folder.clone(),
+                    false => self.one(terms, form, &made, &staging.join(at.to_string()), &mut unpacked)?,
+                });
+            }
+            store.settle(staging)?;
+            for (new, folder) in made.iter().zip(&folders).filter(|(new, folder)| new != folder) {
+                match rename_new(new, folder) {
+                    // Somebody else was faster.
+                    Err(Errno::EXIST | Errno::NOTEMPTY) => unpacked.reused += 1,
+                    named => named.doing(|| format!("rename to {}", folder.display()))?,
+                }
+            }
+            Ok(())
+        })?;
         Ok(Unpacked { folders, ..unpacked })
     }
 
-    /// Makes a folder of the store. False: somebody else was faster.
-    fn stage(
+    /// Makes one of the folders, which lies over those in `below`, somewhere in the new folder `staging`: where it is.
+    fn one(
         &self,
         terms: &Terms,
-        store: &Store,
         form: Form,
         below: &[PathBuf],
-        folder: &Path,
+        staging: &Path,
         unpacked: &mut Unpacked,
-    ) -> Result<bool> {
-        store.staged(|staging| {
-            let new = staging.join("new");
-            let (bytes, skipped) = match form == Form::Tree && self.image().layer_count() > 1 {
-                true => self.make(terms, &new)?,
-                false => self.layer(terms, &new, below, staging)?,
-            };
-            store.settle(staging)?;
-            unpacked.bytes.read += bytes.read;
-            unpacked.bytes.unpacked += bytes.unpacked;
-            unpacked.skipped.add(skipped);
-            match rename_new(&new, folder) {
-                Ok(()) => Ok(true),
-                Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
-                Err(error) => {
-                    Err(Error::from(error).within(format!("rename to {}", folder.display())).into())
-                }
-            }
-        })
+    ) -> Result<PathBuf> {
+        fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
+        let new = staging.join("new");
+        let (bytes, skipped) = match form == Form::Tree && self.image().layer_count() > 1 {
+            true => self.make(terms, &new)?,
+            false => self.layer(terms, &new, below, staging)?,
+        };
+        unpacked.bytes.read += bytes.read;
+        unpacked.bytes.unpacked += bytes.unpacked;
+        unpacked.skipped.add(skipped);
+        Ok(new)
     }
 
     /// Makes at `new` what the layer changes that comes over those in `below`.
