@@ -215,11 +215,17 @@ fn what_images_share_is_there_once() {
     kept.call(&["root", "add", "mine", &other.reference()]);
     kept.call(&["gc"]);
     assert!(second.iter().all(|layer| layer.is_dir()) && kept.layers() == 2);
+    // So it does in one tree, which a bundle binds.
+    let bundle = kept.0.path().join("bundle").display().to_string();
+    kept.call(&["bundle", "--rootfs", "bind", &other.reference(), &bundle, "--", "/bin/sh"]);
+    kept.call(&["root", "add", "mine", &other.reference()]);
+    kept.call(&["gc"]);
+    assert_eq!(kept.layers(), 3);
     kept.refused(&["root", "add", "no", &one.reference()], 4, "closure.incomplete");
     kept.call(&["root", "rm", "mine"]);
     // What has come lately is kept by its age here, not by the times that images give.
     kept.call(&["gc", "--keep-for", "1h"]);
-    assert_eq!(kept.layers(), 2);
+    assert_eq!(kept.layers(), 3);
     kept.call(&["gc"]);
     assert_eq!(kept.layers(), 0);
 }

@@ -1,6 +1,7 @@
 //! Images in a store: layer over layer, as overlayfs takes them, so that images share what they have in common. Where no overlay can be
 //! mounted, and for who wants one tree, all layers of an image are in one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,21 +44,21 @@ impl Image {
         self.names(form).iter().map(|name| store.layers().join(name)).collect()
     }
 
-    /// The names of its folders in the store. Refused with `closure.incomplete` when one is not there.
-    pub fn kept(&self, store: &Store) -> Result<Vec<String>> {
-        match self.stored(store) {
-            Some(form) => Ok(self.names(form)),
-            None => {
-                let subject = format!("image {}", self.digest());
-                Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"))
-            }
+    /// The names of its folders in the store, in each form in which all of it is there. Refused with `closure.incomplete` when there is
+    /// none.
+    pub fn kept(&self, store: &Store) -> Result<BTreeSet<String>> {
+        let names: BTreeSet<String> = self.stored(store).flat_map(|form| self.names(form)).collect();
+        if names.is_empty() {
+            let subject = format!("image {}", self.digest());
+            return Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"));
         }
+        Ok(names)
     }
 
-    /// The form in which all of it is in the store.
-    fn stored(&self, store: &Store) -> Option<Form> {
+    /// The forms in which all of it is in the store.
+    fn stored(&self, store: &Store) -> impl Iterator<Item = Form> {
         let whole = |form: &Form| self.folders(store, *form).iter().all(|folder| folder.is_dir());
-        [Form::Layers, Form::Tree].into_iter().find(whole)
+        [Form::Layers, Form::Tree].into_iter().filter(whole)
     }
 
     /// The form that it has in the store, or is best given there. Layers over which this process could mount no overlay are no form for it.
@@ -68,7 +69,7 @@ impl Image {
         }
         let longest = names.iter().map(String::len).max().unwrap_or(0);
         let takes = overlay_takes(&store.layers(), longest, names.len()) && overlay_shows();
-        if let Some(form) = self.stored(store).filter(|form| takes || *form == Form::Tree) {
+        if let Some(form) = self.stored(store).find(|form| takes || *form == Form::Tree) {
             return Ok(form);
         }
         let may = takes && rustix::process::geteuid().is_root();
@@ -80,7 +81,7 @@ impl Image {
 
     /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.
     pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
-        let whole = store.is_some_and(|store| self.stored(store).is_some());
+        let whole = store.is_some_and(|store| self.stored(store).next().is_some());
         let folders = store.map(|store| self.folders(store, Form::Layers)).unwrap_or_default();
         let lacking = |at: usize| !folders.get(at).is_some_and(|folder| folder.is_dir());
         // The configuration comes first.
