@@ -311,6 +311,14 @@ fn layers_that_cannot_be_mounted_are_not_taken() {
         }
     }
     one_tree(unpack(&[&program], &moved));
+    // What is there of another image is no part of a tree.
+    let base = tar_of(&[file("base", b"3")]);
+    let (base, both) =
+        (Layout::of(std::slice::from_ref(&base)), Layout::of(&[base, tar_of(&[file("own", b"4")])]));
+    let store = ["--store", moved.to_str().unwrap()];
+    emergence(&[&store[..], &["unpack", &base.reference()]].concat()).ok();
+    let needed = emergence(&[&store[..], &["need", &both.reference()]].concat());
+    assert_eq!(needed.ok().lines().count(), 3);
 }
 
 /// A program of an image may give the rights of root to whoever runs it.

@@ -79,22 +79,32 @@ impl Image {
         }
     }
 
+    /// Tells of each layer whether the store has what is made of it in this form.
+    fn has(&self, store: &Store, form: Form) -> impl Fn(usize) -> bool + Sync + use<> {
+        let there: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
+        move |layer| there.get(if form == Form::Tree { 0 } else { layer }) == Some(&true)
+    }
+
     /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.
     pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
-        let whole = store.is_some_and(|store| self.stored(store).next().is_some());
-        let folders = store.map(|store| self.folders(store, Form::Layers)).unwrap_or_default();
-        let lacking = |at: usize| !folders.get(at).is_some_and(|folder| folder.is_dir());
+        // Where nothing can be written, all is needed to make it elsewhere.
+        let form = |store: &Store| self.best_form(store).unwrap_or(Form::Tree);
+        let has = store.map(|store| self.has(store, form(store)));
+        let has = |layer| has.as_ref().is_some_and(|has| has(layer));
+        if (0..self.layer_count().max(1)).all(has) {
+            return Vec::new();
+        }
         // The configuration comes first.
-        let blobs = self.blobs().enumerate().filter(|(at, _)| at.checked_sub(1).is_none_or(lacking));
-        if whole { Vec::new() } else { blobs.map(|(_, blob)| blob.digest.to_string()).collect() }
+        let lacking = |at: usize| at.checked_sub(1).is_none_or(|layer| !has(layer));
+        let blobs = self.blobs().enumerate().filter(|(at, _)| lacking(*at));
+        blobs.map(|(_, blob)| blob.digest.to_string()).collect()
     }
 
     /// Proves all that the store does not have in this form, as [`Image::verify`] does. Blobs of layers that it has must have their digests
     /// when they are there. `strict` reads all of them.
     pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: Form) -> Result<Verified> {
-        let has: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
-        let known = |at: usize| !strict && has.get(if form == Form::Tree { 0 } else { at }) == Some(&true);
-        self.proved(terms, strict, &known)
+        let has = self.has(store, form);
+        self.proved(terms, strict, &|layer| !strict && has(layer))
     }
 }
 
