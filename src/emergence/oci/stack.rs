@@ -144,7 +144,8 @@ impl Verified {
         Ok(Unpacked { folders, ..unpacked })
     }
 
-    /// Makes one of the folders, which lies over those in `below`, somewhere in the new folder `staging`: where it is.
+    /// Makes one of the folders, which lies over those in `below`, somewhere in the new folder `staging`: where it is. Its path there is
+    /// shorter than the one that it gets, by which [`overlay_takes`] was asked.
     fn one(
         &self,
         terms: &Terms,
