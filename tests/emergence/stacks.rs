@@ -215,13 +215,20 @@ fn what_images_share_is_there_once() {
     kept.call(&["root", "add", "mine", &other.reference()]);
     kept.call(&["gc"]);
     assert!(second.iter().all(|layer| layer.is_dir()) && kept.layers() == 2);
+    // So it does in one tree, which a bundle binds.
+    let bundle = kept.0.path().join("bundle").display().to_string();
+    kept.call(&["bundle", "--rootfs", "bind", &other.reference(), &bundle, "--", "/bin/sh"]);
+    kept.call(&["root", "add", "mine", &other.reference()]);
+    kept.call(&["gc"]);
+    assert_eq!(kept.layers(), 3);
     kept.refused(&["root", "add", "no", &one.reference()], 4, "closure.incomplete");
     kept.call(&["root", "rm", "mine"]);
     let would = kept.call(&["gc", "--dry-run"])["bytes"].clone();
     // What has come lately is kept by its age here, not by the times that images give.
     kept.call(&["gc", "--keep-for", "1h"]);
-    assert_eq!(kept.layers(), 2);
-    assert_eq!(would, 100_000 + 5);
+    assert_eq!(kept.layers(), 3);
+    // The base, and each layer's own file, twice: in a layer, and in the one tree.
+    assert_eq!(would, 2 * (100_000 + 5));
     assert_eq!(kept.call(&["gc"])["bytes"], would);
     assert_eq!(kept.layers(), 0);
 }
@@ -307,6 +314,14 @@ fn layers_that_cannot_be_mounted_are_not_taken() {
         }
     }
     one_tree(unpack(&[&program], &moved));
+    // What is there of another image is no part of a tree.
+    let base = tar_of(&[file("base", b"3")]);
+    let (base, both) =
+        (Layout::of(std::slice::from_ref(&base)), Layout::of(&[base, tar_of(&[file("own", b"4")])]));
+    let store = ["--store", moved.to_str().unwrap()];
+    emergence(&[&store[..], &["unpack", &base.reference()]].concat()).ok();
+    let needed = emergence(&[&store[..], &["need", &both.reference()]].concat());
+    assert_eq!(needed.ok().lines().count(), 3);
 }
 
 /// A program of an image may give the rights of root to whoever runs it.
@@ -317,4 +332,14 @@ fn others_do_not_get_at_what_images_have() {
     kept.unpack(&Layout::of(&[tar_of(&[program])]));
     let mode = fs::metadata(kept.folder().join("layers")).unwrap().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+/// That there is nothing for a hard link to name is seen when the layers below are made.
+#[test]
+fn of_an_image_that_cannot_be_made_nothing_is_left() {
+    let kept = Kept::new();
+    let layout = Layout::of(&[tar_of(&[file("a", b"1")]), tar_of(&[link(b'1', "b", "nothing")])]);
+    kept.refused(&["unpack", &layout.reference()], 3, "layer.escape");
+    assert_eq!(kept.layers(), 0);
+    assert_eq!(fs::read_dir(kept.folder().join("tmp")).unwrap().count(), 0);
 }

@@ -51,7 +51,7 @@ pub fn overlay_shows() -> bool {
 }
 
 /// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else
-/// sees it: it is mounted in a mount namespace that has ended when this returns, and lives as long as something of it is open.
+/// sees it: it is mounted in a mount namespace of its own, detached there, and lives as long as something of it is open.
 pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
     for folder in [&work, &at] {

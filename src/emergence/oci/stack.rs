@@ -1,6 +1,8 @@
 //! Images in a store: layer over layer, as overlayfs takes them, so that images share what they have in common. Where no overlay can be
 //! mounted, and for who wants one tree, all layers of an image are in one.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -14,7 +16,7 @@ use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
 use crate::emergence::terms::Terms;
 use crate::emergence::verify::Bytes;
-use crate::error::Error;
+use crate::error::Doing;
 
 /// What the name of a tree of several layers ends with.
 const TREE: &str = ".tree";
@@ -42,30 +44,29 @@ impl Image {
         self.names(form).iter().map(|name| store.layers().join(name)).collect()
     }
 
-    /// The names of its folders in the store. Refused with `closure.incomplete` when one is not there.
-    pub fn kept(&self, store: &Store) -> Result<Vec<String>> {
-        match self.stored(store) {
-            Some(form) => Ok(self.names(form)),
-            None => {
-                let subject = format!("image {}", self.digest());
-                Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"))
-            }
+    /// The names of its folders in the store, in each form in which all of it is there. Refused with `closure.incomplete` when there is
+    /// none.
+    pub fn kept(&self, store: &Store) -> Result<BTreeSet<String>> {
+        let names: BTreeSet<String> = self.stored(store).flat_map(|form| self.names(form)).collect();
+        if names.is_empty() {
+            let subject = format!("image {}", self.digest());
+            return Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"));
         }
+        Ok(names)
     }
 
-    /// The form in which all of it is in the store.
-    fn stored(&self, store: &Store) -> Option<Form> {
-        [Form::Layers, Form::Tree].into_iter().find(|form| self.has(store, *form))
+    /// The forms in which all of it is in the store.
+    fn stored(&self, store: &Store) -> impl Iterator<Item = Form> {
+        [Form::Layers, Form::Tree].into_iter().filter(|form| self.is_whole(store, *form))
     }
 
-    fn has(&self, store: &Store, form: Form) -> bool {
+    fn is_whole(&self, store: &Store, form: Form) -> bool {
         self.folders(store, form).iter().all(|folder| folder.is_dir())
     }
 
     /// The form in which all of it is in the store, and this process can use it.
     fn usable(&self, store: &Store) -> Option<Form> {
-        let can = |form: &Form| self.has(store, *form) && (*form == Form::Tree || self.can_be_stacked(store));
-        [Form::Layers, Form::Tree].into_iter().find(can)
+        self.stored(store).find(|form| *form == Form::Tree || self.can_be_stacked(store))
     }
 
     /// Whether this process could mount an overlay over its layers, if they were there.
@@ -95,34 +96,44 @@ impl Image {
     pub fn recall(&self, terms: &Terms, store: &Store, form: Option<Form>) -> Result<Option<Vec<PathBuf>>> {
         self.trusted(terms)?;
         let found = match form {
-            Some(form) => self.has(store, form).then_some(form),
+            Some(form) => self.is_whole(store, form).then_some(form),
             None => self.usable(store),
         };
         Ok(found.map(|form| self.folders(store, form)))
     }
 
+    /// Tells of each layer whether the store has what is made of it in this form.
+    fn has(&self, store: &Store, form: Form) -> impl Fn(usize) -> bool + Sync + use<> {
+        let there: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
+        move |layer| there.get(if form == Form::Tree { 0 } else { layer }) == Some(&true)
+    }
+
     /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.
     pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
-        let whole = store.is_some_and(|store| self.stored(store).is_some());
-        let folders = store.map(|store| self.folders(store, Form::Layers)).unwrap_or_default();
-        let lacking = |at: usize| !folders.get(at).is_some_and(|folder| folder.is_dir());
+        // Where nothing can be written, all is needed to make it elsewhere.
+        let form = |store: &Store| self.best_form(store).unwrap_or(Form::Tree);
+        let has = store.map(|store| self.has(store, form(store)));
+        let has = |layer| has.as_ref().is_some_and(|has| has(layer));
+        if (0..self.layer_count().max(1)).all(has) {
+            return Vec::new();
+        }
         // The configuration comes first.
-        let blobs = self.blobs().enumerate().filter(|(at, _)| at.checked_sub(1).is_none_or(lacking));
-        if whole { Vec::new() } else { blobs.map(|(_, blob)| blob.digest.to_string()).collect() }
+        let lacking = |at: usize| at.checked_sub(1).is_none_or(|layer| !has(layer));
+        let blobs = self.blobs().enumerate().filter(|(at, _)| lacking(*at));
+        blobs.map(|(_, blob)| blob.digest.to_string()).collect()
     }
 
     /// Proves all that the store does not have in this form, as [`Image::verify`] does. Blobs of layers that it has must have their digests
     /// when they are there. `strict` reads all of them.
     pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: Form) -> Result<Verified> {
-        let has: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
-        let known = |at: usize| !strict && has.get(if form == Form::Tree { 0 } else { at }) == Some(&true);
-        self.proved(terms, strict, &known)
+        let has = self.has(store, form);
+        self.proved(terms, strict, &|layer| !strict && has(layer))
     }
 }
 
 impl Verified {
-    /// Makes in the store what it lacks of the image in this form. Each folder has its name only when it is whole; what is there is taken as
-    /// it is.
+    /// Makes in the store what it lacks of the image in this form; what is there is taken as it is. No folder has its name before all are
+    /// whole.
     ///
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
@@ -130,43 +141,52 @@ impl Verified {
         let folders = self.image().folders(store, form);
         let mut unpacked =
             Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };
-        for (at, folder) in folders.iter().enumerate() {
-            let below = folders.get(..at).unwrap_or_default();
-            if folder.is_dir() || !self.stage(terms, store, form, below, folder, &mut unpacked)? {
-                unpacked.reused += 1;
-            }
+        if folders.iter().all(|folder| folder.is_dir()) {
+            return Ok(Unpacked { reused: folders.len(), folders, ..unpacked });
         }
+        store.staged(|staging| {
+            let mut made = Vec::new();
+            for (at, folder) in folders.iter().enumerate() {
+                let is_there = folder.is_dir();
+                unpacked.reused += usize::from(is_there);
+                made.push(match is_there {
+                    true => folder.clone(),
+                    false => self.one(terms, form, &made, &staging.join(at.to_string()), &mut unpacked)?,
+                });
+            }
+            store.settle(staging)?;
+            for (new, folder) in made.iter().zip(&folders).filter(|(new, folder)| new != folder) {
+                match rename_new(new, folder) {
+                    // Somebody else was faster.
+                    Err(Errno::EXIST | Errno::NOTEMPTY) => unpacked.reused += 1,
+                    named => named.doing(|| format!("rename to {}", folder.display()))?,
+                }
+            }
+            Ok(())
+        })?;
         Ok(Unpacked { folders, ..unpacked })
     }
 
-    /// Makes a folder of the store. False: somebody else was faster.
-    fn stage(
+    /// Makes one of the folders, which lies over those in `below`, somewhere in the new folder `staging`: where it is. Its path there is
+    /// shorter than the one that it gets, by which [`overlay_takes`] was asked.
+    fn one(
         &self,
         terms: &Terms,
-        store: &Store,
         form: Form,
         below: &[PathBuf],
-        folder: &Path,
+        staging: &Path,
         unpacked: &mut Unpacked,
-    ) -> Result<bool> {
-        store.staged(|staging| {
-            let new = staging.join("new");
-            let (bytes, skipped) = match form == Form::Tree && self.image().layer_count() > 1 {
-                true => self.make(terms, &new)?,
-                false => self.layer(terms, &new, below, staging)?,
-            };
-            store.settle(staging)?;
-            unpacked.bytes.read += bytes.read;
-            unpacked.bytes.unpacked += bytes.unpacked;
-            unpacked.skipped.add(skipped);
-            match rename_new(&new, folder) {
-                Ok(()) => Ok(true),
-                Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
-                Err(error) => {
-                    Err(Error::from(error).within(format!("rename to {}", folder.display())).into())
-                }
-            }
-        })
+    ) -> Result<PathBuf> {
+        fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
+        let new = staging.join("new");
+        let (bytes, skipped) = match form == Form::Tree && self.image().layer_count() > 1 {
+            true => self.make(terms, &new)?,
+            false => self.layer(terms, &new, below, staging)?,
+        };
+        unpacked.bytes.read += bytes.read;
+        unpacked.bytes.unpacked += bytes.unpacked;
+        unpacked.skipped.add(skipped);
+        Ok(new)
     }
 
     /// Makes at `new` what the layer changes that comes over those in `below`.

@@ -72,10 +72,11 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Gives it up.
+    /// Gives it up. It may be gone: that of a process that has ended, anybody takes away who takes away what nobody keeps.
     pub fn release(mut self) -> Result<()> {
         self.kept = true;
-        Ok(fs::remove_file(&self.path).doing(|| format!("remove {}", self.path.display()))?)
+        remove(&self.path).doing(|| format!("remove {}", self.path.display()))?;
+        Ok(())
     }
 
     /// Leaves it to the process that it is for: it counts until that has ended.
@@ -179,7 +180,7 @@ impl Store {
             if lease.is_of_a_living() {
                 found.push(lease.held);
             } else if clean {
-                fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
+                remove(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(found)

@@ -159,6 +159,15 @@ fn a_lease_lasts_until_it_is_given_up() {
     assert!(store.collect(None, false).unwrap().objects.is_empty());
     drop(store.lease("c1", std::slice::from_ref(&path)).unwrap());
     assert_eq!(store.collect(None, false).unwrap().objects, [path]);
+    // Who kept it for a process that has ended finds it gone.
+    let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let lease = store.lease_for("c1", pid, &super::Held::default()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    store.collect(None, false).unwrap();
+    assert!(names(&store.folder.join("leases")).is_empty());
+    lease.release().unwrap();
 }
 
 #[test]
