@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::automaton::{Automaton, is_automaton};
+use super::automaton::{Automaton, CONFIG_MEMBER, is_automaton};
 use super::closure::{Closure, Declared, open_closure};
 use super::oci::{self, Layout, Platform};
 use super::reference::{self, Reference};
@@ -50,4 +50,11 @@ fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &
         return Ok(Artifact::Closure(Box::new(Automaton::open(layout, resolved, terms)?)));
     }
     Ok(Artifact::Image(Box::new(oci::Image::open(layout, resolved, terms)?)))
+}
+
+/// Words about a plain image whose configuration declares an automaton: a tool on its way has dropped what makes it one.
+pub fn lost_automaton(image: &oci::Image) -> Option<&'static str> {
+    image.config().other.contains_key(CONFIG_MEMBER).then_some(
+        "its configuration declares an automaton, but its manifest does not: it is taken for a plain image, without constraints and objects",
+    )
 }

@@ -72,7 +72,7 @@ mod verify;
 mod watched;
 mod work;
 
-pub use artifact::{Artifact, Said, open_artifact};
+pub use artifact::{Artifact, Said, lost_automaton, open_artifact};
 pub use cache::Cache;
 pub use closure::{
     Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,

@@ -663,6 +663,27 @@ impl Spoilt {
     }
 }
 
+/// Some tools drop what they do not know of a manifest, and carry the configuration on.
+#[test]
+fn an_automaton_whose_manifest_says_nothing_is_a_plain_image_and_told() {
+    let spoilt = Spoilt::new("image");
+    let answer = spoilt.change(&|manifest, _, _| {
+        drop(manifest.as_object_mut().unwrap().remove("artifactType"));
+        drop(manifest.as_object_mut().unwrap().remove("annotations"));
+    });
+    assert_eq!(answer.status, 0, "{}", answer.stderr);
+    assert!(
+        answer.stderr.starts_with("warning: its configuration declares an automaton"),
+        "{}",
+        answer.stderr
+    );
+    let reference = format!("oci:{}:1", spoilt.layout.display());
+    let inspected = emergence(&["--json", "inspect", &reference]);
+    let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["kind"], "oci-image");
+    assert!(text(&inspected["warnings"][0]).contains("declares an automaton"), "{inspected}");
+}
+
 const NOTE: &str = "com.matrixai.emergence.";
 
 #[test]

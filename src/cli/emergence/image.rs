@@ -9,7 +9,7 @@ use super::verify::{document, opened};
 use super::{Asked, make_store, with};
 use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
 use crate::emergence::oci::{Descriptor, Form, Image, Skipped, Unpacked, Verified};
-use crate::emergence::{Artifact, Result, Store};
+use crate::emergence::{Artifact, Result, Store, lost_automaton};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
@@ -119,7 +119,7 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn of(image: &'a Image) -> Self {
         let execution = &image.config().config;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = lost_automaton(image).map(str::to_owned).into_iter().collect();
         let mut ports = Vec::new();
         for text in execution.exposed_ports.keys() {
             match port(text) {

@@ -14,7 +14,7 @@ use crate::emergence::launch::constraints;
 use crate::emergence::oci::Platform;
 use crate::emergence::{
     Artifact, Closure, ContentAddress, Declared, Digests, Fault, Granted, Kind, LayerReport, Object, Proof,
-    Provable, Reference, Report, Result, Said, Signature, StorePath, open_artifact,
+    Provable, Reference, Report, Result, Said, Signature, StorePath, lost_automaton, open_artifact,
 };
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
@@ -77,6 +77,11 @@ pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &Asked) -> Res
     let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
     let artifact = open_artifact(&reference, &said, &asked.terms)?;
     admit(&reference, &artifact, asked)?;
+    if let Artifact::Image(image) = &artifact
+        && let Some(words) = lost_automaton(image)
+    {
+        asked.note(&format!("warning: {words}"));
+    }
     Ok(artifact)
 }
 
