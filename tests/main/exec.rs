@@ -264,9 +264,9 @@ fn a_terminal_in_the_foreground() {
     let call =
         env.program("script", &["-qec", &command, "/dev/null"]).env("SHELL", "/bin/sh").stdin(typed.into());
     let said = call.run().exits(6).stdout.replace('\r', "");
-    // What is typed is echoed at any moment.
-    for line in ["/dev/pts/0", "31 91", "got hello"] {
-        assert!(said.lines().any(|said| said == line), "{said}");
+    // What is typed is echoed at any moment, before the end of a line too.
+    for words in ["/dev/pts/0", "31 91", "got hello"] {
+        assert!(said.contains(words), "{said}");
     }
     env.delete("web");
 }
