@@ -71,7 +71,10 @@ fn layers_lie_over_one_another() {
         names.sort_by_key(String::len);
         names
     };
-    assert_eq!(layers().len(), 3, "{:?}", layers());
+    // The file system of an overlay takes no other, so that each image is one tree there.
+    let stacked = rustix::fs::statfs(world.env.dir()).unwrap().f_type != 0x794c_7630;
+    let count = |layers, trees| if stacked { layers } else { trees };
+    assert_eq!(layers().len(), count(3, 2), "{:?}", layers());
     // What is there whole was proved when it came: no blob is looked at, unless it is asked for.
     let blobs = fs::read_dir(world.path("img/blobs/sha256")).unwrap().flatten();
     let base_blob = blobs.max_by_key(|blob| blob.metadata().unwrap().len()).unwrap().path();
@@ -87,13 +90,13 @@ fn layers_lie_over_one_another() {
         let seen = look("two", rootfs).stdout;
         assert!(seen.starts_with("name passwd\ntwo\n"), "{rootfs}: {seen}");
     }
-    assert!(layers().len() == 4 && layers()[3].ends_with(".tree"), "{:?}", layers());
+    assert!(layers().len() == count(4, 2) && layers().last().unwrap().ends_with(".tree"), "{:?}", layers());
     // Those of a container that runs are kept.
     let web = world.id("web");
     let reference = base.replace(":a", ":two");
     world.emergence(&["run", "--detach", &reference, &web, "--", "sleep 100"]).ok();
     world.emergence(&["gc"]).ok();
-    assert_eq!(layers().len(), 2, "{:?}", layers());
+    assert_eq!(layers().len(), count(2, 1), "{:?}", layers());
     world.env.runtime(&["exec", &web, "cat", "/etc/name"]).ok().prints("two");
     world.env.delete(&web);
     world.emergence(&["gc"]).ok();
