@@ -51,10 +51,9 @@ impl Cache {
         let text = read_at_most(file, &subject(), limits.document)?;
         let text = String::from_utf8(text)
             .map_err(|_| Fault::refused(Code::CacheInfo, subject(), "is not UTF-8"))?;
-        let mut stores =
-            text.lines().filter_map(|line| line.strip_prefix("StoreDir:")).map(str::trim).peekable();
-        let first = stores.peek().copied();
-        match stores.find(|store| *store != dir.as_str()).or(first) {
+        let stores: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("StoreDir:")).map(str::trim).collect();
+        match stores.iter().find(|store| **store != dir.as_str()).or(stores.first()).copied() {
             Some(store) if store == dir.as_str() => {
                 Ok(Self { folder: folder.to_owned(), dir: dir.clone(), limits: *limits })
             }

@@ -196,16 +196,18 @@ fn is_other(mut file: &std::fs::File, name: &Path) -> bool {
 
 /// Whether a file has the mark of a tar in its first header.
 fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
-    let mut mark = [0; 5];
-    let count = std::os::unix::fs::FileExt::read_at(file, &mut mark, 257)?;
-    Ok(count == mark.len() && mark == *b"ustar")
+    has_at(file, 257, b"ustar")
 }
 
 /// Whether a file begins as a NAR behind the number one, as others follow it.
 fn is_exported(file: &std::fs::File) -> std::io::Result<bool> {
-    let mut first = [0; 8 + NAR.len()];
-    let count = std::os::unix::fs::FileExt::read_at(file, &mut first, 0)?;
-    Ok(count == first.len() && first.strip_prefix(&1u64.to_le_bytes()) == Some(NAR))
+    Ok(has_at(file, 0, &1u64.to_le_bytes())? && has_at(file, 8, NAR)?)
+}
+
+fn has_at(file: &std::fs::File, at: u64, mark: &[u8]) -> std::io::Result<bool> {
+    let mut found = vec![0; mark.len()];
+    let count = std::os::unix::fs::FileExt::read_at(file, &mut found, at)?;
+    Ok(count == mark.len() && found == mark)
 }
 
 fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {

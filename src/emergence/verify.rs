@@ -9,7 +9,7 @@ use super::nar::{self, DEEPEST_EVER, Visitor};
 use super::object::{Object, Stored};
 use super::refusal::{Code, Fault, Result};
 use super::store_path::{ContentAddress, Method};
-use super::stream::{Buffer, Drain, HashThread};
+use super::stream::{Buffer, Drain, HashThread, ROOM};
 use super::terms::Limits;
 use crate::error::Doing;
 
@@ -65,11 +65,23 @@ pub fn read_object(
 /// as [`read_object`] does.
 pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
-    let mut input = Tap::new(file, Some(algorithm), Weight::of(stored.size.unwrap_or_default()))?;
-    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
-    let (_, read, hash) = input.finish()?;
+    let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
     hash.map_or(Ok(()), |hash| held(stored, read, &hash))?;
     Ok(Bytes { read, unpacked: 0 })
+}
+
+/// Reads all of `file`, which messages call `name`: how many bytes came, and their hash. `size`: about how many there are.
+pub(super) fn hashed(
+    file: impl Read,
+    algorithm: Algorithm,
+    size: u64,
+    name: &str,
+) -> Result<(u64, Option<Hash>)> {
+    let input = Tap::new(file, Some(algorithm), Weight::of(size))?;
+    let mut input = io::BufReader::with_capacity(ROOM, input);
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {name}"))?;
+    let (_, read, hash) = input.into_inner().finish()?;
+    Ok((read, hash))
 }
 
 /// Holds a file's size and hash against what is declared.
@@ -164,7 +176,7 @@ fn read_nar(
     Ok(Nar { hash, size })
 }
 
-fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
+pub(super) fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
     if declared == found {
         return Ok(());
     }
@@ -174,9 +186,10 @@ fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
 /// What an object is not that has an address of a file's bytes.
 pub(super) const NO_FILE: &str = "is not a single file, or a text that can be executed";
 
-/// Whether a file with this address of its bytes may be executed: a text may not, of others the address does not tell.
-pub(super) fn may_be_executed(ca: Option<&ContentAddress>) -> bool {
-    !matches!(ca, Some(ContentAddress::Text(_)))
+/// Whether a file of this name, the root's is empty, is all of an object that has an address of a file's bytes. A text cannot be executed;
+/// of others the address does not tell.
+pub(super) fn is_only_file(ca: Option<&ContentAddress>, name: &[u8], executable: bool) -> bool {
+    name.is_empty() && !(executable && matches!(ca, Some(ContentAddress::Text(_))))
 }
 
 fn check_address(ca: &ContentAddress, found: Option<Hash>, is_no_file: bool) -> Result<()> {
@@ -325,14 +338,14 @@ impl<R: Read> Read for Bounded<R> {
 /// Hashes the only file, which an object with an address of its bytes must be, and shows all to another.
 struct OnlyFile<'a, V> {
     wanted: bool,
-    may_be_executed: bool,
+    ca: Option<&'a ContentAddress>,
     hasher: Hasher,
     is_one: bool,
     next: &'a mut V,
 }
 
 impl<'a, V: Visitor> OnlyFile<'a, V> {
-    fn of(object: &Object, next: &'a mut V) -> Self {
+    fn of(object: &'a Object, next: &'a mut V) -> Self {
         let algorithm = match &object.ca {
             Some(ContentAddress::Text(hash) | ContentAddress::Fixed(Method::Flat, hash)) => {
                 Some(hash.algorithm())
@@ -340,8 +353,7 @@ impl<'a, V: Visitor> OnlyFile<'a, V> {
             _ => None,
         };
         let hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
-        let may_be_executed = may_be_executed(object.ca.as_ref());
-        Self { wanted: algorithm.is_some(), may_be_executed, hasher, is_one: false, next }
+        Self { wanted: algorithm.is_some(), ca: object.ca.as_ref(), hasher, is_one: false, next }
     }
 
     fn hash(&self) -> Option<Hash> {
@@ -359,7 +371,7 @@ impl<V: Visitor> Visitor for OnlyFile<'_, V> {
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        self.is_one = name.is_empty() && (self.may_be_executed || !executable);
+        self.is_one = is_only_file(self.ca, name, executable);
         self.next.file(name, executable, size)
     }
 

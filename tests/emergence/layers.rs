@@ -153,14 +153,19 @@ fn run(program: &str, words: &[&str]) {
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The tree that we make of it, as lines. The root's own times are those of its making where no layer has it.
-fn ours(reference: &str) -> Vec<String> {
+/// The tree that we make of it in a new folder, as lines.
+pub fn unpacked(reference: &str) -> Vec<String> {
     let outer = tempfile::tempdir().unwrap();
     let to = outer.path().join("root");
     let to_text = to.display().to_string();
     assert_eq!(emergence(&["unpack", reference, "--to", &to_text]).ok(), to_text);
     assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
-    tree(&to)[1..].to_vec()
+    tree(&to)
+}
+
+/// The same without the root, whose own times are those of its making where no layer has it.
+fn ours(reference: &str) -> Vec<String> {
+    unpacked(reference)[1..].to_vec()
 }
 
 fn umocis(layout: &Path) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde_json::{Value, json};
 
-use crate::layers::random;
+use crate::layers::{random, unpacked};
 use crate::layouts::*;
 use crate::support::emergence;
 
@@ -77,10 +77,7 @@ impl Kept {
 }
 
 fn in_one_tree(layout: &Layout) -> Vec<String> {
-    let outer = place();
-    let to = outer.path().join("root");
-    emergence(&["unpack", &layout.reference(), "--to", to.to_str().unwrap()]).ok();
-    tree(&to)
+    unpacked(&layout.reference())
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::verify::{document, opened};
+use super::verify::{document, layer_document, opened};
 use super::{Asked, make_store, with};
 use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
-use crate::emergence::oci::{Descriptor, Form, Image, Skipped, Unpacked, Verified};
-use crate::emergence::{Artifact, Result, Store, lost_automaton};
+use crate::emergence::oci::{Form, Image, Skipped, Unpacked, Verified};
+use crate::emergence::{Artifact, LayerReport, Result, Store, lost_automaton};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
@@ -137,21 +137,8 @@ impl<'a> Shown<'a> {
         Self { image, ports, warnings }
     }
 
-    fn layers(&self) -> Vec<(&Descriptor, String)> {
-        let ids = self.image.config().rootfs.diff_ids.iter().map(ToString::to_string);
-        self.image.manifest().layers.iter().zip(ids).collect()
-    }
-
     fn document(&self) -> Value {
         let (config, manifest) = (self.image.config(), self.image.manifest());
-        let layer = |(layer, diff_id): (&Descriptor, String)| {
-            json!({
-                "digest": layer.digest.to_string(),
-                "size": layer.size,
-                "mediaType": layer.media_type,
-                "diffId": diff_id,
-            })
-        };
         json!({
             "ok": true,
             "kind": "oci-image",
@@ -164,7 +151,7 @@ impl<'a> Shown<'a> {
             "ports": self.ports.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol }))
                 .collect::<Vec<_>>(),
             "annotations": manifest.annotations,
-            "layers": self.layers().into_iter().map(layer).collect::<Vec<_>>(),
+            "layers": self.image.layers().iter().map(layer_document).collect::<Vec<_>>(),
             "warnings": self.warnings,
         })
     }
@@ -187,10 +174,10 @@ impl<'a> Shown<'a> {
         lines.all("volumes", execution.volumes.keys().cloned());
         lines.all("labels", execution.labels.iter().map(|(name, value)| format!("{name}={value}")));
         lines.all("annotations", manifest.annotations.iter().map(|(name, value)| format!("{name}={value}")));
-        let kind = |layer: &Descriptor| layer.media_type.rsplit('.').next().unwrap_or_default().to_owned();
+        let kind = |layer: &LayerReport| layer.media_type.rsplit('.').next().unwrap_or_default().to_owned();
         lines.all(
             "layers",
-            self.layers().iter().map(|(layer, _)| {
+            self.image.layers().iter().map(|layer| {
                 format!("{} {} {}", layer.digest, indicatif::BinaryBytes(layer.size), kind(layer))
             }),
         );

@@ -140,9 +140,7 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
             let artifact = opened(reference, &ArtifactArgs::default(), asked).within(|| reference)?;
             let held = match artifact {
                 Artifact::Closure(closure) => tops(&*closure),
-                Artifact::Image(image) => {
-                    Held { objects: Vec::new(), layers: image.kept(&store)?.into_iter().collect() }
-                }
+                Artifact::Image(image) => Held::layers(image.kept(&store)?),
             };
             store.add_root(name, &Root { reference: reference.clone(), held })?;
             asked.answer_lines(&[], || json!({ "ok": true }))

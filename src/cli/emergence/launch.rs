@@ -97,8 +97,7 @@ impl Ready {
 }
 
 fn layers(folders: &[PathBuf]) -> Held {
-    let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
-    Held { objects: Vec::new(), layers: names.map(str::to_owned).collect() }
+    Held::layers(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())))
 }
 
 fn shape(args: &ShapeArgs, words: &[String], purpose: Purpose) -> Result<Shape> {

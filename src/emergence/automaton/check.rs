@@ -10,7 +10,7 @@ use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::scan::{Scanner, Searched, check_found};
 use crate::emergence::store_path::{ContentAddress, Method, StoreDir};
 use crate::emergence::stream::{Drain, HashThread};
-use crate::emergence::verify::{NO_FILE, may_be_executed};
+use crate::emergence::verify::{NO_FILE, is_only_file, same};
 use crate::error::Doing;
 
 /// Bytes of a NAR up to which a thread of its own takes longer to start than to hash.
@@ -129,13 +129,6 @@ impl<'a> Check<'a> {
     }
 }
 
-fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
-    if declared == found {
-        return Ok(());
-    }
-    Err(Fault::differs(code, "", what, &declared.to_string(), &found.to_string()))
-}
-
 impl Visitor for Check<'_> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
         self.scanner.as_mut().map_or(Ok(()), |scanner| scanner.directory(name))?;
@@ -147,7 +140,7 @@ impl Visitor for Check<'_> {
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        self.is_file = name.is_empty() && (!executable || may_be_executed(self.object.ca.as_ref()));
+        self.is_file = is_only_file(self.object.ca.as_ref(), name, executable);
         self.scanner.as_mut().map_or(Ok(()), |scanner| scanner.file(name, executable, size))?;
         self.nar.file(name, executable, size)
     }

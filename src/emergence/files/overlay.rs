@@ -50,6 +50,13 @@ pub fn overlay_shows() -> bool {
     std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == 0xEFFF_FFFD)
 }
 
+/// Mounts an overlay of these options on the folder `at`.
+pub fn overlay_on(at: &Path, options: String) -> Result<()> {
+    let options = CString::new(options).map_err(|_| Fault::usage("a path has a NUL byte"))?;
+    let made = mount("overlay", at, "overlay", MountFlags::NODEV, options.as_c_str());
+    Ok(made.doing(|| format!("mount an overlay on {}", at.display()))?)
+}
+
 /// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else
 /// sees it: it is mounted in a mount namespace of its own, detached there, and lives as long as something of it is open.
 pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
@@ -58,13 +65,11 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
         std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
     }
     let options = format!("{},{PLAIN}", overlay_folders(lower, upper, &work)?.join(","));
-    let options = CString::new(options).map_err(|_| Fault::usage("a path has a NUL byte"))?;
     let mounted = || -> Result<OwnedFd> {
         process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
-        let made = mount("overlay", &at, "overlay", MountFlags::NODEV, options.as_c_str());
-        made.doing(|| format!("mount an overlay on {}", at.display()))?;
+        overlay_on(&at, options)?;
         let root = open_folder(&at)?;
         // Not when the namespace ends, which may be later than who joins the thread goes on: what is closed is unmounted.
         unmount(&at, UnmountFlags::DETACH).doing(|| format!("detach {}", at.display()))?;

@@ -6,10 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
 
 use super::Rootfs;
-use crate::emergence::files::{again, overlay_folders, rename_new, set_time};
+use crate::emergence::files::{again, overlay_folders, overlay_on, rename_new, set_time};
 use crate::emergence::hash::Hash;
 use crate::emergence::object::Object;
 use crate::emergence::refusal::{Fault, Result};
@@ -153,12 +152,8 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
 
 /// What is written goes to the bundle. `lower`: folders one over another, the lowest first.
 fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> Result<Mount> {
-    for name in ["upper", "work"] {
-        let path = bundle.join(name);
-        fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
-    }
     let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).into();
-    options.extend(overlay_folders(lower, &last.join("upper"), &last.join("work"))?);
+    options.extend(written_to(bundle, lower, last)?);
     Ok(Mount {
         destination: destination.to_owned(),
         kind: "overlay".into(),
@@ -168,16 +163,21 @@ fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> 
     })
 }
 
+/// Makes the folders in `bundle`, which is going to be called `last`, that take what is written over `lower`: the options that name all.
+fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<String>> {
+    for name in ["upper", "work"] {
+        let path = bundle.join(name);
+        fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
+    }
+    overlay_folders(lower, &last.join("upper"), &last.join("work"))
+}
+
 /// Mounts an overlay on the new folder `rootfs`: what is written over the folders of `lower`, the lowest first, goes to `bundle`. For a
 /// mount namespace that ends with the container.
 pub fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
-    let mount = overlay("/", lower, bundle, bundle)?;
+    let options = written_to(bundle, lower, bundle)?.join(",");
     fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
-    let places: Vec<_> =
-        mount.options.iter().filter(|option| option.contains('=')).map(String::as_str).collect();
-    let data = std::ffi::CString::new(places.join(",")).map_err(|_| Fault::usage("a path has a NUL byte"))?;
-    let made = rustix::mount::mount("overlay", rootfs, "overlay", MountFlags::NODEV, data.as_c_str());
-    Ok(made.doing(|| format!("mount an overlay on {}", rootfs.display()))?)
+    overlay_on(rootfs, options)
 }
 
 fn text(path: &Path) -> Result<&str> {

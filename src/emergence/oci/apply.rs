@@ -43,12 +43,16 @@ impl Skipped {
     pub(super) fn add(&mut self, other: Self) {
         self.devices.extend(other.devices);
         self.devices.truncate(MOST_TOLD);
-        for (name, count) in other.xattrs {
-            if self.xattrs.len() < MOST_TOLD || self.xattrs.contains_key(&name) {
-                *self.xattrs.entry(name).or_default() += count;
-            }
-        }
+        other.xattrs.into_iter().for_each(|(name, count)| self.add_xattr(name, count));
         self.owners += other.owners;
+    }
+
+    fn add_xattr(&mut self, name: String, entries: u64) {
+        if let Some(count) = self.xattrs.get_mut(&name) {
+            *count += entries;
+        } else if self.xattrs.len() < MOST_TOLD {
+            self.xattrs.insert(name, entries);
+        }
     }
 }
 
@@ -300,12 +304,7 @@ impl Tree {
     }
 
     fn skip_xattr(&mut self, name: &[u8]) {
-        let name = shown(name);
-        if let Some(count) = self.skipped.xattrs.get_mut(&name) {
-            *count += 1;
-        } else if self.skipped.xattrs.len() < MOST_TOLD {
-            self.skipped.xattrs.insert(name, 1);
-        }
+        self.skipped.add_xattr(shown(name), 1);
     }
 
     fn directory(&mut self, path: &InTree, name: &CStr, member: &Member) -> Result<()> {

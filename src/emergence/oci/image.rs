@@ -46,7 +46,7 @@ pub struct Verified {
 }
 
 /// What was unpacked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Unpacked {
     /// Where it is: the folders of its layers, the lowest first, or that of all in one tree.
     pub folders: Vec<PathBuf>,
@@ -112,6 +112,11 @@ impl Image {
     /// Its blobs besides the manifest: the configuration and the layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.resolved.manifest.config).chain(&self.resolved.manifest.layers)
+    }
+
+    /// Its layers as manifest and configuration declare them, the lowest first.
+    pub fn layers(&self) -> Vec<LayerReport> {
+        self.layers.iter().map(report).collect()
     }
 
     pub(super) fn layer_count(&self) -> usize {
@@ -200,7 +205,7 @@ impl Image {
             digests: None,
             pinned,
             objects: Vec::new(),
-            layers: self.layers.iter().map(report).collect(),
+            layers: self.layers(),
             bytes: Bytes {
                 read: documents + bytes.iter().map(|layer| layer.read).sum::<u64>(),
                 unpacked: bytes.iter().map(|layer| layer.unpacked).sum(),

@@ -11,8 +11,8 @@ use crate::emergence::compress::Compression;
 use crate::emergence::hash::{Hash, Hasher};
 use crate::emergence::pieces::{Pieces, Source, Until};
 use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::stream::ROOM;
 use crate::emergence::terms::{Terms, Watch};
+use crate::emergence::verify::hashed;
 use crate::error::Doing;
 
 /// A layer as the manifest and the configuration declare it.
@@ -85,17 +85,10 @@ impl Layer {
             Err(fault) if fault.code() == Some(Code::BlobMissing) => return Ok(LayerBytes::default()),
             other => other?,
         };
-        let mut stored = Stored { input, watch: terms.watch.clone() };
-        let mut hasher = Hasher::new(self.descriptor.digest.algorithm());
-        let mut room = vec![0; ROOM];
-        let mut read = 0;
-        loop {
-            let got = stored.read(&mut room).doing(|| format!("read layer {}", self.descriptor.digest))?;
-            let Some(bytes) = room.get(..got).filter(|bytes| !bytes.is_empty()) else { break };
-            hasher.update(bytes);
-            read += got as u64;
-        }
-        self.check_stored(read, Some(hasher.finish()), Pass::Verify)?;
+        let stored = Stored { input, watch: terms.watch.clone() };
+        let Descriptor { digest, size, .. } = &self.descriptor;
+        let (read, hash) = hashed(stored, digest.algorithm(), *size, &format!("layer {digest}"))?;
+        self.check_stored(read, hash, Pass::Verify)?;
         Ok(LayerBytes { read, unpacked: 0 })
     }
 

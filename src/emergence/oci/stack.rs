@@ -139,8 +139,7 @@ impl Verified {
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: Form) -> Result<Unpacked> {
         check_space(&store.layers(), self.size)?;
         let folders = self.image().folders(store, form);
-        let mut unpacked =
-            Unpacked { folders: Vec::new(), reused: 0, bytes: Bytes::default(), skipped: Skipped::default() };
+        let mut unpacked = Unpacked::default();
         if folders.iter().all(|folder| folder.is_dir()) {
             return Ok(Unpacked { reused: folders.len(), folders, ..unpacked });
         }

@@ -36,6 +36,11 @@ impl Held {
         let objects = objects.into_iter().map(ToString::to_string).collect();
         Self { objects, layers: Vec::new() }
     }
+
+    /// These folders of layers, by their names.
+    pub fn layers(names: impl IntoIterator<Item = String>) -> Self {
+        Self { objects: Vec::new(), layers: names.into_iter().collect() }
+    }
 }
 
 /// A name for something that is kept.
