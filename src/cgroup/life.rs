@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::file::{open_dir, read_at, read_to_end, write_at};
-use super::systemd::Ended;
+use super::systemd::{Ended, Scope};
 use super::{Directory, Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock;
@@ -62,9 +62,13 @@ impl Group {
 
     /// What tells this group from any other that will ever be at its path: the inode number of its first directory, which the
     /// kernel does not use twice. None when it is gone.
-    pub fn identity(&self) -> Option<u64> {
-        let path = self.main()?.path();
-        statat(CWD, &path, AtFlags::empty()).ok().map(|found| found.st_ino)
+    pub fn identity(&self) -> Result<Option<u64>> {
+        let Some(path) = self.main().map(Directory::path) else { return Ok(None) };
+        match statat(CWD, &path, AtFlags::empty()) {
+            Ok(found) => Ok(Some(found.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).doing(|| format!("look at cgroup {}", path.display())),
+        }
     }
 
     /// Lets killed processes end: version 1's freezer holds even SIGKILL back until the group is thawed. Nothing happens in version
@@ -145,8 +149,10 @@ impl Group {
     }
 
     /// Whether the group is in truth another container's, that has the same unit: then nothing in it is ours to kill.
-    pub fn is_another_s(&self) -> bool {
-        self.scope.as_ref().is_some_and(|scope| scope.is_another_s().unwrap_or(false))
+    ///
+    /// Without systemd (a user's has gone, its socket is lost) it is taken for ours.
+    pub fn is_another_s(&self) -> Result<bool> {
+        self.scope.as_ref().map_or(Ok(false), Scope::is_another_s)
     }
 
     fn remove_dir(&self, dir: &Directory) -> Result<()> {
@@ -274,11 +280,21 @@ pub(super) fn legacy_state(path: &Path) -> Option<String> {
 
 /// Waits until nothing runs in the cgroup or below it, or until the time is over.
 fn wait_empty(path: &Path, until: Instant) -> Result<bool> {
-    let has_events = open_dir(path).and_then(|dir| open_events(dir.as_fd())).is_ok();
-    if has_events {
-        return wait_event(path, "populated 0", until);
+    match open_dir(path).and_then(|dir| open_events(dir.as_fd())) {
+        Ok(_) => return wait_event(path, "populated 0", until),
+        // Version 1 has no such file; and a cgroup that is gone has no processes.
+        Err(Errno::NOENT | Errno::NODEV) => {}
+        Err(error) => return Err(error).doing(|| format!("open {}/cgroup.events", path.display())),
     }
-    Ok(wait_legacy(|| pids(path).is_ok_and(|left| left.is_empty())))
+    let mut listed = Ok(());
+    let empty = wait_legacy(|| match pids(path) {
+        Ok(left) => left.is_empty(),
+        Err(error) => {
+            listed = Err(error);
+            true
+        }
+    });
+    listed.map(|()| empty)
 }
 
 /// Waits for a line of cgroup.events without asking again and again: the kernel tells of each change. False: the time is over.

@@ -4,18 +4,20 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::fd::open_to_append;
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +40,9 @@ pub fn level(word: &str) -> std::result::Result<Level, String> {
     }
 }
 
+/// How long a reader may take to make room in a fifo.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// Whether the log goes to a file, so that standard error does not show it.
 static IN_FILE: AtomicBool = AtomicBool::new(false);
 
@@ -56,14 +61,35 @@ pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
     opened
 }
 
-/// std opens with O_CLOEXEC.
+/// Without waiting: nobody may ever read a fifo.
 fn open(path: &Path) -> Result<File> {
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(path)
-        .doing(|| format!("open log file {}", path.display()))
+    match open_to_append(path) {
+        Err(Errno::NXIO) => {
+            let words =
+                format!("log file {}: it is a fifo that no process reads, or a socket", path.display());
+            Err(Error::new(Kind::Usage, words))
+        }
+        opened => opened.map(File::from).doing(|| format!("open log file {}", path.display())),
+    }
+}
+
+/// Writes a line. It is lost if a fifo stays full for [`PATIENCE`], as a log must not hold up the runtime.
+fn write(file: &File, line: &[u8]) -> std::io::Result<()> {
+    let mut rest = line;
+    while !rest.is_empty() {
+        match (&mut &*file).write(rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(file, PollFlags::OUT)];
+                if rustix::event::poll(&mut fds, Some(&PATIENCE))? == 0 {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reports the error that ends this process: in the log, and once on standard error.
@@ -109,7 +135,7 @@ impl Subscriber for Log {
         };
         // One write, so that lines of several processes do not mix. A log that cannot be written has nowhere to say so.
         let _ = match &self.file {
-            Some(file) => (&mut &*file).write_all(line.as_bytes()),
+            Some(file) => write(file, line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }

@@ -1,25 +1,26 @@
-//! start, state, list, kill and delete: what is done to a container that exists.
+//! start, state, list, kill, pause, resume and ps: what is done to a container that exists.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::OFlags;
 
 use super::existing::Existing;
-use super::record::{self, Folder, RESULT_FIFO, Record, START_FIFO};
+use super::folder::{Folder, RESULT_FIFO, START_FIFO};
+use super::record::Record;
 use super::request::Settings;
 use super::state::{State, Status};
-use super::{ContainerId, destroy, hooks};
+use super::{ContainerId, destroy, hooks, root};
 use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result, errno_words};
 use crate::init::sync::{self, Message};
 use crate::plan::{Fault, Step};
+use crate::sys::process;
 
 /// `start`: lets the program run, and returns when it does.
 pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
-    let there = Existing::open(settings, id)?;
     // Of two that start at once, the second must see what the first did.
-    there.folder.lock()?;
-    match there.status() {
+    let there = Existing::lock(settings, id)?;
+    match there.status()? {
         Status::Created => {}
         Status::Stopped => return Err(wrong_state("cannot start a container that has stopped")),
         Status::Running => return Err(wrong_state("cannot start an already running container")),
@@ -85,7 +86,7 @@ pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
     }
     let state = State::of(record, Status::Running);
     hooks::run(&record.poststart, &state)
-        .map_err(|error| error.after_cleaning(destroy::with_hooks(folder, record)))
+        .map_err(|error| error.after_cleaning(destroy::at_the_end(folder, record)))
 }
 
 /// The words for what can still fail once the program is started; the plan is no longer there.
@@ -112,12 +113,12 @@ fn wrong_state(words: &str) -> Error {
 /// `state`.
 pub fn state(settings: &Settings, id: &ContainerId) -> Result<State> {
     let there = Existing::open(settings, id)?;
-    Ok(State::of(&there.record, there.status()))
+    Ok(State::of(&there.record, there.status()?))
 }
 
 /// `list`: every container whose record can be read; the others are told in the log.
 pub fn list(settings: &Settings) -> Result<Vec<State>> {
-    let ids = record::all(settings)?;
+    let ids = root::all(settings)?;
     let states = ids.iter().filter_map(|id| match state(settings, id) {
         Ok(state) => Some(state),
         // Deleted in between, or not yet there.
@@ -131,13 +132,25 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
 }
 
 /// `kill`: one signal to the container's process, or with `all` to every process of its group.
+///
+/// SIGKILL reaches every process of a container that shares its pid namespace with others, also after its own process has ended: the
+/// kernel ends the others only where that process was the first of a pid namespace.
 pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
     let there = Existing::open(settings, id)?;
-    let not_running = || Error::new(Kind::State, "container not running");
     if all {
         return kill_all(&there, signal);
     }
-    if there.status() == Status::Stopped {
+    let not_running = || Error::new(Kind::State, "container not running");
+    if signal == libc::SIGKILL
+        && !there.record.own_pids
+        && let Some(group) = destroy::own_group(&there.record)?
+    {
+        let had_others = !group.pids()?.is_empty();
+        let had_init = there.record.init.map_or(Ok(false), |init| init.signal(signal))?;
+        group.kill()?;
+        return if had_others || had_init { Ok(()) } else { Err(not_running()) };
+    }
+    if there.status()? == Status::Stopped {
         return Err(not_running());
     }
     let Some(init) = there.record.init else {
@@ -156,10 +169,9 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
 
 /// `pause`: none of the container's processes goes on until `resume`. Returns once they stand still.
 pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
-    let there = Existing::open(settings, id)?;
     // A `start` on its way would wait for ever.
-    there.folder.lock()?;
-    match there.status() {
+    let there = Existing::lock(settings, id)?;
+    match there.status()? {
         Status::Created | Status::Running => own_group(&there.record, "be paused")?.freeze(),
         Status::Paused => Err(wrong_state("container not running: it is paused already")),
         Status::Stopped => Err(wrong_state("container not running")),
@@ -172,7 +184,7 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
 /// Takes no lock: whoever holds it may be waiting for the very processes.
 pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     let there = Existing::open(settings, id)?;
-    if there.status() != Status::Paused {
+    if there.status()? != Status::Paused {
         return Err(wrong_state("container not paused"));
     }
     let group = own_group(&there.record, "be resumed")?;
@@ -207,49 +219,12 @@ fn kill_all(there: &Existing, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL {
         return group.kill();
     }
-    for pid in group.pids()? {
-        // What has ended since the list was read needs no signal.
-        if let Ok(pidfd) = crate::sys::process::pidfd_open(pid) {
-            let _ = crate::sys::process::signal(pidfd.as_fd(), signal);
+    group.pids()?.into_iter().try_for_each(|pid| {
+        let sent = process::pidfd_open(pid).and_then(|pidfd| process::signal(pidfd.as_fd(), signal));
+        match sent {
+            // What has ended since the list was read needs no signal.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => Ok(()),
+            other => other.doing(|| format!("send signal {signal} to process {pid}")),
         }
-    }
-    Ok(())
-}
-
-/// `delete`: a stopped container; with `force` any, and an unknown id is fine.
-pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
-    let folder = match Folder::open(settings, id) {
-        Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
-        other => other?,
-    };
-    if force && let Ok(Some(record)) = folder.read() {
-        // A `start` that waits for a hook in the container keeps the lock for as long as that takes.
-        destroy::kill_init(&record)?;
-    }
-    folder.lock()?;
-    let record = folder.read().or_else(|error| {
-        if !force {
-            return Err(error);
-        }
-        // What it was cannot be known; but its name must not be lost for ever.
-        tracing::warn!("{error}; only its folder is removed");
-        Ok(None)
-    })?;
-    let Some(record) = record else {
-        // Its maker was killed before the first word, or is about to write it.
-        return if force {
-            folder.remove()
-        } else {
-            Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")))
-        };
-    };
-    if !force {
-        let status = Status::of(&record, &folder);
-        if status != Status::Stopped {
-            return Err(wrong_state(&format!(
-                "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
-            )));
-        }
-    }
-    destroy::with_hooks(&folder, &record)
+    })
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::pid::ProcessId;
-use super::record::{Folder, Record};
+use super::record::Record;
 use super::state::{State, Status};
 use super::{create, hold, hooks, idmap, notify, open};
 use crate::cgroup::Made;
@@ -89,7 +90,7 @@ impl Conversation<'_> {
 
     fn note_init(&mut self) -> Result<()> {
         // A child that has failed already will say so; its number is then of no use.
-        if let Ok(init) = ProcessId::of(self.pid) {
+        if let Some(init) = ProcessId::find(self.pid)? {
             self.record.init = Some(init);
             self.folder.write(self.record)?;
         }

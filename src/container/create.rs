@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::conversation::Conversation;
+use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::open::{self, Given, Making};
 use super::pid::ProcessId;
-use super::record::{Folder, Phase, RESULT_FIFO, Record, START_FIFO, write_whole};
+use super::record::{Phase, Record};
 use super::request::{Create, Settings};
-use super::{admission, destroy, facts, hold};
+use super::{admission, destroy, facts, hold, pid_file, root};
 use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
@@ -52,7 +53,7 @@ pub struct Launched {
 
 /// `create`.
 pub fn create(settings: &Settings, request: &Create) -> Result<()> {
-    launch(settings, request, Manner::Later).map(drop)
+    launch(settings, request, Manner::Later)?.folder.unlock()
 }
 
 /// What is known before anything is made.
@@ -68,7 +69,7 @@ pub(super) struct Draft {
     rdt: Option<ResctrlGroup>,
 }
 
-/// Creates the container. After an error nothing of it is left.
+/// Creates the container, and keeps its lock. After an error nothing of it is left.
 pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
     let draft = draft(settings, request, manner)?;
     let (folder, record, (pidfd, sync, console)) = recorded(settings, request, &draft, |folder, record| {
@@ -77,7 +78,7 @@ pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<L
     Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console })
 }
 
-/// Begins the container's folder and record, and has `set_up` make the rest. After an error nothing is left of it all.
+/// Begins the container's directory, locked, and its record, and has `set_up` make the rest. After an error nothing is left of it all.
 pub(super) fn recorded<T>(
     settings: &Settings,
     request: &Create,
@@ -102,6 +103,8 @@ pub(super) fn recorded<T>(
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
 pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
     let (listen_fds, listen_names) = inherited(request.preserve_fds)?;
+    root::check_length(settings, &request.id)?;
+    request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
     // The state document is JSON, and could not tell it.
@@ -230,12 +233,13 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
         rootfs,
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-        owner: folder.owner(),
+        owner: folder.owner()?,
         annotations: draft.spec.annotations.clone(),
         new_keyring: !request.no_new_keyring,
         phase: Phase::Creating,
         creator: ProcessId::own()?,
         init: None,
+        own_pids: plan.namespaces.creates(libc::CLONE_NEWPID),
         group: draft.group.clone(),
         owns_group: false,
         group_made: None,
@@ -332,7 +336,7 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     // not for us to take away.
     record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
     record.owns_group = record.group.is_some();
-    record.group_made = record.group.as_ref().and_then(Group::identity);
+    record.group_made = record.group.as_ref().map_or(Ok(None), Group::identity)?;
     made
 }
 
@@ -449,7 +453,7 @@ pub(super) fn tell_outside(
             .doing(|| format!("send the pidfd to {}", path.display()))?;
     }
     match pid_file {
-        Some(file) => write_whole(file, &pid.to_string()),
+        Some(file) => pid_file::write(file, &pid.to_string()),
         None => Ok(()),
     }
 }

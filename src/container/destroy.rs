@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::folder::Folder;
 use super::hooks::{self, poll_until};
-use super::record::{Folder, Record};
+use super::record::Record;
 use super::state::{State, Status};
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
@@ -14,54 +15,69 @@ use crate::sys::remove::remove;
 /// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Kills what runs and takes everything away; goes on after an error and gives the first.
+/// Kills what runs and removes everything; goes on after an error and gives the first. The caller has the lock.
 pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
-    let mut first = Ok(());
-    let mut also = |done: Result<()>| {
-        if first.is_ok() {
-            first = done;
-        }
-    };
-    // Somebody else's delete ends first; what it has left is for us.
-    also(folder.lock());
-    if is_ours(folder, record) {
-        also(kill(record));
-        also(resources(record));
-    } else {
-        also(kill_init(record));
-    }
-    if first.is_ok() && record.bundle_goes {
-        let removed = remove(&record.bundle).doing(|| format!("remove {}", record.bundle.display()));
-        first = removed.map(drop);
-    }
-    // Last: while anything is left, the container can still be named.
-    if first.is_ok() {
-        first = folder.remove();
-    }
-    first
-}
-
-/// Whether what stands at the group's path is this container's. Once somebody has deleted the container in our back, another
-/// one may have been made with the same id and the same path; a group that we made after the deletion is still ours.
-fn is_ours(folder: &Folder, record: &Record) -> bool {
-    folder.is_current()
-        || record
-            .group_made
-            .is_some_and(|made| record.group.as_ref().is_some_and(|group| group.identity() == Some(made)))
+    remove_all(folder, record).map(drop)
 }
 
 /// As [`everything`], then the poststop hooks: the container was there to be seen.
 pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
-    everything(folder, record)?;
-    if !record.poststop.is_empty() {
+    let is_ours = remove_all(folder, record)?;
+    // Else who deleted it has run them.
+    if is_ours && !record.poststop.is_empty() {
         hooks::run_tolerant(&record.poststop, &State::of(record, Status::Stopped));
     }
     Ok(())
 }
 
+/// As [`with_hooks`], for a command that had released the lock: other commands may have changed the container since, or deleted it.
+pub fn at_the_end(folder: &Folder, record: &Record) -> Result<()> {
+    let locked = folder.lock();
+    let now = match folder.read() {
+        Ok(now) => now.map(|now| Record { group_made: record.group_made, ..now }),
+        Err(error) => {
+            tracing::warn!("{error}; the container is removed as it was when it was created");
+            None
+        }
+    };
+    // A deleted one has no record.
+    with_hooks(folder, now.as_ref().unwrap_or(record)).and(locked)
+}
+
+/// False: somebody has deleted the container already.
+fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
+    let is_ours = match is_ours(folder, record) {
+        Ok(is_ours) => is_ours,
+        Err(error) => return Err(error.after_cleaning(kill_init(record))),
+    };
+    if is_ours {
+        let killed = kill(record);
+        killed.and(resources(record))?;
+    } else {
+        kill_init(record)?;
+    }
+    if record.bundle_goes {
+        remove(&record.bundle).doing(|| format!("remove {}", record.bundle.display()))?;
+    }
+    // Last: while anything is left, the container can still be named.
+    folder.remove().map(|()| is_ours)
+}
+
+/// Whether what stands at the group's path is this container's. Once somebody has deleted the container behind our back, another
+/// one may have been made with the same id and the same path; a group that we made after the deletion is still ours.
+fn is_ours(folder: &Folder, record: &Record) -> Result<bool> {
+    if folder.is_current()? {
+        return Ok(true);
+    }
+    let (Some(made), Some(group)) = (record.group_made, &record.group) else { return Ok(false) };
+    Ok(group.identity()? == Some(made))
+}
+
 /// Kills the container's process, without waiting.
 pub fn kill_init(record: &Record) -> Result<()> {
-    record.init.map_or(Ok(true), |init| init.signal(libc::SIGKILL)).map(drop)
+    let Some(init) = record.init else { return Ok(()) };
+    init.signal(libc::SIGKILL)?;
+    own_group(record)?.map_or(Ok(()), Group::let_killed_end)
 }
 
 /// Kills the container's process and whatever else is in its group, and waits for the first.
@@ -73,7 +89,7 @@ fn kill(record: &Record) -> Result<()> {
     if let Some((init, pidfd)) = &init {
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = record.group.as_ref().filter(|group| owns(record, group)) {
+    if let Some(group) = own_group(record)? {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };
@@ -87,9 +103,14 @@ fn kill(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Whether the group was made. One that was only planned when the creation was cut off may be another container's.
-fn owns(record: &Record, group: &Group) -> bool {
-    (record.owns_group || group.scope.is_some()) && !group.is_another_s()
+/// The group, if it was made for this container. One that was only planned when the creation was cut off may be another container's.
+pub fn own_group(record: &Record) -> Result<Option<&Group>> {
+    match &record.group {
+        Some(group) if record.owns_group || group.scope.is_some() => {
+            Ok(if group.is_another_s()? { None } else { Some(group) })
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Mounts that no namespace takes with it, and the groups.

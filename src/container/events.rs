@@ -19,7 +19,8 @@ use crate::sys::clock;
 pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: BorrowedFd<'_>) -> Result<()> {
     let there = Existing::open(settings, id)?;
     let not_running = || Error::new(Kind::State, format!("container with id {id} is not running"));
-    let init = there.record.init.filter(|_| !matches!(there.status(), Status::Stopped | Status::Creating));
+    let status = there.status()?;
+    let init = there.record.init.filter(|_| !matches!(status, Status::Stopped | Status::Creating));
     let pidfd = init.ok_or_else(not_running)?.pidfd()?.ok_or_else(not_running)?;
     let group = there.record.group.unwrap_or_default();
     let teller = Teller { id: id.as_ref(), out };

@@ -17,7 +17,7 @@ use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::succession::pid_namespace;
-use super::{facts, notify, run};
+use super::{facts, notify, pid_file, run};
 use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -29,6 +29,7 @@ use crate::sys::{cred, process};
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let inherited = create::inherited(request.preserve_fds)?;
+    request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let there = Existing::open(settings, &request.id)?;
     let target = Target::of(&there, request)?;
     let spec = there.folder.config()?;

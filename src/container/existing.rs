@@ -1,14 +1,17 @@
-//! A container that exists: what every command but `create` begins with.
+//! A container that exists: the first step of every command but `create`.
+
+use std::time::{Duration, Instant};
 
 use super::ContainerId;
+use super::folder::Folder;
 use super::pid::ProcessId;
-use super::record::{Folder, Phase, Record};
+use super::record::{Phase, Record};
 use super::request::Settings;
 use super::state::Status;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Ask;
 
-/// Its folder and its record.
+/// Its directory and its record.
 pub struct Existing {
     /// Where it is kept.
     pub folder: Folder,
@@ -17,19 +20,42 @@ pub struct Existing {
 }
 
 impl Existing {
-    /// Reads it. `Kind::NotFound`: there is none, or its creation has only just begun.
+    /// Reads it, without the lock. `Kind::NotFound`: there is none, or its creation has only just begun.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        Self::read(Folder::open(settings, id)?)
+    }
+
+    /// Waits for the other commands that change the container, then reads it; they wait until the folder is closed.
+    ///
+    /// `Kind::State`: it is being created. Its creator has the lock for as long as that takes, and may be waiting for a hook that
+    /// runs this very command.
+    pub fn lock(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let folder = Folder::open(settings, id)?;
+        let mut pause = Pause::new();
+        while !folder.try_lock()? {
+            if folder.read()?.is_none_or(|record| record.is_being_created()) {
+                return Err(Error::new(Kind::State, "container not running: it is still being created"));
+            }
+            pause.sleep();
+        }
+        if !folder.is_current()? {
+            return Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")));
+        }
+        Self::read(folder)
+    }
+
+    fn read(folder: Folder) -> Result<Self> {
         let record = folder.read()?;
-        // Between the making of the folder and the first word in it.
+        // Between the making of the directory and the first word in it.
         let record = record.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("container does not exist: {id} (it is just being created)"))
+            let words = format!("container does not exist: {} (it is just being created)", folder.id());
+            Error::new(Kind::NotFound, words)
         })?;
         Ok(Self { folder, record })
     }
 
-    /// Where it is in its life, now.
-    pub fn status(&self) -> Status {
+    /// Its status now.
+    pub fn status(&self) -> Result<Status> {
         Status::of(&self.record, &self.folder)
     }
 
@@ -57,5 +83,29 @@ impl Existing {
             Phase::Creating => None,
         };
         init.ok_or_else(|| Error::new(Kind::State, "container not running"))
+    }
+}
+
+/// Sleeps between two looks at something that tells nobody of its change: from 1 ms, doubled up to 16.
+pub struct Pause {
+    next: Duration,
+    began: Instant,
+}
+
+impl Pause {
+    /// Begins now.
+    pub fn new() -> Self {
+        Self { next: Duration::from_millis(1), began: Instant::now() }
+    }
+
+    /// One sleep.
+    pub fn sleep(&mut self) {
+        std::thread::sleep(self.next);
+        self.next = (self.next * 2).min(Duration::from_millis(16));
+    }
+
+    /// The time since it began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 }

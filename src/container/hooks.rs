@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::state::State;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
+use crate::sys::fd::open_to_append;
 use crate::sys::{clock, process};
 
 /// How much of what a failing hook printed stands in the error.
@@ -27,12 +28,13 @@ pub struct Output {
 impl Output {
     /// Opens what the annotations name, to append.
     pub fn open(annotations: &std::collections::BTreeMap<String, String>) -> Result<Self> {
-        let open = |name: &str| match annotations.get(name) {
-            None => Ok(None),
-            Some(path) => {
-                let file = File::options().append(true).create(true).open(path);
-                file.map(Some).doing(|| format!("open {path} (annotation {name})"))
-            }
+        let open = |name: &str| -> Result<Option<File>> {
+            let Some(path) = annotations.get(name) else { return Ok(None) };
+            let doing = || format!("open {path} (annotation {name})");
+            let file = open_to_append(Path::new(path)).doing(doing)?;
+            // A hook waits for room in a fifo, as every program does.
+            rustix::io::ioctl_fionbio(&file, false).doing(doing)?;
+            Ok(Some(file.into()))
         };
         Ok(Self { stdout: open("run.oci.hooks.stdout")?, stderr: open("run.oci.hooks.stderr")? })
     }

@@ -25,9 +25,8 @@ use crate::sys::process::{self, Cloned, Exit};
 /// `mounts add`: makes the mounts that `file` lists, or none of them.
 pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
     let mounts = read(file)?;
-    let there = Existing::open(settings, id)?;
-    // Nobody takes the container away meanwhile.
-    there.folder.lock()?;
+    // Nobody deletes the container meanwhile.
+    let there = Existing::lock(settings, id)?;
     let init = there.init()?;
     let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
     let mut sources = Vec::new();
@@ -55,8 +54,7 @@ pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Resu
         mount.options.retain(|option| option == "dest-nofollow");
         mount.options.push("remount".into());
     }
-    let there = Existing::open(settings, id)?;
-    there.folder.lock()?;
+    let there = Existing::lock(settings, id)?;
     let init = there.init()?;
     let plan = judge(settings, &there, mounts, file)?;
     if let Some(at) = plan.rootfs.mounts.iter().position(|step| step.target.is_empty()) {

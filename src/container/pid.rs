@@ -21,10 +21,13 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has this number now.
     pub fn of(pid: i32) -> Result<Self> {
-        let (_, start_time) = stat(pid)
-            .doing(|| format!("read /proc/{pid}/stat"))?
-            .ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))?;
-        Ok(Self { pid, start_time })
+        Self::find(pid)?.ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))
+    }
+
+    /// The same; `None`: it has ended.
+    pub fn find(pid: i32) -> Result<Option<Self>> {
+        let found = stat(pid).doing(|| format!("read /proc/{pid}/stat"))?;
+        Ok(found.map(|Stat { start_time, .. }| Self { pid, start_time }))
     }
 
     /// This process.
@@ -36,10 +39,24 @@ impl ProcessId {
     /// memory are short, has not ended as far as we know: nobody may take a running container for a stopped one.
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
-            Ok(Some((state, start_time))) => start_time == self.start_time && !matches!(state, b'Z' | b'X'),
+            Ok(Some(found)) => found.start_time == self.start_time && !matches!(found.state, b'Z' | b'X'),
             Ok(None) => false,
             Err(_) => true,
         }
+    }
+
+    /// Whether this process was started by it, directly or not.
+    pub fn is_ancestor_of_caller(&self) -> Result<bool> {
+        let mut pid = process::own_pid();
+        // Process 1, and a process whose parent is in another pid namespace, have the parent 0.
+        while pid > 0 {
+            let Some(found) = stat(pid).doing(|| format!("read /proc/{pid}/stat"))? else { return Ok(false) };
+            if (pid, found.start_time) == (self.pid, self.start_time) {
+                return Ok(true);
+            }
+            pid = found.parent;
+        }
+        Ok(false)
     }
 
     /// A descriptor of the process; `None` when it has ended.
@@ -75,23 +92,32 @@ impl ProcessId {
     }
 }
 
-/// State letter and start time from /proc/PID/stat, whose second field may hold anything, spaces and brackets included.
+/// What /proc/PID/stat says of a process, proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    parent: i32,
+    start_time: u64,
+}
+
 /// `None`: there is no such process.
-fn stat(pid: i32) -> io::Result<Option<(u8, u64)>> {
+fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(&text)),
-        // The second: it ended between the opening and the reading.
+        // ESRCH: it ended between the opening and the reading.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn parse(text: &[u8]) -> Option<(u8, u64)> {
+/// The second field is the program's name in brackets, which may hold anything, spaces and brackets included.
+fn parse(text: &[u8]) -> Option<Stat> {
     let behind = text.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(text.get(behind + 2..)?).ok()?;
     let mut fields = rest.split(' ');
     let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let parent = fields.next()?.parse().ok()?;
+    Some(Stat { state, parent, start_time: fields.nth(17)?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -101,7 +127,7 @@ mod tests {
     #[test]
     fn names_with_brackets_do_not_mislead() {
         let text = b"42 (a) S 1 (b) R 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        assert_eq!(parse(text), Some((b'R', 777)));
+        assert_eq!(parse(text), Some(Stat { state: b'R', parent: 1, start_time: 777 }));
         assert_eq!(parse(b"42 (a"), None);
     }
 
@@ -110,5 +136,9 @@ mod tests {
         let own = ProcessId::own().unwrap();
         assert!(own.is_alive());
         assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+        assert!(own.is_ancestor_of_caller().unwrap());
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        assert!(ProcessId::of(parent).unwrap().is_ancestor_of_caller().unwrap());
+        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_ancestor_of_caller().unwrap());
     }
 }

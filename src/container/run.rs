@@ -36,7 +36,7 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
     created(pid);
     begin(&launched)?;
     let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
-    let cleaned = if request.keep { Ok(()) } else { destroy::with_hooks(&launched.folder, &launched.record) };
+    let cleaned = if request.keep { Ok(()) } else { destroy::at_the_end(&launched.folder, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),
         Err(error) => Err(error.after_cleaning(cleaned)),
@@ -45,13 +45,14 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
 
 /// Tells the waiting process to start and hears that it did. After an error nothing is left.
 fn begin(launched: &Launched) -> Result<()> {
-    tell(launched).map_err(|error| end(error, launched))?;
+    // Other commands wait for the lock until the program runs. A hook may be one of them.
+    tell(launched).and_then(|()| launched.folder.unlock()).map_err(|error| end(error, launched))?;
     poststart(&launched.folder, &launched.record)
 }
 
 /// Takes everything away after an error.
 fn end(error: Error, launched: &Launched) -> Error {
-    error.after_cleaning(destroy::with_hooks(&launched.folder, &launched.record))
+    error.after_cleaning(destroy::at_the_end(&launched.folder, &launched.record))
 }
 
 fn tell(launched: &Launched) -> Result<()> {

@@ -7,7 +7,10 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Folder, Phase, Record, START_FIFO, user_name};
+use super::folder::{Folder, START_FIFO};
+use super::record::{Phase, Record, user_name};
+use crate::cgroup::Group;
+use crate::error::{Doing, Result};
 
 /// Version of the specification that the state document follows.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -29,22 +32,22 @@ pub enum Status {
 
 impl Status {
     /// What the kernel says: whether the process lives, whether its group is frozen, and whether it waits at its fifo.
-    pub fn of(record: &Record, folder: &Folder) -> Self {
+    pub fn of(record: &Record, folder: &Folder) -> Result<Self> {
         if record.phase == Phase::Creating {
-            return if record.creator.is_alive() { Status::Creating } else { Status::Stopped };
+            return Ok(if record.creator.is_alive() { Status::Creating } else { Status::Stopped });
         }
         if !record.init.is_some_and(|init| init.is_alive()) {
-            return Status::Stopped;
+            return Ok(Status::Stopped);
         }
-        if record.group.as_ref().is_some_and(|group| group.is_frozen().unwrap_or(false)) {
-            return Status::Paused;
+        if record.group.as_ref().map_or(Ok(false), Group::is_frozen)? {
+            return Ok(Status::Paused);
         }
         match folder.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
             // Somebody reads: the process is before its execve.
-            Ok(_) => Status::Created,
+            Ok(_) => Ok(Status::Created),
             // ENXIO: nobody does any more. ENOENT: there never was one, because `run` needs none.
-            Err(Errno::NXIO | Errno::NOENT) => Status::Running,
-            Err(_) => Status::Running,
+            Err(Errno::NXIO | Errno::NOENT) => Ok(Status::Running),
+            Err(error) => Err(error).doing(|| format!("open {}", folder.path().join(START_FIFO).display())),
         }
     }
 

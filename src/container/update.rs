@@ -16,9 +16,8 @@ use crate::spec::Resources;
 /// `update`. First the files of the control group, then the shares of resctrl; devices last, since their change is one step that
 /// is done or not. What has been done before a failure is taken back.
 pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<()> {
-    let mut there = Existing::open(settings, id)?;
     // Two at once would each take the other's values for the former ones.
-    there.folder.lock()?;
+    let mut there = Existing::lock(settings, id)?;
     there.init()?;
     let shares = shares(wanted, &there.record.id)?;
     let group = there.record.group.as_ref().map(|group| group.open()).transpose()?;
@@ -121,8 +120,11 @@ fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
     let mut moved = BTreeSet::new();
     // What is forked by a thread that was not yet moved is found by another look; what a moved one forks is where it is.
     loop {
-        let threads: Vec<i32> = processes()?.into_iter().flat_map(threads).collect();
-        let mut new = threads.into_iter().filter(|thread| moved.insert(*thread)).peekable();
+        let mut all = Vec::new();
+        for pid in processes()? {
+            all.extend(threads(pid)?);
+        }
+        let mut new = all.into_iter().filter(|thread| moved.insert(*thread)).peekable();
         if new.peek().is_none() {
             return Ok(());
         }
@@ -133,9 +135,24 @@ fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
     }
 }
 
-fn threads(pid: i32) -> Vec<i32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+/// The threads of a process; none when it has ended.
+fn threads(pid: i32) -> Result<Vec<i32>> {
+    let path = format!("/proc/{pid}/task");
+    let doing = || format!("read {path}");
+    let has_ended = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
+    let mut threads = Vec::new();
+    let entries = match fs::read_dir(&path) {
+        Err(error) if has_ended(&error) => return Ok(threads),
+        entries => entries.doing(doing)?,
+    };
+    for entry in entries {
+        match entry {
+            Err(error) if has_ended(&error) => break,
+            entry => threads
+                .extend(entry.doing(doing)?.file_name().to_str().and_then(|name| name.parse::<i32>().ok())),
+        }
+    }
+    Ok(threads)
 }
 
 /// Takes back what [`share`] has done.

@@ -157,6 +157,13 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
 }
 
 /// Repeats a call that a signal interrupted.
+/// Opens a file to append to, and makes it with mode 0644 if it is missing. Never waits: ENXIO is a fifo that no process reads, open(2).
+/// A write to a fifo or a terminal that is full fails with EAGAIN.
+pub fn open_to_append(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o644))
+}
+
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -151,7 +151,12 @@ impl Scope {
 
     /// Whether the unit of this name is another container's: then nothing of ours is there.
     pub fn is_another_s(&self) -> Result<bool> {
-        let unit = Manager::connect(&self.bus)?.unit(&self.unit)?;
+        let mut manager = match Manager::connect(&self.bus) {
+            Ok(manager) => manager,
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => return Ok(false),
+        };
+        let unit = manager.unit(&self.unit)?;
         Ok(unit.is_some_and(|(description, _)| description != self.description))
     }
 
@@ -163,6 +168,11 @@ impl Scope {
             self.description = text;
         }
     }
+}
+
+/// Whether the caller lacks descriptors or memory, which tells nothing of systemd.
+fn is_shortage(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 /// Whether the BFQ scheduler has files in cgroups, seen in one that is there already: a slice of systemd's.

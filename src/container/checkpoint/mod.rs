@@ -55,9 +55,8 @@ const DESCRIPTORS: &str = "descriptors.json";
 
 /// `checkpoint`.
 pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
-    let there = Existing::open(settings, &request.id)?;
-    there.folder.lock()?;
-    let status = there.status();
+    let there = Existing::lock(settings, &request.id)?;
+    let status = there.status()?;
     if !matches!(status, Status::Running | Status::Paused) {
         let words = format!("container cannot be checkpointed in {status} state; it must run or be paused");
         return Err(Error::new(Kind::State, words));

@@ -21,12 +21,13 @@ use crate::checkpoint::message::{
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
 use crate::container::conversation::guard_devices;
 use crate::container::create::{self, Draft, Manner};
+use crate::container::folder::Folder;
 use crate::container::foreground::{Foreground, Terminal};
 use crate::container::pid::ProcessId;
-use crate::container::record::{Folder, Phase, Record, write_whole};
+use crate::container::record::{Phase, Record};
 use crate::container::request::{Create, Settings};
 use crate::container::state::{State, Status};
-use crate::container::{destroy, hold, hooks, open};
+use crate::container::{destroy, hold, hooks, open, pid_file};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::sys::{fd, process};
@@ -69,7 +70,7 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let back = bring_back(settings, request, Manner::Foreground)?;
     let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal);
-    let cleaned = destroy::with_hooks(&back.folder, &back.record);
+    let cleaned = destroy::at_the_end(&back.folder, &back.record);
     match ended {
         Ok(status) => cleaned.map(|()| status),
         Err(error) => Err(error.after_cleaning(cleaned)),
@@ -94,6 +95,7 @@ fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<
         create::recorded(settings, &request.create, &draft, |folder, record| {
             set_up(settings, request, &draft, folder, record)
         })?;
+    folder.unlock()?;
     Ok(Back { folder, record, pid, pidfd, terminal })
 }
 
@@ -156,7 +158,7 @@ fn set_up(
     folder.write(record)?;
     hold::here("created");
     if let Some(file) = &request.create.pid_file {
-        write_whole(file, &pid.to_string())?;
+        pid_file::write(file, &pid.to_string())?;
     }
     let terminal = master.map(|master| Terminal::of(master, plan)).transpose()?;
     Ok((pid, pidfd, terminal))
@@ -164,13 +166,13 @@ fn set_up(
 
 fn check_no_group(record: &Record) -> Result<()> {
     let paths = record.group.as_ref().map(|group| group.paths()).unwrap_or_default();
-    match paths.into_values().find(|path| path.exists()) {
-        Some(path) => {
+    for path in paths.into_values() {
+        if path.try_exists().doing(|| format!("look at cgroup {}", path.display()))? {
             let words = format!("--manage-cgroups-mode strict: cgroup {} is there already", path.display());
-            Err(Error::new(Kind::State, words))
+            return Err(Error::new(Kind::State, words));
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 /// The root as the kernel lists it among the mounts, where criu looks for it: without links.

@@ -16,7 +16,7 @@ use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::json;
 use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::stream::{Buffer, HashThread};
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, Kind};
 
 /// What marks a layout.
 const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -49,9 +49,32 @@ fn beside(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
+/// Where an archive is renamed to: links are followed, and what is no regular file (`/dev/null`, a fifo) is refused.
+fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
+    let doing = || format!("look at {}", path.display());
+    let path = match fs::symlink_metadata(&path) {
+        Ok(found) if found.is_symlink() => fs::canonicalize(&path).doing(doing)?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).doing(doing)?,
+        _ => path,
+    };
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
+        Ok(found) if found.is_file() => Ok(path),
+        Ok(_) => {
+            let words = format!("{} is no regular file and would be replaced; name another", path.display());
+            Err(Error::new(Kind::Usage, words).into())
+        }
+        Err(error) => Ok(Err(error).doing(|| format!("look at {}", path.display()))?),
+    }
+}
+
 impl LayoutWriter {
     /// Begins. Refused with `oci.layout`: a folder that has something else in it.
     pub fn begin(target: Target) -> Result<Self> {
+        let target = match target {
+            Target::Archive(path) => Target::Archive(file_to_replace(path)?),
+            folder => folder,
+        };
         let (Target::Folder(path) | Target::Archive(path)) = &target;
         let mut above = beside(path);
         let mut lock = None;

@@ -1,0 +1,120 @@
+//! `delete`: how it gets the lock of a container that other commands may be at work on, and whom it may kill for that.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::existing::Pause;
+use super::folder::{Folder, Kept};
+use super::hooks::poll_until;
+use super::record::{Phase, Record};
+use super::request::Settings;
+use super::state::Status;
+use super::{ContainerId, destroy, hold, remains};
+use crate::error::{Doing, Error, Kind, Result};
+
+/// How long another command may take to release the lock, once its container's processes are killed. A creator that takes longer,
+/// because a hook does or because it is stopped, is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `delete`: a stopped container; with `force` any, and an unknown id is fine.
+pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
+    let folder = match Folder::open(settings, id) {
+        Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    };
+    if force { by_force(settings, &folder) } else { stopped(&folder) }
+}
+
+fn stopped(folder: &Folder) -> Result<()> {
+    let mut pause = Pause::new();
+    while !folder.try_lock()? {
+        // Its creator may be waiting for a hook that runs this command.
+        if let Some(record) = folder.read()? {
+            check_stopped(&record, folder)?;
+        }
+        if pause.elapsed() > PATIENCE {
+            return Err(busy(folder));
+        }
+        pause.sleep();
+    }
+    let missing = || Error::new(Kind::NotFound, format!("container does not exist: {}", folder.id()));
+    if !folder.is_current()? {
+        return Err(missing());
+    }
+    let record = folder.read()?.ok_or_else(missing)?;
+    check_stopped(&record, folder)?;
+    destroy::with_hooks(folder, &record)
+}
+
+fn check_stopped(record: &Record, folder: &Folder) -> Result<()> {
+    let status = Status::of(record, folder)?;
+    if status == Status::Stopped {
+        return Ok(());
+    }
+    let id = folder.id();
+    let words = format!(
+        "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
+    );
+    Err(Error::new(Kind::State, words))
+}
+
+fn busy(folder: &Folder) -> Error {
+    let words = format!("another command is at work on container {}; try again later", folder.id());
+    Error::new(Kind::State, words)
+}
+
+fn by_force(settings: &Settings, folder: &Folder) -> Result<()> {
+    if !take(folder)? || !folder.is_current()? {
+        return Ok(());
+    }
+    // Read under the lock: what was read before may have changed.
+    let kept = folder.kept()?;
+    hold::here("delete");
+    match kept {
+        // Its creator was killed before the first word.
+        Kept::Nothing => folder.remove(),
+        Kept::Whole(record) => destroy::with_hooks(folder, &record),
+        Kept::Broken(broken) => remains::destroy(settings, folder, broken),
+    }
+}
+
+/// Kills the container's process until the lock is released, and takes it. False: a hook of the creation asks, and its creator removes
+/// everything as soon as the hook has ended.
+fn take(folder: &Folder) -> Result<bool> {
+    let (mut pause, mut creator_killed) = (Pause::new(), false);
+    while !folder.try_lock()? {
+        let late = pause.elapsed() > PATIENCE;
+        if let Kept::Whole(record) = folder.kept()? {
+            // A command that waits for the process, or for a hook in the container, now hears of its end.
+            destroy::kill_init(&record)?;
+            match (record.phase, record.creator.is_alive()) {
+                (Phase::Creating, true) if record.creator.is_ancestor_of_caller()? => {
+                    return wait_for_init(&record).map(|()| false);
+                }
+                (Phase::Creating, true) if late && !creator_killed => {
+                    tracing::warn!(
+                        "the runtime that creates container {} does not end: it is killed",
+                        folder.id()
+                    );
+                    record.creator.signal(libc::SIGKILL)?;
+                    (pause, creator_killed) = (Pause::new(), true);
+                    continue;
+                }
+                // A child that the creator had just made still has a copy of the lock; it is killed with the rest.
+                (Phase::Creating, false) if late => return Ok(true),
+                _ => {}
+            }
+        }
+        if late {
+            return Err(busy(folder));
+        }
+        pause.sleep();
+    }
+    Ok(true)
+}
+
+fn wait_for_init(record: &Record) -> Result<()> {
+    let Some(pidfd) = record.init.map(|init| init.pidfd()).transpose()?.flatten() else { return Ok(()) };
+    let until = Instant::now() + PATIENCE;
+    poll_until(pidfd.as_fd(), Some(until)).doing(|| "wait for the container's process").map(drop)
+}

@@ -1,0 +1,267 @@
+//! A container's directory under the state directory: made, opened, locked, read, written, removed.
+//!
+//! It is made exclusively, so that of two creations of one id only one succeeds. The state file is written beside and renamed, so that a
+//! reader never sees half of it. Nothing is fsynced: /run does not outlive the machine.
+//!
+//! # The lock
+//! flock(2) on the directory. docs/architecture.md, "Who holds the lock", lists who takes it and for how long.
+//! Whoever has it must look again at what was read before: [`Folder::is_current`], then the record.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::ContainerId;
+use super::record::Record;
+use super::request::Settings;
+use super::root::Root;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::spec::{self, Spec};
+use crate::sys::remove::remove_at;
+
+/// A container's directory, open.
+#[derive(Debug)]
+pub struct Folder {
+    root: Root,
+    id: ContainerId,
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+/// The state file as it was found.
+#[derive(Debug)]
+pub enum Kept {
+    /// There is none: the directory was just made, or its creator was killed before the first word.
+    Nothing,
+    /// A record.
+    Whole(Box<Record>),
+    /// Bytes that were read and are no record.
+    Broken(Broken),
+}
+
+/// A state file that does not parse.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// The fault in it.
+    pub error: Error,
+}
+
+const STATE: &str = "state.json";
+const BESIDE: &str = ".state.json";
+/// The configuration as it was at `create`: the bundle may change afterwards.
+const CONFIG: &str = "config.json";
+/// Gives the waiting process its byte.
+pub const START_FIFO: &str = "start.fifo";
+/// Takes the fault of a failing execve.
+pub const RESULT_FIFO: &str = "result.fifo";
+
+impl Folder {
+    /// Makes the directory, and the state directory above it if that is missing, and locks it.
+    ///
+    /// `Kind::Exists`: the id is taken. After another error there is no directory.
+    pub fn make(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let root = Root::make(settings)?;
+        let path = settings.root.join(id.as_ref());
+        match rustix::fs::mkdirat(&root, id.as_ref(), Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(Error::new(Kind::Exists, format!("container with id exists already: {id}")));
+            }
+            Err(error) => return Err(error).doing(|| format!("make {}", path.display())),
+        }
+        let handle = match open(&root, id, &path) {
+            Ok(handle) => handle,
+            // It would block its id: nobody knows that it is empty.
+            Err(error) => {
+                let removed = rustix::fs::unlinkat(&root, id.as_ref(), AtFlags::REMOVEDIR);
+                return Err(error.after_cleaning(removed.doing(|| format!("remove {}", path.display()))));
+            }
+        };
+        let made = Self { root, id: id.clone(), path, handle };
+        // A delete --force may have seen the empty directory first.
+        match made.lock().and_then(|()| made.is_current()) {
+            Ok(true) => Ok(made),
+            Ok(false) => {
+                Err(Error::new(Kind::State, format!("container {id} was deleted while it was being created")))
+            }
+            Err(error) => Err(error.after_cleaning(made.remove())),
+        }
+    }
+
+    /// Opens the directory of a container that exists. `Kind::NotFound`: there is none.
+    pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+        let missing = || Error::new(Kind::NotFound, format!("container does not exist: {id}"));
+        let root = Root::open(settings)?.ok_or_else(missing)?;
+        let path = settings.root.join(id.as_ref());
+        match open(&root, id, &path) {
+            Ok(handle) => Ok(Self { root, id: id.clone(), path, handle }),
+            // ENAMETOOLONG: no directory can have this name.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => Err(missing()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's name.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The user whose directory it is.
+    pub fn owner(&self) -> Result<u32> {
+        let stat = rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))?;
+        Ok(stat.st_uid)
+    }
+
+    /// Waits until no other command holds the lock, and takes it. Fine if this command has it already.
+    pub fn lock(&self) -> Result<()> {
+        let locked =
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&self.handle, FlockOperation::LockExclusive));
+        locked.doing(|| format!("lock {}", self.path.display()))
+    }
+
+    /// Takes the lock if no other command holds it: false if one does.
+    pub fn try_lock(&self) -> Result<bool> {
+        match rustix::fs::flock(&self.handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error).doing(|| format!("lock {}", self.path.display())),
+        }
+    }
+
+    /// Releases the lock, also for a child that has a copy of the descriptor.
+    pub fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.handle, FlockOperation::Unlock)
+            .doing(|| format!("unlock {}", self.path.display()))
+    }
+
+    /// Whether the path still leads to this directory. If not, it is deleted, and another container may have its name.
+    pub fn is_current(&self) -> Result<bool> {
+        let doing = || format!("look at {}", self.path.display());
+        let own = rustix::fs::fstat(&self.handle).doing(doing)?;
+        match rustix::fs::statat(&self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error).doing(doing),
+        }
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let file = self.path.join(STATE);
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
+        // By the handle: when somebody has deleted the container, the path may be another one's already.
+        let write = || {
+            let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+            let out = rustix::fs::openat(&self.handle, BESIDE, how, Mode::from_raw_mode(0o600))?;
+            File::from(out).write_all(&text)?;
+            std::io::Result::Ok(rustix::fs::renameat(&self.handle, BESIDE, &self.handle, STATE)?)
+        };
+        write().doing(|| format!("write {}", file.display()))
+    }
+
+    /// Reads the record; a broken one is an error. `None`: see [`Kept::Nothing`].
+    pub fn read(&self) -> Result<Option<Record>> {
+        match self.kept()? {
+            Kept::Nothing => Ok(None),
+            Kept::Whole(record) => Ok(Some(*record)),
+            Kept::Broken(broken) => Err(broken.error),
+        }
+    }
+
+    /// Reads the state file. An error means that it could not be read, which says nothing of its content.
+    pub fn kept(&self) -> Result<Kept> {
+        let file = self.path.join(STATE);
+        let bytes = match self.bytes(STATE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Kept::Nothing),
+            Err(error) => return Err(error).doing(|| format!("read {}", file.display())),
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(record) => Ok(Kept::Whole(record)),
+            Err(error) => {
+                let error = Error::new(Kind::System, format!("read {}: {error}", file.display()));
+                Ok(Kept::Broken(Broken { bytes, error }))
+            }
+        }
+    }
+
+    /// Keeps the configuration that the container is made from.
+    pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
+        let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let write = || {
+            let out = rustix::fs::openat(&self.handle, CONFIG, how, Mode::from_raw_mode(0o600))?;
+            File::from(out).write_all(bytes)
+        };
+        write().doing(|| format!("write {}", self.path.join(CONFIG).display()))
+    }
+
+    /// The configuration that the container was made from.
+    pub fn config(&self) -> Result<Spec> {
+        let file = self.path.join(CONFIG);
+        let bytes = self.bytes(CONFIG).doing(|| format!("read {}", file.display()))?;
+        spec::parse(&bytes).map_err(|fault| Error::new(Kind::System, format!("{}: {fault}", file.display())))
+    }
+
+    fn bytes(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let how = OFlags::RDONLY | OFlags::CLOEXEC;
+        File::from(rustix::fs::openat(&self.handle, name, how, Mode::empty())?).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Makes one of the two fifos and opens it both ways, so that neither opening nor a missing partner ever blocks.
+    pub fn make_fifo(&self, name: &str) -> Result<OwnedFd> {
+        let path = self.path.join(name);
+        rustix::fs::mknodat(&self.handle, name, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .doing(|| format!("make {}", path.display()))?;
+        self.open_fifo(name, OFlags::RDWR).doing(|| format!("open {}", path.display()))
+    }
+
+    /// Opens one of the two fifos; ENXIO when the other end is closed.
+    pub fn open_fifo(&self, name: &str, how: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(&self.handle, name, how | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Removes the directory with all that is in it; one that is gone already is fine.
+    pub fn remove(&self) -> Result<()> {
+        if !self.is_current()? {
+            return Ok(());
+        }
+        for name in [BESIDE, CONFIG, START_FIFO, RESULT_FIFO, STATE] {
+            // Most of them are usually missing; what cannot be removed is seen below.
+            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        }
+        let removed = match rustix::fs::unlinkat(&self.root, self.id.as_ref(), AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                self.name().and_then(|name| Ok(remove_at(self.root.as_fd(), &name)?)).map(drop)
+            }
+            other => other.map_err(std::io::Error::from),
+        };
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.doing(|| format!("remove {}", self.path.display())),
+        }
+    }
+
+    fn name(&self) -> std::io::Result<std::ffi::CString> {
+        Ok(std::ffi::CString::new(self.id.as_ref())?)
+    }
+}
+
+fn open(root: &Root, id: &ContainerId, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(root, id.as_ref(), flags, Mode::empty());
+    opened.doing(|| format!("open {}", path.display()))
+}

@@ -1,0 +1,140 @@
+//! Pid files: how a number gets to the path that the caller named.
+//!
+//! | at the path | what is done |
+//! |---|---|
+//! | nothing | the file appears whole |
+//! | a regular file | it is replaced whole, by rename |
+//! | a fifo, a character device | written to; nothing is created or renamed |
+//! | a link of the caller's or of root's (`/dev/stdout`) | followed, and what it leads to is written to |
+//! | a link of another user; a directory, socket or block device | refused |
+//!
+//! The directory may be writable for others: a link that one of them made is never followed.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::hold;
+use crate::error::{Doing, Error, Kind, Result};
+
+/// As runc's; whatever the umask is, no other user may write to it.
+const MODE: u32 = 0o644;
+
+/// How often a name may appear or disappear while we look.
+const TRIES: usize = 10;
+
+/// What is at the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Free,
+    Regular,
+    /// A fifo or a character device.
+    Stream,
+    /// A link to follow.
+    Link,
+}
+
+/// Refuses a path that can hold no pid, before anything is made.
+pub fn check(path: &Path) -> Result<()> {
+    place(path).map(drop)
+}
+
+/// Writes `content` to `path`.
+pub fn write(path: &Path, content: &str) -> Result<()> {
+    let doing = || format!("write pid file {}", path.display());
+    for _ in 0..TRIES {
+        match place(path)? {
+            Place::Free => match nameless(path, content) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // The file system may have no files without a name.
+                other => return other.or_else(|_| beside(path, content)).doing(doing),
+            },
+            Place::Regular => return beside(path, content).doing(doing),
+            Place::Stream => return through(path, OFlags::NOFOLLOW, content),
+            Place::Link => return through(path, OFlags::CREATE, content),
+        }
+    }
+    Err(Error::new(Kind::System, format!("{}: somebody makes and removes files there", doing())))
+}
+
+fn place(path: &Path) -> Result<Place> {
+    let refuse = |words: &str| {
+        Err(Error::new(Kind::Usage, format!("pid file {}: {words}; name a regular file", path.display())))
+    };
+    let found = match rustix::fs::lstat(path) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(Place::Free),
+        Err(error) => return Err(error).doing(|| format!("look at pid file {}", path.display())),
+    };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => Ok(Place::Regular),
+        FileType::Fifo | FileType::CharacterDevice => Ok(Place::Stream),
+        FileType::Symlink if [0, rustix::process::geteuid().as_raw()].contains(&found.st_uid) => {
+            Ok(Place::Link)
+        }
+        FileType::Symlink => refuse("it is a symbolic link of another user"),
+        FileType::Directory => refuse("it is a directory"),
+        FileType::Socket => refuse("it is a socket"),
+        _ => refuse("it is a block device"),
+    }
+}
+
+/// Writes to what is there, and never waits for a reader.
+fn through(path: &Path, how: OFlags, content: &str) -> Result<()> {
+    let doing = || format!("write pid file {}", path.display());
+    let flags = how | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let unread = || {
+        Error::new(Kind::Usage, format!("pid file {}: it is a fifo that no process reads", path.display()))
+    };
+    let file = match rustix::fs::open(path, flags, Mode::from_raw_mode(MODE)) {
+        Err(Errno::NXIO) => return Err(unread()),
+        opened => File::from(opened.doing(doing)?),
+    };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).doing(doing)?.st_mode);
+    match kind {
+        FileType::RegularFile => file.set_len(0).doing(doing)?,
+        FileType::Fifo | FileType::CharacterDevice => {}
+        _ => {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("pid file {}: it leads to no regular file", path.display()),
+            ));
+        }
+    }
+    match (&file).write_all(content.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(unread()),
+        written => written.doing(doing),
+    }
+}
+
+/// Gives the file its name last, open(2), "O_TMPFILE": whatever moment we are killed at leaves the whole file or none. EEXIST: there is one.
+fn nameless(path: &Path, content: &str) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut out = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(MODE))?);
+    out.write_all(content.as_bytes())?;
+    hold::here("pid-file");
+    let own = format!("/proc/self/fd/{}", out.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn beside(path: &Path, content: &str) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let create_new = || File::options().write(true).create_new(true).mode(MODE).open(&beside);
+    let mut out = match create_new() {
+        // Of a process that had our number and was killed; or a link that somebody has put there.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&beside)?;
+            create_new()?
+        }
+        other => other?,
+    };
+    let write = out.write_all(content.as_bytes()).and_then(|()| fs::rename(&beside, path));
+    write.inspect_err(|_| drop(fs::remove_file(&beside)))
+}

@@ -1,0 +1,169 @@
+//! `delete --force` of a container whose record is broken: what can still be found of it is ended.
+//!
+//! The members before the fault, or those of the right type, count as the record says. The cgroup that is then still unknown is
+//! the one that config.json's copy names. What another container has is left alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::folder::{Broken, Folder, Kept};
+use super::pid::ProcessId;
+use super::record::{Phase, Record};
+use super::request::Settings;
+use super::{destroy, facts, root};
+use crate::cgroup::Group;
+use crate::error::{Error, Kind, Result};
+
+/// Ends and removes it. The caller has the lock.
+pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<()> {
+    let (mut record, known) = read(folder, &broken.bytes)?;
+    if !known.contains_key("group") {
+        record.group = planned(settings, folder);
+    }
+    if let Some(group) = &record.group {
+        record.owns_group = !is_another_s(settings, folder, group)?;
+        if !record.owns_group {
+            record.group = None;
+        }
+    }
+    let group = record.group.as_ref().map(Group::paths).unwrap_or_default();
+    let group = group
+        .into_values()
+        .next()
+        .map_or("no cgroup".to_owned(), |path| format!("cgroup {}", path.display()));
+    let init = record.init.map_or("no process".to_owned(), |init| format!("process {}", init.pid));
+    tracing::warn!("{}; found of the container: {group}, {init}", broken.error);
+    destroy::with_hooks(folder, &record)
+}
+
+/// A record with the members that could be read, and these members.
+fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
+    let failed =
+        |error: serde_json::Error| Error::new(Kind::System, format!("read a broken record: {error}"));
+    let mut whole = serde_json::to_value(blank(folder)?).map_err(failed)?;
+    let mut known = Map::new();
+    for (name, value) in members(bytes) {
+        let mut more = whole.clone();
+        if let Some(object) = more.as_object_mut() {
+            object.insert(name.clone(), value.clone());
+        }
+        if serde_json::from_value::<Record>(more.clone()).is_ok() {
+            whole = more;
+            known.insert(name, value);
+        }
+    }
+    // The directory says who it is, and a bundle is removed only for who is sure of it.
+    let record = serde_json::from_value(whole).map_err(failed)?;
+    Ok((Record { id: folder.id().to_string(), bundle_goes: false, ..record }, known))
+}
+
+fn blank(folder: &Folder) -> Result<Record> {
+    Ok(Record {
+        id: folder.id().to_string(),
+        bundle: PathBuf::from("/"),
+        bundle_goes: false,
+        rootfs: PathBuf::from("/"),
+        created: String::new(),
+        owner: folder.owner()?,
+        annotations: BTreeMap::new(),
+        new_keyring: false,
+        phase: Phase::Created,
+        creator: ProcessId::own()?,
+        init: None,
+        own_pids: false,
+        group: None,
+        owns_group: false,
+        group_made: None,
+        rdt: None,
+        mount_below: None,
+        programs: Vec::new(),
+        start_hooks: Vec::new(),
+        create_hooks: 0,
+        poststart: Vec::new(),
+        poststop: Vec::new(),
+    })
+}
+
+/// The members of a JSON object up to the first fault of syntax.
+fn members(bytes: &[u8]) -> Vec<(String, Value)> {
+    struct Members<'a>(&'a mut Vec<(String, Value)>);
+    impl<'de> Visitor<'de> for Members<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+            while let Some(member) = map.next_entry()? {
+                self.0.push(member);
+            }
+            Ok(())
+        }
+    }
+    let mut found = Vec::new();
+    // The fault itself was reported by who read the record as a whole.
+    let _ = serde_json::Deserializer::from_slice(bytes).deserialize_map(Members(&mut found));
+    found
+}
+
+/// The cgroup that this command would make for the container. `None`: that cannot be told.
+fn planned(settings: &Settings, folder: &Folder) -> Option<Group> {
+    let group = folder.config().and_then(|spec| facts::host(&spec, settings, folder.id().as_ref()));
+    match group {
+        Ok(facts) => facts.group,
+        Err(error) => {
+            tracing::warn!("{error}; the container's cgroup cannot be found");
+            None
+        }
+    }
+}
+
+/// Whether a record of another container, whole or broken, names this cgroup.
+fn is_another_s(settings: &Settings, folder: &Folder, group: &Group) -> Result<bool> {
+    let paths: Vec<PathBuf> = group.paths().into_values().collect();
+    for id in root::all(settings)?.into_iter().filter(|id| id != folder.id()) {
+        let other = match Folder::open(settings, &id) {
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            other => other?,
+        };
+        let record = match other.kept()? {
+            Kept::Nothing => continue,
+            Kept::Whole(record) => *record,
+            Kept::Broken(broken) => read(&other, &broken.bytes)?.0,
+        };
+        if record.group.is_some_and(|other| other.paths().into_values().any(|path| paths.contains(&path))) {
+            tracing::warn!("the cgroup that the broken record names is left alone: container {id} has it");
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_up_to_the_fault() {
+        let table: [(&[u8], &[&str]); 7] = [
+            (b"", &[]),
+            (b"{", &[]),
+            (b"[1]", &[]),
+            (b"\0\0\0", &[]),
+            (br#"{"a":1,"b":{"c":2},"d":"#, &["a", "b"]),
+            (br#"{"a":1,"b":[1,2"#, &["a"]),
+            (br#"{"a":1} rest"#, &["a"]),
+        ];
+        for (bytes, want) in table {
+            let found = members(bytes);
+            let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, want, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+}
