@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::ids::{IdMaps, lines};
 use crate::plan::namespaces::MapsBy;
 use crate::spec::IdMapping;
-use crate::sys::process::{self, Cloned};
+use crate::sys::process::{self, Cloned, Exit};
 
 /// Writes both maps of the user namespace of process `pid`.
 pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
@@ -61,25 +61,70 @@ fn help(pid: i32, program: &str, maps: &[IdMapping], field: &str) -> Result<()> 
 
 /// A user namespace with these maps and nobody in it, for an idmapped mount, mount_setattr(2).
 pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
-    let (reader, writer) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe")?;
-    // SAFETY: no memory is shared; the new process only reads a pipe before _exit.
-    match unsafe { process::clone3(libc::CLONE_NEWUSER as u64, None) }
-        .doing(|| "make a user namespace for an idmapped mount")?
-    {
+    let made = with_holder(libc::CLONE_NEWUSER as u64, None, |pid| {
+        write(pid, maps, MapsBy::Us)?;
+        of_process(pid)
+    });
+    made.map_err(|error| error.within("make a user namespace for an idmapped mount".to_owned()))
+}
+
+/// The maps of a user namespace, with the outer ids as this process numbers them.
+pub fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
+    with_holder(0, Some(namespace), |pid| {
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+            parse(&text).ok_or_else(|| Error::new(Kind::System, format!("{path} is not a list of id maps")))
+        };
+        Ok(IdMaps { uid: read("uid_map")?, gid: read("gid_map")? })
+    })
+}
+
+/// Lines of /proc/PID/uid_map: first id inside, first id outside, count.
+fn parse(text: &str) -> Option<Vec<IdMapping>> {
+    let line = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(IdMapping { container_id: next()?, host_id: next()?, size: next()? })
+    };
+    text.lines().map(line).collect()
+}
+
+/// Does `work` with a process that is in another user namespace: a new one, by `flags`, or one to `enter`. It ends afterwards.
+fn with_holder<T>(
+    flags: u64,
+    enter: Option<BorrowedFd<'_>>,
+    work: impl FnOnce(i32) -> Result<T>,
+) -> Result<T> {
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe");
+    let ((ready, there), (ends, end)) = (pipe()?, pipe()?);
+    // SAFETY: no memory is shared; the new process only enters a namespace, closes and reads pipes before _exit.
+    match unsafe { process::clone3(flags, None) }.doing(|| "make a process for a user namespace")? {
         Cloned::Child => {
-            // Lives only until the runtime has opened its namespace, or is gone. Its own copy of the other end must go first.
-            drop(writer);
-            let _ = rustix::io::read(&reader, &mut [0u8; 1]);
-            process::exit_now(0)
+            // Our own copies of the runtime's ends must go first.
+            drop((ready, end));
+            let entered = enter.map_or(Ok(()), |namespace| process::setns(namespace, libc::CLONE_NEWUSER));
+            drop(there);
+            let _ = rustix::io::read(&ends, &mut [0u8; 1]);
+            process::exit_now(entered.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0))
         }
         Cloned::Parent { pid, pidfd } => {
-            let made = write(pid, maps, MapsBy::Us).and_then(|()| of_process(pid));
-            drop(writer);
-            let waited = process::wait(pidfd.as_fd());
-            let made = made?;
-            waited.doing(|| "wait for the maker of a user namespace")?;
-            Ok(made)
+            drop((there, ends));
+            let waited = rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut [0u8; 1]));
+            let done = work(pid);
+            drop(end);
+            let ended = process::wait(pidfd.as_fd()).doing(|| "wait for the process in a user namespace")?;
+            waited.doing(|| "wait for a process to enter a user namespace")?;
+            match ended {
+                Exit::Code(0) => done,
+                Exit::Code(errno) => {
+                    Err(io::Error::from_raw_os_error(errno)).doing(|| "enter a user namespace")
+                }
+                Exit::Signal(signal) => {
+                    let words = format!("the process in a user namespace was killed by signal {signal}");
+                    Err(Error::new(Kind::System, words))
+                }
+            }
         }
     }
 }
@@ -89,4 +134,18 @@ pub fn of_process(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     let file: io::Result<fs::File> = fs::File::open(&path);
     file.map(OwnedFd::from).doing(|| format!("open {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_read_as_the_kernel_writes_them() {
+        let text = "         0     100000      65536\n     65536          0          1\n";
+        let map = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+        assert_eq!(parse(text), Some(vec![map(0, 100_000, 65_536), map(65_536, 0, 1)]));
+        assert_eq!(parse(""), Some(Vec::new()));
+        assert_eq!(parse("0 1\n"), None);
+    }
 }

@@ -20,6 +20,7 @@ mod hooks;
 mod id;
 mod idmap;
 mod mounts;
+mod nodes;
 mod notify;
 mod open;
 mod pid;

@@ -8,9 +8,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::hooks::Output;
 use super::state::OCI_VERSION;
-use super::{hold, idmap};
+use super::{hold, idmap, nodes};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Gate, HookState, Opened, Succession};
+use crate::init::{Asks, Gate, HookState, Nodes, Opened, Succession};
 use crate::plan::mounts::BindSource;
 use crate::plan::namespaces::{Joined, KINDS};
 use crate::plan::{Fault, MountKind, Plan, Step};
@@ -75,10 +75,13 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         unshare = libc::CLONE_NEWCGROUP;
     }
     let (flags, clone_again) = if clones_twice { (0, Some(new as u64)) } else { (new as u64, None) };
+    let user = by_child.iter().find(|(kind, ..)| *kind == libc::CLONE_NEWUSER);
+    let nodes = nodes::prepare(plan, user.map(|(_, _, file)| file.as_fd()))?;
     let begun = begin(plan, given.sync, given.console)?;
     let opened = Opened {
         joined: by_child,
         sources: sources(plan)?,
+        nodes,
         late: plan.rootfs.mounts.iter().map(|_| None).collect(),
         gate: given.gate,
         hook_state: hook_state(spec, bundle, id)?,
@@ -106,6 +109,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         sync,
         joined: Vec::new(),
         sources: Vec::new(),
+        nodes: Nodes::default(),
         late: Vec::new(),
         console,
         gate: Gate::Sync,

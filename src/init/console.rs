@@ -2,21 +2,18 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Opened;
 use crate::plan::{At, Fault, Plan, Step};
-use crate::rootfs::devices::placeholder;
-use crate::rootfs::inroot::{self, InRoot};
+use crate::rootfs::devices::{mount_point, own_ptmx};
+use crate::rootfs::inroot::InRoot;
 use crate::sys::mount::{attach, clone_mount};
 use crate::sys::{fd, process, pty};
 
 /// What the master is called in the message that carries it.
 const NAME: &[u8] = b"/dev/ptmx";
-
-/// devpts, statfs(2).
-const DEVPTS_MAGIC: u64 = 0x1cd1;
 
 /// Opens a terminal, sends its master to the console socket, mounts it on /dev/console. `None`: none was asked for.
 pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option<OwnedFd>, Fault> {
@@ -35,18 +32,10 @@ pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option
 }
 
 fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let path = c"dev/pts/ptmx";
-    let here = InRoot(root);
-    // A look before opening it for real: an image's own file of this name could be any device.
-    let looked = here.open(path, true)?;
-    let stat = rustix::fs::fstat(&looked)?;
-    let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(5, 2)
-        && rustix::fs::fstatfs(&looked)?.f_type as u64 == DEVPTS_MAGIC;
-    if !is_ptmx {
-        return Err(Errno::NODEV.into());
-    }
-    let master = here.open_with(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW)?;
+    // A look before opening it for real.
+    let (_looked, stat) = own_ptmx(InRoot(root))?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let master = InRoot(root).open_with(c"dev/pts/ptmx", flags)?;
     let same = rustix::fs::fstat(&master)?;
     if (same.st_dev, same.st_ino) != (stat.st_dev, stat.st_ino) {
         return Err(Errno::NODEV.into());
@@ -59,14 +48,8 @@ fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
 
 fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
     let dev = root.folder(c"dev")?;
-    // An image may have a link of this name, to lead us elsewhere.
-    let console = match placeholder(&dev, c"console") {
-        Err(Errno::LOOP) => {
-            inroot::remove(&dev, c"console")?;
-            placeholder(&dev, c"console")?
-        }
-        other => other?,
-    };
+    // An image may have a link of this name, to lead us elsewhere: the link itself is mounted on.
+    let console = mount_point(&dev, c"console", Mode::from_raw_mode(0o666))?;
     attach(clone_mount(slave, false)?, &console)
 }
 

@@ -42,6 +42,8 @@ pub struct Opened {
     pub joined: Vec<(i32, usize, OwnedFd)>,
     /// Bind sources that only the runtime may open, by index of the mount.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Device nodes that a user namespace cannot make.
+    pub nodes: Nodes,
     /// A place for each mount that is made read-only late.
     pub late: Vec<Option<OwnedFd>>,
     /// Where the terminal's master goes: a socket.
@@ -74,6 +76,15 @@ pub struct Opened {
     pub home: rootfs::inroot::PathBuffer,
     /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
     pub started: bool,
+}
+
+/// See [`Opened::nodes`].
+#[derive(Default)]
+pub struct Nodes {
+    /// The host's, as detached mounts, by index of the device; those that the runtime may not open are missing.
+    pub hosts: Vec<Option<OwnedFd>>,
+    /// A detached file system with new ones, named by their index.
+    pub made: Option<OwnedFd>,
 }
 
 /// How a process comes to be in a pid namespace whose processes may trace it: the one that does the work stays outside of it. A
@@ -198,6 +209,10 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     let sources = rootfs::Sources {
         proc: opened.proc.as_fd(),
         binds: &opened.sources,
+        nodes: rootfs::devices::Ready {
+            hosts: &opened.nodes.hosts,
+            made: opened.nodes.made.as_ref().map(AsFd::as_fd),
+        },
         own_cgroup_namespace: plan.namespaces.own(libc::CLONE_NEWCGROUP),
     };
     rootfs::assemble(&plan.rootfs, root.as_fd(), &sources, &mut late)?;

@@ -13,14 +13,37 @@ pub struct DeviceStep {
     pub path: CString,
     /// The same on the host, bound where nodes cannot be made.
     pub host: CString,
-    /// File type and permission bits.
-    pub mode: u32,
+    /// File type, S_IF…
+    pub kind: u32,
     /// As makedev(3) packs it.
     pub device: u64,
-    /// Owner inside.
-    pub uid: u32,
-    /// Group inside.
-    pub gid: u32,
+    /// Permission bits; `None`: any, and 0666 for a new node.
+    pub mode: Option<u32>,
+    /// Owner inside; `None`: any, and 0 for a new node.
+    pub uid: Option<u32>,
+    /// Group inside; `None`: any, and 0 for a new node.
+    pub gid: Option<u32>,
+    /// Its place in `linux.devices`; `None`: a default device.
+    pub at: Option<usize>,
+}
+
+impl DeviceStep {
+    /// Permission bits of a new node.
+    pub fn permissions(&self) -> u32 {
+        self.mode.unwrap_or(0o666)
+    }
+
+    /// Whether a node of this file type and number is the device.
+    pub fn is(&self, mode: u32, device: u64) -> bool {
+        mode & libc::S_IFMT == self.kind && (self.kind == libc::S_IFIFO || device == self.device)
+    }
+
+    /// Whether a node with these attributes has those that were asked for. `owner`: user and group, as this process numbers the
+    /// container's ids.
+    pub fn has(&self, mode: u32, owner: (u32, u32)) -> bool {
+        let agrees = |wanted: Option<u32>, found: u32| wanted.is_none_or(|wanted| wanted == found);
+        agrees(self.mode, mode & 0o7777) && agrees(self.uid, owner.0) && agrees(self.gid, owner.1)
+    }
 }
 
 /// Character devices with mode 0666, by major and minor.
@@ -35,17 +58,11 @@ const MOST_MINOR: u32 = 0xf_ffff;
 pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<DeviceStep> {
     let mut steps = Vec::with_capacity(DEFAULT.len() + devices.len());
     for (name, major, minor) in DEFAULT.iter().filter(|_| make_dev) {
-        steps.extend(step(
-            &format!("/dev/{name}"),
-            libc::S_IFCHR | 0o666,
-            (*major, *minor),
-            (0, 0),
-            "linux.devices",
-            judge,
-        ));
+        let path = format!("/dev/{name}");
+        steps.extend(step(&path, libc::S_IFCHR, (*major, *minor), "linux.devices", judge));
     }
     for (at, device) in devices.iter().enumerate() {
-        steps.extend(judged(device, &format!("linux.devices[{at}]"), judge));
+        steps.extend(judged(device, at, judge));
     }
     let last: BTreeMap<CString, usize> =
         steps.iter().enumerate().map(|(at, step)| (step.path.clone(), at)).collect();
@@ -53,7 +70,8 @@ pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<
     steps.filter(|(at, step)| last.get(&step.path) == Some(at)).map(|(_, step)| step).collect()
 }
 
-fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<DeviceStep> {
+fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceStep> {
+    let place = &format!("linux.devices[{at}]");
     let before = judge.faults.len();
     if !device.path.starts_with('/') || mounts::inside(&device.path).is_empty() {
         judge.fault(format!("{place}.path"), format!("{:?} is not an absolute path of a file", device.path));
@@ -80,36 +98,41 @@ fn judged(device: &spec::Device, place: &str, judge: &mut Judge) -> Option<Devic
     } else {
         (number("major", device.major, MOST_MAJOR), number("minor", device.minor, MOST_MINOR))
     };
-    let mode = device.file_mode.unwrap_or(0o666);
-    // Engines copy st_mode whole, with the type's bits.
-    let permissions = mode & 0o7777;
+    for (name, id) in [("uid", device.uid), ("gid", device.gid)] {
+        // chown(2) takes it as: leave the owner.
+        if id == Some(u32::MAX) {
+            judge.fault(format!("{place}.{name}"), format!("{} stands for no id", u32::MAX));
+        }
+    }
     if judge.faults.len() > before {
         return None;
     }
-    step(
-        &device.path,
-        kind | permissions,
-        numbers,
-        (device.uid.unwrap_or(0), device.gid.unwrap_or(0)),
-        place,
-        judge,
-    )
+    Some(DeviceStep {
+        // Engines copy st_mode whole, with the type's bits.
+        mode: device.file_mode.map(|mode| mode & 0o7777),
+        uid: device.uid,
+        gid: device.gid,
+        at: Some(at),
+        ..step(&device.path, kind, numbers, place, judge)?
+    })
 }
 
+/// A device of any mode and owner.
 fn step(
     path: &str,
-    mode: u32,
+    kind: u32,
     (major, minor): (u32, u32),
-    (uid, gid): (u32, u32),
     place: &str,
     judge: &mut Judge,
 ) -> Option<DeviceStep> {
     Some(DeviceStep {
         path: judge.cstring(&format!("{place}.path"), &mounts::inside(path))?,
         host: judge.cstring(&format!("{place}.path"), path)?,
-        mode,
+        kind,
         device: rustix::fs::makedev(major, minor),
-        uid,
-        gid,
+        mode: None,
+        uid: None,
+        gid: None,
+        at: None,
     })
 }

@@ -31,6 +31,7 @@ pub enum Step {
     DeviceFolder,
     Device,
     DeviceTaken,
+    DeviceOfHost,
     DeviceLink,
     ConsoleOpen,
     ConsoleSend,
@@ -107,6 +108,7 @@ const ALL: &[Step] = &[
     Step::DeviceFolder,
     Step::Device,
     Step::DeviceTaken,
+    Step::DeviceOfHost,
     Step::DeviceLink,
     Step::ConsoleOpen,
     Step::ConsoleSend,
@@ -255,7 +257,7 @@ impl Plan {
             Step::MountTarget | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
             | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(fault.step, index),
             Step::EnterContainer => "enter the container's namespaces".into(),
-            Step::DeviceFolder | Step::Device | Step::DeviceTaken => self.describe_device(fault.step, index),
+            Step::DeviceFolder | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(fault.step, index),
             Step::DeviceLink => "make the default links in /dev".into(),
             Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
             Step::ConsoleSend => "send the terminal to the console socket".into(),
@@ -343,17 +345,26 @@ impl Plan {
     }
 
     fn describe_device(&self, step: Step, index: usize) -> String {
-        let name = self
-            .rootfs
-            .devices
-            .get(index)
-            .map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
+        let device = self.rootfs.devices.get(index);
+        let name = device.map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
+        let field = self.device_field(index);
         match step {
-            Step::DeviceFolder => format!("make the folder of device /{name} (linux.devices)"),
+            Step::DeviceFolder => format!("make the folder of device /{name} ({field})"),
             Step::DeviceTaken => {
-                format!("device /{name}: something that is not this device is there already")
+                format!("make device /{name} ({field}): another file is there, which stays as it is")
             }
-            _ => format!("make device /{name} (linux.devices)"),
+            Step::DeviceOfHost => format!(
+                "make device /{name} ({field}): this process cannot make nodes, and the host's has another number, fileMode, uid or gid, or cannot be opened"
+            ),
+            _ => format!("make device /{name} ({field})"),
+        }
+    }
+
+    /// JSON path of the device with this index, if config.json has it.
+    pub fn device_field(&self, index: usize) -> String {
+        match self.rootfs.devices.get(index).and_then(|device| device.at) {
+            Some(at) => format!("linux.devices[{at}]"),
+            None => "a default device".into(),
         }
     }
 

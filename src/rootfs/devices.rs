@@ -1,4 +1,6 @@
 //! Device nodes and the default links of /dev. Child side, no heap.
+//!
+//! Nothing that exists is removed or changed, since it may be a file of the host: below a bind mount, or in a devtmpfs.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,8 +9,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::inroot::{self, InRoot, PathBuffer};
+use super::nodes::Attached;
 use crate::plan::{At, DeviceStep, Fault, Step};
-use crate::sys::mount::{attach, open_tree};
+use crate::sys::mount::{Procfs, attach, clone_mount, is_mount_root, open_tree};
 
 /// Links of /dev, by name and target. Source: runtime-spec config-linux.md, "Dev symbolic links".
 const LINKS: &[(&CStr, &CStr)] = &[
@@ -18,12 +21,22 @@ const LINKS: &[(&CStr, &CStr)] = &[
     (c"stderr", c"/proc/self/fd/2"),
 ];
 
+/// devpts, statfs(2).
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+
+/// Permission bits of an empty file that a node was mounted on, by which it is known the next time.
+const MOUNT_POINT: u32 = 0;
+
 /// Where nodes are made.
 pub struct Folder<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
     /// What was mounted on its /dev. By name it might be another folder by now, of the image, on disk.
     pub dev: Option<BorrowedFd<'a>>,
+    /// Whether that is a new file system, which nobody but the container has.
+    pub private: bool,
+    /// The host's procfs.
+    pub proc: Procfs<'a>,
 }
 
 impl Folder<'_> {
@@ -41,76 +54,144 @@ impl Folder<'_> {
     }
 }
 
-/// Makes all nodes. `bind`: from the host's, since a user namespace cannot make them.
-pub fn make(devices: &[DeviceStep], bind: bool, place: &Folder<'_>) -> Result<(), Fault> {
-    for (index, device) in devices.iter().enumerate() {
-        let (folder, name) = place.parent(&device.path).at(Step::DeviceFolder, index)?;
-        let name = name.as_cstr().at(Step::Device, index)?;
-        let fifo = FileType::from_raw_mode(device.mode) == FileType::Fifo;
-        if bind && !fifo {
-            bind_node(device, &folder, name, index)?;
-            continue;
-        }
-        match make_node(device, folder.as_fd(), name) {
-            // No right to make nodes, but no user namespace either: a runtime with few capabilities.
-            Err(Errno::PERM) if !fifo => bind_node(device, &folder, name, index)?,
-            other => other.at(Step::Device, index)?,
-        }
-    }
-    Ok(())
+/// Nodes that the runtime has ready, since a user namespace cannot make them.
+#[derive(Clone, Copy)]
+pub struct Ready<'a> {
+    /// The host's, as detached mounts, by index of the device.
+    pub hosts: &'a [Option<OwnedFd>],
+    /// A detached file system with others, named by their index.
+    pub made: Option<BorrowedFd<'a>>,
 }
 
-fn make_node(device: &DeviceStep, folder: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-    let kind = FileType::from_raw_mode(device.mode);
-    let mode = Mode::from_raw_mode(device.mode & 0o7777);
-    match rustix::fs::mknodat(folder, name, kind, mode, device.device) {
-        Err(Errno::EXIST) => {
-            let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if (stat.st_mode, stat.st_rdev) != (device.mode, device.device) {
-                // An image's placeholder, or a node with another mode. Not changed in place: chmod follows a link that
-                // somebody exchanges it for, to a file of the host.
-                inroot::remove(folder, name)?;
-                rustix::fs::mknodat(folder, name, kind, mode, device.device)?;
+/// Makes all nodes. `bind`: they are mounted, not made.
+pub fn make(devices: &[DeviceStep], bind: bool, place: &Folder<'_>, ready: Ready<'_>) -> Result<(), Fault> {
+    let mut nodes = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
+    for (index, device) in devices.iter().enumerate() {
+        one_node(device, index, bind, place, ready.hosts, &mut nodes)?;
+    }
+    nodes.detach(place.root.0).at(Step::Device, 0)
+}
+
+fn one_node(
+    device: &DeviceStep,
+    index: usize,
+    bind: bool,
+    place: &Folder<'_>,
+    hosts: &[Option<OwnedFd>],
+    nodes: &mut Attached<'_>,
+) -> Result<(), Fault> {
+    let (folder, name) = place.parent(&device.path).at(Step::DeviceFolder, index)?;
+    let name = name.as_cstr().at(Step::Device, index)?;
+    let fifo = device.kind == libc::S_IFIFO;
+    let mut bind = bind && !fifo;
+    if !bind {
+        match make_node(device, folder.as_fd(), name) {
+            Err(Errno::EXIST) => {}
+            // No right to make nodes, but no user namespace either: a runtime with few capabilities.
+            Err(Errno::PERM) if !fifo => bind = true,
+            other => return other.at(Step::Device, index),
+        }
+    }
+    let target = match look(&folder, name).at(Step::Device, index)? {
+        None => mount_point(&folder, name, Mode::from_raw_mode(MOUNT_POINT)).at(Step::Device, index)?,
+        Some(there) => match judge(device, &there, bind, place.proc).at(Step::DeviceTaken, index)? {
+            Standing::Serves => return Ok(()),
+            Standing::IsCovered => there,
+        },
+    };
+    let made = if bind { Err(Errno::PERM.into()) } else { nodes.make(device, index, place.root.0) };
+    let node = match made {
+        Err(error) if !fifo && error.raw_os_error() == Some(libc::EPERM) => {
+            match (hosts.get(index).and_then(Option::as_ref), nodes.given(index).at(Step::Device, index)?) {
+                (Some(host), _) => return attach(host, &target).at(Step::Device, index),
+                (None, Some(given)) => given,
+                (None, None) => host_node(device, index)?,
             }
         }
-        other => other?,
-    }
-    if (device.uid, device.gid) != (0, 0) {
-        let owner = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-        rustix::fs::chownat(folder, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
-    }
-    Ok(())
-}
-
-/// Binds the host's node of the same path, after a look that it is the device that was asked for.
-fn bind_node(device: &DeviceStep, folder: &OwnedFd, name: &CStr, index: usize) -> Result<(), Fault> {
-    let node = open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE).at(Step::Device, index)?;
-    let stat = rustix::fs::fstat(&node).at(Step::Device, index)?;
-    let wanted = FileType::from_raw_mode(device.mode);
-    if FileType::from_raw_mode(stat.st_mode) != wanted || stat.st_rdev != device.device {
-        return Err(Fault { step: Step::DeviceTaken, index: index as u16, errno: libc::ENXIO });
-    }
-    let target = placeholder(folder, name).at(Step::Device, index)?;
+        made => made.at(Step::Device, index)?,
+    };
     attach(&node, &target).at(Step::Device, index)
 }
 
-/// An empty file to mount something on; one that is there already serves, a link does not.
-pub fn placeholder(folder: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+fn make_node(device: &DeviceStep, folder: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let kind = FileType::from_raw_mode(device.kind);
+    rustix::fs::mknodat(folder, name, kind, Mode::from_raw_mode(device.permissions()), device.device)?;
+    let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+    if owner != (0, 0) {
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+fn look(folder: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// What becomes of a file that has a device's name.
+enum Standing {
+    /// It is the device, or what config.json mounts in place of a default one.
+    Serves,
+    /// The node is mounted on it.
+    IsCovered,
+}
+
+/// EEXIST: it is not the device that config.json asks for; it stays. EISDIR: a folder has the name of a default device.
+fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> std::io::Result<Standing> {
+    let stat = rustix::fs::fstat(there)?;
+    let is_device = device.is(stat.st_mode, stat.st_rdev);
+    let usual_mode = bind || stat.st_mode & 0o7777 == device.permissions();
+    if device.at.is_some() {
+        let agrees = device.has(stat.st_mode, (stat.st_uid, stat.st_gid));
+        // An empty file that was made to mount the node on, the last time that this root was used.
+        let mount_point = bind
+            && stat.st_mode == libc::S_IFREG | MOUNT_POINT
+            && stat.st_size == 0
+            && !is_mount_root(there, proc)?;
+        return match (is_device, agrees) {
+            (true, true) => Ok(Standing::Serves),
+            (true, false) => Ok(Standing::IsCovered),
+            _ if mount_point => Ok(Standing::IsCovered),
+            _ => Err(Errno::EXIST.into()),
+        };
+    }
+    match FileType::from_raw_mode(stat.st_mode) {
+        _ if is_device && usual_mode || is_mount_root(there, proc)? => Ok(Standing::Serves),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Ok(Standing::IsCovered),
+    }
+}
+
+/// The host's node of the same path, after a look that it is the device that was asked for.
+fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, Fault> {
+    let node = open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE).at(Step::DeviceOfHost, index)?;
+    let stat = rustix::fs::fstat(&node).at(Step::DeviceOfHost, index)?;
+    let agrees =
+        device.is(stat.st_mode, stat.st_rdev) && device.has(stat.st_mode, (stat.st_uid, stat.st_gid));
+    if agrees { Ok(node) } else { Err(Errno::NXIO).at(Step::DeviceOfHost, index) }
+}
+
+/// An empty file to mount something on. One that is there already serves, and so does a link, which is not followed.
+pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(&folder, name, make, Mode::from_raw_mode(0o666)) {
+    match rustix::fs::openat(&folder, name, make, mode) {
         Err(Errno::EXIST) => {}
         other => return other,
     }
     let there =
         rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match inroot::kind(&there)? {
-        FileType::Symlink | FileType::Directory => Err(Errno::LOOP),
+        FileType::Directory => Err(Errno::ISDIR),
         _ => Ok(there),
     }
 }
 
 /// The default links, and ptmx to the container's own pseudo-terminals.
-pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let dev = place.dev()?;
     for (name, target) in LINKS {
         link_one(&dev, name, target)?;
@@ -118,8 +199,7 @@ pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> rustix::io::Result<()> 
     if rustix::fs::accessat(proc, c"kcore", rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
         link_one(&dev, c"core", c"/proc/kcore")?;
     }
-    inroot::remove(&dev, c"ptmx")?;
-    link_one(&dev, c"ptmx", c"pts/ptmx")
+    link_ptmx(place, &dev)
 }
 
 fn link_one(folder: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<()> {
@@ -127,4 +207,38 @@ fn link_one(folder: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
+}
+
+/// An image, or `linux.devices`, may have a node of this name, for the host's terminals.
+fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
+    const TARGET: &CStr = c"pts/ptmx";
+    match rustix::fs::symlinkat(TARGET, dev, c"ptmx") {
+        Err(Errno::EXIST) => {}
+        other => return Ok(other?),
+    }
+    let Some(there) = look(dev, c"ptmx")? else { return Err(Errno::AGAIN.into()) };
+    // A mount is what config.json wants there.
+    if inroot::kind(&there)? == FileType::Symlink || is_mount_root(&there, place.proc)? {
+        return Ok(());
+    }
+    if place.private {
+        inroot::remove(dev, c"ptmx")?;
+        return Ok(rustix::fs::symlinkat(TARGET, dev, c"ptmx")?);
+    }
+    match own_ptmx(place.root) {
+        Ok((ptmx, _)) => attach(clone_mount(ptmx, false)?, &there),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()), // no terminals are mounted
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The container's /dev/pts/ptmx, after a look that it is one, and that look. ENODEV: an image's own file of this name, which
+/// could be any device.
+pub fn own_ptmx(root: InRoot<'_>) -> rustix::io::Result<(OwnedFd, rustix::fs::Stat)> {
+    let ptmx = root.open(c"dev/pts/ptmx", true)?;
+    let stat = rustix::fs::fstat(&ptmx)?;
+    let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(5, 2)
+        && rustix::fs::fstatfs(&ptmx)?.f_type as u64 == DEVPTS_MAGIC;
+    if is_ptmx { Ok((ptmx, stat)) } else { Err(Errno::NODEV) }
 }

@@ -8,6 +8,7 @@ pub mod copyup;
 pub mod devices;
 pub mod inroot;
 pub mod mounts;
+pub mod nodes;
 pub mod walk;
 
 use std::ffi::CStr;
@@ -26,6 +27,8 @@ pub struct Sources<'a> {
     pub proc: BorrowedFd<'a>,
     /// Bind sources that the parent had to open, by index of the mount.
     pub binds: &'a [Option<OwnedFd>],
+    /// Device nodes that it could not make.
+    pub nodes: devices::Ready<'a>,
     /// Whether the container has a cgroup namespace of its own.
     pub own_cgroup_namespace: bool,
 }
@@ -87,18 +90,26 @@ pub fn assemble(
         let source = sources.binds.get(index).and_then(Option::as_ref);
         mounts::mount(step, index, &place, source, late.get_mut(index))?;
     }
-    let dev = devices::Folder { root: place.root, dev: new_dev(rootfs, late) };
-    devices::make(&rootfs.devices, rootfs.bind_devices, &dev)?;
+    let (dev, private) = new_dev(rootfs, late).unzip();
+    let dev = devices::Folder {
+        root: place.root,
+        dev,
+        private: private.unwrap_or(false),
+        proc: Procfs::Opened(sources.proc),
+    };
+    devices::make(&rootfs.devices, rootfs.bind_devices, &dev, sources.nodes)?;
     if rootfs.make_dev {
         devices::link(&dev, sources.proc).at(Step::DeviceLink, 0)?;
     }
     Ok(())
 }
 
-/// The file system that was mounted last on /dev, where it is ours.
-fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<BorrowedFd<'a>> {
+/// The file system that was mounted last on /dev, where it is ours, and whether it is a new one: others, such as devtmpfs, may have
+/// been there before, for the host.
+fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<(BorrowedFd<'a>, bool)> {
     let (step, mount) = rootfs.mounts.iter().zip(late).rfind(|(step, _)| step.target.as_c_str() == c"dev")?;
-    mount.as_ref().filter(|_| step.holds_nodes).map(AsFd::as_fd)
+    let private = matches!(&step.kind, MountKind::New(new) if new.fstype.as_c_str() == c"tmpfs");
+    mount.as_ref().filter(|_| step.holds_nodes).map(|mount| (mount.as_fd(), private))
 }
 
 /// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.

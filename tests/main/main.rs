@@ -12,6 +12,7 @@ mod checkpoint;
 mod crash;
 mod deletion;
 mod descriptors;
+mod devices;
 mod events;
 mod exec;
 mod fields;

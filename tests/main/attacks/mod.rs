@@ -4,6 +4,7 @@
 
 mod actor;
 mod descriptors;
+mod devices;
 mod entering;
 mod identity;
 mod kernel;

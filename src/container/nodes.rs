@@ -1,0 +1,150 @@
+//! Device nodes for a user namespace, which cannot make any: the host's, or new ones with the mode and owner that are asked for.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Stat};
+use rustix::io::Errno;
+
+use super::idmap;
+use crate::error::{Doing, Error, Result};
+use crate::init::Nodes;
+use crate::plan::{DeviceStep, Fault, IdMaps, Plan, Step};
+use crate::rootfs::nodes;
+use crate::sys::mount::open_tree;
+
+/// Opens or makes them. `joined`: the user namespace, if it is one that exists.
+///
+/// Errors name the field that neither the host's node has nor this process may give to another one.
+pub fn prepare(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Nodes> {
+    let devices = &plan.rootfs.devices;
+    if !plan.rootfs.bind_devices {
+        return Ok(Nodes::default());
+    }
+    let mut preparing = Preparing { plan, joined, read: None, made: None };
+    let hosts = devices.iter().enumerate().map(|(index, device)| preparing.node(device, index));
+    let hosts = hosts.collect::<Result<_>>()?;
+    Ok(Nodes { hosts, made: preparing.made })
+}
+
+struct Preparing<'a> {
+    plan: &'a Plan,
+    joined: Option<BorrowedFd<'a>>,
+    /// The maps of `joined`, once they are asked for.
+    read: Option<IdMaps>,
+    /// The file system of new nodes, once there is one.
+    made: Option<OwnedFd>,
+}
+
+/// What a host's node lacks.
+enum Lack {
+    /// There is none.
+    Missing,
+    /// It is another device.
+    Device,
+    /// Its permission bits are these.
+    Mode(u32),
+    /// Its user or group, as this process numbers them.
+    Owner(&'static str, u32),
+}
+
+impl Preparing<'_> {
+    /// The host's node as a detached mount. `None`: the container's process has to open it, makes it, or finds it in `made`.
+    fn node(&mut self, device: &DeviceStep, index: usize) -> Result<Option<OwnedFd>> {
+        // The container's process makes them itself.
+        if device.kind == libc::S_IFIFO {
+            return Ok(None);
+        }
+        let owner = self.owner(device, index)?;
+        let found = match rustix::fs::stat(&device.host) {
+            Err(Errno::NOENT) => None,
+            found => Some(found.doing(|| self.words(index))?),
+        };
+        if let Some(lack) = lack(device, found.as_ref(), owner) {
+            return self.make(device, index, owner, &lack).map(|()| None);
+        }
+        match open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE) {
+            // An ordinary user cannot; the child, root in its own namespace, may.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
+            opened => opened.map(Some).doing(|| self.words(index)),
+        }
+    }
+
+    fn words(&self, index: usize) -> String {
+        Fault { step: Step::Device, index: index as u16, errno: 0 }.words(self.plan)
+    }
+
+    /// The maps of the user namespace. `None`: it has none that this process could know.
+    fn maps(&mut self) -> Result<Option<&IdMaps>> {
+        match (&self.plan.namespaces.maps, self.joined) {
+            (Some(maps), _) => Ok(Some(maps)),
+            (None, Some(joined)) => match &mut self.read {
+                Some(read) => Ok(Some(read)),
+                read => Ok(Some(read.insert(idmap::of_namespace(joined)?))),
+            },
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Who is to own the node, as this process numbers users and groups.
+    fn owner(&mut self, device: &DeviceStep, index: usize) -> Result<(Option<u32>, Option<u32>)> {
+        if (device.uid, device.gid) == (None, None) {
+            return Ok((None, None));
+        }
+        let field = self.plan.device_field(index);
+        let Some(maps) = self.maps()? else { return Ok((device.uid, device.gid)) };
+        let outside = |name: &str, maps, id: Option<u32>| {
+            let Some(id) = id else { return Ok(None) };
+            let words = || format!("{id} is not mapped in the user namespace (linux.{name}Mappings)");
+            let found = IdMaps::outside(maps, id).map(Some);
+            found.ok_or_else(|| Error::invalid(&format!("{field}.{name}"), words()))
+        };
+        Ok((outside("uid", &maps.uid, device.uid)?, outside("gid", &maps.gid, device.gid)?))
+    }
+
+    /// Makes another node; root's of the container where nobody is named.
+    fn make(
+        &mut self,
+        device: &DeviceStep,
+        index: usize,
+        (uid, gid): (Option<u32>, Option<u32>),
+        lack: &Lack,
+    ) -> Result<()> {
+        let root = match self.maps()? {
+            Some(maps) => (IdMaps::outside(&maps.uid, 0), IdMaps::outside(&maps.gid, 0)),
+            None => (None, None),
+        };
+        let owner = (uid.or(root.0).unwrap_or(0), gid.or(root.1).unwrap_or(0));
+        let made = match &self.made {
+            Some(made) => Ok(made),
+            None => nodes::file_system().map(|made| &*self.made.insert(made)),
+        };
+        made.and_then(|made| nodes::make(made.as_fd(), device, index, owner))
+            .map_err(|error| self.refused(index, lack, error))
+    }
+
+    /// Why a node is not what it should be, when another one cannot be made.
+    fn refused(&self, index: usize, lack: &Lack, error: Errno) -> Error {
+        let host = self.plan.rootfs.devices.get(index);
+        let host = host.map_or_else(String::new, |device| device.host.to_string_lossy().into_owned());
+        let (name, words) = match lack {
+            Lack::Missing => ("path", format!("{host} does not exist on the host")),
+            Lack::Device => ("path", format!("{host} of the host is another device")),
+            Lack::Mode(mode) => ("fileMode", format!("{host} of the host has {mode:#o}")),
+            Lack::Owner(name, id) => (*name, format!("{host} of the host belongs to {id}")),
+        };
+        let place = format!("{}.{name}", self.plan.device_field(index));
+        Error::invalid(&place, format!("{words}, and this process cannot make another node ({error})"))
+    }
+}
+
+fn lack(device: &DeviceStep, found: Option<&Stat>, (uid, gid): (Option<u32>, Option<u32>)) -> Option<Lack> {
+    let Some(found) = found else { return Some(Lack::Missing) };
+    let mode = found.st_mode & 0o7777;
+    match found {
+        _ if !device.is(found.st_mode, found.st_rdev) => Some(Lack::Device),
+        _ if device.mode.is_some_and(|wanted| wanted != mode) => Some(Lack::Mode(mode)),
+        _ if uid.is_some_and(|wanted| wanted != found.st_uid) => Some(Lack::Owner("uid", found.st_uid)),
+        _ if gid.is_some_and(|wanted| wanted != found.st_gid) => Some(Lack::Owner("gid", found.st_gid)),
+        _ => None,
+    }
+}
