@@ -178,8 +178,11 @@ fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
     let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
     if !fresh {
         check_unused(&path)?;
-        if read_at(fd.as_fd(), "cgroup.freeze").is_ok_and(|text| text == "1") {
-            return Err(frozen(&path));
+        match read_at(fd.as_fd(), "cgroup.freeze") {
+            Ok(text) if text == "1" => return Err(frozen(&path)),
+            // Linux before 5.2 has none.
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).doing(|| format!("read {}/cgroup.freeze", path.display())),
         }
     }
     if hand_down(dir, fd.as_fd()).doing(|| format!("enable controllers for cgroup {}", path.display()))? {
@@ -196,7 +199,7 @@ fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
     let path = legacy.dir.path();
     if !make(&legacy.dir, &path, made)? {
         check_unused(&path)?;
-        if life::legacy_state(&path).is_some_and(|state| state != "THAWED") {
+        if life::legacy_state(&path)?.is_some_and(|state| state != "THAWED") {
             return Err(frozen(&path));
         }
     }
@@ -276,7 +279,7 @@ fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> 
 /// A group with processes of its own takes only those that count threads (cpu, cpuset, pids), and by taking them becomes the root of a
 /// threaded tree: no process could enter the groups below any more. The hierarchy's true root, which has no type, is exempt.
 pub(super) fn may_hand_down(dir: BorrowedFd<'_>) -> bool {
-    read_at(dir, "cgroup.type").is_err()
+    matches!(read_at(dir, "cgroup.type"), Err(Errno::NOENT))
         || read_at(dir, "cgroup.procs").is_ok_and(|processes| processes.is_empty())
 }
 

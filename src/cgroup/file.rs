@@ -37,3 +37,8 @@ pub(super) fn write_at(dir: BorrowedFd<'_>, name: &str, value: &str) -> Result<(
     let count = retry_on_intr(|| write(&file, value.as_bytes()))?;
     if count == value.len() { Ok(()) } else { Err(Errno::IO) }
 }
+
+/// Whether the caller lacks descriptors or memory, or the device fails: this tells nothing of the object that was asked for.
+pub(super) fn is_shortage(error: Errno) -> bool {
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::IO)
+}

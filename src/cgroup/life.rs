@@ -236,12 +236,18 @@ impl Group {
             // Below a frozen cgroup nothing thaws; that is not for us to wait for.
             if frozen { wait_event(&path, line, Instant::now() + PATIENCE)? } else { true }
         } else {
-            wait_legacy(|| match legacy_state(&path).as_deref() {
-                Some(state) if state == word => true,
+            let mut asked = Ok(());
+            let done = wait_legacy(|| match legacy_state(&path) {
+                Ok(Some(state)) if state == word => true,
                 // A process that was forking can hold it up until it is asked again.
-                Some(_) => write(word).is_err(),
-                None => true,
-            })
+                Ok(Some(_)) => write(word).is_err(),
+                Ok(None) => true,
+                Err(error) => {
+                    asked = Err(error);
+                    true
+                }
+            });
+            asked.map(|()| done)?
         };
         if done {
             return Ok(());
@@ -274,8 +280,12 @@ pub(super) fn pids(path: &Path) -> Result<Vec<i32>> {
 }
 
 /// What freezer.state of a v1 cgroup says, where there is one.
-pub(super) fn legacy_state(path: &Path) -> Option<String> {
-    open_dir(path).and_then(|dir| read_at(dir.as_fd(), "freezer.state")).ok()
+pub(super) fn legacy_state(path: &Path) -> Result<Option<String>> {
+    match open_dir(path).and_then(|dir| read_at(dir.as_fd(), "freezer.state")) {
+        Ok(state) => Ok(Some(state)),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+        Err(error) => Err(error).doing(|| format!("read {}/freezer.state", path.display())),
+    }
 }
 
 /// Waits until nothing runs in the cgroup or below it, or until the time is over.

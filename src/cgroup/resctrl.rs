@@ -67,10 +67,18 @@ impl Resctrl {
     pub fn at(mount: PathBuf) -> Result<Self> {
         let info = mount.join("info");
         let entries = fs::read_dir(&info).doing(|| format!("read {}", info.display()))?;
-        let names = entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
-        let mut resources: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+        let mut resources = Vec::new();
+        for entry in entries {
+            let entry = entry.doing(|| format!("read {}", info.display()))?;
+            if entry.file_type().doing(|| format!("look at {}", entry.path().display()))?.is_dir() {
+                resources.extend(entry.file_name().into_string().ok());
+            }
+        }
         resources.sort();
-        let counters = fs::read_to_string(info.join("L3_MON/mon_features")).unwrap_or_default();
+        let counters = match fs::read_to_string(info.join("L3_MON/mon_features")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text.doing(|| format!("read {}/L3_MON/mon_features", info.display()))?,
+        };
         Ok(Self { mount, resources, counters: counters.lines().map(str::to_owned).collect() })
     }
 }
@@ -84,7 +92,7 @@ impl ResctrlWish {
         const CLOS: &str = "linux.intelRdt.closID";
         let name = self.clos.as_deref().unwrap_or(id);
         let control = if name == "/" { self.mount.clone() } else { self.mount.join(name) };
-        let is_there = control.is_dir();
+        let is_there = control.try_exists().doing(|| format!("look at {}", control.display()))?;
         let counting = self.counted.then(|| control.join("mon_groups").join(id));
         if self.clos.is_none() {
             let group = ResctrlGroup { control, ours: true, shared: false, counting };
@@ -213,12 +221,18 @@ impl ResctrlGroup {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             text => text.doing(|| format!("read {}", file.display()))?,
         };
-        let ended = |task: &str| {
-            let stat = fs::read_to_string(format!("/proc/{task}/stat")).unwrap_or_default();
+        for task in tasks.lines() {
+            let stat = match fs::read(format!("/proc/{task}/stat")) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
+                stat => stat.doing(|| format!("read /proc/{task}/stat"))?,
+            };
             // The name before the state may hold any byte.
-            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
-        };
-        Ok(tasks.lines().any(|task| !ended(task)))
+            let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+            if !matches!(state, Some(b'Z' | b'X')) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {

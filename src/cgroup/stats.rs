@@ -3,14 +3,16 @@
 //! Read from small files, each of which may be missing (its controller is not there, or the kernel is older): what they would
 //! tell is then zero or left out. The texts become numbers without touching the kernel: [`unified`] for v2, [`legacy`] for v1.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use serde::Serialize;
 
-use super::file::{open_dir, read_at};
+use super::file::{is_shortage, open_dir, read_at};
 use super::stats_v1::legacy;
 use super::{Group, life};
+use crate::error::{Doing, Result};
 
 /// The statistics of one group and all below it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -223,36 +225,54 @@ impl Files<'_> {
 
 impl Group {
     /// Reads the statistics. Zeros where the group is gone.
-    pub fn stats(&self) -> Stats {
+    ///
+    /// Errors when descriptors or memory are short: then nothing is known.
+    pub fn stats(&self) -> Result<Stats> {
         let v2 = self.unified.as_ref().filter(|_| self.is_unified()).map(super::Directory::path);
+        let failed = Cell::new(None);
         let read = |file: &str| {
             let controller = file.split('.').next()?;
             let path = v2.clone().or_else(|| Some(self.legacy_dir(controller)?.path()))?;
-            read_at(open_dir(&path).ok()?.as_fd(), file).ok()
+            match open_dir(&path).and_then(|dir| read_at(dir.as_fd(), file)) {
+                Ok(text) => Some(text),
+                Err(error) => {
+                    if is_shortage(error) {
+                        failed.set(Some((path.join(file), error)));
+                    }
+                    None
+                }
+            }
         };
-        let sizes = self.hugepage_sizes();
-        if !self.is_unified() {
-            return Stats::read(false, &read, &sizes);
+        let sizes = self.hugepage_sizes()?;
+        let mut stats = Stats::read(self.is_unified(), &read, &sizes);
+        if let Some((path, error)) = failed.take() {
+            return Err(error).doing(|| format!("read {}", path.display()));
         }
-        let mut stats = Stats::read(true, &read, &sizes);
         if let (0, Some(path)) = (stats.pids.current, v2) {
             // Without the controller the processes are counted, if not their threads.
-            stats.pids.current = life::pids(&path).map_or(0, |pids| pids.len() as u64);
+            stats.pids.current = life::pids(&path)?.len() as u64;
         }
-        stats
+        Ok(stats)
     }
 
     /// `2MB`, `1GB`, …: what the hugetlb controller has files for.
-    fn hugepage_sizes(&self) -> Vec<String> {
+    fn hugepage_sizes(&self) -> Result<Vec<String>> {
         let dir = self.legacy_dir("hugetlb").or(self.unified.as_ref().filter(|_| self.is_unified()));
-        let entries = dir.and_then(|dir| std::fs::read_dir(dir.path()).ok());
-        let name = |entry: std::io::Result<std::fs::DirEntry>| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            let size = name.strip_prefix("hugetlb.")?;
-            let size = size.strip_suffix(".max").or_else(|| size.strip_suffix(".limit_in_bytes"))?;
-            (!size.contains('.')).then(|| size.to_owned())
+        let Some(path) = dir.map(super::Directory::path) else { return Ok(Vec::new()) };
+        let doing = || format!("read {}", path.display());
+        let entries = match std::fs::read_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.doing(doing)?,
         };
-        entries.into_iter().flatten().filter_map(name).collect()
+        let mut sizes = Vec::new();
+        for entry in entries {
+            let name = entry.doing(doing)?.file_name();
+            let size = name.to_str().and_then(|name| name.strip_prefix("hugetlb."));
+            let size = size
+                .and_then(|size| size.strip_suffix(".max").or_else(|| size.strip_suffix(".limit_in_bytes")));
+            sizes.extend(size.filter(|size| !size.contains('.')).map(str::to_owned));
+        }
+        Ok(sizes)
     }
 }
 

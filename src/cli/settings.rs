@@ -1,14 +1,14 @@
 //! Who asks, and where containers are kept: the global options as the container room wants them.
 
-use std::cell::LazyCell;
 use std::env;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::args::{Global, Rootless};
 use crate::cgroup::Driver;
 use crate::container::request::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// The state folder's name under /run or $XDG_RUNTIME_DIR.
 const NAME: &str = "emergence-runc";
@@ -16,16 +16,32 @@ const NAME: &str = "emergence-runc";
 /// Decides what the options leave open, from the environment of this process.
 pub fn settings(global: &Global) -> Result<Settings> {
     let is_root = rustix::process::geteuid().is_root();
-    let confined = LazyCell::new(|| std::fs::read("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map)));
+    let (mut confined, mut known) = (false, false);
+    // Read at most once, and only where it matters.
+    let mut is_confined = || -> Result<bool> {
+        if !std::mem::replace(&mut known, true) {
+            confined = reads_confined()?;
+        }
+        Ok(confined)
+    };
     let rootless = match global.rootless {
         Rootless::Said(said) => said,
-        Rootless::Auto => !is_root || *confined,
+        Rootless::Auto => !is_root || is_confined()?,
     };
     let root = match &global.root {
         Some(named) => named.clone(),
-        None => default_root(is_root, || *confined, |name| env::var_os(name))?,
+        None => default_root(is_root, is_confined, |name| env::var_os(name))?,
     };
     Ok(Settings { root, root_is_named: global.root.is_some(), driver: driver(global), rootless })
+}
+
+/// Whether this process is in a user namespace that does not have all ids. A kernel without user namespaces has no such file.
+fn reads_confined() -> Result<bool> {
+    const FILE: &str = "/proc/self/uid_map";
+    match std::fs::read(FILE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        map => Ok(!is_whole(&map.doing(|| format!("read {FILE}"))?)),
+    }
 }
 
 /// `--cgroup-manager` says more than `--systemd-cgroup`, so it decides where both are given.
@@ -39,13 +55,13 @@ fn driver(global: &Global) -> Driver {
 /// belongs to the host's root. It is known by the user's XDG_RUNTIME_DIR; USER comes along or not, but is not root's.
 fn default_root(
     is_root: bool,
-    confined: impl FnOnce() -> bool,
+    confined: impl FnOnce() -> Result<bool>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf> {
     let runtime = env("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     match runtime {
         Some(own) if !is_root => Ok(own.join(NAME)),
-        Some(own) if env("USER").is_none_or(|user| user != "root") && confined() => Ok(own.join(NAME)),
+        Some(own) if env("USER").is_none_or(|user| user != "root") && confined()? => Ok(own.join(NAME)),
         None if !is_root => Err(Error::new(
             Kind::Usage,
             "no folder for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
@@ -90,10 +106,10 @@ mod tests {
                 "USER" => (!user.is_empty()).then(|| OsString::from(user)),
                 _ => runtime.map(OsString::from),
             };
-            assert_eq!(default_root(is_root, || confined, env).unwrap(), Path::new(want), "{name}");
+            assert_eq!(default_root(is_root, || Ok(confined), env).unwrap(), Path::new(want), "{name}");
         }
         for none in [None, Some(OsString::new()), Some("run".into())] {
-            let error = default_root(false, || true, |_| none.clone()).unwrap_err();
+            let error = default_root(false, || Ok(true), |_| none.clone()).unwrap_err();
             assert!(error.to_string().contains("set XDG_RUNTIME_DIR"), "{error}");
         }
     }

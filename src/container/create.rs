@@ -196,7 +196,11 @@ fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
 fn check_root(plan: &Plan) -> Result<()> {
     let path = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
     let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
-    if !plan.rootfs.own_mounts && fs::canonicalize(path).is_ok_and(|real| real == Path::new("/")) {
+    let is_host_root = || -> Result<bool> {
+        let real = fs::canonicalize(path).doing(|| format!("root.path: {}", path.display()))?;
+        Ok(real == Path::new("/"))
+    };
+    if !plan.rootfs.own_mounts && is_host_root()? {
         let words = "is / itself, which needs a mount namespace of the container's own";
         return Err(Error::invalid("root.path", words));
     }

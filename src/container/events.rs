@@ -25,7 +25,7 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
     let group = there.record.group.unwrap_or_default();
     let teller = Teller { id: id.as_ref(), out };
     let Some(interval) = request.interval else {
-        return teller.tell("stats", Some(&group.stats())).map(drop);
+        return teller.tell("stats", Some(&group.stats()?)).map(drop);
     };
     let mut oom = group.watch_oom()?;
     // An interval of centuries has no end that can be named, and needs none.
@@ -43,7 +43,7 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
         }
         let now = Instant::now();
         if next.is_some_and(|next| next <= now) {
-            if !teller.tell("stats", Some(&group.stats()))? {
+            if !teller.tell("stats", Some(&group.stats()?))? {
                 return Ok(());
             }
             // What was missed is not made up for.

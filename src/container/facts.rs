@@ -2,11 +2,12 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::request::Settings;
 use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::plan::mounts::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
 use crate::spec::{Linux, Process, Spec};
@@ -48,7 +49,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
 
 /// The facts that do not depend on a control group.
 pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> {
-    let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor();
+    let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor()?;
     let labelled = process.is_some_and(|process| !process.selinux_label.is_empty())
         || linux.is_some_and(|linux| !linux.mount_label.is_empty());
     Ok(Host {
@@ -56,7 +57,7 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         egid: rustix::process::getegid().as_raw(),
         capabilities: cred::permitted_capabilities()?,
         apparmor,
-        selinux: labelled && fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
+        selinux: labelled && fs::exists("/sys/fs/selinux/enforce").doing(|| "look for SELinux")?,
         nosymfollow: true,
         cgroup_view: None,
         limiting: Limiting::Disabled,
@@ -136,8 +137,12 @@ fn c_path(path: &Path) -> Option<CString> {
     CString::new(path.to_str()?).ok()
 }
 
-fn has_apparmor() -> bool {
-    fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+fn has_apparmor() -> Result<bool> {
+    const FILE: &str = "/sys/module/apparmor/parameters/enabled";
+    match fs::read_to_string(FILE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        text => Ok(text.doing(|| format!("read {FILE}"))?.starts_with('Y')),
+    }
 }
 
 #[cfg(test)]

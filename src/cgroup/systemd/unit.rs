@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::annotated_properties;
@@ -12,6 +13,7 @@ use super::manager::Manager;
 use super::place::Place;
 use super::properties::{self, Property};
 use super::value::Value;
+use crate::cgroup::file::is_shortage;
 use crate::cgroup::group::join;
 use crate::cgroup::{BadLimit, Directory, Settings, devices, life, limits};
 use crate::error::{Doing, Error, Kind, Result};
@@ -153,7 +155,9 @@ impl Scope {
     pub fn is_another_s(&self) -> Result<bool> {
         let mut manager = match Manager::connect(&self.bus) {
             Ok(manager) => manager,
-            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) if error.errno().is_some_and(|errno| is_shortage(Errno::from_raw_os_error(errno))) => {
+                return Err(error);
+            }
             Err(_) => return Ok(false),
         };
         let unit = manager.unit(&self.unit)?;
@@ -168,11 +172,6 @@ impl Scope {
             self.description = text;
         }
     }
-}
-
-/// Whether the caller lacks descriptors or memory, which tells nothing of systemd.
-fn is_shortage(error: &Error) -> bool {
-    matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 /// Whether the BFQ scheduler has files in cgroups, seen in one that is there already: a slice of systemd's.

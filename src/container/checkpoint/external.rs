@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,10 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
                     return Err(Error::invalid(&format!("mounts[{index}]"), words).of_kind(Kind::Unsupported));
                 }
                 // As the kernel lists it. A dump does not need it any more; a restore will miss it.
-                let source = fs::canonicalize(&source).unwrap_or(source);
+                let source = match fs::canonicalize(&source) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => source,
+                    real => real.doing(|| format!("look at {} (mounts[{index}])", source.display()))?,
+                };
                 add(inside, From::Host { source, recursive: bound.recursive });
             }
             MountKind::New(_) => add(inside, From::Own),
@@ -238,7 +242,10 @@ pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     for number in 0..3 {
         let file = format!("/proc/{pid}/fd/{number}");
         // Closed: an empty name.
-        let link = fs::read_link(&file).unwrap_or_default().to_string_lossy().into_owned();
+        let link = match fs::read_link(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            link => link.doing(|| format!("read {file}"))?.to_string_lossy().into_owned(),
+        };
         if link.is_empty() {
             files.push(link);
             continue;

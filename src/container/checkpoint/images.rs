@@ -163,7 +163,9 @@ fn config_file(spec: &Spec) -> Result<String> {
             File::open(named).doing(|| format!("open {named} (annotation {CONFIG_ANNOTATION})"))?;
             Ok(named.clone())
         }
-        None if Path::new(CONFIG_FILE).exists() => Ok(CONFIG_FILE.into()),
+        None if fs::exists(CONFIG_FILE).doing(|| format!("look for {CONFIG_FILE}"))? => {
+            Ok(CONFIG_FILE.into())
+        }
         None => Ok(String::new()),
     }
 }
