@@ -31,6 +31,7 @@ const WRONG_USAGE: u8 = 2;
 
 /// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
 pub fn main() -> ExitCode {
+    crate::sys::process::keep_ended_children();
     // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
     let makes_a_process = |word| ["create", "run", "exec", "mounts"].iter().any(|command| word == **command);
     let protected =

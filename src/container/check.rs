@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{create, facts, request};
 use crate::cgroup::Driver;
-use crate::plan::{Ask, Plan, limits, options};
+use crate::plan::{Ask, Plan, limits, options, passed};
 use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
 
@@ -26,15 +26,8 @@ fn judge(config: &Path, bundle: &Path) -> crate::error::Result<Vec<String>> {
         rootless: rustix::process::geteuid().as_raw() != 0,
     };
     let facts = facts::host(&spec, &settings, "check")?;
-    let ask = Ask {
-        id: "check",
-        bundle: &bundle,
-        no_pivot: false,
-        new_keyring: true,
-        listen_fds: 0,
-        listen_names: None,
-        preserve_fds: 0,
-    };
+    let ask =
+        Ask { id: "check", bundle: &bundle, no_pivot: false, new_keyring: true, passed: &passed::NOTHING };
     let mut faults = match Plan::build(&spec, &ask, &facts.host) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.iter().map(ToString::to_string).collect(),

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use super::conversation::Conversation;
 use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::open::{self, Given, Making};
+use super::passed::passed;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
@@ -102,7 +103,7 @@ pub(super) fn recorded<T>(
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
 pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
-    let (listen_fds, listen_names) = inherited(request.preserve_fds)?;
+    let passed = passed(request.preserve_fds)?;
     root::check_length(settings, &request.id)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let bundle = std::path::absolute(&request.bundle)
@@ -119,9 +120,7 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
         bundle: &bundle,
         no_pivot: request.no_pivot,
         new_keyring: !request.no_new_keyring,
-        listen_fds,
-        listen_names: listen_names.as_deref(),
-        preserve_fds: request.preserve_fds,
+        passed: &passed,
     };
     let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse("config.json", &faults))?;
     log(&plan);
@@ -130,23 +129,6 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
     admission::admit(&spec, &plan, &bundle)?;
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
-}
-
-/// Number and names of the sockets that our caller passes on, [`listening`], and with them the descriptors that he wants to be
-/// `preserve`d: all are his, and every other one of his stays out of the container.
-///
-/// Comes before anything of ours is kept open across execve, which nothing is: that is how his are told from ours.
-pub(super) fn inherited(preserve: u32) -> Result<(u32, Option<String>)> {
-    let (listen, names) = listening();
-    check_descriptors(listen, preserve)?;
-    fd::close_on_exec_from(3).doing(|| "mark inherited descriptors close-on-exec")?;
-    Ok((listen, names))
-}
-
-/// Number and names of the sockets that systemd's protocol passes, sd_listen_fds(3).
-fn listening() -> (u32, Option<String>) {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
-    (count.unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
 
 /// What the user should know of a plan though nothing is refused.
@@ -179,17 +161,6 @@ pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
         count => format!(" (and {} more)", count - 1),
     };
     Error::new(Kind::Invalid, format!("{document}: {first}{more}"))
-}
-
-fn check_descriptors(listen: u32, preserve: u32) -> Result<()> {
-    let last = 2u32.saturating_add(listen).saturating_add(preserve);
-    match (3..=last).find(|number| !process::is_inherited(*number as i32)) {
-        Some(number) => Err(Error::new(
-            Kind::Usage,
-            format!("descriptor {number} is to be passed on (--preserve-fds, LISTEN_FDS), but is not open"),
-        )),
-        None => Ok(()),
-    }
 }
 
 /// What the mounting would find, but late and in other words.

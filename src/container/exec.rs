@@ -13,6 +13,7 @@ use super::create::{self, Manner};
 use super::existing::Existing;
 use super::foreground::Foreground;
 use super::open::{self, Making};
+use super::passed::passed;
 use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
@@ -22,18 +23,18 @@ use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::init::{self, Asks, Opened, Succession};
-use crate::plan::{Ask, Plan};
+use crate::plan::{Ask, Passed, Plan};
 use crate::spec::Spec;
 use crate::sys::{cred, process};
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
-    let inherited = create::inherited(request.preserve_fds)?;
+    let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let there = Existing::open(settings, &request.id)?;
     let target = Target::of(&there, request)?;
     let spec = there.folder.config()?;
-    let plan = plan(&there, request, &spec, inherited)?;
+    let plan = plan(&there, request, &spec, &passed)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
     create::check_console(&plan, request.console_socket.as_deref(), manner)?;
     create::log(&plan);
@@ -87,20 +88,9 @@ impl Target {
     }
 }
 
-fn plan(
-    there: &Existing,
-    request: &Exec,
-    spec: &Spec,
-    (listen_fds, listen_names): (u32, Option<String>),
-) -> Result<Plan> {
+fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
     let (wanted, document) = wanted::process(request, spec)?;
-    let ask = Ask {
-        new_keyring: there.record.new_keyring,
-        listen_fds,
-        listen_names: listen_names.as_deref(),
-        preserve_fds: request.preserve_fds,
-        ..there.ask()
-    };
+    let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
     let host = facts::caller(Some(&wanted), None)?;
     Plan::enter(spec, &wanted, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
 }

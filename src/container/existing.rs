@@ -9,7 +9,7 @@ use super::record::{Phase, Record};
 use super::request::Settings;
 use super::state::Status;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Ask;
+use crate::plan::{Ask, passed};
 
 /// Its directory and its record.
 pub struct Existing {
@@ -66,9 +66,7 @@ impl Existing {
             bundle: &self.record.bundle,
             no_pivot: false,
             new_keyring: false,
-            listen_fds: 0,
-            listen_names: None,
-            preserve_fds: 0,
+            passed: &passed::NOTHING,
         }
     }
 

@@ -23,6 +23,7 @@ mod mounts;
 mod nodes;
 mod notify;
 mod open;
+mod passed;
 mod pid;
 mod pid_file;
 mod record;

@@ -19,6 +19,7 @@ use crate::rootfs::mounts::open_source;
 use crate::spec::Spec;
 use crate::sys::mount::{Attributes, Procfs, map_ids, prepare};
 use crate::sys::process::{self, Pointers};
+use crate::sys::text::Text;
 
 /// procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -130,6 +131,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         succession: None,
         hold: hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
+        listen_pid: Text::new(b"").doing(|| "make room for LISTEN_PID")?,
         started: false,
     })
 }

@@ -174,8 +174,8 @@ fn own_standard_io(uid: u32) {
 
 /// Those that the caller passes on lose close-on-exec, which everything else has.
 fn keep_descriptors(plan: &ProcessPlan) -> Result<(), Fault> {
-    for offset in 0..plan.kept_descriptors {
-        process::keep_on_exec(3 + offset as i32).at(Step::Descriptors, offset as usize)?;
+    for (at, number) in plan.kept_descriptors.iter().enumerate() {
+        process::keep_on_exec(*number as i32).at(Step::Descriptors, at)?;
     }
     Ok(())
 }

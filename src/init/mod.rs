@@ -29,6 +29,7 @@ use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Pointers};
 use crate::sys::seccomp::SockFilter;
+use crate::sys::text::Text;
 pub use namespaces::calls_of_successor;
 use sync::Message;
 
@@ -74,6 +75,8 @@ pub struct Opened {
     pub hold: Option<Hold>,
     /// Room for the entry HOME=… that the child finds.
     pub home: rootfs::inroot::PathBuffer,
+    /// Room for the entry LISTEN_PID=… of the environment; empty before the child has written it.
+    pub listen_pid: Text<24>,
     /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
     pub started: bool,
 }
@@ -248,7 +251,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
         return outlive_runtime();
     };
     identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
-    opened.close_others(process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
+    opened.close_others(&process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
     console::attach_standard(terminal, opened.succession.is_none())?;
     namespaces::choose_last(opened)?; // while we have the right to
     namespaces::succeed_at(Moment::BeforeLimits, plan, opened)?;
@@ -256,6 +259,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     opened.ask(Message::Limits, opened.asks.limits)?;
     identity::limit(process, opened.asks.limits)?; // late: a small limit would make the steps above fail
     program::find_home(process, opened)?;
+    program::name_listener(process, opened); // a successor does it again
     outlive_runtime()?;
     identity::become_user(plan, process, opened) // caps, ids, labels, filter: the order is explained there
 }
@@ -298,7 +302,7 @@ impl Opened {
 
     /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
     /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
-    fn close_others(&self, kept: u32, terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+    fn close_others(&self, kept: &[u32], terminal: Option<&OwnedFd>) -> Result<(), Fault> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
             Gate::Fifos { start, result } => (Some(start), Some(result)),
@@ -309,7 +313,7 @@ impl Opened {
         let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
         // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or _exit, `stages`
         // has dropped its own, and all that it still uses is in `needed`.
-        unsafe { fd::close_others(3 + kept, &needed, self.proc()) }.at(Step::Descriptors, 0)
+        unsafe { fd::close_others(3, [&needed, kept], self.proc()) }.at(Step::Descriptors, 0)
     }
 
     /// The host's procfs, as long as it is open.

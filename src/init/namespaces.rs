@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Moment, Opened, Succession, procfs, sync, write_file};
+use super::{Moment, Opened, Succession, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
 use crate::plan::namespaces::MapsBy;
 use crate::plan::{At, Fault, Plan, Step};
@@ -105,6 +105,9 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
             // Our first word must not come before the other's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
             rustix::process::setsid().map(drop).at(Step::Session, 0)?;
+            if let Some(process) = &plan.process {
+                program::name_listener(process, opened);
+            }
             match plan.process.as_ref().and_then(|process| process.terminal) {
                 Some(_) => pty::make_controlling(rustix::stdio::stdin()).at(Step::ConsoleAttach, 0),
                 None => Ok(()),

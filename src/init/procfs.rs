@@ -83,7 +83,7 @@ fn outer(
     process::setns(namespace, libc::CLONE_NEWPID)?;
     let number = socket.as_raw_fd() as u32;
     // SAFETY: this process only ends by _exit and uses no descriptor but the socket and what it opens itself.
-    unsafe { fd::close_others(0, &[number], proc) }?;
+    unsafe { fd::close_others(0, [&[number], &[]], proc) }?;
     empty_root()?;
     cred::set_no_new_privs()?;
     cred::set_capabilities(OPENS, OPENS, 0)?;

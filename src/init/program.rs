@@ -128,6 +128,22 @@ pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault
     Ok(())
 }
 
+/// Puts LISTEN_PID into the environment: the program looks there for its own number, sd_listen_fds(3). Called again, it changes
+/// the number.
+pub fn name_listener(process: &ProcessPlan, opened: &mut Opened) {
+    if !process.listens {
+        return;
+    }
+    let entry = &mut opened.listen_pid;
+    let first = entry.bytes().is_empty();
+    entry.clear_to(b"LISTEN_PID=");
+    // It has room for every number.
+    let _ = entry.push_number(process::own_pid());
+    if let (true, Ok(entry)) = (first, entry.as_cstr()) {
+        opened.envp.push(entry);
+    }
+}
+
 /// How much of a passwd file is read: an image's may be a hole of terabytes.
 const MOST_PASSWD: usize = 4 << 20;
 

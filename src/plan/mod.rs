@@ -14,6 +14,7 @@ pub mod limits;
 pub mod mounts;
 pub mod namespaces;
 pub mod options;
+pub mod passed;
 pub mod process;
 pub mod rdt;
 pub mod rootfs;
@@ -38,6 +39,7 @@ pub use hooks::{ContainerHook, Hooks, RuntimeHook};
 pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
+pub use passed::Passed;
 pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
@@ -105,12 +107,8 @@ pub struct Ask<'a> {
     pub no_pivot: bool,
     /// Whether the process gets a session keyring of its own.
     pub new_keyring: bool,
-    /// Descriptors from 3 on that systemd's protocol passes, sd_listen_fds(3).
-    pub listen_fds: u32,
-    /// Their names, if the caller has any: LISTEN_FDNAMES.
-    pub listen_names: Option<&'a str>,
-    /// Further ones.
-    pub preserve_fds: u32,
+    /// Descriptors of the caller that the program keeps.
+    pub passed: &'a Passed,
 }
 
 impl Ask<'_> {
@@ -162,9 +160,7 @@ pub enum Limiting {
 #[derive(Debug)]
 pub struct Context<'a> {
     bundle: &'a Path,
-    listen_fds: u32,
-    listen_names: Option<&'a str>,
-    preserve_fds: u32,
+    passed: &'a Passed,
     grantable: CapMask,
     setgroups_denied: bool,
     keep_groups: bool,
@@ -184,9 +180,7 @@ impl<'a> Context<'a> {
     fn of(spec: &Spec, ask: &Ask<'a>, host: &Host) -> Self {
         Self {
             bundle: ask.bundle,
-            listen_fds: ask.listen_fds,
-            listen_names: ask.listen_names,
-            preserve_fds: ask.preserve_fds,
+            passed: ask.passed,
             grantable: host.capabilities,
             setgroups_denied: false,
             keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
@@ -211,9 +205,7 @@ impl Context<'_> {
     fn for_tests() -> Self {
         Self {
             bundle: Path::new("/bundle"),
-            listen_fds: 0,
-            listen_names: None,
-            preserve_fds: 0,
+            passed: &passed::NOTHING,
             grantable: !0,
             setgroups_denied: false,
             keep_groups: false,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 
-use super::{Context, IdMaps, Judge};
+use super::{Context, IdMaps, Judge, passed};
 use crate::spec;
 use crate::sys::cred::{CapMask, SchedAttr};
 use crate::sys::process::Pointers;
@@ -46,8 +46,10 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedAttr>,
     /// ioprio_set(2).
     pub io_priority: Option<i32>,
-    /// How many descriptors from 3 on the program keeps.
-    pub kept_descriptors: u32,
+    /// Numbers of the caller's descriptors that the program keeps, ascending, from 3 on.
+    pub kept_descriptors: Vec<u32>,
+    /// Whether the program is told of sockets as sd_listen_fds(3) says, which wants its own pid in the environment.
+    pub listens: bool,
     /// Processors of a process that `exec` makes.
     pub exec_affinity: Affinity,
 }
@@ -102,9 +104,9 @@ impl ProcessPlan {
         Pointers::new(self.args.iter().map(CString::as_c_str), 0)
     }
 
-    /// The environment for execve(2), with room for HOME; valid while the plan lives.
+    /// The environment for execve(2), with room for HOME and LISTEN_PID; valid while the plan lives.
     pub fn envp(&self) -> Pointers {
-        Pointers::new(self.env.iter().map(CString::as_c_str), 1)
+        Pointers::new(self.env.iter().map(CString::as_c_str), 2)
     }
 }
 
@@ -171,7 +173,8 @@ pub fn plan(
             .io_priority
             .as_ref()
             .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
-        kept_descriptors: context.listen_fds + context.preserve_fds,
+        kept_descriptors: context.passed.descriptors.clone(),
+        listens: context.passed.listen.is_some(),
         exec_affinity: affinity(process, place, judge),
     })
 }
@@ -224,16 +227,19 @@ fn environment(
         }
     }
     env.reverse();
-    if context.listen_fds > 0 {
-        env.extend([CString::from(c"LISTEN_PID=1")]);
-        env.extend(CString::new(format!("LISTEN_FDS={}", context.listen_fds)));
-        env.extend(
-            context.listen_names.and_then(|names| CString::new(format!("LISTEN_FDNAMES={names}")).ok()),
-        );
+    if let Some(listen) = &context.passed.listen {
+        env.retain(|entry| !is_of_activation(entry));
+        env.extend(listen.variables().filter_map(|entry| CString::new(entry).ok()));
     }
     // An empty HOME counts as missing, and must not stand before the one that is found.
     env.retain(|entry| entry.as_c_str() != c"HOME=");
     env
+}
+
+/// Whether it is a variable of socket activation: engines write their own into config.json.
+fn is_of_activation(entry: &CString) -> bool {
+    let name = entry.as_bytes().split(|byte| *byte == b'=').next();
+    passed::VARIABLES.iter().any(|variable| name == Some(variable.as_bytes()))
 }
 
 /// The folders that execvp(3) falls back to are not used: without PATH there is nothing to look through.
@@ -367,7 +373,7 @@ fn capabilities<'a>(
 mod tests {
     use super::*;
 
-    fn judged(change: impl FnOnce(&mut spec::Process, &mut Context<'_>)) -> (Option<ProcessPlan>, Judge) {
+    fn judged<'a>(change: impl FnOnce(&mut spec::Process, &mut Context<'a>)) -> (Option<ProcessPlan>, Judge) {
         let mut process = spec::Process { args: vec!["sh".into()], cwd: "/".into(), ..Default::default() };
         let mut context = Context::for_tests();
         change(&mut process, &mut context);
@@ -382,14 +388,24 @@ mod tests {
 
     #[test]
     fn environment_keeps_the_last_of_each_name() {
+        let listen = passed::Listen { count: 2, names: Some("a:b".into()) };
+        let passed = passed::Passed { descriptors: vec![3, 4, 7], listen: Some(listen) };
         let (plan, _) = judged(|process, context| {
-            process.env = ["A=1", "HOME=", "AB=2", "A=3", "EMPTY"].map(String::from).to_vec();
-            context.listen_fds = 2;
+            process.env = ["A=1", "HOME=", "LISTEN_PID=1", "LISTEN_FDS=9", "AB=2", "A=3", "EMPTY"]
+                .map(String::from)
+                .to_vec();
+            context.passed = &passed;
         });
         let plan = plan.unwrap();
-        assert_eq!(texts(&plan.env), ["AB=2", "A=3", "EMPTY", "LISTEN_PID=1", "LISTEN_FDS=2"]);
-        assert!(plan.needs_home);
-        assert_eq!(plan.kept_descriptors, 2);
+        assert_eq!(texts(&plan.env), ["AB=2", "A=3", "EMPTY", "LISTEN_FDS=2", "LISTEN_FDNAMES=a:b"]);
+        assert!(plan.needs_home && plan.listens);
+        assert_eq!(plan.kept_descriptors, [3, 4, 7]);
+        let (plan, _) = judged(|process, _| process.env = vec!["LISTEN_FDS=1".into()]);
+        assert_eq!(
+            texts(&plan.unwrap().env),
+            ["LISTEN_FDS=1"],
+            "the engine's own stay when the caller passes none"
+        );
     }
 
     #[test]

@@ -9,9 +9,7 @@ pub(super) fn ask() -> Ask<'static> {
         bundle: Path::new("/bundle"),
         no_pivot: false,
         new_keyring: true,
-        listen_fds: 0,
-        listen_names: None,
-        preserve_fds: 0,
+        passed: &passed::NOTHING,
     }
 }
 

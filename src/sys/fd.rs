@@ -16,6 +16,7 @@ use rustix::net::{
 
 use super::check;
 use super::older::{self, Procfs};
+use super::process::is_inherited;
 
 /// Sends `fd` over the Unix socket, with `name` as the message's data. Uses no heap; a closed peer is `EPIPE`, not a signal.
 ///
@@ -61,19 +62,20 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(OwnedFd
     }
 }
 
-/// Closes all descriptors from `first` on but those in `keep`. close_range(2), Linux 5.9; before, as /proc/self/fd lists them.
+/// Closes all descriptors from `first` on but those in the lists `keep`. close_range(2), Linux 5.9; before, as /proc/self/fd lists them.
 ///
 /// # Safety
 /// Nothing in this process may use a closed descriptor afterwards: every `OwnedFd` that is not in `keep` must be forgotten, or the
 /// process must go on to exec or exit without dropping it.
-pub unsafe fn close_others(first: u32, keep: &[u32], proc: Procfs<'_>) -> io::Result<()> {
+pub unsafe fn close_others(first: u32, keep: [&[u32]; 2], proc: Procfs<'_>) -> io::Result<()> {
     let mut start = first;
     loop {
-        let next = keep.iter().copied().filter(|number| *number >= start).min().unwrap_or(u32::MAX);
+        let kept = keep.iter().copied().flatten().copied();
+        let next = kept.filter(|number| *number >= start).min().unwrap_or(u32::MAX);
         if next > start && close_range(start, next - 1, 0).is_err() {
             // ENOSYS; or EPERM, from a filter of old engines: the call itself has no other reason to fail.
             let close = |number: i32| {
-                if !keep.contains(&(number as u32)) {
+                if !keep.iter().any(|some| some.contains(&(number as u32))) {
                     // SAFETY: an integer; that nobody uses the descriptor again is the caller's promise. Not rustix's, which
                     // panics in a debug build where the number is not open.
                     unsafe { libc::syscall(libc::SYS_close, number) };
@@ -86,6 +88,15 @@ pub unsafe fn close_others(first: u32, keep: &[u32], proc: Procfs<'_>) -> io::Re
         }
         start = next + 1;
     }
+}
+
+/// Does `act` with every number from `first` to `last` that is open and was so when this program began, as /proc/self/fd lists them.
+pub fn each_inherited(first: u32, last: u32, mut act: impl FnMut(u32)) -> io::Result<()> {
+    older::descriptors::each(Procfs::Here, first, |number| {
+        if number.unsigned_abs() <= last && is_inherited(number) {
+            act(number.unsigned_abs());
+        }
+    })
 }
 
 /// Nothing from `first` on survives execve. close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11; before, as /proc/self/fd lists them.
@@ -285,7 +296,7 @@ mod tests {
             }
         };
         // SAFETY: nothing in the child uses them again; neither do those below.
-        assert_eq!(after(|| unsafe { close_others(900, &[901], Procfs::Here) }.unwrap()), [-1, 0, -1]);
+        assert_eq!(after(|| unsafe { close_others(900, [&[901], &[]], Procfs::Here) }.unwrap()), [-1, 0, -1]);
         let close = |number: i32| {
             // SAFETY: as above.
             unsafe { libc::close(number) };

@@ -304,18 +304,32 @@ pub fn set_subreaper() -> io::Result<()> {
 /// Asks the kernel itself, rt_sigaction(2): the C library's sigaction(3) leaves out two signals, and takes a lock for SIGABRT
 /// (glibc 2.41), which another thread may have held at the clone.
 pub fn reset_signals() {
-    /// Bytes of the kernel's set of signals.
-    const SET: usize = 8;
+    for number in 1..=SET * 8 {
+        reset_signal(number);
+    }
+    let empty = [0u64; SET / 8];
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: the kernel reads `SET` bytes, which `empty` has, and writes nothing through null.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, empty.as_ptr(), none, SET) };
+}
+
+/// Bytes of the kernel's set of signals.
+const SET: usize = 8;
+
+/// `rt_sigaction(number, SIG_DFL)`.
+fn reset_signal(number: usize) {
     // SIG_DFL, no flags, an empty mask: zeros in whatever order an architecture has them, in at most as many bytes.
     let default = [0u64; 4];
     let none = std::ptr::null_mut::<u64>();
-    for number in 1..=SET * 8 {
-        // SAFETY: the kernel reads one `struct sigaction`, of which `default` has all bytes, and writes nothing through null. No
-        // handler is set, so nothing of ours will be called. It refuses SIGKILL and SIGSTOP, whose action is the default already.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, SET) };
-    }
-    // SAFETY: the kernel reads `SET` bytes, which `default` has, and writes nothing through null.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, default.as_ptr(), none, SET) };
+    // SAFETY: the kernel reads one `struct sigaction`, of which `default` has all bytes, and writes nothing through null. No
+    // handler is set, so nothing of ours will be called. It refuses SIGKILL and SIGSTOP, whose action is the default already.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, SET) };
+}
+
+/// Gives SIGCHLD its default action. A caller that ignores it hands that down through execve(2); the kernel then reaps every child
+/// by itself, and each wait for one fails with ECHILD. sigaction(2), "NOTES".
+pub fn keep_ended_children() {
+    reset_signal(libc::SIGCHLD as usize);
 }
 
 /// `dup2(from, to)`, dup(2); the copy stays open across execve.

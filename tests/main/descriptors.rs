@@ -33,16 +33,67 @@ fn those_preserved() {
 }
 
 #[test]
-fn preserved_ones_must_be_open() {
+fn numbers_that_are_not_open_are_skipped() {
     let Some(env) = Env::new() else { return };
-    let bundle = list(&env);
-    let script = format!(
-        "exec $RUNTIME --root $ROOT create --preserve-fds 2 -b {} web 3</etc/passwd 4<&-",
-        bundle.str()
-    );
-    if !env.differs("crun", "does not look") && !env.differs("runc", "1.1 does not look") {
-        env.shell(&script).fails();
+    if env.differs("runc", "passes its own descriptors in their place") {
+        return;
     }
+    let bundle = list(&env);
+    let redirect = "3<&- 4</etc/passwd 5<&- 6</etc/group 7</etc/group";
+    for count in [4, 5, 1_000_000_000] {
+        let script = format!(
+            "exec $RUNTIME --root $ROOT run --preserve-fds {count} -b {} {} {redirect}",
+            bundle.str(),
+            env.id()
+        );
+        let listed = env.shell(&script).ok();
+        // Whoever runs the tests may have more open.
+        let small = |number: &&str| number.len() == 1;
+        let listed: Vec<_> = listed.stdout.split_whitespace().filter(small).collect();
+        assert_eq!(listed, &["0", "1", "2", "4", "6", "7"][..if count == 4 { 5 } else { 6 }], "{count}");
+    }
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    let script = "exec $RUNTIME --root $ROOT exec --preserve-fds 2 web sh -c 'ls /proc/$$/fd; true' 3<&- 4</etc/passwd 5</etc/group";
+    let listed = env.shell(script).ok();
+    assert_eq!(listed.stdout.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "4"]);
+    env.delete("web");
+}
+
+/// The process that LISTEN_PID names is the program itself, whatever number it has.
+#[test]
+fn sockets_are_the_programs_own_whatever_its_number() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("others say 1 always, and pass nothing to exec") {
+        return;
+    }
+    let tell =
+        "echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; env | grep -c LISTEN_; readlink /proc/$$/fd/3";
+    let call = |command: &str| {
+        let activated = "export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=web";
+        let output =
+            env.shell(&format!("{activated}; exec $RUNTIME --root $ROOT {command} 3</etc/passwd")).ok();
+        let lines: Vec<_> = output.stdout.lines().map(str::to_owned).collect();
+        let words: Vec<_> = lines[0].split(' ').collect();
+        assert_eq!(words[0], words[1], "{command}: {lines:?}");
+        assert_eq!(words[2..], ["1", "web"], "{command}: {lines:?}");
+        assert_eq!(lines[1..], ["3", "/etc/passwd"], "{command}: {lines:?}");
+        words[0] != "1"
+    };
+    // podman writes the variables into config.json too.
+    let written = |bundle: crate::support::Bundle| {
+        ["LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_PIDFDID=5"]
+            .iter()
+            .fold(bundle, |bundle, entry| bundle.push("process/env", (*entry).into()))
+    };
+    let bundle = written(env.script(tell));
+    bundle.write();
+    assert!(!call(&format!("run -b {} one", bundle.str())));
+    let bundle = written(env.script(tell)).without_namespace("pid");
+    bundle.write();
+    assert!(call(&format!("run -b {} two", bundle.str())), "a pid of the host");
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    assert!(call(&format!("exec web sh -c '{tell}'")), "not the container's first process");
+    env.delete("web");
 }
 
 #[test]

@@ -475,3 +475,47 @@ fn delete_cleans_up_after_a_create_killed_at_any_moment() {
         env.delete(&id);
     }
 }
+
+/// Ignored signals are inherited through execve(2); with SIGCHLD among them, the kernel reaps the runtime's children by itself.
+#[test]
+fn a_caller_that_ignores_sigchld() {
+    let Some(env) = Env::new() else { return };
+    if !env.has("bash", "bash") {
+        return;
+    }
+    // Not /bin/sh: dash does not ignore this signal.
+    let ignoring = |words: &[&str]| {
+        let script = "trap '' CHLD; exec \"$RUNTIME\" --root \"$ROOT\" \"$@\"";
+        let call = env.program("bash", &[&["-c", script, "bash"], words].concat());
+        call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run()
+    };
+    let marker = env.dir().join("run/hooked");
+    let hook = |kind: &str| {
+        let script = format!("cat >/dev/null; echo {kind} >>{}; exit 0", marker.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+    };
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let mut bundles = vec![env.script("exit 7"), env.script("exit 7").namespace("user", None)];
+    bundles[1].config["linux"]["uidMappings"] = mapping.clone();
+    bundles[1].config["linux"]["gidMappings"] = mapping;
+    for bundle in bundles {
+        let bundle = ["prestart", "createRuntime", "poststart", "poststop"]
+            .iter()
+            .fold(bundle, |bundle, kind| bundle.set(&format!("hooks/{kind}"), hook(kind)));
+        bundle.write();
+        ignoring(&["run", "-b", bundle.str(), "web"]).exits(7);
+        let hooked = fs::read_to_string(&marker).unwrap();
+        assert_eq!(
+            hooked.split_whitespace().collect::<Vec<_>>(),
+            ["prestart", "createRuntime", "poststart", "poststop"]
+        );
+        fs::remove_file(&marker).unwrap();
+    }
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    ignoring(&["exec", "web", "sh", "-c", "exit 9"]).exits(9);
+    ignoring(&["exec", "web", "nothing"]).exits(255).says("not found");
+    let file = env.dir().join("run/mounts.json");
+    fs::write(&file, r#"{"mounts":[{"destination":"/mnt","type":"tmpfs","source":"tmpfs"}]}"#).unwrap();
+    ignoring(&["mounts", "add", "web", file.to_str().unwrap()]).ok();
+    ignoring(&["delete", "--force", "web"]).ok();
+}

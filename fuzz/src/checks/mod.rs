@@ -34,9 +34,11 @@ mod machine;
 mod meaning;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use emergence_runc::cgroup::systemd::Scope;
 use emergence_runc::error::{Error, Kind};
+use emergence_runc::plan::passed::{Listen, Passed};
 use emergence_runc::plan::{Ask, BadField, CgroupView, Host, Limiting};
 use emergence_runc::spec::Fault;
 
@@ -100,17 +102,15 @@ fn faults(faults: &[BadField]) {
     }
 }
 
+/// One socket with a name, and two descriptors more.
+static PASSED: LazyLock<Passed> = LazyLock::new(|| Passed {
+    descriptors: vec![3, 4, 5],
+    listen: Some(Listen { count: 1, names: Some("a:b".into()) }),
+});
+
 /// What is asked of every plan.
 fn ask() -> Ask<'static> {
-    Ask {
-        id: "web",
-        bundle: Path::new("/bundle"),
-        no_pivot: false,
-        new_keyring: true,
-        listen_fds: 1,
-        listen_names: Some("a:b"),
-        preserve_fds: 2,
-    }
+    Ask { id: "web", bundle: Path::new("/bundle"), no_pivot: false, new_keyring: true, passed: &PASSED }
 }
 
 /// Hosts that differ in all that a plan depends on: root's with cgroup 2, root's with systemd, an old one, an ordinary user's.

@@ -78,6 +78,49 @@ fn a_link_to_one_is_no_working_directory() {
     env.delete("web");
 }
 
+/// Variables of socket activation that were meant for another process: every child of an activated service inherits them, and its
+/// descriptor 3 is any file.
+#[test]
+fn those_of_stale_activation_stay_outside() {
+    let Some(env) = Env::new() else { return };
+    if env.differs("crun", "does not look at LISTEN_PID") {
+        return;
+    }
+    let list = "(ls /proc/$$/fd) >/tmp/list; tr '\\n' ' ' </tmp/list; env | grep LISTEN; true";
+    let bundle = env.script(list);
+    bundle.write();
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    let commands = [
+        format!("run -b {} ID", bundle.str()),
+        format!("create -b {} ID", bundle.str()),
+        format!("exec web sh -c \"{}\"", list.replace('$', "\\$")),
+    ];
+    for stale in [
+        "LISTEN_FDS=1",
+        "LISTEN_FDS=1 LISTEN_PID=1",
+        "LISTEN_FDS=2 LISTEN_PID=",
+        "LISTEN_FDS=1 LISTEN_PID=$PPID",
+        "LISTEN_PID=$$",
+    ] {
+        for command in &commands {
+            let id = env.id();
+            let command = command.replace("ID", &id);
+            let output = env
+                .shell(&format!(
+                    "exec 3</etc/passwd 4</etc; export {stale}; exec $RUNTIME --root $ROOT {command}"
+                ))
+                .ok();
+            if command.starts_with("create") {
+                env.runtime(&["start", &id]).ok();
+                env.wait_for(&id, "stopped");
+                env.delete(&id);
+            }
+            assert_eq!(output.later().trim(), "0 1 2", "{stale} {command}");
+        }
+    }
+    env.delete("web");
+}
+
 /// The runtime's own are at these numbers by then, its state folder among them: a way out of the container.
 #[test]
 fn those_of_the_runtime_are_never_preserved() {
@@ -85,23 +128,32 @@ fn those_of_the_runtime_are_never_preserved() {
     if !env.ours("others pass on what they have there") {
         return;
     }
-    let bundle = env.bundle(&["sleep", "1000"]);
-    env.launch("web", &bundle);
+    let list = "(ls /proc/$$/fd) >/tmp/list; tr '\\n' ' ' </tmp/list";
+    let bundle = env.script(list);
+    bundle.write();
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
     let log = env.dir().join("run/log");
     let global = format!("$RUNTIME --root $ROOT --log {}", log.display());
     let close = "exec 3<&- 4<&- 5<&- 6<&-";
     let commands = [
-        "exec --preserve-fds 1 web true".to_owned(),
-        "exec --preserve-fds 2 web true".to_owned(),
-        format!("run --preserve-fds 1 -b {} other", bundle.str()),
-        format!("create --preserve-fds 1 -b {} other", bundle.str()),
+        format!("exec --preserve-fds 1 web sh -c \"{}\"", list.replace('$', "\\$")),
+        format!("exec --preserve-fds 4 web sh -c \"{}\"", list.replace('$', "\\$")),
+        format!("run --preserve-fds 4 -b {} ID", bundle.str()),
+        format!("create --preserve-fds 4 -b {} ID", bundle.str()),
     ];
     for command in commands {
-        let output = env.shell(&format!("{close}; exec {global} {command}"));
-        output.fails().says("descriptor 3 is to be passed on");
-        let listening = command.replace("--preserve-fds 1", "").replace("--preserve-fds 2", "");
-        let output = env.shell(&format!("{close}; LISTEN_FDS=1 exec {global} {listening}"));
-        output.fails().says("descriptor 3 is to be passed on");
+        let listening = command.replace("--preserve-fds 1 ", "").replace("--preserve-fds 4 ", "");
+        for (activated, command) in [("true", command), ("export LISTEN_PID=$$ LISTEN_FDS=4", listening)] {
+            let id = env.id();
+            let command = command.replace("ID", &id);
+            let output = env.shell(&format!("{close}; {activated}; exec {global} {command}")).ok();
+            if command.starts_with("create") {
+                env.runtime(&["start", &id]).ok();
+                env.wait_for(&id, "stopped");
+                env.delete(&id);
+            }
+            assert_eq!(output.later().trim(), "0 1 2", "{activated} {command}");
+        }
     }
     env.delete("web");
 }
