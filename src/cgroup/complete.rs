@@ -3,9 +3,13 @@
 //! Version 2 has quota and period in one file, and counts swap apart from memory where config.json counts the sum. So a part that is
 //! not named is what it is now. Version 1 has a file for each.
 
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
 use super::file::read_at;
 use super::{BadLimit, Made};
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::spec::Resources;
 
 /// The present limits, as far as they matter; absent where there is no such file.
@@ -13,6 +17,10 @@ use crate::spec::Resources;
 struct Present {
     /// `cpu.max`.
     cpu: Option<String>,
+    /// The period that systemd knows of, in microseconds; without a quota, `cpu.max` has the default instead.
+    period: Option<u64>,
+    /// `cpu.idle`.
+    idle: Option<String>,
     /// `memory.max`.
     memory: Option<String>,
     /// `memory.swap.max`.
@@ -27,27 +35,51 @@ impl Made {
         let Some(dir) = self.dir_fd().filter(|_| self.group().is_unified()) else {
             return Ok(wanted.clone());
         };
-        let read = |file: &str, needed: bool| read_at(dir, file).ok().filter(|_| needed);
+        let names = |file: &str| wanted.unified.contains_key(file);
+        let (cpu, memory) = (wanted.cpu.is_some() || names("cpu.max"), wanted.memory.is_some());
+        let period = match &self.group().scope {
+            Some(scope) if cpu => scope.cpu_period()?,
+            _ => None,
+        };
         let present = Present {
-            cpu: read("cpu.max", wanted.cpu.is_some()),
-            memory: read("memory.max", wanted.memory.is_some()),
-            swap: read("memory.swap.max", wanted.memory.is_some()),
+            cpu: read(dir, "cpu.max", cpu)?,
+            period,
+            idle: read(dir, "cpu.idle", wanted.cpu.is_some() || names("cpu.idle"))?,
+            memory: read(dir, "memory.max", memory)?,
+            swap: read(dir, "memory.swap.max", memory)?,
         };
         Ok(complete(wanted, &present)?)
     }
 }
 
+/// The text of a file that matters; `None` where there is no such file.
+fn read(dir: BorrowedFd<'_>, file: &str, matters: bool) -> Result<Option<String>> {
+    match if matters { read_at(dir, file) } else { Err(Errno::NOENT) } {
+        Ok(text) => Ok(Some(text)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error).doing(|| format!("read {file} of the container's cgroup")),
+    }
+}
+
 fn complete(wanted: &Resources, present: &Present) -> std::result::Result<Resources, BadLimit> {
     let mut all = wanted.clone();
-    if let (Some(cpu), Some(text)) = (&mut all.cpu, &present.cpu) {
-        let given = (cpu.quota.unwrap_or(0) != 0, cpu.period.unwrap_or(0) != 0);
-        let mut words = text.split(' ');
-        let (quota, period) = (words.next().map(number), words.next().and_then(|word| word.parse().ok()));
-        match given {
+    let mut words = present.cpu.as_deref().unwrap_or_default().split(' ');
+    let quota = words.next().filter(|word| !word.is_empty()).map(number);
+    let period = present.period.or_else(|| words.next().and_then(|word| word.parse().ok()));
+    if let (Some(cpu), Some(quota)) = (&mut all.cpu, quota) {
+        match (cpu.quota.unwrap_or(0) != 0, cpu.period.unwrap_or(0) != 0) {
             (true, false) => cpu.period = period,
-            (false, true) => cpu.quota = quota.map(|quota| quota.unwrap_or(-1)),
+            (false, true) => cpu.quota = Some(quota.unwrap_or(-1)),
             _ => {}
         }
+    }
+    if let (Some(value), Some(period)) = (all.unified.get_mut("cpu.max"), period)
+        && value.split_ascii_whitespace().count() == 1
+    {
+        *value = format!("{} {period}", value.trim());
+    }
+    if present.idle.as_deref() == Some("1") {
+        leave_idle(&mut all);
     }
     let (Some(memory), Some(limit)) = (&mut all.memory, &present.memory) else { return Ok(all) };
     let (limit, swap) = (number(limit), present.swap.as_deref().and_then(number));
@@ -70,6 +102,24 @@ fn complete(wanted: &Resources, present: &Present) -> std::result::Result<Resour
     Ok(all)
 }
 
+/// Completes a change of a group that is idle. It has no weight while it is, and the usual one afterwards.
+fn leave_idle(all: &mut Resources) {
+    const USUAL_SHARES: u64 = 1024;
+    const USUAL_WEIGHT: &str = "100";
+    if let Some(cpu) = &mut all.cpu {
+        match (cpu.idle, cpu.shares.unwrap_or(0)) {
+            // The kernel refuses a weight for an idle group.
+            (None, shares) if shares != 0 => cpu.idle = Some(0),
+            (Some(0), 0) => cpu.shares = Some(USUAL_SHARES),
+            _ => {}
+        }
+    }
+    let ends = all.unified.get("cpu.idle").is_some_and(|value| value.trim() == "0");
+    if ends && !all.unified.contains_key("cpu.weight") && !all.unified.contains_key("cpu.weight.nice") {
+        all.unified.insert("cpu.weight".into(), USUAL_WEIGHT.into());
+    }
+}
+
 /// A limit; `None`: `max`.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok()
@@ -83,8 +133,10 @@ mod tests {
     fn what_is_left_out_is_what_it_is() {
         let present = |cpu: &str, memory: &str, swap: &str| {
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            Present { cpu: some(cpu), memory: some(memory), swap: some(swap) }
+            Present { cpu: some(cpu), memory: some(memory), swap: some(swap), ..Present::default() }
         };
+        let known = |cpu: &str, period: u64| Present { period: Some(period), ..present(cpu, "", "") };
+        let idle = |idle: &str| Present { idle: Some(idle.to_owned()), ..Present::default() };
         let table = [
             (
                 "quota keeps the period",
@@ -109,6 +161,44 @@ mod tests {
                 r#"{"cpu":{"quota":1,"period":2}}"#,
                 present("7 8", "", ""),
                 r#"{"cpu":{"quota":1,"period":2}}"#,
+            ),
+            (
+                "the period that systemd knows is the right one",
+                r#"{"cpu":{"quota":5000}}"#,
+                known("max 100000", 900_000),
+                r#"{"cpu":{"quota":5000,"period":900000}}"#,
+            ),
+            (
+                "so it is for a file",
+                r#"{"unified":{"cpu.max":"5000"}}"#,
+                known("max 100000", 900_000),
+                r#"{"unified":{"cpu.max":"5000 900000"}}"#,
+            ),
+            (
+                "a file with both",
+                r#"{"unified":{"cpu.max":"5000 7000"}}"#,
+                known("max 100000", 900_000),
+                r#"{"unified":{"cpu.max":"5000 7000"}}"#,
+            ),
+            (
+                "a weight ends idleness",
+                r#"{"cpu":{"shares":5}}"#,
+                idle("1"),
+                r#"{"cpu":{"shares":5,"idle":0}}"#,
+            ),
+            ("no idleness, nothing to end", r#"{"cpu":{"shares":5}}"#, idle("0"), r#"{"cpu":{"shares":5}}"#),
+            (
+                "the end of idleness brings the usual weight",
+                r#"{"cpu":{"idle":0}}"#,
+                idle("1"),
+                r#"{"cpu":{"idle":0,"shares":1024}}"#,
+            ),
+            ("or the weight that it had", r#"{"cpu":{"idle":0}}"#, idle("0"), r#"{"cpu":{"idle":0}}"#),
+            (
+                "in files too",
+                r#"{"unified":{"cpu.idle":"0"}}"#,
+                idle("1"),
+                r#"{"unified":{"cpu.idle":"0","cpu.weight":"100"}}"#,
             ),
             ("neither is", r#"{"cpu":{"shares":2}}"#, present("7 8", "", ""), r#"{"cpu":{"shares":2}}"#),
             (

@@ -4,9 +4,9 @@
 //! limits, which the kernel itself has given up in v1 too: they are a warning.
 //! Source: runtime-spec config-linux.md, "Control groups"; kernel: cgroup-v2.rst.
 
-use super::settings::{BadLimit, Missing, Settings};
+use super::settings::{BadLimit, Missing, Settings, Usage};
 use crate::spec::resources::{
-    BlockIo, Cpu, HugepageLimit, Memory, NetworkLimits, Pids, Rdma, Resources, ThrottleDevice,
+    BlockIo, Cpu, HugepageLimit, Memory, NetworkLimits, Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
 };
 
 /// The kernel's bounds for a period of cpu.max, in microseconds (kernel/sched/core.c).
@@ -44,7 +44,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     }
     for (file, value) in &resources.unified {
         let field = format!("linux.resources.unified[{file:?}]");
-        match unified_name(file) {
+        match super::unified::check_name(file) {
             Ok(()) => settings.put(field, file.clone(), value),
             Err(words) => faults.push(BadLimit::invalid(field, words)),
         }
@@ -75,10 +75,21 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
             Err(fault) => faults.push(fault),
         }
     }
-    if memory.check_before_update == Some(true) {
-        settings.memory_at_most =
-            memory.limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    check_before_update(memory, settings, faults);
+}
+
+/// Notes the new limits that `checkBeforeUpdate` compares with the present usage. It needs one: alone it would say nothing.
+pub(super) fn check_before_update(memory: &Memory, settings: &mut Settings, faults: &mut Faults) {
+    if memory.check_before_update != Some(true) {
+        return;
     }
+    let given = |size: Option<i64>| size.filter(|size| *size != 0);
+    if given(memory.limit).or(given(memory.swap)).is_none() {
+        let words = "there is no new limit to check; give memory.limit or memory.swap too, or leave it out";
+        faults.push(BadLimit::invalid("linux.resources.memory.checkBeforeUpdate", words));
+    }
+    let bytes = |size: Option<i64>| given(size).and_then(|size| u64::try_from(size).ok());
+    settings.usage_at_most = Usage { memory: bytes(memory.limit), sum: bytes(memory.swap) };
 }
 
 /// Bytes as v2 writes them: -1 is no limit, 0 or absent is not given.
@@ -255,6 +266,7 @@ fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
     }
     for (index, device) in io.weight_device.iter().enumerate() {
         let field = format!("linux.resources.blockIO.weightDevice[{index}]");
+        has_weight(&field, device, faults);
         if device.leaf_weight.is_some_and(|weight| weight != 0) {
             faults.push(BadLimit::unsupported(format!("{field}.leafWeight"), NO_LEAF));
         }
@@ -305,6 +317,13 @@ pub(super) fn device_number(field: &str, major: i64, minor: i64, faults: &mut Fa
         faults.push(BadLimit::invalid(field, format!("{major}:{minor} is not a device's number")));
     }
     format!("{major}:{minor}")
+}
+
+/// An entry of `weightDevice` must give the device a weight.
+pub(super) fn has_weight(field: &str, device: &WeightDevice, faults: &mut Faults) {
+    if device.weight.unwrap_or(0) == 0 && device.leaf_weight.unwrap_or(0) == 0 {
+        faults.push(BadLimit::invalid(field, "has neither weight nor leafWeight; write 10 to 1000"));
+    }
 }
 
 /// A weight in v1's range (10 to 1000); 0 is not given.
@@ -365,17 +384,6 @@ fn no_network(network: &NetworkLimits, faults: &mut Faults) {
     }
     if !network.priorities.is_empty() {
         faults.push(BadLimit::unsupported("linux.resources.network.priorities", words));
-    }
-}
-
-/// A name in `unified` is a file of the cgroup, so it leads nowhere else and begins with a controller.
-fn unified_name(file: &str) -> Result<(), &'static str> {
-    if file.contains(['/', '\0']) {
-        return Err("write a file name, with no `/` in it");
-    }
-    match file.split_once('.') {
-        Some((controller, rest)) if !controller.is_empty() && !rest.is_empty() => Ok(()),
-        _ => Err("write a file name that begins with its controller, such as memory.high"),
     }
 }
 

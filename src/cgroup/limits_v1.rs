@@ -5,7 +5,8 @@
 
 use super::devices;
 use super::limits::{
-    check_cpu, checked_weight, device_number, hugepage_limits, kernel_memory, pids_limit, rates, rdma_limit,
+    check_before_update, check_cpu, checked_weight, device_number, has_weight, hugepage_limits,
+    kernel_memory, pids_limit, rates, rdma_limit,
 };
 use super::settings::{BadLimit, Missing, Settings};
 use crate::spec::resources::{BlockIo, Cpu, Memory, Resources};
@@ -120,6 +121,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     if memory.disable_oom_killer == Some(true) {
         settings.put("linux.resources.memory.disableOOMKiller", "memory.oom_control", 1);
     }
+    check_before_update(memory, settings, faults);
     if memory.use_hierarchy == Some(false) {
         let words = "memory is always counted with that of the cgroups below; leave it out";
         faults.push(BadLimit::unsupported("linux.resources.memory.useHierarchy", words));
@@ -159,6 +161,7 @@ fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
     }
     for (index, device) in io.weight_device.iter().enumerate() {
         let field = format!("linux.resources.blockIO.weightDevice[{index}]");
+        has_weight(&field, device, faults);
         let number = device_number(&field, device.major, device.minor, faults);
         let weights = [
             ("weight", "blkio.weight_device", "blkio.bfq.weight_device", device.weight),
@@ -259,6 +262,12 @@ mod tests {
                 r#"{"network":{"classID":1,"priorities":[{"name":"eth0","priority":5}]}}"#,
                 &["net_cls.classid=1", "net_prio.ifpriomap=eth0 5"],
             ),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0},{"major":8,"minor":0,"weight":0,"leafWeight":0}]}}"#,
+                &["!blockIO.weightDevice[0]", "!blockIO.weightDevice[1]"],
+            ),
+            (r#"{"memory":{"checkBeforeUpdate":true}}"#, &["!memory.checkBeforeUpdate"]),
+            (r#"{"memory":{"checkBeforeUpdate":true,"limit":100}}"#, &["memory.limit_in_bytes=100"]),
             (r#"{"unified":{"memory.high":"1"}}"#, &["!unified"]),
             (r#"{"devices":[{"allow":true,"type":"z"}]}"#, &["!devices[0].type"]),
         ];

@@ -23,6 +23,8 @@ mod stats;
 mod stats_v1;
 pub mod systemd;
 mod tree;
+mod unified;
+mod usage;
 mod write;
 
 pub use change::Former;

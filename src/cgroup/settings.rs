@@ -75,13 +75,22 @@ impl Setting {
     }
 }
 
+/// Most that a group may use, in bytes. `None`: any amount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory.
+    pub memory: Option<u64>,
+    /// Memory and swap together.
+    pub sum: Option<u64>,
+}
+
 /// All that `linux.resources` asks for, in the order of writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The writes.
     pub writes: Vec<Setting>,
-    /// Bytes: when set (`memory.checkBeforeUpdate`), nothing is written while the group uses more.
-    pub memory_at_most: Option<u64>,
+    /// With `memory.checkBeforeUpdate`: nothing is written while the group uses more.
+    pub usage_at_most: Usage,
     /// What the kernel has no file for but no one loses by; for the log.
     pub warnings: Vec<String>,
 }

@@ -19,9 +19,7 @@ impl Made {
     /// What the kernel calls invalid is tried once more after the rest: a limit may only fit once another one has changed
     /// (memory below memory + swap, quota above burst), and which of the two must go first depends on what is there.
     pub fn apply(&self, settings: &Settings) -> Result<()> {
-        if let Some(limit) = settings.memory_at_most {
-            self.check_memory(limit)?;
-        }
+        self.check_usage(settings.usage_at_most)?;
         let mut again = Vec::new();
         for setting in &settings.writes {
             match self.write(setting) {
@@ -77,21 +75,24 @@ impl Made {
         events.is_some_and(|events| kills(&events) > 0)
     }
 
-    fn v2(&self) -> Result<BorrowedFd<'_>> {
-        self.dir_fd().ok_or_else(|| Error::new(Kind::Unsupported, "device programs need cgroup v2"))
-    }
-
-    fn check_memory(&self, limit: u64) -> Result<()> {
-        const FIELD: &str = "linux.resources.memory.checkBeforeUpdate";
-        let Some(dir) = self.dir_fd().filter(|_| self.group().is_unified()) else { return Ok(()) };
-        let used = read_at(dir, "memory.current").doing(|| format!("{FIELD}: read memory.current"))?;
-        match used.parse::<u64>() {
-            Ok(used) if used > limit => {
-                let words = format!("the new limit is {limit} bytes, but {used} are in use");
-                Err(Error::new(Kind::State, format!("{FIELD}: {words}")))
+    /// Writes the period of an unlimited quota back after `change`, a change of the unit's properties: systemd then writes its default
+    /// period to cpu.max of a unit without a quota, whichever period it keeps.
+    pub fn keep_cpu_period(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        const FILE: &str = "cpu.max";
+        let dir = self.v2()?;
+        // Without the controller there is no such file.
+        let before = read_at(dir, FILE).ok().filter(|text| text.starts_with("max "));
+        change()?;
+        match before {
+            Some(text) if read_at(dir, FILE).is_ok_and(|now| now.starts_with("max ") && now != text) => {
+                write_at(dir, FILE, &text).doing(|| format!("write {text:?} to {FILE} after systemd"))
             }
             _ => Ok(()),
         }
+    }
+
+    fn v2(&self) -> Result<BorrowedFd<'_>> {
+        self.dir_fd().ok_or_else(|| Error::new(Kind::Unsupported, "device programs need cgroup v2"))
     }
 
     fn write(&self, setting: &Setting) -> Result<()> {
@@ -236,7 +237,8 @@ fn lines(dir: BorrowedFd<'_>, file: &str, value: &str) -> rustix::io::Result<()>
             .filter(|line| !line.trim().is_empty())
             .try_for_each(|line| write_at(dir, file, line));
     }
-    write_at(dir, file, value)
+    // A write of no bytes is none: the kernel would neither empty a list nor refuse the value.
+    write_at(dir, file, if value.is_empty() { "\n" } else { value })
 }
 
 fn has_file(dir: BorrowedFd<'_>, file: &str) -> bool {

@@ -9,7 +9,7 @@ use super::record::Record;
 use super::request::{Settings, Update};
 use crate::cgroup::{Former, Made, Resctrl, ResctrlGroup, ResctrlWish};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::update::{Change, Devices, change};
+use crate::plan::update::{Change, Devices, change, fields};
 use crate::plan::{BadField, Limiting, rdt};
 use crate::spec::Resources;
 
@@ -42,12 +42,15 @@ fn put_back(former: &Option<Former<'_>>) -> Result<()> {
 fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<Former<'a>>, Devices)> {
     let wanted = made.complete(wanted)?;
     let limiting = if made.group().is_unified() { Limiting::Unified } else { Limiting::Legacy };
-    let change = judge(&wanted, limiting)?;
+    let mut change = judge(&wanted, limiting)?;
+    let Some(scope) = &made.group().scope else {
+        return Ok((Some(made.change(&change.settings)?), change.devices));
+    };
+    scope.fit(&mut change.settings).map_err(|faults| refuse(&fields(faults)))?;
     let former = made.change(&change.settings)?;
-    // Else the next reload of systemd would bring the former ones back.
-    if let Some(scope) = &made.group().scope {
-        scope.set(&wanted).map_err(|error| error.after_cleaning(former.put_back()))?;
-    }
+    // Without it, the next reload of systemd would bring the former limits back.
+    let told = made.keep_cpu_period(|| scope.set(&change.settings, &wanted.devices));
+    told.map_err(|error| error.after_cleaning(former.put_back()))?;
     Ok((Some(former), change.devices))
 }
 

@@ -50,9 +50,10 @@ pub fn resources(
 }
 
 /// The properties of the container's unit: its limits, and what annotations add or change. Annotations are judged without one too.
+/// `limits` become what systemd can keep.
 pub fn scope(
     spec: &spec::Spec,
-    limits: &Settings,
+    limits: &mut Settings,
     scope: Option<&systemd::Scope>,
     judge: &mut Judge,
 ) -> Vec<systemd::Property> {
@@ -61,6 +62,9 @@ pub fn scope(
         Vec::new()
     });
     let Some(scope) = scope else { return Vec::new() };
+    if let Err(faults) = scope.fit(limits) {
+        faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
+    }
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let rules = resources.map_or(&[][..], |resources| &resources.devices);
     // Faults of the rules have been told with the device program.

@@ -317,8 +317,8 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
         process::mapped(process, maps, judge);
     }
-    let (limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
-    let scope = limits::scope(spec, &limits, host.scope.as_ref(), judge);
+    let (mut limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
+    let scope = limits::scope(spec, &mut limits, host.scope.as_ref(), judge);
     let hostname = host_name(&spec.hostname, "hostname", &namespaces, judge);
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     Some(Plan {

@@ -24,10 +24,6 @@ pub enum Devices {
 
 /// Judges the limits of an update: a change, or every fault found. No rule for devices leaves them as they are.
 pub fn change(wanted: &Resources, limiting: Limiting) -> Result<Change, Vec<BadField>> {
-    let fields = |faults: Vec<BadLimit>| {
-        let fields = faults.into_iter().map(|fault| BadField { path: fault.field, words: fault.words });
-        fields.collect::<Vec<_>>()
-    };
     let devices_stay = wanted.devices.is_empty();
     if limiting == Limiting::Legacy {
         let mut settings = cgroup::limits_v1::limits(wanted).map_err(fields)?;
@@ -43,6 +39,11 @@ pub fn change(wanted: &Resources, limiting: Limiting) -> Result<Change, Vec<BadF
     let rules = devices::rules(&wanted.devices).map_err(fields)?;
     let program = devices::compile(&rules).map_err(|fault| fields(vec![fault]))?;
     Ok(Change { settings, devices: Devices::Become(program) })
+}
+
+/// Faults of limits as those of other fields.
+pub fn fields(faults: Vec<BadLimit>) -> Vec<BadField> {
+    faults.into_iter().map(|fault| BadField { path: fault.field, words: fault.words }).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Needs systemd as process 1 and cgroup 2 with controllers: elsewhere a test says so and is skipped; with
 //! `EMERGENCE_TEST_MACHINE` set, as on the machine made for it, it fails.
 
+mod limits;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -523,6 +525,21 @@ fn an_ordinary_user_has_units_of_his_own() {
         assert_eq!((show("MemoryMax").as_str(), show("TasksMax").as_str()), ("33554432", "30"));
         assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).unwrap(), "33554432\n");
         assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/pids.max")).unwrap(), "30\n");
+        for (options, want, file) in [
+            (["--cpu-period", "50000"], "max 50000\n", "cpu.max"),
+            (["--cpu-quota", "20000"], "20000 50000\n", "cpu.max"),
+            (["--pids-limit", "0"], "1\n", "pids.max"),
+        ] {
+            runtime(&[&["update"], &options[..], &["of-user"]].concat()).ok();
+            assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/{file}")).unwrap(), want);
+        }
+        call("systemctl", &["--user", "daemon-reload"]).run().ok();
+        assert_eq!(
+            (show("CPUQuotaPerSecUSec").as_str(), show("CPUQuotaPeriodUSec").as_str()),
+            ("400ms", "50ms")
+        );
+        assert_eq!(fs::read_to_string(format!("/sys/fs/cgroup{group}/cpu.max")).unwrap(), "20000 50000\n");
+        assert_eq!((show("TasksMax"), show("MemoryMax")), ("1".into(), "33554432".into()));
         runtime(&["delete", "--force", "of-user"]).ok();
         assert_eq!(show("LoadState"), "not-found");
         assert!(!Path::new(&format!("/sys/fs/cgroup{group}")).exists());

@@ -89,17 +89,29 @@ fn faults_are_named_and_the_container_goes_on() {
         (r#"{"unified":{"memory":"1"}}"#, "linux.resources.unified[\"memory\"]: "),
         (
             r#"{"unified":{"cgroup.bad":"1"}}"#,
-            "linux.resources.unified[\"cgroup.bad\"]: this kernel has no file cgroup.bad",
+            "linux.resources.unified[\"cgroup.bad\"]: this file is for the runtime to write",
         ),
         (
             r#"{"unified":{"strange.max":"1"}}"#,
             "linux.resources.unified[\"strange.max\"]: the strange controller is not available",
         ),
         (
-            r#"{"unified":{"cgroup.freeze":"7"}}"#,
-            "linux.resources.unified[\"cgroup.freeze\"]: write \"7\" to ",
+            r#"{"unified":{"cgroup.max.depth":"odd"}}"#,
+            "linux.resources.unified[\"cgroup.max.depth\"]: write \"odd\" to ",
         ),
         (r#"{"devices":[{"allow":true,"access":"x"}]}"#, "linux.resources.devices[0].access: "),
+        (
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":0}]}}"#,
+            "linux.resources.blockIO.weightDevice[0]: has neither weight nor leafWeight",
+        ),
+        (
+            r#"{"memory":{"checkBeforeUpdate":true}}"#,
+            "linux.resources.memory.checkBeforeUpdate: there is no new limit",
+        ),
+        (
+            r#"{"unified":{"cgroup.max.depth":""}}"#,
+            "linux.resources.unified[\"cgroup.max.depth\"]: write \"\" to ",
+        ),
     ];
     for (limits, words) in table {
         let limits = file(&env, limits);
@@ -180,7 +192,7 @@ fn other_rules_for_devices_take_the_place_of_the_former() {
     says(ALLOWED);
     update(json!({"devices": [{"allow": true}]})).ok();
     says(ALLOWED);
-    update(json!({"devices": none, "unified": {"cgroup.freeze": "7"}})).exits(1);
+    update(json!({"devices": none, "unified": {"cgroup.max.depth": "odd"}})).exits(1);
     says(ALLOWED);
     update(json!({"devices": none})).ok();
     says(DENIED);
@@ -195,11 +207,10 @@ fn what_is_refused_takes_the_rest_back() {
     }
     let (id, bundle) = sleeper(&env);
     let file_of = |name: &str| env.cgroup_file(bundle.cgroup(), name);
-    let limits =
-        json!({"unified": {"cgroup.max.depth": "7", "cgroup.max.descendants": "8", "cgroup.type": "odd"}});
+    let limits = json!({"unified": {"cgroup.max.depth": "7", "cgroup.max.descendants": "odd"}});
     env.runtime(&["update", "-r", &file(&env, &limits.to_string()), &id])
         .exits(1)
-        .says("cgroup.type: invalid argument");
+        .says("cgroup.max.descendants: invalid argument");
     assert_eq!(
         (file_of("cgroup.max.depth"), file_of("cgroup.max.descendants")),
         ("max".into(), "max".into())
@@ -208,6 +219,40 @@ fn what_is_refused_takes_the_rest_back() {
     env.runtime(&["update", "-r", &file(&env, &limits.to_string()), &id]).ok();
     assert_eq!((file_of("cgroup.max.depth"), file_of("cgroup.max.descendants")), ("7".into(), "8".into()));
     env.delete(&id);
+}
+
+#[test]
+fn files_that_are_no_limits_cannot_be_named() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the others write what they are told to") {
+        return;
+    }
+    let mut other = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+    let number = other.id().to_string();
+    let (id, bundle) = sleeper(&env);
+    for (name, value) in [
+        ("cgroup.procs", number.as_str()),
+        ("cgroup.threads", &number),
+        ("cgroup.kill", "1"),
+        ("cgroup.freeze", "1"),
+        ("cgroup.type", "threaded"),
+        ("cgroup.subtree_control", "+pids"),
+        ("../cgroup.procs", &number),
+        ("memory.pressure", "some 150000 1000000"),
+    ] {
+        let unified = json!({name: value});
+        let words = format!("linux.resources.unified[\"{name}\"]: ");
+        let limits = file(&env, &json!({"unified": unified}).to_string());
+        env.runtime(&["update", "-r", &limits, &id]).exits(1).logs(&words);
+        let bundle = env.bundle(&["true"]).set("linux/resources", json!({"unified": unified}));
+        env.run(&bundle).fails().says(&words);
+    }
+    // Neither has the one moved in, nor has the container been stopped or ended.
+    assert!(!env.cgroup_file(bundle.cgroup(), "cgroup.procs").lines().any(|pid| pid == number));
+    assert_eq!(env.state(&id)["status"], "running");
+    env.delete(&id);
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 #[test]

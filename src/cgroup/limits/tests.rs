@@ -138,7 +138,16 @@ fn kernel_memory_is_warned_of_and_a_check_is_kept() {
     let resources = r#"{"memory":{"limit":100,"kernel":5,"kernelTCP":6,"checkBeforeUpdate":true}}"#;
     let settings = limits(&serde_json::from_str(resources).unwrap()).unwrap();
     assert_eq!(settings.warnings.len(), 2);
-    assert_eq!(settings.memory_at_most, Some(100));
+    assert_eq!(settings.usage_at_most, Usage { memory: Some(100), sum: None });
+    let swap = r#"{"memory":{"limit":100,"swap":150,"checkBeforeUpdate":true}}"#;
+    let settings = limits(&serde_json::from_str(swap).unwrap()).unwrap();
+    assert_eq!(settings.usage_at_most, Usage { memory: Some(100), sum: Some(150) });
+    for alone in
+        [r#"{"memory":{"checkBeforeUpdate":true}}"#, r#"{"memory":{"limit":0,"checkBeforeUpdate":true}}"#]
+    {
+        let faults = limits(&serde_json::from_str(alone).unwrap()).unwrap_err();
+        assert_eq!(faults[0].field, "linux.resources.memory.checkBeforeUpdate");
+    }
 }
 
 #[test]

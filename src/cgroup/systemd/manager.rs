@@ -53,23 +53,33 @@ impl Manager {
 
     /// A unit's Description and the cgroup that it has now. `None`: there is no such unit.
     pub fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
-        let path = match self.ask("GetUnit", &[Value::text(unit)])? {
-            Ok(values) => match values.into_iter().next() {
-                Some(Value::Path(path)) => path,
-                _ => return Err(unexpected("GetUnit")),
-            },
-            Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(None),
-            Err(refusal) => return Err(refused(refusal)).doing(|| format!("look for unit {unit}")),
-        };
-        let kind = if unit.ends_with(".slice") { "Slice" } else { "Scope" };
+        let Some(path) = self.path(unit)? else { return Ok(None) };
         let mut text = |interface: &str, name: &str| match self.get(&path, interface, name) {
             Ok(Value::Str(text)) => text,
             // It went away in between.
             _ => String::new(),
         };
         let description = text("org.freedesktop.systemd1.Unit", "Description");
-        let cgroup = text(&format!("org.freedesktop.systemd1.{kind}"), "ControlGroup");
+        let cgroup = text(interface(unit), "ControlGroup");
         Ok(Some((description, cgroup.trim_matches('/').to_owned())))
+    }
+
+    /// A property that only a scope or a slice has. `None`: there is no such unit.
+    pub fn property(&mut self, unit: &str, name: &str) -> Result<Option<Value>> {
+        let Some(path) = self.path(unit)? else { return Ok(None) };
+        self.get(&path, interface(unit), name).map(Some)
+    }
+
+    /// A unit's object. `None`: there is no such unit.
+    fn path(&mut self, unit: &str) -> Result<Option<String>> {
+        match self.ask("GetUnit", &[Value::text(unit)])? {
+            Ok(values) => match values.into_iter().next() {
+                Some(Value::Path(path)) => Ok(Some(path)),
+                _ => Err(unexpected("GetUnit")),
+            },
+            Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(None),
+            Err(refusal) => Err(refused(refusal)).doing(|| format!("look for unit {unit}")),
+        }
     }
 
     /// Makes a transient unit and waits until it is there. `Kind::Exists`: another container's unit has the name.
@@ -223,6 +233,11 @@ impl Manager {
 
 fn property_value(name: &str, value: &Value) -> Value {
     Value::Struct(vec![Value::text(name), Value::Variant(Box::new(value.clone()))])
+}
+
+/// The interface of this kind of unit.
+fn interface(unit: &str) -> &'static str {
+    if unit.ends_with(".slice") { "org.freedesktop.systemd1.Slice" } else { "org.freedesktop.systemd1.Scope" }
 }
 
 fn job(values: Vec<Value>, member: &str) -> Result<String> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Place     which unit, and where it lives        from cgroupsPath, pure
-//! Property  what systemd should know of it        from limits and annotations, pure
+//! Property  what systemd should know of it        from limits (after `fit`) and annotations, pure
 //! Scope     the unit, as the record keeps it      Manager → Connection → message → Value: the way of a call
 //! ```
 //! systemd makes a scope around processes that are there, so the container's process is made first and waits; the scope is
@@ -10,6 +10,7 @@
 
 mod annotations;
 mod bus;
+mod fit;
 mod gvariant;
 mod manager;
 pub mod message;

@@ -3,6 +3,7 @@
 //! They are made from what is written into the cgroup's files, so that both say the same; what systemd has no property for is in
 //! the files alone. Source: systemd.resource-control(5); org.freedesktop.systemd1(5), "Scope Unit Objects"; cgroup-v2.rst.
 
+use super::fit::QuotaStep;
 use super::value::Value;
 use crate::cgroup::Settings;
 use crate::cgroup::devices::{Allowed, Class};
@@ -40,34 +41,41 @@ const MOST_CPUS: usize = 1 << 16;
 /// The properties for these files. A value that cannot be understood makes none: the kernel will say why when it is written.
 ///
 /// * `bfq`: whether `io.bfq.weight` is there, to which systemd's IOWeight is then also written, on another scale.
-pub fn limits(settings: &Settings, bfq: bool) -> Vec<Property> {
+/// * `step`: see [`super::fit`].
+pub fn limits(settings: &Settings, bfq: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();
     for setting in &settings.writes {
         let (file, value) = match &setting.missing {
             crate::cgroup::Missing::Instead(file, value) if !bfq => (*file, value.as_str()),
             _ => (setting.file.as_ref(), setting.value.as_str()),
         };
-        for line in value.lines().map(str::trim) {
-            properties.extend(of_file(file, line).unwrap_or_default());
+        // An empty value is a line too: it empties a list.
+        for line in if value.is_empty() { "\n" } else { value }.lines().map(str::trim) {
+            properties.extend(of_file(file, line, step).unwrap_or_default());
         }
     }
     properties
 }
 
-fn of_file(file: &str, value: &str) -> Option<Vec<Property>> {
-    let number = |name: &str, value: u64| Property::new(name, Value::U64(value));
+fn of_file(file: &str, value: &str, step: QuotaStep) -> Option<Vec<Property>> {
+    let number_of = |name: &str, value: u64| Property::new(name, Value::U64(value));
     Some(vec![match file {
-        "memory.max" => number("MemoryMax", bytes(value)?),
-        "memory.high" => number("MemoryHigh", bytes(value)?),
-        "memory.low" => number("MemoryLow", bytes(value)?),
-        "memory.min" => number("MemoryMin", bytes(value)?),
-        "memory.swap.max" => number("MemorySwapMax", bytes(value)?),
-        "memory.zswap.max" => number("MemoryZSwapMax", bytes(value)?).since(253),
-        // systemd takes no 0: such a limit is in the file alone.
-        "pids.max" => number("TasksMax", bytes(value).filter(|limit| *limit != 0)?),
-        "cpu.weight" => number("CPUWeight", value.parse().ok()?),
-        "cpu.idle" if value == "1" => number("CPUWeight", 0).since(252),
-        "cpu.max" => return cpu_max(value),
+        // 0 is out of systemd's range here. The kernel counts pages, so that 1 byte is as good.
+        "memory.max" => number_of("MemoryMax", bytes(value)?.max(1)),
+        "memory.high" => number_of("MemoryHigh", bytes(value)?.max(1)),
+        "memory.low" => number_of("MemoryLow", bytes(value)?),
+        "memory.min" => number_of("MemoryMin", bytes(value)?),
+        "memory.swap.max" => number_of("MemorySwapMax", bytes(value)?),
+        "memory.zswap.max" => number_of("MemoryZSwapMax", bytes(value)?).since(253),
+        "memory.zswap.writeback" => {
+            Property::new("MemoryZSwapWriteback", Value::Bool(number(value)? != 0)).since(256)
+        }
+        "pids.max" if value == "max" => number_of("TasksMax", INFINITY),
+        "pids.max" => number_of("TasksMax", number(value)?.max(1)),
+        "cpu.weight" => number_of("CPUWeight", number(value)?),
+        "cpu.weight.nice" => number_of("CPUWeight", weight_of_nice(value)?),
+        "cpu.idle" if number(value) == Some(1) => number_of("CPUWeight", 0).since(252),
+        "cpu.max" => return cpu_max(value, step),
         "cpuset.cpus" => Property::new("AllowedCPUs", mask(value)?).since(244),
         "cpuset.mems" => Property::new("AllowedMemoryNodes", mask(value)?).since(244),
         "io.weight" => weight(value, Some)?,
@@ -84,64 +92,100 @@ fn of_file(file: &str, value: &str) -> Option<Vec<Property>> {
     }])
 }
 
+/// A number as the kernel reads it (kstrtoull with base 0): decimal, `0x` and hexadecimal, or `0` and octal.
+pub fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let lower = text.to_ascii_lowercase();
+    match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
+        (Some(digits), _) => u64::from_str_radix(digits, 16).ok(),
+        (None, Some(digits)) if !digits.is_empty() => u64::from_str_radix(digits, 8).ok(),
+        _ => text.parse().ok(),
+    }
+}
+
 /// A size as the kernel reads it (memparse: with K, M, G, …), or `max`.
 fn bytes(value: &str) -> Option<u64> {
     if value == "max" {
         return Some(INFINITY);
     }
+    if let Some(bytes) = number(value) {
+        return Some(bytes);
+    }
     let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let power = match value.get(digits.len()..)? {
-        "" => 0,
-        unit if unit.len() == 1 => 1 + "kmgtpe".find(&unit.to_ascii_lowercase())?,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1024u64.checked_pow(power as u32)?)
+    let unit = value.get(digits.len()..).filter(|unit| unit.len() == 1)?;
+    let power = 1 + "kmgtpe".find(&unit.to_ascii_lowercase())?;
+    number(digits)?.checked_mul(1024u64.checked_pow(power as u32)?)
 }
 
-/// `QUOTA [PERIOD]` in microseconds, as microseconds of processor time in each second.
-///
-/// systemd keeps whole hundredths of a processor, so a finer quota is rounded up: never less than was asked for.
-fn cpu_max(value: &str) -> Option<Vec<Property>> {
-    const HUNDREDTH: u64 = 10_000;
-    const SECOND: u64 = 1_000_000;
+/// `QUOTA [PERIOD]` in microseconds; the quota is `None` for `max`.
+pub fn quota_and_period(value: &str) -> Option<(Option<u64>, u64)> {
     let mut words = value.split_ascii_whitespace();
-    let quota = words.next()?;
-    let period =
-        words.next().map_or(Some(CPU_PERIOD), |period| period.parse().ok()).filter(|period| *period != 0)?;
-    let quota = match quota {
-        "max" => INFINITY,
-        quota => quota
-            .parse::<u64>()
-            .ok()?
-            .checked_mul(SECOND)?
-            .div_ceil(period)
-            .checked_next_multiple_of(HUNDREDTH)?,
+    let quota = match words.next()? {
+        "max" => None,
+        quota => Some(quota.parse().ok()?),
     };
+    let period = words.next().map_or(Some(CPU_PERIOD), |period| period.parse().ok())?;
+    Some((quota, period)).filter(|_| period != 0)
+}
+
+fn cpu_max(value: &str, step: QuotaStep) -> Option<Vec<Property>> {
+    let (quota, period) = quota_and_period(value)?;
+    let quota = quota.map_or(Some(INFINITY), |quota| step.per_second(quota, period))?;
     Some(vec![
         Property::new("CPUQuotaPerSecUSec", Value::U64(quota)),
         Property::new("CPUQuotaPeriodUSec", Value::U64(period)).since(242),
     ])
 }
 
-/// A list such as `0-3,7` as a bit mask, the lowest in the first byte.
+/// The value of cpu.weight for one of cpu.weight.nice (-20 to 19), rounded as the kernel does.
+fn weight_of_nice(value: &str) -> Option<u64> {
+    /// sched_prio_to_weight (kernel/sched/core.c), from nice -20.
+    const WEIGHTS: [u64; 40] = [
+        88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906,
+        3121, 2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45,
+        36, 29, 23, 18, 15,
+    ];
+    let nice: i64 = value.trim().parse().ok()?;
+    let weight = WEIGHTS.get(usize::try_from(nice.checked_add(20)?).ok()?)?;
+    Some((weight * 100 + 512) / 1024)
+}
+
+/// A list such as `0-3,7` or `0-31:1/4` (the first of each four) as a bit mask, the lowest in the first byte.
 fn mask(list: &str) -> Option<Value> {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    /// Each is gone through on its own; no list needs more.
+    const MOST_PATTERNS: usize = 256;
+    let mut ranges = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        ranges.push((first.parse().ok()?, last.parse().ok().filter(|last| *last < MOST_CPUS)?));
+        let (range, pattern) = part.split_once(':').map_or((part, None), |(range, rest)| (range, Some(rest)));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        let (used, group): (usize, usize) = match pattern.map(|pattern| pattern.split_once('/')) {
+            None => (1, 1),
+            Some(pattern) => (pattern?.0.parse().ok()?, pattern?.1.parse().ok()?),
+        };
+        if first > last || last >= MOST_CPUS || used == 0 || used > group {
+            return None;
+        }
+        ranges.push((first, last, used, group));
     }
-    // In their order each processor is looked at once, however often the list names it.
+    if ranges.iter().filter(|(.., used, group)| used < group).count() > MOST_PATTERNS {
+        return None;
+    }
+    // In their order each processor of a plain range is looked at once, however often the list names it.
     ranges.sort_unstable();
     let mut bytes: Vec<u8> = Vec::new();
     let mut next = 0;
-    for (first, last) in ranges {
-        for bit in first.max(next)..=last {
-            bytes.resize(bit / 8 + 1, 0);
-            if let Some(byte) = bytes.last_mut() {
+    for (first, last, used, group) in ranges {
+        let start = if used == group { first.max(next) } else { first };
+        bytes.resize(bytes.len().max(last / 8 + 1), 0);
+        for bit in (start..=last).filter(|bit| (bit - first) % group < used) {
+            if let Some(byte) = bytes.get_mut(bit / 8) {
                 *byte |= 1 << (bit % 8);
             }
         }
-        next = next.max(last + 1);
+        if used == group {
+            next = next.max(last + 1);
+        }
     }
     Some(Value::Array("y".into(), bytes.into_iter().map(Value::Byte).collect()))
 }
@@ -222,7 +266,7 @@ mod tests {
 
     fn of(json: &str, bfq: bool) -> Vec<String> {
         let resources: Resources = serde_json::from_str(json).unwrap();
-        shown(&super::limits(&limits::limits(&resources).unwrap(), bfq))
+        shown(&super::limits(&limits::limits(&resources).unwrap(), bfq, QuotaStep::PERCENT))
     }
 
     #[test]
@@ -238,7 +282,7 @@ mod tests {
             ),
             (r#"{"pids": {"limit": 10}}"#, &["TasksMax=U64(10)"]),
             (r#"{"pids": {"limit": -1}}"#, &["TasksMax=U64(18446744073709551615)"]),
-            (r#"{"pids": {"limit": 0}}"#, &[]),
+            (r#"{"pids": {"limit": 0}}"#, &["TasksMax=U64(1)"]),
             (r#"{"cpu": {"shares": 1024}}"#, &["CPUWeight=U64(100)"]),
             (r#"{"cpu": {"idle": 1}}"#, &["CPUWeight=U64(0)"]),
             (
@@ -282,9 +326,26 @@ mod tests {
                     "IOWriteBandwidthMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:16\"), U64(1)])])",
                 ],
             ),
+            // As the kernel reads numbers and lists.
+            (
+                r#"{"unified": {"cpu.weight": "0x10", "pids.max": "010", "memory.max": "0x1k", "memory.high": "0", "cpuset.cpus": "0-7:1/4", "cpuset.mems": ""}}"#,
+                &[
+                    "CPUWeight=U64(16)",
+                    "AllowedCPUs=Array(\"y\", [Byte(17)])",
+                    "AllowedMemoryNodes=Array(\"y\", [])",
+                    "MemoryHigh=U64(1)",
+                    "MemoryMax=U64(1024)",
+                    "TasksMax=U64(8)",
+                ],
+            ),
+            (r#"{"unified": {"cpu.weight.nice": "0"}}"#, &["CPUWeight=U64(100)"]),
+            (r#"{"unified": {"cpu.weight.nice": "-20"}}"#, &["CPUWeight=U64(8668)"]),
+            (r#"{"unified": {"cpu.weight.nice": "19"}}"#, &["CPUWeight=U64(1)"]),
+            (r#"{"unified": {"cpu.weight.nice": "20"}}"#, &[]),
+            (r#"{"unified": {"memory.zswap.writeback": "0"}}"#, &["MemoryZSwapWriteback=Bool(false)"]),
             // What is wrong is for the kernel to refuse.
             (
-                r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "pids.max": ""}}"#,
+                r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "cpuset.mems": "0-3:3/2", "pids.max": ""}}"#,
                 &[],
             ),
         ];

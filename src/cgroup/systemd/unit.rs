@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::annotated_properties;
 use super::bus::Bus;
+use super::fit::{self, QuotaStep};
 use super::manager::Manager;
 use super::place::Place;
 use super::properties::{self, Property};
 use super::value::Value;
 use crate::cgroup::file::is_shortage;
 use crate::cgroup::group::join;
-use crate::cgroup::{BadLimit, Directory, Settings, devices, life, limits};
+use crate::cgroup::{BadLimit, Directory, Settings, devices, life};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::spec::{DeviceRule, Resources};
+use crate::spec::DeviceRule;
 
 /// A container's unit, made or not: what the state file keeps of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -34,6 +35,9 @@ pub struct Scope {
     pub dir: Directory,
     /// Whether this host's cgroups have `io.bfq.weight`.
     bfq: bool,
+    /// The version of its systemd; 0: not known.
+    #[serde(default)]
+    version: u32,
 }
 
 /// What had become of a unit that was to be stopped.
@@ -52,10 +56,12 @@ impl Scope {
     pub fn place(mount: &Path, cgroups_path: &str, id: &str) -> Result<Self> {
         let bus = Bus::of_caller()?;
         let place = Place::parse(cgroups_path, id, bus.is_user())?;
-        let own = Manager::connect(&bus)?.own_cgroup()?;
+        let mut manager = Manager::connect(&bus)?;
+        let own = manager.own_cgroup()?;
         let below = join(&own, &place.below());
         Ok(Self {
             bfq: has_bfq(mount, &below),
+            version: manager.version().doing(|| "find systemd's version")?,
             description: format!("emergence-runc container {id}"),
             dir: Directory { mount: mount.to_owned(), below },
             unit: place.unit,
@@ -77,7 +83,7 @@ impl Scope {
         settings: &Settings,
         rules: Option<&[DeviceRule]>,
     ) -> std::result::Result<Vec<Property>, Vec<BadLimit>> {
-        let mut properties = properties::limits(settings, self.bfq);
+        let mut properties = properties::limits(settings, self.bfq, self.step());
         if let (Some(written), Bus::System) = (rules, &self.bus) {
             let checked = devices::rules(written)?;
             properties.extend(properties::devices(devices::allowed(&checked).as_deref()));
@@ -126,19 +132,37 @@ impl Scope {
         }
     }
 
-    /// Tells systemd of changed limits, for as long as the unit lives. What is not given in `resources` stays as it is.
+    /// Rounds the limits to what this unit's systemd can keep.
+    pub fn fit(&self, settings: &mut Settings) -> std::result::Result<(), Vec<BadLimit>> {
+        fit::fit(settings, self.step())
+    }
+
+    fn step(&self) -> QuotaStep {
+        QuotaStep::of_version(self.version)
+    }
+
+    /// Tells systemd of changed limits, for as long as the unit lives. What `settings` and `rules` do not name stays as it is.
     ///
-    /// The files of the cgroup are not written here; systemd may write those that it knows, with the same values.
-    pub fn set(&self, resources: &Resources) -> Result<()> {
-        let settings = limits::limits(resources).map_err(first)?;
-        let rules = Some(resources.devices.as_slice()).filter(|rules| !rules.is_empty());
-        let mut properties = self.properties(&settings, rules).map_err(first)?;
+    /// systemd then writes the files that it knows, with the same values, as [`Scope::fit`] has been here.
+    pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<()> {
+        let rules = Some(rules).filter(|rules| !rules.is_empty());
+        let mut properties = self.properties(settings, rules).map_err(first)?;
         if properties.is_empty() {
             return Ok(());
         }
         let mut manager = Manager::connect(&self.bus)?;
         known_only(&mut manager, &mut properties)?;
         manager.set(&self.unit, &properties)
+    }
+
+    /// The period that the unit's quota has, or would have, in microseconds. `None`: systemd knows of none.
+    ///
+    /// Without a quota, the cgroup's file has systemd's own period instead.
+    pub fn cpu_period(&self) -> Result<Option<u64>> {
+        match Manager::connect(&self.bus)?.property(&self.unit, "CPUQuotaPeriodUSec")? {
+            Some(Value::U64(period)) => Ok(Some(period).filter(|period| *period != u64::MAX)),
+            _ => Ok(None),
+        }
     }
 
     /// Stops the unit and waits until it is gone, its cgroup too.

@@ -1,0 +1,80 @@
+//! Which files of a cgroup `linux.resources.unified` may name. Source: runtime-spec config-linux.md, "Unified"; cgroup-v2.rst.
+
+/// The core's own files that hold a limit or a switch. The others move processes, stop them or end them, change the kind of the
+/// cgroup or hand out controllers: that is the runtime's work.
+const CORE: &[&str] = &["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+
+/// Files that take a write for as long as it stays open only, by their last part: a monitor's trigger, a peak that is counted anew.
+const WHILE_OPEN: &[&str] = &["pressure", "peak"];
+
+/// Checks a key of `unified`, which is the name of a file in the container's cgroup; the error says what to write instead.
+pub(super) fn check_name(file: &str) -> Result<(), String> {
+    if file.contains(['/', '\0']) {
+        return Err("write a file name, with no `/` in it".into());
+    }
+    let Some((controller, rest)) =
+        file.split_once('.').filter(|(first, rest)| !first.is_empty() && !rest.is_empty())
+    else {
+        return Err("write a file name that begins with its controller, such as memory.high".into());
+    };
+    if controller == "cgroup" && !CORE.contains(&file) {
+        return Err(format!(
+            "this file is for the runtime to write; of cgroup.* use only {}",
+            CORE.join(", ")
+        ));
+    }
+    if controller != "cgroup" && rest.rsplit('.').next().is_some_and(|last| WHILE_OPEN.contains(&last)) {
+        return Err("a write to this file has an effect only while it is open; leave it out".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_may_be_named_and_nothing_else() {
+        for file in [
+            "memory.high",
+            "memory.oom.group",
+            "memory.reclaim",
+            "hugetlb.2MB.max",
+            "cgroup.max.depth",
+            "cgroup.max.descendants",
+            "cgroup.pressure",
+            "strange.max",
+        ] {
+            assert_eq!(check_name(file), Ok(()), "{file}");
+        }
+        for file in [
+            "",
+            ".",
+            "..",
+            "...",
+            "memory",
+            "memory.",
+            ".max",
+            "../memory.max",
+            "x/memory.max",
+            "memory.max/",
+            "memory.max\0",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.kill",
+            "cgroup.freeze",
+            "cgroup.type",
+            "cgroup.subtree_control",
+            "cgroup.controllers",
+            "cgroup.events",
+            "cgroup.stat",
+            "cgroup.new",
+            "cpu.pressure",
+            "memory.pressure",
+            "memory.peak",
+            "memory.swap.peak",
+        ] {
+            assert!(check_name(file).is_err(), "{file:?}");
+        }
+    }
+}
