@@ -174,8 +174,7 @@ fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
     if let Some(idle) = cpu.idle {
         settings.put("linux.resources.cpu.idle", "cpu.idle", idle);
     }
-    // An idle group has the least weight there is, and the kernel lets nobody set another.
-    if let Some(weight) = cpu.shares.and_then(cpu_weight).filter(|_| cpu.idle != Some(1)) {
+    if let Some(weight) = cpu.shares.and_then(cpu_weight) {
         settings.put("linux.resources.cpu.shares", "cpu.weight", weight);
     }
     if let Some(value) = cpu_max(cpu.quota, cpu.period) {
@@ -211,6 +210,10 @@ pub(super) fn check_cpu(cpu: &Cpu, faults: &mut Faults) {
     }
     if cpu.idle.is_some_and(|idle| idle != 0 && idle != 1) {
         faults.push(BadLimit::invalid("linux.resources.cpu.idle", "write 0 (not idle) or 1 (idle)"));
+    }
+    if cpu.idle == Some(1) && cpu.shares.is_some_and(|shares| shares != 0) {
+        let words = "the kernel gives an idle cgroup (cpu.idle 1) the least weight and no other; leave out one of the two";
+        faults.push(BadLimit::invalid("linux.resources.cpu.shares", words));
     }
 }
 

@@ -31,8 +31,10 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     }
     hugepage_limits(&resources.hugepage_limits, "limit_in_bytes", &mut settings, &mut faults);
     if let Some(network) = &resources.network {
-        if let Some(class) = network.class_id.filter(|class| *class != 0) {
-            settings.put("linux.resources.network.classID", "net_cls.classid", class);
+        if let Some(class) = network.class_id {
+            // Without the file, no packet has a class, which is 0.
+            let missing = if class == 0 { Missing::Skip } else { Missing::Refuse };
+            settings.put_or("linux.resources.network.classID", "net_cls.classid", class, missing);
         }
         for (index, priority) in network.priorities.iter().enumerate() {
             let field = format!("linux.resources.network.priorities[{index}]");
@@ -118,8 +120,11 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
             ));
         }
     }
-    if memory.disable_oom_killer == Some(true) {
-        settings.put("linux.resources.memory.disableOOMKiller", "memory.oom_control", 1);
+    if let Some(disable) = memory.disable_oom_killer {
+        // Without the file, nobody has disabled it.
+        let missing = if disable { Missing::Refuse } else { Missing::Skip };
+        let field = "linux.resources.memory.disableOOMKiller";
+        settings.put_or(field, "memory.oom_control", u8::from(disable), missing);
     }
     check_before_update(memory, settings, faults);
     if memory.use_hierarchy == Some(false) {
@@ -138,7 +143,7 @@ fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
     let unsigned = |value: Option<u64>| value.filter(|value| *value != 0).map(|value| value.to_string());
     let signed = |value: Option<i64>| value.filter(|value| *value != 0).map(|value| value.to_string());
     put("idle", "cpu.idle", cpu.idle.map(|idle| idle.to_string()));
-    put("shares", "cpu.shares", unsigned(cpu.shares).filter(|_| cpu.idle != Some(1)));
+    put("shares", "cpu.shares", unsigned(cpu.shares));
     put("period", "cpu.cfs_period_us", unsigned(cpu.period));
     put("quota", "cpu.cfs_quota_us", signed(cpu.quota));
     put("burst", "cpu.cfs_burst_us", cpu.burst.map(|burst| burst.to_string()));
@@ -254,6 +259,11 @@ mod tests {
                     "blkio.throttle.read_iops_device=8:0 7",
                 ],
             ),
+            (
+                r#"{"memory":{"disableOOMKiller":false},"network":{"classID":0},"cpu":{"idle":1}}"#,
+                &["cpu.idle=1", "memory.oom_control=0", "net_cls.classid=0"],
+            ),
+            (r#"{"cpu":{"idle":1,"shares":2}}"#, &["!cpu.shares"]),
             (
                 r#"{"hugepageLimits":[{"pageSize":"1GB","limit":0}]}"#,
                 &["hugetlb.1GB.limit_in_bytes=0", "hugetlb.1GB.rsvd.limit_in_bytes=0"],

@@ -18,7 +18,16 @@ pub fn resources(
         faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
     };
     match limiting {
-        Limiting::Disabled => (Settings::default(), None),
+        Limiting::Disabled => {
+            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            let warnings = found.writes.first().map(|first| {
+                format!(
+                    "{}: not applied, because cgroups are disabled (--cgroup-manager disabled)",
+                    first.field
+                )
+            });
+            (Settings { warnings: warnings.into_iter().collect(), ..Settings::default() }, None)
+        }
         Limiting::Nothing => {
             let found = cgroup::limits::limits(asked).unwrap_or_default();
             if let Some(first) = found.writes.first() {

@@ -22,7 +22,7 @@ impl Place {
     /// `SLICE:PREFIX:NAME`, as runc reads it.
     ///
     /// * An empty SLICE is `system.slice`, and `user.slice` at a user's own systemd; `-` is the root slice.
-    /// * The unit is `PREFIX-NAME.scope`; `NAME.scope` with an empty PREFIX; NAME itself where it ends in `.slice`.
+    /// * The unit is `PREFIX-NAME.scope`, which begins with `-` if PREFIX is empty; NAME itself where it ends in `.slice`.
     /// * An absent path is `:emergence:ID`.
     pub fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
         const FIELD: &str = "linux.cgroupsPath";
@@ -54,9 +54,7 @@ impl Place {
             // Where a slice lives is told by its own name.
             Self { unit: (*name).to_owned(), slice: parent(name).to_owned() }
         } else {
-            let unit =
-                if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-            Self { unit, slice: slice.to_owned() }
+            Self { unit: format!("{prefix}-{name}.scope"), slice: slice.to_owned() }
         };
         if place.unit == ROOT {
             return Err(Error::invalid(FIELD, "the root slice is no container's; name a unit below it"));
@@ -135,7 +133,7 @@ mod tests {
         let table = [
             ("system.slice:docker:1a", "docker-1a.scope", "system.slice/docker-1a.scope"),
             (":docker:1a", "docker-1a.scope", "system.slice/docker-1a.scope"),
-            ("system.slice::1a", "1a.scope", "system.slice/1a.scope"),
+            ("system.slice::1a", "-1a.scope", "system.slice/-1a.scope"),
             ("machine.slice:libpod:a-b", "libpod-a-b.scope", "machine.slice/libpod-a-b.scope"),
             ("a-b-c.slice:p:n", "p-n.scope", "a.slice/a-b.slice/a-b-c.slice/p-n.scope"),
             ("-:p:n", "p-n.scope", "p-n.scope"),
@@ -143,6 +141,7 @@ mod tests {
             ("", "emergence-web.scope", "system.slice/emergence-web.scope"),
             ("a.slice:ignored:a-pod.slice", "a-pod.slice", "a.slice/a-pod.slice"),
             ("::pod.slice", "pod.slice", "pod.slice"),
+            ("::n", "-n.scope", "system.slice/-n.scope"),
         ];
         for (path, unit, below) in table {
             let place = Place::parse(path, "web", false).unwrap();
@@ -168,7 +167,6 @@ mod tests {
             ".slice:p:n",
             "a.slice:p:",
             "::n/m",
-            "::..",
             ":p:a b",
             "::-.slice",
             "::a--b.slice",
