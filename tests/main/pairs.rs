@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Bundle, Env, on_test_machine};
+use crate::support::{Bundle, Env, Running, on_test_machine};
 
 /// How long the short form may take.
 const SHORT: Duration = Duration::from_secs(40);
@@ -146,7 +146,11 @@ impl<'a> Harness<'a> {
         };
         let running = start(first);
         std::thread::sleep(delay);
-        let outputs = [start(second).wait(), running.wait()];
+        let running = [running, start(second)];
+        if pair.contains("pause") {
+            self.resume_until_ended(&id, &running);
+        }
+        let outputs = running.map(Running::wait);
         let how = format!("{from:?}: {} {delay:?} {}", first.name, second.name);
         let mut left = Vec::new();
         // A killed process takes a moment.
@@ -173,6 +177,23 @@ impl<'a> Harness<'a> {
             self.clean(&id);
         }
         self.tidy();
+    }
+
+    /// A process that enters while the container is paused waits for `resume`, and `exec` for the process.
+    fn resume_until_ended(&self, id: &str, running: &[Running]) {
+        let ended = |running: &Running| {
+            let text = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap_or_default();
+            text.rsplit(") ").next().is_none_or(|rest| rest.starts_with('Z'))
+        };
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut next = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < end && !running.iter().all(ended) {
+            std::thread::sleep(Duration::from_millis(5));
+            if Instant::now() > next {
+                let _it_may_be_gone = self.env.runtime(&["resume", id]);
+                next = Instant::now() + Duration::from_millis(500);
+            }
+        }
     }
 
     /// What is left of a container that is deleted.

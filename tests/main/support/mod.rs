@@ -13,7 +13,7 @@ mod leaks;
 mod older;
 
 pub use bundle::Bundle;
-pub use call::{Call, Output};
+pub use call::{Call, Output, Running};
 pub use older::Older;
 
 use std::cell::RefCell;
