@@ -195,7 +195,8 @@ impl Group {
             let sent =
                 pidfd_open(pid, PidfdFlags::empty()).and_then(|pidfd| pidfd_send_signal(&pidfd, signal));
             match sent {
-                Ok(()) | Err(Errno::SRCH) => {}
+                // It has ended; after the look at its number, only a thread, session or group may have that.
+                Ok(()) | Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => {}
                 Err(error) => {
                     return Err(error)
                         .doing(|| format!("send signal {} to process {number}", signal.as_raw()));

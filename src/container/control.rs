@@ -223,7 +223,7 @@ fn kill_all(there: &Existing, signal: i32) -> Result<()> {
         let sent = process::pidfd_open(pid).and_then(|pidfd| process::signal(pidfd.as_fd(), signal));
         match sent {
             // What has ended since the list was read needs no signal.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other.doing(|| format!("send signal {signal} to process {pid}")),
         }
     })

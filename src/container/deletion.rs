@@ -9,12 +9,15 @@ use super::hooks::poll_until;
 use super::record::{Phase, Record};
 use super::request::Settings;
 use super::state::Status;
-use super::{ContainerId, destroy, hold, remains};
+use super::{ContainerId, destroy, hold, holder, remains};
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long another command may take to release the lock, once its container's processes are killed. A creator that takes longer,
 /// because a hook does or because it is stopped, is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for other commands, such as another `delete --force` that waits for killed processes to end.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(15);
 
 /// `delete`: a stopped container; with `force` any, and an unknown id is fine.
 pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
@@ -31,6 +34,9 @@ fn stopped(folder: &Folder) -> Result<()> {
         // Its creator may be waiting for a hook that runs this command.
         if let Some(record) = folder.read()? {
             check_stopped(&record, folder)?;
+        }
+        if !folder.is_current()? {
+            break;
         }
         if pause.elapsed() > PATIENCE {
             return Err(busy(folder));
@@ -78,35 +84,42 @@ fn by_force(settings: &Settings, folder: &Folder) -> Result<()> {
     }
 }
 
-/// Kills the container's process until the lock is released, and takes it. False: a hook of the creation asks, and its creator removes
-/// everything as soon as the hook has ended.
+/// Kills the container's process until the lock is released, and takes it. False: somebody has deleted the container; or a hook of the
+/// creation asks, and its creator removes everything as soon as the hook has ended.
 fn take(folder: &Folder) -> Result<bool> {
-    let (mut pause, mut creator_killed) = (Pause::new(), false);
+    let (mut pause, mut killed) = (Pause::new(), None);
     while !folder.try_lock()? {
-        let late = pause.elapsed() > PATIENCE;
-        if let Kept::Whole(record) = folder.kept()? {
+        if !folder.is_current()? {
+            return Ok(false);
+        }
+        let record = match folder.kept()? {
+            Kept::Whole(record) => Some(record),
+            Kept::Nothing | Kept::Broken(_) => None,
+        };
+        if let Some(record) = &record {
             // A command that waits for the process, or for a hook in the container, now hears of its end.
-            destroy::kill_init(&record)?;
-            match (record.phase, record.creator.is_alive()) {
-                (Phase::Creating, true) if record.creator.is_ancestor_of_caller()? => {
-                    return wait_for_init(&record).map(|()| false);
-                }
-                (Phase::Creating, true) if late && !creator_killed => {
-                    tracing::warn!(
-                        "the runtime that creates container {} does not end: it is killed",
-                        folder.id()
-                    );
-                    record.creator.signal(libc::SIGKILL)?;
-                    (pause, creator_killed) = (Pause::new(), true);
-                    continue;
-                }
-                // A child that the creator had just made still has a copy of the lock; it is killed with the rest.
-                (Phase::Creating, false) if late => return Ok(true),
-                _ => {}
+            destroy::kill_init(record)?;
+            if record.is_being_created() && record.creator.is_ancestor_of_caller()? {
+                return wait_for_init(record).map(|()| false);
             }
         }
-        if late {
-            return Err(busy(folder));
+        if pause.elapsed() > PATIENCE {
+            let creator = record.as_ref().map(|record| record.creator);
+            match holder::of(folder)? {
+                Some(holder) if killed == Some(holder) => return Err(busy(folder)),
+                Some(holder) if creator == Some(holder) || pause.elapsed() > PATIENCE_WITH_OTHERS => {
+                    let (id, pid) = (folder.id(), holder.pid);
+                    tracing::warn!(
+                        "process {pid} is killed: it keeps container {id} locked and does not end"
+                    );
+                    holder.signal(libc::SIGKILL)?;
+                    (pause, killed) = (Pause::new(), Some(holder));
+                }
+                Some(_) => {}
+                // A child that the creator had just made has a copy of the lock; it is killed with the rest.
+                None if record.is_some_and(|record| record.phase == Phase::Creating) => return Ok(true),
+                None => return Err(busy(folder)),
+            }
         }
         pause.sleep();
     }

@@ -36,6 +36,9 @@ impl Existing {
             if folder.read()?.is_none_or(|record| record.is_being_created()) {
                 return Err(Error::new(Kind::State, "container not running: it is still being created"));
             }
+            if !folder.is_current()? {
+                break;
+            }
             pause.sleep();
         }
         if !folder.is_current()? {

@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::ContainerId;
@@ -117,10 +117,14 @@ impl Folder {
         &self.id
     }
 
+    /// What the kernel says of the directory.
+    pub fn stat(&self) -> Result<Stat> {
+        rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))
+    }
+
     /// The user whose directory it is.
     pub fn owner(&self) -> Result<u32> {
-        let stat = rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))?;
-        Ok(stat.st_uid)
+        self.stat().map(|stat| stat.st_uid)
     }
 
     /// Waits until no other command holds the lock, and takes it. Fine if this command has it already.
@@ -147,12 +151,11 @@ impl Folder {
 
     /// Whether the path still leads to this directory. If not, it is deleted, and another container may have its name.
     pub fn is_current(&self) -> Result<bool> {
-        let doing = || format!("look at {}", self.path.display());
-        let own = rustix::fs::fstat(&self.handle).doing(doing)?;
+        let own = self.stat()?;
         match rustix::fs::statat(&self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok((own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error).doing(doing),
+            Err(error) => Err(error).doing(|| format!("look at {}", self.path.display())),
         }
     }
 

@@ -16,6 +16,7 @@ mod facts;
 mod folder;
 mod foreground;
 mod hold;
+mod holder;
 mod hooks;
 mod id;
 mod idmap;

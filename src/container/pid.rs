@@ -64,8 +64,7 @@ impl ProcessId {
         match process::pidfd_open(self.pid) {
             // What the number meant is looked up after the descriptor has fixed it.
             Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
-            // ESRCH: nobody has the number. EINVAL: only a session or group still has it, whose leader has ended.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
             Err(error) => Err(error).doing(|| format!("open process {}", self.pid)),
         }
     }

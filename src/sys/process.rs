@@ -122,9 +122,14 @@ unsafe fn cloned(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<Cloned> {
 }
 
 /// `pidfd_open(pid, 0)`, pidfd_open(2). ESRCH: there is no such process.
+///
+/// Linux 6.15 and later also say ENOENT, when only a thread has the number; EINVAL, when only a session or group has it. ESRCH then, too.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or(Errno::INVAL)?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::NOENT | Errno::INVAL) => Err(Errno::SRCH.into()),
+        other => Ok(other?),
+    }
 }
 
 /// Sends `signal` to the process behind `pidfd`; unlike kill(2) it cannot hit a process that has since taken the same number.

@@ -256,6 +256,26 @@ fn delete_waits_for_a_creation_to_end() {
     }
 }
 
+/// A `run` that somebody has stopped keeps the lock for ever.
+#[test]
+fn a_stopped_runtime_does_not_keep_its_container() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("a promise that the others do not make") || !env.holds() {
+        return;
+    }
+    let bundle = env.bundle(&["sleep", "100"]);
+    bundle.write();
+    for step in ["cloned", "created"] {
+        let run =
+            env.call(&["run", "-d", "-b", bundle.str(), "web"]).env("EMERGENCE_RUNC_HOLD", step).start();
+        until("run is held", || stopped(run.pid()));
+        env.runtime(&["delete", "--force", "web"]).ok().says("it keeps container web locked");
+        run.wait().exits(128 + 9);
+        env.runtime(&["state", "web"]).fails().says("container does not exist");
+        until(&format!("{step}: no cgroup is left"), || env.cgroups().is_empty());
+    }
+}
+
 /// While a hook of the creation takes its time.
 #[test]
 fn nothing_hangs_on_a_creation_that_takes_long() {

@@ -1,0 +1,82 @@
+//! Which process holds the lock of a container. Source: proc_locks(5).
+
+use std::fs;
+
+use rustix::fs::Stat;
+
+use super::folder::Folder;
+use super::pid::ProcessId;
+use crate::error::{Doing, Result};
+
+/// `None`: no process that can be seen from here; or one that has only a copy, made by a clone, of a dead process's lock.
+pub fn of(folder: &Folder) -> Result<Option<ProcessId>> {
+    const FILE: &str = "/proc/locks";
+    let locked = folder.stat()?;
+    let text = fs::read_to_string(FILE).doing(|| format!("read {FILE}"))?;
+    for pid in candidates(&text, locked.st_ino) {
+        // First the process, then what it has open: the number may come to be another process's.
+        if let Some(process) = ProcessId::find(pid)?
+            && has_open(pid, &locked)?
+        {
+            return Ok(Some(process));
+        }
+    }
+    Ok(None)
+}
+
+/// Processes that have flock(2)ed a file with this inode number, on whatever device: some file systems have another device number there
+/// than in stat(2). A line of who waits has an arrow after the number.
+fn candidates(locks: &str, inode: u64) -> impl Iterator<Item = i32> {
+    let inode = format!(":{inode}");
+    locks.lines().filter_map(move |line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        if fields.next()? != "FLOCK" {
+            return None;
+        }
+        let pid = fields.nth(2)?.parse().ok()?;
+        fields.next()?.ends_with(&inode).then_some(pid)
+    })
+}
+
+fn has_open(pid: i32, wanted: &Stat) -> Result<bool> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = match fs::read_dir(&path) {
+        Err(error) if is_gone(error.raw_os_error()) => return Ok(false),
+        entries => entries.doing(|| format!("read {path}"))?,
+    };
+    for entry in entries {
+        let file = match entry {
+            Err(error) if is_gone(error.raw_os_error()) => return Ok(false),
+            entry => entry.doing(|| format!("read {path}"))?.path(),
+        };
+        match rustix::fs::stat(&file) {
+            Ok(found) if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if is_gone(Some(error.raw_os_error())) => {}
+            Err(error) => return Err(error).doing(|| format!("look at {}", file.display())),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a process has ended, or is another user's.
+fn is_gone(errno: Option<i32>) -> bool {
+    matches!(errno, Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_holders() {
+        let text = "1: FLOCK  ADVISORY  WRITE 11 00:1b:77 0 EOF
+1: -> FLOCK  ADVISORY  WRITE 12 00:1b:77 0 EOF
+2: POSIX  ADVISORY  WRITE 13 00:1b:77 0 EOF
+3: FLOCK  ADVISORY  WRITE 14 00:1b:177 0 EOF
+4: FLOCK  ADVISORY  WRITE 15 00:2c:77 0 EOF
+broken
+";
+        assert_eq!(candidates(text, 77).collect::<Vec<_>>(), [11, 15]);
+    }
+}
