@@ -113,7 +113,14 @@ impl Made {
             (result, _) => (setting.file.as_ref(), setting.value.as_str(), result),
         };
         match result {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                tracing::debug!(
+                    "{}: {value:?} is written to {}/{file}",
+                    setting.field,
+                    target.path().display()
+                );
+                Ok(())
+            }
             // The kernel has no such file in this cgroup; opening never makes one there.
             Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) if !has_file(dir, file) => {
                 Err(self.absent(dir, &target, setting))

@@ -18,6 +18,9 @@ use crate::spec;
 
 /// Does what the command line asks; the exit status is the container's after a `run` in the foreground.
 pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+    if container::report::wanted() {
+        begin(&command, global)?;
+    }
     match command {
         Command::Create(args) => container::create(&settings(global)?, &new_container(args)?),
         Command::Start(args) => container::start(&settings(global)?, &args.id.parse()?),
@@ -45,6 +48,28 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells who looks for a fault what is done to which container.
+fn begin(command: &Command, global: &Global) -> Result<()> {
+    let (doing, id) = match command {
+        Command::Create(args) => ("create", &args.id),
+        Command::Start(args) => ("start", &args.id),
+        Command::Run(args) => ("run", &args.create.id),
+        Command::Exec(args) => ("exec", &args.id),
+        Command::State(args) => ("state", &args.id),
+        Command::Kill(args) => ("kill", &args.id),
+        Command::Delete(args) => ("delete", &args.id),
+        Command::Pause(args) => ("pause", &args.id),
+        Command::Resume(args) => ("resume", &args.id),
+        Command::Events(args) => ("events", &args.id),
+        Command::Update(args) => ("update", &args.id),
+        Command::Checkpoint(args) => ("checkpoint", &args.id),
+        Command::Restore(args) => ("restore", &args.id),
+        _ => return Ok(()),
+    };
+    container::report::begin(doing, id, &settings(global)?);
+    Ok(())
 }
 
 fn new_container(args: args::CreateArgs) -> Result<request::Create> {

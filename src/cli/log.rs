@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -55,7 +55,8 @@ pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
         Err(error) => (None, Err(error)),
     };
     IN_FILE.store(file.is_some(), Ordering::Relaxed);
-    let log = Log { file, format, level: LevelFilter::from_level(level) };
+    let stopwatch = (level == Level::TRACE).then(|| Stopwatch::begin(micros(SystemTime::now())));
+    let log = Log { file, format, level: LevelFilter::from_level(level), stopwatch };
     // Only a second start in one process can fail; the first log is then as good.
     let _ = tracing::dispatcher::set_global_default(Dispatch::new(log));
     opened
@@ -113,6 +114,36 @@ struct Log {
     file: Option<File>,
     format: Format,
     level: LevelFilter,
+    /// Present at the level trace: each line then has the time it was written at, and the time since the line before.
+    stopwatch: Option<Stopwatch>,
+}
+
+/// Times of this process, in microseconds since 1970. That clock is the same in every time namespace, and may jump.
+struct Stopwatch {
+    begun: u64,
+    last: AtomicU64,
+}
+
+/// An event's field with the low half of such a time: when it happened, if that was before it was told.
+const CLOCK: &str = "clock";
+
+impl Stopwatch {
+    fn begin(now: u64) -> Self {
+        Self { begun: now, last: AtomicU64::new(now) }
+    }
+
+    /// Microseconds since the beginning, and since the last time this was asked.
+    fn stop(&self, now: u64, happened: Option<u32>) -> (u64, u64) {
+        let before = happened.map_or(0, |clock| (now as u32).wrapping_sub(clock));
+        // More than a second before it was told is a clock that has jumped.
+        let at = now.saturating_sub(u64::from(before).min(1_000_000)).max(self.begun);
+        let last = self.last.fetch_max(at, Ordering::Relaxed);
+        (at - self.begun, at.saturating_sub(last))
+    }
+}
+
+fn micros(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 impl Subscriber for Log {
@@ -127,7 +158,9 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut message = Message::default();
         event.record(&mut message);
-        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        let now = SystemTime::now();
+        message.time(self.stopwatch.as_ref(), micros(now));
+        let now = humantime::format_rfc3339_seconds(now);
         let level = *event.metadata().level();
         let line = match self.format {
             Format::Text => text_line(&now, level, &message),
@@ -158,6 +191,17 @@ struct Message {
 }
 
 impl Message {
+    /// The clock's field, if there is one, becomes what is wanted of it.
+    fn time(&mut self, stopwatch: Option<&Stopwatch>, now: u64) {
+        let clock = self.fields.iter().position(|(name, _)| *name == CLOCK);
+        let happened = clock.map(|at| self.fields.remove(at)).and_then(|(_, value)| value.parse().ok());
+        if let Some(stopwatch) = stopwatch {
+            let (at, took) = stopwatch.stop(now, happened);
+            self.fields.push(("at_us", at.to_string()));
+            self.fields.push(("took_us", took.to_string()));
+        }
+    }
+
     fn set(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.words = value,
@@ -297,7 +341,12 @@ mod tests {
     fn events_pass_by_level_and_reach_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log { file: Some(open(&path).unwrap()), format: Format::Json, level: LevelFilter::WARN };
+        let log = Log {
+            file: Some(open(&path).unwrap()),
+            format: Format::Json,
+            level: LevelFilter::WARN,
+            stopwatch: None,
+        };
         tracing::subscriber::with_default(log, || {
             tracing::info!("not seen");
             tracing::warn!(id = "web", pid = 7, "seen {}", 1);
@@ -305,6 +354,23 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["msg"], &line["id"], &line["pid"]), (&"seen 1".into(), &"web".into(), &"7".into()));
+    }
+
+    #[test]
+    fn times_count_from_the_beginning_and_from_the_last() {
+        let begun = 7 << 32;
+        let watch = Stopwatch::begin(begun);
+        assert_eq!(watch.stop(begun + 10, None), (10, 10));
+        assert_eq!(watch.stop(begun + 100, Some(60)), (60, 50), "told later than it happened");
+        assert_eq!(watch.stop(begun + 110, Some(40)), (40, 0), "before what was told in between");
+        assert_eq!(watch.stop(begun + 120, None), (120, 60));
+        let mut said = message("x");
+        said.fields.push((CLOCK, "130".into()));
+        said.time(None, begun + 140);
+        assert!(said.fields.is_empty(), "only trace has times");
+        said.fields.push((CLOCK, "130".into()));
+        said.time(Some(&watch), begun + 140);
+        assert_eq!(said.fields, [("at_us", "130".to_owned()), ("took_us", "10".to_owned())]);
     }
 
     #[test]

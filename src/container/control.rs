@@ -50,6 +50,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     };
     has_started(!there.record.start_hooks.is_empty(), hear)?
         .map_or(Ok(()), |fault| Err(Error::new(Kind::System, explain(fault, &there.record))))?;
+    tracing::debug!("the program runs");
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
     poststart(&there.folder, &there.record)
@@ -161,6 +162,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
     if !init.signal(signal)? {
         return Err(not_running());
     }
+    tracing::debug!("signal {signal} is sent to process {}", init.pid);
     match &there.record.group {
         Some(group) if signal == libc::SIGKILL => group.let_killed_end(),
         _ => Ok(()),

@@ -8,7 +8,7 @@ use super::folder::Folder;
 use super::pid::ProcessId;
 use super::record::Record;
 use super::state::{State, Status};
-use super::{create, hold, hooks, idmap, notify, open};
+use super::{create, hold, hooks, idmap, notify, open, report};
 use crate::cgroup::Made;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -44,6 +44,7 @@ pub struct Conversation<'a> {
 impl Conversation<'_> {
     /// Work beside the child's.
     pub fn begin(&mut self) -> Result<()> {
+        report::cloned(self.pid, self.plan);
         self.note_init()?;
         let process = self.plan.process.as_ref();
         if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
@@ -107,15 +108,26 @@ impl Conversation<'_> {
         if !said {
             return None;
         }
-        match sync::hear(self.sync.as_fd()) {
-            Ok(Some((Message::Fault(fault), _))) => Some(Error::new(Kind::System, fault.explain(self.plan))),
-            _ => None,
+        loop {
+            match sync::hear(self.sync.as_fd()) {
+                Ok(Some((Message::Done(done), _))) if report::wanted() => {
+                    report::done(self.pid, self.plan, done);
+                }
+                Ok(Some((Message::Fault(fault), _))) => {
+                    return Some(Error::new(Kind::System, fault.explain(self.plan)));
+                }
+                _ => return None,
+            }
         }
     }
 
     pub fn until_waiting(&mut self) -> Result<()> {
         loop {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the container's process")? {
+                Some((Message::Done(done), _)) if report::wanted() => {
+                    report::done(self.pid, self.plan, done);
+                    continue;
+                }
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
@@ -132,12 +144,14 @@ impl Conversation<'_> {
                 Some((Message::Notify, Some(listener))) => self.hand_on(&listener)?,
                 Some((Message::Waiting, _)) => {
                     self.limit()?;
+                    report::affinity(self.pid);
+                    tracing::debug!("child process in init(): set up; waits for the word to start");
                     return self.hand_over();
                 }
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
-                Some((Message::Notify | Message::Successor | Message::Hooked, _)) => {
+                Some((Message::Notify | Message::Successor | Message::Hooked | Message::Done(_), _)) => {
                     return Err(Error::new(
                         Kind::System,
                         "the container's process said something unexpected",
@@ -170,6 +184,7 @@ impl Conversation<'_> {
         let namespaces = &self.plan.namespaces;
         if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
             idmap::write(self.pid, maps, namespaces.maps_by)?;
+            report::maps(maps);
             open::map_to_container(self.plan, &self.sources, self.pid)?;
         }
         if self.joins_late {

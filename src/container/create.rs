@@ -15,7 +15,7 @@ use super::passed::passed;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
-use super::{admission, destroy, facts, hold, pid_file, root};
+use super::{admission, destroy, facts, hold, pid_file, report, root};
 use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
@@ -87,6 +87,7 @@ pub(super) fn recorded<T>(
     set_up: impl FnOnce(&Folder, &mut Record) -> Result<T>,
 ) -> Result<(Folder, Record, T)> {
     let folder = Folder::make(settings, &request.id)?;
+    tracing::debug!("state folder {}/{} is made", settings.root.display(), request.id);
     let mut record = match record(draft, request, &folder) {
         Ok(record) => record,
         Err(error) => return Err(error.after_cleaning(folder.remove())),
@@ -114,6 +115,7 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
         return Err(Error::new(Kind::Usage, words));
     }
     let (config, spec) = read_config(&bundle, request.config.as_deref())?;
+    tracing::debug!("bundle {}: {} bytes of configuration are read", bundle.display(), config.len());
     let host = facts::host(&spec, settings, request.id.as_ref())?;
     let ask = Ask {
         id: request.id.as_ref(),
@@ -128,6 +130,7 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     check_console(&plan, request.console_socket.as_deref(), manner)?;
     let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
     admission::admit(&spec, &plan, &bundle)?;
+    report::plan(&plan, host.group.as_ref());
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
 }
 

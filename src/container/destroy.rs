@@ -60,7 +60,9 @@ fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
         remove(&record.bundle).doing(|| format!("remove {}", record.bundle.display()))?;
     }
     // Last: while anything is left, the container can still be named.
-    folder.remove().map(|()| is_ours)
+    folder.remove()?;
+    tracing::debug!("container {} is gone: processes, mounts, cgroup, state folder", record.id);
+    Ok(is_ours)
 }
 
 /// Whether what stands at the group's path is this container's. Once somebody has deleted the container behind our back, another
@@ -87,6 +89,7 @@ fn kill(record: &Record) -> Result<()> {
         None => None,
     };
     if let Some((init, pidfd)) = &init {
+        tracing::debug!("process {} is killed", init.pid);
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
     if let Some(group) = own_group(record)? {

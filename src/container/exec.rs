@@ -18,7 +18,7 @@ use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::succession::pid_namespace;
-use super::{facts, notify, pid_file, run};
+use super::{facts, notify, pid_file, report, run};
 use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -38,6 +38,7 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
     create::check_console(&plan, request.console_socket.as_deref(), manner)?;
     create::log(&plan);
+    report::program(&plan);
     let foreground = match request.detach {
         true => None,
         false => Some(Foreground::prepare().doing(|| "take over signals")?),
@@ -123,7 +124,7 @@ impl<'a> Entering<'a> {
         let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
         let (console, console_end) = create::consoles(plan, request.console_socket.as_deref(), manner)?;
         let joins = target.group.clone().filter(|group| !group.is_unified());
-        let ready = console.is_some();
+        let ready = console.is_some() || report::wanted();
         let (mut opened, making) = opened(there, target, plan, theirs, console_end, joins.is_some(), ready)?;
         if let Some(cpus) = plan.process.as_ref().and_then(|process| process.exec_affinity.initial.as_ref()) {
             cred::set_affinity(cpus)
@@ -131,6 +132,7 @@ impl<'a> Entering<'a> {
         }
         let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
         let awaits_successor = opened.has_successor();
+        report::cloned(pid, plan);
         Ok(Self {
             plan,
             sync: ours,
@@ -155,6 +157,10 @@ impl<'a> Entering<'a> {
             match sync::hear(self.sync.as_fd()).doing(|| "listen to the process that enters the container")? {
                 // Closed by execve.
                 None => break,
+                Some((Message::Done(done), _)) if report::wanted() => {
+                    report::done(self.pid, self.plan, done);
+                    continue;
+                }
                 Some((Message::MapIds, _)) => {
                     if let Some(group) = &self.joins {
                         group.join(self.pid)?;
@@ -172,7 +178,11 @@ impl<'a> Entering<'a> {
                     }
                 }
                 Some((Message::Notify, Some(listener))) => self.hand_on(there, &listener)?,
-                Some((Message::Waiting, _)) => terminal = run::terminal(self.console.as_ref(), self.plan)?,
+                Some((Message::Waiting, _)) => {
+                    terminal = run::terminal(self.console.as_ref(), self.plan)?;
+                    report::affinity(self.pid);
+                    tracing::debug!("nsexec[{}]: setns_init: about to exec", self.pid);
+                }
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }

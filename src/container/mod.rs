@@ -29,6 +29,7 @@ mod pid;
 mod pid_file;
 mod record;
 mod remains;
+pub mod report;
 pub mod request;
 mod root;
 mod run;

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::hooks::Output;
 use super::state::OCI_VERSION;
-use super::{hold, idmap, nodes};
+use super::{hold, idmap, nodes, report};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Asks, Gate, HookState, Nodes, Opened, Succession};
 use crate::plan::mounts::BindSource;
@@ -123,6 +123,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
             hooks: false,
             limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
             ready: true,
+            reports: report::wanted(),
         },
         unshare: 0,
         root: None,

@@ -62,7 +62,10 @@ fn tell(launched: &Launched) -> Result<()> {
     sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
     let hear = || Ok(sync::hear(launched.sync.as_fd())?.map(|(word, _)| word));
     match has_started(!launched.plan.hooks.start_container.is_empty(), hear)? {
-        None => Ok(()),
+        None => {
+            tracing::debug!("the program runs");
+            Ok(())
+        }
         Some(fault) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
     }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use super::sync::{self, Message};
 use super::{Hold, Never, Opened, console, identify, identity, namespaces, program, write_file};
 use crate::plan::{At, Fault, Plan, Step};
-use crate::sys::{cred, process};
+use crate::sys::{cred, process, report};
 
 /// The container's processes are hostile, and see this one from the clone on, or (when it has one) its successor.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
@@ -31,6 +31,7 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     drop(root);
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
+    report::end();
     if opened.asks.ready {
         // Our terminal's size, before the program asks for it.
         sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
@@ -49,9 +50,12 @@ fn oom_score(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
 }
 
 fn affinity(plan: &Plan) -> Result<(), Fault> {
-    match plan.process.as_ref().and_then(|process| process.exec_affinity.last.as_ref()) {
-        Some(cpus) => cred::set_affinity(cpus).at(Step::Affinity, 0),
-        None => {
+    let Some(wanted) = plan.process.as_ref().map(|process| &process.exec_affinity) else { return Ok(()) };
+    match (&wanted.last, &wanted.initial) {
+        (Some(cpus), _) => cred::set_affinity(cpus).at(Step::Affinity, 0),
+        // Where only the first one is given, what becomes of it in the cgroup is for the kernel to say.
+        (None, Some(_)) => Ok(()),
+        (None, None) => {
             identity::any_processor();
             Ok(())
         }

@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use super::sync::{self, Answer, Message};
 use super::{Moment, Opened, namespaces, program, write_file};
 use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
-use crate::sys::{cred, process, seccomp};
+use crate::sys::{cred, process, report, seccomp};
 
 /// A session keyring of the container's own.
 pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
@@ -121,6 +121,7 @@ fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
 /// Loads the system call filter.
 fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     let Some(filter) = &plan.seccomp else { return Ok(()) };
+    report::end(); // which the filter may forbid
     match filter.listener {
         None => seccomp::load(&filter.program, filter.flags).map(drop).at(Step::Seccomp, 0),
         Some(_) => filter_with_listener(&filter.program, filter.flags, opened.sync.as_fd()),

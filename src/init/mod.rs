@@ -28,6 +28,7 @@ use crate::rootfs;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Pointers};
+use crate::sys::report;
 use crate::sys::seccomp::SockFilter;
 use crate::sys::text::Text;
 pub use namespaces::calls_of_successor;
@@ -151,6 +152,8 @@ pub struct Asks {
     pub limits: bool,
     /// See [`Message::Waiting`]; only who enters asks it or not.
     pub ready: bool,
+    /// See [`Message::Done`].
+    pub reports: bool,
 }
 
 /// Moments at which a test may hold the child.
@@ -168,6 +171,7 @@ pub enum Hold {
 
 /// Carries out the plan in the process that clone3 made, and becomes the program.
 pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
+    opened.begin_reports();
     match stages(plan, opened) {
         Ok(never) => match never {},
         Err(fault) => {
@@ -179,6 +183,7 @@ pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
 
 /// As [`run`], but goes into a container that is there.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
+    opened.begin_reports();
     match enter::stages(plan, opened) {
         Ok(never) => match never {},
         Err(fault) => {
@@ -232,6 +237,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
 
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
+    report::end(); // after a `create`, nobody listens from here on
     sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
     if let Gate::Fifos { .. } = opened.gate {
         // That we are noted. Else nobody would find us when the runtime was killed just now, and the fifo never ends.
@@ -275,6 +281,13 @@ impl Opened {
         match &self.gate {
             Gate::Fifos { result, .. } if self.started => result.as_fd(),
             _ => self.sync.as_fd(),
+        }
+    }
+
+    fn begin_reports(&self) {
+        if self.asks.reports {
+            // SAFETY: `sync` is only closed by the execve of the program, or with this process; the reports end before.
+            unsafe { report::begin(self.sync.as_fd()) };
         }
     }
 

@@ -19,7 +19,8 @@
 //!   ── Hooked ───────────────────────►  all startContainer hooks have ended well (only when there are any)
 //!   (end of file: execve has closed the socket)
 //! ```
-//! At any moment the child may say `Fault` and end. Each message is sent only when the plan needs the answer. When the
+//! At any moment before `Waiting` and before its filter, the child says `Done` of a step that went well, if it was asked to
+//! (`--debug`); nothing is answered to that. At any moment the child may say `Fault` and end. Each message is sent only when the plan needs the answer. When the
 //! runtime is gone, the child reads the end of the file and ends too.
 
 use std::mem::MaybeUninit;
@@ -29,6 +30,7 @@ use rustix::io::{Errno, Result};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 
 use crate::plan::{Fault, Step};
+use crate::sys::report;
 
 /// What the child says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,19 @@ pub enum Message {
     Hooked,
     /// It has failed.
     Fault(Fault),
+    /// A step went well.
+    Done(Done),
+}
+
+/// A step that went well, and when. It comes from `sys::report`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which step.
+    pub step: Step,
+    /// Which one of several: an index into the plan.
+    pub index: u16,
+    /// The low half of the microseconds since 1970.
+    pub clock: u32,
 }
 
 const LENGTH: usize = 8;
@@ -86,6 +101,10 @@ impl Message {
                 let [e0, e1, e2, e3] = fault.errno.to_ne_bytes();
                 [7, fault.step as u8, i0, i1, e0, e1, e2, e3]
             }
+            Message::Done(Done { step, index, clock }) => {
+                let ([i0, i1], [c0, c1, c2, c3]) = (index.to_ne_bytes(), clock.to_ne_bytes());
+                [report::TAG, step as u8, i0, i1, c0, c1, c2, c3]
+            }
         }
     }
 
@@ -104,6 +123,11 @@ impl Message {
                 errno: i32::from_ne_bytes([e0, e1, e2, e3]),
             }),
             8 => Message::Hooked,
+            report::TAG => Message::Done(Done {
+                step: Step::from_number(step)?,
+                index: u16::from_ne_bytes([i0, i1]),
+                clock: u32::from_ne_bytes([e0, e1, e2, e3]),
+            }),
             9 => Message::Listener(i32::from_ne_bytes([e0, e1, e2, e3])),
             _ => return None,
         })
@@ -243,6 +267,7 @@ mod tests {
             Message::Hooked,
             Message::Listener(70_000),
             Message::Fault(fault),
+            Message::Done(Done { step: Step::Mount, index: 258, clock: u32::MAX - 1 }),
         ] {
             say(theirs.as_fd(), message).unwrap();
             assert_eq!(hear(ours.as_fd()).unwrap().map(|heard| heard.0), Some(message));

@@ -20,6 +20,7 @@ pub mod rdt;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
+pub mod told;
 pub mod update;
 
 use std::ffi::CString;
@@ -43,6 +44,7 @@ pub use passed::Passed;
 pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
+pub use told::Detail;
 
 /// What we will do to make the container, or ([`Plan::enter`]) to make one more process in it.
 #[derive(Debug)]

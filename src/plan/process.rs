@@ -59,7 +59,7 @@ pub struct ProcessPlan {
 pub struct Affinity {
     /// Of the runtime while it makes the process; `None` leaves its own.
     pub initial: Option<Vec<u64>>,
-    /// Of the process, once it is in its cgroup; `None`: all that the cgroup has.
+    /// Of the process, once it is in its cgroup; `None`: what is left of `initial` there, or without that all that the cgroup has.
     pub last: Option<Vec<u64>>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::Plan;
 use crate::error::errno_words;
+use crate::sys::report;
 
 /// Everything that can fail between the clone and the program, in about the order of the carrying out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +217,7 @@ impl Fault {
     }
 }
 
-/// A kernel call's result, with its place in the plan.
+/// A kernel call's result, with its place in the plan. Of what went well the runtime hears when it has asked for reports.
 pub trait At<T> {
     /// Names the step and index.
     fn at(self, step: Step, index: usize) -> Result<T, Fault>;
@@ -224,13 +225,18 @@ pub trait At<T> {
 
 impl<T> At<T> for std::io::Result<T> {
     fn at(self, step: Step, index: usize) -> Result<T, Fault> {
-        self.map_err(|error| Fault::of(step, index, &error))
+        self.inspect(|_| report::done(step as u8, index as u16))
+            .map_err(|error| Fault::of(step, index, &error))
     }
 }
 
 impl<T> At<T> for Result<T, rustix::io::Errno> {
     fn at(self, step: Step, index: usize) -> Result<T, Fault> {
-        self.map_err(|errno| Fault { step, index: index as u16, errno: errno.raw_os_error() })
+        self.inspect(|_| report::done(step as u8, index as u16)).map_err(|errno| Fault {
+            step,
+            index: index as u16,
+            errno: errno.raw_os_error(),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod older;
 pub mod process;
 pub mod pty;
 pub mod remove;
+pub mod report;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_names;

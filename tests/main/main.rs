@@ -10,6 +10,7 @@ mod automata;
 mod bundles;
 mod checkpoint;
 mod crash;
+mod debug;
 mod deletion;
 mod descriptors;
 mod devices;

@@ -1,0 +1,177 @@
+//! What `--debug` tells of a container's making, in the order in which it happens; all of it costs one comparison without that.
+//!
+//! Where runc tells the same fact, the words are runc's: scripts look for them. `nsexec[PID]` is the container's process before
+//! its program.
+
+use rustix::process::Pid;
+use rustix::thread::CpuSet;
+use tracing::{Level, debug, enabled, trace};
+
+use super::request::Settings;
+use crate::cgroup::Group;
+use crate::init::sync::Done;
+use crate::plan::namespaces::KINDS;
+use crate::plan::{Detail, IdMaps, Plan};
+use crate::spec::IdMapping;
+
+/// Whether anybody wants to know.
+pub fn wanted() -> bool {
+    enabled!(Level::DEBUG)
+}
+
+/// Who starts something, and where: the first line.
+pub fn begin(doing: &str, id: &str, settings: &Settings) {
+    if !wanted() {
+        return;
+    }
+    let kernel = rustix::system::uname();
+    debug!(
+        "{doing} {id}: emergence-runc {} on Linux {}, as user {}{}, state folder {}",
+        env!("CARGO_PKG_VERSION"),
+        kernel.release().to_string_lossy(),
+        rustix::process::geteuid().as_raw(),
+        if settings.rootless { " (rootless)" } else { "" },
+        settings.root.display(),
+    );
+}
+
+/// What was decided from config.json.
+pub fn plan(plan: &Plan, group: Option<&Group>) {
+    if !wanted() {
+        return;
+    }
+    debug!("namespaces: {}", namespaces(plan));
+    match group {
+        Some(group) => debug!("cgroup: {}", place(group)),
+        None => debug!("cgroup: none; no limit can hold"),
+    }
+    for write in &plan.limits.writes {
+        debug!("{}: {} will be {:?}", write.field, write.file, write.value);
+    }
+    program(plan);
+}
+
+/// What will run, as whom.
+pub fn program(plan: &Plan) {
+    let Some(process) = plan.process.as_ref().filter(|_| wanted()) else { return };
+    let rights = process.capabilities.as_ref().map_or(0, |sets| sets.effective.count_ones());
+    debug!(
+        "program: {:?} as user {}:{} in {}, {rights} effective capabilities, no_new_privs {}",
+        process.program(),
+        process.uid,
+        process.gid,
+        process.cwd.to_string_lossy(),
+        process.no_new_privileges,
+    );
+    if let Some(filter) = &plan.seccomp {
+        debug!("seccomp filter flags: {} ({} instructions)", filter.flags, filter.program.len());
+    }
+}
+
+fn namespaces(plan: &Plan) -> String {
+    let namespaces = &plan.namespaces;
+    let of = |kinds: i32| {
+        let names = KINDS.iter().filter(|(_, kind)| kinds & kind != 0).map(|(name, _)| *name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let mut words = Vec::new();
+    if namespaces.new != 0 {
+        words.push(format!("new {}", of(namespaces.new)));
+    }
+    if namespaces.entered != 0 {
+        words.push(format!("the container's {}", of(namespaces.entered)));
+    }
+    words.extend(
+        namespaces
+            .joined
+            .iter()
+            .map(|joined| format!("joined {} {}", of(joined.kind), joined.path.display())),
+    );
+    let theirs = KINDS.iter().filter(|(_, kind)| !namespaces.own(*kind)).fold(0, |all, (_, kind)| all | kind);
+    if theirs != 0 {
+        words.push(format!("the runtime's own {}", of(theirs)));
+    }
+    words.join("; ")
+}
+
+fn place(group: &Group) -> String {
+    let unit =
+        group.scope.as_ref().map_or_else(String::new, |scope| format!(" (systemd unit {})", scope.unit));
+    match (&group.unified, group.legacy.first()) {
+        (Some(dir), _) => format!("{}{unit}", dir.path().display()),
+        (None, Some(first)) => {
+            format!("{} and {} more of version 1", first.dir.path().display(), group.legacy.len() - 1)
+        }
+        (None, None) => "none".into(),
+    }
+}
+
+/// The process is there.
+pub fn cloned(pid: i32, plan: &Plan) {
+    if !wanted() {
+        return;
+    }
+    debug!("nsexec[{pid}]: => nsexec container setup: {}", namespaces(plan));
+    affinity(pid);
+}
+
+/// The processors that the process may use, as it begins and when it is set up.
+pub fn affinity(pid: i32) {
+    if !wanted() {
+        return;
+    }
+    match rustix::thread::sched_getaffinity(Pid::from_raw(pid)) {
+        Ok(cpus) => debug!("nsexec[{pid}]: affinity: {}", mask(&cpus)),
+        Err(error) => debug!("nsexec[{pid}]: affinity: unknown: {error}"),
+    }
+}
+
+/// As one hexadecimal number.
+fn mask(cpus: &CpuSet) -> String {
+    let digit = |at: usize| (0..4).fold(0, |digit, bit| digit | u32::from(cpus.is_set(at * 4 + bit)) << bit);
+    let digits = (0..CpuSet::MAX_CPU / 4).rev().map(digit).skip_while(|digit| *digit == 0);
+    let digits: String = digits.filter_map(|digit| char::from_digit(digit, 16)).collect();
+    if digits.is_empty() { "0x0".into() } else { format!("0x{digits}") }
+}
+
+/// Both maps of the new user namespace.
+pub fn maps(maps: &IdMaps) {
+    if !wanted() {
+        return;
+    }
+    let text = |maps: &[IdMapping]| {
+        let lines = maps.iter().map(|map| format!("{} {} {}", map.container_id, map.host_id, map.size));
+        lines.collect::<Vec<_>>().join(", ")
+    };
+    debug!("id maps are written: uid {}; gid {} (inside, outside, size)", text(&maps.uid), text(&maps.gid));
+}
+
+/// A step of the container's process went well.
+pub fn done(pid: i32, plan: &Plan, done: Done) {
+    match plan.told(done.step, done.index) {
+        Some((Detail::Debug, words)) => debug!(clock = done.clock, "nsexec[{pid}]: {words}"),
+        Some((Detail::Trace, words)) => trace!(clock = done.clock, "nsexec[{pid}]: {words}"),
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_one_number() {
+        let table: [(&[usize], &str); 5] = [
+            (&[], "0x0"),
+            (&[0], "0x1"),
+            (&[0, 1], "0x3"),
+            (&[5, 64], "0x10000000000000020"),
+            (&[1023], &format!("0x8{}", "0".repeat(255))),
+        ];
+        for (cpus, want) in table {
+            let mut set = CpuSet::new();
+            cpus.iter().for_each(|cpu| set.set(*cpu));
+            assert_eq!(mask(&set), want, "{cpus:?}");
+        }
+    }
+}

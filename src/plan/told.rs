@@ -1,0 +1,94 @@
+//! Words for steps that went well: what `--debug` tells, from the plan that the child carries out.
+
+use super::{Fault, Plan, Step};
+
+/// Who wants to know of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Who asks why a container does not start.
+    Debug,
+    /// Who asks where the time goes: parts of a step that is told anyway, and waiting.
+    Trace,
+}
+
+impl Step {
+    /// `None`: that it went well is no news; it only looks whether something is as it must be.
+    fn detail(self) -> Option<Detail> {
+        match self {
+            Step::CwdOutside
+            | Step::DeviceTaken
+            | Step::HookExit
+            | Step::HookSignal
+            | Step::HookTimeout
+            | Step::KernelFolder
+            | Step::LookUpMissing
+            | Step::LookUpDenied
+            | Step::LookUpFolder
+            | Step::LookUpStat
+            | Step::Exec => None,
+            Step::Sync
+            | Step::Session
+            | Step::ParentPropagation
+            | Step::MountTarget
+            | Step::MountSource
+            | Step::MountAttributes
+            | Step::MountPropagation
+            | Step::DeviceFolder
+            | Step::ConsoleSend
+            | Step::ChangeToRoot
+            | Step::EnterContainer
+            | Step::MakeCwd
+            | Step::KeepCapabilities
+            | Step::Descriptors => Some(Detail::Trace),
+            _ => Some(Detail::Debug),
+        }
+    }
+}
+
+impl Plan {
+    /// What the step with this index did. `None`: nothing that anybody wants to know.
+    pub fn told(&self, step: Step, index: u16) -> Option<(Detail, String)> {
+        let detail = step.detail()?;
+        if step == Step::EnterUser && !self.namespaces.own(libc::CLONE_NEWUSER) {
+            return None; // it is root as it is
+        }
+        let words = match step {
+            Step::Cwd => {
+                let cwd = self.process.as_ref().map(|process| process.cwd.to_string_lossy().into_owned());
+                format!("change to the working directory {}", cwd.unwrap_or_default())
+            }
+            Step::Sync => "go on after the runtime's answer".into(),
+            _ => Fault { step, index, errno: 0 }.words(self),
+        };
+        Some((detail, without_advice(words)))
+    }
+}
+
+/// Errors end with a piece of advice in brackets. What has no space in it is no advice but a place in config.json.
+fn without_advice(mut words: String) -> String {
+    let advice = words
+        .rfind(" (")
+        .filter(|at| words.ends_with(')') && words.get(at + 2..).is_some_and(|inside| inside.contains(' ')));
+    if let Some(at) = advice {
+        words.truncate(at);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_for_errors() {
+        let table = [
+            ("mount proc on /proc (mounts[0])", "mount proc on /proc (mounts[0])"),
+            ("pivot_root (on a ramfs root, use --no-pivot)", "pivot_root"),
+            ("set process.apparmorProfile (is the profile loaded?)", "set process.apparmorProfile"),
+            ("start a session", "start a session"),
+        ];
+        for (words, want) in table {
+            assert_eq!(without_advice(words.to_owned()), want);
+        }
+    }
+}
