@@ -53,19 +53,19 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
 /// Tells who looks for a fault what is done to which container.
 fn begin(command: &Command, global: &Global) -> Result<()> {
     let (doing, id) = match command {
-        Command::Create(args) => ("create", &args.id),
-        Command::Start(args) => ("start", &args.id),
-        Command::Run(args) => ("run", &args.create.id),
-        Command::Exec(args) => ("exec", &args.id),
-        Command::State(args) => ("state", &args.id),
-        Command::Kill(args) => ("kill", &args.id),
-        Command::Delete(args) => ("delete", &args.id),
-        Command::Pause(args) => ("pause", &args.id),
-        Command::Resume(args) => ("resume", &args.id),
-        Command::Events(args) => ("events", &args.id),
-        Command::Update(args) => ("update", &args.id),
-        Command::Checkpoint(args) => ("checkpoint", &args.id),
-        Command::Restore(args) => ("restore", &args.id),
+        Command::Create(args) => ("create", args.id.as_str()),
+        Command::Start(args) => ("start", args.id.as_str()),
+        Command::Run(args) => ("run", args.create.id.as_str()),
+        Command::Exec(args) => ("exec", args.id()),
+        Command::State(args) => ("state", args.id.as_str()),
+        Command::Kill(args) => ("kill", args.id.as_str()),
+        Command::Delete(args) => ("delete", args.id.as_str()),
+        Command::Pause(args) => ("pause", args.id.as_str()),
+        Command::Resume(args) => ("resume", args.id.as_str()),
+        Command::Events(args) => ("events", args.id.as_str()),
+        Command::Update(args) => ("update", args.id.as_str()),
+        Command::Checkpoint(args) => ("checkpoint", args.id.as_str()),
+        Command::Restore(args) => ("restore", args.id.as_str()),
         _ => return Ok(()),
     };
     container::report::begin(doing, id, &settings(global)?);
@@ -88,9 +88,9 @@ fn exit_code(status: i32) -> ExitCode {
 
 fn exec(args: args::ExecArgs, global: &Global) -> Result<ExitCode> {
     let request = request::Exec {
-        id: args.id.parse()?,
+        id: args.id().parse()?,
+        args: args.command().to_vec(),
         process: args.process,
-        args: args.command,
         changes: request::Changes {
             cwd: args.cwd,
             env: args.env,

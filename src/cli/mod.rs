@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
         Err(answer) if is_told(&answer) => {
             (output::print(&answer.render().to_string()).map(|()| ExitCode::SUCCESS), ExitCode::FAILURE)
         }
-        Err(answer) => (Err(refused(&answer)), wrong_usage()),
+        Err(answer) => (Err(refused(&answer)), wrong_usage(&answer)),
     };
     done.unwrap_or_else(|error| {
         log::last_words(&error);
@@ -72,7 +72,7 @@ fn obey(cli: Cli, protected: Result<()>) -> Result<ExitCode> {
 pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
     let line = line.into_iter().map(|word| word.as_ref().to_owned());
     match Cli::try_parse_from(std::iter::once(OsString::from("emergence-runc")).chain(line)) {
-        Err(answer) if !is_told(&answer) => Err(Error::new(Kind::Usage, words(&answer))),
+        Err(answer) if !is_told(&answer) => Err(Error::new(Kind::Usage, words(&answer, None))),
         _ => Ok(()),
     }
 }
@@ -83,12 +83,18 @@ fn is_told(answer: &clap::Error) -> bool {
 }
 
 /// What a command line ends with that could not be read.
-fn wrong_usage() -> ExitCode {
+fn wrong_usage(answer: &clap::Error) -> ExitCode {
     let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
     let command = rest.as_ref().and_then(|rest| rest.subcommand());
     match command.map(|(name, rest)| (name, rest.subcommand_name())) {
         Some(("emergence", Some("run"))) => ExitCode::from(emergence::NOT_RUN),
         Some(("emergence", _)) => ExitCode::from(WRONG_USAGE),
+        // A value that cannot be is told apart from the program's own status; as by runc, a wrong option is not.
+        Some(("exec", _))
+            if matches!(answer.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) =>
+        {
+            ExitCode::from(EXEC_FAILED)
+        }
         _ => ExitCode::FAILURE,
     }
 }
@@ -100,24 +106,56 @@ fn refused(answer: &clap::Error) -> Error {
     let format = rest.as_ref().and_then(|rest| rest.try_get_one("log_format").ok().flatten());
     let format = format.copied().unwrap_or_default();
     match log::start(path.map(PathBuf::as_path), format, tracing::Level::ERROR) {
-        Ok(()) => Error::new(Kind::Usage, words(answer)),
+        Ok(()) => {
+            Error::new(Kind::Usage, words(answer, rest.as_ref().and_then(|rest| rest.subcommand_name())))
+        }
         Err(error) => error,
     }
 }
 
-/// podman asks `restore --lsm-mount-context`, without a value, and takes these words of Go's for the option's existence.
-fn words(answer: &clap::Error) -> String {
-    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "the command is incomplete; see its --help".into();
-    }
-    let missing = answer.kind() == ErrorKind::InvalidValue
-        && answer.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().is_empty());
-    match answer.get(ContextKind::InvalidArg) {
-        Some(argument) if missing => {
-            let argument = argument.to_string();
+/// Begins with runc's words where scripts look for them. podman asks `restore --lsm-mount-context`, without a value, and takes these
+/// words of Go's for the option's existence.
+fn words(answer: &clap::Error, command: Option<&str>) -> String {
+    let line = || one_line(&answer.render().to_string());
+    let value = |kind| answer.get(kind).map(|value| value.to_string()).unwrap_or_default();
+    let argument = value(ContextKind::InvalidArg);
+    match answer.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "the command is incomplete; see its --help".into()
+        }
+        ErrorKind::InvalidSubcommand if command.is_none() => {
+            format!("No help topic for '{}': there is no such command", value(ContextKind::InvalidSubcommand))
+        }
+        ErrorKind::UnknownArgument if argument.starts_with('-') => {
+            format!("flag provided but not defined: -{}", argument.trim_start_matches('-'))
+        }
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument => {
+            match command.and_then(|name| Some((name, count(name)?))) {
+                Some((name, count)) => format!("{name:?} requires {count} argument(s): {}", line()),
+                None => line(),
+            }
+        }
+        ErrorKind::InvalidValue if value(ContextKind::InvalidValue).is_empty() => {
             format!("flag needs an argument: {}", argument.split([' ', '=']).next().unwrap_or(&argument))
         }
-        _ => one_line(&answer.render().to_string()),
+        ErrorKind::InvalidValue if argument.starts_with("--format") => {
+            format!("invalid format option: {}", line())
+        }
+        ErrorKind::InvalidValue if argument.starts_with("--log-format") => {
+            format!("invalid log-format: {}", line())
+        }
+        _ => line(),
+    }
+}
+
+/// How many arguments a command wants, beside its options.
+fn count(command: &str) -> Option<&'static str> {
+    match command {
+        "create" | "run" | "start" | "state" | "delete" | "pause" | "resume" | "events" | "update"
+        | "checkpoint" | "restore" => Some("exactly 1"),
+        "list" | "spec" | "features" => Some("exactly 0"),
+        "exec" | "kill" | "ps" => Some("a minimum of 1"),
+        _ => None,
     }
 }
 
@@ -135,15 +173,24 @@ mod tests {
     #[test]
     fn wrong_usage_is_one_line() {
         let table = [
-            ("bogus", "unrecognized subcommand 'bogus'"),
-            ("create", "the following required arguments were not provided: <container-id>"),
+            ("bogus", "No help topic for 'bogus': there is no such command"),
+            (
+                "create",
+                "\"create\" requires exactly 1 argument(s): the following required arguments were not provided: <container-id>",
+            ),
             ("restore --lsm-mount-context", "flag needs an argument: --lsm-mount-context"),
             ("mounts", "the command is incomplete; see its --help"),
-            ("create --bogus x", "unexpected argument '--bogus' found"),
-            ("create x y", "unexpected argument 'y' found"),
+            ("create --bogus x", "flag provided but not defined: -bogus"),
+            ("list -x", "flag provided but not defined: -x"),
+            ("create x y", "\"create\" requires exactly 1 argument(s): unexpected argument 'y' found"),
+            ("list x", "\"list\" requires exactly 0 argument(s): unexpected argument 'x' found"),
             (
                 "--log-format xx state x",
-                "invalid value 'xx' for '--log-format <FORMAT>' [possible values: text, json]",
+                "invalid log-format: invalid value 'xx' for '--log-format <FORMAT>' [possible values: text, json]",
+            ),
+            (
+                "list -f xx",
+                "invalid format option: invalid value 'xx' for '--format <FORMAT>' [possible values: table, json]",
             ),
             (
                 "--rootless 7 state x",
@@ -153,7 +200,8 @@ mod tests {
         for (line, want) in table {
             let words = std::iter::once("emergence-runc").chain(line.split(' '));
             let answer = Cli::try_parse_from(words).unwrap_err();
-            assert_eq!(super::words(&answer), want, "{line}");
+            let command = line.split(' ').next().filter(|word| !word.starts_with('-') && *word != "bogus");
+            assert_eq!(super::words(&answer, command), want, "{line}");
         }
     }
 }

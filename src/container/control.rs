@@ -13,6 +13,7 @@ use super::{ContainerId, destroy, hooks, root};
 use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result, errno_words};
 use crate::init::sync::{self, Message};
+use crate::plan::hooks::named as hooks_named;
 use crate::plan::{Fault, Step};
 use crate::sys::process;
 
@@ -96,10 +97,11 @@ pub(super) fn explain(fault: Fault, record: &Record) -> String {
     let name = |list: &[String], at: usize| list.get(at).cloned().unwrap_or_default();
     let hook = || {
         let at = index.saturating_sub(record.create_hooks);
-        format!("hooks.startContainer[{at}] {}", name(&record.start_hooks, at))
+        let named = hooks_named(&format!("hooks.startContainer[{at}]"), &name(&record.start_hooks, at));
+        format!("error running {named}")
     };
     match fault.step {
-        Step::HookSpawn => format!("run {}: {}", hook(), errno_words(fault.errno)),
+        Step::HookSpawn => format!("{}: {}", hook(), errno_words(fault.errno)),
         Step::HookExit => format!("{}: exit status {}", hook(), fault.errno),
         Step::HookSignal => format!("{}: killed by signal {}", hook(), fault.errno),
         Step::HookTimeout => format!("{}: killed, its timeout has passed", hook()),

@@ -185,14 +185,19 @@ fn check_root(plan: &Plan) -> Result<()> {
     }
 }
 
+/// Begins with runc's words, which scripts look for.
 pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: Manner) -> Result<()> {
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
     let words = match (terminal, console_socket.is_some(), manner) {
         (true, false, Manner::Later | Manner::Detached) => {
-            "process.terminal is true: name a --console-socket that takes the terminal"
+            "cannot allocate tty if runc will detach without setting console socket: process.terminal is true, so name a --console-socket that takes the terminal"
         }
-        (false, true, _) => "--console-socket is given, but process.terminal is not true",
-        (true, true, Manner::Foreground) => "--console-socket needs --detach",
+        (false, true, _) => {
+            "cannot use console socket if runc will not detach or allocate tty: --console-socket is given, but process.terminal is not true"
+        }
+        (true, true, Manner::Foreground) => {
+            "cannot use console socket if runc will not detach or allocate tty: --console-socket needs --detach"
+        }
         _ => return Ok(()),
     };
     Err(Error::new(Kind::Usage, words))

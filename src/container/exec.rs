@@ -65,14 +65,19 @@ struct Target {
 
 impl Target {
     fn of(there: &Existing, request: &Exec) -> Result<Self> {
-        let init = there.init()?;
+        let init = there.init().map_err(|error| match there.status() {
+            Ok(Status::Stopped) => {
+                Error::new(Kind::State, "cannot exec in a stopped container: container not running")
+            }
+            _ => error,
+        })?;
         let gone = || Error::new(Kind::State, "container not running");
         let pidfd = init.pidfd()?.ok_or_else(gone)?;
         let group = &there.record.group;
         if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
             && group.is_frozen()?
         {
-            let words = "cannot exec in a paused container (resume it, or use --ignore-paused and the process waits for that)";
+            let words = "cannot exec in a paused container (use --ignore-paused to override: the process then waits until the container is resumed)";
             return Err(Error::new(Kind::State, words));
         }
         let mut group = group.as_ref().map(Group::of_processes);

@@ -71,7 +71,10 @@ impl Folder {
         match rustix::fs::mkdirat(&root, id.as_ref(), Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                return Err(Error::new(Kind::Exists, format!("container with id exists already: {id}")));
+                return Err(Error::new(
+                    Kind::Exists,
+                    format!("container with given ID already exists: {id}"),
+                ));
             }
             Err(error) => return Err(error).doing(|| format!("make {}", path.display())),
         }

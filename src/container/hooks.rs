@@ -65,8 +65,8 @@ pub fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
 }
 
 fn run_one(hook: &RuntimeHook, document: &[u8], bundle: &Path, output: &Output) -> Result<()> {
-    let doing = || format!("{} {}", hook.place, hook.hook.path);
-    tracing::debug!("run {} {}", hook.place, hook.hook.path);
+    let doing = || format!("error running {}", hook.named());
+    tracing::debug!("run {}", hook.named());
     let input = process::memory_file(c"state", &[document]).doing(doing)?;
     // A file, not a pipe: what the hook leaves running may keep it open as long as it likes.
     let said = File::from(process::memory_file(c"hook", &[]).doing(doing)?);

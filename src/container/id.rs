@@ -16,7 +16,9 @@ impl FromStr for ContainerId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |why: String| Err(Error::new(Kind::Usage, format!("invalid container id {text:?}: {why}")));
+        let bad = |why: String| {
+            Err(Error::new(Kind::Usage, format!("invalid container ID format: {text:?}: {why}")))
+        };
         if text.is_empty() {
             return Err(Error::new(Kind::Usage, "container id cannot be empty"));
         }

@@ -37,7 +37,10 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
                     listener.path.clone_from(path);
                 }
                 if listener.path.is_empty() {
-                    judge.fault("linux.seccomp.listenerPath", "missing; SCMP_ACT_NOTIFY needs a listener");
+                    judge.fault(
+                        "linux.seccomp.listenerPath",
+                        "seccomp listenerPath is not set; SCMP_ACT_NOTIFY needs a listener",
+                    );
                 }
             }
             judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));

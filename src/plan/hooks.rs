@@ -43,6 +43,22 @@ pub struct ContainerHook {
     strings: Vec<CString>,
 }
 
+impl RuntimeHook {
+    /// As errors name it.
+    pub fn named(&self) -> String {
+        named(&self.place, &self.hook.path)
+    }
+}
+
+/// A hook in runc's words, which scripts look for, with its place in config.json: `createRuntime hook #0: hooks.createRuntime[0] /x`.
+pub fn named(place: &str, path: &str) -> String {
+    let parts = place.strip_prefix("hooks.").and_then(|rest| rest.strip_suffix(']')?.split_once('['));
+    match parts {
+        Some((kind, number)) => format!("{kind} hook #{number}: {place} {path}"),
+        None => format!("hook {place} {path}"),
+    }
+}
+
 impl std::fmt::Debug for ContainerHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ContainerHook").field("path", &self.path).field("strings", &self.strings).finish()

@@ -391,10 +391,10 @@ impl Plan {
             None => ("container", String::new()),
         };
         let number = index - if kind == "startContainer" { self.hooks.create_container.len() } else { 0 };
+        let named = super::hooks::named(&format!("hooks.{kind}[{number}]"), &path);
         match step {
-            Step::HookSpawn => format!("run hooks.{kind}[{number}] {path}"),
-            Step::HookTimeout => format!("hooks.{kind}[{number}] {path}: killed, its timeout has passed"),
-            _ => format!("hooks.{kind}[{number}] {path}"),
+            Step::HookTimeout => format!("error running {named}: killed, its timeout has passed"),
+            _ => format!("error running {named}"),
         }
     }
 }

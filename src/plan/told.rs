@@ -57,6 +57,11 @@ impl Plan {
                 let cwd = self.process.as_ref().map(|process| process.cwd.to_string_lossy().into_owned());
                 format!("change to the working directory {}", cwd.unwrap_or_default())
             }
+            // The error's words without "error".
+            Step::HookSpawn => Fault { step, index, errno: 0 }
+                .words(self)
+                .trim_start_matches("error running")
+                .replacen(' ', "run ", 1),
             Step::Sync => "go on after the runtime's answer".into(),
             _ => Fault { step, index, errno: 0 }.words(self),
         };

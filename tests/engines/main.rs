@@ -11,4 +11,5 @@ mod automata;
 mod containerd;
 mod docker;
 mod podman;
+mod readme;
 mod rootless;

@@ -57,14 +57,14 @@ fn a_start_tells_each_step_in_its_order() {
             "affinity: 0x",
             r#"set hostname \"inside\""#,
             "mount proc on /proc (mounts[0])",
-            "run hooks.createRuntime[0] /bin/true",
+            "run createRuntime hook #0: hooks.createRuntime[0] /bin/true",
             "pivot_root",
             "set process.capabilities",
             "affinity: 0x",
             "child process in init()",
             "the program runs",
             "container web is gone",
-            "run hooks.poststop[0] /bin/true",
+            "run poststop hook #0: hooks.poststop[0] /bin/true",
         ],
     );
     assert!(!said.stderr.contains("in the user namespace"), "there is none: {}", said.stderr);

@@ -41,4 +41,5 @@ mod systemd;
 mod terminal;
 mod threads;
 mod update;
+mod usage;
 mod users;

@@ -11,7 +11,7 @@ use crate::container::request::SubGroup;
 
 // `exec`.
 #[derive(Args, Debug)]
-#[command(mut_args = switch)]
+#[command(mut_args = switch, override_usage = "emergence-runc exec [OPTIONS] <container-id> [command [arguments...]]")]
 pub struct ExecArgs {
     /// Take the process from this process.json; options given besides change it
     #[arg(short, long, value_name = "FILE")]
@@ -64,12 +64,23 @@ pub struct ExecArgs {
     /// Put the process into a cgroup below the container's; with controllers for version 1; may be repeated
     #[arg(long, value_name = "[CONTROLLER:]PATH", value_parser = sub_group)]
     pub cgroup: Vec<SubGroup>,
-    /// The container
-    #[arg(value_name = "container-id")]
-    pub id: String,
-    /// The program and its arguments; none with --process
-    #[arg(value_name = "command", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The container, and behind it the program and its arguments; no program with --process
+    #[arg(value_name = "container-id", trailing_var_arg = true, required = true)]
+    pub words: Vec<String>,
+}
+
+impl ExecArgs {
+    /// The container's id; what stands behind it is the program's, whatever it looks like: so one list takes both.
+    pub fn id(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The program and its arguments.
+    pub fn command(&self) -> &[String] {
+        let rest = self.words.get(1..).unwrap_or_default();
+        // A mark between the id and the program, as other programs have it. No program has this name.
+        rest.strip_prefix(&["--".to_owned()]).unwrap_or(rest)
+    }
 }
 
 /// An id in plain digits: what is not one must never be read as 0 (CVE-2026-30892).
@@ -127,12 +138,23 @@ mod tests {
     fn everything_behind_the_id_is_the_program() {
         let args = parsed("-t --user 1:2 -e A=1 -e B=2 --cap CAP_KILL,CAP_CHOWN -g 3 --cgroup cpu,memory:/x web ls -l --user").unwrap();
         assert!(args.tty && !args.detach && args.no_new_privs.is_none());
-        assert_eq!((args.id.as_str(), args.user), ("web", Some((1, Some(2)))));
-        assert_eq!((args.env.len(), args.cap.len(), args.additional_gids), (2, 2, vec![3]));
-        assert_eq!(args.command, ["ls", "-l", "--user"]);
+        assert_eq!((args.id(), args.user), ("web", Some((1, Some(2)))));
+        assert_eq!((args.env.len(), args.cap.len(), args.additional_gids.as_slice()), (2, 2, &[3][..]));
+        assert_eq!(args.command(), ["ls", "-l", "--user"]);
         let [group] = args.cgroup.as_slice() else { panic!("one cgroup") };
         assert_eq!((group.controllers.join("+").as_str(), group.path.as_str()), ("cpu+memory", "/x"));
-        assert_eq!(parsed("web -- ls").unwrap().command, ["ls"]);
+        for (line, want) in [
+            ("web -- ls", &["ls"][..]),
+            ("-- web ls -t", &["ls", "-t"]),
+            ("web -h", &["-h"]),
+            ("web --help -x", &["--help", "-x"]),
+            ("web ls -- -l", &["ls", "--", "-l"]),
+            ("web", &[]),
+        ] {
+            let args = parsed(line).unwrap();
+            assert_eq!(args.id(), "web", "{line}");
+            assert_eq!(args.command(), want, "{line}");
+        }
         assert_eq!(parsed("--no-new-privs web ls").unwrap().no_new_privs, Some(true));
         assert_eq!(parsed("--no-new-privs=false web ls").unwrap().no_new_privs, Some(false));
     }

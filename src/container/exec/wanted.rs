@@ -12,9 +12,8 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
     let (mut process, document) = match &request.process {
         Some(file) => {
             if !request.args.is_empty() {
-                let words =
-                    "a program is named, but --process names a file that says what to run; leave one out";
-                return Err(Error::new(Kind::Usage, words));
+                // As runc and crun do.
+                tracing::warn!("the program that is named after the id is not run: --process names one");
             }
             let name = file.display().to_string();
             let bytes = fs::read(file).doing(|| format!("read {name}"))?;
@@ -29,7 +28,7 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
             if request.args.is_empty() {
                 return Err(Error::new(
                     Kind::Usage,
-                    "name the program to run behind the container's id, or use --process",
+                    "exec args cannot be empty: name the program to run behind the container's id, or use --process",
                 ));
             }
             let own =

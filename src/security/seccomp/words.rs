@@ -142,7 +142,7 @@ pub(super) fn judge(
     if default & ACTION == NOTIFY {
         judge.fault(
             "defaultAction",
-            "SCMP_ACT_NOTIFY cannot be the default: the listener itself would wait for an answer",
+            "SCMP_ACT_NOTIFY cannot be used as default action: the listener itself would wait for an answer",
         );
     }
     let architectures = judge.architectures(&profile.architectures, native);

@@ -40,7 +40,7 @@ fn every_root_file_system_of_a_user_runs_and_goes() {
     let kept = world.id("kept");
     world.emergence(&["run", "--keep", &reference, &kept]).exits(4);
     assert_eq!(world.env.state(&kept)["status"], "stopped");
-    world.emergence(&["run", &reference, &kept]).exits(125).says("exists already");
+    world.emergence(&["run", &reference, &kept]).exits(125).says("already exists");
     world.env.runtime(&["delete", &kept]).ok();
     world.no_bundle();
 }
@@ -75,7 +75,7 @@ fn a_detached_container_of_a_user_has_its_bundle_until_it_is_deleted() {
         assert_eq!(world.bundles().len(), 1);
         // Nobody takes it away while it is needed, and no other container has its name.
         world.emergence(&["gc"]).ok();
-        world.emergence(&["run", "--detach", &reference, web]).exits(125).says("exists already");
+        world.emergence(&["run", "--detach", &reference, web]).exits(125).says("already exists");
         assert_eq!(world.bundles().len(), 1);
         let busybox = world.busybox();
         world.env.runtime(&["exec", web, &format!("{busybox}/bin/id"), "-u"]).ok().prints("0");

@@ -124,7 +124,7 @@ fn it_can_go_on_beside_its_images() {
     counter.checkpoint("images", &["--leave-running", "--work-path", work.to_str().unwrap()]).ok();
     assert!(work.join("dump.log").exists() && !env.dir().join("images/dump.log").exists());
     counter.counts_on(counter.count());
-    counter.restore("images", &[]).fails().says("exists already");
+    counter.restore("images", &[]).fails().says("already exists");
     counter.counts_on(counter.count());
     counter.end();
 }
