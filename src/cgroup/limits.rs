@@ -44,7 +44,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     }
     for (file, value) in &resources.unified {
         let field = format!("linux.resources.unified[{file:?}]");
-        match super::unified::check_name(file) {
+        match super::unified::check(file, value) {
             Ok(()) => settings.put(field, file.clone(), value),
             Err(words) => faults.push(BadLimit::invalid(field, words)),
         }

@@ -7,8 +7,18 @@ const CORE: &[&str] = &["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pr
 /// Files that take a write for as long as it stays open only, by their last part: a monitor's trigger, a peak that is counted anew.
 const WHILE_OPEN: &[&str] = &["pressure", "peak"];
 
+/// Checks a member of `unified`: that it names a limit, and gives a value.
+pub(super) fn check(file: &str, value: &str) -> Result<(), String> {
+    check_name(file)?;
+    // Elsewhere the kernel would take it for a 0, and end the container for it.
+    if value.trim().is_empty() && !file.starts_with("cpuset.") {
+        return Err("the value is empty, which only lists of cpuset.* may be".into());
+    }
+    Ok(())
+}
+
 /// Checks a key of `unified`, which is the name of a file in the container's cgroup; the error says what to write instead.
-pub(super) fn check_name(file: &str) -> Result<(), String> {
+fn check_name(file: &str) -> Result<(), String> {
     if file.contains(['/', '\0']) {
         return Err("write a file name, with no `/` in it".into());
     }
@@ -32,6 +42,19 @@ pub(super) fn check_name(file: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_list_may_be_empty() {
+        for (file, value, want) in [
+            ("cpuset.cpus", "", true),
+            ("cpuset.mems", "\n", true),
+            ("memory.max", "", false),
+            ("pids.max", " \n", false),
+            ("pids.max", "0", true),
+        ] {
+            assert_eq!(check(file, value).is_ok(), want, "{file} {value:?}");
+        }
+    }
 
     #[test]
     fn limits_may_be_named_and_nothing_else() {

@@ -108,10 +108,7 @@ fn faults_are_named_and_the_container_goes_on() {
             r#"{"memory":{"checkBeforeUpdate":true}}"#,
             "linux.resources.memory.checkBeforeUpdate: there is no new limit",
         ),
-        (
-            r#"{"unified":{"cgroup.max.depth":""}}"#,
-            "linux.resources.unified[\"cgroup.max.depth\"]: write \"\" to ",
-        ),
+        (r#"{"unified":{"memory.max":""}}"#, "linux.resources.unified[\"memory.max\"]: the value is empty"),
     ];
     for (limits, words) in table {
         let limits = file(&env, limits);

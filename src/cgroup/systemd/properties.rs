@@ -310,7 +310,7 @@ mod tests {
             ),
             (r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}"#, &[]),
             (
-                r#"{"unified": {"memory.high": "1K", "memory.min": "max", "cpu.max": "max", "cgroup.freeze": "0"}}"#,
+                r#"{"unified": {"memory.high": "1K", "memory.min": "max", "cpu.max": "max", "cgroup.max.depth": "9"}}"#,
                 &[
                     "CPUQuotaPerSecUSec=U64(18446744073709551615)",
                     "CPUQuotaPeriodUSec=U64(100000)",
@@ -345,7 +345,7 @@ mod tests {
             (r#"{"unified": {"memory.zswap.writeback": "0"}}"#, &["MemoryZSwapWriteback=Bool(false)"]),
             // What is wrong is for the kernel to refuse.
             (
-                r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "cpuset.mems": "0-3:3/2", "pids.max": ""}}"#,
+                r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "cpuset.mems": "0-3:3/2", "pids.max": "-1"}}"#,
                 &[],
             ),
         ];
