@@ -311,6 +311,14 @@ fn cgroups_below_the_scope() {
         until("the container has looked", || output.later() == inside);
         let limited = unit.dir().join(subgroup.unwrap_or_default());
         assert_eq!(fs::read_to_string(limited.join("memory.max")).unwrap(), "33554432\n");
+        unit.call(&["update", "--memory", "48m", &unit.id]).ok();
+        assert_eq!(fs::read_to_string(limited.join("memory.max")).unwrap(), "50331648\n");
+        assert_eq!(unit.show("MemoryMax"), "50331648");
+        unit.call(&["exec", &unit.id, "grep", "^0:", "/proc/self/cgroup"]).ok().prints(inside.trim());
+        unit.call(&["pause", &unit.id]).ok();
+        assert_eq!(env.state(&unit.id)["status"], "paused");
+        unit.call(&["resume", &unit.id]).ok();
+        assert_eq!(env.state(&unit.id)["status"], "running");
         unit.delete();
     }
     // The plain driver has no scope, but delegates as well.
