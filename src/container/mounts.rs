@@ -52,7 +52,9 @@ pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Resu
     for mount in &mut mounts {
         // Nothing but the destination counts, and how it is found; the plan asks no more of what changes a mount that is there.
         mount.options.retain(|option| option == "dest-nofollow");
-        mount.options.push("remount".into());
+        mount.options.extend(["bind", "remount"].map(String::from));
+        mount.uid_mappings.clear();
+        mount.gid_mappings.clear();
     }
     let there = Existing::lock(settings, id)?;
     let init = there.init()?;
@@ -124,7 +126,7 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
                 let words = "cgroup is mounted only while the container is created";
                 return Err(refused(file, at, "type", words));
             }
-            MountKind::Remount { .. } => {
+            MountKind::Remount(_) => {
                 let words = "remount: mounts add makes new mounts only; remove the mount, then add it anew";
                 return Err(refused(file, at, "options", words));
             }

@@ -229,7 +229,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     hooks::create_container(plan, opened)?; // the container's namespaces, the host's paths
     rootfs::protect(&plan.rootfs, root.as_fd(), opened.proc())?; // needs the host's /dev/null, so before the pivot
     opened.hold_at(Hold::Pivot);
-    rootfs::pivot(&plan.rootfs, root.as_fd())?;
+    rootfs::pivot::pivot(&plan.rootfs, root.as_fd(), opened.proc.as_fd())?;
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
     rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may need to write

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asked;
 pub mod devices;
 pub mod enter;
 mod filter;
@@ -17,6 +18,7 @@ pub mod options;
 pub mod passed;
 pub mod process;
 pub mod rdt;
+pub mod remount;
 pub mod rootfs;
 pub mod step;
 pub mod sysctl;
@@ -175,6 +177,8 @@ pub struct Context<'a> {
     maps: Option<IdMaps>,
     /// CLONE_NEW… of the namespaces that are not the runtime's.
     own: i32,
+    /// CLONE_NEW… of those that are new.
+    made: i32,
 }
 
 impl<'a> Context<'a> {
@@ -194,11 +198,16 @@ impl<'a> Context<'a> {
             cgroup_view: None,
             maps: None,
             own: 0,
+            made: 0,
         }
     }
 
     fn owns(&self, kind: i32) -> bool {
         self.own & kind != 0
+    }
+
+    fn makes(&self, kind: i32) -> bool {
+        self.made & kind != 0
     }
 }
 
@@ -219,6 +228,7 @@ impl Context<'_> {
             cgroup_view: None,
             maps: None,
             own: 0,
+            made: 0,
         }
     }
 }
@@ -312,6 +322,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         cgroup_view: host.cgroup_view.clone(),
         maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
+        made: namespaces.new,
         ..Context::of(spec, ask, host)
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);

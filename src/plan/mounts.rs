@@ -4,8 +4,9 @@ use std::ffi::{CStr, CString};
 
 use rustix::mount::MountFlags;
 
+use super::asked::{Asked, Fits};
 use super::ids::IdMaps;
-use super::options::{self, Word};
+use super::remount::{self, Remount};
 use super::{Context, Judge};
 use crate::spec;
 use crate::sys::mount::Attributes;
@@ -19,8 +20,12 @@ pub struct MountStep {
     pub target_nofollow: bool,
     /// What is mounted.
     pub kind: MountKind,
-    /// Applied to the mount alone.
+    /// Whether a target that is a symbolic link is refused: /proc, /sys, and those of proc and sysfs.
+    pub refuses_link: bool,
+    /// Applied to the mount alone: to a bind mount, one that is there, or one of the host's that stands in for a new one.
     pub attributes: Attributes,
+    /// MOUNT_ATTR_…: if the mount has these access times, it gets relatime in their place.
+    pub undone_times: Option<u64>,
     /// Applied to the mount and all below it.
     pub recursive: Attributes,
     /// Applied last, in order: MS_…, recursively or not.
@@ -29,6 +34,28 @@ pub struct MountStep {
     pub readonly_late: bool,
     /// The new /dev, in which nodes are made: by its descriptor, whatever somebody does to its name meanwhile.
     pub holds_nodes: bool,
+    /// A later step changes its file system: by its descriptor too.
+    pub changed_later: bool,
+}
+
+impl MountStep {
+    /// Whether the mount's descriptor is kept for later.
+    pub fn is_kept(&self) -> bool {
+        self.readonly_late || self.holds_nodes || self.changed_later
+    }
+
+    /// Whether it mounts something on `target`, instead of changing what is there.
+    pub fn mounts_on(&self, target: &CStr) -> bool {
+        self.target.as_c_str() == target && !matches!(self.kind, MountKind::Remount(_))
+    }
+
+    /// Which step has made the file system that this one changes.
+    pub fn changes(&self) -> Option<usize> {
+        match &self.kind {
+            MountKind::Remount(Remount { file_system: Some(changed) }) => Some(changed.made_by),
+            _ => None,
+        }
+    }
 }
 
 /// What is mounted.
@@ -40,13 +67,8 @@ pub enum MountKind {
     Bind(BindSource),
     /// The cgroup file system, as this host has it.
     Cgroup(CgroupMount),
-    /// Flags of the mount that is already there.
-    Remount {
-        /// MS_… for mount(2).
-        flags: MountFlags,
-        /// Options of the file system.
-        data: CString,
-    },
+    /// Options of a mount that is there already.
+    Remount(Remount),
 }
 
 /// A new instance of a file system.
@@ -62,11 +84,24 @@ pub struct NewFs {
     pub data: CString,
     /// The same, one by one, for fsconfig(2): key, and value or flag.
     pub options: Vec<(CString, Option<CString>)>,
+    /// A tmpfs without the option mode has the mode of the folder that it covers, if there is one.
+    pub mode_of_covered: bool,
     /// Fill it with what it covers.
     pub copy_up: bool,
     /// The host's mount of the same instance, bound where the kernel refuses a new one: that is so in a user namespace
     /// for what shows a namespace (pid, network, ipc) that the container shares with the runtime.
     pub shared_instance: Option<&'static CStr>,
+}
+
+impl NewFs {
+    /// Whether nothing is asked of the file system itself: one that exists already can then stand in for it.
+    pub fn asks_nothing(&self) -> bool {
+        let of_file_system = MountFlags::SYNCHRONOUS
+            | MountFlags::DIRSYNC
+            | MountFlags::LAZYTIME
+            | MountFlags::PERMIT_MANDATORY_FILE_LOCKING;
+        self.options.is_empty() && !self.flags.intersects(of_file_system)
+    }
 }
 
 /// A file or folder of the host.
@@ -124,88 +159,25 @@ pub struct LegacyHierarchy {
     pub links: Vec<CString>,
 }
 
-/// Everything the words of one mount's `options` ask for.
-#[derive(Default)]
-struct Asked {
-    flags: Flags,
-    set: u64,
-    clear: u64,
-    recursive_set: u64,
-    recursive_clear: u64,
-    propagation: Vec<(u64, bool)>,
-    bind: Option<bool>,
-    idmap: Option<bool>,
-    remount: bool,
-    copy_up: bool,
-    copy_symlink: bool,
-    source_nofollow: bool,
-    target_nofollow: bool,
-    data: Vec<String>,
-}
-
-/// MS_… flags; nothing set by default.
-struct Flags(MountFlags);
-
-impl Default for Flags {
-    fn default() -> Self {
-        Self(MountFlags::empty())
-    }
-}
-
-impl Asked {
-    fn read(options: &[String]) -> Self {
-        let mut asked = Self::default();
-        for option in options {
-            let Some(word) = options::word(option) else {
-                asked.data.push(option.clone());
-                continue;
-            };
-            match word {
-                Word::Default => {}
-                Word::Set(flag, attribute) => {
-                    asked.flags.0.insert(flag);
-                    asked.set |= attribute;
-                    asked.clear &= !attribute;
-                }
-                Word::Clear(flag, attribute) => {
-                    asked.flags.0.remove(flag);
-                    asked.clear |= attribute;
-                    asked.set &= !attribute;
-                }
-                Word::RecursiveSet(attribute) => {
-                    asked.recursive_set |= attribute;
-                    asked.recursive_clear &= !attribute;
-                }
-                Word::RecursiveClear(attribute) => {
-                    asked.recursive_clear |= attribute;
-                    asked.recursive_set &= !attribute;
-                }
-                Word::Propagation(flag, recursive) => asked.propagation.push((flag.bits().into(), recursive)),
-                Word::Bind(recursive) => asked.bind = Some(recursive || asked.bind == Some(true)),
-                Word::IdMap(recursive) => asked.idmap = Some(recursive),
-                Word::Remount => asked.remount = true,
-                Word::CopyUp => asked.copy_up = true,
-                Word::CopySymlink => asked.copy_symlink = true,
-                Word::SourceNoFollow => asked.source_nofollow = true,
-                Word::DestinationNoFollow => asked.target_nofollow = true,
-            }
-        }
-        asked
-    }
-
-    /// `MOUNT_ATTR_…` that the mount gets, or all below it.
-    fn set_anywhere(&self) -> u64 {
-        self.set | self.recursive_set
-    }
-}
-
 /// The steps for all of `mounts`, in order.
 pub fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<MountStep> {
-    let mounts = spec.mounts.iter().enumerate();
-    mounts.filter_map(|(at, mount)| step(mount, &format!("mounts[{at}]"), context, judge)).collect()
+    let mut steps = Vec::with_capacity(spec.mounts.len());
+    for (at, mount) in spec.mounts.iter().enumerate() {
+        let path = format!("mounts[{at}]");
+        let step = step(mount, &path, &mut steps, context, judge);
+        steps.extend(step);
+    }
+    steps
 }
 
-fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judge) -> Option<MountStep> {
+/// One step; `before` are those for the mounts before it.
+fn step(
+    mount: &spec::Mount,
+    path: &str,
+    before: &mut [MountStep],
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Option<MountStep> {
     if mount.destination.is_empty() {
         judge.fault(format!("{path}.destination"), "empty; name a path inside the container");
         return None;
@@ -222,18 +194,23 @@ fn step(mount: &spec::Mount, path: &str, context: &Context<'_>, judge: &mut Judg
     if asked.set_anywhere() & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 && !context.nosymfollow {
         judge.fault(format!("{path}.options"), "nosymfollow, which Linux has since 5.10");
     }
-    let kind = kind(mount, path, &asked, context, judge)?;
-    let bound = matches!(kind, MountKind::Bind(_));
-    // A new file system gets its own flags from mount(2); for a bind they are attributes of the mount.
-    let attributes = if bound { options::attributes(asked.set, asked.clear) } else { Attributes::default() };
+    let kind = if asked.remount {
+        MountKind::Remount(remount::plan(mount, path, &target, &asked, before, context, judge)?)
+    } else {
+        kind(mount, path, &asked, context, judge)?
+    };
+    let is_new = |fstype: &CStr| matches!(&kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
     Some(MountStep {
         target_nofollow: asked.target_nofollow,
-        readonly_late: matches!(&kind, MountKind::New(new) if new.fstype.as_c_str() == c"tmpfs" && asked.flags.0.contains(MountFlags::RDONLY)),
+        refuses_link: matches!(target.to_bytes(), b"proc" | b"sys") || is_new(c"proc") || is_new(c"sysfs"),
+        readonly_late: is_new(c"tmpfs") && asked.flags.contains(MountFlags::RDONLY),
         holds_nodes: target.as_c_str() == c"dev" && matches!(kind, MountKind::New(_)),
+        changed_later: false,
+        attributes: asked.attributes(),
+        undone_times: asked.undone_times(),
+        recursive: asked.recursive(),
         target,
         kind,
-        attributes,
-        recursive: options::attributes(asked.recursive_set, asked.recursive_clear),
         propagation: asked.propagation,
     })
 }
@@ -245,34 +222,42 @@ fn kind(
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<MountKind> {
-    let data = judge.cstring(&format!("{path}.options"), &asked.data.join(","))?;
-    if asked.remount {
-        return Some(MountKind::Remount { flags: asked.flags.0, data });
-    }
     if asked.bind.is_some() || mount.kind == "bind" {
+        asked.judge(Fits::Bind, path, judge);
         return bind(mount, path, asked, context, judge);
     }
-    if asked.idmap.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        judge.fault(format!("{path}.options"), "idmapped mounts are for bind mounts; add bind or rbind");
-    }
+    unmapped(mount, path, judge);
     match mount.kind.as_str() {
         "" => {
             judge.fault(format!("{path}.type"), "missing; name a file system type, or add the option bind");
             None
         }
-        "cgroup" | "cgroup2" => {
+        fstype @ ("cgroup" | "cgroup2") => {
+            asked.judge(Fits::Shared(fstype), path, judge);
             for (index, option) in asked.data.iter().enumerate() {
                 judge.warn(format!("{path}: cgroup option {option:?} (data {index}) is not used"));
             }
             match context.cgroup_view.clone() {
-                Some(view) => Some(MountKind::Cgroup(CgroupMount { flags: asked.flags.0, view })),
+                Some(view) => Some(MountKind::Cgroup(CgroupMount { flags: asked.flags, view })),
                 None => {
                     judge.fault(format!("{path}.type"), "this host has no cgroups to mount");
                     None
                 }
             }
         }
-        fstype => new_fs(fstype, mount, path, asked, data, context, judge),
+        fstype => new_fs(fstype, mount, path, asked, context, judge),
+    }
+}
+
+/// Refuses id mappings where nothing can be mapped.
+pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
+    for (list, name) in [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")] {
+        if !list.is_empty() {
+            judge.fault(
+                format!("{path}.{name}"),
+                "idmapped mounts are for new bind mounts only; add bind or rbind",
+            );
+        }
     }
 }
 
@@ -281,35 +266,25 @@ fn new_fs(
     mount: &spec::Mount,
     path: &str,
     asked: &Asked,
-    data: CString,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<MountKind> {
-    if asked.copy_up && fstype != "tmpfs" {
-        judge.fault(format!("{path}.options"), "tmpcopyup is for tmpfs only");
-    }
+    let fits = if remount::is_shared(fstype, context) { Fits::Shared(fstype) } else { Fits::New(fstype) };
+    asked.judge(fits, path, judge);
     let label = &context.mount_label;
     let labelled = !label.is_empty() && !matches!(fstype, "proc" | "sysfs" | "mqueue");
-    let mut data = data;
     let mut words = asked.data.clone();
     if labelled && !words.iter().any(|word| word.starts_with("context=")) {
         words.push(format!("{}=\"{label}\"", context.mount_context));
-        data = judge.cstring(&format!("{path}.options"), &words.join(","))?;
     }
-    let mut options = Vec::with_capacity(words.len());
-    for word in words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
-        let place = format!("{path}.options");
-        options.push(match word.split_once('=') {
-            Some((key, value)) => (judge.cstring(&place, key)?, Some(judge.cstring(&place, value)?)),
-            None => (judge.cstring(&place, word)?, None),
-        });
-    }
+    let options = data_options(&words, path, judge)?;
     let source = if mount.source.is_empty() { fstype } else { &mount.source };
     Some(MountKind::New(NewFs {
         fstype: judge.cstring(&format!("{path}.type"), fstype)?,
         source: judge.cstring(&format!("{path}.source"), source)?,
-        flags: asked.flags.0,
-        data,
+        flags: asked.flags,
+        data: judge.cstring(&format!("{path}.options"), &words.join(","))?,
+        mode_of_covered: fstype == "tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode"),
         options,
         copy_up: asked.copy_up,
         shared_instance: match fstype {
@@ -319,6 +294,21 @@ fn new_fs(
             _ => None,
         },
     }))
+}
+
+/// Options of a file system, one by one: key, and value or flag.
+pub(super) fn data_options(
+    words: &[String],
+    path: &str,
+    judge: &mut Judge,
+) -> Option<Vec<(CString, Option<CString>)>> {
+    let place = format!("{path}.options");
+    let words = words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty());
+    let pairs = words.map(|word| match word.split_once('=') {
+        Some((key, value)) => Some((judge.cstring(&place, key)?, Some(judge.cstring(&place, value)?))),
+        None => Some((judge.cstring(&place, word)?, None)),
+    });
+    pairs.collect()
 }
 
 fn bind(
@@ -331,9 +321,6 @@ fn bind(
     if mount.source.is_empty() {
         judge.fault(format!("{path}.source"), "missing; a bind mount needs the path to bind");
         return None;
-    }
-    if asked.copy_up {
-        judge.fault(format!("{path}.options"), "tmpcopyup is for tmpfs only");
     }
     for option in &asked.data {
         judge.warn(format!("{path}.options: {option:?} has no meaning for a bind mount"));
@@ -397,15 +384,5 @@ mod tests {
         for (given, want) in table {
             assert_eq!(inside(given), want, "{given}");
         }
-    }
-
-    #[test]
-    fn later_words_win() {
-        let words = ["ro", "nosuid", "rw", "size=1k", "mode=755", "rbind", "bind"].map(String::from);
-        let asked = Asked::read(&words);
-        assert_eq!(asked.flags.0, MountFlags::NOSUID);
-        assert_eq!((asked.set, asked.clear), (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_RDONLY));
-        assert_eq!(asked.data, ["size=1k", "mode=755"]);
-        assert_eq!(asked.bind, Some(true));
     }
 }

@@ -89,7 +89,8 @@ pub const WORDS: &[(&str, Word)] = &[
     ("rnodev", RecursiveSet(NODEV)),
     ("rnodiratime", RecursiveSet(NODIRATIME)),
     ("rnoexec", RecursiveSet(NOEXEC)),
-    ("rnorelatime", RecursiveSet(libc::MOUNT_ATTR_STRICTATIME)),
+    // As in runc: there is no value without relatime that this could name.
+    ("rnorelatime", RecursiveClear(ATIME)),
     ("rnostrictatime", RecursiveClear(libc::MOUNT_ATTR_STRICTATIME)),
     ("rnosuid", RecursiveSet(NOSUID)),
     ("rnosymfollow", RecursiveSet(NOSYMFOLLOW)),
@@ -116,6 +117,11 @@ pub const WORDS: &[(&str, Word)] = &[
     ("tmpcopyup", Word::CopyUp),
     ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), false)),
 ];
+
+/// Words that ask something of a file system as a whole, of all its mounts. `ro` and `rw` do, too, but a mount alone may also be so;
+/// and `async`, which is the default everywhere, asks nothing.
+pub const OF_FILE_SYSTEM: &[&str] =
+    &["dirsync", "iversion", "lazytime", "mand", "noiversion", "nolazytime", "nomand", "sync"];
 
 /// The meaning of a word, or `None` when it is data for the file system.
 pub fn word(text: &str) -> Option<Word> {

@@ -23,6 +23,8 @@ pub enum Step {
     RootBind,
     ParentPropagation,
     MountTarget,
+    MountOnLink,
+    NothingMounted,
     MountSource,
     Mount,
     MountAttributes,
@@ -47,6 +49,7 @@ pub enum Step {
     ReadonlyPath,
     ChangeToRoot,
     Pivot,
+    HideKernelFolders,
     MoveRoot,
     RootPropagation,
     RootReadonly,
@@ -100,6 +103,8 @@ const ALL: &[Step] = &[
     Step::RootBind,
     Step::ParentPropagation,
     Step::MountTarget,
+    Step::MountOnLink,
+    Step::NothingMounted,
     Step::MountSource,
     Step::Mount,
     Step::MountAttributes,
@@ -124,6 +129,7 @@ const ALL: &[Step] = &[
     Step::ReadonlyPath,
     Step::ChangeToRoot,
     Step::Pivot,
+    Step::HideKernelFolders,
     Step::MoveRoot,
     Step::RootPropagation,
     Step::RootReadonly,
@@ -197,7 +203,12 @@ impl Fault {
         match self.step {
             Step::HookExit => format!("{doing}: exit status {}", self.errno),
             Step::HookSignal => format!("{doing}: killed by signal {}", self.errno),
-            Step::HookTimeout | Step::LookUpMissing | Step::LookUpDenied | Step::LookUpFolder => doing,
+            Step::HookTimeout
+            | Step::MountOnLink
+            | Step::NothingMounted
+            | Step::LookUpMissing
+            | Step::LookUpDenied
+            | Step::LookUpFolder => doing,
             Step::TimeOffsets if self.errno == libc::EINVAL => {
                 "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
             }
@@ -207,6 +218,19 @@ impl Fault {
             {
                 format!(
                     "{doing}: not all mounts below can be reached without mount_setattr(2), which Linux has since 5.12"
+                )
+            }
+            Step::Mount if self.errno == libc::EINVAL => {
+                let hint =
+                    plan.options_of(usize::from(self.index)).map_or_else(String::new, |(fstype, options)| {
+                        format!("; does {fstype} accept its options {options}?")
+                    });
+                format!("{doing}: {}{hint}", errno_words(self.errno))
+            }
+            Step::MountAttributes if self.errno == libc::EPERM => {
+                format!(
+                    "{doing}: {}; in a user namespace the kernel keeps ro, nosuid, nodev, noexec and access times of the host's mounts",
+                    errno_words(self.errno)
                 )
             }
             // umount(2) has only the one word for it.
@@ -260,7 +284,7 @@ impl Plan {
             Step::Propagation => "set the propagation of all mounts (linux.rootfsPropagation)".into(),
             Step::RootBind => format!("bind the root file system {} (root.path)", self.rootfs.path.to_string_lossy()),
             Step::ParentPropagation => "make the mount that holds the root file system private".into(),
-            Step::MountTarget | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
+            Step::MountTarget | Step::MountOnLink | Step::NothingMounted | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
             | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(fault.step, index),
             Step::EnterContainer => "enter the container's namespaces".into(),
             Step::DeviceFolder | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(fault.step, index),
@@ -277,6 +301,7 @@ impl Plan {
             }
             Step::ChangeToRoot => "change to the root file system".into(),
             Step::Pivot => "pivot_root (on a ramfs root, use --no-pivot)".into(),
+            Step::HideKernelFolders => "remove the host's proc and sysfs mounts, which the container would reach (--no-pivot)".into(),
             Step::MoveRoot => "move the root file system to /".into(),
             Step::RootPropagation => "set linux.rootfsPropagation".into(),
             Step::RootReadonly => "make / read-only (root.readonly)".into(),
@@ -327,6 +352,28 @@ impl Plan {
             .map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
     }
 
+    /// Type and options of the file system that a step makes or changes, if it has options; they are cut to a readable length.
+    fn options_of(&self, index: usize) -> Option<(String, String)> {
+        use super::mounts::MountKind;
+        const LONGEST: usize = 200;
+        let steps = &self.rootfs.mounts;
+        let step = steps.get(index)?;
+        let made_by = step.changes().map_or(Some(step), |made_by| steps.get(made_by))?;
+        let MountKind::New(new) = &made_by.kind else { return None };
+        let options = match &step.kind {
+            MountKind::Remount(change) => &change.file_system.as_ref()?.options,
+            _ => &new.options,
+        };
+        let options = options.iter().map(|(key, value)| match value {
+            Some(value) => format!("{}={}", key.to_string_lossy(), value.to_string_lossy()),
+            None => key.to_string_lossy().into_owned(),
+        });
+        let all = options.collect::<Vec<_>>().join(",");
+        let cut: String = all.chars().take(LONGEST).collect();
+        let rest = if cut.len() < all.len() { "…" } else { "" };
+        (!all.is_empty()).then(|| (new.fstype.to_string_lossy().into_owned(), cut + rest))
+    }
+
     fn describe_mount(&self, step: Step, index: usize) -> String {
         use super::mounts::MountKind;
         let Some(mount) = self.rootfs.mounts.get(index) else { return format!("mounts[{index}]") };
@@ -335,16 +382,28 @@ impl Plan {
             MountKind::New(new) => new.fstype.to_string_lossy().into_owned(),
             MountKind::Bind(source) => source.path.to_string_lossy().into_owned(),
             MountKind::Cgroup(_) => "cgroup".into(),
-            MountKind::Remount { .. } => "again".into(),
+            MountKind::Remount(_) => "remount".into(),
         };
         let doing = match step {
             Step::MountTarget => format!("make the destination {target} of"),
+            Step::MountOnLink => {
+                return format!(
+                    "mounts[{index}].destination: {target} is a symbolic link in the root file system, on which {what} is not mounted; \
+                     make it a directory"
+                );
+            }
+            Step::NothingMounted => {
+                return format!("mounts[{index}].destination: remount: nothing is mounted on {target}");
+            }
             Step::MountSource => "open the source of".into(),
             Step::MountAttributes => "set the options of".into(),
             Step::MountPropagation => "set the propagation of".into(),
             Step::CopyUp => format!("copy the old content of {target} into"),
             Step::MountReadonly => "make read-only".into(),
             Step::Unmount => return format!("unmount {target} (mounts[{index}])"),
+            _ if matches!(mount.kind, MountKind::Remount(_)) => {
+                return format!("change the file system at {target} (mounts[{index}])");
+            }
             _ => return format!("mount {what} on {target} (mounts[{index}])"),
         };
         format!("{doing} mounts[{index}] ({what} on {target})")

@@ -1,10 +1,10 @@
 //! tmpcopyup: fills a new tmpfs with what it will cover. No heap: names come through buffers on the stack.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 
 /// Folders within folders; a deeper tree is refused rather than copied in part.
@@ -13,12 +13,17 @@ const DEEPEST: usize = 64;
 /// Room for directory entries in each folder that is open.
 const ENTRIES: usize = 4096;
 
-/// Copies the content of folder `from` into `to`: owner, mode, times, links, devices; not across file systems.
-pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+/// Copies the content of folder `from` into the new tmpfs `to`: owner, mode, times, links, devices; not across file systems. Of the
+/// folder itself, whose mode the tmpfs has already, owner and times too; but `options` of the tmpfs name what it has for its own.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, options: &[(CString, Option<CString>)]) -> Result<()> {
     let whole = rustix::fs::fstat(from)?;
     let from = reopen(from, c".")?;
     copy_folder(&from, to, whole.st_dev, 0)?;
-    like(to, c"", &whole)
+    let named = |name: &CStr| options.iter().any(|(key, _)| key.as_c_str() == name);
+    let uid = (!named(c"uid")).then(|| Uid::from_raw(whole.st_uid));
+    let gid = (!named(c"gid")).then(|| Gid::from_raw(whole.st_gid));
+    rustix::fs::chownat(to, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+    rustix::fs::utimensat(to, c".", &times(&whole), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn reopen(at: impl AsFd, name: &CStr) -> Result<OwnedFd> {
@@ -88,22 +93,21 @@ fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Res
     }
 }
 
-/// Owner, mode and times as the original's. An empty name means `at` itself.
+/// Owner, mode and times as the original's.
 fn like(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
-    let flags =
-        AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
-    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-    rustix::fs::chownat(at, name, Some(uid), Some(gid), flags)?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        // chown takes the set-user-ID bits away, so the mode comes after it.
-        let name = if name.is_empty() { c"." } else { name };
+        // chown clears the set-user-ID bits, so the mode comes after it.
         rustix::fs::chmodat(at, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
     }
+    rustix::fs::utimensat(at, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(stat: &Stat) -> Timestamps {
     let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
-    let times = Timestamps {
+    Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    };
-    let name = if name.is_empty() { c"." } else { name };
-    rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }

@@ -4,11 +4,14 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![forbid(unsafe_code)]
 
+pub mod cgroups;
 pub mod copyup;
 pub mod devices;
 pub mod inroot;
 pub mod mounts;
 pub mod nodes;
+pub mod pivot;
+pub mod remount;
 pub mod walk;
 
 use std::ffi::CStr;
@@ -74,7 +77,7 @@ fn parent_mount(folder: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> 
     }
 }
 
-/// Makes every mount, device and link. `late` has a place for each mount that is made read-only at the end.
+/// Makes every mount, device and link. `late` has a place for each mount that is needed later.
 pub fn assemble(
     rootfs: &Rootfs,
     root: BorrowedFd<'_>,
@@ -87,8 +90,13 @@ pub fn assemble(
         own_cgroup_namespace: sources.own_cgroup_namespace,
     };
     for (index, step) in rootfs.mounts.iter().enumerate() {
-        let source = sources.binds.get(index).and_then(Option::as_ref);
-        mounts::mount(step, index, &place, source, late.get_mut(index))?;
+        // A change comes after the step whose mount it changes.
+        let (before, from_here) = late.split_at_mut_checked(index).unwrap_or_default();
+        let given = match step.changes() {
+            Some(made_by) => before.get(made_by),
+            None => sources.binds.get(index),
+        };
+        mounts::mount(step, index, &place, given.and_then(Option::as_ref), from_here.first_mut())?;
     }
     let (dev, private) = new_dev(rootfs, late).unzip();
     let dev = devices::Folder {
@@ -107,7 +115,7 @@ pub fn assemble(
 /// The file system that was mounted last on /dev, where it is ours, and whether it is a new one: others, such as devtmpfs, may have
 /// been there before, for the host.
 fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<(BorrowedFd<'a>, bool)> {
-    let (step, mount) = rootfs.mounts.iter().zip(late).rfind(|(step, _)| step.target.as_c_str() == c"dev")?;
+    let (step, mount) = rootfs.mounts.iter().zip(late).rfind(|(step, _)| step.mounts_on(c"dev"))?;
     let private = matches!(&step.kind, MountKind::New(new) if new.fstype.as_c_str() == c"tmpfs");
     mount.as_ref().filter(|_| step.holds_nodes).map(|mount| (mount.as_fd(), private))
 }
@@ -151,7 +159,7 @@ impl KernelFolders {
         let mut found = [None, None];
         for (place, (name, fstype, magic)) in found.iter_mut().zip(KERNEL_FOLDERS) {
             // Of several mounts on one name, the last is what is seen.
-            let last = rootfs.mounts.iter().rev().find(|step| step.target.as_c_str() == name);
+            let last = rootfs.mounts.iter().rev().find(|step| step.mounts_on(name));
             let is_ours =
                 |kind: &MountKind| matches!(kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
             if last.is_none_or(|step| !is_ours(&step.kind)) {
@@ -186,33 +194,6 @@ fn host_null() -> rustix::io::Result<OwnedFd> {
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(1, 3);
     if is_null { Ok(null) } else { Err(rustix::io::Errno::NODEV) }
-}
-
-/// Makes the root file system `/`, and the host's unreachable.
-pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>) -> Result<(), Fault> {
-    rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
-    if !rootfs.own_mounts {
-        return rustix::process::chroot(c".").at(Step::ChangeToRoot, 0);
-    }
-    if rootfs.no_pivot {
-        rustix::mount::mount_move(c".", c"/").at(Step::MoveRoot, 0)?;
-        rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
-        return rustix::process::chdir(c"/").at(Step::MoveRoot, 0);
-    }
-    let shared = rootfs.start_propagation == libc::MS_SHARED;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let old =
-        if shared { Some(rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Pivot, 0)?) } else { None };
-    // Both at once: the old root ends up mounted over the new one, and unmounting `.` takes it; pivot_root(2).
-    rustix::process::pivot_root(c".", c".").at(Step::Pivot, 0)?;
-    if let Some(old) = old {
-        // Else the unmounting would reach the host.
-        rustix::process::fchdir(&old).at(Step::Pivot, 0)?;
-        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
-    }
-    mounts::detach_current_folder().at(Step::Pivot, 0)?;
-    rustix::process::chdir(c"/").at(Step::ChangeToRoot, 0)
 }
 
 /// What comes last: propagation of `/`, and everything that is read-only only now, since nothing below may need to mount

@@ -3,18 +3,20 @@
 //! A plain new file system goes by mount(2) on ".", after fchdir to the target: the fewest calls, and nothing is looked up
 //! by name. What needs a handle afterwards (propagation, recursive attributes, a late read-only) is made detached first.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
-use super::copyup;
 use super::inroot::{self, InRoot, PathBuffer};
-use crate::plan::mounts::LegacyHierarchy;
-use crate::plan::{At, BindSource, CgroupMount, CgroupView, Fault, MountKind, MountStep, NewFs, Step};
-use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
+use super::{cgroups, copyup, remount};
+use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
+use crate::sys::mount::{
+    Attributes, Procfs, access_times, attach, clone_mount, open_tree, prepare, set_attributes,
+};
+use crate::sys::text::Text;
 
 /// What mounting may use beside the plan.
 pub struct Place<'a> {
@@ -26,42 +28,41 @@ pub struct Place<'a> {
     pub own_cgroup_namespace: bool,
 }
 
-/// Carries out one step. `source` is the detached bind source that the parent opened, if it had to, or the context of a procfs
-/// that is another pid namespace's; `late` keeps the
-/// handle of a mount that is made read-only at the end, or that nodes are made in.
+/// Carries out one step. `given` is what was opened for it before: the detached bind source, if the parent had to; the context of a
+/// procfs that is another pid namespace's; or the mount whose file system is changed. `kept` gets the handle of a mount that is
+/// needed later.
 pub fn mount(
     step: &MountStep,
     index: usize,
     place: &Place<'_>,
-    source: Option<&OwnedFd>,
-    late: Option<&mut Option<OwnedFd>>,
+    given: Option<&OwnedFd>,
+    kept: Option<&mut Option<OwnedFd>>,
 ) -> Result<(), Fault> {
     match &step.kind {
         MountKind::New(new) => {
-            let target = target_folder(step, index, place)?;
-            let made = new_fs(new, step, target.as_fd(), source).at(Step::Mount, index);
-            let handle = match (made, new.shared_instance) {
-                (Err(fault), Some(instance)) if fault.errno == libc::EPERM => {
-                    Some(shared_instance(instance, new, target.as_fd(), place.proc).map_err(|_| fault)?)
+            let target = Target::open(step, index, place, FileType::Directory)?;
+            let made = new_fs(new, step, &target, given).at(Step::Mount, index);
+            let (handle, is_tree) = match (made, new.shared_instance) {
+                (Err(fault), Some(instance)) if fault.errno == libc::EPERM && new.asks_nothing() => {
+                    let instance = shared_instance(instance, step, target.file.as_fd(), place.proc);
+                    (Some(instance.map_err(|_| fault)?), true)
                 }
-                (made, _) => made?,
+                (made, _) => (made?, false),
             };
-            finish(step, index, handle.as_ref(), false, place.proc)?;
-            if let (true, Some(late)) = (step.readonly_late || step.holds_nodes, late) {
-                *late = handle;
+            finish(step, index, handle.as_ref(), is_tree, place.proc)?;
+            if let (true, Some(kept)) = (step.is_kept(), kept) {
+                *kept = handle;
             }
             Ok(())
         }
-        MountKind::Bind(bound) => bind(step, bound, index, place, source),
+        MountKind::Bind(bound) => bind(step, bound, index, place, given),
         MountKind::Cgroup(cgroup) => {
-            let target = target_folder(step, index, place)?;
-            let handle = cgroup_mount(cgroup, step, place, target.as_fd()).at(Step::CgroupMount, index)?;
+            let target = Target::open(step, index, place, FileType::Directory)?;
+            let handle =
+                cgroups::mount(cgroup, step, place, target.file.as_fd()).at(Step::CgroupMount, index)?;
             finish(step, index, handle.as_ref(), true, place.proc)
         }
-        MountKind::Remount { flags, data } => {
-            let target = place.root.open(&step.target, step.target_nofollow).at(Step::MountTarget, index)?;
-            remount(target.as_fd(), *flags, data).at(Step::Mount, index)
-        }
+        MountKind::Remount(change) => remount::change(step, change, index, place, given),
     }
 }
 
@@ -70,13 +71,36 @@ pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result
     set_attributes(mount, Attributes::READONLY, false, proc).at(Step::MountReadonly, index)
 }
 
-fn target_folder(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
-    let target = if step.target_nofollow {
-        place.root.open(&step.target, true)
-    } else {
-        place.root.folder(&step.target)
-    };
-    target.at(Step::MountTarget, index)
+/// Where a step mounts.
+struct Target {
+    file: OwnedFd,
+    /// Whether it was there before.
+    existed: bool,
+}
+
+impl Target {
+    /// Opens it; where it is missing, a folder or a file is made, as `kind` says.
+    fn open(step: &MountStep, index: usize, place: &Place<'_>, kind: FileType) -> Result<Self, Fault> {
+        let root = place.root;
+        let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
+            Err(Errno::NOENT) => {
+                let made = if kind == FileType::Directory {
+                    root.folder(&step.target)
+                } else {
+                    root.file(&step.target)
+                };
+                // Somebody may have made it before us, and as a link.
+                let made = if step.refuses_link { root.open(&step.target, true) } else { made };
+                made.map(|file| Self { file, existed: false })
+            }
+            found => found.map(|file| Self { file, existed: true }),
+        };
+        let found = found.at(Step::MountTarget, index)?;
+        if step.refuses_link && inroot::kind(&found.file).at(Step::MountTarget, index)? == FileType::Symlink {
+            return Err(Errno::LOOP).at(Step::MountOnLink, index);
+        }
+        Ok(found)
+    }
 }
 
 /// Attributes and propagation that come once the mount is in its place. `tree`: there may be others below it.
@@ -94,7 +118,12 @@ fn finish(
     propagate(step, index, handle, proc)
 }
 
-fn propagate(step: &MountStep, index: usize, mount: &OwnedFd, proc: Procfs<'_>) -> Result<(), Fault> {
+pub(super) fn propagate(
+    step: &MountStep,
+    index: usize,
+    mount: &OwnedFd,
+    proc: Procfs<'_>,
+) -> Result<(), Fault> {
     for (propagation, recursive) in &step.propagation {
         let wanted = Attributes::propagating(*propagation);
         set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;
@@ -106,40 +135,53 @@ fn propagate(step: &MountStep, index: usize, mount: &OwnedFd, proc: Procfs<'_>) 
 fn new_fs(
     new: &NewFs,
     step: &MountStep,
-    target: BorrowedFd<'_>,
+    target: &Target,
     context: Option<&OwnedFd>,
 ) -> rustix::io::Result<Option<OwnedFd>> {
     let plain = context.is_none()
         && step.recursive.is_empty()
         && step.propagation.is_empty()
-        && !step.readonly_late
-        && !step.holds_nodes
+        && !step.is_kept()
         && !new.copy_up;
-    if plain && inroot::kind(target)? == FileType::Directory {
-        rustix::process::fchdir(target)?;
-        rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str())?;
+    let covered = rustix::fs::fstat(&target.file)?;
+    let mode = (new.mode_of_covered && target.existed).then_some(covered.st_mode & 0o7777);
+    if plain && FileType::from_raw_mode(covered.st_mode) == FileType::Directory {
+        rustix::process::fchdir(&target.file)?;
+        mount_here(new, mode)?;
         return Ok(None);
     }
     let flags = if step.readonly_late { new.flags.difference(MountFlags::RDONLY) } else { new.flags };
     let mount = match context {
-        Some(context) => configured(context.as_fd(), new, flags)?,
+        Some(context) => configured(context.as_fd(), new, flags, mode)?,
         None => {
             let context = rustix::mount::fsopen(&new.fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-            configured(context.as_fd(), new, flags)?
+            configured(context.as_fd(), new, flags, mode)?
         }
     };
     // Who opened the context stood among processes that may have had a hand in it.
     if context.is_some() && rustix::fs::fstatfs(&mount)?.f_type as u64 != PROC_MAGIC {
         return Err(Errno::STALE);
     }
-    if new.copy_up {
-        copyup::copy(target, mount.as_fd())?;
+    // What has just been made for it has nothing worth a copy, its owner and times included.
+    if new.copy_up && target.existed {
+        copyup::copy(target.file.as_fd(), mount.as_fd(), &new.options)?;
     }
-    attach(&mount, target).map_err(errno)?;
+    attach(&mount, &target.file).map_err(errno)?;
     Ok(Some(mount))
 }
 
-fn errno(error: std::io::Error) -> Errno {
+/// mount(2) on the working folder.
+fn mount_here(new: &NewFs, mode: Option<u32>) -> rustix::io::Result<()> {
+    let Some(mode) = mode else {
+        return rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str());
+    };
+    let mut data = PathBuffer::new(new.data.to_bytes())?;
+    data.push(if new.data.is_empty() { b"mode=" } else { b",mode=" })?;
+    data.push_octal(mode)?;
+    rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, data.as_cstr()?)
+}
+
+pub(super) fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
@@ -147,7 +189,12 @@ fn errno(error: std::io::Error) -> Errno {
 const PROC_MAGIC: u64 = 0x9fa0;
 
 /// A new instance that is mounted nowhere yet.
-fn configured(context: BorrowedFd<'_>, new: &NewFs, flags: MountFlags) -> rustix::io::Result<OwnedFd> {
+fn configured(
+    context: BorrowedFd<'_>,
+    new: &NewFs,
+    flags: MountFlags,
+    mode: Option<u32>,
+) -> rustix::io::Result<OwnedFd> {
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount};
     fsconfig_set_string(context, c"source", &new.source)?;
     const OF_THE_FILE_SYSTEM: &[(MountFlags, &CStr)] = &[
@@ -156,22 +203,35 @@ fn configured(context: BorrowedFd<'_>, new: &NewFs, flags: MountFlags) -> rustix
         (MountFlags::DIRSYNC, c"dirsync"),
         (MountFlags::LAZYTIME, c"lazytime"),
         (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, c"mand"),
+        (MountFlags::from_bits_retain(libc::MS_I_VERSION as u32), c"i_version"),
     ];
     for (_, name) in OF_THE_FILE_SYSTEM.iter().filter(|(flag, _)| flags.contains(*flag)) {
         fsconfig_set_flag(context, *name)?;
     }
-    for (key, value) in &new.options {
-        match value {
-            Some(value) => fsconfig_set_string(context, key, value)?,
-            None => fsconfig_set_flag(context, key)?,
-        }
+    if let Some(mode) = mode {
+        let mut digits = Text::<12>::new(b"")?;
+        digits.push_octal(mode)?;
+        fsconfig_set_string(context, c"mode", digits.as_cstr()?)?;
     }
+    configure(context, &new.options)?;
     fsconfig_create(context)?;
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
 }
 
+/// Gives options to a file system that is made or changed.
+pub(super) fn configure(
+    context: BorrowedFd<'_>,
+    options: &[(CString, Option<CString>)],
+) -> rustix::io::Result<()> {
+    use rustix::mount::{fsconfig_set_flag, fsconfig_set_string};
+    options.iter().try_for_each(|(key, value)| match value {
+        Some(value) => fsconfig_set_string(context, key, value),
+        None => fsconfig_set_flag(context, key),
+    })
+}
+
 /// The attributes of a mount that mount(2) would have set by these flags.
-fn attributes(flags: MountFlags) -> MountAttrFlags {
+pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
     const SAME: &[(MountFlags, MountAttrFlags)] = &[
         (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
         (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
@@ -192,29 +252,36 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
     }
 }
 
-/// The host's own mount of the same instance, with the flags that were asked for.
+/// The host's own mount of the same instance, with the options that were asked for.
 fn shared_instance(
     instance: &CStr,
-    new: &NewFs,
+    step: &MountStep,
     target: BorrowedFd<'_>,
     proc: Procfs<'_>,
 ) -> std::io::Result<OwnedFd> {
     let mount = open_tree(CWD, instance, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)?;
-    attach_of_host(mount, new.flags, true, target, proc)
+    attach_of_host(mount, step, true, target, proc)
 }
 
-/// Attaches a clone of a mount of the host's in place of a new file system, with the flags that were asked for.
-fn attach_of_host(
+/// Attaches a clone of a mount of the host's in place of a new file system, with the options that were asked for.
+pub(super) fn attach_of_host(
     mount: OwnedFd,
-    flags: MountFlags,
+    step: &MountStep,
     recursive: bool,
     target: BorrowedFd<'_>,
     proc: Procfs<'_>,
 ) -> std::io::Result<OwnedFd> {
-    // Times are left as they are: the kernel locks them in a user namespace.
-    let wanted = Attributes::setting(u64::from(attributes(flags).bits()) & !libc::MOUNT_ATTR__ATIME);
-    if !wanted.is_empty() {
-        prepare(&mount, wanted, recursive, proc)?;
+    let mut wanted = step.attributes;
+    if wanted.set & libc::MOUNT_ATTR__ATIME == 0 {
+        // relatime, which every config.json has: a user namespace keeps the host's times, and these files have none that count.
+        wanted.clear &= !libc::MOUNT_ATTR__ATIME;
+    }
+    // What is cleared is what this mount itself has: below it, the host may have locked it.
+    let below = Attributes::setting(wanted.set & !libc::MOUNT_ATTR__ATIME);
+    for (wanted, recursive) in [(below, recursive), (wanted, false)] {
+        if !wanted.is_empty() {
+            prepare(&mount, wanted, recursive, proc)?;
+        }
     }
     attach(&mount, target)?;
     Ok(mount)
@@ -239,14 +306,8 @@ fn bind(
         }
     };
     let folder = inroot::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
-    let target = if step.target_nofollow {
-        place.root.open(&step.target, true)
-    } else if folder {
-        place.root.folder(&step.target)
-    } else {
-        place.root.file(&step.target)
-    };
-    let target = target.at(Step::MountTarget, index)?;
+    let kind = if folder { FileType::Directory } else { FileType::RegularFile };
+    let target = Target::open(step, index, place, kind)?.file;
     // The kernel would only say that an argument is invalid.
     match (folder, inroot::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
         (true, false) => Err(Errno::NOTDIR),
@@ -255,13 +316,24 @@ fn bind(
     }
     .at(Step::Mount, index)?;
     // Before it is in its place: nobody has it for a moment without them.
-    for (attributes, recursive) in [(step.attributes, false), (step.recursive, true)] {
+    for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
         if !attributes.is_empty() {
             prepare(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
         }
     }
     attach(mount, &target).at(Step::Mount, index)?;
     propagate(step, index, mount, place.proc)
+}
+
+/// What changes of this very mount.
+pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> Result<Attributes, Fault> {
+    let mut attributes = step.attributes;
+    if let Some(undone) = step.undone_times
+        && access_times(mount).at(Step::MountAttributes, index)? == undone
+    {
+        attributes.clear |= libc::MOUNT_ATTR__ATIME;
+    }
+    Ok(attributes)
 }
 
 /// The bind source as a detached mount; used by the parent too, when it must open it.
@@ -293,112 +365,6 @@ fn copy_symlink(bound: &BindSource, step: &MountStep, place: &Place<'_>) -> rust
     }
 }
 
-fn remount(target: BorrowedFd<'_>, flags: MountFlags, data: &CStr) -> rustix::io::Result<()> {
-    rustix::process::fchdir(target)?;
-    rustix::mount::mount_remount(c".", flags, data)
-}
-
-fn cgroup_mount(
-    cgroup: &CgroupMount,
-    step: &MountStep,
-    place: &Place<'_>,
-    target: BorrowedFd<'_>,
-) -> rustix::io::Result<Option<OwnedFd>> {
-    match &cgroup.view {
-        CgroupView::Unified(own) => unified(own, cgroup.flags, step, target, place.proc),
-        CgroupView::Legacy(hierarchies) => legacy(hierarchies, cgroup.flags, place, target),
-    }
-}
-
-fn unified(
-    own: &CStr,
-    flags: MountFlags,
-    step: &MountStep,
-    target: BorrowedFd<'_>,
-    proc: Procfs<'_>,
-) -> rustix::io::Result<Option<OwnedFd>> {
-    let plain = step.recursive.is_empty() && step.propagation.is_empty();
-    let mounted = if plain {
-        rustix::process::fchdir(target)?;
-        rustix::mount::mount(c"cgroup", c".", c"cgroup2", flags, c"").map(|()| None)
-    } else {
-        detached_cgroup(flags).and_then(|mount| attach(&mount, target).map_err(errno).map(|()| Some(mount)))
-    };
-    match mounted {
-        // Without a cgroup namespace of its own a user namespace may not mount it: the folder of the host is bound.
-        Err(Errno::PERM | Errno::BUSY | Errno::NODEV) => {
-            let how = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
-            let mount = match open_tree(CWD, own, how).map_err(errno) {
-                // An ordinary user's container has no group of its own.
-                Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
-                other => other?,
-            };
-            attach_of_host(mount, flags, true, target, proc).map(Some).map_err(errno)
-        }
-        other => other,
-    }
-}
-
-fn detached_cgroup(flags: MountFlags) -> rustix::io::Result<OwnedFd> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
-    let context = fsopen(c"cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"cgroup")?;
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
-}
-
-/// A tmpfs with a folder for each hierarchy, and a link for each of several controllers of one.
-fn legacy(
-    hierarchies: &[LegacyHierarchy],
-    flags: MountFlags,
-    place: &Place<'_>,
-    target: BorrowedFd<'_>,
-) -> rustix::io::Result<Option<OwnedFd>> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"tmpfs")?;
-    fsconfig_set_string(&context, c"mode", c"755")?;
-    fsconfig_create(&context)?;
-    let writable = flags.difference(MountFlags::RDONLY);
-    let folder = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(writable))?;
-    attach(&folder, target).map_err(errno)?;
-    for hierarchy in hierarchies {
-        rustix::fs::mkdirat(&folder, &hierarchy.name, rustix::fs::Mode::from_raw_mode(0o755))?;
-        let below = rustix::fs::openat(
-            &folder,
-            &hierarchy.name,
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW,
-            rustix::fs::Mode::empty(),
-        )?;
-        one_hierarchy(hierarchy, flags, place, below.as_fd())?;
-        for link in &hierarchy.links {
-            rustix::fs::symlinkat(&hierarchy.name, &folder, link)?;
-        }
-    }
-    if flags.contains(MountFlags::RDONLY) {
-        set_attributes(&folder, Attributes::READONLY, false, place.proc).map_err(errno)?;
-    }
-    Ok(Some(folder))
-}
-
-fn one_hierarchy(
-    hierarchy: &LegacyHierarchy,
-    flags: MountFlags,
-    place: &Place<'_>,
-    target: BorrowedFd<'_>,
-) -> rustix::io::Result<()> {
-    if place.own_cgroup_namespace {
-        rustix::process::fchdir(target)?;
-        let fstype = if hierarchy.data.is_empty() { c"cgroup2" } else { c"cgroup" };
-        let mounted = rustix::mount::mount(c"cgroup", c".", fstype, flags, hierarchy.data.as_c_str());
-        if !matches!(mounted, Err(Errno::PERM | Errno::BUSY)) {
-            return mounted;
-        }
-    }
-    let mount = open_tree(CWD, &hierarchy.own, libc::OPEN_TREE_CLONE).map_err(errno)?;
-    attach_of_host(mount, flags, false, target, place.proc).map(drop).map_err(errno)
-}
-
 /// Hides what is at `path`: a folder below an empty read-only tmpfs, anything else behind the host's /dev/null.
 /// What is missing needs no hiding.
 pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) -> rustix::io::Result<()> {
@@ -423,9 +389,4 @@ pub fn make_path_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> st
     let mount = clone_mount(&target, true)?;
     prepare(&mount, Attributes::READONLY, true, proc)?;
     attach(&mount, &target)
-}
-
-/// Takes the old root away: `.` is where it is mounted, below or above the new one.
-pub fn detach_current_folder() -> rustix::io::Result<()> {
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)
 }

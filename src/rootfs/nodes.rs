@@ -11,7 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::mounts::detach_current_folder;
+use super::pivot::detach_current_folder;
 use crate::plan::DeviceStep;
 use crate::sys::mount::{attach, open_tree};
 use crate::sys::text::Text;

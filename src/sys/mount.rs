@@ -12,6 +12,7 @@ use super::check;
 use super::older::{self, is_missing};
 
 pub use super::older::Procfs;
+pub use super::older::mounted::{Mounted, each as each_mount, path_of};
 
 /// What [`set_attributes`] and [`prepare`] change, mount_setattr(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +68,18 @@ pub fn prepare(mount: impl AsFd, wanted: Attributes, recursive: bool, proc: Proc
         Err(error) if is_missing(&error) => older::mounts::prepare(mount, wanted, recursive, proc),
         done => done,
     }
+}
+
+/// The access times that a mount goes by: MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME or MOUNT_ATTR_STRICTATIME. statfs(2).
+pub fn access_times(mount: impl AsFd) -> io::Result<u64> {
+    let flags = rustix::fs::fstatfs(mount)?.f_flags as u64;
+    Ok(if flags & older::mounts::ST_NOATIME != 0 {
+        libc::MOUNT_ATTR_NOATIME
+    } else if flags & older::mounts::ST_RELATIME != 0 {
+        libc::MOUNT_ATTR_RELATIME
+    } else {
+        libc::MOUNT_ATTR_STRICTATIME
+    })
 }
 
 /// Makes a detached mount idmapped, as the user namespace `mapping` has it; with all below it when `recursive`. mount_setattr(2),

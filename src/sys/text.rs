@@ -41,6 +41,12 @@ impl<const SIZE: usize> Text<SIZE> {
         self.push(decimal(number, &mut [0; 12]))
     }
 
+    /// Adds the octal digits of a number, without a zero in front.
+    pub fn push_octal(&mut self, number: u32) -> Result<()> {
+        let digits = number.checked_ilog2().map_or(1, |highest| highest / 3 + 1);
+        (0..digits).rev().try_for_each(|place| self.push(&[b'0' + (number >> (3 * place) & 7) as u8]))
+    }
+
     /// Leaves the first `len` bytes.
     pub fn cut(&mut self, len: usize) {
         if let Some(gone) = self.bytes.get_mut(len..self.len) {
@@ -91,6 +97,15 @@ mod tests {
             assert_eq!(parse(number.to_string().as_bytes()), Some(number));
         }
         assert_eq!(parse(b"1x"), None);
+    }
+
+    #[test]
+    fn octal_digits() {
+        for number in [0, 7, 8, 0o755, 0o1777, 0o7777, u32::MAX] {
+            let mut text = Text::<16>::new(b"").unwrap();
+            text.push_octal(number).unwrap();
+            assert_eq!(text.bytes(), format!("{number:o}").as_bytes());
+        }
     }
 
     #[test]

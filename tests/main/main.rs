@@ -29,6 +29,7 @@ mod listener;
 mod many;
 mod mounts;
 mod namespaces;
+mod options;
 mod pairs;
 mod pause;
 mod pid_files;

@@ -11,21 +11,21 @@ use crate::support::{Bundle, Env, Output};
 
 /// One line of /proc/self/mountinfo, as far as the tests look (proc_pid_mountinfo(5)).
 #[derive(Debug)]
-struct Mounted {
-    options: Vec<String>,
-    propagation: String,
-    kind: String,
-    data: Vec<String>,
+pub struct Mounted {
+    pub options: Vec<String>,
+    pub propagation: String,
+    pub kind: String,
+    pub data: Vec<String>,
 }
 
 impl Mounted {
-    fn has(&self, option: &str) -> bool {
+    pub fn has(&self, option: &str) -> bool {
         self.options.iter().chain(&self.data).any(|found| found == option)
     }
 }
 
 /// What `cat /proc/self/mountinfo` said; of several mounts on one place, the last.
-fn table(output: &Output) -> BTreeMap<String, Mounted> {
+pub fn table(output: &Output) -> BTreeMap<String, Mounted> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect();
     let parse = |line: &str| {
         let (left, right) = line.split_once(" - ").unwrap();
@@ -42,12 +42,12 @@ fn table(output: &Output) -> BTreeMap<String, Mounted> {
     output.stdout.lines().map(parse).collect()
 }
 
-fn mountinfo(env: &Env) -> Bundle {
+pub fn mountinfo(env: &Env) -> Bundle {
     env.bundle(&["cat", "/proc/self/mountinfo"])
 }
 
 /// A folder of the host with one file.
-fn source(env: &Env, name: &str) -> PathBuf {
+pub fn source(env: &Env, name: &str) -> PathBuf {
     let path = env.dir().join(name);
     fs::create_dir(&path).unwrap();
     fs::write(path.join("file"), format!("from {name}\n")).unwrap();

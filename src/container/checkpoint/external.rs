@@ -76,7 +76,7 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
                     add(inside, From::Host { source, recursive: false });
                 }
             }
-            MountKind::Remount { .. } => {}
+            MountKind::Remount(_) => {}
         }
     }
     if plan.rootfs.bind_devices {

@@ -14,23 +14,46 @@ use super::{Procfs, of_descriptor};
 const LONGEST: usize = 36 * 1024;
 
 /// What a line tells.
-pub(super) struct Mount<'a> {
+pub struct Mounted<'a> {
     /// The mount's number.
     pub id: i32,
+    /// What of its file system is mounted; `/` is all. With escapes, as the next.
+    pub root: &'a [u8],
     /// Where it is mounted, as seen from this process's root; as the file writes it, with escapes.
     pub place: &'a [u8],
     /// Its own flags, with commas between.
     pub options: &'a [u8],
+    /// Its peer group and master, with spaces between.
+    pub propagation: &'a [u8],
+    /// Type of its file system.
+    pub fstype: &'a [u8],
 }
 
-fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
-    let mut fields = line.split(|byte| *byte == b' ');
+impl Mounted<'_> {
+    /// `place` without escapes.
+    pub fn path(&self) -> rustix::io::Result<Text<4096>> {
+        path(self.place)
+    }
+
+    /// Whether it passes on what is mounted and unmounted below it.
+    pub fn is_shared(&self) -> bool {
+        self.propagation.split(|byte| *byte == b' ').any(|field| field.starts_with(b"shared:"))
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<Mounted<'_>> {
+    // No path in it has a space.
+    let end = line.windows(3).position(|bytes| bytes == b" - ")?;
+    let mut fields = line.get(..end)?.splitn(7, |byte| *byte == b' ');
     let id = parse(fields.next()?)?;
-    Some(Mount { id, place: fields.nth(3)?, options: fields.next()? })
+    let (root, place, options) = (fields.nth(2)?, fields.next()?, fields.next()?);
+    let propagation = fields.next().unwrap_or_default();
+    let fstype = line.get(end + 3..)?.split(|byte| *byte == b' ').next()?;
+    Some(Mounted { id, root, place, options, propagation, fstype })
 }
 
 /// Does `act` with each mount of this process's namespace that it can see.
-pub(super) fn each(proc: BorrowedFd<'_>, mut act: impl FnMut(Mount<'_>) -> io::Result<()>) -> io::Result<()> {
+pub fn each(proc: BorrowedFd<'_>, mut act: impl FnMut(Mounted<'_>) -> io::Result<()>) -> io::Result<()> {
     lines(proc, |line| match parse_line(line) {
         Some(mount) => act(mount),
         // Longer than any that the kernel writes.
@@ -41,18 +64,23 @@ pub(super) fn each(proc: BorrowedFd<'_>, mut act: impl FnMut(Mount<'_>) -> io::R
 /// The number of the uppermost mount whose root is the file behind `fd`; `None` when it is not the root of one.
 pub(in crate::sys) fn uppermost(fd: BorrowedFd<'_>, proc: Procfs<'_>) -> io::Result<Option<i32>> {
     let proc = proc.open()?;
-    let mut room = [MaybeUninit::uninit(); 4096];
-    let link = of_descriptor(b"fd", fd)?;
-    let (path, _) = rustix::fs::readlinkat_raw(&proc, link.as_cstr()?, &mut room)?;
-    let path: &[u8] = path;
+    let path = path_of(fd, proc.as_fd())?;
     let mut found = None;
     each(proc.as_fd(), |mount| {
-        if is_written_as(path, mount.place) {
+        if is_written_as(path.bytes(), mount.place) {
             found = Some(mount.id);
         }
         Ok(())
     })?;
     Ok(found)
+}
+
+/// The path of the file behind `fd` from this process's root, as the kernel tells it. `proc` is the top folder of procfs.
+pub fn path_of(fd: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> io::Result<Text<4096>> {
+    let mut room = [MaybeUninit::uninit(); 4096];
+    let link = of_descriptor(b"fd", fd)?;
+    let (path, _) = rustix::fs::readlinkat_raw(proc, link.as_cstr()?, &mut room)?;
+    Ok(Text::new(path)?)
 }
 
 /// Whether `written` is `path` with the escapes of mountinfo.
@@ -127,6 +155,15 @@ mod tests {
         let line = br"36 35 98:0 /mnt1 /a\040b\134 ro,noatime master:1 - ext3 /dev/root rw";
         let mount = parse_line(line).unwrap();
         assert_eq!((mount.id, mount.options), (36, &b"ro,noatime"[..]));
+        assert_eq!((mount.root, mount.fstype, mount.is_shared()), (&b"/"[..], &b"ext3"[..], false));
+        let line = br"37 36 0:5 /a /b rw shared:3 master:1 - tmpfs none rw";
+        let mount = parse_line(line).unwrap();
+        assert_eq!((mount.root, mount.propagation), (&b"/a"[..], &b"shared:3 master:1"[..]));
+        assert!(mount.is_shared());
+        let mount = parse_line(b"37 36 0:5 /a /b rw - proc proc rw").unwrap();
+        assert_eq!((mount.options, mount.fstype, mount.is_shared()), (&b"rw"[..], &b"proc"[..], false));
+        let mount =
+            parse_line(br"36 35 98:0 /mnt1 /a\040b\134 ro,noatime master:1 - ext3 /dev/root rw").unwrap();
         assert!(is_written_as(br"/a b\", mount.place));
         assert_eq!(path(mount.place).unwrap().bytes(), br"/a b\");
         for other in [&br"/a b"[..], br"/a b\c", b"", br"/a\040b\134"] {

@@ -31,8 +31,8 @@ const FLAGS: [Flag; 6] = [
 ];
 
 /// `ST_NOATIME`, `ST_RELATIME`, statfs(2).
-const ST_NOATIME: u64 = 0x400;
-const ST_RELATIME: u64 = 0x1000;
+pub(in crate::sys) const ST_NOATIME: u64 = 0x400;
+pub(in crate::sys) const ST_RELATIME: u64 = 0x1000;
 
 /// What mount(2) must be given for a mount with the `current` flags (statfs(2)) to become as `wanted`: it takes away what it is not given.
 ///

@@ -25,6 +25,23 @@ fn masks_stay_on_proc_when_its_name_is_exchanged() {
     }
 }
 
+/// The same where the mount is changed once more after it was made.
+#[test]
+fn masks_stay_on_a_proc_that_is_remounted() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the others look the names up again") {
+        return;
+    }
+    for options in [&["bind", "remount", "nosuid"][..], &["remount", "nosuid"]] {
+        let bundle = env.script("for at in /proc /other; do test ! -r $at/self/status || echo reached; done");
+        let hooks =
+            hook(&bundle, &format!("cd {} && mv proc other && mkdir proc", bundle.rootfs("").display()));
+        let bundle = bundle.edit(|config| config["hooks"] = json!({"createRuntime": hooks}));
+        let output = env.run(&bundle.mount("/proc", "proc", "proc", options)).fails().says("/proc");
+        assert_eq!(output.stdout, "");
+    }
+}
+
 /// Each is asked for with the value that it has, so that nothing changes where it is not refused.
 #[test]
 fn parameters_of_the_host_are_refused() {

@@ -149,6 +149,48 @@ fn what_is_no_folder_at_proc_and_sys_is_not_mounted_on() {
     }
 }
 
+/// As in runc and crun, for whatever is mounted there. procfs and sysfs elsewhere must not come to lie behind a link either.
+#[test]
+fn a_link_at_proc_and_sys_is_not_mounted_on() {
+    let Some(env) = Env::new() else { return };
+    let refused = |bundle: Bundle, place: &str| {
+        fs::create_dir(bundle.rootfs("real")).unwrap();
+        let output = env.run(&bundle).fails();
+        assert_eq!(output.stdout, "");
+        if env.ours("the words are ours") {
+            output.says(&format!("].destination: {place} is a symbolic link in the root file system"));
+        }
+        assert_eq!(names(&bundle.rootfs("real")), [] as [String; 0]);
+    };
+    for folder in ["proc", "sys"] {
+        for target in ["/real", "real", "missing", "/tmp/../real"] {
+            let bundle = env.script("echo started");
+            fs::remove_dir(bundle.rootfs(folder)).unwrap();
+            symlink(target, bundle.rootfs(folder)).unwrap();
+            refused(bundle, &format!("/{folder}"));
+        }
+        let kind = if folder == "proc" { "proc" } else { "sysfs" };
+        let bundle = env.script("echo started").mount("/other", kind, kind, &[]);
+        symlink("/real", bundle.rootfs("other")).unwrap();
+        refused(bundle, "/other");
+        if !env.ours("others follow it for a bind mount") {
+            continue;
+        }
+        let place = format!("/{folder}");
+        let bundle =
+            env.script("echo started").without_mount(&place).mount(&place, "bind", &place, &["rbind", "ro"]);
+        let bundle = bundle.without_mount("/sys/fs/cgroup");
+        fs::remove_dir(bundle.rootfs(folder)).unwrap();
+        symlink("/real", bundle.rootfs(folder)).unwrap();
+        refused(bundle, &place);
+    }
+    // A folder on the way may be a link: what is mounted stays inside.
+    let bundle = env.script("test -d /real/own/self && echo there").mount("/way/own", "proc", "proc", &[]);
+    fs::create_dir(bundle.rootfs("real")).unwrap();
+    symlink("real", bundle.rootfs("way")).unwrap();
+    env.run(&bundle).ok().prints("there");
+}
+
 /// A masked file is hidden behind /dev/null; an image whose own is a link would have it hidden behind, and so opened to, what the
 /// link names (CVE-2025-31133).
 #[test]

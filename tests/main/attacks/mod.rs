@@ -9,6 +9,7 @@ mod entering;
 mod identity;
 mod kernel;
 mod links;
+mod mounts;
 mod program;
 mod races;
 mod terminal;

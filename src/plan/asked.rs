@@ -1,0 +1,299 @@
+//! The options of one mount, read as a whole: what they ask for together, and which of them its kind cannot carry out.
+
+use rustix::mount::MountFlags;
+
+use super::Judge;
+use super::options::{self, Word};
+use crate::sys::mount::Attributes;
+
+/// Everything that the `options` of one mount ask for.
+#[derive(Debug)]
+pub struct Asked {
+    /// MS_…
+    pub flags: MountFlags,
+    /// Propagation, in order: MS_…, and whether for all mounts below too.
+    pub propagation: Vec<(u64, bool)>,
+    /// `bind` or `rbind`; the value: whether recursively.
+    pub bind: Option<bool>,
+    /// `idmap` or `ridmap`; the value: whether recursively.
+    pub idmap: Option<bool>,
+    /// `remount`.
+    pub remount: bool,
+    /// `tmpcopyup`.
+    pub copy_up: bool,
+    /// `copy-symlink`.
+    pub copy_symlink: bool,
+    /// `src-nofollow`.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`.
+    pub target_nofollow: bool,
+    /// Those among the options that belong to the file system and not to one mount of it.
+    pub of_file_system: Vec<String>,
+    /// Options that only the file system's type knows.
+    pub data: Vec<String>,
+    set: u64,
+    clear: u64,
+    recursive_set: u64,
+    recursive_clear: u64,
+}
+
+/// The kind of a mount, as far as options depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fits<'a> {
+    /// A new instance of a file system of this type.
+    New(&'a str),
+    /// A new mount of a file system instance that others have mounted too: of this type.
+    Shared(&'a str),
+    /// A new bind mount.
+    Bind,
+    /// A change of a mount alone.
+    RemountOne,
+    /// A change of a mount and its file system.
+    RemountAll,
+}
+
+const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
+
+impl Asked {
+    /// Reads the words; later ones win.
+    pub fn read(options: &[String]) -> Self {
+        let mut asked = Self {
+            flags: MountFlags::empty(),
+            propagation: Vec::new(),
+            bind: None,
+            idmap: None,
+            remount: false,
+            copy_up: false,
+            copy_symlink: false,
+            source_nofollow: false,
+            target_nofollow: false,
+            of_file_system: Vec::new(),
+            data: Vec::new(),
+            set: 0,
+            clear: 0,
+            recursive_set: 0,
+            recursive_clear: 0,
+        };
+        for option in options {
+            match options::word(option) {
+                Some(word) => asked.take(word, option),
+                None => asked.data.push(option.clone()),
+            }
+        }
+        asked
+    }
+
+    fn take(&mut self, word: Word, text: &str) {
+        if options::OF_FILE_SYSTEM.contains(&text) {
+            self.of_file_system.push(text.to_owned());
+        }
+        match word {
+            Word::Default => {}
+            Word::Set(flag, attribute) => {
+                self.flags.insert(flag);
+                self.set |= attribute;
+                self.clear &= !attribute;
+            }
+            Word::Clear(flag, attribute) => {
+                self.flags.remove(flag);
+                self.clear |= attribute;
+                self.set &= !attribute;
+            }
+            Word::RecursiveSet(attribute) => {
+                self.recursive_set |= attribute;
+                self.recursive_clear &= !attribute;
+            }
+            Word::RecursiveClear(attribute) => {
+                self.recursive_clear |= attribute;
+                self.recursive_set &= !attribute;
+            }
+            Word::Propagation(flag, recursive) => self.propagation.push((flag.bits().into(), recursive)),
+            Word::Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
+            Word::IdMap(recursive) => self.idmap = Some(recursive),
+            Word::Remount => self.remount = true,
+            Word::CopyUp => self.copy_up = true,
+            Word::CopySymlink => self.copy_symlink = true,
+            Word::SourceNoFollow => self.source_nofollow = true,
+            Word::DestinationNoFollow => self.target_nofollow = true,
+        }
+    }
+
+    /// `MOUNT_ATTR_…` that the mount gets, or all below it.
+    pub fn set_anywhere(&self) -> u64 {
+        self.set | self.recursive_set
+    }
+
+    /// For the mount alone. Only what is named changes: with `relatime` the access times, without it not.
+    pub fn attributes(&self) -> Attributes {
+        let times = if self.flags.contains(MountFlags::STRICTATIME) {
+            (libc::MOUNT_ATTR_STRICTATIME, TIMES)
+        } else if self.flags.contains(MountFlags::NOATIME) {
+            (libc::MOUNT_ATTR_NOATIME, TIMES)
+        } else if self.flags.contains(MountFlags::RELATIME) || self.undoes_all_times() {
+            (libc::MOUNT_ATTR_RELATIME, TIMES)
+        } else {
+            (0, 0)
+        };
+        Attributes { set: self.set & !TIMES | times.0, clear: self.clear & !TIMES | times.1, propagation: 0 }
+    }
+
+    /// For the mount and all below it.
+    pub fn recursive(&self) -> Attributes {
+        options::attributes(self.recursive_set, self.recursive_clear)
+    }
+
+    /// `atime` and `nostrictatime` ask for relatime in place of this MOUNT_ATTR_…, and of no other.
+    pub fn undone_times(&self) -> Option<u64> {
+        match self.clear & TIMES {
+            0 => None,
+            undone if self.attributes().clear & TIMES == 0 => Some(undone),
+            _ => None,
+        }
+    }
+
+    fn undoes_all_times(&self) -> bool {
+        let both = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
+        self.clear & both == both
+    }
+
+    /// Refuses options that exclude each other, and those that a mount of this kind cannot have.
+    pub fn judge(&self, fits: Fits<'_>, path: &str, judge: &mut Judge) {
+        let mut refuse = |words: String| judge.fault(format!("{path}.options"), words);
+        if self.flags.contains(MountFlags::NOATIME | MountFlags::STRICTATIME) {
+            refuse("noatime and strictatime exclude each other; write one of them".into());
+        }
+        let both = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
+        if self.recursive_set & both == both {
+            refuse("rnoatime and rstrictatime exclude each other; write one of them".into());
+        }
+        if self.copy_up && fits != Fits::New("tmpfs") {
+            refuse("tmpcopyup is for a new tmpfs only".into());
+        }
+        let of_bind = [(self.copy_symlink, "copy-symlink"), (self.source_nofollow, "src-nofollow")];
+        for (_, name) in of_bind.iter().filter(|(asked, _)| *asked && fits != Fits::Bind) {
+            refuse(format!("{name} is for a new bind mount only"));
+        }
+        if self.idmap.is_some() && fits != Fits::Bind {
+            refuse("idmapped mounts are for new bind mounts only; add bind or rbind".into());
+        }
+        for name in &self.of_file_system {
+            match fits {
+                Fits::New(fstype) if name == "iversion" && !counts_versions(fstype) => {
+                    refuse(format!("{name}: {fstype} has no such option"));
+                }
+                Fits::RemountAll if name.ends_with("iversion") => {
+                    refuse(format!("{name} cannot be changed by a remount"));
+                }
+                Fits::New(_) | Fits::RemountAll => {}
+                Fits::Shared(what) => {
+                    refuse(format!(
+                        "{name} is an option of the file system, and this {what} is not the container's alone"
+                    ));
+                }
+                Fits::Bind | Fits::RemountOne => {
+                    refuse(format!(
+                        "{name} is an option of the file system; a mount of it alone has only ro, nosuid, nodev, noexec, \
+                         nosymfollow and access times"
+                    ));
+                }
+            }
+        }
+        if self.of_file_system.iter().any(|name| name == "mand")
+            && matches!(fits, Fits::New(_) | Fits::RemountAll)
+        {
+            judge.warn(format!(
+                "{path}.options: mand has no effect since Linux 5.15, which has no mandatory locks"
+            ));
+        }
+    }
+}
+
+/// Whether the kernel passes `iversion` on to this type, or the type always does what it asks for.
+fn counts_versions(fstype: &str) -> bool {
+    matches!(fstype, "ext4" | "xfs" | "btrfs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(words: &[&str]) -> Asked {
+        Asked::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn later_words_win() {
+        let asked = asked(&["ro", "nosuid", "rw", "size=1k", "mode=755", "rbind", "bind"]);
+        assert_eq!(asked.flags, MountFlags::NOSUID);
+        let Attributes { set, clear, .. } = asked.attributes();
+        assert_eq!((set, clear), (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_RDONLY));
+        assert_eq!(asked.data, ["size=1k", "mode=755"]);
+        assert_eq!(asked.bind, Some(true));
+    }
+
+    /// What a bind mount of each kind of source gets: a new value, or relatime if it has this one.
+    #[test]
+    fn access_times_change_when_they_are_named() {
+        const NO: u64 = libc::MOUNT_ATTR_NOATIME;
+        const STRICT: u64 = libc::MOUNT_ATTR_STRICTATIME;
+        type Want = (u64, u64, Option<u64>);
+        let table: [(&[&str], Want); 14] = [
+            (&[], (0, 0, None)),
+            (&["relatime"], (0, TIMES, None)),
+            (&["noatime"], (NO, TIMES, None)),
+            (&["strictatime"], (STRICT, TIMES, None)),
+            // As in the kernel: relatime is the weakest.
+            (&["noatime", "relatime"], (NO, TIMES, None)),
+            (&["strictatime", "relatime"], (STRICT, TIMES, None)),
+            (&["atime"], (0, 0, Some(NO))),
+            (&["nostrictatime"], (0, 0, Some(STRICT))),
+            (&["atime", "nostrictatime"], (0, TIMES, None)),
+            (&["noatime", "atime"], (0, 0, Some(NO))),
+            (&["atime", "noatime"], (NO, TIMES, None)),
+            (&["norelatime"], (0, 0, None)),
+            (&["relatime", "norelatime"], (0, 0, None)),
+            (&["nodiratime"], (libc::MOUNT_ATTR_NODIRATIME, 0, None)),
+        ];
+        for (words, want) in table {
+            let asked = asked(words);
+            let Attributes { set, clear, .. } = asked.attributes();
+            assert_eq!((set, clear, asked.undone_times()), want, "{words:?}");
+        }
+        let recursive = |words| asked(words).recursive();
+        assert_eq!((recursive(&["rnorelatime"]).set, recursive(&["rnorelatime"]).clear), (0, TIMES));
+        assert_eq!(recursive(&["rnoatime"]).set, NO);
+    }
+
+    #[test]
+    fn what_a_kind_of_mount_cannot_have_is_refused() {
+        let faults = |words: &[&str], fits| {
+            let mut judge = Judge::default();
+            asked(words).judge(fits, "mounts[0]", &mut judge);
+            judge.faults.len()
+        };
+        let of_file_system =
+            ["sync", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "iversion", "noiversion"];
+        for fits in [Fits::Bind, Fits::RemountOne, Fits::Shared("cgroup")] {
+            assert_eq!(faults(&of_file_system, fits), of_file_system.len(), "{fits:?}");
+            assert_eq!(
+                faults(&["async", "defaults", "silent", "loud", "rprivate", "ro"], fits),
+                0,
+                "{fits:?}"
+            );
+        }
+        assert_eq!(faults(&["iversion"], Fits::New("tmpfs")), 1);
+        assert_eq!(faults(&["iversion"], Fits::New("ext4")), 0);
+        assert_eq!(faults(&["iversion", "noiversion"], Fits::RemountAll), 2);
+        assert_eq!(faults(&["noiversion", "nolazytime", "nomand"], Fits::New("tmpfs")), 0);
+        assert_eq!(faults(&["sync", "dirsync", "lazytime", "mand"], Fits::New("tmpfs")), 0);
+        assert_eq!(faults(&["tmpcopyup"], Fits::New("tmpfs")), 0);
+        assert_eq!(faults(&["copy-symlink", "src-nofollow", "idmap"], Fits::Bind), 0);
+        for fits in [Fits::New("proc"), Fits::Shared("cgroup"), Fits::RemountOne, Fits::RemountAll] {
+            assert_eq!(faults(&["tmpcopyup", "copy-symlink", "src-nofollow", "idmap"], fits), 4, "{fits:?}");
+        }
+        for both in [["noatime", "strictatime"], ["rstrictatime", "rnoatime"]] {
+            assert_eq!(faults(&both, Fits::Bind), 1);
+        }
+        assert_eq!(faults(&["noatime", "atime", "strictatime"], Fits::Bind), 0);
+    }
+}

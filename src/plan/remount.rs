@@ -1,0 +1,101 @@
+//! The option `remount`: what it may change. The container's mounts are its own; most of their file systems are the host's, too.
+
+use std::ffi::{CStr, CString};
+
+use super::asked::{Asked, Fits};
+use super::mounts::{self, MountKind, MountStep, NewFs};
+use super::{Context, Judge};
+use crate::spec;
+
+/// A change of a mount that is there already.
+#[derive(Debug)]
+pub struct Remount {
+    /// Set when its file system changes too, and so all other mounts of that.
+    pub file_system: Option<Reconfigured>,
+}
+
+/// A change of a file system.
+#[derive(Debug)]
+pub struct Reconfigured {
+    /// Which of the plan's mounts has made it.
+    pub made_by: usize,
+    /// For fsconfig(2): key, and value or flag.
+    pub options: Vec<(CString, Option<CString>)>,
+}
+
+/// Judges a mount with the option `remount`. `before` are the steps for the mounts before it.
+pub(super) fn plan(
+    mount: &spec::Mount,
+    path: &str,
+    target: &CStr,
+    asked: &Asked,
+    before: &mut [MountStep],
+    context: &Context<'_>,
+    judge: &mut Judge,
+) -> Option<Remount> {
+    mounts::unmapped(mount, path, judge);
+    let made_by = before.iter().rposition(|step| step.mounts_on(target));
+    let mut earlier = made_by.and_then(|at| before.get_mut(at));
+    if let Some(earlier) = &mut earlier
+        && asked.attributes().clear & libc::MOUNT_ATTR_RDONLY != 0
+    {
+        earlier.readonly_late = false; // it would undo this
+    }
+    if asked.bind.is_some() || mount.kind == "bind" {
+        asked.judge(Fits::RemountOne, path, judge);
+        for option in &asked.data {
+            let words = format!(
+                "{option:?} is an option of the file system, which a remount with bind does not change"
+            );
+            judge.fault(format!("{path}.options"), words);
+        }
+        return Some(Remount { file_system: None });
+    }
+    asked.judge(Fits::RemountAll, path, judge);
+    let own = earlier.and_then(|step| match &step.kind {
+        MountKind::New(new) if is_own(new, context) => {
+            Some((new.fstype.to_string_lossy().into_owned(), step))
+        }
+        _ => None,
+    });
+    let Some((fstype, earlier)) = own else {
+        let words = "remount without bind changes a whole file system, and no earlier entry of mounts has made the one at this \
+                     destination for the container alone; add bind to change only this mount of it";
+        judge.fault(format!("{path}.options"), words);
+        return None;
+    };
+    if !matches!(mount.kind.as_str(), "" | "none") && mount.kind != fstype {
+        let words = format!("{:?}: at this destination is a {fstype}; write that, or none", mount.kind);
+        judge.fault(format!("{path}.type"), words);
+    }
+    earlier.changed_later = true;
+    let flags = mount.options.iter().filter(|option| FLAGS.contains(&option.as_str())).cloned();
+    let words: Vec<String> = flags.chain(asked.data.iter().cloned()).collect();
+    let options = mounts::data_options(&words, path, judge)?;
+    Some(Remount { file_system: Some(Reconfigured { made_by: made_by?, options }) })
+}
+
+/// Options of every file system that fsconfig(2) takes by these names.
+const FLAGS: [&str; 9] = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "ro", "rw", "sync"];
+
+/// Whether each new mount of this type is a new file system, or one that shows nothing but the container's new namespace.
+fn is_own(new: &NewFs, context: &Context<'_>) -> bool {
+    match new.fstype.to_bytes() {
+        b"tmpfs" | b"ramfs" | b"devpts" | b"overlay" | b"hugetlbfs" | b"bpf" => true,
+        b"proc" => context.makes(libc::CLONE_NEWPID),
+        b"sysfs" => context.makes(libc::CLONE_NEWNET),
+        b"mqueue" => context.makes(libc::CLONE_NEWIPC),
+        _ => false,
+    }
+}
+
+/// Whether a new mount of this type is known to be one more of a file system that others have mounted too.
+pub(super) fn is_shared(fstype: &str, context: &Context<'_>) -> bool {
+    match fstype {
+        "sysfs" => !context.makes(libc::CLONE_NEWNET),
+        "mqueue" => !context.makes(libc::CLONE_NEWIPC),
+        "devtmpfs" | "securityfs" | "debugfs" | "tracefs" | "configfs" | "pstore" | "efivarfs"
+        | "selinuxfs" | "fusectl" => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,117 @@
+//! Mounts of type cgroup and cgroup2, in the form that this host needs. Child side, no heap.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
+
+use super::mounts::{Place, attach_of_host, attributes, errno};
+use crate::plan::mounts::LegacyHierarchy;
+use crate::plan::{CgroupMount, CgroupView, MountStep};
+use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
+
+/// Mounts it on `target`. The value: the mount's handle, when one was needed.
+pub fn mount(
+    cgroup: &CgroupMount,
+    step: &MountStep,
+    place: &Place<'_>,
+    target: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    match &cgroup.view {
+        CgroupView::Unified(own) => unified(own, cgroup.flags, step, target, place.proc),
+        CgroupView::Legacy(hierarchies) => legacy(hierarchies, cgroup.flags, step, place, target),
+    }
+}
+
+fn unified(
+    own: &CStr,
+    flags: MountFlags,
+    step: &MountStep,
+    target: BorrowedFd<'_>,
+    proc: Procfs<'_>,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    let plain = step.recursive.is_empty() && step.propagation.is_empty();
+    let mounted = if plain {
+        rustix::process::fchdir(target)?;
+        rustix::mount::mount(c"cgroup", c".", c"cgroup2", flags, c"").map(|()| None)
+    } else {
+        detached_cgroup(flags).and_then(|mount| attach(&mount, target).map_err(errno).map(|()| Some(mount)))
+    };
+    match mounted {
+        // Without a cgroup namespace of its own a user namespace may not mount it: the folder of the host is bound.
+        Err(Errno::PERM | Errno::BUSY | Errno::NODEV) => {
+            let how = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
+            let mount = match open_tree(CWD, own, how).map_err(errno) {
+                // An ordinary user's container has no group of its own.
+                Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
+                other => other?,
+            };
+            attach_of_host(mount, step, true, target, proc).map(Some).map_err(errno)
+        }
+        other => other,
+    }
+}
+
+fn detached_cgroup(flags: MountFlags) -> rustix::io::Result<OwnedFd> {
+    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+    let context = fsopen(c"cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"cgroup")?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
+}
+
+/// A tmpfs with a folder for each hierarchy, and a link for each of several controllers of one.
+fn legacy(
+    hierarchies: &[LegacyHierarchy],
+    flags: MountFlags,
+    step: &MountStep,
+    place: &Place<'_>,
+    target: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs")?;
+    fsconfig_set_string(&context, c"mode", c"755")?;
+    fsconfig_create(&context)?;
+    let writable = flags.difference(MountFlags::RDONLY);
+    let folder = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(writable))?;
+    attach(&folder, target).map_err(errno)?;
+    for hierarchy in hierarchies {
+        rustix::fs::mkdirat(&folder, &hierarchy.name, rustix::fs::Mode::from_raw_mode(0o755))?;
+        let below = rustix::fs::openat(
+            &folder,
+            &hierarchy.name,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW,
+            rustix::fs::Mode::empty(),
+        )?;
+        one_hierarchy(hierarchy, flags, step, place, below.as_fd())?;
+        for link in &hierarchy.links {
+            rustix::fs::symlinkat(&hierarchy.name, &folder, link)?;
+        }
+    }
+    if flags.contains(MountFlags::RDONLY) {
+        set_attributes(&folder, Attributes::READONLY, false, place.proc).map_err(errno)?;
+    }
+    Ok(Some(folder))
+}
+
+fn one_hierarchy(
+    hierarchy: &LegacyHierarchy,
+    flags: MountFlags,
+    step: &MountStep,
+    place: &Place<'_>,
+    target: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    if place.own_cgroup_namespace {
+        rustix::process::fchdir(target)?;
+        let fstype = if hierarchy.data.is_empty() { c"cgroup2" } else { c"cgroup" };
+        let mounted = rustix::mount::mount(c"cgroup", c".", fstype, flags, hierarchy.data.as_c_str());
+        if !matches!(mounted, Err(Errno::PERM | Errno::BUSY)) {
+            return mounted;
+        }
+    }
+    let mount = open_tree(CWD, &hierarchy.own, libc::OPEN_TREE_CLONE).map_err(errno)?;
+    attach_of_host(mount, step, false, target, place.proc).map(drop).map_err(errno)
+}

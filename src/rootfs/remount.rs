@@ -1,0 +1,59 @@
+//! The option `remount`: changes a mount that is there, and its file system only if the container has made that. Child side, no heap.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
+
+use super::mounts::{Place, attributes_of, configure, propagate};
+use crate::plan::remount::{Reconfigured, Remount};
+use crate::plan::{At, Fault, MountStep, Step};
+use crate::sys::mount::{is_mount_root, set_attributes};
+
+/// Carries it out. `made` is the mount whose file system changes; its name may lead elsewhere by now.
+pub fn change(
+    step: &MountStep,
+    change: &Remount,
+    index: usize,
+    place: &Place<'_>,
+    made: Option<&OwnedFd>,
+) -> Result<(), Fault> {
+    let found;
+    let mount = match (&change.file_system, made) {
+        (Some(file_system), Some(made)) => {
+            reconfigure(made, file_system).at(Step::Mount, index)?;
+            made
+        }
+        (Some(_), None) => return Err(Errno::STALE).at(Step::Mount, index),
+        (None, _) => {
+            found = uppermost(step, index, place)?;
+            &found
+        }
+    };
+    // mount(2) would clear what is not named, and without its flag for bind mounts change the file system.
+    for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
+        if !attributes.is_empty() {
+            set_attributes(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
+        }
+    }
+    propagate(step, index, mount, place.proc)
+}
+
+/// The mount that is seen at the target.
+fn uppermost(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
+    let nofollow = step.target_nofollow || step.refuses_link;
+    let found = place.root.open(&step.target, nofollow).at(Step::MountTarget, index)?;
+    if is_mount_root(&found, place.proc).at(Step::MountTarget, index)? {
+        Ok(found)
+    } else {
+        Err(Errno::INVAL).at(Step::NothingMounted, index)
+    }
+}
+
+/// Changes only what is named: fspick(2), Linux 5.2.
+fn reconfigure(mount: &OwnedFd, wanted: &Reconfigured) -> rustix::io::Result<()> {
+    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+    let context = fspick(mount, c"", flags)?;
+    configure(context.as_fd(), &wanted.options)?;
+    fsconfig_reconfigure(&context)
+}
