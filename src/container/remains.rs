@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<()> {
     let (mut record, known) = read(folder, &broken.bytes)?;
     if !known.contains_key("group") {
-        record.group = planned(settings, folder);
+        record.group = planned(settings, folder)?;
     }
     if let Some(group) = &record.group {
         record.owns_group = !is_another_s(settings, folder, group)?;
@@ -112,14 +112,15 @@ fn members(bytes: &[u8]) -> Vec<(String, Value)> {
     found
 }
 
-/// The cgroup that this command would make for the container. `None`: that cannot be told.
-fn planned(settings: &Settings, folder: &Folder) -> Option<Group> {
+/// The cgroup that this command would make for the container. `None`: config.json's copy is missing or broken, too.
+fn planned(settings: &Settings, folder: &Folder) -> Result<Option<Group>> {
     let group = folder.config().and_then(|spec| facts::host(&spec, settings, folder.id().as_ref()));
     match group {
-        Ok(facts) => facts.group,
+        Ok(facts) => Ok(facts.group),
+        Err(error) if error.errno().is_some_and(|errno| errno != libc::ENOENT) => Err(error),
         Err(error) => {
             tracing::warn!("{error}; the container's cgroup cannot be found");
-            None
+            Ok(None)
         }
     }
 }

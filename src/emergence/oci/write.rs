@@ -361,3 +361,27 @@ impl<W: Write> Write for HashedWriter<W> {
         self.to.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn an_archive_replaces_regular_files_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        rustix::fs::mknodat(CWD, path("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        let links = [("to-file", "file"), ("to-fifo", "fifo"), ("to-null", "/dev/null"), ("dangling", "x")];
+        links.into_iter().for_each(|(name, target)| symlink(target, path(name)).unwrap());
+        for (name, want) in [("file", "file"), ("missing", "missing"), ("to-file", "file")] {
+            let found = file_to_replace(path(name)).unwrap();
+            assert_eq!(found.file_name(), path(want).file_name(), "{name}");
+        }
+        for name in ["fifo", "directory", "to-fifo", "to-null", "dangling"] {
+            assert!(file_to_replace(path(name)).is_err(), "{name}");
+        }
+    }
+}
