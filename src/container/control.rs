@@ -214,6 +214,7 @@ pub(super) fn own_group<'a>(record: &'a Record, purpose: &str) -> Result<&'a Gro
 }
 
 fn kill_all(there: &Existing, signal: i32) -> Result<()> {
+    tracing::debug!("signal {signal} is sent to every process of the container");
     let Some(group) = &there.record.group else {
         return match there.record.init {
             Some(init) => init.signal(signal).map(drop),

@@ -235,7 +235,11 @@ pub fn guard_devices(made: &Made, plan: &Plan, tolerant: bool) -> Result<()> {
     let Some(program) = &plan.device_program else { return Ok(()) };
     match made.guard_devices(Some(program)) {
         Err(error) if tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
-        other => other.doing(|| "linux.resources.devices"),
+        other => {
+            other.doing(|| "linux.resources.devices")?;
+            tracing::debug!("linux.resources.devices: the program that decides over devices is attached");
+            Ok(())
+        }
     }
 }
 

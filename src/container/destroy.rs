@@ -78,6 +78,7 @@ fn is_ours(folder: &Folder, record: &Record) -> Result<bool> {
 /// Kills the container's process, without waiting.
 pub fn kill_init(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
+    tracing::debug!("process {} is killed", init.pid);
     init.signal(libc::SIGKILL)?;
     own_group(record)?.map_or(Ok(()), Group::let_killed_end)
 }

@@ -64,7 +64,14 @@ pub fn program(plan: &Plan) {
         process.no_new_privileges,
     );
     if let Some(filter) = &plan.seccomp {
-        debug!("seccomp filter flags: {} ({} instructions)", filter.flags, filter.program.len());
+        // runc does not count these two, as they change nothing for a process with one thread.
+        let sync = (libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH) as u32;
+        let also = if filter.flags & sync == 0 { "" } else { " and TSYNC" };
+        debug!(
+            "seccomp filter flags: {}{also} ({} instructions)",
+            filter.flags & !sync,
+            filter.program.len()
+        );
     }
 }
 

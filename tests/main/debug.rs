@@ -91,7 +91,7 @@ fn the_last_steps_before_an_error_are_told() {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.last().unwrap()["level"], "error");
     assert!(lines.iter().rev().skip(1).all(|line| line["level"] == "debug"), "{text}");
-    in_order(&text, &["mount proc on /proc (mounts[0])", "is killed", "web is gone", "/bin/busybox/x"]);
+    in_order(&text, &["mount proc on /proc (mounts[0])", "web is gone", "/bin/busybox/x"]);
 }
 
 #[test]
@@ -142,6 +142,50 @@ fn exec_tells_the_processors_before_and_after() {
         ],
     );
     quiet(env.runtime(&["exec", "web", "true"]).ok());
+    env.delete("web");
+}
+
+#[test]
+fn filter_flags_are_told_as_runc_tells_them() {
+    let Some(env) = Env::new() else { return };
+    for (flags, want) in [
+        (None, 4),
+        (Some(json!([])), 0),
+        (Some(json!(["SECCOMP_FILTER_FLAG_TSYNC"])), 0),
+        (
+            Some(json!([
+                "SECCOMP_FILTER_FLAG_LOG",
+                "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                "SECCOMP_FILTER_FLAG_TSYNC"
+            ])),
+            6,
+        ),
+    ] {
+        let mut profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
+        if let Some(flags) = flags {
+            profile["flags"] = flags;
+        }
+        let bundle = bundle(&env, &["true"]).set("linux/seccomp", profile);
+        bundle.write();
+        let said = env.runtime(&["--debug", "run", "-b", bundle.str(), "web"]).ok();
+        let told = said.stderr.split_once("seccomp filter flags: ").expect(&said.stderr).1;
+        assert!(told.starts_with(&want.to_string()), "{want}: {told}");
+    }
+}
+
+#[test]
+fn each_changed_limit_is_told() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the words are ours") || !env.controllers(&["pids"]) {
+        return;
+    }
+    env.launch("web", &bundle(&env, &["sleep", "1000"]));
+    let said = env.runtime(&["--debug", "update", "--pids-limit", "50", "web"]).ok();
+    in_order(&said.stderr, &["update web: ", "linux.resources.pids.limit: ", "50", "/pids.max"]);
+    let said = env.runtime(&["--debug", "kill", "--all", "web", "KILL"]).ok();
+    in_order(&said.stderr, &["kill web: ", "signal 9 is sent to every process"]);
+    env.wait_for("web", "stopped");
     env.delete("web");
 }
 
