@@ -257,11 +257,17 @@ fn set_up(
     let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
     let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
     let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
+    let born_in_group = !joins_late && made.as_ref().is_some_and(|made| made.dir_fd().is_some());
+    if born_in_group {
+        // From here on the container is known by what is in its group, even while there is no init.
+        folder.write(record)?;
+    }
     let given = Given {
         sync: theirs,
         console: console_end,
         gate: gate(folder, manner)?,
         joins_group_late: joins_late,
+        born_in_group,
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
     let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;
@@ -391,6 +397,7 @@ pub(super) fn clone(
         process::enter(file.as_fd(), opened.entered, *kind, proc).doing(joining)?;
         back.push((*kind, own));
     }
+    opened.list_descriptors();
     // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
     let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
     if matches!(cloned, Ok(Cloned::Child)) {

@@ -10,6 +10,7 @@ use super::record::{Phase, Record};
 use super::request::Settings;
 use super::state::Status;
 use super::{ContainerId, destroy, hold, holder, remains};
+use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// How long another command may take to release the lock, once its container's processes are killed. A creator that takes longer,
@@ -101,6 +102,10 @@ fn take(folder: &Folder) -> Result<bool> {
             destroy::kill_init(record)?;
             if record.is_being_created() && record.creator.is_ancestor_of_caller()? {
                 return wait_for_init(record).map(|()| false);
+            }
+            if record.phase == Phase::Creating && !record.creator.is_alive() {
+                // A child that the creator had just made has a copy of the lock until it has run for a moment.
+                destroy::own_group(record)?.map_or(Ok(()), Group::kill)?;
             }
         }
         if pause.elapsed() > PATIENCE {

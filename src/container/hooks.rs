@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::state::State;
+use super::state::{State, Status};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::RuntimeHook;
+use crate::sys::command::end_with_parent;
 use crate::sys::fd::open_to_append;
 use crate::sys::{clock, process};
 
@@ -52,7 +53,17 @@ pub fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
     }
     let output = Output::open(&state.annotations)?;
     let document = serde_json::to_vec(state).map_err(|error| Error::new(Kind::System, error.to_string()))?;
-    hooks.iter().try_for_each(|hook| run_one(hook, &document, Path::new(&state.bundle), &output))
+    // A hook of a creation that was killed would work on beside the container's removal, without its timeout. A later one is
+    // better ended: nobody runs it a second time.
+    let moment = if state.status == Status::Creating.word() { Moment::Creation } else { Moment::Later };
+    hooks.iter().try_for_each(|hook| run_one(hook, &document, Path::new(&state.bundle), &output, moment))
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Creation,
+    Later,
 }
 
 /// Runs the hooks in order; a failing one is told in the log only.
@@ -64,7 +75,13 @@ pub fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
     }
 }
 
-fn run_one(hook: &RuntimeHook, document: &[u8], bundle: &Path, output: &Output) -> Result<()> {
+fn run_one(
+    hook: &RuntimeHook,
+    document: &[u8],
+    bundle: &Path,
+    output: &Output,
+    moment: Moment,
+) -> Result<()> {
     let doing = || format!("error running {}", hook.named());
     tracing::debug!("run {}", hook.named());
     let input = process::memory_file(c"state", &[document]).doing(doing)?;
@@ -81,6 +98,9 @@ fn run_one(hook: &RuntimeHook, document: &[u8], bundle: &Path, output: &Output) 
     command.env_clear().envs(hook.hook.env.iter().filter_map(|entry| entry.split_once('=')));
     command.current_dir(bundle).stdin(Stdio::from(input));
     command.stdout(copy(&output.stdout).doing(doing)?).stderr(copy(&output.stderr).doing(doing)?);
+    if moment == Moment::Creation {
+        end_with_parent(&mut command);
+    }
     let mut child = command.spawn().doing(doing)?;
     let pidfd = process::pidfd_open(child.id() as i32).doing(doing)?;
     if !ends_within(&pidfd, hook.hook.timeout).doing(doing)? {

@@ -8,6 +8,7 @@ mod control;
 mod conversation;
 mod create;
 mod deletion;
+mod descriptors;
 mod destroy;
 mod events;
 mod exec;

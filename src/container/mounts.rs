@@ -193,7 +193,18 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
         _ => Some(Opener { namespace: pid_namespace(init)?, filter: procfs_filter()? }),
     };
     let proc = open::open_proc()?;
-    let mut remount = Remount { sync: theirs, proc, container, pid: init.pid, kinds, procfs, root, work };
+    let mut remount = Remount {
+        sync: theirs,
+        proc,
+        container,
+        pid: init.pid,
+        kinds,
+        procfs,
+        root,
+        work,
+        numbers: Vec::new(),
+    };
+    remount.list_descriptors();
     // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
     let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
         Cloned::Child => remount::run(plan, &mut remount),

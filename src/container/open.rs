@@ -42,6 +42,8 @@ pub struct Given {
     pub gate: Gate,
     /// Whether the cgroup is joined by the runtime after the clone (version 1), so that a cgroup namespace must wait.
     pub joins_group_late: bool,
+    /// Whether the clone puts the child into its cgroup.
+    pub born_in_group: bool,
 }
 
 /// Opens all of it.
@@ -88,7 +90,8 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         hook_state: hook_state(spec, bundle, id)?,
         hook_output: Output::open(&spec.annotations)?.into_descriptors(),
         asks: Asks {
-            map_ids: new_user || given.joins_group_late || !plan.net_devices.is_empty(),
+            // A child that its cgroup does not tell of waits until the record does.
+            map_ids: new_user || !given.born_in_group || !plan.net_devices.is_empty(),
             hooks: !plan.hooks.create_runtime.is_empty(),
             ..begun.asks
         },
@@ -134,6 +137,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
         listen_pid: Text::new(b"").doing(|| "make room for LISTEN_PID")?,
         started: false,
+        numbers: Vec::new(),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::sys::{cred, process, report};
 
 /// The container's processes are hostile, and see this one from the clone on, or (when it has one) its successor.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    process::die_with_parent(true).at(Step::Sync, 0)?;
+    opened.begin(plan)?; // what the runtime has open must not be open here
     process::reset_signals();
     oom_score(plan, opened)?; // while our /proc files are our own user's
     process::set_undumpable().at(Step::EnterUser, 0)?; // nobody inside may trace us or open what we have open

@@ -41,9 +41,13 @@ fn run_all(hooks: &[ContainerHook], first: usize, head: &[u8], opened: &Opened) 
 
 fn run(hook: &ContainerHook, index: usize, state: &OwnedFd, opened: &Opened) -> Result<(), Fault> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).at(Step::HookSpawn, index)?;
+    let parent = process::own_pid();
     // SAFETY: no memory is shared, and the new process only changes descriptors before execve or _exit.
     let pidfd = match unsafe { process::clone3(0, None) }.at(Step::HookSpawn, index)? {
-        Cloned::Child => become_hook(hook, index, state, writer.as_fd(), opened),
+        Cloned::Child => {
+            end_with(parent);
+            become_hook(hook, index, state, writer.as_fd(), opened)
+        }
         Cloned::Parent { pidfd, .. } => pidfd,
     };
     drop(writer);
@@ -61,6 +65,13 @@ fn run(hook: &ContainerHook, index: usize, state: &OwnedFd, opened: &Opened) -> 
         Exit::Code(0) => Ok(()),
         Exit::Code(code) => Err(Fault { step: Step::HookExit, index: index as u16, errno: code }),
         Exit::Signal(signal) => Err(Fault { step: Step::HookSignal, index: index as u16, errno: signal }),
+    }
+}
+
+/// A hook without the process that waits for it would run on beside the container's removal, without its timeout.
+fn end_with(parent: i32) {
+    if process::die_with_parent(true).is_err() || process::parent_pid() != Some(parent) {
+        process::exit_now(127);
     }
 }
 

@@ -10,6 +10,7 @@ mod enter;
 mod hooks;
 mod identity;
 mod namespaces;
+mod parent;
 pub mod procfs;
 mod program;
 pub mod remount;
@@ -80,6 +81,8 @@ pub struct Opened {
     pub listen_pid: Text<24>,
     /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
     pub started: bool,
+    /// The numbers of all descriptors above; filled just before the clone.
+    pub numbers: Vec<u32>,
 }
 
 /// See [`Opened::nodes`].
@@ -197,7 +200,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
 enum Never {}
 
 fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    process::die_with_parent(true).at(Step::Sync, 0)?;
+    opened.begin(plan)?; // what the runtime has open, its end of the conversation above all, must not be open here
     process::reset_signals();
     opened.hold_at(Hold::Cloned);
     namespaces::enter(plan, opened)?; // ids first: later steps need to be root inside
@@ -271,6 +274,14 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
 }
 
 impl Opened {
+    /// The child's first stage: see [`parent::begin`].
+    fn begin(&self, plan: &Plan) -> Result<(), Fault> {
+        let kept = plan.process.as_ref().map_or(&[][..], |process| &process.kept_descriptors);
+        // SAFETY: what `stages` uses and drops is in `numbers`; what else the runtime had open belongs to functions that this
+        // process never returns to.
+        unsafe { parent::begin(self.sync.as_fd(), [&self.numbers, kept], self.proc()) }
+    }
+
     /// Whether this process goes on as another one.
     pub fn has_successor(&self) -> bool {
         self.clone_again.is_some() || self.succession.is_some()

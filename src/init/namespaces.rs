@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Moment, Opened, Succession, procfs, program, sync, write_file};
+use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
 use crate::plan::namespaces::MapsBy;
 use crate::plan::{At, Fault, Plan, Step};
@@ -38,6 +38,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     }
     // From here on nobody with the container's rights may look into this process.
     process::set_undumpable().at(Step::EnterUser, 0)?;
+    parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has undone it
     if plan.namespaces.creates(libc::CLONE_NEWNET) {
         net::loopback_up().at(Step::Loopback, 0)?;
     }
@@ -55,7 +56,7 @@ fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
     // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
     match unsafe { process::clone3(flags | libc::CLONE_PARENT as u64, None) }.at(Step::UnshareNamespace, 0)? {
         Cloned::Child => {
-            process::die_with_parent(true).at(Step::Sync, 0)?;
+            parent::end_with_runtime(opened.sync.as_fd())?;
             // Our first word must not come before the other's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
         }

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use super::{namespaces, procfs, sync};
+use super::{namespaces, parent, procfs, sync};
 use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::inroot::{InRoot, PathBuffer};
 use crate::rootfs::mounts::{Place, make_readonly, mount, open_source};
@@ -34,6 +34,8 @@ pub struct Remount {
     pub root: OwnedFd,
     /// What is to be done there.
     pub work: Work,
+    /// The numbers of all descriptors above; filled just before the clone.
+    pub numbers: Vec<u32>,
 }
 
 /// See [`Remount::work`].
@@ -70,7 +72,11 @@ pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
 }
 
 fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
-    hide()?;
+    let (sync, proc) = (remount.sync.as_fd(), Procfs::Opened(remount.proc.as_fd()));
+    // SAFETY: what this process uses and drops is in `numbers`; what else the runtime had open belongs to functions that it never
+    // returns to.
+    unsafe { parent::begin(sync, [&remount.numbers, &[]], proc) }?;
+    hide(sync)?;
     process::reset_signals();
     let mut kinds = remount.kinds;
     let join = |kinds| {
@@ -86,7 +92,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     if remount.kinds & libc::CLONE_NEWUSER != 0 {
         namespaces::become_root(plan)?;
     }
-    hide()?; // new credentials undo it
+    hide(remount.sync.as_fd())?; // new credentials undo it
     rustix::process::umask(Mode::empty());
     match (&mut remount.work, &remount.procfs) {
         (Work::Add { sources, .. }, Some(opener)) => {
@@ -118,9 +124,9 @@ fn open_missing(
 }
 
 /// Nobody in the container may look into this process, which has descriptors of the host; and it does not outlive its runtime.
-fn hide() -> Result<(), Fault> {
+fn hide(sync: BorrowedFd<'_>) -> Result<(), Fault> {
     process::set_undumpable().at(Step::EnterContainer, 0)?;
-    process::die_with_parent(true).at(Step::EnterContainer, 0)
+    parent::end_with_runtime(sync)
 }
 
 fn add(

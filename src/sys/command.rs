@@ -1,4 +1,4 @@
-//! Programs that std starts, as the container's own is started.
+//! Programs that std starts: as the container's own is started, or so that they end with their parent.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::process::reset_signals;
+use super::process::{die_with_parent, own_pid, parent_pid, reset_signals};
 
 /// What starts `argv` after [`reset_signals`], by execv(3). std leaves blocked what its parent has blocked, and calls execvp(3), which
 /// gives to a shell what the kernel does not take. For a process with a single thread.
@@ -24,4 +24,16 @@ pub fn plain(argv: Vec<CString>) -> Command {
     // SAFETY: where there was one thread before the fork, no lock is held behind it, and the heap is whole.
     unsafe { command.pre_exec(become_it) };
     command
+}
+
+/// Has `command` be killed when the calling thread ends, even if that is before the program starts.
+pub fn end_with_parent(command: &mut Command) {
+    let parent = own_pid();
+    let prepare = move || {
+        die_with_parent(true)?;
+        // A parent that ended before the call sends no signal.
+        if parent_pid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    // SAFETY: after the fork `prepare` makes two system calls, and takes no memory and no lock.
+    unsafe { command.pre_exec(prepare) };
 }

@@ -360,6 +360,11 @@ pub fn is_inherited(number: i32) -> bool {
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
+/// The number of the process that made this one, or adopted it; `None`: it is outside of our pid namespace.
+pub fn parent_pid() -> Option<i32> {
+    rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get())
+}
+
 /// The calling process's pid in its own pid namespace. Not cached, so it is right after clone3.
 pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()

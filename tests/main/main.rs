@@ -22,6 +22,7 @@ mod hooks;
 mod hostile;
 mod identity;
 mod kernels;
+mod killed;
 mod legacy;
 mod lifecycle;
 mod limits;

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::killer::be_traced;
 use super::{Env, Older, patience, until};
 
 /// A call being put together.
@@ -20,6 +21,8 @@ pub struct Call<'a> {
     cwd: PathBuf,
     user: Option<u32>,
     stdin: Option<OwnedFd>,
+    network: Option<i32>,
+    traced: bool,
 }
 
 impl<'a> Call<'a> {
@@ -27,7 +30,16 @@ impl<'a> Call<'a> {
         let mut command = Command::new(program);
         command.args(args);
         let words = format!("{program} {}", args.join(" "));
-        let mut call = Self { env, command, words, cwd: env.dir().to_owned(), user: env.user, stdin: None };
+        let mut call = Self {
+            env,
+            command,
+            words,
+            cwd: env.dir().to_owned(),
+            user: env.user,
+            stdin: None,
+            network: None,
+            traced: false,
+        };
         if env.user.is_some() {
             let home = env.dir().join("run");
             call = call.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
@@ -59,6 +71,18 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Another network namespace than the test's; `namespace` must stay open until the call is started.
+    pub fn network(mut self, namespace: &OwnedFd) -> Self {
+        self.network = Some(namespace.as_raw_fd());
+        self
+    }
+
+    /// Stopped at its execve, and traced by this thread.
+    pub(super) fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Starts it. Standard output and error are files, because a container may keep them open after the runtime ended.
     pub fn start(mut self) -> Running {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -76,10 +100,14 @@ impl<'a> Call<'a> {
         self.command.stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from));
         let namespace = self.env.mount_namespace.as_raw_fd();
         let cwd = std::ffi::CString::new(self.cwd.as_os_str().as_encoded_bytes()).expect("a path has no NUL");
-        let (user, older) = (self.user, self.env.older);
+        let (user, older, network) = (self.user, self.env.older, self.network);
         // SAFETY: `enter` makes system calls only and owns what it reads; `namespace` stays open in the parent, and so
         // in the child's copy of the descriptor table, because `self.env` outlives the call.
-        unsafe { self.command.pre_exec(move || enter(namespace, &cwd, user, older)) };
+        unsafe { self.command.pre_exec(move || enter(namespace, network, &cwd, user, older)) };
+        if self.traced {
+            // SAFETY: one system call.
+            unsafe { self.command.pre_exec(be_traced) };
+        }
         let child = self.command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.words));
         Running { child, stdout, stderr, words: self.words }
     }
@@ -91,7 +119,13 @@ impl<'a> Call<'a> {
 }
 
 /// In the child: the older kernel, if there is to be one; the test's mount namespace, then the folder (setns(2) moves to `/`), then the user.
-fn enter(namespace: i32, cwd: &std::ffi::CStr, user: Option<u32>, older: Option<Older>) -> io::Result<()> {
+fn enter(
+    namespace: i32,
+    network: Option<i32>,
+    cwd: &std::ffi::CStr,
+    user: Option<u32>,
+    older: Option<Older>,
+) -> io::Result<()> {
     let check = |done: libc::c_int| if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     if let Some(older) = older {
         // While this is root's: a filter of an ordinary user would keep newuidmap from its rights.
@@ -100,6 +134,9 @@ fn enter(namespace: i32, cwd: &std::ffi::CStr, user: Option<u32>, older: Option<
     // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads no list of length 0.
     unsafe {
         check(libc::setns(namespace, libc::CLONE_NEWNS))?;
+        if let Some(network) = network {
+            check(libc::setns(network, libc::CLONE_NEWNET))?;
+        }
         if let Some(id) = user {
             check(libc::setgroups(0, std::ptr::null()))?;
             check(libc::setresgid(id, id, id))?;

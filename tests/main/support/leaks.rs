@@ -34,7 +34,7 @@ impl Drop for Env {
 
 impl Env {
     /// All that is still there, in words.
-    fn left(&self) -> Vec<String> {
+    pub fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for pid in self.processes() {
             let words =
@@ -88,7 +88,7 @@ impl Env {
     }
 
     /// Mounts below the test's folder, in the host's mount namespace and in the test's.
-    fn mounts(&self) -> Vec<PathBuf> {
+    pub fn mounts(&self) -> Vec<PathBuf> {
         let host = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
         let own = self.program("cat", &["/proc/self/mountinfo"]).privileged().run().ok().stdout;
         let all = host.lines().chain(own.lines());

@@ -9,11 +9,13 @@
 
 mod bundle;
 mod call;
+mod killer;
 mod leaks;
 mod older;
 
 pub use bundle::Bundle;
 pub use call::{Call, Output, Running};
+pub use killer::{Killed, Moment};
 pub use older::Older;
 
 use std::cell::RefCell;
@@ -372,6 +374,16 @@ fn mount_namespace(subids: Option<PathBuf>) -> (OwnedFd, OwnedFd) {
         Ok((fs::File::open("/proc/thread-self/ns/mnt")?.into(), hierarchy.into()))
     };
     std::thread::spawn(make).join().expect("the thread does not panic").expect("make a mount namespace")
+}
+
+/// A network namespace of a test's own, with nothing but its loopback device.
+pub fn network_namespace() -> OwnedFd {
+    let make = || -> io::Result<OwnedFd> {
+        // SAFETY: no descriptor table is unshared; the thread ends with this closure.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+        Ok(fs::File::open("/proc/thread-self/ns/net")?.into())
+    };
+    std::thread::spawn(make).join().expect("the thread does not panic").expect("make a network namespace")
 }
 
 /// Whether `path` is the root of a cgroup 2 file system (statfs(2): CGROUP2_SUPER_MAGIC).

@@ -1,0 +1,44 @@
+//! Before a clone: which descriptors the child needs, so that it can close all others first of all.
+
+use std::os::fd::AsRawFd;
+
+use crate::init::remount::{Remount, Work};
+use crate::init::{Gate, Nodes, Opened};
+
+impl Opened {
+    /// Fills [`Opened::numbers`].
+    pub(super) fn list_descriptors(&mut self) {
+        // Each field is named here, so that a new one cannot be forgotten.
+        #[rustfmt::skip]
+        let Opened {
+            proc, sync, joined, sources, late, console, gate, hook_output, root, succession, nodes: Nodes { hosts, made },
+            argv: _, envp: _, hook_state: _, asks: _, unshare: _, entered: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
+            numbers: _,
+        } = &*self;
+        let fifos = match gate {
+            Gate::Sync => [None, None],
+            Gate::Fifos { start, result } => [Some(start), Some(result)],
+        };
+        let namespace = succession.as_ref().and_then(|succession| succession.namespace.as_ref());
+        let options = sources.iter().chain(late).chain(hook_output).chain(hosts).chain([console, root, made]);
+        let all = [proc, sync].into_iter().chain(joined.iter().map(|(.., file)| file));
+        let all = all.chain(options.flatten()).chain(fifos.into_iter().flatten()).chain(namespace);
+        self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
+    }
+}
+
+impl Remount {
+    /// Fills [`Remount::numbers`].
+    pub(super) fn list_descriptors(&mut self) {
+        // Each field is named here, so that a new one cannot be forgotten.
+        let Remount { sync, proc, container, pid: _, kinds: _, procfs, root, work, numbers: _ } = &*self;
+        let (sources, made) = match work {
+            Work::Add { sources, made } => (sources.as_slice(), made.as_slice()),
+            Work::Remove => Default::default(),
+        };
+        let namespace = procfs.as_ref().map(|opener| &opener.namespace);
+        let all = [sync, proc, container, root].into_iter().chain(namespace);
+        let all = all.chain(sources.iter().chain(made).flatten());
+        self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
+    }
+}
