@@ -1,14 +1,17 @@
 //! Which directories are a container's cgroup.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Hierarchy, Layout, own_cgroups, own_unified};
+use super::layout::{Hierarchy, Layout, below_root, own_cgroups, own_unified};
 use super::systemd::{self, Scope};
 use super::{BadLimit, Driver};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::mountinfo;
 
 /// A container's cgroup, made or not: what the state file keeps of it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -185,6 +188,41 @@ impl Group {
             below.strip_prefix(&dir.below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let there = Directory { mount: dir.mount.clone(), below };
         Ok(inside.then(|| Self::unified(there)))
+    }
+
+    /// Whether a directory of the group was removed.
+    pub fn is_gone(&self) -> Result<bool> {
+        for dir in self.dirs() {
+            let path = dir.path();
+            match statat(CWD, &path, AtFlags::empty()) {
+                Ok(_) => {}
+                Err(Errno::NOENT) => return Ok(true),
+                Err(error) => return Err(error).doing(|| format!("look at cgroup {}", path.display())),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where a process is, wherever that is, in the hierarchies of this group. `None`: in none that is mounted here.
+    pub fn of_process(&self, pid: i32) -> Result<Option<Self>> {
+        let file = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+        let there = |mount: &Path, root: &str, path: &str| Directory {
+            mount: mount.to_owned(),
+            below: clean(below_root(root, path)),
+        };
+        if let (Some(dir), true) = (&self.unified, self.is_unified()) {
+            return Ok(own_unified(&text).map(|path| Self::unified(there(&dir.mount, "/", path))));
+        }
+        let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
+        let Layout::Legacy { hierarchies, unified } = Layout::of(&mounts, &text) else { return Ok(None) };
+        let legacy = hierarchies.iter().map(|found| Legacy {
+            controllers: found.controllers.clone(),
+            dir: there(&found.mount, &found.root, &found.own),
+        });
+        let unified = unified.filter(|_| self.unified.is_some());
+        let unified = unified.map(|found| there(&found.mount, &found.root, &found.own));
+        Ok(Some(Self { unified, legacy: legacy.collect(), ..Self::default() }))
     }
 
     /// Every directory, v1's first.

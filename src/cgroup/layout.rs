@@ -48,10 +48,15 @@ pub struct Hierarchy {
 impl Hierarchy {
     /// Our own cgroup as it is seen below the mount.
     pub(super) fn own_below_root(&self) -> &str {
-        match self.own.strip_prefix(self.root.trim_end_matches('/')) {
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-            _ => &self.own,
-        }
+        below_root(&self.root, &self.own)
+    }
+}
+
+/// A cgroup's path as it is seen below a mount that shows the cgroup `root`.
+pub(super) fn below_root<'p>(root: &str, path: &'p str) -> &'p str {
+    match path.strip_prefix(root.trim_end_matches('/')) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => path,
     }
 }
 

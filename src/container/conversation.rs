@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
+use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::record::Record;
 use super::state::{State, Status};
-use super::{create, hold, hooks, idmap, notify, open, report};
+use super::{create, hold, hooks, idmap, notify, report, sources};
 use crate::cgroup::Made;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -31,6 +32,8 @@ pub struct Conversation<'a> {
     pub awaits_successor: bool,
     /// Bind sources that may still get the container's mapping.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Set back once they are closed.
+    pub raised: Option<Raised>,
     /// Whether the cgroup is joined after the clone.
     pub joins_late: bool,
     /// The cgroup.
@@ -131,6 +134,10 @@ impl Conversation<'_> {
                 Some((Message::MapIds, _)) => self.give_ids()?,
                 Some((Message::Hooks, _)) => self.run_hooks()?,
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
+                Some((Message::MapMount(index), Some(mount))) => {
+                    sources::map_of_child(self.plan, usize::from(index), &mount, self.pid)?;
+                }
+                Some((Message::KeyringStays, _)) => warn_of_keyring(),
                 Some((Message::Successor, Some(pidfd))) if std::mem::take(&mut self.awaits_successor) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.note_init()?;
@@ -151,7 +158,14 @@ impl Conversation<'_> {
                 Some((Message::Fault(fault), _)) => {
                     return Err(Error::new(Kind::System, fault.explain(self.plan)));
                 }
-                Some((Message::Notify | Message::Successor | Message::Hooked | Message::Done(_), _)) => {
+                Some((
+                    Message::Notify
+                    | Message::Successor
+                    | Message::MapMount(_)
+                    | Message::Hooked
+                    | Message::Done(_),
+                    _,
+                )) => {
                     return Err(Error::new(
                         Kind::System,
                         "the container's process said something unexpected",
@@ -185,8 +199,10 @@ impl Conversation<'_> {
         if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
             idmap::write(self.pid, maps, namespaces.maps_by)?;
             report::maps(maps);
-            open::map_to_container(self.plan, &self.sources, self.pid)?;
+            let pid = self.pid;
+            sources::map_to_container(self.plan, &self.sources, || idmap::of_process(pid))?;
         }
+        self.close_sources();
         if self.joins_late {
             self.join_group()?;
         }
@@ -197,6 +213,12 @@ impl Conversation<'_> {
         let path = format!("/proc/{}/ns/net", self.pid);
         let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
         net::move_devices(devices, inside.as_fd())
+    }
+
+    /// The child has its own copies.
+    pub fn close_sources(&mut self) {
+        self.sources = Vec::new();
+        self.raised = None;
     }
 
     /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
@@ -241,6 +263,13 @@ pub fn guard_devices(made: &Made, plan: &Plan, tolerant: bool) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The container starts all the same, as with crun.
+pub fn warn_of_keyring() {
+    tracing::warn!(
+        "the process keeps the session keyring of the runtime's caller: the key quota of its user is exhausted (see /proc/key-users and kernel.keys.maxkeys)"
+    );
 }
 
 /// Limits that the process itself may not raise.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use super::conversation::Conversation;
 use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::open::{self, Given, Making};
+use super::open_files::Raised;
 use super::passed::passed;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
@@ -262,12 +263,14 @@ fn set_up(
         // From here on the container is known by what is in its group, even while there is no init.
         folder.write(record)?;
     }
+    let raised = Raised::for_plan(&draft.plan);
     let given = Given {
         sync: theirs,
         console: console_end,
         gate: gate(folder, manner)?,
         joins_group_late: joins_late,
         born_in_group,
+        open_files: raised.before(),
     };
     let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
     let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;
@@ -280,11 +283,15 @@ fn set_up(
         pidfd,
         awaits_successor: opened.has_successor(),
         sources: std::mem::take(&mut opened.sources),
+        raised: Some(raised),
         joins_late,
         made,
         limited: false,
         tolerant: settings.rootless,
     };
+    if !opened.asks.map_ids {
+        talk.close_sources();
+    }
     // The child's ends must be the child's alone, so that its death closes them.
     drop(opened);
     talk.begin().map_err(|error| talk.last_words().unwrap_or(error))?;

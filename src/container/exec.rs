@@ -8,7 +8,7 @@ mod wanted;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::conversation::{set_limits, succeed};
+use super::conversation::{set_limits, succeed, warn_of_keyring};
 use super::create::{self, Manner};
 use super::existing::Existing;
 use super::foreground::Foreground;
@@ -81,6 +81,12 @@ impl Target {
             return Err(Error::new(Kind::State, words));
         }
         let mut group = group.as_ref().map(Group::of_processes);
+        // The container lives on where somebody has moved it to.
+        if let Some(recorded) = group.as_ref().filter(|_| request.cgroups.is_empty())
+            && recorded.is_gone()?
+        {
+            group = recorded.of_process(init.pid)?;
+        }
         for wish in &request.cgroups {
             let own = group.take().ok_or_else(|| {
                 Error::new(
@@ -172,6 +178,7 @@ impl<'a> Entering<'a> {
                     }
                 }
                 Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
+                Some((Message::KeyringStays, _)) => warn_of_keyring(),
                 Some((Message::Successor, Some(pidfd))) if std::mem::take(&mut self.awaits_successor) => {
                     (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
                     self.share()?;

@@ -9,10 +9,11 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::existing::Existing;
+use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::request::Settings;
 use super::succession::{pid_namespace, procfs_filter};
-use super::{ContainerId, facts, open};
+use super::{ContainerId, facts, idmap, open, sources};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::procfs::Opener;
@@ -29,21 +30,28 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
     let there = Existing::lock(settings, id)?;
     let init = there.init()?;
     let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
-    let mut sources = Vec::new();
+    let _raised = Raised::for_plan(&plan);
+    let mut opened = Vec::new();
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
-        let MountKind::Bind(bound) = &step.kind else {
-            sources.push(None);
+        let bound = match &step.kind {
+            // An earlier mount of the list shows it, in the container.
+            MountKind::Bind(bound) if bound.within.is_some() => None,
+            MountKind::Bind(bound) => Some(bound),
+            _ => None,
+        };
+        let Some(bound) = bound else {
+            opened.push(None);
             continue;
         };
-        sources.push(match open::source(&plan, bound, index) {
+        opened.push(match sources::source(&plan, bound, index) {
             // An ordinary user cannot; the root of his container may.
             Err(error) if error.errno() == Some(libc::EPERM) && bound.idmap.is_none() => None,
             other => Some(other?),
         });
     }
-    open::map_to_container(&plan, &sources, init.pid)?;
-    let made = sources.iter().map(|_| None).collect();
-    carry_out(&plan, &init, Work::Add { sources, made })
+    sources::map_to_container(&plan, &opened, || idmap::of_process(init.pid))?;
+    let made = opened.iter().map(|_| None).collect();
+    carry_out(&plan, &init, Work::Add { sources: opened, made })
 }
 
 /// `mounts remove`: unmounts what is at the destinations that `file` lists, last first.
@@ -121,6 +129,10 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
                     return Err(refused(file, at, "options", words));
                 }
                 bound.copy_symlink = false;
+                if bound.within.is_some() && bound.idmap.is_some() {
+                    let words = "idmap of a source inside of an earlier mount is possible only while the container is created";
+                    return Err(refused(file, at, "options", words));
+                }
             }
             MountKind::Cgroup(_) => {
                 let words = "cgroup is mounted only while the container is created";

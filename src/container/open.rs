@@ -5,19 +5,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Rlimit;
 
 use super::hooks::Output;
 use super::state::OCI_VERSION;
-use super::{hold, idmap, nodes, report};
+use super::{hold, nodes, report, sources};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Asks, Gate, HookState, Nodes, Opened, Succession};
-use crate::plan::mounts::BindSource;
+use crate::plan::Plan;
 use crate::plan::namespaces::{Joined, KINDS};
-use crate::plan::{Fault, MountKind, Plan, Step};
 use crate::rootfs::inroot::PathBuffer;
-use crate::rootfs::mounts::open_source;
 use crate::spec::Spec;
-use crate::sys::mount::{Attributes, Procfs, map_ids, prepare};
 use crate::sys::process::{self, Pointers};
 use crate::sys::text::Text;
 
@@ -44,6 +42,8 @@ pub struct Given {
     pub joins_group_late: bool,
     /// Whether the clone puts the child into its cgroup.
     pub born_in_group: bool,
+    /// The program's limit of open files, where the runtime has raised it.
+    pub open_files: Option<Rlimit>,
 }
 
 /// Opens all of it.
@@ -79,11 +79,14 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     }
     let (flags, clone_again) = if clones_twice { (0, Some(new as u64)) } else { (new as u64, None) };
     let user = by_child.iter().find(|(kind, ..)| *kind == libc::CLONE_NEWUSER);
-    let nodes = nodes::prepare(plan, user.map(|(_, _, file)| file.as_fd()))?;
+    let user = user.map(|(_, _, file)| file.as_fd());
+    let nodes = nodes::prepare(plan, user)?;
+    let (sources, root_tree) = (sources::open_all(plan, user)?, sources::root(plan)?);
     let begun = begin(plan, given.sync, given.console)?;
     let opened = Opened {
         joined: by_child,
-        sources: sources(plan)?,
+        sources,
+        root_tree,
         nodes,
         late: plan.rootfs.mounts.iter().map(|_| None).collect(),
         gate: given.gate,
@@ -98,6 +101,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         unshare,
         clone_again,
         succession,
+        open_files: given.open_files,
         ..begun
     };
     Ok((opened, Making { by_runtime, flags }))
@@ -113,6 +117,9 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         sync,
         joined: Vec::new(),
         sources: Vec::new(),
+        root_tree: None,
+        open_files: None,
+        groups_stay: false,
         nodes: Nodes::default(),
         late: Vec::new(),
         console,
@@ -177,73 +184,6 @@ pub fn open_proc() -> Result<OwnedFd> {
         return Err(Error::new(Kind::System, "/proc is not a proc file system; mount one"));
     }
     Ok(proc)
-}
-
-/// Bind sources that the child could not open: those that get a mapping, and all when it will be another user.
-fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
-    let other_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
-    let mounts = plan.rootfs.mounts.iter().enumerate();
-    let opened = mounts.map(|(index, step)| match &step.kind {
-        MountKind::Bind(bound) if bound.copy_symlink => Ok(None),
-        MountKind::Bind(bound) if bound.idmap.is_some() => source(plan, bound, index).map(Some),
-        MountKind::Bind(bound) if other_user => match source(plan, bound, index) {
-            // An ordinary user cannot; the child, root in its own namespace, may.
-            Err(error) if error.errno() == Some(libc::EPERM) => Ok(None),
-            other => other.map(Some),
-        },
-        _ => Ok(None),
-    });
-    opened.collect()
-}
-
-/// A bind source as a detached mount, with the mapping of its own if it has one.
-pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
-    let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
-    let mount = open_source(bound).doing(words)?;
-    // As if the child had cloned it from its own copy of the mounts.
-    let wanted = Attributes::propagating(plan.rootfs.start_propagation);
-    if wanted.propagation != libc::MS_SHARED {
-        prepare(&mount, wanted, true, Procfs::Here).doing(words)?;
-    }
-    if let Some(maps) = bound.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
-        map_mount(plan, bound, index, &mount, &idmap::namespace(maps)?)?;
-    }
-    Ok(mount)
-}
-
-/// Makes a detached mount idmapped.
-fn map_mount(
-    plan: &Plan,
-    bound: &BindSource,
-    index: usize,
-    mount: &OwnedFd,
-    namespace: &OwnedFd,
-) -> Result<()> {
-    let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    map_ids(mount, recursive, namespace.as_fd()).map_err(Error::from).map_err(|error| {
-        let what = Fault { step: Step::Mount, index: index as u16, errno: 0 }.words(plan);
-        let hint = match error.errno() {
-            Some(libc::ENOSYS) => "mount_setattr(2) is missing, which Linux has since 5.12",
-            _ => "does its file system support that?",
-        };
-        error.within(format!("{what}: make it idmapped ({hint})"))
-    })
-}
-
-/// Gives the container's own mapping to the mounts that asked for it, once that namespace exists.
-pub fn map_to_container(plan: &Plan, sources: &[Option<OwnedFd>], pid: i32) -> Result<()> {
-    let mut namespace = None;
-    for (index, step) in plan.rootfs.mounts.iter().enumerate() {
-        let MountKind::Bind(bound) = &step.kind else { continue };
-        let own = bound.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none());
-        let (true, Some(Some(mount))) = (own, sources.get(index)) else { continue };
-        let namespace = match &mut namespace {
-            Some(namespace) => namespace,
-            None => namespace.insert(idmap::of_process(pid)?),
-        };
-        map_mount(plan, bound, index, mount, namespace)?;
-    }
-    Ok(())
 }
 
 /// The state document for hooks in the container, cut where the pid belongs.

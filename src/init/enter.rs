@@ -22,7 +22,7 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     }
     affinity(plan)?; // within the processors of the container's cgroup
     if let Some(name) = &plan.keyring {
-        identity::join_keyring(name)?;
+        identity::join_keyring(name, opened)?;
     }
     opened.own_session()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

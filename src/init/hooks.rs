@@ -88,7 +88,8 @@ fn become_hook(
         Some(file) => process::duplicate_to(file.as_fd(), number),
         None => Ok(()),
     });
-    let error = match ready.and(redirected) {
+    let limited = opened.limit_open_files().map_err(std::io::Error::from);
+    let error = match ready.and(redirected).and(limited) {
         // SAFETY: the strings of both lists belong to the plan, which lives on.
         Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, &hook.envp) },
         Err(error) => error,

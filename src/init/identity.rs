@@ -11,8 +11,10 @@ use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
 use crate::sys::{cred, process, report, seccomp};
 
 /// A session keyring of the container's own.
-pub fn join_keyring(name: &CStr) -> Result<(), Fault> {
+pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), Fault> {
     match cred::join_session_keyring(name) {
+        // Many containers have the same user outside, and 200 keys.
+        Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => opened.ask(Message::KeyringStays, true),
         // A kernel without keyrings has none to keep from the container.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         other => other.at(Step::Keyring, 0),
@@ -75,7 +77,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
         cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
         cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
     }
-    if let Some(groups) = &process.groups {
+    if let Some(groups) = process.groups.as_ref().filter(|_| !opened.groups_stay) {
         cred::set_groups(groups).at(Step::Groups, 0)?; // groups before ids: afterwards we may not
     }
     cred::set_gid(process.gid).at(Step::Gid, 0)?;

@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 pub use program::read_home;
 
@@ -45,6 +46,12 @@ pub struct Opened {
     pub joined: Vec<(i32, usize, OwnedFd)>,
     /// Bind sources that only the runtime may open, by index of the mount.
     pub sources: Vec<Option<OwnedFd>>,
+    /// The root file system as a detached mount, where this process may not be allowed to enter the folders above it.
+    pub root_tree: Option<OwnedFd>,
+    /// The program's limit of open files, where the runtime has raised it for the mounts.
+    pub open_files: Option<Rlimit>,
+    /// Whether the process keeps the groups that it has: the kernel denies setgroups(2), and no group is asked for.
+    pub groups_stay: bool,
     /// Device nodes that a user namespace cannot make.
     pub nodes: Nodes,
     /// A place for each mount that is made read-only late.
@@ -206,7 +213,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     namespaces::enter(plan, opened)?; // ids first: later steps need to be root inside
     rustix::process::umask(Mode::empty()); // modes below are meant as they are written
     if let Some(name) = &plan.keyring {
-        identity::join_keyring(name)?; // before anything of the container can see the old one
+        identity::join_keyring(name, opened)?; // before anything of the container can see the old one
     }
     // A container without a session of its own could push characters into the terminal of its runtime.
     opened.own_session()?;
@@ -214,7 +221,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     name_host(plan)?;
     opened.hold_at(Hold::Mounts);
 
-    let root = rootfs::enter(&plan.rootfs, opened.proc())?;
+    let root = rootfs::enter(&plan.rootfs, opened.root_tree.take(), opened.proc())?;
     // Not dropped when a stage fails: giving memory back is a use of the heap too.
     let mut late = ManuallyDrop::new(std::mem::take(&mut opened.late));
     let sources = rootfs::Sources {
@@ -225,8 +232,13 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
             made: opened.nodes.made.as_ref().map(AsFd::as_fd),
         },
         own_cgroup_namespace: plan.namespaces.own(libc::CLONE_NEWCGROUP),
+        map_ids: &|index, mount| {
+            sync::say_with(opened.sync.as_fd(), Message::MapMount(index as u16), mount)?;
+            Ok(sync::wait_go(opened.sync.as_fd())?)
+        },
     };
     rootfs::assemble(&plan.rootfs, root.as_fd(), &sources, &mut late)?;
+    opened.sources.iter_mut().for_each(|source| *source = None); // there may be as many as files may be open
     let terminal = console::open(plan, root.as_fd(), opened)?; // its folder, /dev/pts, has only just been mounted
     opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts already there
     hooks::create_container(plan, opened)?; // the container's namespaces, the host's paths
@@ -236,6 +248,8 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
     rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may need to write
+    late.iter_mut().for_each(|mount| *mount = None);
+    opened.limit_open_files().at(Step::Descriptors, 0)?; // the program's limit, unless process.rlimits has another
     drop(root);
 
     identify(plan, opened, terminal)?;
@@ -300,6 +314,11 @@ impl Opened {
             // SAFETY: `sync` is only closed by the execve of the program, or with this process; the reports end before.
             unsafe { report::begin(self.sync.as_fd()) };
         }
+    }
+
+    /// As many files as the runtime's caller may have open.
+    fn limit_open_files(&self) -> rustix::io::Result<()> {
+        self.open_files.as_ref().map_or(Ok(()), |limit| setrlimit(Resource::Nofile, *limit))
     }
 
     fn ask(&self, message: Message, needed: bool) -> Result<(), Fault> {

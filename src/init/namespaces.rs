@@ -1,12 +1,11 @@
 //! Enters what clone3 has not made already: joined namespaces, the user inside, time offsets, the network's loopback.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
-use crate::plan::namespaces::MapsBy;
 use crate::plan::{At, Fault, Plan, Step};
 use crate::sys::mount::Procfs;
 use crate::sys::process::{self, Cloned};
@@ -15,10 +14,11 @@ use sync::Message;
 
 /// All of it, in the order of rights: the user namespace gives the right to the rest.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
-    for (kind, at, file) in &opened.joined {
+    let early = join_early(opened)?;
+    for (kind, at, file) in opened.joined.iter().filter(|(kind, ..)| kind & early == 0) {
         process::enter(file.as_fd(), opened.entered, *kind, opened.proc()).at(Step::JoinNamespace, *at)?;
         if *kind & libc::CLONE_NEWUSER != 0 {
-            become_root(plan)?;
+            become_root(plan, opened.proc.as_fd())?;
         }
     }
     if let Some(flags) = opened.clone_again {
@@ -34,7 +34,11 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         new_time(plan, opened)?; // before the user changes: the kernel then gives our /proc files to root
     }
     if plan.namespaces.creates(libc::CLONE_NEWUSER) {
-        become_root(plan)?;
+        become_root(plan, opened.proc.as_fd())?;
+    }
+    let groups = plan.process.as_ref().and_then(|process| process.groups.as_ref());
+    if groups.is_some_and(Vec::is_empty) {
+        opened.groups_stay = groups_are_fixed(opened.proc.as_fd()).at(Step::Groups, 0)?;
     }
     // From here on nobody with the container's rights may look into this process.
     process::set_undumpable().at(Step::EnterUser, 0)?;
@@ -121,12 +125,41 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
     }
 }
 
-/// User and group 0 of the user namespace, if it has them.
-pub(super) fn become_root(plan: &Plan) -> Result<(), Fault> {
+/// Joins those namespaces before the user namespace that our rights outside of it allow: it may not own them, as a network namespace
+/// that was made for a pod. Which ones, as CLONE_NEW…
+fn join_early(opened: &Opened) -> Result<i32, Fault> {
+    if !opened.joined.iter().any(|(kind, ..)| *kind == libc::CLONE_NEWUSER) {
+        return Ok(0);
+    }
+    let mut early = 0;
+    for (kind, at, file) in opened.joined.iter().filter(|(kind, ..)| *kind != libc::CLONE_NEWUSER) {
+        match process::enter(file.as_fd(), opened.entered, *kind, opened.proc()) {
+            Ok(()) => early |= kind,
+            // The user namespace may give the right.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            Err(error) => return Err(error).at(Step::JoinNamespace, *at),
+        }
+    }
+    Ok(early)
+}
+
+/// Whether setgroups(2) is denied in this process's user namespace, user_namespaces(7).
+fn groups_are_fixed(proc: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let file = rustix::fs::openat(proc, c"self/setgroups", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = [0; 4];
+    let length = rustix::io::read(&file, &mut text)?;
+    Ok(text.get(..length) == Some(b"deny"))
+}
+
+/// User and group 0 of the user namespace, if it has them. `proc`: the host's procfs.
+pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
-    if plan.namespaces.maps_by != MapsBy::SelfOnly {
-        cred::set_groups(&[]).at(Step::EnterUser, 0)?;
+    match cred::set_groups(&[]) {
+        Err(error)
+            if error.raw_os_error() == Some(libc::EPERM)
+                && groups_are_fixed(proc).at(Step::EnterUser, 0)? => {}
+        done => done.at(Step::EnterUser, 0)?,
     }
     if has_root(maps.map(|maps| maps.gid.as_slice())) {
         cred::set_gid(0).at(Step::EnterUser, 0)?;

@@ -58,6 +58,7 @@ pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
             root: InRoot(remount.root.as_fd()),
             proc: Procfs::Opened(remount.proc.as_fd()),
             own_cgroup_namespace: false,
+            map_ids: &|_, _| Err(Errno::OPNOTSUPP.into()), // refused before
         };
         match &mut remount.work {
             Work::Add { sources, made } => add(plan, &place, sources, made, remount.proc.as_fd()),
@@ -90,7 +91,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     }
     join(kinds & !libc::CLONE_NEWPID)?;
     if remount.kinds & libc::CLONE_NEWUSER != 0 {
-        namespaces::become_root(plan)?;
+        namespaces::become_root(plan, remount.proc.as_fd())?;
     }
     hide(remount.sync.as_fd())?; // new credentials undo it
     rustix::process::umask(Mode::empty());
@@ -113,6 +114,9 @@ fn open_missing(
     let mut entered = false;
     for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
         let (MountKind::Bind(bound), None) = (&step.kind, &source) else { continue };
+        if bound.within.is_some() {
+            continue;
+        }
         if !entered {
             join(libc::CLONE_NEWUSER)?;
             process::unshare(libc::CLONE_NEWNS).at(Step::EnterContainer, 0)?;

@@ -6,6 +6,10 @@
 //!   ◄─────────────────────────── Go ──  this before it says its first word
 //!   ── MapIds ───────────────────────►  writes the id maps, joins cgroups of version 1, moves network devices
 //!   ◄─────────────────────────── Go ──
+//!   ── KeyringStays ─────────────────►  warns that the process shares the caller's session keyring
+//!   ◄─────────────────────────── Go ──
+//!   ── MapMount + descriptor ────────►  makes this bind source idmapped, which only the child can see
+//!   ◄─────────────────────────── Go ──
 //!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: all is mounted, nothing pivoted
 //!   ◄─────────────────────────── Go ──
 //!   ── Limits ───────────────────────►  sets rlimits that only the host's root may raise
@@ -47,6 +51,10 @@ pub enum Message {
     Notify,
     /// A new process goes on in this one's place: its pidfd is attached.
     Successor,
+    /// A bind source that only this process could open is attached: make it idmapped as the mount with this index.
+    MapMount(u16),
+    /// The key quota of the user is exhausted.
+    KeyringStays,
     /// Everything is done but execve.
     Waiting,
     /// The startContainer hooks are done: an end of the file before this word is no start.
@@ -92,6 +100,11 @@ impl Message {
             Message::Successor => plain(5),
             Message::Waiting => plain(6),
             Message::Hooked => plain(8),
+            Message::KeyringStays => plain(12),
+            Message::MapMount(index) => {
+                let [i0, i1] = index.to_ne_bytes();
+                [11, 0, i0, i1, 0, 0, 0, 0]
+            }
             Message::Listener(number) => {
                 let [n0, n1, n2, n3] = number.to_ne_bytes();
                 [9, 0, 0, 0, n0, n1, n2, n3]
@@ -129,6 +142,8 @@ impl Message {
                 clock: u32::from_ne_bytes([e0, e1, e2, e3]),
             }),
             9 => Message::Listener(i32::from_ne_bytes([e0, e1, e2, e3])),
+            11 => Message::MapMount(u16::from_ne_bytes([i0, i1])),
+            12 => Message::KeyringStays,
             _ => return None,
         })
     }
@@ -266,6 +281,8 @@ mod tests {
             Message::Waiting,
             Message::Hooked,
             Message::Listener(70_000),
+            Message::MapMount(513),
+            Message::KeyringStays,
             Message::Fault(fault),
             Message::Done(Done { step: Step::Mount, index: 258, clock: u32::MAX - 1 }),
         ] {

@@ -1,8 +1,6 @@
 //! The plan for one more process in a container that exists (`exec`): its program, and what of the container binds it.
 
-use super::{
-    Ask, BadField, Context, Hooks, Host, Judge, MapsBy, Plan, Rootfs, filter, limits, namespaces, process,
-};
+use super::{Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, filter, limits, namespaces, process};
 use crate::cgroup;
 use crate::spec::{self, Spec};
 
@@ -30,8 +28,6 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
     let own_user = namespaces.own(libc::CLONE_NEWUSER);
     let context = Context {
         grantable: if own_user { !0 } else { host.capabilities },
-        setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
-        maps: namespaces.maps.clone(),
         own: namespaces.entered,
         ..Context::of(spec, ask, host)
     };

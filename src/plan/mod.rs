@@ -166,7 +166,6 @@ pub struct Context<'a> {
     bundle: &'a Path,
     passed: &'a Passed,
     grantable: CapMask,
-    setgroups_denied: bool,
     keep_groups: bool,
     apparmor: bool,
     selinux: bool,
@@ -174,7 +173,6 @@ pub struct Context<'a> {
     mount_context: &'static str,
     nosymfollow: bool,
     cgroup_view: Option<CgroupView>,
-    maps: Option<IdMaps>,
     /// CLONE_NEW… of the namespaces that are not the runtime's.
     own: i32,
     /// CLONE_NEW… of those that are new.
@@ -188,7 +186,6 @@ impl<'a> Context<'a> {
             bundle: ask.bundle,
             passed: ask.passed,
             grantable: host.capabilities,
-            setgroups_denied: false,
             keep_groups: annotated(spec, "run.oci.keep_original_groups", "1"),
             apparmor: host.apparmor,
             selinux: host.selinux,
@@ -196,7 +193,6 @@ impl<'a> Context<'a> {
             mount_context: "context",
             nosymfollow: true,
             cgroup_view: None,
-            maps: None,
             own: 0,
             made: 0,
         }
@@ -218,7 +214,6 @@ impl Context<'_> {
             bundle: Path::new("/bundle"),
             passed: &passed::NOTHING,
             grantable: !0,
-            setgroups_denied: false,
             keep_groups: false,
             apparmor: false,
             selinux: false,
@@ -226,7 +221,6 @@ impl Context<'_> {
             mount_context: "context",
             nosymfollow: true,
             cgroup_view: None,
-            maps: None,
             own: 0,
             made: 0,
         }
@@ -315,12 +309,10 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let new_user = namespaces.creates(libc::CLONE_NEWUSER);
     let context = Context {
         grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
-        setgroups_denied: namespaces.maps_by == MapsBy::SelfOnly,
         mount_label: mount_label(linux, host, judge),
         mount_context: mount_context(spec, judge),
         nosymfollow: host.nosymfollow,
         cgroup_view: host.cgroup_view.clone(),
-        maps: namespaces.maps.clone(),
         own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
         made: namespaces.new,
         ..Context::of(spec, ask, host)

@@ -117,6 +117,9 @@ pub struct BindSource {
     pub copy_symlink: bool,
     /// Idmapped, by this mapping.
     pub idmap: Option<IdMap>,
+    /// Its path below the container's root, without the slash in front, where an earlier mount of the container shows it: the host's
+    /// path leads to what that mount covers.
+    pub within: Option<CString>,
 }
 
 /// The mapping of an idmapped mount.
@@ -289,7 +292,8 @@ fn new_fs(
         copy_up: asked.copy_up,
         shared_instance: match fstype {
             "proc" if !context.owns(libc::CLONE_NEWPID) => Some(c"/proc"),
-            "sysfs" if !context.owns(libc::CLONE_NEWNET) => Some(c"/sys"),
+            // A joined one may belong to another user namespace than the container's.
+            "sysfs" if !context.makes(libc::CLONE_NEWNET) => Some(c"/sys"),
             "mqueue" if !context.owns(libc::CLONE_NEWIPC) => Some(c"/dev/mqueue"),
             _ => None,
         },
@@ -336,7 +340,7 @@ fn bind(
             Some(IdMap { maps: Some(maps), recursive: asked.unwrap_or(false) })
         }
         (Some(recursive), false) => {
-            if context.maps.is_none() {
+            if !context.owns(libc::CLONE_NEWUSER) {
                 judge.fault(
                     format!("{path}.options"),
                     "idmap without uidMappings needs a user namespace of the container's own",
@@ -351,6 +355,7 @@ fn bind(
         nofollow: asked.source_nofollow,
         copy_symlink: asked.copy_symlink,
         idmap,
+        within: None,
     }))
 }
 
@@ -369,6 +374,41 @@ pub fn inside(path: &str) -> String {
     parts.join("/")
 }
 
+/// Finds the bind sources below `root` that earlier mounts show, [`BindSource::within`]: by words, as they are written.
+pub fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
+    for index in 0..mounts.len() {
+        let (earlier, rest) = mounts.split_at_mut(index);
+        let Some(MountKind::Bind(bound)) = rest.first_mut().map(|step| &mut step.kind) else { continue };
+        let Some(path) = below_root(root, &bound.path) else { continue };
+        let shows = |step: &MountStep| {
+            let target = step.target.as_bytes();
+            let covers = is_below(path.as_bytes(), target);
+            !matches!(step.kind, MountKind::Remount { .. })
+                && (covers || bound.recursive && is_below(target, path.as_bytes()))
+        };
+        if earlier.iter().any(shows) {
+            bound.within = Some(path);
+        }
+    }
+}
+
+/// The rest of a path below the root file system, clean; `None` where it is elsewhere or climbs.
+fn below_root(root: &CStr, path: &CStr) -> Option<CString> {
+    let rest = path.to_bytes().strip_prefix(root.to_bytes())?;
+    if !(rest.is_empty() || rest.starts_with(b"/"))
+        || rest.split(|byte| *byte == b'/').any(|name| name == b"..")
+    {
+        return None;
+    }
+    let names = rest.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    CString::new(names.collect::<Vec<_>>().join(&b'/')).ok()
+}
+
+/// Whether `path` is `above` or below it.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// Whether something of the host is bound over /dev, which is then left as it is.
 pub fn dev_is_bound(mounts: &[MountStep]) -> bool {
     mounts.iter().any(|step| step.target.as_bytes() == b"dev" && matches!(step.kind, MountKind::Bind(_)))
@@ -383,6 +423,27 @@ mod tests {
         let table = [("/a/b", "a/b"), ("a//./b/", "a/b"), ("/../../etc", "etc"), ("/", ""), ("/a/../..", "")];
         for (given, want) in table {
             assert_eq!(inside(given), want, "{given}");
+        }
+    }
+
+    #[test]
+    fn sources_that_earlier_mounts_show() {
+        let table = [
+            ("/b/rootfs/data/x", Some("data/x")),
+            ("/b/rootfs//data/./x/", Some("data/x")),
+            ("/b/rootfs", Some("")),
+            ("/b/rootfs2/data", None),
+            ("/b/rootfs/data/../../x", None),
+            ("/etc", None),
+        ];
+        for (path, want) in table {
+            let want = want.map(|want| CString::new(want).unwrap());
+            assert_eq!(below_root(c"/b/rootfs", &CString::new(path).unwrap()), want, "{path}");
+        }
+        for (path, above, want) in
+            [("data/x", "data", true), ("data", "data", true), ("data", "", true), ("data2", "data", false)]
+        {
+            assert_eq!(is_below(path.as_bytes(), above.as_bytes()), want, "{path} {above}");
         }
     }
 }

@@ -269,9 +269,7 @@ fn terminal(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<T
 }
 
 fn groups(process: &spec::Process, context: &Context<'_>) -> Option<Vec<u32>> {
-    // Where setgroups is denied (a single self-mapping), asking for none cannot be carried out and changes nothing.
-    let denied = context.setgroups_denied && process.user.additional_gids.is_empty();
-    (!denied && !context.keep_groups).then(|| process.user.additional_gids.clone())
+    (!context.keep_groups).then(|| process.user.additional_gids.clone())
 }
 
 fn umask(process: &spec::Process, place: &str, judge: &mut Judge) -> u32 {

@@ -79,7 +79,7 @@ pub fn plan(
         judge.fault("root.path", "empty; name the folder of the root file system");
     }
     let own_mounts = namespaces.own(libc::CLONE_NEWNS);
-    let mounts = mounts::plan(spec, context, judge);
+    let mut mounts = mounts::plan(spec, context, judge);
     let make_dev = !mounts::dev_is_bound(&mounts);
     let devices = devices::plan(&linux.devices, make_dev, judge);
     let propagation = propagation(&linux.rootfs_propagation, own_mounts, judge);
@@ -91,6 +91,7 @@ pub fn plan(
         _ => libc::MS_SLAVE,
     };
     let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
+    mounts::find_sources_within(&mut mounts, &path);
     let mask = if context.mount_label.is_empty() {
         String::from("size=0k")
     } else {

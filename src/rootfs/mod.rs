@@ -34,20 +34,28 @@ pub struct Sources<'a> {
     pub nodes: devices::Ready<'a>,
     /// Whether the container has a cgroup namespace of its own.
     pub own_cgroup_namespace: bool,
+    /// Has the runtime make a detached mount idmapped, as the mount with this index is.
+    pub map_ids: &'a mounts::MapIds<'a>,
 }
 
 /// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
-pub fn enter(rootfs: &Rootfs, proc: Procfs<'_>) -> Result<OwnedFd, Fault> {
+/// `tree`: a clone of it, for a process that may not enter the folders above it. It is then mounted on `/`.
+pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result<OwnedFd, Fault> {
     if rootfs.own_mounts {
         let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
             | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", flags).at(Step::Propagation, 0)?;
     }
-    let root = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)
-        .at(Step::RootBind, 0)?;
-    let folder =
-        rustix::fs::open(&rootfs.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let folder = folder.at(Step::RootBind, 0)?;
+    let folder = |path: &CStr| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let (root, folder) = match (folder(&rootfs.path), tree) {
+        (Err(rustix::io::Errno::ACCESS), Some(tree)) => (tree, folder(c"/").at(Step::RootBind, 0)?),
+        (found, _) => {
+            let tree = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32);
+            (tree.at(Step::RootBind, 0)?, found.at(Step::RootBind, 0)?)
+        }
+    };
     let private = Attributes::propagating(libc::MS_PRIVATE);
     if !rootfs.own_mounts {
         // What is mounted here must not reach further than it has to.
@@ -88,6 +96,7 @@ pub fn assemble(
         root: InRoot(root),
         proc: Procfs::Opened(sources.proc),
         own_cgroup_namespace: sources.own_cgroup_namespace,
+        map_ids: sources.map_ids,
     };
     for (index, step) in rootfs.mounts.iter().enumerate() {
         // A change comes after the step whose mount it changes.

@@ -18,6 +18,9 @@ use crate::sys::mount::{
 };
 use crate::sys::text::Text;
 
+/// Has the runtime make a detached mount idmapped, as the mount with this index is.
+pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
+
 /// What mounting may use beside the plan.
 pub struct Place<'a> {
     /// The container's root.
@@ -26,6 +29,8 @@ pub struct Place<'a> {
     pub proc: Procfs<'a>,
     /// The container has a cgroup namespace other than the runtime's.
     pub own_cgroup_namespace: bool,
+    /// For a source that this process has to open itself.
+    pub map_ids: &'a MapIds<'a>,
 }
 
 /// Carries out one step. `given` is what was opened for it before: the detached bind source, if the parent had to; the context of a
@@ -294,14 +299,20 @@ fn bind(
     place: &Place<'_>,
     source: Option<&OwnedFd>,
 ) -> Result<(), Fault> {
-    if bound.copy_symlink && copy_symlink(bound, step, place).at(Step::Mount, index)? {
+    if bound.copy_symlink && copy_symlink(bound, step, place, source).at(Step::Mount, index)? {
         return Ok(());
     }
     let opened;
     let mount = match source {
         Some(source) => source,
         None => {
-            opened = open_source(bound).at(Step::MountSource, index)?;
+            opened = match &bound.within {
+                Some(path) => open_within(bound, path, place.root).at(Step::MountSource, index)?,
+                None => open_source(bound).at(Step::MountSource, index)?,
+            };
+            if bound.idmap.is_some() {
+                (place.map_ids)(index, opened.as_fd()).at(Step::MountSource, index)?;
+            }
             &opened
         }
     };
@@ -343,12 +354,31 @@ pub fn open_source(bound: &BindSource) -> std::io::Result<OwnedFd> {
     open_tree(CWD, &bound.path, libc::OPEN_TREE_CLONE | recursive | nofollow)
 }
 
-/// Whether the source is a link, which then stands in the container as the same link.
-fn copy_symlink(bound: &BindSource, step: &MountStep, place: &Place<'_>) -> rustix::io::Result<bool> {
+/// The bind source that an earlier mount of the container shows.
+fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Result<OwnedFd> {
+    clone_mount(root.open(path, bound.nofollow)?, bound.recursive)
+}
+
+/// Whether the source is a link, which then stands in the container as the same link. `opened`: the source, if the runtime had to
+/// open it.
+fn copy_symlink(
+    bound: &BindSource,
+    step: &MountStep,
+    place: &Place<'_>,
+    opened: Option<&OwnedFd>,
+) -> rustix::io::Result<bool> {
     let mut room = [std::mem::MaybeUninit::uninit(); 4096];
-    let target: &[u8] = match rustix::fs::readlinkat_raw(CWD, &bound.path, &mut room) {
+    let found = match (opened, &bound.within) {
+        (Some(opened), _) if inroot::kind(opened)? != FileType::Symlink => return Ok(false),
+        (Some(opened), _) => rustix::fs::readlinkat_raw(opened, c"", &mut room),
+        (None, Some(path)) => rustix::fs::readlinkat_raw(place.root.open(path, true)?, c"", &mut room),
+        (None, None) => rustix::fs::readlinkat_raw(CWD, &bound.path, &mut room),
+    };
+    let target: &[u8] = match found {
         Ok((target, _)) => target,
+        // Not a link. By a descriptor, ENOENT says the same.
         Err(Errno::INVAL) => return Ok(false),
+        Err(Errno::NOENT) if bound.within.is_some() => return Ok(false),
         Err(error) => return Err(error),
     };
     let target = PathBuffer::new(target)?;

@@ -34,6 +34,7 @@ mod options;
 mod pairs;
 mod pause;
 mod pid_files;
+mod pods;
 mod process;
 mod ps;
 mod remount;

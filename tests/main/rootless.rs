@@ -99,8 +99,6 @@ fn the_default_root_is_in_the_runtime_folder() {
 fn root_of_a_user_namespace_makes_and_enters_containers() {
     let Some(env) = Env::rootless() else { return };
     let bundle = env.bundle(&["sleep", "1000"]).without_namespace("user").edit(|config| {
-        // With a single id mapped, nobody may change groups.
-        config["annotations"] = json!({"run.oci.keep_original_groups": "1"});
         let linux = config["linux"].as_object_mut().unwrap();
         linux.remove("uidMappings");
         linux.remove("gidMappings");
@@ -108,7 +106,6 @@ fn root_of_a_user_namespace_makes_and_enters_containers() {
     bundle.write();
     let joins = env.bundle(&["sh", "-c", "ps | grep -c 'sleep 1000$'"]).edit(|config| {
         config["linux"] = bundle.config["linux"].clone();
-        config["annotations"] = bundle.config["annotations"].clone();
     });
     let joins = joins.namespace("pid", Some("/proc/self/fd/9"));
     joins.write();
