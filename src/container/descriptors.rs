@@ -12,6 +12,7 @@ impl Opened {
         #[rustfmt::skip]
         let Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, root, succession, nodes: Nodes { hosts, made },
+            root_tree, open_files: _, groups_stay: _,
             argv: _, envp: _, hook_state: _, asks: _, unshare: _, entered: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
             numbers: _,
         } = &*self;
@@ -20,7 +21,12 @@ impl Opened {
             Gate::Fifos { start, result } => [Some(start), Some(result)],
         };
         let namespace = succession.as_ref().and_then(|succession| succession.namespace.as_ref());
-        let options = sources.iter().chain(late).chain(hook_output).chain(hosts).chain([console, root, made]);
+        let options = sources
+            .iter()
+            .chain(late)
+            .chain(hook_output)
+            .chain(hosts)
+            .chain([console, root, root_tree, made]);
         let all = [proc, sync].into_iter().chain(joined.iter().map(|(.., file)| file));
         let all = all.chain(options.flatten()).chain(fifos.into_iter().flatten()).chain(namespace);
         self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
