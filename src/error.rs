@@ -25,6 +25,8 @@ pub enum Kind {
     Unsupported,
     /// The kernel or another program refused.
     System,
+    /// The kernel refused to run the container's program, after everything had been set up.
+    NotExecuted,
 }
 
 #[derive(Debug)]

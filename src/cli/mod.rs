@@ -48,7 +48,11 @@ pub fn main() -> ExitCode {
         Err(answer) => (Err(refused(&answer)), wrong_usage(&answer)),
     };
     done.unwrap_or_else(|error| {
-        log::last_words(&error);
+        match error.kind() {
+            // About the program, not about the runtime: in the words that a shell uses.
+            Kind::NotExecuted => log::bare_last_words(&error),
+            _ => log::last_words(&error),
+        }
         failure
     })
 }

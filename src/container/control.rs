@@ -50,11 +50,16 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         sync::hear_plainly(&result)
     };
     has_started(!there.record.start_hooks.is_empty(), hear)?
-        .map_or(Ok(()), |fault| Err(Error::new(Kind::System, explain(fault, &there.record))))?;
+        .map_or(Ok(()), |fault| Err(Error::new(kind_of(fault), explain(fault, &there.record))))?;
     tracing::debug!("the program runs");
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
     poststart(&there.folder, &there.record)
+}
+
+/// What kind of error a fault after the word to start is.
+pub(super) fn kind_of(fault: Fault) -> Kind {
+    if fault.step == Step::Exec { Kind::NotExecuted } else { Kind::System }
 }
 
 /// Listens until the program has started or failed to. The end of the file is a successful execve, unless hooks come before it

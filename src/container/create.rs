@@ -3,8 +3,10 @@
 //! Whatever moment this is killed at, `delete --force` finds all: each thing is noted in the record before it is made. The
 //! child ends by itself when we are gone before it waits.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -110,11 +112,6 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
-    // The state document is JSON, and could not tell it.
-    if bundle.to_str().is_none() {
-        let words = format!("the bundle's path is not UTF-8: {}", bundle.display());
-        return Err(Error::new(Kind::Usage, words));
-    }
     let (config, spec) = read_config(&bundle, request.config.as_deref())?;
     tracing::debug!("bundle {}: {} bytes of configuration are read", bundle.display(), config.len());
     let host = facts::host(&spec, settings, request.id.as_ref())?;
@@ -169,7 +166,7 @@ pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
 
 /// What the mounting would find, but late and in other words.
 fn check_root(plan: &Plan) -> Result<()> {
-    let path = Path::new(std::ffi::OsStr::new(plan.rootfs.path.to_str().unwrap_or_default()));
+    let path = Path::new(OsStr::from_bytes(plan.rootfs.path.to_bytes()));
     let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
     let is_host_root = || -> Result<bool> {
         let real = fs::canonicalize(path).doing(|| format!("root.path: {}", path.display()))?;
@@ -209,7 +206,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
     let hooks = &plan.hooks;
-    let rootfs = PathBuf::from(plan.rootfs.path.to_string_lossy().into_owned());
+    let rootfs = PathBuf::from(OsStr::from_bytes(plan.rootfs.path.to_bytes()));
     let record = Record {
         id: request.id.to_string(),
         bundle: draft.bundle.clone(),

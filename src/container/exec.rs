@@ -8,6 +8,7 @@ mod wanted;
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::control::kind_of;
 use super::conversation::{set_limits, succeed, warn_of_keyring};
 use super::create::{self, Manner};
 use super::existing::Existing;
@@ -26,6 +27,7 @@ use crate::init::{self, Asks, Opened, Succession};
 use crate::plan::{Ask, Passed, Plan};
 use crate::spec::Spec;
 use crate::sys::{cred, process};
+use wanted::Wanted;
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
@@ -101,10 +103,10 @@ impl Target {
 }
 
 fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
-    let (wanted, document) = wanted::process(request, spec)?;
+    let Wanted { process, words, document } = wanted::process(request, spec)?;
     let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
-    let host = facts::caller(Some(&wanted), None)?;
-    Plan::enter(spec, &wanted, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
+    let host = facts::caller(Some(&process), None)?;
+    Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
 }
 
 /// A process on its way into the container.
@@ -196,7 +198,7 @@ impl<'a> Entering<'a> {
                     tracing::debug!("nsexec[{}]: setns_init: about to exec", self.pid);
                 }
                 Some((Message::Fault(fault), _)) => {
-                    return Err(Error::new(Kind::System, fault.explain(self.plan)));
+                    return Err(Error::new(kind_of(fault), fault.explain(self.plan)));
                 }
                 Some(_) => {
                     return Err(Error::new(

@@ -30,28 +30,9 @@ pub struct Foreground {
     original: signal::Set,
 }
 
-/// What we do not take: KILL and STOP cannot be; a fault of our own must end us; PIPE and URG are between us and our
-/// descriptors; job control (the terminal's stop signals, and CONT after it) is between us and the shell.
-const NOT_OURS: [i32; 14] = [
-    libc::SIGKILL,
-    libc::SIGSTOP,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-    libc::SIGPIPE,
-    libc::SIGURG,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGCONT,
-];
-
-/// Taken besides once a terminal is in raw mode: a stop from outside is for the program then, and after our own stop
-/// (SIGSTOP) the shell has left its own mode in the terminal.
-const WITH_TERMINAL: [i32; 2] = [libc::SIGTSTP, libc::SIGCONT];
+/// Signals that no process can block. All others are passed on, also the stop signals of job control: as with runc and crun it is
+/// the container's process that stops, not the runtime. A fault of the runtime itself (SIGSEGV) ends it even while it is blocked.
+const NOT_OURS: [i32; 2] = [libc::SIGKILL, libc::SIGSTOP];
 
 /// The highest signal number.
 const LAST: i32 = 64;
@@ -89,9 +70,6 @@ impl Foreground {
         pid: i32,
         terminal: Option<Terminal>,
     ) -> Result<i32> {
-        if terminal.is_some() {
-            self.take_stops().doing(|| "take over the terminal's signals")?;
-        }
         let relay = terminal.map(|terminal| Relay::start(terminal, host)).transpose()?;
         let reap = signal::adopts_orphans().doing(|| "ask whether we are a subreaper")?;
         let mut watch =
@@ -104,11 +82,6 @@ impl Foreground {
                 return Ok(exit.status());
             }
         }
-    }
-
-    fn take_stops(&self) -> io::Result<()> {
-        signal::block(&signal::set(WITH_TERMINAL))?;
-        signal::reopen(self.signals.as_fd(), &signal::set(forwardable().chain(WITH_TERMINAL)))
     }
 }
 
@@ -146,8 +119,8 @@ impl Watch<'_> {
     fn turn(&mut self) -> Result<()> {
         let ready = self.poll().doing(|| "wait for the container")?;
         // Every time: reading an empty signalfd costs less than asking poll's list about it.
-        while let Some(number) = signal::next(self.signals).doing(|| "read a signal")? {
-            self.signal(number)?;
+        while let Some(received) = signal::next(self.signals).doing(|| "read a signal")? {
+            self.signal(received)?;
         }
         if ready.process {
             self.ended = process::try_wait(self.pidfd).doing(|| "wait for the container's process")?;
@@ -184,9 +157,13 @@ impl Watch<'_> {
         Ok(Ready { process: fired(process), relay })
     }
 
-    fn signal(&mut self, number: i32) -> Result<()> {
+    fn signal(&mut self, received: signal::Received) -> Result<()> {
+        let signal::Received { number, sender } = received;
         if number == libc::SIGCHLD {
             self.held = false;
+        }
+        if let (libc::SIGCONT, Some(relay)) = (number, &self.relay) {
+            relay.resume();
         }
         match (number, &mut self.relay) {
             (libc::SIGCHLD, _) if self.reap => {
@@ -194,7 +171,8 @@ impl Watch<'_> {
             }
             (libc::SIGCHLD, _) => {}
             (libc::SIGWINCH, Some(relay)) => relay.resize(),
-            (libc::SIGCONT, Some(relay)) => relay.resume(),
+            // Of our own output, whose reader has gone.
+            (libc::SIGPIPE, _) if sender == process::own_pid() => {}
             // Nobody is left to take it; it may be meant to end the wait for a reader of our output.
             (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM, Some(relay))
                 if self.ended.is_some() =>

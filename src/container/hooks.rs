@@ -56,7 +56,7 @@ pub fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
     // A hook of a creation that was killed would work on beside the container's removal, without its timeout. A later one is
     // better ended: nobody runs it a second time.
     let moment = if state.status == Status::Creating.word() { Moment::Creation } else { Moment::Later };
-    hooks.iter().try_for_each(|hook| run_one(hook, &document, Path::new(&state.bundle), &output, moment))
+    hooks.iter().try_for_each(|hook| run_one(hook, &document, &state.bundle_path, &output, moment))
 }
 
 /// When a hook runs.

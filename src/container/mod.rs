@@ -27,6 +27,7 @@ mod notify;
 mod open;
 mod open_files;
 mod passed;
+mod path;
 mod pid;
 mod pid_file;
 mod record;

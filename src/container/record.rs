@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::path;
 use super::pid::ProcessId;
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::plan::RuntimeHook;
@@ -27,11 +28,13 @@ pub struct Record {
     /// The container's name.
     pub id: String,
     /// The bundle, as it was named.
+    #[serde(with = "path")]
     pub bundle: PathBuf,
     /// Whether it goes with the container.
     #[serde(default)]
     pub bundle_goes: bool,
     /// The root file system on the host.
+    #[serde(with = "path")]
     pub rootfs: PathBuf,
     /// Moment of creation, RFC 3339.
     pub created: String,

@@ -1,5 +1,6 @@
 //! What a command asks for: the command line's words as typed values, before anything is looked up.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub struct Exec {
     /// A process.json that says everything; without it, the container's own process with `args` in its place.
     pub process: Option<PathBuf>,
     /// The program and its arguments.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// What else of the process is other than in process.json or the container's configuration.
     pub changes: Changes,
     /// Whether to return once the program runs.
@@ -96,9 +97,9 @@ pub struct Exec {
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Working directory.
-    pub cwd: Option<String>,
+    pub cwd: Option<OsString>,
     /// Added to the environment.
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Whether it has a terminal.
     pub terminal: bool,
     /// Another user, and group where it is named.

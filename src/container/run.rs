@@ -2,12 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::control::{has_started, poststart};
+use super::control::{has_started, kind_of, poststart};
 use super::create::{Launched, Manner, launch};
 use super::destroy;
 use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Error, Result};
 use crate::init::sync;
 use crate::plan::Plan;
 use crate::sys::{fd, process};
@@ -66,7 +66,7 @@ fn tell(launched: &Launched) -> Result<()> {
             tracing::debug!("the program runs");
             Ok(())
         }
-        Some(fault) => Err(Error::new(Kind::System, fault.explain(&launched.plan))),
+        Some(fault) => Err(Error::new(kind_of(fault), fault.explain(&launched.plan))),
     }
 }
 

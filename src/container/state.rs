@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -81,8 +82,11 @@ pub struct State {
     pub pid: i32,
     /// See [`Status`].
     pub status: String,
-    /// The bundle, absolute.
+    /// The bundle, absolute. JSON has no other bytes than those of UTF-8: for each other one there is a U+FFFD.
     pub bundle: String,
+    /// The same, as the kernel knows it.
+    #[serde(skip)]
+    pub bundle_path: PathBuf,
     /// The root file system on the host.
     pub rootfs: String,
     /// Moment of creation, RFC 3339.
@@ -104,6 +108,7 @@ impl State {
             pid,
             status: status.word().into(),
             bundle: record.bundle.to_string_lossy().into_owned(),
+            bundle_path: record.bundle.clone(),
             rootfs: record.rootfs.to_string_lossy().into_owned(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),

@@ -155,7 +155,9 @@ fn groups_are_fixed(proc: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
-    match cred::set_groups(&[]) {
+    // An annotation keeps those of the caller (run.oci.keep_original_groups).
+    let keeps_groups = plan.process.as_ref().is_some_and(|process| process.groups.is_none());
+    match if keeps_groups { Ok(()) } else { cred::set_groups(&[]) } {
         Err(error)
             if error.raw_os_error() == Some(libc::EPERM)
                 && groups_are_fixed(proc).at(Step::EnterUser, 0)? => {}

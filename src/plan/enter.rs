@@ -1,27 +1,36 @@
 //! The plan for one more process in a container that exists (`exec`): its program, and what of the container binds it.
 
-use super::{Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, filter, limits, namespaces, process};
+use super::{
+    Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, Words, filter, limits, namespaces, process,
+};
 use crate::cgroup;
 use crate::spec::{self, Spec};
 
 impl Plan {
     /// Judges `process`, for a container that was made from `spec`. Namespaces, filter, personality and memory policy are the
-    /// container's; nothing of its root file system is touched.
+    /// container's; nothing of its root file system is touched. `words` take the place of the process's own.
     ///
     /// Faults have the JSON path `process.…`.
     pub fn enter(
         spec: &Spec,
         wanted: &spec::Process,
+        words: &Words,
         ask: &Ask<'_>,
         host: &Host,
     ) -> Result<Plan, Vec<BadField>> {
         let mut judge = Judge::default();
-        let plan = enter(spec, wanted, ask, host, &mut judge);
+        let plan = enter(spec, (wanted, words), ask, host, &mut judge);
         judge.verdict(plan)
     }
 }
 
-fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<Plan> {
+fn enter(
+    spec: &Spec,
+    (wanted, words): (&spec::Process, &Words),
+    ask: &Ask<'_>,
+    host: &Host,
+    judge: &mut Judge,
+) -> Option<Plan> {
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = namespaces::plan(linux, host, judge).to_enter();
@@ -31,7 +40,7 @@ fn enter(spec: &Spec, wanted: &spec::Process, ask: &Ask<'_>, host: &Host, judge:
         own: namespaces.entered,
         ..Context::of(spec, ask, host)
     };
-    let process = process::plan(wanted, "process", &context, judge);
+    let process = process::plan(wanted, words, "process", &context, judge);
     Some(Plan {
         rootfs: Rootfs::untouched(),
         hostname: Vec::new(),
@@ -64,7 +73,7 @@ mod tests {
     fn the_container_binds_but_nothing_is_made() {
         let spec = spec::defaults::spec();
         let wanted = spec::Process { args: vec!["/bin/true".into()], cwd: "/".into(), ..Default::default() };
-        let plan = Plan::enter(&spec, &wanted, &ask(), &host()).unwrap();
+        let plan = Plan::enter(&spec, &wanted, &Words::of(&wanted), &ask(), &host()).unwrap();
         assert!(plan.namespaces.own(libc::CLONE_NEWPID) && !plan.namespaces.creates(libc::CLONE_NEWPID));
         assert!(!plan.namespaces.own(libc::CLONE_NEWUSER));
         assert!(plan.rootfs.mounts.is_empty() && !plan.rootfs.make_dev && plan.limits.writes.is_empty());
@@ -76,7 +85,7 @@ mod tests {
         let spec = spec::defaults::spec();
         let text = r#"{"cwd":"x","user":{"uid":4294967295},"execCPUAffinity":{"initial":"3-1","final":"a"}}"#;
         let wanted = spec::parse_process(text.as_bytes()).unwrap();
-        let faults = Plan::enter(&spec, &wanted, &ask(), &host()).unwrap_err();
+        let faults = Plan::enter(&spec, &wanted, &Words::of(&wanted), &ask(), &host()).unwrap_err();
         let mut paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
         paths.sort_unstable();
         let want = [

@@ -43,7 +43,7 @@ pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
 pub use passed::Passed;
-pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize};
+pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize, Words};
 pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
 pub use told::Detail;
@@ -283,6 +283,14 @@ impl Judge {
         made.ok()
     }
 
+    fn cbytes_at(&mut self, path: impl FnOnce() -> String, bytes: &[u8]) -> Option<CString> {
+        let made = CString::new(bytes);
+        if made.is_err() {
+            self.fault(path(), "has a NUL byte");
+        }
+        made.ok()
+    }
+
     fn path(&mut self, path: &str, file: &Path) -> Option<CString> {
         let made = CString::new(file.as_os_str().as_bytes());
         if made.is_err() {
@@ -318,7 +326,10 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         ..Context::of(spec, ask, host)
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
-    let process = spec.process.as_ref().map(|process| process::plan(process, "process", &context, judge));
+    let process = spec
+        .process
+        .as_ref()
+        .map(|process| process::plan(process, &process::Words::of(process), "process", &context, judge));
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
         process::mapped(process, maps, judge);
     }

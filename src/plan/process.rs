@@ -54,6 +54,25 @@ pub struct ProcessPlan {
     pub exec_affinity: Affinity,
 }
 
+/// What a process gets as bytes. A document is UTF-8; the command line of `exec` need not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// The program and its arguments.
+    pub args: Vec<Vec<u8>>,
+    /// `NAME=value`, each.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory.
+    pub cwd: Vec<u8>,
+}
+
+impl Words {
+    /// As the document has them.
+    pub fn of(process: &spec::Process) -> Self {
+        let bytes = |list: &[String]| list.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Self { args: bytes(&process.args), env: bytes(&process.env), cwd: process.cwd.as_bytes().to_vec() }
+    }
+}
+
 /// `execCPUAffinity`: bit masks in words of 64, for sched_setaffinity(2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affinity {
@@ -110,28 +129,28 @@ impl ProcessPlan {
     }
 }
 
-/// The plan for `process`, whose JSON path is `place`.
+/// The plan for `process`, whose JSON path is `place`, with `words` in the place of its own arguments, environment and working
+/// directory.
 pub fn plan(
     process: &spec::Process,
+    words: &Words,
     place: &str,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<ProcessPlan> {
-    if process.args.is_empty() {
+    if words.args.is_empty() {
         judge.fault(format!("{place}.args"), "missing; name the program to run");
     }
-    if process.args.first().is_some_and(String::is_empty) {
-        judge.fault(format!("{place}.args[0]"), "empty; name the program to run");
-    }
-    if !process.cwd.starts_with('/') {
-        judge.fault(format!("{place}.cwd"), format!("{:?} is not absolute", process.cwd));
+    if words.cwd.first() != Some(&b'/') {
+        let cwd = String::from_utf8_lossy(&words.cwd);
+        judge.fault(format!("{place}.cwd"), format!("{cwd:?} is not absolute"));
     }
     no_id(process, place, judge);
-    let args = strings(&process.args, &format!("{place}.args"), judge);
-    let env = environment(process, place, context, judge);
-    let candidates = candidates(process, place, judge);
+    let args = strings(&words.args, &format!("{place}.args"), judge);
+    let env = environment(&words.env, place, context, judge);
+    let candidates = candidates(words, place, judge);
     // Each judges on, whatever the others found, so that all faults are told at once.
-    let cwd = judge.cstring(&format!("{place}.cwd"), &process.cwd)?;
+    let cwd = judge.cbytes_at(|| format!("{place}.cwd"), &words.cwd)?;
     Some(ProcessPlan {
         terminal: terminal(process, place, judge),
         needs_home: !env
@@ -204,26 +223,22 @@ pub(super) fn mapped(process: &spec::Process, maps: &IdMaps, judge: &mut Judge) 
     }
 }
 
-fn strings(list: &[String], place: &str, judge: &mut Judge) -> Vec<CString> {
+fn strings(list: &[Vec<u8>], place: &str, judge: &mut Judge) -> Vec<CString> {
     let list = list.iter().enumerate();
-    list.filter_map(|(at, text)| judge.cstring_at(|| format!("{place}[{at}]"), text)).collect()
+    list.filter_map(|(at, bytes)| judge.cbytes_at(|| format!("{place}[{at}]"), bytes)).collect()
 }
 
 /// As written, later entries of a name replacing earlier ones, as the other runtimes do.
-fn environment(
-    process: &spec::Process,
-    place: &str,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> Vec<CString> {
+fn environment(given: &[Vec<u8>], place: &str, context: &Context<'_>, judge: &mut Judge) -> Vec<CString> {
     let mut names = HashSet::new();
-    let mut env: Vec<CString> = Vec::with_capacity(process.env.len() + 3);
-    for (at, entry) in process.env.iter().enumerate().rev() {
-        let name = entry.split('=').next().unwrap_or_default();
+    let mut env: Vec<CString> = Vec::with_capacity(given.len() + 3);
+    for (at, entry) in given.iter().enumerate().rev() {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
         if name.is_empty() {
+            let entry = String::from_utf8_lossy(entry);
             judge.fault(format!("{place}.env[{at}]"), format!("{entry:?} has no name"));
         } else if names.insert(name) {
-            env.extend(judge.cstring_at(|| format!("{place}.env[{at}]"), entry));
+            env.extend(judge.cbytes_at(|| format!("{place}.env[{at}]"), entry));
         }
     }
     env.reverse();
@@ -243,16 +258,17 @@ fn is_of_activation(entry: &CString) -> bool {
 }
 
 /// The folders that execvp(3) falls back to are not used: without PATH there is nothing to look through.
-fn candidates(process: &spec::Process, place: &str, judge: &mut Judge) -> Vec<CString> {
-    let Some(name) = process.args.first() else { return Vec::new() };
+fn candidates(words: &Words, place: &str, judge: &mut Judge) -> Vec<CString> {
+    // An empty name is found nowhere, as execvp(3) says.
+    let Some(name) = words.args.first().filter(|name| !name.is_empty()) else { return Vec::new() };
     let place = || format!("{place}.args[0]");
-    if name.contains('/') {
-        return judge.cstring_at(place, name).into_iter().collect();
+    if name.contains(&b'/') {
+        return judge.cbytes_at(place, name).into_iter().collect();
     }
-    let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
-    let folders = path.unwrap_or_default().split(':').filter(|_| path.is_some());
-    let folders = folders.map(|folder| if folder.is_empty() { "." } else { folder });
-    folders.filter_map(|folder| judge.cstring_at(place, &format!("{folder}/{name}"))).collect()
+    let path = words.env.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
+    let folders = path.unwrap_or_default().split(|byte| *byte == b':').filter(|_| path.is_some());
+    let folders = folders.map(|folder| if folder.is_empty() { b"." } else { folder });
+    folders.filter_map(|folder| judge.cbytes_at(place, &[folder, b"/", name].concat())).collect()
 }
 
 fn terminal(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<TerminalSize> {
@@ -376,7 +392,7 @@ mod tests {
         let mut context = Context::for_tests();
         change(&mut process, &mut context);
         let mut judge = Judge::default();
-        let plan = plan(&process, "process", &context, &mut judge);
+        let plan = plan(&process, &Words::of(&process), "process", &context, &mut judge);
         (plan, judge)
     }
 
@@ -408,7 +424,8 @@ mod tests {
 
     #[test]
     fn path_is_looked_through_only_for_bare_names() {
-        let table: [(&str, &[&str], &[&str]); 4] = [
+        let table: [(&str, &[&str], &[&str]); 5] = [
+            ("", &["PATH=/bin:/usr/bin"], &[]),
             ("sh", &["PATH=/bin::/usr/bin"], &["/bin/sh", "./sh", "/usr/bin/sh"]),
             ("./sh", &["PATH=/bin"], &["./sh"]),
             ("sh", &[], &[]),

@@ -185,7 +185,8 @@ impl Life<'_> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::from(error).within("wait for signals")),
         }
-        while let Some(number) = signal::next(self.signals.as_fd()).doing(|| "read a signal")? {
+        while let Some(received) = signal::next(self.signals.as_fd()).doing(|| "read a signal")? {
+            let number = received.number;
             match number {
                 own if OWN.contains(&own) => {}
                 libc::SIGTERM | libc::SIGINT => self.asked = true,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
@@ -26,6 +26,11 @@ pub fn set(signals: impl IntoIterator<Item = i32>) -> Set {
 /// `pthread_sigmask(SIG_BLOCK, set)`: blocks `set` besides what is blocked; returns the mask before. Of the calling thread.
 pub fn block(set: &Set) -> io::Result<Set> {
     change_mask(libc::SIG_BLOCK, set)
+}
+
+/// `pthread_sigmask(SIG_UNBLOCK, set)`: no longer blocks `set`; returns the mask before. Of the calling thread.
+pub fn unblock(set: &Set) -> io::Result<Set> {
+    change_mask(libc::SIG_UNBLOCK, set)
 }
 
 /// `pthread_sigmask(SIG_SETMASK, set)`: the calling thread's mask becomes `set`.
@@ -53,18 +58,27 @@ pub fn open(set: &Set) -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes a descriptor of [`open`] give the signals of `set` instead. signalfd(2).
-pub fn reopen(fd: BorrowedFd<'_>, set: &Set) -> io::Result<()> {
-    // SAFETY: as for `open`, but the descriptor stays the caller's.
-    check(unsafe { libc::signalfd(fd.as_raw_fd(), set, 0) }.into()).map(drop)
+/// A signal that was read instead of being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its number.
+    pub number: i32,
+    /// The process that sent it, as this process's pid namespace numbers it: 0 for the kernel and for processes outside. SIGPIPE comes
+    /// from the process that wrote.
+    pub sender: i32,
 }
 
 /// The next signal of a descriptor of [`open`]; `None` when none waits.
-pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     let mut record = [0; mem::size_of::<libc::signalfd_siginfo>()];
+    // signalfd(2): 32 bits each: ssi_signo, ssi_errno, ssi_code, ssi_pid.
+    let word = |at: usize| {
+        move |record: &[u8]| record.get(at..)?.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
+    };
     match rustix::io::read(fd, &mut record) {
-        // signalfd(2): ssi_signo, 32 bits, comes first.
-        Ok(_) => Ok(record.first_chunk().map(|number| i32::from_ne_bytes(*number))),
+        Ok(_) => {
+            Ok(word(0)(&record).zip(word(12)(&record)).map(|(number, sender)| Received { number, sender }))
+        }
         Err(rustix::io::Errno::AGAIN) => Ok(None),
         Err(other) => Err(other.into()),
     }

@@ -1,7 +1,9 @@
 //! `exec`: one more process in a container, with everything that binds the container's own.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -479,5 +481,30 @@ fn a_program_by_its_descriptor() {
     exec("echo found").ok().prints("found");
     exec("/own/broken").exits(255).says("no such file");
     exec("broken").exits(255).says("broken");
+    env.delete("web");
+}
+
+#[test]
+fn its_words_need_not_be_utf_8() {
+    let Some(env) = Env::new() else { return };
+    let bundle = waiting(&env);
+    let folder = bundle.rootfs("tmp").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(
+        folder.join(OsStr::from_bytes(b"tell\xff")),
+        "#!/bin/sh\nprintf %s \"$1\"; printf %s \"$E\"; pwd\n",
+    )
+    .unwrap();
+    fs::set_permissions(folder.join(OsStr::from_bytes(b"tell\xff")), fs::Permissions::from_mode(0o755))
+        .unwrap();
+    env.launch("web", &bundle);
+    let script = "b() { printf \"$1\"; }
+        $RUNTIME --root $ROOT exec --cwd \"$(b '/tmp/caf\\351')\" -e \"E=$(b '\\376')\" -e \"PATH=$(b '/bin:/tmp/caf\\351')\" \
+            web \"$(b 'tell\\377')\" \"$(b 'a\\200')\" | od -An -tx1 | tr -d ' \\n'";
+    // The argument, the variable, then the working directory.
+    let path = b"/tmp/caf\xe9\n".iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    env.shell(script).ok().prints(&format!("6180fe{path}"));
+    let missing = "$RUNTIME --root $ROOT exec web \"$(printf 'no\\377')\"";
+    env.shell(missing).exits(255).says("executable file not found in $PATH");
     env.delete("web");
 }

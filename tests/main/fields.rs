@@ -228,6 +228,28 @@ fn an_annotation_keeps_the_groups() {
         let script = format!("setpriv --groups 7,8 $RUNTIME --root $ROOT run -b {} groups", bundle.str());
         env.shell(&script).ok().prints(want);
     }
+    // In a new user namespace they stay too, though none of them has a name there.
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let bundle = env.bundle(&["sleep", "1000"]).namespace("user", None).edit(|config| {
+        config["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+        config["linux"]["uidMappings"] = mapping.clone();
+        config["linux"]["gidMappings"] = mapping;
+    });
+    bundle.write();
+    env.shell(&format!("setpriv --groups 7,8 $RUNTIME --root $ROOT run -d -b {} kept", bundle.str())).ok();
+    let groups = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap().trim().to_owned()
+    };
+    assert_eq!(groups(env.pid("kept")), "7 8");
+    let file = env.dir().join("run/kept.pid");
+    let script = format!(
+        "setpriv --groups 9 $RUNTIME --root $ROOT exec -d --pid-file {} kept sleep 1000",
+        file.display()
+    );
+    env.shell(&script).ok();
+    assert_eq!(groups(std::fs::read_to_string(&file).unwrap().parse().unwrap()), "9");
+    env.delete("kept");
 }
 
 fn filtered(profile: Value) -> impl FnOnce(&mut Value) {

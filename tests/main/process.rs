@@ -269,16 +269,74 @@ fn programs_that_cannot_run() {
 }
 
 #[test]
-fn a_program_without_its_interpreter_is_one_line() {
+fn an_empty_name_is_a_missing_program() {
     let Some(env) = Env::new() else { return };
-    let bundle = env.bundle(&["/run.sh"]);
-    fs::write(bundle.rootfs("run.sh"), "#!/no/interpreter\n").unwrap();
-    fs::set_permissions(bundle.rootfs("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    let output = env.run(&bundle).fails();
-    if env.ours("one line, in these words") {
-        assert_eq!(output.stderr.matches("/run.sh").count(), 1, "{}", output.stderr);
-        output.says("exec /run.sh: no such file or directory");
+    let bundle = env.bundle(&[""]);
+    let words = "exec: \"\": executable file not found in $PATH";
+    env.create("web", &bundle).exits(1).logs(words);
+    env.run(&bundle).exits(1).logs(words);
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    env.runtime(&["exec", "web", ""]).exits(255).logs(words);
+    env.runtime(&["exec", "-d", "web", ""]).exits(255).logs(words);
+    env.delete("web");
+}
+
+/// What the kernel refuses only at execve(2), each as a script that `run.sh` is, and the words for it.
+const REFUSED: [(&str, &str); 3] = [
+    ("#!/no/interpreter\n", "no such file or directory"),
+    ("\u{1}\u{2}garbage", "exec format error"),
+    ("#!/etc\n", "permission denied"),
+];
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_one_plain_line() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("one line, in these words") {
+        return;
     }
+    let bundle = env.bundle(&["/run.sh"]);
+    let file = bundle.rootfs("run.sh");
+    bundle.write();
+    let check = |words: &str| {
+        let line = format!("exec /run.sh: {words}\n");
+        let log = env.dir().join("run/log");
+        let logged: [&[&str]; 2] = [&[], &["--log", log.to_str().unwrap(), "--log-format", "json"]];
+        for options in logged {
+            let call = |words: &[&str]| env.runtime(&[options, words].concat());
+            let run = call(&["run", "-b", bundle.str(), "web"]).exits(1);
+            let detached = call(&["run", "-d", "-b", bundle.str(), "web"]).exits(1);
+            call(&["create", "-b", bundle.str(), "web"]).ok();
+            let started = call(&["start", "web"]).exits(1);
+            env.delete("web");
+            let inside = call(&["exec", "other", "/run.sh"]).exits(255);
+            let behind = call(&["exec", "-d", "other", "/run.sh"]).exits(255);
+            let terminal = call(&["exec", "-t", "other", "/run.sh"]).exits(255);
+            for output in [run, detached, started, inside, behind, terminal] {
+                assert_eq!(output.stderr, line);
+                assert_eq!(output.stdout, "");
+            }
+        }
+        let log = fs::read_to_string(&log).unwrap();
+        assert_eq!(log.matches(line.trim()).count(), 6, "{log}");
+        fs::remove_file(env.dir().join("run/log")).unwrap();
+    };
+    let other = env.bundle(&["sleep", "1000"]);
+    env.launch("other", &other);
+    for (content, words) in REFUSED {
+        for file in [&file, &other.rootfs("run.sh")] {
+            fs::write(file, content).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        check(words);
+    }
+    let open = |file| fs::File::options().append(true).open(file).unwrap();
+    let written = [open(file), open(other.rootfs("run.sh"))];
+    check("text file busy");
+    drop(written);
+    let long = format!("LONG={}", "x".repeat(200_000));
+    let bundle = env.bundle(&["true"]).push("process/env", json!(long));
+    assert_eq!(env.run(&bundle).exits(1).stderr, "exec /bin/true: argument list too long\n");
+    env.delete("other");
 }
 
 #[test]

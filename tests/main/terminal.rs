@@ -266,3 +266,113 @@ fn an_editor_in_tmux() {
     tmux.press(&["exit 4", "Enter"]);
     until("the shell has ended", || std::fs::read_to_string(&ended).is_ok_and(|text| text == "4\n"));
 }
+
+#[test]
+fn a_line_feed_stays_one_on_its_way_to_a_pipe() {
+    let Some(env) = Env::new() else { return };
+    let bundle = with_terminal(&env, "echo one; echo two; test -t 1 && echo three");
+    let plain = "one\ntwo\nthree\n";
+    assert_eq!(env.run(&bundle).ok().stdout, plain);
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    let exec = ["exec", "-t", "web", "sh", "-c", "echo one; echo two; test -t 1 && echo three"];
+    assert_eq!(env.runtime(&exec).ok().stdout, plain);
+    env.delete("web");
+    // With a terminal as input, whose mode is raw meanwhile: what others write there must look right.
+    let runtime = format!("{} --root {}", env.binary().display(), env.root().display());
+    let script = format!("x=$({runtime} run -b {} one); echo \"$x\" | od -c | grep -c '\\\\r'", bundle.str());
+    let output = env.program("script", &["-qc", &script, "/dev/null"]).run();
+    assert_eq!(output.stdout.trim(), "0", "{}", output.stdout);
+    let script = format!("{runtime} run -b {} two | cat", bundle.str());
+    let output = env.program("script", &["-qc", &script, "/dev/null"]).run();
+    assert!(output.stdout.contains("one\r\ntwo\r\nthree\r\n"), "{:?}", output.stdout);
+}
+
+#[test]
+fn lines_begin_at_the_left_of_an_interactive_terminal() {
+    let Some(env) = Env::new() else { return };
+    if !env.has("tmux", "tmux") {
+        return;
+    }
+    let bundle = with_terminal(&env, "echo first line; echo second line; read line");
+    bundle.write();
+    let tmux = Tmux::new(
+        &env,
+        &format!("{} --root {} run -b {} web", env.binary().display(), env.root().display(), bundle.str()),
+    );
+    tmux.shows("first line\nsecond line\n");
+    tmux.press(&["Enter"]);
+}
+
+/// Runs the runtime with `arguments` in the background of a shell with job control, and brings it to the foreground.
+fn in_background_and_back(env: &Env, arguments: &str) {
+    let ended = env.dir().join("run/ended");
+    let tmux = Tmux::new(env, "bash --norc --noprofile -i");
+    tmux.press(&["PS1='shell> '", "Enter"]);
+    tmux.shows("\nshell>");
+    let runtime = format!("{} --root {}", env.binary().display(), env.root().display());
+    tmux.press(&[&format!("{runtime} {arguments} &"), "Enter"]);
+    until("the job is stopped", || {
+        tmux.press(&["Enter"]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        tmux.screen().contains("Stopped")
+    });
+    tmux.press(&["clear", "Enter"]);
+    tmux.press(&["fg", "Enter"]);
+    until("the program answers", || {
+        tmux.press(&["echo $((6 * 7))", "Enter"]);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        tmux.screen().contains("\n42\n")
+    });
+    tmux.press(&["exit 4", "Enter"]);
+    // The shell's own mode is back: it reads lines, and the end of the job is in its hands.
+    tmux.press(&[&format!("echo $? >{}", ended.display()), "Enter"]);
+    until("the shell goes on", || std::fs::read_to_string(&ended).is_ok_and(|text| text == "4\n"));
+}
+
+#[test]
+fn a_job_in_the_background_waits_for_its_terminal() {
+    let Some(env) = Env::new() else { return };
+    if !env.has("tmux", "tmux") || !env.has("bash", "bash") || !env.ours("others spin, or take the terminal")
+    {
+        return;
+    }
+    let bundle =
+        env.bundle(&["sh"]).set("process/terminal", json!(true)).push("process/env", json!("PS1=ready> "));
+    bundle.write();
+    in_background_and_back(&env, &format!("run -b {} web", bundle.str()));
+    env.launch("other", &env.bundle(&["sleep", "1000"]));
+    in_background_and_back(&env, "exec -t other sh");
+    env.delete("other");
+}
+
+/// Both without a terminal and with one. The runtime stays awake, and the program hears of each.
+#[test]
+fn signals_of_job_control_are_passed_on() {
+    let Some(env) = Env::new() else { return };
+    let traps = "for s in TSTP CONT TTIN TTOU USR1 PIPE SEGV; do trap \"echo got $s\" $s; done; trap 'exit 9' TERM; echo ready; while :; do usleep 20000; done";
+    env.launch("other", &env.bundle(&["sleep", "1000"]));
+    let plain = env.script(traps);
+    plain.write();
+    let terminal = with_terminal(&env, traps);
+    terminal.write();
+    let exec = format!("exec other sh -c '{}'", traps.replace('\'', "'\\''"));
+    let commands = [
+        format!("run -b {} one", plain.str()),
+        format!("run -b {} two", terminal.str()),
+        exec.clone(),
+        exec.replacen("exec", "exec -t", 1),
+    ];
+    for (at, command) in commands.iter().enumerate() {
+        let script = format!(
+            "$RUNTIME --root $ROOT {command} >run/said{at} 2>&1 & p=$!
+            waits() {{ i=0; until grep -q \"$1\" run/said{at}; do i=$((i+1)); test $i -lt 400 || exit 7; sleep 0.05; done; }}
+            waits ready
+            for s in TSTP CONT TTIN CONT TTOU CONT USR1 PIPE SEGV; do
+                kill -$s $p; waits \"got $s\"; grep -q 'State:.T' /proc/$p/status && echo stopped by $s
+            done
+            kill -TERM $p; wait $p; echo $?"
+        );
+        env.shell(&script).ok().prints("9");
+    }
+    env.delete("other");
+}

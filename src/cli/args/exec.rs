@@ -1,5 +1,6 @@
 //! The options of `exec`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,10 +22,10 @@ pub struct ExecArgs {
     pub console_socket: Option<PathBuf>,
     /// Working directory inside
     #[arg(long, value_name = "DIR")]
-    pub cwd: Option<String>,
+    pub cwd: Option<OsString>,
     /// Add NAME=VALUE to the environment; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// Give the process a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -66,20 +67,21 @@ pub struct ExecArgs {
     pub cgroup: Vec<SubGroup>,
     /// The container, and behind it the program and its arguments; no program with --process
     #[arg(value_name = "container-id", trailing_var_arg = true, required = true)]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
 }
 
 impl ExecArgs {
     /// The container's id; what stands behind it is the program's, whatever it looks like: so one list takes both.
     pub fn id(&self) -> &str {
-        self.words.first().map_or("", String::as_str)
+        // One that is not UTF-8 is refused for that character.
+        self.words.first().map_or("", |id| id.to_str().unwrap_or("\u{fffd}"))
     }
 
     /// The program and its arguments.
-    pub fn command(&self) -> &[String] {
+    pub fn command(&self) -> &[OsString] {
         let rest = self.words.get(1..).unwrap_or_default();
         // A mark between the id and the program, as other programs have it. No program has this name.
-        rest.strip_prefix(&["--".to_owned()]).unwrap_or(rest)
+        rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest)
     }
 }
 

@@ -189,10 +189,13 @@ pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
         let From::Host { source, recursive } = &place.from else { continue };
         fs::metadata(source)
             .doing(|| format!("what was mounted on {}: {}", place.inside, source.display()))?;
-        given.push(format!("mnt[{}]:{}", place.inside, source.display()));
-        let source = source.to_string_lossy();
+        let source = source.to_str().ok_or_else(|| {
+            let words = format!("{} is not UTF-8, which criu's messages must be", source.display());
+            Error::new(Kind::Unsupported, words)
+        })?;
+        given.push(format!("mnt[{}]:{source}", place.inside));
         for mount in host.iter().filter(|_| *recursive) {
-            if let Some(rest) = below(&mount.place, &source).filter(|rest| !rest.is_empty()) {
+            if let Some(rest) = below(&mount.place, source).filter(|rest| !rest.is_empty()) {
                 given.push(format!("mnt[{}{rest}]:{}", place.inside, mount.place));
             }
         }

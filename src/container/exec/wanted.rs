@@ -2,13 +2,25 @@
 //! options change of it.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::container::request::{Changes, Exec};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::Words;
 use crate::spec::{self, Process, Spec};
 
-/// The process, and the name of the document that its faults stand in.
-pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
+/// The process that is asked for.
+pub struct Wanted {
+    /// All of it but `words`.
+    pub process: Process,
+    /// Its arguments, environment and working directory.
+    pub words: Words,
+    /// The document that its faults stand in.
+    pub document: String,
+}
+
+/// Puts it together.
+pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
     let (mut process, document) = match &request.process {
         Some(file) => {
             if !request.args.is_empty() {
@@ -34,12 +46,16 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<(Process, String)> {
             let own =
                 spec.process.clone().unwrap_or_else(|| Process { cwd: "/".into(), ..Process::default() });
             // Only exec's own option gives a terminal.
-            let process = Process { args: request.args.clone(), terminal: false, ..own };
+            let process = Process { args: Vec::new(), terminal: false, ..own };
             (process, "exec".into())
         }
     };
-    change(&mut process, &request.changes);
-    Ok((process, document))
+    let mut words = Words::of(&process);
+    if request.process.is_none() {
+        words.args = request.args.iter().map(|word| word.as_bytes().to_vec()).collect();
+    }
+    change(&mut process, &mut words, &request.changes);
+    Ok(Wanted { process, words, document })
 }
 
 /// What confines the container's `own` process confines a process.json too that does not speak of it, as with runc and crun:
@@ -59,11 +75,11 @@ fn stay_confined(process: &mut Process, own: &Process) {
     }
 }
 
-fn change(process: &mut Process, changes: &Changes) {
+fn change(process: &mut Process, words: &mut Words, changes: &Changes) {
     process.terminal |= changes.terminal;
-    process.env.extend_from_slice(&changes.env);
+    words.env.extend(changes.env.iter().map(|entry| entry.as_bytes().to_vec()));
     if let Some(cwd) = &changes.cwd {
-        process.cwd.clone_from(cwd);
+        words.cwd = cwd.as_bytes().to_vec();
     }
     if let Some((uid, gid)) = changes.user {
         process.user.uid = uid;
@@ -93,9 +109,14 @@ mod tests {
     use super::*;
 
     fn exec(json: &str, changes: Changes) -> Process {
+        both(json, changes).0
+    }
+
+    fn both(json: &str, changes: Changes) -> (Process, Words) {
         let mut process = spec::parse_process(json.as_bytes()).unwrap();
-        change(&mut process, &changes);
-        process
+        let mut words = Words::of(&process);
+        change(&mut process, &mut words, &changes);
+        (process, words)
     }
 
     #[test]
@@ -114,11 +135,11 @@ mod tests {
             no_new_privileges: Some(false),
             ..Changes::default()
         };
-        let changed = exec(own, other);
+        let (changed, words) = both(own, other);
         assert_eq!((changed.user.uid, changed.user.gid), (7, 2));
         assert_eq!(changed.user.additional_gids, [3, 4]);
-        assert_eq!(changed.env, ["A=1", "A=2"]);
-        assert!(changed.cwd == "/b" && !changed.no_new_privileges);
+        assert_eq!(words.env, [b"A=1", b"A=2"]);
+        assert!(words.cwd == b"/b" && !changed.no_new_privileges);
         assert_eq!(exec(own, Changes { user: Some((0, Some(9))), ..Changes::default() }).user.gid, 9);
     }
 

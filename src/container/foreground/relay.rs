@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use crate::error::{Doing, Result};
 use crate::plan::{Plan, TerminalSize};
-use crate::sys::pty;
+use crate::sys::{pty, signal};
 
 /// Bytes in flight each way.
 const ROOM: usize = 16 * 1024;
@@ -67,6 +67,9 @@ impl Terminal {
         if let Some(size) = host.size().filter(|_| !sized) {
             pty::set_size(&master, size).doing(|| "set the terminal's size")?;
         }
+        if Output::of(host) == Output::Outside {
+            keep_line_feeds(&master).doing(|| "set the terminal's output mode")?;
+        }
         let slave = pty::open_peer(master.as_fd()).ok();
         Ok(Self { master, _slave: slave })
     }
@@ -76,29 +79,84 @@ impl Terminal {
 struct Raw<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
+    output: Output,
+}
+
+/// Who makes a carriage return and a line feed of the program's line feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// The container's terminal. Our output is the terminal that we read from: it shows every byte as it comes, and a program that
+    /// changes the container's terminal sees the same as in one of its own.
+    Inside,
+    /// Our own terminal, where there is one. Our output goes elsewhere, to a pipe or a file, which must get the program's own bytes;
+    /// and what others write to our terminal meanwhile must look right.
+    Outside,
+}
+
+impl Output {
+    fn of(host: &Host<'_>) -> Self {
+        let device = |fd: BorrowedFd<'_>| {
+            let terminal = rustix::termios::isatty(fd);
+            rustix::fs::fstat(fd).ok().filter(|_| terminal).map(|stat| stat.st_rdev)
+        };
+        match (device(host.input), device(host.output)) {
+            (Some(input), Some(output)) if input == output => Output::Inside,
+            _ => Output::Outside,
+        }
+    }
 }
 
 impl<'a> Raw<'a> {
-    /// `None` when `terminal` is none.
-    fn enter(terminal: BorrowedFd<'a>) -> Result<Option<Self>> {
+    /// `None` when `terminal` is none, or when the shell does not let us have it.
+    fn enter(terminal: BorrowedFd<'a>, output: Output) -> Result<Option<Self>> {
         let Ok(before) = rustix::termios::tcgetattr(terminal) else { return Ok(None) };
-        let raw = Self { terminal, before };
-        raw.again().doing(|| "put the terminal into raw mode")?;
-        Ok(Some(raw))
+        let raw = Self { terminal, before, output };
+        match raw.again() {
+            // A background job that no shell controls any more.
+            Err(Errno::IO) => Ok(None),
+            done => done.doing(|| "put the terminal into raw mode").map(|()| Some(raw)),
+        }
     }
 
     fn again(&self) -> rustix::io::Result<()> {
         let mut mode = self.before.clone();
         mode.make_raw();
-        rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &mode)
+        if self.output == Output::Outside {
+            mode.output_modes = self.before.output_modes;
+        }
+        as_job(self.terminal, || rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &mode))
     }
 }
 
 impl Drop for Raw<'_> {
     fn drop(&mut self) {
-        // A terminal that has gone needs no mode.
-        let _ = rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+        // Of a job in the background, the shell has its own mode there; and a terminal that has gone needs none.
+        if !is_in_background(self.terminal) {
+            let _ = rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+        }
     }
+}
+
+/// Whether `terminal` controls this process, and the shell has given it to another job.
+fn is_in_background(terminal: BorrowedFd<'_>) -> bool {
+    rustix::termios::tcgetpgrp(terminal).is_ok_and(|front| front != rustix::process::getpgrp())
+}
+
+/// Reads from or changes the terminal as job control wants it: a job in the background stops, and goes on here when the shell has
+/// brought it to the foreground. While SIGTTIN and SIGTTOU are blocked, which they are to be passed on, the kernel does not stop us: it
+/// refuses to read, and lets us change a mode that is the shell's. termios(3), tty_ioctl(4).
+fn as_job<T>(
+    terminal: BorrowedFd<'_>,
+    mut act: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    if !is_in_background(terminal) {
+        return act();
+    }
+    let Ok(mask) = signal::unblock(&signal::set([libc::SIGTTIN, libc::SIGTTOU])) else { return act() };
+    let done = act();
+    // It was valid when the kernel gave it.
+    let _ = signal::set_mask(&mask);
+    done
 }
 
 /// One way of the copying: what has been read and not yet written.
@@ -129,8 +187,8 @@ impl Stream {
     }
 
     /// Reads once. `Some(0)` is nothing yet; `None` the end, which an error is too: EIO of a terminal that has gone.
-    fn fill(&mut self, from: BorrowedFd<'_>) -> Option<usize> {
-        match rustix::io::read(from, &mut *self.bytes) {
+    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> Option<usize> {
+        match read(&mut self.bytes) {
             Ok(length) if length > 0 => {
                 (self.start, self.end) = (0, length);
                 Some(length)
@@ -196,7 +254,7 @@ impl<'a> Relay<'a> {
             terminal,
             host,
             output: own_output(host.output),
-            raw: Raw::enter(host.input)?,
+            raw: Raw::enter(host.input, Output::of(host))?,
             inward: Stream::new(),
             outward: Stream::new(),
             discard: false,
@@ -230,7 +288,12 @@ impl<'a> Relay<'a> {
     pub fn copy(&mut self, ready: &Ready) {
         let master = self.terminal.master.as_fd();
         if ready.input && self.inward.wants_more() {
-            self.inward.fill(self.host.input);
+            let input = self.host.input;
+            let read = |room: &mut [u8]| rustix::io::read(input, room);
+            match self.raw {
+                Some(_) => self.inward.fill(|room| as_job(input, || read(room))),
+                None => self.inward.fill(read),
+            };
         }
         if !self.inward.is_empty() && !self.inward.flush(master, ROOM) {
             self.inward.close();
@@ -243,7 +306,8 @@ impl<'a> Relay<'a> {
 
     /// Reads from the master; whether reading on makes sense at once.
     fn read_out(&mut self) -> bool {
-        let got = self.outward.fill(self.terminal.master.as_fd());
+        let master = self.terminal.master.as_fd();
+        let got = self.outward.fill(|room| rustix::io::read(master, room));
         if self.discard {
             (self.outward.start, self.outward.end) = (0, 0);
         }
@@ -300,6 +364,13 @@ impl<'a> Relay<'a> {
         }
         self.resize();
     }
+}
+
+/// No line feed becomes a carriage return and a line feed (ONLCR) on its way out of the container's terminal.
+fn keep_line_feeds(master: &OwnedFd) -> rustix::io::Result<()> {
+    let mut mode = rustix::termios::tcgetattr(master)?;
+    mode.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(master, OptionalActions::Now, &mode)
 }
 
 /// Our output opened anew through /proc, non-blocking: setting O_NONBLOCK on the descriptor itself would set it for the
