@@ -8,6 +8,7 @@ use super::existing::Existing;
 use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::record::Record;
 use super::request::Settings;
+use super::sd_notify::{Listener, Manager};
 use super::state::{State, Status};
 use super::{ContainerId, destroy, hooks, root};
 use crate::cgroup::Group;
@@ -36,6 +37,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
             "cannot start a container without a program: its config.json had no process",
         ));
     }
+    let listener = Listener::bind(&there.folder, Manager::of_environment())?;
     let result =
         there.folder.open_fifo(RESULT_FIFO, OFlags::RDONLY | OFlags::NONBLOCK).doing(|| "open the result")?;
     let word = there
@@ -54,7 +56,12 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     tracing::debug!("the program runs");
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
-    poststart(&there.folder, &there.record)
+    poststart(&there.folder, &there.record)?;
+    let (Some(listener), Some(init)) = (listener, there.record.init) else { return Ok(()) };
+    match init.pidfd()? {
+        Some(pidfd) => listener.until_ready(init.pid, pidfd.as_fd()),
+        None => Ok(()),
+    }
 }
 
 /// What kind of error a fault after the word to start is.

@@ -18,7 +18,8 @@ use super::passed::passed;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
-use super::{admission, destroy, facts, hold, pid_file, report, root};
+use super::sd_notify::Manager;
+use super::{admission, destroy, facts, hold, pid_file, report, root, sd_notify};
 use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
@@ -53,6 +54,8 @@ pub struct Launched {
     pub sync: OwnedFd,
     /// Carries the terminal's master to us, when it does.
     pub console: Option<OwnedFd>,
+    /// Hears whether the container is ready, if a service manager wants to know.
+    pub listener: Option<sd_notify::Listener>,
 }
 
 /// `create`.
@@ -71,15 +74,18 @@ pub(super) struct Draft {
     bundle: PathBuf,
     group: Option<Group>,
     rdt: Option<ResctrlGroup>,
+    manager: Option<Manager>,
 }
 
 /// Creates the container, and keeps its lock. After an error nothing of it is left.
 pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
-    let draft = draft(settings, request, manner)?;
-    let (folder, record, (pidfd, sync, console)) = recorded(settings, request, &draft, |folder, record| {
-        set_up(settings, request, manner, &draft, folder, record)
+    let draft = draft(settings, request, manner, Manager::of_environment())?;
+    let (folder, record, (listener, ends)) = recorded(settings, request, &draft, |folder, record| {
+        let listener = listen(folder, &draft, manner)?;
+        Ok((listener, set_up(settings, request, manner, &draft, folder, record)?))
     })?;
-    Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console })
+    let (pidfd, sync, console) = ends;
+    Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console, listener })
 }
 
 /// Begins the container's directory, locked, and its record, and has `set_up` make the rest. After an error nothing is left of it all.
@@ -106,14 +112,25 @@ pub(super) fn recorded<T>(
 }
 
 /// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
-pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Result<Draft> {
+///
+/// With a service `manager` that waits, the container gets a socket for its messages.
+pub(super) fn draft(
+    settings: &Settings,
+    request: &Create,
+    manner: Manner,
+    manager: Option<Manager>,
+) -> Result<Draft> {
     let passed = passed(request.preserve_fds)?;
     root::check_length(settings, &request.id)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let bundle = std::path::absolute(&request.bundle)
         .doing(|| format!("find the bundle {}", request.bundle.display()))?;
-    let (config, spec) = read_config(&bundle, request.config.as_deref())?;
+    let (config, mut spec) = read_config(&bundle, request.config.as_deref())?;
     tracing::debug!("bundle {}: {} bytes of configuration are read", bundle.display(), config.len());
+    let given_mounts = spec.mounts.len();
+    if manager.is_some() {
+        sd_notify::amend(&mut spec, settings, &request.id)?;
+    }
     let host = facts::host(&spec, settings, request.id.as_ref())?;
     let ask = Ask {
         id: request.id.as_ref(),
@@ -127,9 +144,9 @@ pub(super) fn draft(settings: &Settings, request: &Create, manner: Manner) -> Re
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
     let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
-    admission::admit(&spec, &plan, &bundle)?;
+    admission::admit(&spec, &plan, &bundle, given_mounts)?;
     report::plan(&plan, host.group.as_ref());
-    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt })
+    Ok(Draft { config, spec, plan, bundle, group: host.group, rdt, manager })
 }
 
 /// What the user should know of a plan though nothing is refused.
@@ -239,6 +256,16 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     folder.write_config(&draft.config)?;
     hold::here("recorded");
     Ok(record)
+}
+
+/// The socket for messages to the service manager. `start` listens itself.
+fn listen(folder: &Folder, draft: &Draft, manner: Manner) -> Result<Option<sd_notify::Listener>> {
+    let Some(manager) = draft.manager.as_ref().filter(|_| draft.plan.process.is_some()) else {
+        return Ok(None);
+    };
+    sd_notify::make_directory(folder)?;
+    let manager = (manner != Manner::Later).then(|| manager.clone());
+    sd_notify::Listener::bind(folder, manager)
 }
 
 type Ends = (OwnedFd, OwnedFd, Option<OwnedFd>);

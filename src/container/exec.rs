@@ -53,7 +53,7 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
         Err(error) => return Err(entering.end(target.init.explain(error))),
     };
     match foreground {
-        Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal),
+        Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal, None),
         None => Ok(0),
     }
 }

@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
@@ -60,6 +60,12 @@ const CONFIG: &str = "config.json";
 pub const START_FIFO: &str = "start.fifo";
 /// Takes the fault of a failing execve.
 pub const RESULT_FIFO: &str = "result.fifo";
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
 
 impl Folder {
     /// Makes the directory, and the state directory above it if that is missing, and locks it.

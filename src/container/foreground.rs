@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::sd_notify::Listener;
 use crate::error::{Doing, Result};
 use crate::sys::{process, signal};
 use relay::{Host, Relay};
@@ -59,8 +60,14 @@ impl Foreground {
     /// reaped on the way when they come to us.
     ///
     /// Returns its exit status, or 128 + the signal that ended it. Our own terminal's mode is restored in any case.
-    pub fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32, terminal: Option<Terminal>) -> Result<i32> {
-        self.wait_at(&Host::standard(), pidfd, pid, terminal)
+    pub fn wait(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        pid: i32,
+        terminal: Option<Terminal>,
+        listener: Option<Listener>,
+    ) -> Result<i32> {
+        self.wait_at(&Host::standard(), pidfd, pid, terminal, listener)
     }
 
     fn wait_at(
@@ -69,16 +76,26 @@ impl Foreground {
         pidfd: BorrowedFd<'_>,
         pid: i32,
         terminal: Option<Terminal>,
+        listener: Option<Listener>,
     ) -> Result<i32> {
         let relay = terminal.map(|terminal| Relay::start(terminal, host)).transpose()?;
         let reap = signal::adopts_orphans().doing(|| "ask whether we are a subreaper")?;
-        let mut watch =
-            Watch { signals: self.signals.as_fd(), pidfd, pid, reap, relay, held: false, ended: None };
+        let mut watch = Watch {
+            signals: self.signals.as_fd(),
+            pidfd,
+            pid,
+            reap,
+            relay,
+            listener,
+            held: false,
+            ended: None,
+        };
         loop {
             watch.turn()?;
             if let Some(exit) = watch.ended
                 && watch.relay.as_ref().is_none_or(Relay::is_done)
             {
+                watch.be_heard();
                 return Ok(exit.status());
             }
         }
@@ -101,6 +118,8 @@ struct Watch<'a> {
     pid: i32,
     reap: bool,
     relay: Option<Relay<'a>>,
+    /// Of what the container says to the service manager.
+    listener: Option<Listener>,
     /// The process has ended, but whoever traces it has not let it go: the container can do that, for as long as it likes.
     /// The pidfd is ready all the time then, and SIGCHLD tells when there is something to reap.
     held: bool,
@@ -111,6 +130,7 @@ struct Watch<'a> {
 #[derive(Default)]
 struct Ready {
     process: bool,
+    listener: bool,
     relay: relay::Ready,
 }
 
@@ -131,10 +151,22 @@ impl Watch<'_> {
                 relay.drain();
             }
         }
+        if let Some(listener) = self.listener.as_mut().filter(|_| ready.listener) {
+            // The service's main process stays this one.
+            listener.hear(None);
+        }
         if let Some(relay) = &mut self.relay {
             relay.copy(&ready.relay);
         }
         Ok(())
+    }
+
+    /// What the container said last is passed on, and the service manager has heard it when this returns.
+    fn be_heard(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            listener.hear(None);
+            listener.finish();
+        }
     }
 
     fn poll(&self) -> io::Result<Ready> {
@@ -145,6 +177,8 @@ impl Watch<'_> {
         };
         let waits = self.ended.is_none() && !self.held;
         let process = waits.then(|| add(self.pidfd, PollFlags::IN));
+        let heard = self.listener.as_ref().and_then(Listener::socket);
+        let listener = heard.map(|socket| add(socket, PollFlags::IN));
         let relay = self.relay.as_ref().map(|relay| relay.watch(add)).unwrap_or_default();
         match rustix::event::poll(&mut list, None) {
             Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
@@ -154,7 +188,7 @@ impl Watch<'_> {
         let fired =
             |at: Option<usize>| at.and_then(|at| list.get(at)).is_some_and(|fd| !fd.revents().is_empty());
         let relay = relay::Ready { input: fired(relay.input), output: fired(relay.output) };
-        Ok(Ready { process: fired(process), relay })
+        Ok(Ready { process: fired(process), listener: fired(listener), relay })
     }
 
     fn signal(&mut self, received: signal::Received) -> Result<()> {

@@ -36,6 +36,7 @@ pub mod report;
 pub mod request;
 mod root;
 mod run;
+mod sd_notify;
 mod sources;
 mod state;
 mod succession;

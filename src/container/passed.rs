@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn variables_count_only_if_they_name_this_process() {
-        let table: [(&[(&str, &str)], Option<u32>); 12] = [
+        type Variables = &'static [(&'static str, &'static str)];
+        let table: [(Variables, Option<u32>); 12] = [
             (&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2")], Some(2)),
             (&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2"), ("LISTEN_PIDFDID", "99")], Some(2)),
             (&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2"), ("LISTEN_PIDFDID", "98")], None),

@@ -20,22 +20,25 @@ pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
 /// The same; `created` is told the number of the container's process before its program runs.
 pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)) -> Result<i32> {
     if request.detach {
-        let launched = launch(settings, &request.create, Manner::Detached)?;
-        created(launched.record.init.map_or(0, |init| init.pid));
+        let mut launched = launch(settings, &request.create, Manner::Detached)?;
+        let pid = launched.record.init.map_or(0, |init| init.pid);
+        created(pid);
         begin(&launched)?;
-        return Ok(0);
+        let listener = launched.listener.take();
+        return listener.map_or(Ok(()), |one| one.until_ready(pid, launched.pidfd.as_fd())).map(|()| 0);
     }
     if !request.no_subreaper {
         process::set_subreaper().doing(|| "become the reaper of the container's orphans")?;
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
-    let launched = launch(settings, &request.create, Manner::Foreground)?;
+    let mut launched = launch(settings, &request.create, Manner::Foreground)?;
     let terminal =
         terminal(launched.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     created(pid);
     begin(&launched)?;
-    let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal);
+    let listener = launched.listener.take();
+    let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal, listener);
     let cleaned = if request.keep { Ok(()) } else { destroy::at_the_end(&launched.folder, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),

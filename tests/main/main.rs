@@ -39,6 +39,7 @@ mod process;
 mod ps;
 mod remount;
 mod rootless;
+mod sd_notify;
 mod stock;
 mod systemd;
 mod terminal;

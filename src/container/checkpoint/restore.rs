@@ -69,7 +69,7 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let back = bring_back(settings, request, Manner::Foreground)?;
-    let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal);
+    let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal, None);
     let cleaned = destroy::at_the_end(&back.folder, &back.record);
     match ended {
         Ok(status) => cleaned.map(|()| status),
@@ -89,7 +89,7 @@ struct Back {
 
 /// Restores the container. After an error nothing of it is left.
 fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
-    let draft = create::draft(settings, &request.create, manner)?;
+    let draft = create::draft(settings, &request.create, manner, None)?;
     check(&draft.plan)?;
     let (folder, record, (pid, pidfd, terminal)) =
         create::recorded(settings, &request.create, &draft, |folder, record| {

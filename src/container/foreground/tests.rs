@@ -76,7 +76,7 @@ fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: B
     }
     let (pid, pidfd) = start(&mut command, &foreground);
     drop((slave, command));
-    foreground.wait_at(&host, pidfd.as_fd(), pid, Some(terminal)).unwrap()
+    foreground.wait_at(&host, pidfd.as_fd(), pid, Some(terminal), None).unwrap()
 }
 
 /// The calling thread, for [`send`].
@@ -120,8 +120,8 @@ fn the_status_is_the_code_or_128_and_the_signal() {
     for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -TERM $$", 143)] {
         let foreground = Foreground::prepare().unwrap();
         let (pid, pidfd) = start(&mut shell(script), &foreground);
-        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None).unwrap(), status, "{script}");
-        let again = foreground.wait(pidfd.as_fd(), pid, None).unwrap_err();
+        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), status, "{script}");
+        let again = foreground.wait(pidfd.as_fd(), pid, None, None).unwrap_err();
         assert_eq!(again.errno(), Some(libc::ECHILD), "it has been reaped");
     }
 }
@@ -141,7 +141,7 @@ fn signals_are_passed_on() {
                 read_until(&mut output, "ready");
                 send(waiting, number);
             });
-            assert_eq!(foreground.wait(pidfd.as_fd(), pid, None).unwrap(), 42, "{name}");
+            assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), 42, "{name}");
         });
     }
 }
@@ -343,7 +343,7 @@ fn orphans_in_a_process_of_its_own() {
             // The kernel's own may have gone to another thread of the test program, where it is not blocked.
             send(waiting, libc::SIGCHLD);
         });
-        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None).unwrap(), 5);
+        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), 5);
     });
     let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
     assert_eq!(left.unwrap_err(), rustix::io::Errno::CHILD, "no child is left, ended or not");
@@ -372,7 +372,7 @@ fn a_tracer_that_holds_the_dead_costs_no_time() {
         }
     }
     let (begin, before) = (Instant::now(), own_time());
-    let status = foreground.wait(pidfd.as_fd(), pid, None).unwrap();
+    let status = foreground.wait(pidfd.as_fd(), pid, None, None).unwrap();
     let (whole, spent) = (begin.elapsed(), own_time() - before);
     let mut seized = 1;
     // SAFETY: a child of this test, and a place for its status.
