@@ -141,7 +141,6 @@ fn what_cannot_run_says_so_and_harms_nobody() {
         (&["--cgroup", "memory:x", "web", "true"], "has one path for all controllers"),
         (&["--process", "/no/such.json", "web"], "read /no/such.json: no such file or directory"),
         (&["-t", "-d", "web", "true"], "--console-socket"),
-        (&["--preserve-fds", "5", "web", "true"], "is not open"),
         (&["--pid-file", "/no/such/folder/pid", "web", "sleep", "5"], "/no/such/folder/pid"),
         (&["--pidfd-socket", "/no/such/socket", "web", "sleep", "5"], "/no/such/socket"),
     ];
