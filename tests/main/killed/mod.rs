@@ -217,6 +217,8 @@ fn checkpoint_and_restore_leave_nothing() {
         words(&[&stage.creating(&["restore", "-d", "--image-path", images])[..], &["web"]].concat())
     });
     let other = env.dir().join("other-images");
+    // It stays, as the images do.
+    fs::create_dir(&other).unwrap();
     Sweep::run(&env, kind, Before::Running, script, |_| {
         words(&["checkpoint", "--image-path", other.to_str().unwrap(), "web"])
     });
