@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 
@@ -93,6 +94,25 @@ impl Error {
     }
 }
 
+/// Most bytes of a JSON path in a message.
+pub const LONGEST_PATH: usize = 300;
+/// Most bytes of the words about a field: values in them may be long.
+pub const LONGEST_WORDS: usize = 800;
+/// Most bytes of one part of a message. A hook's output stands in one.
+const LONGEST_PART: usize = 5000;
+
+/// `text`, without its middle if it is longer than `most` bytes: how a long value begins and what is said of it stay.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let is_boundary = |at: &usize| text.is_char_boundary(*at);
+    let start = (0..=most * 2 / 3).rev().find(is_boundary).unwrap_or_default();
+    let end = (text.len() - most / 3..=text.len()).find(is_boundary).unwrap_or(text.len());
+    let (head, tail) = (text.get(..start).unwrap_or_default(), text.get(end..).unwrap_or_default());
+    Cow::Owned(format!("{head}… ({} bytes left out) …{tail}", end - start))
+}
+
 /// Text for people on one line: control characters are shown as escapes (`\n`, `\u{1b}`). Names come from configurations and
 /// images, and must neither break a line of the log nor speak to a terminal.
 pub struct OneLine<'a, 'b>(pub &'a mut fmt::Formatter<'b>);
@@ -113,14 +133,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = OneLine(f);
         for step in self.doing.iter().rev() {
-            write!(f, "{step}: ")?;
+            write!(f, "{}: ", shortened(step, LONGEST_WORDS))?;
         }
         match &self.cause {
             Cause::Os(error) => write!(f, "{}", OsWords(error))?,
-            Cause::Words(words) => f.write_str(words)?,
+            Cause::Words(words) => f.write_str(&shortened(words, LONGEST_PART))?,
         }
         for other in &self.also {
-            write!(f, " (and while cleaning up: {other})")?;
+            write!(f, " (and while cleaning up: {})", shortened(other, LONGEST_PART))?;
         }
         Ok(())
     }
@@ -186,6 +206,19 @@ mod tests {
         let failed: std::result::Result<(), io::Error> = Err(io::Error::from_raw_os_error(libc::EACCES));
         let error = failed.doing(|| "write memory.max").doing(|| "create web");
         assert_eq!(error.unwrap_err().to_string(), "create web: write memory.max: permission denied");
+    }
+
+    #[test]
+    fn a_long_value_loses_its_middle() {
+        assert_eq!(shortened("short", 5), "short");
+        let value = "ä".repeat(35_000);
+        let words = shortened(&format!("{value:?} is unknown"), LONGEST_WORDS).into_owned();
+        assert!(words.len() < LONGEST_WORDS + 50, "{words}");
+        assert!(words.starts_with("\"ää") && words.ends_with("ä\" is unknown"), "{words}");
+        let error =
+            Error::invalid("mounts[0]", format!("{value} is unknown")).within(format!("create {value}"));
+        let text = error.to_string();
+        assert!(text.len() < LONGEST_PART + LONGEST_WORDS + 100 && text.ends_with(" is unknown"), "{text}");
     }
 
     #[test]

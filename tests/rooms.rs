@@ -35,7 +35,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("security", &["spec", "error"]),
     ("emergence", &["rootfs", "spec", "sys", "error"]),
     ("error", &[]),
-    ("spec", &[]),
+    ("spec", &["error"]),
     ("sys", &[]),
     ("lib", &[]),
 ];

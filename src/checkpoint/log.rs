@@ -7,11 +7,15 @@ use std::path::Path;
 /// At the end of the log stands what ended it; before, at this level, everything that was done.
 const MOST: u64 = 256 * 1024;
 
-/// What an error ends with: the first line of the log that is an error, which those after it come of; or else criu's own
-/// `message`; and where the log is.
+/// What an error ends with: the first line of the log that is an error, which those after it come of, and criu's last one, where that
+/// says something else; or else criu's own `message`; and where the log is.
 pub fn quote(log: &Path, message: &str) -> String {
     let found = tail(log).unwrap_or_default();
-    let line = first_error(&found).unwrap_or(message);
+    let line = match (errors(&found).next(), errors(&found).next_back()) {
+        (Some(first), Some(last)) if first != last => format!("{first}; last: {last}"),
+        (Some(only), _) => only.to_owned(),
+        (None, _) => message.to_owned(),
+    };
     let place = if log.as_os_str().is_empty() { String::new() } else { format!(" (see {})", log.display()) };
     if line.is_empty() { place } else { format!(": {line}{place}") }
 }
@@ -25,9 +29,15 @@ fn tail(log: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Of `(00.017)  Error (criu/files-reg.c:1812): Can't lookup mount`, the words behind the place in criu's source.
-fn first_error(log: &str) -> Option<&str> {
-    log.lines().find_map(|line| Some(line.split_once(" Error (")?.1.split_once("): ")?.1.trim()))
+/// Of `(00.017)  Error (criu/files-reg.c:1812): Can't lookup mount`, the words after the place in criu's source. The last words, that
+/// all has failed, are left out.
+fn errors(log: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let says_no_more = |words: &&str| !words.ends_with(" FAILED.");
+    log.lines().filter_map(words).filter(says_no_more)
+}
+
+fn words(line: &str) -> Option<&str> {
+    Some(line.split_once(" Error (")?.1.split_once("): ")?.1.trim())
 }
 
 #[cfg(test)]
@@ -43,9 +53,18 @@ mod tests {
 ";
 
     #[test]
-    fn the_first_reason_is_quoted() {
-        assert_eq!(first_error(LOG), Some("Can't lookup mount=167 for fd=1 path=/x"));
-        assert_eq!(first_error(""), None);
+    fn the_first_and_the_last_reason_are_quoted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let quoted = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            quote(file.path(), "own words").replace(&file.path().display().to_string(), "LOG")
+        };
+        assert_eq!(quoted(LOG), ": Can't lookup mount=167 for fd=1 path=/x (see LOG)");
+        let more =
+            LOG.replace("Warn  (criu/image.c:1): Error in words", "Error (criu/x.c:1): Can't dump file 1");
+        let want = ": Can't lookup mount=167 for fd=1 path=/x; last: Can't dump file 1 (see LOG)";
+        assert_eq!(quoted(&more), want);
+        assert_eq!(quoted("(00.1) Error (criu/cr-dump.c:2111): Dumping FAILED.\n"), ": own words (see LOG)");
     }
 
     #[test]

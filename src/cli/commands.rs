@@ -192,11 +192,12 @@ fn new_spec(args: &args::SpecArgs) -> Result<()> {
 
 fn check(args: &args::CheckArgs) -> Result<()> {
     let path = args.bundle.join("config.json");
-    let faults = container::check(&path, &args.bundle);
+    let container::Findings { faults, warnings } = container::check(&path, &args.bundle);
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    print(&faults.iter().map(|fault| format!("{fault}\n")).chain(warnings).collect::<String>())?;
     if faults.is_empty() {
         return print(&format!("{}: no faults\n", path.display()));
     }
-    print(&faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())?;
     let count = if faults.len() == 1 { "1 fault".into() } else { format!("{} faults", faults.len()) };
     Err(Error::new(Kind::Invalid, format!("{}: {count}", path.display())))
 }

@@ -185,7 +185,9 @@ can do, as JSON. Its form is the OCI runtime specification's, features.md.";
 pub(super) const CHECK: &str = "\
 DESCRIPTION:
    The check command reads a bundle and prints every fault it finds, one a line,
-with its JSON path and what to write instead. It ends with 1 if there is any.
+with its place, its JSON path and what to write instead. It ends with 1 if there
+is any. Members that mean nothing are warnings, with the one that was likely
+meant.
 
 EXAMPLE:
        # emergence-runc check -b web";

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::args::UpdateArgs;
-use crate::container::request;
+use crate::container::{self, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::{self, BlockIo, Cpu, Memory, Pids, Resources};
 
@@ -36,7 +36,10 @@ fn read(file: &Path) -> Result<Resources> {
         (file.display().to_string(), std::fs::read(file))
     };
     let text = text.doing(|| format!("read {name}"))?;
-    spec::parse_resources(&text).map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))
+    let resources = spec::parse_resources(&text)
+        .map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+    container::warn_of_members::<Resources>(&name, &text);
+    Ok(resources)
 }
 
 /// What the options for single limits say; absent where none of its kind is given.

@@ -1,44 +1,90 @@
 //! `check` and `features`: what a bundle has wrong, and what this build does. Nothing is started.
 
+use std::fs;
 use std::path::Path;
 
-use super::{create, facts, request};
+use super::{facts, members, request};
 use crate::cgroup::Driver;
-use crate::plan::{Ask, Plan, limits, options, passed};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::plan::{Ask, BadField, Judge, Plan, limits, options, passed, schedule};
 use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
+use crate::spec::{self, Place, Spec};
 
-/// All faults of the configuration at `config`, for the bundle it belongs to; empty when it is good.
-pub fn check(config: &Path, bundle: &Path) -> Vec<String> {
-    match judge(config, bundle) {
-        Ok(faults) => faults,
-        Err(error) => vec![error.to_string()],
-    }
+/// What `check` finds, one line each.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What keeps a container from being created.
+    pub faults: Vec<String>,
+    /// What does not: members that mean nothing, and what a plan warns of.
+    pub warnings: Vec<String>,
 }
 
-fn judge(config: &Path, bundle: &Path) -> crate::error::Result<Vec<String>> {
+/// All that is wrong with the configuration at `config`, for the bundle it belongs to.
+pub fn check(config: &Path, bundle: &Path) -> Findings {
+    let mut findings = Findings::default();
+    if let Err(error) = judge(config, bundle, &mut findings) {
+        findings.faults.push(error.to_string());
+    }
+    findings
+}
+
+fn judge(config: &Path, bundle: &Path, findings: &mut Findings) -> Result<()> {
+    let name = config.display();
     let bundle = std::path::absolute(bundle)?;
-    let (_, spec) = create::read_config(&bundle, Some(config))?;
+    let bytes = fs::read(config).doing(|| format!("read {name}"))?;
+    let survey =
+        spec::survey(&bytes).map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+    let at = |path: &str| {
+        let Place { line, column } = survey.place(path);
+        format!("{name}: line {line} column {column}")
+    };
+    findings.faults.extend(survey.faults.iter().map(|fault| format!("{name}: {fault}")));
+    findings.warnings.extend(
+        survey.unknown.iter().map(|unknown| format!("{}: {}", at(&unknown.path()), members::words(unknown))),
+    );
+    let Some(spec) = &survey.spec else { return Ok(()) };
+    let (faults, warnings) = plan(spec, &bundle)?;
+    let told = faults.iter().filter(|fault| !survey.is_about_stand_in(&fault.path));
+    findings.faults.extend(told.map(|fault| format!("{}: {fault}", at(&fault.path))));
+    if survey.faults.is_empty() {
+        findings.warnings.extend(warnings);
+    }
+    Ok(())
+}
+
+/// What a plan for this configuration has wrong, and what it warns of.
+fn plan(spec: &Spec, bundle: &Path) -> Result<(Vec<BadField>, Vec<String>)> {
+    // No place for a group is looked for: it depends on options.
     let settings = request::Settings {
         root: "/".into(),
         root_is_named: true,
         driver: Driver::Disabled,
         rootless: rustix::process::geteuid().as_raw() != 0,
     };
-    let facts = facts::host(&spec, &settings, "check")?;
-    let ask =
-        Ask { id: "check", bundle: &bundle, no_pivot: false, new_keyring: true, passed: &passed::NOTHING };
-    let mut faults = match Plan::build(&spec, &ask, &facts.host) {
-        Ok(_) => Vec::new(),
-        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+    let facts = facts::host(spec, &settings, "check")?;
+    let ask = Ask { id: "check", bundle, no_pivot: false, new_keyring: true, passed: &passed::NOTHING };
+    let (mut faults, warnings) = match Plan::build(spec, &ask, &facts.host) {
+        Ok(plan) => (Vec::new(), plan.warnings),
+        Err(faults) => (faults, Vec::new()),
     };
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let mut judge = Judge::default();
+    limits::resources(resources, facts::limiting()?, &mut judge);
+    faults.extend(judge.faults);
     if let Some(root) = &spec.root {
         let path = bundle.join(&root.path);
-        if !path.is_dir() {
-            faults.push(format!("root.path: {} is not a folder", path.display()));
-        }
+        let words = match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => None,
+            Ok(_) => Some("not a directory".to_owned()),
+            Err(error) => Some(Error::from(error).to_string()),
+        };
+        faults.extend(words.map(|words| BadField {
+            path: "root.path".into(),
+            words: format!("{}: {words}", path.display()),
+        }));
     }
-    Ok(faults)
+    Ok((faults, warnings))
 }
 
 /// Annotations that change what the runtime does, and so are not for strangers to set; one with a dot at its end stands for
@@ -66,8 +112,8 @@ pub fn support() -> Support {
         selinux: true,
         intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         memory_policy: Some(MemoryPolicy {
-            modes: limits::POLICY_MODES.iter().map(|(name, _)| *name).collect(),
-            flags: limits::POLICY_FLAGS.iter().map(|(name, _)| *name).collect(),
+            modes: schedule::POLICY_MODES.iter().map(|(name, _)| *name).collect(),
+            flags: schedule::POLICY_FLAGS.iter().map(|(name, _)| *name).collect(),
         }),
         idmap: true,
         net_devices: true,

@@ -12,7 +12,7 @@ use super::sd_notify::{Listener, Manager};
 use super::state::{State, Status};
 use super::{ContainerId, destroy, hooks, root};
 use crate::cgroup::Group;
-use crate::error::{Doing, Error, Kind, Result, errno_words};
+use crate::error::{Doing, Error, Kind, LONGEST_WORDS, Result, errno_words, shortened};
 use crate::init::sync::{self, Message};
 use crate::plan::hooks::named as hooks_named;
 use crate::plan::{Fault, Step};
@@ -51,8 +51,10 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         hooks::poll_until(result.as_fd(), None)?;
         sync::hear_plainly(&result)
     };
-    has_started(!there.record.start_hooks.is_empty(), hear)?
-        .map_or(Ok(()), |fault| Err(Error::new(kind_of(fault), explain(fault, &there.record))))?;
+    has_started(!there.record.start_hooks.is_empty(), hear)?.map_or(Ok(()), |fault| {
+        let words = explain(fault, &there.record) + &hooks::printed_inside(fault, result.as_fd());
+        Err(Error::new(kind_of(fault), words))
+    })?;
     tracing::debug!("the program runs");
     // A hook may ask for the container's end, which would wait for us.
     there.folder.unlock()?;
@@ -106,7 +108,10 @@ pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
 /// The words for what can still fail once the program is started; the plan is no longer there.
 pub(super) fn explain(fault: Fault, record: &Record) -> String {
     let index = usize::from(fault.index);
-    let name = |list: &[String], at: usize| list.get(at).cloned().unwrap_or_default();
+    let name = |list: &[String], at: usize| {
+        let name = list.get(at).map_or("", String::as_str);
+        shortened(name, LONGEST_WORDS).into_owned()
+    };
     let hook = || {
         let at = index.saturating_sub(record.create_hooks);
         let named = hooks_named(&format!("hooks.startContainer[{at}]"), &name(&record.start_hooks, at));

@@ -14,7 +14,7 @@ use crate::cgroup::Made;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::net;
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use crate::sys::{cred, process};
 
 /// What the child needs of us while it carries out the plan.
@@ -117,11 +117,17 @@ impl Conversation<'_> {
                     report::done(self.pid, self.plan, done);
                 }
                 Ok(Some((Message::Fault(fault), _))) => {
-                    return Some(Error::new(Kind::System, fault.explain(self.plan)));
+                    return Some(self.explain(fault));
                 }
                 _ => return None,
             }
         }
+    }
+
+    /// The words for a fault that was just heard.
+    fn explain(&self, fault: Fault) -> Error {
+        let printed = hooks::printed_inside(fault, self.sync.as_fd());
+        Error::new(Kind::System, fault.explain(self.plan) + &printed)
     }
 
     pub fn until_waiting(&mut self) -> Result<()> {
@@ -156,7 +162,7 @@ impl Conversation<'_> {
                     return self.hand_over();
                 }
                 Some((Message::Fault(fault), _)) => {
-                    return Err(Error::new(Kind::System, fault.explain(self.plan)));
+                    return Err(self.explain(fault));
                 }
                 Some((
                     Message::Notify

@@ -19,7 +19,7 @@ use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
 use super::sd_notify::Manager;
-use super::{admission, destroy, facts, hold, pid_file, report, root, sd_notify};
+use super::{admission, destroy, facts, hold, members, pid_file, report, root, sd_notify};
 use crate::cgroup::{Group, Made, Missing, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, Opened, sync};
@@ -139,7 +139,10 @@ pub(super) fn draft(
         new_keyring: !request.no_new_keyring,
         passed: &passed,
     };
-    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| refuse("config.json", &faults))?;
+    let plan = Plan::build(&spec, &ask, &host.host).map_err(|faults| {
+        members::warn::<Spec>("config.json", &config);
+        refuse("config.json", &faults)
+    })?;
     log(&plan);
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
@@ -163,10 +166,15 @@ pub(super) fn log(plan: &Plan) {
 pub fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> {
     let file = config.map_or_else(|| bundle.join("config.json"), Path::to_path_buf);
     let bytes = fs::read(&file).doing(|| format!("read {}", file.display()))?;
-    let spec = spec::parse(&bytes)
-        .map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))?;
+    let spec = spec::parse(&bytes).map_err(|fault| {
+        let more = spec::survey(&bytes).map_or(0, |survey| survey.faults.len().saturating_sub(1));
+        let more = if more > 0 { format!(" (and {more} more; {SEE_CHECK})") } else { String::new() };
+        Error::new(Kind::Invalid, format!("{}: {fault}{more}", file.display()))
+    })?;
     Ok((bytes, spec))
 }
+
+const SEE_CHECK: &str = "the command check tells all";
 
 /// The first of what a document has wrong.
 pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
@@ -174,7 +182,7 @@ pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     let more = match faults.len() {
         0 | 1 => String::new(),
         count if document == "config.json" => {
-            format!(" (and {} more; the command check tells all)", count - 1)
+            format!(" (and {} more; {SEE_CHECK})", count - 1)
         }
         count => format!(" (and {} more)", count - 1),
     };
@@ -318,6 +326,8 @@ fn set_up(
     }
     // The child's ends must be the child's alone, so that its death closes them.
     drop(opened);
+    // Beside the child's work, as it takes as long as reading the document did.
+    members::warn::<Spec>("config.json", &draft.config);
     talk.begin().map_err(|error| talk.last_words().unwrap_or(error))?;
     talk.until_waiting()?;
     let Conversation { pid, pidfd, sync, .. } = talk;
@@ -438,9 +448,22 @@ pub(super) fn clone(
         // Staying in a container's namespace would be worse than any error.
         process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
     }
-    match cloned.doing(|| "make the container's process and its namespaces")? {
+    let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
+    match cloned.doing(|| format!("make the container's process and its namespaces{hint}"))? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => process::exit_now(1),
+    }
+}
+
+/// The likely cause of a refusal that clone(2) has one bare word for.
+fn refusal_of_clone(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            " (may this user make them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)"
+        }
+        Some(libc::ENOSPC | libc::EUSERS) => " (is a limit in /proc/sys/user/max_*_namespaces reached?)",
+        Some(libc::EAGAIN) => " (is RLIMIT_NPROC or the cgroup's pids.max reached?)",
+        _ => "",
     }
 }
 

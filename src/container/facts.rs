@@ -1,8 +1,9 @@
 //! What this host and this process are, as far as a plan depends on it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::request::Settings;
@@ -42,9 +43,19 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
             Some(_) => Resctrl::find()?,
             None => None,
         },
+        environment: if spec.hooks.is_some() { environment() } else { Vec::new() },
         ..caller(spec.process.as_ref(), linux)?
     };
     Ok(Facts { host, group })
+}
+
+/// How this host limits a container that has a control group.
+pub fn limiting() -> Result<Limiting> {
+    Ok(match cgroup::layout()? {
+        Layout::None => Limiting::Nothing,
+        Layout::Unified { .. } => Limiting::Unified,
+        Layout::Legacy { .. } => Limiting::Legacy,
+    })
 }
 
 /// The facts that do not depend on a control group.
@@ -63,7 +74,17 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
         limiting: Limiting::Disabled,
         resctrl: None,
         scope: None,
+        environment: Vec::new(),
     })
+}
+
+/// The runtime's environment, `NAME=value` each.
+fn environment() -> Vec<CString> {
+    let entry = |(name, value): (OsString, OsString)| {
+        // The environment of a process holds no NUL byte.
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    std::env::vars_os().filter_map(entry).collect()
 }
 
 fn asks_for_nosymfollow(spec: &Spec) -> bool {

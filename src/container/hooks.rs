@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,13 +12,14 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::state::{State, Status};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::RuntimeHook;
+use crate::init::sync;
+use crate::plan::{Fault, RuntimeHook};
 use crate::sys::command::end_with_parent;
 use crate::sys::fd::open_to_append;
 use crate::sys::{clock, process};
 
 /// How much of what a failing hook printed stands in the error.
-const MOST_OUTPUT: u64 = 4096;
+const MOST_OUTPUT: u64 = sync::MOST_OUTPUT as u64;
 
 /// Where the hooks' output goes: annotations `run.oci.hooks.stdout` and `.stderr` name files.
 pub struct Output {
@@ -95,7 +96,9 @@ fn run_one(
     if let Some((name, rest)) = hook.hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear().envs(hook.hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    if let Some(named) = &hook.hook.env {
+        command.env_clear().envs(named.iter().filter_map(|entry| entry.split_once('=')));
+    }
     command.current_dir(bundle).stdin(Stdio::from(input));
     command.stdout(copy(&output.stdout).doing(doing)?).stderr(copy(&output.stderr).doing(doing)?);
     if moment == Moment::Creation {
@@ -110,7 +113,7 @@ fn run_one(
         let seconds = hook.hook.timeout.unwrap_or_default();
         return Err(Error::new(
             Kind::System,
-            format!("{}: killed, its timeout of {seconds} s has passed", doing()),
+            format!("{}: killed, its timeout of {seconds} s has passed{}", doing(), printed(said)),
         ));
     }
     let status = child.wait().doing(doing)?;
@@ -120,13 +123,32 @@ fn run_one(
     Err(Error::new(Kind::System, format!("{}: {status}{}", doing(), printed(said))))
 }
 
-/// What the hook printed, on one line.
+/// What the hook printed, on one line; empty where it printed nothing.
 fn printed(mut said: File) -> String {
     let mut bytes = Vec::new();
-    let read = said.rewind().and_then(|()| said.take(MOST_OUTPUT).read_to_end(&mut bytes));
-    let text = String::from_utf8_lossy(&bytes);
+    match said.rewind().and_then(|()| said.take(MOST_OUTPUT).read_to_end(&mut bytes)) {
+        Ok(_) => quoted(&bytes),
+        Err(_) => String::new(),
+    }
+}
+
+fn quoted(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let line = text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    if read.is_err() || line.is_empty() { String::new() } else { format!(", it printed: {line}") }
+    if line.is_empty() { String::new() } else { format!(", it printed: {line}") }
+}
+
+/// What a failed hook in the container printed: it follows the `fault` in `from`. Empty for other faults.
+pub fn printed_inside(fault: Fault, from: BorrowedFd<'_>) -> String {
+    /// The process that ran the hook sends it at once, or ends. Something of the container may hold it up.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let mut output = [0; MOST_OUTPUT as usize];
+    let comes = fault.step.is_failed_hook()
+        && poll_until(from, Some(Instant::now() + PATIENCE)).is_ok_and(|comes| comes);
+    match comes.then(|| sync::hear_output(from, &mut output)) {
+        Some(Ok(length)) => quoted(output.get(..length).unwrap_or_default()),
+        _ => String::new(),
+    }
 }
 
 fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool> {
@@ -135,7 +157,7 @@ fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool
 }
 
 /// Waits until the descriptor can be read, or the moment has come (then false).
-pub fn poll_until(fd: std::os::fd::BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
+pub fn poll_until(fd: BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
     loop {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, end.map(clock::left).as_ref()) {

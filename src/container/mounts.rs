@@ -13,7 +13,7 @@ use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::request::Settings;
 use super::succession::{pid_namespace, procfs_filter};
-use super::{ContainerId, facts, idmap, open, sources};
+use super::{ContainerId, facts, idmap, members, open, sources};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::procfs::Opener;
@@ -75,8 +75,12 @@ pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Resu
 
 fn read(file: &Path) -> Result<Vec<Mount>> {
     let bytes = fs::read(file).doing(|| format!("read {}", file.display()))?;
-    spec::parse_mounts(&bytes)
-        .map_err(|fault| Error::new(Kind::Invalid, format!("{}: {fault}", file.display())))
+    let name = file.display().to_string();
+    let mounts =
+        spec::parse_mounts(&bytes).map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+    members::warn::<Vec<Mount>>(&name, &bytes);
+    members::warn::<Spec>(&name, &bytes);
+    Ok(mounts)
 }
 
 fn refused(file: &Path, at: usize, field: &str, words: &str) -> Error {

@@ -128,6 +128,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         envp: process.map_or_else(none, |process| process.envp()),
         hook_state: HookState::default(),
         hook_output: [None, None],
+        hook_said: None,
         asks: Asks {
             map_ids: false,
             hooks: false,

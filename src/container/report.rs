@@ -54,7 +54,7 @@ pub fn plan(plan: &Plan, group: Option<&Group>) {
 /// What will run, as whom.
 pub fn program(plan: &Plan) {
     let Some(process) = plan.process.as_ref().filter(|_| wanted()) else { return };
-    let rights = process.capabilities.as_ref().map_or(0, |sets| sets.effective.count_ones());
+    let rights = process.capabilities.effective.count_ones();
     debug!(
         "program: {:?} as user {}:{} in {}, {rights} effective capabilities, no_new_privs {}",
         process.program(),

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::control::{has_started, kind_of, poststart};
 use super::create::{Launched, Manner, launch};
-use super::destroy;
 use super::foreground::{Foreground, Terminal};
 use super::request::{Run, Settings};
+use super::{destroy, hooks};
 use crate::error::{Doing, Error, Result};
 use crate::init::sync;
 use crate::plan::Plan;
@@ -69,7 +69,10 @@ fn tell(launched: &Launched) -> Result<()> {
             tracing::debug!("the program runs");
             Ok(())
         }
-        Some(fault) => Err(Error::new(kind_of(fault), fault.explain(&launched.plan))),
+        Some(fault) => {
+            let printed = hooks::printed_inside(fault, launched.sync.as_fd());
+            Err(Error::new(kind_of(fault), fault.explain(&launched.plan) + &printed))
+        }
     }
 }
 

@@ -7,46 +7,57 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{Opened, sync};
-use crate::plan::{At, ContainerHook, Fault, Plan, Step};
+use crate::plan::{At, ContainerHook, Fault, HookEnvironment, Plan, Step};
 use crate::sys::process::{self, Cloned, Exit};
 use crate::sys::text::decimal;
 
-/// createContainer: before pivot_root, so the paths are the host's.
-pub fn create_container(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
-    run_all(&plan.hooks.create_container, 0, &opened.hook_state.creating, opened)
-}
-
-/// startContainer: before the program, so the paths are the container's.
-pub fn start_container(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
-    if plan.hooks.start_container.is_empty() {
-        return Ok(());
-    }
-    let before = plan.hooks.create_container.len();
-    run_all(&plan.hooks.start_container, before, &opened.hook_state.created, opened)?;
-    // Who waits for the start could not tell our death up to here from an execve.
-    sync::say_plainly(opened.result(), sync::Message::Hooked).at(Step::Sync, 0)
-}
-
-fn run_all(hooks: &[ContainerHook], first: usize, head: &[u8], opened: &Opened) -> Result<(), Fault> {
-    for (at, hook) in hooks.iter().enumerate() {
-        let index = first + at;
-        let mut digits = [0; 12];
-        let pid = decimal(process::own_pid(), &mut digits);
-        let state = process::memory_file(c"state", &[head, pid, &opened.hook_state.rest])
-            .at(Step::HookSpawn, index)?;
-        run(hook, index, &state, opened)?;
+/// createContainer: before pivot_root, so the paths are the host's. They begin in the root file system, as with runc.
+pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) -> Result<(), Fault> {
+    for (index, hook) in plan.hooks.create_container.iter().enumerate() {
+        let state = state(&opened.hook_state.creating, index, opened)?;
+        run(hook, index, &state, Some(root), opened)?;
     }
     Ok(())
 }
 
-fn run(hook: &ContainerHook, index: usize, state: &OwnedFd, opened: &Opened) -> Result<(), Fault> {
+/// startContainer: before the program, so the paths are the container's. They begin in the program's working directory.
+pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+    if plan.hooks.start_container.is_empty() {
+        return Ok(());
+    }
+    let before = plan.hooks.create_container.len();
+    for (at, hook) in plan.hooks.start_container.iter().enumerate() {
+        let state = state(&opened.hook_state.created, before + at, opened)?;
+        run(hook, before + at, &state, None, opened)?;
+    }
+    // Who waits for the start could not tell our death up to here from an execve.
+    sync::say_plainly(opened.result(), sync::Message::Hooked).at(Step::Sync, 0)
+}
+
+/// The state document, which begins with `head`, as a file.
+fn state(head: &[u8], index: usize, opened: &Opened) -> Result<OwnedFd, Fault> {
+    let mut digits = [0; 12];
+    let pid = decimal(process::own_pid(), &mut digits);
+    process::memory_file(c"state", &[head, pid, &opened.hook_state.rest]).at(Step::HookSpawn, index)
+}
+
+fn run(
+    hook: &ContainerHook,
+    index: usize,
+    state: &OwnedFd,
+    folder: Option<BorrowedFd<'_>>,
+    opened: &mut Opened,
+) -> Result<(), Fault> {
+    // A file, not a pipe: what the hook leaves running may keep it open as long as it likes. A filter of the container may forbid to
+    // make one; the output then goes where the container's goes.
+    opened.hook_said = process::memory_file(c"hook", &[]).ok();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).at(Step::HookSpawn, index)?;
     let parent = process::own_pid();
-    // SAFETY: no memory is shared, and the new process only changes descriptors before execve or _exit.
+    // SAFETY: no memory is shared, and the new process only changes descriptors and its folder before execve or _exit.
     let pidfd = match unsafe { process::clone3(0, None) }.at(Step::HookSpawn, index)? {
         Cloned::Child => {
             end_with(parent);
-            become_hook(hook, index, state, writer.as_fd(), opened)
+            become_hook(hook, index, state, folder, writer.as_fd(), opened)
         }
         Cloned::Parent { pidfd, .. } => pidfd,
     };
@@ -62,7 +73,11 @@ fn run(hook: &ContainerHook, index: usize, state: &OwnedFd, opened: &Opened) -> 
         return Err(Fault { step: Step::HookTimeout, index: index as u16, errno: libc::ETIMEDOUT });
     }
     match process::wait(pidfd.as_fd()).at(Step::HookSpawn, index)? {
-        Exit::Code(0) => Ok(()),
+        Exit::Code(0) => {
+            // Before somebody else closes it: see `Opened::close_others`.
+            opened.hook_said = None;
+            Ok(())
+        }
         Exit::Code(code) => Err(Fault { step: Step::HookExit, index: index as u16, errno: code }),
         Exit::Signal(signal) => Err(Fault { step: Step::HookSignal, index: index as u16, errno: signal }),
     }
@@ -79,19 +94,26 @@ fn become_hook(
     hook: &ContainerHook,
     index: usize,
     state: &OwnedFd,
+    folder: Option<BorrowedFd<'_>>,
     tell: BorrowedFd<'_>,
     opened: &Opened,
 ) -> ! {
-    let ready = process::duplicate_to(state.as_fd(), 0);
     let [output, errors] = &opened.hook_output;
-    let redirected = [(output, 1), (errors, 2)].into_iter().try_for_each(|(file, number)| match file {
+    let said = opened.hook_said.as_ref();
+    let streams = [(Some(state), 0), (output.as_ref().or(said), 1), (errors.as_ref().or(said), 2)];
+    let redirected = streams.into_iter().try_for_each(|(file, number)| match file {
         Some(file) => process::duplicate_to(file.as_fd(), number),
         None => Ok(()),
     });
     let limited = opened.limit_open_files().map_err(std::io::Error::from);
-    let error = match ready.and(redirected).and(limited) {
-        // SAFETY: the strings of both lists belong to the plan, which lives on.
-        Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, &hook.envp) },
+    let entered = folder.map_or(Ok(()), |folder| rustix::process::fchdir(folder).map_err(Into::into));
+    let environment = match &hook.environment {
+        HookEnvironment::Listed(listed) => listed,
+        HookEnvironment::OfProcess => &opened.envp,
+    };
+    let error = match redirected.and(entered).and(limited) {
+        // SAFETY: the strings of both lists belong to the plan (HOME to `opened`), which live on.
+        Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, environment) },
         Err(error) => error,
     };
     sync::tell_fault(tell, Fault::of(Step::HookSpawn, index, &error));

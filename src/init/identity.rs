@@ -72,19 +72,15 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
     own_standard_io(process.uid);
     // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
     let entered = program::enter_cwd(process);
-    let sets = process.capabilities.as_ref();
-    if let Some(sets) = sets {
-        cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
-        cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
-    }
+    let sets = &process.capabilities;
+    cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
+    cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
     if let Some(groups) = process.groups.as_ref().filter(|_| !opened.groups_stay) {
         cred::set_groups(groups).at(Step::Groups, 0)?; // groups before ids: afterwards we may not
     }
     cred::set_gid(process.gid).at(Step::Gid, 0)?;
     cred::set_uid(process.uid).at(Step::Uid, 0)?;
-    if sets.is_some() {
-        cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
-    }
+    cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
     if entered.is_err() {
         program::enter_cwd(process)?;
     }
@@ -93,7 +89,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
     if process.no_new_privileges {
         cred::set_no_new_privs().at(Step::NoNewPrivileges, 0)?;
     }
-    if let (Some(sets), Some(_), false) = (sets, &plan.seccomp, process.no_new_privileges) {
+    if plan.seccomp.is_some() && !process.no_new_privileges {
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
         let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
         cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
@@ -103,9 +99,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
         drop_capabilities(sets)?;
         return namespaces::succeed_at(Moment::Last, plan, opened);
     }
-    if let Some(sets) = sets {
-        drop_capabilities(sets)?;
-    }
+    drop_capabilities(sets)?;
     program::look_up(process, opened.succession.is_some())?;
     namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
     namespaces::succeed_at(Moment::Last, plan, opened)?;
@@ -117,7 +111,7 @@ const LOADS_FILTERS: cred::CapMask = 1 << 21;
 
 fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
     cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-    cred::set_ambient(sets.ambient).at(Step::AmbientSet, 0)
+    cred::set_ambient(sets.ambient).map_err(|(number, error)| Fault::of(Step::AmbientSet, number, &error))
 }
 
 /// Loads the system call filter.

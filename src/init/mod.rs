@@ -68,6 +68,8 @@ pub struct Opened {
     pub hook_state: HookState,
     /// Standard output and error of hooks, when they are redirected.
     pub hook_output: [Option<OwnedFd>; 2],
+    /// What the last hook in the container printed, where that is not redirected.
+    pub hook_said: Option<OwnedFd>,
     /// What must wait for the runtime's answer.
     pub asks: Asks,
     /// Namespaces that this process unshares itself: those that clone3 could not make in the right order.
@@ -186,6 +188,9 @@ pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
         Ok(never) => match never {},
         Err(fault) => {
             sync::tell_fault(opened.result(), fault);
+            if let (true, Some(said)) = (fault.step.is_failed_hook(), &opened.hook_said) {
+                sync::tell_output(opened.result(), said);
+            }
             process::exit_now(1)
         }
     }
@@ -241,7 +246,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     opened.sources.iter_mut().for_each(|source| *source = None); // there may be as many as files may be open
     let terminal = console::open(plan, root.as_fd(), opened)?; // its folder, /dev/pts, has only just been mounted
     opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts already there
-    hooks::create_container(plan, opened)?; // the container's namespaces, the host's paths
+    hooks::create_container(plan, root.as_fd(), opened)?; // the container's namespaces, the host's paths
     rootfs::protect(&plan.rootfs, root.as_fd(), opened.proc())?; // needs the host's /dev/null, so before the pivot
     opened.hold_at(Hold::Pivot);
     rootfs::pivot::pivot(&plan.rootfs, root.as_fd(), opened.proc.as_fd())?;

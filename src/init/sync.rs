@@ -24,7 +24,8 @@
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment before `Waiting` and before its filter, the child says `Done` of a step that went well, if it was asked to
-//! (`--debug`); nothing is answered to that. At any moment the child may say `Fault` and end. Each message is sent only when the plan needs the answer. When the
+//! (`--debug`); nothing is answered to that. At any moment the child may say `Fault` and end; where a hook has failed, the output of the
+//! hook follows. Each message is sent only when the plan needs the answer. When the
 //! runtime is gone, the child reads the end of the file and ends too.
 
 use std::mem::MaybeUninit;
@@ -77,6 +78,10 @@ pub struct Done {
 }
 
 const LENGTH: usize = 8;
+
+/// How much of a failed hook's output is told. A fifo takes it whole, PIPE_BUF.
+pub const MOST_OUTPUT: usize = 4096;
+
 const GO: &[u8] = b"go";
 const SEND: &[u8] = b"send";
 
@@ -195,6 +200,18 @@ pub fn wait_answer(from: BorrowedFd<'_>) -> Result<Answer> {
 pub fn tell_fault(to: BorrowedFd<'_>, fault: Fault) {
     // Nobody is left to hear that nobody heard it.
     let _ = retry(|| rustix::io::write(to, &Message::Fault(fault).encode()));
+}
+
+/// Child: what a failed hook has written to the file `said` follows the fault. No heap.
+pub fn tell_output(to: BorrowedFd<'_>, said: &OwnedFd) {
+    let mut output = [0; MOST_OUTPUT];
+    let Ok(length @ 1..) = retry(|| rustix::io::pread(said, &mut output, 0)) else { return };
+    let _ = retry(|| rustix::io::write(to, output.get(..length).unwrap_or_default()));
+}
+
+/// Runtime: the output of a failed hook, which follows its fault; its length.
+pub fn hear_output(from: impl AsFd, output: &mut [u8]) -> Result<usize> {
+    retry(|| rustix::io::read(&from, &mut *output))
 }
 
 /// Runtime: lets the child go on.

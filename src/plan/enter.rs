@@ -2,6 +2,7 @@
 
 use super::{
     Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, Words, filter, limits, namespaces, process,
+    schedule,
 };
 use crate::cgroup;
 use crate::spec::{self, Spec};
@@ -49,7 +50,7 @@ fn enter(
         hooks: Hooks::default(),
         keyring: ask.keyring(),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
-        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| schedule::memory_policy(wanted, judge)),
         limits: cgroup::Settings::default(),
         scope: Vec::new(),
         cgroup_owner: None,

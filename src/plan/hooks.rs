@@ -36,10 +36,10 @@ pub struct ContainerHook {
     pub path: CString,
     /// Milliseconds; -1 for ever.
     pub timeout: i32,
-    /// Arguments and environment; the strings live in `strings`.
+    /// Arguments; the strings live in `strings`.
     pub argv: Pointers,
-    /// See `argv`.
-    pub envp: Pointers,
+    /// Its environment.
+    pub environment: HookEnvironment,
     strings: Vec<CString>,
 }
 
@@ -59,6 +59,14 @@ pub fn named(place: &str, path: &str) -> String {
     }
 }
 
+/// The environment of a [`ContainerHook`].
+pub enum HookEnvironment {
+    /// The one that the hook names, or the runtime's; the strings live in the hook.
+    Listed(Pointers),
+    /// That of the container's process, with HOME. Only for hooks that run in the container's root.
+    OfProcess,
+}
+
 impl std::fmt::Debug for ContainerHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ContainerHook").field("path", &self.path).field("strings", &self.strings).finish()
@@ -66,7 +74,10 @@ impl std::fmt::Debug for ContainerHook {
 }
 
 /// All hooks of `spec`, judged.
-pub fn plan(spec: &spec::Spec, judge: &mut Judge) -> Hooks {
+///
+/// `inherited` is the runtime's environment. createContainer hooks that name none have it; startContainer hooks have that of the
+/// container's process, as with runc and crun.
+pub fn plan(spec: &spec::Spec, inherited: &[CString], judge: &mut Judge) -> Hooks {
     let Some(hooks) = &spec.hooks else { return Hooks::default() };
     let mut runtime = |name: &str, list: &[spec::Hook]| -> Vec<RuntimeHook> {
         let list = list.iter().enumerate();
@@ -80,12 +91,13 @@ pub fn plan(spec: &spec::Spec, judge: &mut Judge) -> Hooks {
     create_runtime.extend(runtime("createRuntime", &hooks.create_runtime));
     let poststart = runtime("poststart", &hooks.poststart);
     let poststop = runtime("poststop", &hooks.poststop);
-    let mut container = |name: &str, list: &[spec::Hook]| -> Vec<ContainerHook> {
+    let mut container = |name: &str, list: &[spec::Hook], inherited: Option<&[CString]>| -> Vec<_> {
         let list = list.iter().enumerate();
-        list.filter_map(|(at, hook)| container_hook(hook, &format!("hooks.{name}[{at}]"), judge)).collect()
+        list.filter_map(|(at, hook)| container_hook(hook, &format!("hooks.{name}[{at}]"), inherited, judge))
+            .collect()
     };
-    let create_container = container("createContainer", &hooks.create_container);
-    let start_container = container("startContainer", &hooks.start_container);
+    let create_container = container("createContainer", &hooks.create_container, Some(inherited));
+    let start_container = container("startContainer", &hooks.start_container, None);
     Hooks { create_runtime, create_container, start_container, poststart, poststop }
 }
 
@@ -98,23 +110,42 @@ fn check(hook: &spec::Hook, place: &str, judge: &mut Judge) -> bool {
         judge.fault(format!("{place}.timeout"), "must be more than 0 seconds; leave it out for no limit");
         return false;
     }
-    let texts = std::iter::once(&hook.path).chain(&hook.args).chain(&hook.env);
+    let texts = std::iter::once(&hook.path).chain(&hook.args).chain(hook.env.iter().flatten());
     if texts.into_iter().any(|text| text.contains('\0')) {
         judge.fault(place, "a string has a NUL byte");
+        return false;
+    }
+    let is_broken = |entry: &String| entry.split_once('=').is_none_or(|(name, _)| name.is_empty());
+    if let Some((at, entry)) = hook.env.iter().flatten().enumerate().find(|(_, entry)| is_broken(entry)) {
+        judge.fault(format!("{place}.env[{at}]"), format!("{entry:?} is not NAME=value"));
         return false;
     }
     true
 }
 
-fn container_hook(hook: &spec::Hook, place: &str, judge: &mut Judge) -> Option<ContainerHook> {
+/// `inherited`: the environment of a hook that names none; `None` for that of the container's process.
+fn container_hook(
+    hook: &spec::Hook,
+    place: &str,
+    inherited: Option<&[CString]>,
+    judge: &mut Judge,
+) -> Option<ContainerHook> {
     if !check(hook, place, judge) {
         return None;
     }
     let path = judge.cstring(place, &hook.path)?;
     let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
-    let strings: Vec<CString> =
-        args.iter().chain(&hook.env).map(|text| judge.cstring(place, text)).collect::<Option<_>>()?;
+    let named = hook.env.iter().flatten();
+    let mut strings: Vec<CString> =
+        args.iter().chain(named).map(|text| judge.cstring(place, text)).collect::<Option<_>>()?;
+    if let (None, Some(inherited)) = (&hook.env, inherited) {
+        strings.extend_from_slice(inherited);
+    }
     let (argv, envp) = strings.split_at_checked(args.len())?;
+    let environment = match (&hook.env, inherited) {
+        (None, None) => HookEnvironment::OfProcess,
+        _ => HookEnvironment::Listed(Pointers::new(envp.iter().map(CString::as_c_str), 0)),
+    };
     let seconds = hook.timeout.unwrap_or(-1);
     let timeout =
         if seconds < 0 { -1 } else { i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX) };
@@ -122,7 +153,7 @@ fn container_hook(hook: &spec::Hook, place: &str, judge: &mut Judge) -> Option<C
         path,
         timeout,
         argv: Pointers::new(argv.iter().map(CString::as_c_str), 0),
-        envp: Pointers::new(envp.iter().map(CString::as_c_str), 0),
+        environment,
         strings,
     })
 }

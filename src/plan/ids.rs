@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Judge;
-use crate::spec::IdMapping;
+use crate::spec::{self, IdMapping};
 
 /// Both maps of a user namespace, checked: no empty range, no overlap, nothing past 2³².
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,30 @@ pub fn lines(maps: &[IdMapping]) -> String {
         let _ = writeln!(text, "{} {} {}", map.container_id, map.host_id, map.size);
         text
     })
+}
+
+/// Whether a new user namespace has the ids that options of its new file systems name. The kernel would only answer that the argument
+/// is invalid.
+pub(super) fn mapped_options(mounts: &[spec::Mount], maps: &IdMaps, judge: &mut Judge) {
+    // Those whose options for ids are read in the container's user namespace. A bind mount ignores them.
+    let reads_ids = |mount: &&spec::Mount| {
+        matches!(mount.kind.as_str(), "tmpfs" | "devpts")
+            && !mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind" | "remount"))
+    };
+    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| reads_ids(mount)) {
+        for (at, option) in mount.options.iter().enumerate() {
+            let (name, maps) = match option.split_once('=') {
+                Some(("uid", _)) => ("uid", &maps.uid),
+                Some(("gid", _)) => ("gid", &maps.gid),
+                _ => continue,
+            };
+            let id = option.split_once('=').and_then(|(_, id)| id.parse().ok());
+            if let Some(id) = id.filter(|id| IdMaps::outside(maps, *id).is_none()) {
+                let words = format!("{option:?}: no entry of linux.{name}Mappings has {id}");
+                judge.fault(format!("mounts[{index}].options[{at}]"), words);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! Words and numbers of rlimits, scheduling, memory policy and personality, turned into the kernel's.
+//! Words and numbers of limits and personality, turned into the kernel's.
 
-use super::{Host, IdMaps, Judge, Limiting, MemoryPolicy, MountKind, Namespaces, ProcessPlan, Rootfs};
+use super::{Host, IdMaps, Judge, Limiting, MountKind, Namespaces, ProcessPlan, Rootfs};
 use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
 use crate::spec;
-use crate::sys::cred::SchedAttr;
 
 /// What to write into the control group, and the program for its devices; without any words on devices, only the default
 /// ones are allowed.
@@ -149,125 +148,6 @@ pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u3
     found
 }
 
-/// sched(7).
-const POLICIES: &[(&str, u32)] = &[
-    ("SCHED_OTHER", libc::SCHED_OTHER as u32),
-    ("SCHED_FIFO", libc::SCHED_FIFO as u32),
-    ("SCHED_RR", libc::SCHED_RR as u32),
-    ("SCHED_BATCH", libc::SCHED_BATCH as u32),
-    ("SCHED_ISO", 4),
-    ("SCHED_IDLE", libc::SCHED_IDLE as u32),
-    ("SCHED_DEADLINE", libc::SCHED_DEADLINE as u32),
-];
-
-/// sched_setattr(2).
-const SCHED_FLAGS: &[(&str, u32)] = &[
-    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
-    ("SCHED_FLAG_RECLAIM", 0x02),
-    ("SCHED_FLAG_DL_OVERRUN", 0x04),
-    ("SCHED_FLAG_KEEP_POLICY", 0x08),
-    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
-    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
-    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
-];
-
-/// The structure of sched_setattr(2).
-pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Option<SchedAttr> {
-    let place = format!("{place}.scheduler");
-    let policy = pick(&wanted.policy, POLICIES, &format!("{place}.policy"), judge)?;
-    let mut flags = 0;
-    for (at, flag) in wanted.flags.iter().enumerate() {
-        flags |= u64::from(pick(flag, SCHED_FLAGS, &format!("{place}.flags[{at}]"), judge)?);
-    }
-    let before = judge.faults.len();
-    if !(-20..=19).contains(&wanted.nice) {
-        judge.fault(format!("{place}.nice"), format!("{} is not from -20 to 19", wanted.nice));
-    }
-    let realtime = matches!(wanted.policy.as_str(), "SCHED_FIFO" | "SCHED_RR");
-    if realtime && !(1..=99).contains(&wanted.priority) {
-        judge.fault(
-            format!("{place}.priority"),
-            format!("{} is not from 1 to 99, as {} wants", wanted.priority, wanted.policy),
-        );
-    } else if !realtime && wanted.priority != 0 {
-        judge.fault(
-            format!("{place}.priority"),
-            format!("only SCHED_FIFO and SCHED_RR have one, not {}", wanted.policy),
-        );
-    }
-    let times = (wanted.runtime, wanted.deadline, wanted.period) != (0, 0, 0);
-    if times && wanted.policy != "SCHED_DEADLINE" {
-        judge.fault(format!("{place}.runtime"), "runtime, deadline and period are for SCHED_DEADLINE only");
-    }
-    (judge.faults.len() == before).then_some(SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
-        policy,
-        flags,
-        nice: wanted.nice,
-        priority: wanted.priority.unsigned_abs(),
-        runtime: wanted.runtime,
-        deadline: wanted.deadline,
-        period: wanted.period,
-    })
-}
-
-/// ioprio_set(2): the class in the upper bits.
-pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) -> Option<i32> {
-    const CLASSES: &[(&str, u32)] =
-        &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
-    const CLASS_SHIFT: u32 = 13;
-    let place = format!("{place}.ioPriority");
-    let class = pick(&wanted.class, CLASSES, &format!("{place}.class"), judge)?;
-    if !(0..=7).contains(&wanted.priority) {
-        judge.fault(format!("{place}.priority"), format!("{} is not from 0 to 7", wanted.priority));
-        return None;
-    }
-    Some((class << CLASS_SHIFT) as i32 | wanted.priority as i32)
-}
-
-/// set_mempolicy(2): how memory is spread over nodes.
-pub const POLICY_MODES: &[(&str, u32)] = &[
-    ("MPOL_DEFAULT", 0),
-    ("MPOL_PREFERRED", 1),
-    ("MPOL_BIND", 2),
-    ("MPOL_INTERLEAVE", 3),
-    ("MPOL_LOCAL", 4),
-    ("MPOL_PREFERRED_MANY", 5),
-    ("MPOL_WEIGHTED_INTERLEAVE", 6),
-];
-
-/// set_mempolicy(2): flags of those modes.
-pub const POLICY_FLAGS: &[(&str, u32)] = &[
-    ("MPOL_F_STATIC_NODES", 1 << 15),
-    ("MPOL_F_RELATIVE_NODES", 1 << 14),
-    ("MPOL_F_NUMA_BALANCING", 1 << 13),
-];
-
-/// set_mempolicy(2).
-pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<MemoryPolicy> {
-    let mut mode = pick(&wanted.mode, POLICY_MODES, "linux.memoryPolicy.mode", judge)?;
-    for (at, flag) in wanted.flags.iter().enumerate() {
-        mode |= pick(flag, POLICY_FLAGS, &format!("linux.memoryPolicy.flags[{at}]"), judge)?;
-    }
-    let nodes = match bit_list(&wanted.nodes) {
-        Ok(nodes) => nodes,
-        Err(words) => {
-            judge.fault("linux.memoryPolicy.nodes", words);
-            return None;
-        }
-    };
-    let takes_none = matches!(wanted.mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL");
-    if takes_none && !nodes.is_empty() {
-        judge.fault("linux.memoryPolicy.nodes", format!("{} takes no nodes", wanted.mode));
-    } else if !takes_none && wanted.mode != "MPOL_PREFERRED" && nodes.is_empty() {
-        judge.fault(
-            "linux.memoryPolicy.nodes",
-            format!("missing; {} needs nodes such as \"0-1\"", wanted.mode),
-        );
-    }
-    Some(MemoryPolicy { mode: mode as i32, nodes })
-}
-
 /// A list such as `0-3,7` as a bit mask in words.
 pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
     /// Far above what the kernel's MAX_NUMNODES and NR_CPUS are.
@@ -291,6 +171,9 @@ pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
             *word |= u64::MAX << low & u64::MAX >> (63 - high);
         }
     }
+    if words.is_empty() && !text.trim().is_empty() {
+        return Err(format!("{text:?} has no number"));
+    }
     Ok(words)
 }
 
@@ -305,7 +188,7 @@ pub fn personality(wanted: &spec::Personality, judge: &mut Judge) -> Option<u64>
     pick(&wanted.domain, &[("LINUX", 0), ("LINUX32", 8)], "linux.personality.domain", judge).map(u64::from)
 }
 
-fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut Judge) -> Option<u32> {
+pub(super) fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut Judge) -> Option<u32> {
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     if found.is_none() {
         judge.fault(place, unknown(name, table));
@@ -327,7 +210,7 @@ mod tests {
         assert_eq!(bit_list("0-3, 7"), Ok(vec![0b1000_1111]));
         assert_eq!(bit_list("64"), Ok(vec![0, 1]));
         assert_eq!(bit_list(""), Ok(vec![]));
-        for bad in ["3-1", "a", "1-", "-1", "99999999"] {
+        for bad in ["3-1", "a", "1-", "-1", "99999999", ",", " , "] {
             assert!(bit_list(bad).is_err(), "{bad}");
         }
     }
@@ -345,20 +228,5 @@ mod tests {
         );
         let faults: Vec<String> = judge.faults.iter().map(|fault| fault.path.clone()).collect();
         assert_eq!(faults, ["process.rlimits[0].type", "process.rlimits[1].soft", "process.rlimits[2].type"]);
-    }
-
-    #[test]
-    fn scheduling() {
-        let mut judge = Judge::default();
-        let fifo = spec::Scheduler { policy: "SCHED_FIFO".into(), priority: 5, ..Default::default() };
-        assert_eq!(
-            scheduler(&fifo, "process", &mut judge).map(|attr| (attr.size, attr.policy, attr.priority)),
-            Some((48, 1, 5))
-        );
-        let bad = spec::Scheduler { policy: "SCHED_FIFO".into(), runtime: 1, ..Default::default() };
-        assert_eq!(scheduler(&bad, "process", &mut judge), None);
-        assert_eq!(judge.faults.len(), 2);
-        let rt = spec::IoPriority { class: "IOPRIO_CLASS_RT".into(), priority: 3 };
-        assert_eq!(io_priority(&rt, "process", &mut judge), Some(1 << 13 | 3));
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asked;
+mod cause;
 pub mod devices;
 pub mod enter;
 mod filter;
@@ -20,6 +21,7 @@ pub mod process;
 pub mod rdt;
 pub mod remount;
 pub mod rootfs;
+pub mod schedule;
 pub mod step;
 pub mod sysctl;
 pub mod told;
@@ -31,14 +33,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cgroup;
-use crate::error::OneLine;
+use crate::error::{LONGEST_PATH, LONGEST_WORDS, OneLine, shortened};
 use crate::net::{Move, check_name};
 use crate::security::seccomp::Filter;
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 
 pub use devices::DeviceStep;
-pub use hooks::{ContainerHook, Hooks, RuntimeHook};
+pub use hooks::{ContainerHook, HookEnvironment, Hooks, RuntimeHook};
 pub use ids::IdMaps;
 pub use mounts::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
@@ -145,6 +147,8 @@ pub struct Host {
     pub resctrl: Option<cgroup::Resctrl>,
     /// The unit of systemd that the container will be.
     pub scope: Option<cgroup::systemd::Scope>,
+    /// The runtime's environment, for hooks that name none.
+    pub environment: Vec<CString>,
 }
 
 /// How a container is limited on this host.
@@ -238,7 +242,8 @@ pub struct BadField {
 
 impl fmt::Display for BadField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(OneLine(f), "{}: {}", self.path, self.words)
+        let (path, words) = (shortened(&self.path, LONGEST_PATH), shortened(&self.words, LONGEST_WORDS));
+        write!(OneLine(f), "{path}: {words}")
     }
 }
 
@@ -268,7 +273,7 @@ impl Judge {
     }
 
     fn warn(&mut self, words: String) {
-        self.warnings.push(words);
+        self.warnings.push(shortened(&words, LONGEST_WORDS).into_owned());
     }
 
     fn cstring(&mut self, path: &str, text: &str) -> Option<CString> {
@@ -331,7 +336,10 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         .as_ref()
         .map(|process| process::plan(process, &process::Words::of(process), "process", &context, judge));
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
-        process::mapped(process, maps, judge);
+        process::mapped(process, &context, maps, judge);
+    }
+    if let (true, Some(maps)) = (new_user, &namespaces.maps) {
+        ids::mapped_options(&spec.mounts, maps, judge);
     }
     let (mut limits, device_program) = limits::resources(linux.resources.as_ref(), host.limiting, judge);
     let scope = limits::scope(spec, &mut limits, host.scope.as_ref(), judge);
@@ -339,10 +347,10 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let domainname = host_name(&spec.domainname, "domainname", &namespaces, judge);
     Some(Plan {
         sysctl: sysctl::plan(spec, &namespaces, judge),
-        hooks: hooks::plan(spec, judge),
+        hooks: hooks::plan(spec, &host.environment, judge),
         net_devices: net_devices(linux, &namespaces, judge),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
-        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| limits::memory_policy(wanted, judge)),
+        memory_policy: linux.memory_policy.as_ref().and_then(|wanted| schedule::memory_policy(wanted, judge)),
         cgroup_owner: rootfs
             .as_ref()
             .and_then(|rootfs| limits::cgroup_owner(process.as_ref()?.as_ref()?, rootfs, &namespaces, host)),

@@ -30,8 +30,8 @@ pub struct ProcessPlan {
     pub groups: Option<Vec<u32>>,
     /// File mode creation mask.
     pub umask: u32,
-    /// The five sets; `None` leaves the runtime's.
-    pub capabilities: Option<CapSets>,
+    /// The five sets.
+    pub capabilities: CapSets,
     /// Resource, soft, hard.
     pub rlimits: Vec<(u32, u64, u64)>,
     /// PR_SET_NO_NEW_PRIVS.
@@ -164,7 +164,7 @@ pub fn plan(
         gid: process.user.gid,
         groups: groups(process, context),
         umask: umask(process, place, judge),
-        capabilities: process.capabilities.as_ref().map(|sets| capabilities(sets, place, context, judge)),
+        capabilities: capabilities(process, place, context, judge),
         rlimits: super::limits::rlimits(&process.rlimits, place, judge),
         no_new_privileges: process.no_new_privileges,
         apparmor: label(
@@ -187,11 +187,11 @@ pub fn plan(
         scheduler: process
             .scheduler
             .as_ref()
-            .and_then(|wanted| super::limits::scheduler(wanted, place, judge)),
+            .and_then(|wanted| super::schedule::scheduler(wanted, place, judge)),
         io_priority: process
             .io_priority
             .as_ref()
-            .and_then(|wanted| super::limits::io_priority(wanted, place, judge)),
+            .and_then(|wanted| super::schedule::io_priority(wanted, place, judge)),
         kept_descriptors: context.passed.descriptors.clone(),
         listens: context.passed.listen.is_some(),
         exec_affinity: affinity(process, place, judge),
@@ -214,11 +214,17 @@ fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
 }
 
 /// Whether a new user namespace has the user. The kernel, setresuid(2), would only answer that the argument is invalid.
-pub(super) fn mapped(process: &spec::Process, maps: &IdMaps, judge: &mut Judge) {
+pub(super) fn mapped(process: &spec::Process, context: &Context<'_>, maps: &IdMaps, judge: &mut Judge) {
     for (name, id, maps) in [("uid", process.user.uid, &maps.uid), ("gid", process.user.gid, &maps.gid)] {
         if id != u32::MAX && IdMaps::outside(maps, id).is_none() {
             let words = format!("no entry of linux.{name}Mappings has {id}");
             judge.fault(format!("process.user.{name}"), words);
+        }
+    }
+    for (at, id) in process.user.additional_gids.iter().enumerate().filter(|_| !context.keep_groups) {
+        if *id != u32::MAX && IdMaps::outside(&maps.gid, *id).is_none() {
+            let words = format!("no entry of linux.gidMappings has {id}");
+            judge.fault(format!("process.user.additionalGids[{at}]"), words);
         }
     }
 }
@@ -330,8 +336,18 @@ fn label(text: &str, prefix: &str, enabled: bool, place: &str, module: &str, jud
     format!("{prefix}{text}").into_bytes()
 }
 
-/// What cannot be granted is left out with a warning: config.md, "capabilities".
-fn capabilities<'a>(
+/// Without sets, the program gets no capability. What cannot be granted is left out with a warning: config.md, "capabilities".
+fn capabilities(process: &spec::Process, place: &str, context: &Context<'_>, judge: &mut Judge) -> CapSets {
+    match &process.capabilities {
+        Some(sets) => granted(sets, place, context, judge),
+        None => {
+            judge.details.push(format!("{place}.capabilities: missing; the program gets no capability"));
+            CapSets::default()
+        }
+    }
+}
+
+fn granted<'a>(
     sets: &'a spec::Capabilities,
     place: &str,
     context: &Context<'_>,
@@ -360,27 +376,37 @@ fn capabilities<'a>(
     }
     let have = context.grantable;
     let permitted = asked.permitted & have;
+    // The kernel's own rules, capset(2): within permitted, and new inheritable ones within bounding.
+    let inheritable = asked.inheritable & have & asked.bounding;
     let granted = CapSets {
         bounding: asked.bounding & have,
-        // The kernel's own rules, capset(2): within permitted, and for new inheritable ones within bounding.
         effective: asked.effective & permitted,
-        inheritable: asked.inheritable & have,
+        inheritable,
         permitted,
-        ambient: asked.ambient & permitted & asked.inheritable,
+        ambient: asked.ambient & permitted & inheritable,
     };
     let lost =
         (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
     if lost != 0 {
-        let names: Vec<String> =
-            caps::all().iter().filter(|cap| cap.bitmask() & lost != 0).map(ToString::to_string).collect();
-        judge.warn(format!("{place}.capabilities: the runtime has them not, left out: {}", names.join(" ")));
+        judge.warn(format!("{place}.capabilities: the runtime has them not, left out: {}", names(lost)));
     }
-    if granted.effective != asked.effective & have || granted.ambient != asked.ambient & have {
-        judge.warn(format!(
-            "{place}.capabilities: effective and ambient are cut to what is permitted (and inheritable)"
-        ));
+    let cut = [
+        ("effective", asked.effective & !granted.effective, "permitted"),
+        ("inheritable", asked.inheritable & !granted.inheritable, "in bounding"),
+        ("ambient", asked.ambient & !granted.ambient, "permitted and inheritable"),
+    ];
+    for (set, cut, needed) in cut {
+        if cut & have != 0 {
+            let names = names(cut & have);
+            judge.warn(format!("{place}.capabilities.{set}: left out, because not {needed}: {names}"));
+        }
     }
     granted
+}
+
+fn names(mask: CapMask) -> String {
+    let names = caps::all().into_iter().filter(|cap| cap.bitmask() & mask != 0);
+    names.map(|cap| cap.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -453,7 +479,7 @@ mod tests {
                 ..Default::default()
             });
         });
-        let sets = plan.unwrap().capabilities.unwrap();
+        let sets = plan.unwrap().capabilities;
         assert_eq!(sets.permitted, 1);
         assert_eq!(sets.ambient, 0);
         assert!(judge.faults.is_empty());
@@ -474,15 +500,17 @@ mod tests {
     #[test]
     fn a_user_must_be_mapped() {
         let map = |first: u32, size: u32| vec![spec::IdMapping { container_id: first, host_id: 1000, size }];
-        for (uid, gid, want) in [
-            (0, 5, vec![]),
-            (1, 5, vec!["process.user.uid: no entry of linux.uidMappings has 1"]),
-            (0, 15, vec!["process.user.gid: no entry of linux.gidMappings has 15"]),
+        let group = "process.user.additionalGids[1]: no entry of linux.gidMappings has 4";
+        for (uid, gid, more, want) in [
+            (0, 5, vec![14], vec![]),
+            (1, 5, vec![], vec!["process.user.uid: no entry of linux.uidMappings has 1"]),
+            (0, 15, vec![], vec!["process.user.gid: no entry of linux.gidMappings has 15"]),
+            (0, 5, vec![5, 4], vec![group]),
         ] {
             let mut judge = Judge::default();
-            let user = spec::User { uid, gid, ..Default::default() };
+            let user = spec::User { uid, gid, additional_gids: more, ..Default::default() };
             let process = spec::Process { user, ..Default::default() };
-            mapped(&process, &IdMaps { uid: map(0, 1), gid: map(5, 10) }, &mut judge);
+            mapped(&process, &Context::for_tests(), &IdMaps { uid: map(0, 1), gid: map(5, 10) }, &mut judge);
             let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
             assert_eq!(faults, want);
         }

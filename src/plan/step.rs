@@ -1,7 +1,7 @@
 //! The steps of the container's process, and a failed one: eight bytes from the child, words in the parent.
 
 use super::Plan;
-use crate::error::errno_words;
+use crate::error::{LONGEST_WORDS, errno_words, shortened};
 use crate::sys::report;
 
 /// Everything that can fail between the clone and the program, in about the order of the carrying out.
@@ -172,6 +172,11 @@ impl Step {
     pub fn from_number(number: u8) -> Option<Self> {
         ALL.get(usize::from(number)).copied()
     }
+
+    /// Whether a hook in the container ran and failed: what it printed is told too.
+    pub fn is_failed_hook(self) -> bool {
+        matches!(self, Step::HookExit | Step::HookSignal | Step::HookTimeout)
+    }
 }
 
 /// All that crosses back from the child: it owns no heap, so sending it cannot fail half way.
@@ -236,7 +241,13 @@ impl Fault {
             // umount(2) has only the one word for it.
             Step::Unmount if self.errno == libc::EINVAL => format!("{doing}: nothing is mounted there"),
             Step::CwdOutside => format!("{doing}: possible container breakout detected"),
-            _ => format!("{doing}: {}", errno_words(self.errno)),
+            _ => {
+                let answer = errno_words(self.errno);
+                match self.likely_cause(plan) {
+                    Some(cause) => format!("{doing}: {answer} ({cause})"),
+                    None => format!("{doing}: {answer}"),
+                }
+            }
         }
     }
 }
@@ -347,9 +358,10 @@ impl Plan {
     }
 
     fn with_process(&self, words: &str, object: impl FnOnce(&super::ProcessPlan) -> String) -> String {
-        self.process
-            .as_ref()
-            .map_or_else(|| words.to_owned(), |process| format!("{words} {}", object(process)))
+        self.process.as_ref().map_or_else(
+            || words.to_owned(),
+            |process| format!("{words} {}", shortened(&object(process), LONGEST_WORDS)),
+        )
     }
 
     /// Type and options of the file system that a step makes or changes, if it has options; they are cut to a readable length.

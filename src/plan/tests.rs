@@ -26,6 +26,7 @@ pub(super) fn host() -> Host {
         limiting: Limiting::Unified,
         resctrl: None,
         scope: None,
+        environment: Vec::new(),
     }
 }
 

@@ -9,12 +9,18 @@ pub mod defaults;
 pub mod features;
 pub mod group;
 pub mod linux;
+mod members;
+mod places;
 mod read;
 pub mod resources;
+mod survey;
 
 pub use linux::*;
+pub use members::{UnknownMember, unknown_members};
+pub use places::Place;
 pub use read::{Fault, parse, parse_mounts, parse_process, parse_resources};
 pub use resources::*;
+pub use survey::{Survey, survey};
 
 use std::collections::BTreeMap;
 
@@ -283,9 +289,9 @@ pub struct Hook {
     /// The argument vector, `path` alone when empty.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The whole environment.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
+    /// The whole environment; `None`: the one that the hook inherits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds until it is killed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 
 use super::{Mount, Process, Resources, Spec};
+use crate::error::{LONGEST_PATH, LONGEST_WORDS, shortened};
 
 /// Why a document could not be read.
 #[derive(Debug)]
@@ -23,13 +24,25 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {} column {}: ", self.line, self.column)?;
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            write!(f, "{}: ", shortened(&self.field, LONGEST_PATH))?;
         }
-        f.write_str(&self.words)
+        f.write_str(&shortened(&self.words, LONGEST_WORDS))
     }
 }
 
 impl std::error::Error for Fault {}
+
+impl Fault {
+    /// The parser's error, which has a place.
+    pub(super) fn of(field: String, error: &serde_json::Error) -> Self {
+        let words = error.to_string();
+        let words = match words.rfind(" at line ") {
+            Some(at) => words.get(..at).unwrap_or(&words).to_owned(),
+            None => words,
+        };
+        Self { field, line: error.line(), column: error.column(), words }
+    }
+}
 
 /// Parses the bytes of a config.json.
 pub fn parse(bytes: &[u8]) -> Result<Spec, Fault> {
@@ -64,22 +77,13 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
         match parsed {
-            Ok(value) => reader.end().map(|()| value).map_err(|error| fault(String::new(), &error)),
+            Ok(value) => reader.end().map(|()| value).map_err(|error| Fault::of(String::new(), &error)),
             Err(error) => {
                 let path = error.path().to_string();
-                Err(fault(if path == "." { String::new() } else { path }, error.inner()))
+                Err(Fault::of(if path == "." { String::new() } else { path }, error.inner()))
             }
         }
     })
-}
-
-fn fault(field: String, error: &serde_json::Error) -> Fault {
-    let words = error.to_string();
-    let words = match words.rfind(" at line ") {
-        Some(at) => words.get(..at).unwrap_or(&words).to_owned(),
-        None => words,
-    };
-    Fault { field, line: error.line(), column: error.column(), words }
 }
 
 #[cfg(test)]

@@ -68,16 +68,16 @@ pub fn limit_bounding_set(keep: CapMask) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces the ambient set, prctl(PR_CAP_AMBIENT). EPERM: a bit that is not permitted and inheritable.
-pub fn set_ambient(set: CapMask) -> io::Result<()> {
+/// Replaces the ambient set, prctl(PR_CAP_AMBIENT). EPERM: a bit that is not permitted and inheritable; its number stands with the error.
+pub fn set_ambient(set: CapMask) -> Result<(), (usize, io::Error)> {
     let call = |what: i32, number: i32| {
         // SAFETY: prctl with this option reads integers; unused ones must be 0.
         check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, what, number, 0, 0) }.into()).map(drop)
     };
-    call(libc::PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
-    (0..64)
-        .filter(|number| set >> number & 1 == 1)
-        .try_for_each(|number| call(libc::PR_CAP_AMBIENT_RAISE, number))
+    call(libc::PR_CAP_AMBIENT_CLEAR_ALL, 0).map_err(|error| (0, error))?;
+    (0..64).filter(|number| set >> number & 1 == 1).try_for_each(|number| {
+        call(libc::PR_CAP_AMBIENT_RAISE, number).map_err(|error| (number as usize, error))
+    })
 }
 
 /// `prctl(PR_SET_KEEPCAPS, keep)`: whether permitted capabilities survive the change away from user 0.

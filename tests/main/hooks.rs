@@ -119,6 +119,112 @@ fn arguments_and_environment_are_the_hooks_own() {
     assert_eq!(lines, ["ONLY=this", "PATH=/usr/bin:/bin"]);
 }
 
+/// A hook of the host that writes its working directory and its environment into `dir`.
+fn surroundings(dir: &Path, kind: &str) -> Value {
+    let script =
+        format!("{{ pwd; env | grep -v -E '^(PWD|OLDPWD|SHLVL|_)='; }} | sort >{}/{kind}", dir.display());
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
+}
+
+/// Without `env`, hooks have the environment of the runtime, startContainer that of the process with HOME. An empty list is an
+/// empty environment. createContainer begins in the root file system, startContainer in the process's folder, the others in the bundle.
+#[test]
+fn environment_and_folder_of_hooks_that_name_none() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("runc gives createContainer nothing, crun starts it in the bundle") {
+        return;
+    }
+    let dir = env.dir().join("said");
+    let path = dir.to_str().unwrap();
+    let all = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for (named, terminal) in [(None, false), (Some(json!([])), false), (None, true)] {
+        fs::create_dir(&dir).unwrap();
+        let bundle = env.bundle(&["true"]).mount(path, "bind", path, &["bind", "rw"]);
+        let bundle = bundle
+            .set("process/env", json!(["PATH=/bin", "OF_IMAGE=1"]))
+            .set("process/cwd", json!("/var"))
+            .set("process/terminal", json!(terminal))
+            // The last mount must not be where a hook begins.
+            .mount("/mnt", "tmpfs", "tmpfs", &[]);
+        fs::write(bundle.rootfs("etc/passwd"), "root:x:0:0:root:/home-of-root:/bin/sh\n").unwrap();
+        let bundle = all.into_iter().fold(bundle, |bundle, kind| {
+            let mut hook = surroundings(&dir, kind);
+            if let Some(named) = &named {
+                // busybox's shell has a PATH of its own.
+                hook["env"] = named.clone();
+            }
+            bundle.push(&format!("hooks/{kind}"), hook)
+        });
+        bundle.write();
+        let call = env.call(&["run", "--bundle", bundle.str(), &env.id()]);
+        call.env("XDG_RUNTIME_DIR", "/of/caller").env("OF_IMAGE", "no").run().ok();
+        for kind in all {
+            let said = fs::read_to_string(dir.join(kind)).unwrap();
+            let has = |line: &str| said.lines().any(|said| said == line);
+            let folder = match kind {
+                "createContainer" => format!("{}/rootfs", bundle.str()),
+                "startContainer" => "/var".to_owned(),
+                _ => bundle.str().to_owned(),
+            };
+            assert!(has(&folder), "{kind}: {said}");
+            let inherits = named.is_none();
+            let of_process = kind == "startContainer";
+            assert_eq!(has("XDG_RUNTIME_DIR=/of/caller"), inherits && !of_process, "{kind}: {said}");
+            assert_eq!(has("OF_IMAGE=no"), inherits && !of_process, "{kind}: {said}");
+            assert_eq!(has("OF_IMAGE=1"), inherits && of_process, "{kind}: {said}");
+            assert_eq!(has("HOME=/home-of-root"), inherits && of_process, "{kind}: {said}");
+            if !inherits {
+                let variables = said.lines().filter(|line| line.contains('=') && !line.starts_with("PATH="));
+                assert_eq!(variables.count(), 0, "{kind}: {said}");
+            }
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+/// The error of a failing hook has the hook's output, of whatever kind it is, and none of a hook that succeeded.
+#[test]
+fn output_of_a_failing_hook_is_in_the_error() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the words are ours") {
+        return;
+    }
+    let hook = |script: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 2});
+    let table = [
+        ("echo out; echo err >&2; exit 3", "exit status", "it printed: out; err"),
+        ("echo slow; sleep 20", "its timeout", "it printed: slow"),
+        ("echo hit; kill -9 $$", "signal", "it printed: hit"),
+        ("exit 3", "exit status", ""),
+        (
+            "i=0; while [ $i -lt 2000 ]; do echo many $i; i=$((i+1)); done; exit 1",
+            "exit status",
+            "many 0; many 1; many 2;",
+        ),
+    ];
+    for kind in BEFORE {
+        for (script, how, printed) in table {
+            for terminal in [false, true] {
+                let bundle = env.bundle(&["true"]).set("process/terminal", json!(terminal));
+                let bundle = bundle.push(&format!("hooks/{kind}"), hook("echo nothing"));
+                let bundle = bundle.push(&format!("hooks/{kind}"), hook(script));
+                let output = env.run(&bundle).fails();
+                let output = output.says(&format!("hooks.{kind}[1]")).says(how).says(printed);
+                assert!(!output.stderr.contains("nothing"), "{output:?}");
+                assert_eq!(output.stderr.contains("it printed"), !printed.is_empty(), "{output:?}");
+                assert!(output.stderr.len() < 6000 && output.stderr.lines().count() == 1, "{output:?}");
+            }
+        }
+    }
+    // By `create` and `start`, too.
+    let failing = hook("echo of create; exit 3");
+    let bundle = env.bundle(&["true"]).push("hooks/createContainer", failing);
+    env.create("web", &bundle).fails().says("it printed: of create");
+    let bundle = env.bundle(&["true"]).push("hooks/startContainer", hook("echo of start; exit 3"));
+    env.create("web", &bundle).ok();
+    env.runtime(&["start", "web"]).fails().says("hooks.startContainer[0]").says("it printed: of start");
+    env.delete("web");
+}
+
 #[test]
 fn hooks_of_one_kind_keep_their_order() {
     let Some(env) = Env::new() else { return };

@@ -7,6 +7,7 @@
 
 mod differential;
 mod machine;
+mod many;
 mod meaning;
 mod newer;
 mod paths;

@@ -7,7 +7,9 @@ use super::seccomp::{LONGEST, sound};
 use super::{ask, faults, hosts, misread};
 
 pub fn check(bytes: &[u8]) {
-    let spec = match spec::parse(bytes) {
+    let parsed = spec::parse(bytes);
+    surveyed(bytes, parsed.is_ok());
+    let spec = match parsed {
         Ok(spec) => spec,
         Err(fault) => return misread(&fault),
     };
@@ -29,6 +31,24 @@ pub fn check(bytes: &[u8]) {
     let text = serde_json::to_vec(&spec).expect("it was read from JSON");
     let again = spec::parse(&text).expect("what was written");
     assert_eq!(serde_json::to_vec(&again).expect("the same"), text);
+}
+
+/// Who wants to know all faults finds one where others find one, and none elsewhere.
+fn surveyed(bytes: &[u8], good: bool) {
+    match spec::survey(bytes) {
+        Ok(survey) => {
+            assert_eq!(survey.faults.is_empty(), good, "{:?}", survey.faults);
+            assert!(survey.spec.is_some() || !good);
+            for fault in &survey.faults {
+                assert!(fault.line > 0 && fault.column > 0, "no place: {fault:?}");
+                misread(fault);
+            }
+        }
+        Err(fault) => {
+            assert!(!good, "{fault:?}");
+            misread(&fault);
+        }
+    }
 }
 
 /// What holds for every plan.

@@ -126,6 +126,7 @@ fn hosts() -> [Host; 4] {
         limiting: Limiting::Unified,
         resctrl: Some(resctrl()),
         scope: None,
+        environment: vec![c"PATH=/bin".into()],
     };
     [
         Host { scope: Some(scope()), ..root.clone() },
@@ -145,6 +146,7 @@ fn hosts() -> [Host; 4] {
             limiting: Limiting::Nothing,
             resctrl: None,
             scope: None,
+            environment: Vec::new(),
         },
         root,
     ]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::container::members;
 use crate::container::request::{Changes, Exec};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Words;
@@ -31,6 +32,7 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
             let bytes = fs::read(file).doing(|| format!("read {name}"))?;
             let mut process = spec::parse_process(&bytes)
                 .map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
+            members::warn::<Process>(&name, &bytes);
             if let Some(own) = &spec.process {
                 stay_confined(&mut process, own);
             }
@@ -58,8 +60,7 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
     Ok(Wanted { process, words, document })
 }
 
-/// What confines the container's `own` process confines a process.json too that does not speak of it, as with runc and crun:
-/// silence would otherwise mean every capability that the runtime has.
+/// A process.json that leaves out capabilities, limits or labels gets those of the container's `own` process, as with runc and crun.
 fn stay_confined(process: &mut Process, own: &Process) {
     if process.capabilities.is_none() {
         process.capabilities.clone_from(&own.capabilities);
@@ -93,8 +94,8 @@ fn change(process: &mut Process, words: &mut Words, changes: &Changes) {
         process.apparmor_profile.clone_from(profile);
     }
     process.no_new_privileges = changes.no_new_privileges.unwrap_or(process.no_new_privileges);
-    // Without sets the process has all that the runtime has.
-    if let (Some(sets), false) = (&mut process.capabilities, changes.capabilities.is_empty()) {
+    if !changes.capabilities.is_empty() {
+        let sets = process.capabilities.get_or_insert_default();
         // Never inheritable (CVE-2022-29162); and ambient ones need inheritable ones.
         let also_ambient = !sets.inheritable.is_empty();
         let given = [&mut sets.bounding, &mut sets.effective, &mut sets.permitted];
@@ -168,9 +169,10 @@ mod tests {
     #[test]
     fn capabilities_are_never_inheritable() {
         let more = || Changes { capabilities: vec!["CAP_KILL".into()], ..Changes::default() };
-        assert!(exec(r#"{"cwd":"/"}"#, more()).capabilities.is_none());
-        let sets = exec(r#"{"cwd":"/","capabilities":{}}"#, more()).capabilities.unwrap();
-        assert_eq!((sets.permitted.len(), sets.inheritable.len(), sets.ambient.len()), (1, 0, 0));
+        for silent in [r#"{"cwd":"/"}"#, r#"{"cwd":"/","capabilities":{}}"#] {
+            let sets = exec(silent, more()).capabilities.unwrap();
+            assert_eq!((sets.permitted.len(), sets.inheritable.len(), sets.ambient.len()), (1, 0, 0));
+        }
         let with = r#"{"cwd":"/","capabilities":{"inheritable":["CAP_CHOWN"]}}"#;
         let sets = exec(with, more()).capabilities.unwrap();
         assert_eq!((sets.inheritable.as_slice(), sets.ambient.len()), (&["CAP_CHOWN".to_owned()][..], 1));

@@ -185,11 +185,75 @@ fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Op
 
 /// Asks `branches` in their order; goes to `none` where no rule holds.
 fn ask(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
-    branches.iter().rev().fold(none, |beside, branch| {
-        let answer = branch.answer.map_or(beside, |action| graph.answer(action));
-        let further = ask(graph, arch, &branch.further, answer);
-        holds(graph, arch, &branch.condition, further, beside)
+    let runs: Vec<&[Branch]> =
+        branches.chunk_by(|one, next| excludes(&one.condition, &next.condition)).collect();
+    runs.into_iter().rev().fold(none, |beside, run| match run {
+        [branch] => {
+            let then = outcome_of(graph, arch, branch, beside);
+            holds(graph, arch, &branch.condition, then, beside)
+        }
+        _ => select(graph, arch, run, beside),
     })
+}
+
+/// Where a branch leads whose condition holds; `beside` where it answers nothing.
+fn outcome_of(graph: &mut Graph, arch: Arch, branch: &Branch, beside: Id) -> Id {
+    let answer = branch.answer.map_or(beside, |action| graph.answer(action));
+    ask(graph, arch, &branch.further, answer)
+}
+
+/// Whether two conditions, which differ, compare the same bits of an argument for equality: only one of them can hold, so that their
+/// order does not matter.
+fn excludes(one: &Condition, other: &Condition) -> bool {
+    matches!(one.operator, Operator::Equal | Operator::MaskedEqual)
+        && (one.operator, one.index, one.mask) == (other.operator, other.index, other.mask)
+}
+
+/// Chooses among `branches`, of which each excludes the others: by the high word, then by the low one, both read once.
+fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
+    let Some(Condition { index, mask, .. }) = branches.first().map(|branch| branch.condition) else {
+        return none;
+    };
+    let mut cases: Vec<(u64, Id)> = Vec::with_capacity(branches.len());
+    for branch in branches {
+        let value = branch.condition.value & mask;
+        // 32 bits never reach a value above them.
+        if arch.wide() || value >> 32 == 0 {
+            cases.push((value, outcome_of(graph, arch, branch, none)));
+        }
+    }
+    cases.sort_unstable_by_key(|(value, _)| *value);
+    let (low_at, high_at) = arch.argument(index);
+    let (low_mask, high_mask) = halves(mask);
+    let mut by_high: Vec<(u32, Id)> = Vec::new();
+    for alike in cases.chunk_by(|(one, _), (next, _)| one >> 32 == next >> 32) {
+        let lows: Vec<(u32, Id)> = alike.iter().map(|(value, then)| (halves(*value).0, *then)).collect();
+        let low = match lows.as_slice() {
+            [(_, then)] if low_mask == 0 => *then,
+            _ => word(graph, low_at, low_mask, |graph| among(graph, &lows, none)),
+        };
+        by_high.extend(alike.first().map(|(value, _)| (halves(*value).1, low)));
+    }
+    match by_high.as_slice() {
+        [] => none,
+        [(_, low)] if !arch.wide() || high_mask == 0 => *low,
+        _ => word(graph, high_at, high_mask, |graph| among(graph, &by_high, none)),
+    }
+}
+
+/// The outcome of the value in the accumulator: one of `cases`, which ascend, or `none`.
+fn among(graph: &mut Graph, cases: &[(u32, Id)], none: Id) -> Id {
+    /// Compared one after the other in a leaf of the tree: four times as few comparisons by order, for two steps more.
+    const SINGLES: usize = 4;
+    let mut ranges = Ranges(Vec::with_capacity(2 * cases.len() + 1));
+    ranges.from(0, none);
+    for (value, then) in cases {
+        ranges.from(*value, *then);
+        if let Some(next) = value.checked_add(1) {
+            ranges.from(next, none);
+        }
+    }
+    search(graph, &leaves(&ranges.0, SINGLES))
 }
 
 /// Goes to `yes` where `condition` holds, to `no` elsewhere.
@@ -237,30 +301,32 @@ fn halves(value: u64) -> (u32, u32) {
 
 /// A search for the range that the number in the accumulator lies in.
 fn tree(graph: &mut Graph, ranges: &[Range]) -> Id {
-    let leaves = leaves(ranges);
+    // One lone number a leaf: every call takes this path, which should be short.
+    let leaves = leaves(ranges, 1);
     search(graph, &leaves)
 }
 
-/// Ranges that are decided together: `rest`, but for the numbers in `single`.
+/// Ranges that are decided together: `rest`, but for the numbers in `singles`.
 struct Leaf {
     first: u32,
     rest: Id,
-    single: Option<(u32, Id)>,
+    singles: Vec<(u32, Id)>,
 }
 
-/// Puts a lone number between two ranges of the same outcome into one leaf with both: one comparison tells the three apart.
-fn leaves(ranges: &[Range]) -> Vec<Leaf> {
+/// Puts up to `most` lone numbers between ranges of the same outcome into one leaf with these: one comparison for each tells them apart.
+fn leaves(ranges: &[Range], most: usize) -> Vec<Leaf> {
     let mut list = Vec::with_capacity(ranges.len());
     let mut left = ranges;
     while let Some((range, behind)) = left.split_first() {
-        let mut leaf = Leaf { first: range.first, rest: range.then, single: None };
+        let mut leaf = Leaf { first: range.first, rest: range.then, singles: Vec::new() };
         left = behind;
-        if let [lone, after, ..] = behind
+        while leaf.singles.len() < most
+            && let [lone, after, rest @ ..] = left
             && after.then == range.then
             && after.first == lone.first + 1
         {
-            leaf.single = Some((lone.first, lone.then));
-            left = behind.get(2..).unwrap_or(&[]);
+            leaf.singles.push((lone.first, lone.then));
+            left = rest;
         }
         list.push(leaf);
     }
@@ -270,10 +336,11 @@ fn leaves(ranges: &[Range]) -> Vec<Leaf> {
 fn search(graph: &mut Graph, leaves: &[Leaf]) -> Id {
     match leaves {
         [] => graph.answer(words::KILL),
-        [leaf] => match leaf.single {
-            Some((number, then)) => graph.choose(Test::Equal, number, then, leaf.rest),
-            None => leaf.rest,
-        },
+        [leaf] => leaf
+            .singles
+            .iter()
+            .rev()
+            .fold(leaf.rest, |rest, (number, then)| graph.choose(Test::Equal, *number, *then, rest)),
         _ => {
             let (lower, upper) = leaves.split_at(leaves.len() / 2);
             let bound = upper.first().map_or(0, |leaf| leaf.first);

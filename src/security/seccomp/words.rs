@@ -5,18 +5,20 @@ use super::syscalls::Name;
 use super::{Fault, Listener};
 use crate::spec;
 
-/// Actions, seccomp(2): the word, the kernel's `SECCOMP_RET_…`, whether 16 bits of data may be given.
-const ACTION_WORDS: [(&str, u32, bool); 9] = [
-    ("SCMP_ACT_KILL", 0x0000_0000, false),
-    ("SCMP_ACT_KILL_PROCESS", 0x8000_0000, false),
-    ("SCMP_ACT_KILL_THREAD", 0x0000_0000, false),
-    ("SCMP_ACT_TRAP", 0x0003_0000, false),
-    ("SCMP_ACT_ERRNO", 0x0005_0000, true),
-    ("SCMP_ACT_TRACE", 0x7ff0_0000, true),
-    ("SCMP_ACT_ALLOW", 0x7fff_0000, false),
-    ("SCMP_ACT_LOG", 0x7ffc_0000, false),
-    ("SCMP_ACT_NOTIFY", 0x7fc0_0000, false),
+/// Actions, seccomp(2): the word, the kernel's `SECCOMP_RET_…`, the highest data that may be given.
+const ACTION_WORDS: [(&str, u32, Option<u32>); 9] = [
+    ("SCMP_ACT_KILL", 0x0000_0000, None),
+    ("SCMP_ACT_KILL_PROCESS", 0x8000_0000, None),
+    ("SCMP_ACT_KILL_THREAD", 0x0000_0000, None),
+    ("SCMP_ACT_TRAP", 0x0003_0000, None),
+    ("SCMP_ACT_ERRNO", ERRNO, Some(MAX_ERRNO)),
+    ("SCMP_ACT_TRACE", TRACE, Some(0xffff)),
+    ("SCMP_ACT_ALLOW", 0x7fff_0000, None),
+    ("SCMP_ACT_LOG", 0x7ffc_0000, None),
+    ("SCMP_ACT_NOTIFY", 0x7fc0_0000, None),
 ];
+/// The kernel's highest error number, linux/err.h: it answers higher ones with this one.
+const MAX_ERRNO: u32 = 4095;
 
 /// Kills the thread: the answer to an architecture that is not listed.
 pub(super) const KILL: u32 = 0x0000_0000;
@@ -44,8 +46,9 @@ const FLAG_WORDS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", TSYNC),
     ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE),
+    (WAIT_KILLABLE_WORD, WAIT_KILLABLE),
 ];
+const WAIT_KILLABLE_WORD: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const TSYNC: u32 = 1;
 /// Set where a profile has no list of flags at all, as by runc and crun: the filter then brings no slower speculation.
 const SPEC_ALLOW: u32 = 1 << 2;
@@ -157,6 +160,9 @@ pub(super) fn judge(
             (&format!("syscalls[{at}].action"), &format!("syscalls[{at}].errnoRet")),
         );
         let alternatives = judge.conditions(&rule.args, at);
+        if rule.names.is_empty() {
+            judge.fault(format!("syscalls[{at}].names"), "empty; name the system calls that the rule is for");
+        }
         for (place, name) in rule.names.iter().enumerate() {
             let Some(call) = Name::find(name) else {
                 judge.unknown(name, format!("syscalls[{at}].names[{place}]"), refuse_unknown);
@@ -194,9 +200,11 @@ pub(super) fn judge(
             flags |= TSYNC_ESRCH;
         }
     } else if flags & WAIT_KILLABLE != 0 {
-        // The kernel refuses it where there is no listener.
-        flags &= !WAIT_KILLABLE;
-        judge.warnings.push("flags: no rule asks a listener, so there is nothing to wait for".to_owned());
+        let at = profile.flags.iter().flatten().position(|word| word == WAIT_KILLABLE_WORD);
+        let words = format!(
+            "{WAIT_KILLABLE_WORD} needs a rule with SCMP_ACT_NOTIFY; without one the kernel refuses it"
+        );
+        judge.fault(format!("flags[{}]", at.unwrap_or_default()), words);
     }
     if judge.faults.is_empty() {
         Ok((Profile { default, architectures, rules, named, flags, listener }, judge.warnings))
@@ -220,19 +228,19 @@ impl Judge {
 
     /// The kernel's number for an action and its data, with the places of both words.
     fn action(&mut self, word: &str, errno: Option<u32>, (action_path, errno_path): (&str, &str)) -> u32 {
-        let Some((_, number, takes_data)) = ACTION_WORDS.iter().find(|(name, ..)| *name == word) else {
+        let Some((_, number, most)) = ACTION_WORDS.iter().find(|(name, ..)| *name == word) else {
             self.fault(action_path, format!("unknown action {word:?}"));
             return KILL;
         };
-        match (errno, takes_data) {
-            (None, false) => *number,
-            (None, true) => number | libc::EPERM as u32,
-            (Some(errno), true) if errno <= 0xffff => number | errno,
-            (Some(errno), true) => {
-                self.fault(errno_path, format!("{errno} does not fit into 16 bits"));
+        match (errno, *most) {
+            (None, None) => *number,
+            (None, Some(_)) => number | libc::EPERM as u32,
+            (Some(errno), Some(most)) if errno <= most => number | errno,
+            (Some(errno), Some(most)) => {
+                self.fault(errno_path, format!("{errno} is more than {most}, the highest for {word}"));
                 KILL
             }
-            (Some(_), false) => {
+            (Some(_), None) => {
                 self.fault(errno_path, format!("{word} takes no error number"));
                 KILL
             }

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::json;
 
 use super::capabilities;
-use crate::support::{Env, Output};
+use crate::support::{Bundle, Env, Output};
 
 const SETS: &str = "grep -E 'Cap(Inh|Amb)' /proc/self/status | cut -f 2";
 const NONE: &str = "0000000000000000\n0000000000000000";
@@ -25,6 +25,73 @@ fn no_capability_is_inheritable() {
     env.launch("web", &env.bundle(&["sleep", "1000"]));
     let exec = [program, "--root", root, "exec", "--cap", "CAP_SYS_ADMIN", "--cap", "CAP_NET_RAW"];
     with_inheritable(&[&exec[..], &["web", "sh", "-c", SETS]].concat()).ok().prints(NONE);
+    env.delete("web");
+}
+
+/// The five sets, each once; a runtime that leaves them alone shows those of root.
+const ALL_SETS: &str = "grep -E '^Cap' /proc/self/status | cut -f 2 | sort -u";
+
+/// A config.json, or a process.json for such a container, that is silent on capabilities, or on each of the sets, grants none.
+#[test]
+fn silence_grants_no_capability() {
+    const ZERO: &str = "0000000000000000";
+    let mapping = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]});
+    let Some(env) = Env::new() else { return };
+    let silent = |args: &[&str]| {
+        env.bundle(args).edit(|config| {
+            config["process"].as_object_mut().unwrap().remove("capabilities");
+            config["process"]["noNewPrivileges"] = json!(false);
+        })
+    };
+    let mapped = |bundle: Bundle| {
+        let bundle = bundle.namespace("user", None).set("linux/uidMappings", mapping.clone());
+        bundle.set("linux/gidMappings", mapping.clone())
+    };
+    type Change<'a> = &'a dyn Fn(Bundle) -> Bundle;
+    let changes: [(&str, Change<'_>); 6] = [
+        ("plain", &|bundle| bundle),
+        ("null", &|bundle| bundle.set("process/capabilities", json!(null))),
+        ("empty", &|bundle| bundle.set("process/capabilities", json!({}))),
+        ("filter", &|bundle| bundle.set("linux/seccomp", filter.clone())),
+        ("user namespace", &mapped),
+        ("another user", &|bundle| bundle.set("process/user", json!({"uid": 1000, "gid": 1000}))),
+    ];
+    let document = env.dir().join("process.json");
+    let process = json!({"args": ["sh", "-c", ALL_SETS], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    fs::write(&document, process.to_string()).unwrap();
+    for (name, change) in changes {
+        println!("{name}");
+        env.run(&change(silent(&["sh", "-c", ALL_SETS]))).ok().prints(ZERO);
+        env.launch("web", &change(silent(&["sleep", "1000"])));
+        env.runtime(&["exec", "web", "sh", "-c", ALL_SETS]).ok().prints(ZERO);
+        env.runtime(&["exec", "--process", document.to_str().unwrap(), "web"]).ok().prints(ZERO);
+        // Only what is named is added, and none of it is inheritable.
+        let exec = ["exec", "--user", "0", "--cap", "CAP_KILL", "web", "sh", "-c", ALL_SETS];
+        env.runtime(&exec).ok().prints("0000000000000000\n0000000000000020");
+        env.delete("web");
+    }
+    let by_set = |set: &str| json!({set: ["CAP_KILL"]});
+    for (set, want) in
+        [("bounding", "0000000000000000\n0000000000000020"), ("permitted", ZERO), ("effective", ZERO)]
+    {
+        // execve(2) of root takes what is permitted from the bounding set.
+        env.run(&silent(&["sh", "-c", ALL_SETS]).set("process/capabilities", by_set(set))).ok().prints(want);
+    }
+}
+
+#[test]
+fn silence_grants_an_ordinary_user_no_capability() {
+    let Some(env) = Env::rootless() else { return };
+    let silent = |args: &[&str]| {
+        env.bundle(args).edit(|config| {
+            config["process"].as_object_mut().unwrap().remove("capabilities");
+        })
+    };
+    env.run(&silent(&["sh", "-c", ALL_SETS])).ok().prints("0000000000000000");
+    env.launch("web", &silent(&["sleep", "1000"]));
+    env.runtime(&["exec", "web", "sh", "-c", ALL_SETS]).ok().prints("0000000000000000");
     env.delete("web");
 }
 
@@ -137,7 +204,9 @@ fn the_number_for_no_id_does_not_mean_root() {
 fn variables_of_the_image_do_not_reach_hooks() {
     let Some(env) = Env::new() else { return };
     let said = env.dir().join("said");
-    let line = |kind: &str| format!("echo {kind} $(env | grep -e LD_ -e EVIL) >>{}", said.display());
+    let line = |kind: &str| {
+        format!("echo {kind} $(env | grep -e ^LD_PRELOAD -e ^LD_AUDIT -e ^EVIL) >>{}", said.display())
+    };
     // In the container the folder must be seen.
     let folder = env.dir().to_str().unwrap().to_owned();
     let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -151,11 +220,24 @@ fn variables_of_the_image_do_not_reach_hooks() {
         bundle.push(&format!("hooks/{kind}"), hook)
     });
     bundle.write();
-    // Those of the runtime's own caller do not reach them either.
+    // Hooks that name an environment do not get that of the runtime's caller either.
     let call =
         env.call(&["run", "-b", bundle.str(), "web"]).env("LD_PRELOADED_BY", "caller").env("EVIL", "2");
     call.run().ok();
     assert_eq!(fs::read_to_string(&said).unwrap(), kinds.join("\n") + "\n");
+
+    // Without one, those that run outside of the container have the caller's; never the image's.
+    fs::remove_file(&said).unwrap();
+    let outside = kinds.iter().filter(|kind| **kind != "startContainer");
+    let bundle = bundle.edit(|config| {
+        let hooks = config["hooks"].as_object_mut().unwrap();
+        hooks.remove("startContainer");
+        hooks.values_mut().for_each(|list| drop(list[0].as_object_mut().unwrap().remove("env")));
+    });
+    bundle.write();
+    env.call(&["run", "-b", bundle.str(), "web"]).env("EVIL", "2").run().ok();
+    let want: String = outside.map(|kind| format!("{kind} EVIL=2\n")).collect();
+    assert_eq!(fs::read_to_string(&said).unwrap(), want);
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! The likely cause of a step that the kernel refused with one bare word, such as EINVAL.
+
+use super::{Fault, MountKind, Plan, Step};
+use crate::error::shortened;
+
+/// Values of config.json stand in messages; an engine's may be long.
+const SHOWN: usize = 120;
+
+impl Fault {
+    /// What to look at, in a few words; `None` where the kernel's own say it, or nobody can tell.
+    pub(super) fn likely_cause(self, plan: &Plan) -> Option<String> {
+        let mapped = plan.namespaces.own(libc::CLONE_NEWUSER);
+        let words = match (self.step, self.errno) {
+            (Step::Groups, libc::EINVAL) => "is each of them mapped in linux.gidMappings?",
+            (Step::Groups, libc::EPERM) if mapped => {
+                "is setgroups(2) denied in the user namespace, /proc/PID/setgroups?"
+            }
+            (Step::Groups | Step::Gid, libc::EPERM) => "this needs CAP_SETGID",
+            (Step::Gid, libc::EINVAL) => "is it mapped in linux.gidMappings?",
+            (Step::Uid, libc::EINVAL) => "is it mapped in linux.uidMappings?",
+            (Step::Uid, libc::EPERM) => "this needs CAP_SETUID",
+            (Step::BoundingSet, libc::EPERM) => "this needs CAP_SETPCAP",
+            (Step::Scheduler, libc::EPERM) => {
+                "this needs CAP_SYS_NICE; SCHED_DEADLINE also every processor of its root domain"
+            }
+            (Step::Scheduler, libc::EBUSY) => {
+                "the processors have not that much time left for SCHED_DEADLINE"
+            }
+            (Step::Scheduler, libc::EINVAL) => {
+                "is the period within kernel.sched_deadline_period_min_us and _max_us?"
+            }
+            (Step::IoPriority, libc::EPERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
+            (Step::MemoryPolicy, libc::EINVAL) => "has the host these nodes, and the cgroup's cpuset.mems?",
+            (Step::MemoryPolicy, libc::ENOSYS) => "the kernel is built without NUMA",
+            (Step::Rlimit, libc::EPERM) => {
+                "a higher hard limit needs CAP_SYS_RESOURCE; RLIMIT_NOFILE must not exceed fs.nr_open"
+            }
+            (Step::Hostname | Step::Domainname, libc::EPERM) if mapped => {
+                "does the uts namespace belong to another user namespace?"
+            }
+            (Step::Seccomp, libc::EBUSY) => {
+                "the process has a filter with a listener already; it may have one"
+            }
+            (Step::UnshareNamespace, libc::ENOSPC) => {
+                "is the limit in /proc/sys/user/max_*_namespaces reached, or are user namespaces nested too deep?"
+            }
+            (Step::AmbientSet, _) => return Some(plan.ambient(usize::from(self.index))),
+            (Step::Sysctl, errno) => return plan.cause_of_sysctl(usize::from(self.index), errno, mapped),
+            (Step::Mount, errno) => return plan.cause_of_mount(usize::from(self.index), errno, mapped),
+            _ => return None,
+        };
+        Some(words.to_owned())
+    }
+}
+
+impl Plan {
+    fn ambient(&self, number: usize) -> String {
+        let name = caps::all().iter().find(|cap| cap.index() as usize == number).map(ToString::to_string);
+        let name = name.unwrap_or_else(|| format!("capability {number}"));
+        format!("{name} must be permitted and inheritable, and SECBIT_NO_CAP_AMBIENT_RAISE not set")
+    }
+
+    fn cause_of_sysctl(&self, index: usize, errno: i32, mapped: bool) -> Option<String> {
+        let (name, value) = self.sysctl.get(index)?;
+        let value = shortened(String::from_utf8_lossy(value).trim(), SHOWN).into_owned();
+        match errno {
+            libc::EINVAL if mapped && name.as_bytes().ends_with(b"/ping_group_range") => {
+                Some(format!("is each group of {value:?} mapped in linux.gidMappings?"))
+            }
+            libc::EINVAL | libc::ERANGE => Some(format!("does the parameter take {value:?}?")),
+            libc::ENOENT => Some("has this kernel the parameter, and its module loaded?".into()),
+            libc::EPERM | libc::EACCES if mapped => {
+                Some("does its namespace belong to another user namespace?".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn cause_of_mount(&self, index: usize, errno: i32, mapped: bool) -> Option<String> {
+        let MountKind::New(new) = &self.rootfs.mounts.get(index)?.kind else { return None };
+        let data = new.data.to_string_lossy();
+        let has_ids = data.split(',').any(|option| option.starts_with("uid=") || option.starts_with("gid="));
+        match errno {
+            libc::EINVAL if mapped && has_ids => {
+                let data = shortened(&data, SHOWN);
+                Some(format!("are the ids in {data:?} mapped in linux.uidMappings and linux.gidMappings?"))
+            }
+            libc::EINVAL if !data.is_empty() => {
+                let (fstype, data) = (new.fstype.to_string_lossy(), shortened(&data, SHOWN));
+                Some(format!("does {fstype} take the options {data:?}?"))
+            }
+            libc::ENODEV => {
+                Some(format!("has this kernel the file system {}?", new.fstype.to_string_lossy()))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Where each value of a JSON document stands.
+
+use std::collections::BTreeMap;
+
+use super::members::below;
+
+/// A place in a document, in lines and columns from 1; columns count bytes, as serde_json does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// From 1; 0: unknown.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+}
+
+/// The places of all values of a document.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// By JSON path; the empty one is the document's.
+    values: BTreeMap<String, Place>,
+    /// Members that their object has more than once: its path, the name, the later place.
+    pub twice: Vec<(String, String, Place)>,
+}
+
+impl Places {
+    /// Reads a document that serde_json has parsed without an error.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut scan = Scan { bytes, at: 0, here: Place { line: 1, column: 1 }, places: Self::default() };
+        scan.value(String::new());
+        scan.places
+    }
+
+    /// The place of the value at `path`, or of the nearest one around it that is there.
+    pub fn nearest(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.values.get(path) {
+                return *place;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = path.get(..end).unwrap_or_default(),
+                None if path.is_empty() => return Place::default(),
+                None => path = "",
+            }
+        }
+    }
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    here: Place,
+    places: Places,
+}
+
+impl Scan<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        self.here = match byte {
+            b'\n' => Place { line: self.here.line + 1, column: 1 },
+            _ => Place { column: self.here.column + 1, ..self.here },
+        };
+        Some(byte)
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.next();
+        }
+    }
+
+    fn value(&mut self, path: String) {
+        self.skip_space();
+        self.places.values.insert(path.clone(), self.here);
+        match self.peek() {
+            Some(b'{') => self.object(&path),
+            Some(b'[') => self.list(&path),
+            Some(b'"') => drop(self.string()),
+            _ => {
+                while self.peek().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+                    self.next();
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, path: &str) {
+        self.next();
+        loop {
+            self.skip_space();
+            match self.peek() {
+                Some(b'"') => {
+                    let here = self.here;
+                    let name = self.string();
+                    let member = below(path, &name);
+                    self.skip_space();
+                    self.next(); // the colon
+                    if self.places.values.contains_key(&member) {
+                        self.places.twice.push((path.to_owned(), name, here));
+                    }
+                    self.value(member);
+                }
+                Some(b',') => drop(self.next()),
+                _ => {
+                    self.next();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, path: &str) {
+        self.next();
+        let mut count = 0;
+        loop {
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => drop(self.next()),
+                Some(b']') | None => {
+                    self.next();
+                    return;
+                }
+                Some(_) => {
+                    let before = self.at;
+                    self.value(format!("{path}[{count}]"));
+                    count += 1;
+                    if self.at == before {
+                        self.next();
+                    }
+                }
+            }
+        }
+    }
+
+    fn string(&mut self) -> String {
+        let start = self.at;
+        self.next();
+        loop {
+            match self.next() {
+                Some(b'\\') => drop(self.next()),
+                Some(b'"') | None => break,
+                Some(_) => {}
+            }
+        }
+        let text = self.bytes.get(start..self.at).unwrap_or_default();
+        serde_json::from_slice(text).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_places() {
+        let text =
+            "{\"a\": [1, {\"b\": null},\n  \"x\\\"]\"], \"a.c\": -1.5e+3,\n\"\\u0064\" : true, \"d\":{} }";
+        let places = Places::of(text.as_bytes());
+        let table = [
+            ("", 1, 1),
+            ("a", 1, 7),
+            ("a[0]", 1, 8),
+            ("a[1]", 1, 11),
+            ("a[1].b", 1, 17),
+            ("a[2]", 2, 3),
+            ("a.c", 2, 19),
+            ("d", 3, 22),
+            // What is not there is looked for around it.
+            ("a[1].none", 1, 11),
+            ("a[7]", 1, 7),
+            ("none.at.all", 1, 1),
+        ];
+        for (path, line, column) in table {
+            assert_eq!(places.nearest(path), Place { line, column }, "{path}");
+        }
+        assert_eq!(places.twice, [(String::new(), "d".to_owned(), Place { line: 3, column: 18 })]);
+    }
+
+    #[test]
+    fn every_document_comes_to_an_end() {
+        for text in ["", "{", "[", "\"", "{\"a\"", "{\"a\":", "[1,", "{x}", "[}"] {
+            Places::of(text.as_bytes());
+        }
+    }
+}

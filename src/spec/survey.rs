@@ -1,0 +1,236 @@
+//! Reads a config.json to its end, whatever is wrong with its types, for who wants to know all faults at once.
+//!
+//! The document is read again and again. After each fault the value in question is replaced by one of another type, until the fault is
+//! gone; so the structures themselves say what is right, and there is no second list to keep.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serde_path_to_error::Segment;
+
+use super::Spec;
+use super::members::{Reader, Seen, UnknownMember, below};
+use super::places::{Place, Places};
+use super::read::{Fault, parse};
+
+/// All that reading a config.json finds.
+#[derive(Debug)]
+pub struct Survey {
+    /// What the document says, with stand-ins for the values that `faults` names. `None`: it is none of a container at all.
+    pub spec: Option<Spec>,
+    /// Faults of its types, in the order of their places.
+    pub faults: Vec<Fault>,
+    /// Members that mean nothing.
+    pub unknown: Vec<UnknownMember>,
+    stand_ins: Vec<String>,
+    places: Places,
+}
+
+/// More faults than anybody reads.
+const MOST: usize = 500;
+
+/// Reads the bytes of a config.json. The error is one of syntax, after which nothing more can be said.
+pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
+    let mut document: Value = match serde_json::from_slice(bytes) {
+        Ok(document) => document,
+        // In the words that other commands have for it.
+        Err(error) => return Err(parse(bytes).err().unwrap_or_else(|| Fault::of(String::new(), &error))),
+    };
+    let places = Places::of(bytes);
+    let mut found = Found { places: &places, faults: Vec::new(), tried: BTreeMap::new() };
+    let (spec, seen) = found.read(&mut document);
+    found.twice(&seen);
+    let stand_ins = found.tried.into_keys().collect();
+    let mut faults = found.faults;
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    Ok(Survey { spec, faults, unknown: seen.unknown, stand_ins, places })
+}
+
+impl Survey {
+    /// Where the value at this JSON path stands, or the one around it.
+    pub fn place(&self, path: &str) -> Place {
+        self.places.nearest(path)
+    }
+
+    /// Whether what is said of the value at `path` is said of a stand-in.
+    pub fn is_about_stand_in(&self, path: &str) -> bool {
+        self.stand_ins.iter().any(|stand_in| is_within(path, stand_in) || is_within(stand_in, path))
+    }
+}
+
+/// Whether `path` is `outer` or below it.
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+struct Found<'a> {
+    places: &'a Places,
+    faults: Vec<Fault>,
+    /// By path, how many stand-ins have been tried.
+    tried: BTreeMap<String, usize>,
+}
+
+impl Found<'_> {
+    fn read(&mut self, document: &mut Value) -> (Option<Spec>, Seen) {
+        loop {
+            let seen = RefCell::default();
+            let mut track = serde_path_to_error::Track::new();
+            let reader = serde_path_to_error::Deserializer::new(Reader::new(document, &seen), &mut track);
+            let error = match Spec::deserialize(reader) {
+                Ok(spec) => return (Some(spec), seen.into_inner()),
+                Err(error) => error.to_string(),
+            };
+            let path = track.path();
+            if self.faults.len() >= MOST || self.replace(document, &path, error).is_none() {
+                return (None, seen.into_inner());
+            }
+        }
+    }
+
+    /// Notes the fault, if it is the document's own, and puts the next stand-in into its place. `None`: there is none.
+    fn replace(
+        &mut self,
+        document: &mut Value,
+        path: &serde_path_to_error::Path,
+        words: String,
+    ) -> Option<()> {
+        let stand_ins = [json!(null), json!(""), json!(0), json!([]), json!({}), json!(false)];
+        let missing = words.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let (mut name, mut value) = (String::new(), document);
+        for segment in path.iter() {
+            (name, value) = match segment {
+                Segment::Map { key } => (below(&name, key), value.get_mut(key)?),
+                Segment::Seq { index } => (format!("{name}[{index}]"), value.get_mut(index)?),
+                _ => return None,
+            };
+        }
+        let around = name.clone();
+        if let Some(missing) = missing {
+            name = below(&name, missing);
+            value = value.as_object_mut()?.entry(missing).or_insert(Value::Null);
+        }
+        if name.is_empty() {
+            self.note(around, words);
+            return None;
+        }
+        // A stand-in may lack members in turn.
+        if !self.tried.keys().any(|stand_in| is_within(&name, stand_in)) {
+            self.note(around, words);
+        }
+        let next = self.tried.get(&name).copied().unwrap_or_default();
+        *value = stand_ins.get(next)?.clone();
+        self.tried.insert(name, next + 1);
+        Some(())
+    }
+
+    fn note(&mut self, field: String, words: String) {
+        let Place { line, column } = self.places.nearest(&field);
+        self.faults.push(Fault { field, line, column, words });
+    }
+
+    /// A structure takes no member twice; the parsed document has the last one only.
+    fn twice(&mut self, seen: &Seen) {
+        for (within, name, place) in &self.places.twice {
+            if seen.structures.get(within).is_some_and(|known| known.contains(&name.as_str())) {
+                let words = format!("duplicate field `{name}`");
+                self.faults.push(Fault {
+                    field: within.clone(),
+                    line: place.line,
+                    column: place.column,
+                    words,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        survey(text.as_bytes()).unwrap().faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_faults_of_type_are_told_with_their_places() {
+        let text = r#"{
+  "ociVersion": 1,
+  "root": {"readonly": "yes"},
+  "process": {"args": "sh", "env": ["A=1", 2], "user": {"uid": -1, "gid": 4294967296}, "rlimits": [{"type": "RLIMIT_CORE"}]},
+  "mounts": [{}, {"destination": 7, "options": ["ro", null]}, []],
+  "hooks": 7,
+  "linux": {"namespaces": [{"type": []}], "resources": {"cpu": {"shares": "x"}, "pids": 3}, "sysctl": {"a": 1},
+    "seccomp": {"syscalls": [{"names": ["read"], "args": [{"index": "0"}]}]}, "seccomp": {}}
+}"#;
+        let told = told(text);
+        let want = [
+            "line 2 column 17: ociVersion: invalid type: integer `1`, expected a string",
+            "line 3 column 11: root: missing field `path`",
+            "line 3 column 24: root.readonly: invalid type: string \"yes\", expected a boolean",
+            "line 4 column 14: process: missing field `cwd`",
+            "line 4 column 23: process.args: invalid type: string \"sh\", expected a sequence",
+            "line 4 column 44: process.env[1]: invalid type: integer `2`, expected a string",
+            "line 4 column 64: process.user.uid: invalid value: integer `-1`, expected u32",
+            "line 4 column 75: process.user.gid: invalid value: integer `4294967296`, expected u32",
+            "line 4 column 100: process.rlimits[0]: missing field `hard`",
+            "line 4 column 100: process.rlimits[0]: missing field `soft`",
+            "line 5 column 14: mounts[0]: missing field `destination`",
+            "line 5 column 34: mounts[1].destination: invalid type: integer `7`, expected a string",
+            "line 5 column 55: mounts[1].options[1]: invalid type: null, expected a string",
+        ];
+        for line in want {
+            assert!(told.iter().any(|told| told == line), "{line:?} is not in {told:#?}");
+        }
+        let more = [
+            "mounts[2]: ",
+            "hooks: ",
+            "linux.namespaces[0].type: ",
+            "cpu.shares: ",
+            "pids: ",
+            "linux.sysctl.a: ",
+            "linux: duplicate field `seccomp`",
+            "linux.seccomp: missing field `defaultAction`",
+        ];
+        for words in more {
+            assert_eq!(told.iter().filter(|told| told.contains(words)).count(), 1, "{words:?} in {told:#?}");
+        }
+        assert_eq!(told.len(), want.len() + more.len(), "{told:#?}");
+        assert!(survey(text.as_bytes()).unwrap().spec.is_some());
+    }
+
+    #[test]
+    fn a_good_document_has_none() {
+        let text = serde_json::to_vec(&super::super::defaults::spec()).unwrap();
+        let survey = survey(&text).unwrap();
+        assert!(survey.faults.is_empty() && survey.unknown.is_empty(), "{survey:?}");
+        assert_eq!(survey.spec.unwrap().process.unwrap().args, ["sh"]);
+    }
+
+    #[test]
+    fn what_is_no_container_is_one_fault() {
+        for text in ["[]", "7", "null", "\"x\""] {
+            let survey = survey(text.as_bytes()).unwrap();
+            assert!(survey.spec.is_none() && survey.faults.len() == 1, "{text}: {survey:?}");
+        }
+        assert_eq!(survey(b"{\n  \"a\": }").unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn stand_ins_are_known() {
+        let survey = survey(br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":"x"}}}"#).unwrap();
+        let table = [
+            ("process.user.uid", true),
+            ("process.user", true),
+            ("process", true),
+            ("process.user.gid", false),
+            ("process.cwd", false),
+            ("root", false),
+        ];
+        for (path, want) in table {
+            assert_eq!(survey.is_about_stand_in(path), want, "{path}");
+        }
+    }
+}
