@@ -71,6 +71,9 @@ pub enum MountKind {
     Remount(Remount),
 }
 
+/// An option of a new file system, for fsconfig(2): key, and value or flag.
+pub type FsOption = (CString, Option<CString>);
+
 /// A new instance of a file system.
 #[derive(Debug)]
 pub struct NewFs {
@@ -83,7 +86,7 @@ pub struct NewFs {
     /// Options of the file system, joined by commas.
     pub data: CString,
     /// The same, one by one, for fsconfig(2): key, and value or flag.
-    pub options: Vec<(CString, Option<CString>)>,
+    pub options: Vec<FsOption>,
     /// A tmpfs without the option mode has the mode of the folder that it covers, if there is one.
     pub mode_of_covered: bool,
     /// Fill it with what it covers.

@@ -1,6 +1,6 @@
 //! The option `remount`: what it may change. The container's mounts are its own; most of their file systems are the host's, too.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use super::asked::{Asked, Fits};
 use super::mounts::{self, MountKind, MountStep, NewFs};
@@ -20,7 +20,7 @@ pub struct Reconfigured {
     /// Which of the plan's mounts has made it.
     pub made_by: usize,
     /// For fsconfig(2): key, and value or flag.
-    pub options: Vec<(CString, Option<CString>)>,
+    pub options: Vec<super::mounts::FsOption>,
 }
 
 /// Judges a mount with the option `remount`. `before` are the steps for the mounts before it.

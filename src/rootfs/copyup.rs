@@ -1,6 +1,7 @@
 //! tmpcopyup: fills a new tmpfs with what it will cover. No heap: names come through buffers on the stack.
 
-use std::ffi::{CStr, CString};
+use crate::plan::mounts::FsOption;
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,7 +16,7 @@ const ENTRIES: usize = 4096;
 
 /// Copies the content of folder `from` into the new tmpfs `to`: owner, mode, times, links, devices; not across file systems. Of the
 /// folder itself, whose mode the tmpfs has already, owner and times too; but `options` of the tmpfs name what it has for its own.
-pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, options: &[(CString, Option<CString>)]) -> Result<()> {
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, options: &[FsOption]) -> Result<()> {
     let whole = rustix::fs::fstat(from)?;
     let from = reopen(from, c".")?;
     copy_folder(&from, to, whole.st_dev, 0)?;

@@ -3,7 +3,7 @@
 //! A plain new file system goes by mount(2) on ".", after fchdir to the target: the fewest calls, and nothing is looked up
 //! by name. What needs a handle afterwards (propagation, recursive attributes, a late read-only) is made detached first.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType};
@@ -12,6 +12,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 
 use super::inroot::{self, InRoot, PathBuffer};
 use super::{cgroups, copyup, remount};
+use crate::plan::mounts::FsOption;
 use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
 use crate::sys::mount::{
     Attributes, Procfs, access_times, attach, clone_mount, open_tree, prepare, set_attributes,
@@ -224,10 +225,7 @@ fn configured(
 }
 
 /// Gives options to a file system that is made or changed.
-pub(super) fn configure(
-    context: BorrowedFd<'_>,
-    options: &[(CString, Option<CString>)],
-) -> rustix::io::Result<()> {
+pub(super) fn configure(context: BorrowedFd<'_>, options: &[FsOption]) -> rustix::io::Result<()> {
     use rustix::mount::{fsconfig_set_flag, fsconfig_set_string};
     options.iter().try_for_each(|(key, value)| match value {
         Some(value) => fsconfig_set_string(context, key, value),

@@ -155,7 +155,7 @@ mod tests {
         let line = br"36 35 98:0 /mnt1 /a\040b\134 ro,noatime master:1 - ext3 /dev/root rw";
         let mount = parse_line(line).unwrap();
         assert_eq!((mount.id, mount.options), (36, &b"ro,noatime"[..]));
-        assert_eq!((mount.root, mount.fstype, mount.is_shared()), (&b"/"[..], &b"ext3"[..], false));
+        assert_eq!((mount.root, mount.fstype, mount.is_shared()), (&b"/mnt1"[..], &b"ext3"[..], false));
         let line = br"37 36 0:5 /a /b rw shared:3 master:1 - tmpfs none rw";
         let mount = parse_line(line).unwrap();
         assert_eq!((mount.root, mount.propagation), (&b"/a"[..], &b"shared:3 master:1"[..]));
