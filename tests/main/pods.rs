@@ -63,7 +63,8 @@ fn sources_that_only_the_runtime_may_open() {
     let folder = private_folder(&env);
     let pod = Pod::launch(&env);
     let source = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let table: [(&str, fn(&Env, &Pod, Bundle) -> Bundle); 2] = [
+    type Change = fn(&Env, &Pod, Bundle) -> Bundle;
+    let table: [(&str, Change); 2] = [
         ("new", |env, _, bundle| new_user(env, bundle)),
         ("joined", |env, pod, bundle| pod.join(env, bundle)),
     ];

@@ -93,7 +93,8 @@ impl<'a> Sweep<'a> {
         let childs = sweep.kill(Moment::ChildNever, Manner::ChildsCall).calls;
         // A container that is there waits for the end of what was to enter it.
         let late = if before == Before::Nothing { asleep.clone() } else { Vec::new() };
-        let manners: [(Manner, Vec<u32>, fn(u32) -> Moment); 4] = [
+        type Way = (Manner, Vec<u32>, fn(u32) -> Moment);
+        let manners: [Way; 4] = [
             (Manner::ChildRuns, (1..=counted.calls).collect(), Moment::Call),
             (Manner::ChildWakes, asleep, Moment::ChildAsleep),
             (Manner::ChildWakesLate, late, Moment::ChildAsleep),
