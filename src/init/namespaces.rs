@@ -37,7 +37,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         become_root(plan, opened.proc.as_fd())?;
     }
     let groups = plan.process.as_ref().and_then(|process| process.groups.as_ref());
-    if groups.is_some_and(Vec::is_empty) {
+    if groups.is_some_and(|groups| groups.is_empty()) {
         opened.groups_stay = groups_are_fixed(opened.proc.as_fd()).at(Step::Groups, 0)?;
     }
     // From here on nobody with the container's rights may look into this process.
