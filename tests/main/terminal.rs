@@ -280,10 +280,15 @@ fn a_line_feed_stays_one_on_its_way_to_a_pipe() {
     // With a terminal as input, whose mode is raw meanwhile: what others write there must look right.
     let runtime = format!("{} --root {}", env.binary().display(), env.root().display());
     let script = format!("x=$({runtime} run -b {} one); echo \"$x\" | od -c | grep -c '\\\\r'", bundle.str());
-    let output = env.program("script", &["-qc", &script, "/dev/null"]).run();
+    // Its input does not end, or script(1) would type that, and the terminal show it.
+    let (input, _held) = rustix::pipe::pipe().unwrap();
+    let in_terminal = |script: &str| {
+        env.program("script", &["-qc", script, "/dev/null"]).stdin(input.try_clone().unwrap()).run()
+    };
+    let output = in_terminal(&script);
     assert_eq!(output.stdout.trim(), "0", "{}", output.stdout);
     let script = format!("{runtime} run -b {} two | cat", bundle.str());
-    let output = env.program("script", &["-qc", &script, "/dev/null"]).run();
+    let output = in_terminal(&script);
     assert!(output.stdout.contains("one\r\ntwo\r\nthree\r\n"), "{:?}", output.stdout);
 }
 
