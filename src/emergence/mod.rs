@@ -1,102 +1,86 @@
-//! Content-addressed artifacts: what names them, and the proof that they are what their names say. Never starts anything.
+//! Content-addressed artifacts: their names, and the proof that their content fits. Never starts a program.
+//!
+//! Each line may use the lines before it:
 //!
 //! ```text
-//! hash, nix32        hashes and how they are written
-//! store_path         names of store objects, and what they follow from
-//! nar                one file tree as one stream of bytes, and back
-//! keys, trust        signatures, and what proves a path
-//! object             what is declared of an object
-//! narinfo, cache     binary caches of Nix in a folder
-//! automaton          documents of automatons, their digests and parameters
-//! compress           what files are compressed with
-//! closure            objects and all that they refer to, verified and unpacked, whatever carries them
-//! artifact           whatever a REF names, opened
-//! scan               references that stand in the content of an object
-//! store              objects that were imported, on disk
-//! terms              what the caller asks of every artifact
-//! verify             an object held against its declaration
-//! oci                layouts and archives of OCI images
-//! reference          how an artifact is named
-//! json               documents, read strictly
-//! modulo             the hash of what names itself
-//! drv                recipes, and the paths of what they build
-//! node, constraint   what a machine has, and what an artifact needs of it
-//! glob               names with stars
-//! launch             bundles of what was verified
-//! admission          a root file system held against its closure, for the runtime
-//! policy             bounds on what a command line may ask for
-//! strict             small documents of ours
-//! files              made beside their place, taken away whole
-//! stream             bytes from one thread to another
-//! watched            how far work has come, and how far it may
-//! work               many pieces of work, a few at a time
-//! refusal            why something is not taken
+//! base        hashes, JSON, files, streams, refusals
+//! nix         store paths, archives, derivations, caches, signatures
+//! format      documents of automata, constraints, facts of a machine
+//! proof       terms and reports of a verification, traits of closures, checks of one object
+//! oci         layouts and archives of OCI images
+//! store       verified objects on disk
+//! artifact    whatever a REF names, opened; from there into the store
+//! pack        automata, created and signed
+//! admission   the check of a root file system at create, for the runtime
+//! launch      bundles made of verified artifacts
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod admission;
 mod artifact;
-pub mod automaton;
-mod cache;
-mod closure;
-mod compress;
-mod constraint;
-mod document;
-pub mod drv;
-mod files;
-mod glob;
-pub mod hash;
-pub mod json;
-mod keys;
+mod base;
+mod format;
 pub mod launch;
-mod modulo;
-pub mod nar;
-mod narinfo;
-mod nix32;
-mod node;
-mod object;
+mod nix;
 pub mod oci;
-mod pieces;
-mod policy;
-mod reference;
-mod refusal;
-mod scan;
+mod pack;
+mod proof;
 mod store;
-mod store_path;
-pub mod stream;
-mod strict;
-mod terms;
-mod trust;
-mod verify;
-mod watched;
-mod work;
 
-pub use artifact::{Artifact, Said, lost_automaton, open_artifact};
-pub use cache::Cache;
-pub use closure::{
-    Blobs, CacheClosure, Closure, Declared, Digests, Files, From, Kind, LayerReport, NarFile, Receive,
-    Report, Source, StoreClosure, check_complete, open_closure,
+pub use artifact::blob_files::Files;
+pub use artifact::blobs::{Blobs, From, Source};
+pub use artifact::cache_closure::CacheClosure;
+pub use artifact::import::import;
+pub use artifact::nar_file::{Declared, NarFile};
+pub use artifact::open::{Artifact, Said, lost_automaton, open_artifact, open_closure};
+pub use artifact::reference::{Image, Reference, decompressed};
+pub use artifact::stack::ImageForm;
+pub use artifact::store_closure::StoreClosure;
+pub use base::bounded::read_document;
+pub use base::compress::{Compression, Compressor, Memory};
+pub use base::files::{made_whole, vacant};
+pub use base::limits::Limits;
+pub use base::refusal::{Code, Fault, Refusal, Result, Within, shown};
+pub use base::{hash, json, stream};
+pub use format::constraint::{Constraints, Granted};
+pub use format::digests::Digests;
+pub use format::node::{Gpu, Node};
+pub use nix::cache::Cache;
+pub use nix::keys::{PublicKey, SecretKey, Signature};
+pub use nix::modulo::ModuloHasher;
+pub use nix::narinfo::NarInfo;
+pub use nix::object::{Object, Stored};
+pub use nix::scan::{Scanner, Searched, check_found};
+pub use nix::store_path::{
+    ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
-pub use compress::{Compression, Compressor, Memory};
-pub use constraint::{Constraints, Granted};
-pub use document::read_document;
-pub use files::{made_whole, vacant};
-pub use keys::{PublicKey, SecretKey, Signature};
-pub use modulo::ModuloHasher;
-pub use narinfo::NarInfo;
-pub use node::{Gpu, Node};
-pub use object::{Object, Stored};
-pub use policy::{Allow, Policy, Provable};
-pub use reference::{Image, Reference, decompressed};
-pub use refusal::{Code, Fault, Refusal, Result, Within, shown};
-pub use scan::{Scanner, Searched, check_found};
+pub use nix::{drv, nar};
+pub use proof::closure::{Closure, Kind, LayerReport, Receive, Report, check_complete};
+pub use proof::policy::{Allow, Policy, Provable};
+pub use proof::terms::{Destination, Evidence, Holdings, Terms, Twin, Unwatched, Watch};
+pub use proof::trust::{Demand, Proof, Trust};
+pub use proof::verify::{Bytes, Seen, read_again, read_object};
 pub use store::{
     Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Root, Store, Sync, unpack_apart,
 };
-pub use store_path::{
-    ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
-};
-pub use terms::{Destination, Limits, Terms, Unwatched, Watch};
-pub use trust::{Demand, Proof, Trust};
-pub use verify::{Bytes, Seen, read_again, read_object};
+
+/// Automata: documents, digests, parameters, layers, packing and signing.
+pub mod automaton {
+    pub use super::artifact::automaton::carried::{ARTIFACT_TYPE, CONFIG_MEMBER};
+    pub use super::artifact::automaton::carrier::{Automaton, is_automaton};
+    pub use super::artifact::automaton::layer::{LayerReader, LayerWriter, ObjectWriter};
+    pub use super::artifact::automaton::recipe::{Recipes, check_recipe};
+    pub use super::artifact::automaton::stored::StoredAutomaton;
+    pub use super::base::jcs::canonical;
+    pub use super::format::binding::{Bound, BoundPort, bind};
+    pub use super::format::declaration::{Declaration, DeclarationKind, Input};
+    pub use super::format::digests::output_digest;
+    pub use super::format::document::{
+        CpuMax, Document, Init, Member, Port, PortNumber, Protocol, Resources, Restart, Strategy,
+    };
+    pub use super::format::parameters::{Parameter, ParameterKind, Text};
+    pub use super::pack::sign::sign;
+    pub use super::pack::sources::Tree;
+    pub use super::pack::write::{Form, Packed, Packing, pack};
+}

@@ -452,7 +452,7 @@ fn shrinks(place: &Place) -> Answer {
 
 #[test]
 fn every_code_is_brought_about_and_leaves_nothing() {
-    let source = include_str!("../../src/emergence/refusal.rs");
+    let source = include_str!("../../src/emergence/base/refusal.rs");
     let (_, rows) = source.split_once("\ncodes! {\n").unwrap();
     let (rows, _) = rows.split_once("\n}\n").unwrap();
     let mut left: Vec<(&str, i32)> = Vec::new();

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::verify::{document, layer_document, opened};
 use super::{Asked, make_store, with};
 use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
-use crate::emergence::oci::{Form, Image, Skipped, Unpacked, Verified};
+use crate::emergence::ImageForm;
+use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
 use crate::emergence::{Artifact, LayerReport, Result, Store, lost_automaton};
 
 pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
@@ -55,13 +56,13 @@ pub(super) fn unpack_image(image: Image, args: &UnpackArgs, asked: &Asked) -> Re
 /// Proves what the store lacks of an image, and keeps it there; in the form that is best there, if none is asked for.
 pub(super) fn keep(
     image: Image,
-    form: Option<Form>,
+    form: Option<ImageForm>,
     strict: bool,
     asked: &Asked,
 ) -> Result<(Verified, Unpacked, Arc<Store>)> {
     let terms = &asked.terms;
     let form_of = |image: &Image, store: &Store| form.map_or_else(|| image.best_form(store), Ok);
-    let (verified, store, form) = match terms.store() {
+    let (verified, store, form) = match &asked.target {
         Some(store) => {
             let form = form_of(&image, store)?;
             (image.verify_for(terms, strict, store, form)?, store.clone(), form)

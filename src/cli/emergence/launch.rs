@@ -9,10 +9,13 @@ use super::image::keep;
 use super::verify::{met, opened};
 use super::{Asked, for_store, make_store};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
+use crate::emergence::ImageForm;
 use crate::emergence::automaton::bind;
 use crate::emergence::launch::{self, Network, Parts, Rootfs, Shape, mount_overlay};
-use crate::emergence::oci::{Form, Image, Verified};
-use crate::emergence::{Artifact, Closure, Fault, Granted, Held, Result, Store, StorePath, made_whole};
+use crate::emergence::oci::{Image, Verified};
+use crate::emergence::{
+    Artifact, Closure, Fault, Granted, Held, Result, Store, StorePath, import, made_whole,
+};
 use crate::error::Doing;
 
 /// An artifact of which everything is proved, and what the container will be.
@@ -143,7 +146,7 @@ fn closed(
     let report = closure.verify(&asked.terms)?;
     parts.digests = report.digests;
     let store = make_store(asked)?;
-    store.add(closure, &asked.terms, &report)?;
+    import(&store, closure, &asked.terms, &report)?;
     // What it refers to may have been in the store, and not where it came from.
     if let Some(root) = closure.objects().last() {
         let paths: Vec<StorePath> = parts.objects.iter().map(|object| object.path.clone()).collect();
@@ -178,10 +181,10 @@ fn plain(
             let verified = image.verify(&asked.terms, args.strict)?;
             return Ok((Cargo::Copied(Box::new(verified)), make_store(asked)?));
         }
-        Rootfs::Bind => Some(Form::Tree),
+        Rootfs::Bind => Some(ImageForm::Tree),
         Rootfs::Overlay => None,
     };
-    let recalled = match asked.terms.store().filter(|_| !args.strict) {
+    let recalled = match asked.target.as_ref().filter(|_| !args.strict) {
         Some(store) => image.recall(&asked.terms, store, form)?.map(|folders| (folders, store.clone())),
         None => None,
     };

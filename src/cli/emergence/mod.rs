@@ -30,8 +30,8 @@ use super::settings::settings;
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Allow, Destination, Fault, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms, Trust,
-    Unwatched, Within, read_document,
+    Allow, Destination, Fault, Holdings, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms,
+    Trust, Unwatched, Within, read_document,
 };
 use crate::error::{Doing, Error, Kind};
 
@@ -47,6 +47,8 @@ pub(super) struct Asked {
     pub allow: Allow,
     /// See `--store`.
     store: Option<PathBuf>,
+    /// The store that verified artifacts go to, if it exists and is open.
+    target: Option<Arc<Store>>,
     lock_timeout: Duration,
     sync: Sync,
     json: bool,
@@ -76,6 +78,7 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         terms,
         allow,
         store: args.store,
+        target: None,
         lock_timeout: args.lock_timeout,
         sync: args.sync.into(),
         json: args.json,
@@ -215,7 +218,9 @@ fn for_store(asked: &Asked) -> Result<Asked> {
 fn going_to(asked: &Asked, place: &Path, store: Option<Arc<Store>>) -> Asked {
     let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
     let mut asked = asked.clone();
-    asked.terms.destination = Some(Destination { folder: there.to_owned(), store });
+    let holdings = store.clone().map(|store| store as Arc<dyn Holdings>);
+    asked.terms.destination = Some(Destination { folder: there.to_owned(), holdings });
+    asked.target = store;
     asked
 }
 
@@ -227,8 +232,8 @@ fn open_store(asked: &Asked) -> Result<Arc<Store>> {
 
 /// The store, which is made when it is not there.
 fn make_store(asked: &Asked) -> Result<Arc<Store>> {
-    if let Some(store) = asked.terms.destination.as_ref().and_then(|destination| destination.store.clone()) {
-        return Ok(store);
+    if let Some(store) = &asked.target {
+        return Ok(Arc::clone(store));
     }
     let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
     Ok(Arc::new(store.with_sync(asked.sync)))

@@ -12,8 +12,8 @@ use super::{Asked, for_store, going_to, make_store, open, open_store, store_fold
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Added, Artifact, Bytes, Closure, Export, Fault, Named, NarFile, Object, Reference, Result, Store,
-    StorePath, Within, read_document, unpack_apart, vacant,
+    Added, Artifact, Bytes, Closure, Evidence, Export, Fault, Holdings, Named, NarFile, Object, Reference,
+    Result, Store, StorePath, Within, import as import_closure, read_document, unpack_apart, vacant,
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
@@ -45,7 +45,7 @@ fn take_in(closure: &dyn Closure, asked: &Asked) -> Result<(Vec<StorePath>, Adde
     let report = closure.verify(&asked.terms)?;
     // Nothing is made for what is not taken.
     let store = make_store(asked)?;
-    Ok((roots, store.add(closure, &asked.terms, &report)?))
+    Ok((roots, import_closure(&store, closure, &asked.terms, &report)?))
 }
 
 fn lines(roots: &[StorePath], asked: &Asked) -> Vec<String> {
@@ -110,7 +110,7 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
     };
     let store = there(asked)?;
     let lacking = |object: &Object| {
-        let twin = store.as_ref().map(|store| store.twin(object, &|_| true)).transpose()?;
+        let twin = store.as_ref().map(|store| store.twin(object, Evidence::None)).transpose()?;
         Ok(twin.flatten().is_none())
     };
     let needed = closure.pieces(&lacking)?;

@@ -16,16 +16,16 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::automaton::Document;
-use super::closure::Digests;
-use super::hash::{Algorithm, Hash};
-use super::keys::Signature;
-use super::nar::{self, DEEPEST_EVER};
-use super::object::Object;
-use super::refusal::{Code, Fault, Result, Within};
-use super::store::{Meta, Store};
-use super::store_path::{StoreDir, StorePath};
-use super::trust::Proof;
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::format::digests::Digests;
+use crate::emergence::format::document::Document;
+use crate::emergence::nix::keys::Signature;
+use crate::emergence::nix::nar::{self, DEEPEST_EVER};
+use crate::emergence::nix::object::Object;
+use crate::emergence::nix::store_path::{StoreDir, StorePath};
+use crate::emergence::proof::trust::Proof;
+use crate::emergence::store::{Meta, Store};
 pub use mounted::{Mounted, Shown};
 use seal::Sealed;
 use view::View;
@@ -222,8 +222,11 @@ impl Wanted {
 fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Option<Document>> {
     let path = store.join("automatons").join(format!("{}.json", automaton.hex()));
     let subject = path.display().to_string();
-    let Some(file) = super::cache::open_file(&path)? else { return Ok(None) };
-    let mut kept = super::json::parse(&super::document::read_document(file, &subject)?, &subject)?;
+    let Some(file) = crate::emergence::base::bounded::open_file(&path)? else { return Ok(None) };
+    let mut kept = crate::emergence::base::json::parse(
+        &crate::emergence::base::bounded::read_document(file, &subject)?,
+        &subject,
+    )?;
     let document = kept.get_mut("document").map(serde_json::Value::take);
     let document = document.ok_or_else(|| Fault::refused(Code::StoreCorrupt, &subject, "has no document"))?;
     Document::from_value(document, dir).within(|| subject).map(Some)

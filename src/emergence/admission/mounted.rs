@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, Mode, OFlags, fgetxattr, openat};
 use rustix::io::Errno;
 
-use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 use crate::spec::Mount;
 

@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::emergence::hash::{Algorithm, Hash, Hasher};
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::StorePath;
+use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::nix::store_path::StorePath;
 use crate::error::{Doing, Error};
 use crate::sys::verity;
 

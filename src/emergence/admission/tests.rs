@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::wanted::combined;
 use super::*;
-use crate::emergence::SecretKey;
+use crate::emergence::nix::keys::SecretKey;
 
 const APP: &str = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app";
 const LIB: &str = "90dxglj74s001104ich7q39a0vkxcd98-lib";

@@ -10,8 +10,8 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::mounted::{Mounted, Shown};
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::{StoreDir, StorePath};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::error::Doing;
 use crate::rootfs::walk;
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::PREFIX;
-use crate::emergence::document::read_document;
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::keys::PublicKey;
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::StoreDir;
-use crate::emergence::strict::document;
+use crate::emergence::base::bounded::read_document;
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::base::strict::document;
+use crate::emergence::nix::keys::PublicKey;
+use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
 
 /// Where the owner of a machine says what every container must be.

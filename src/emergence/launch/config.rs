@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::{Network, Parts, Shape, resources, rootfs, user};
 use crate::emergence::admission::PREFIX;
-use crate::emergence::automaton::{self, Document, Init};
+use crate::emergence::automaton;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::format::document::{Document, Init};
+use crate::emergence::nix::store_path::USUAL_STORE;
 use crate::emergence::oci::ImageConfig;
-use crate::emergence::refusal::{Code, Fault, Result};
 use crate::emergence::store::Store;
-use crate::emergence::store_path::USUAL_STORE;
 use crate::error::Doing;
 use crate::spec::group::{self, Group};
 use crate::spec::{Hook, Mount, Namespace, Process, Root, Spec, defaults};
@@ -284,7 +285,7 @@ fn finish(spec: Spec, bundle: &Path) -> Result<()> {
 }
 
 /// What constraints an artifact has.
-pub fn constraints(document: &Document) -> Result<crate::emergence::Constraints> {
+pub fn constraints(document: &Document) -> Result<crate::emergence::format::constraint::Constraints> {
     let list = serde_json::Value::Array(document.constraints.clone());
-    crate::emergence::Constraints::parse(&list, "constraints")
+    crate::emergence::format::constraint::Constraints::parse(&list, "constraints")
 }

@@ -14,10 +14,11 @@ mod user;
 
 use std::path::PathBuf;
 
-use super::automaton::{Bound, Document};
-use super::closure::Digests;
-use super::constraint::Granted;
-use super::object::Object;
+use crate::emergence::format::binding::Bound;
+use crate::emergence::format::constraint::Granted;
+use crate::emergence::format::digests::Digests;
+use crate::emergence::format::document::Document;
+use crate::emergence::nix::object::Object;
 
 pub use config::{automaton, constraints, image, startable};
 pub use rootfs::{mount_overlay, view_name};

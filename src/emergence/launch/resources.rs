@@ -3,9 +3,9 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::emergence::automaton::Resources as Wanted;
-use crate::emergence::constraint::Granted;
-use crate::emergence::refusal::Result;
+use crate::emergence::base::refusal::Result;
+use crate::emergence::format::constraint::Granted;
+use crate::emergence::format::document::Resources as Wanted;
 use crate::error::{Doing, Error, Kind};
 use crate::spec::{BlockIo, Cpu, Device, DeviceRule, Linux, Memory, Pids, Resources};
 
@@ -86,7 +86,7 @@ pub(super) fn give(linux: &mut Linux, granted: &Granted) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emergence::automaton::CpuMax;
+    use crate::emergence::format::document::CpuMax;
 
     #[test]
     fn both_versions_of_control_groups() {

@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Rootfs;
-use crate::emergence::files::{again, overlay_folders, overlay_on, rename_new, set_time};
-use crate::emergence::hash::Hash;
-use crate::emergence::object::Object;
-use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::base::files::{again, overlay_folders, overlay_on, rename_new, set_time};
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::refusal::{Fault, Result};
+use crate::emergence::nix::object::Object;
 use crate::emergence::store::Store;
 use crate::error::{Doing, Error};
 use crate::spec::Mount;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 use crate::rootfs::walk;
 use crate::spec::User;

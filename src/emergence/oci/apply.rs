@@ -18,9 +18,9 @@ use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
-use crate::emergence::files::reserve;
-use crate::emergence::refusal::{Code, Fault, Result, Within, shown};
-use crate::emergence::stream::ROOM;
+use crate::emergence::base::files::reserve;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within, shown};
+use crate::emergence::base::stream::ROOM;
 use crate::error::{Doing, Error};
 use crate::sys::remove::{empty, remove_at};
 
@@ -40,7 +40,7 @@ pub struct Skipped {
 
 impl Skipped {
     /// What was not made of another layer, too.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.devices.extend(other.devices);
         self.devices.truncate(MOST_TOLD);
         other.xattrs.into_iter().for_each(|(name, count)| self.add_xattr(name, count));
@@ -57,7 +57,7 @@ impl Skipped {
 }
 
 /// The tree that is made.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: OwnedFd,
     /// Whether owners and devices are ours to give.
     privileged: bool,
@@ -69,7 +69,7 @@ pub(super) struct Tree {
     /// Folders whose owner may not do all in them; they get their modes at the end. By their identity, with the path.
     late: HashMap<(u64, u64), (Vec<u8>, u32)>,
     room: Vec<u8>,
-    pub(super) skipped: Skipped,
+    pub(crate) skipped: Skipped,
 }
 
 /// The folder in which entries are being made, and the times that it had before.
@@ -89,7 +89,7 @@ fn refused(code: Code, words: &str) -> Fault {
 
 impl Tree {
     /// In this folder, which is new and empty.
-    pub(super) fn new(root: OwnedFd) -> Result<Self> {
+    pub(crate) fn new(root: OwnedFd) -> Result<Self> {
         futimens(&root, &stamp((0, 0))).doing(|| "set the times of the root")?;
         Ok(Self {
             root,
@@ -104,12 +104,12 @@ impl Tree {
     }
 
     /// The same for the lowest layer of an overlay.
-    pub(super) fn lowest(root: OwnedFd) -> Result<Self> {
+    pub(crate) fn lowest(root: OwnedFd) -> Result<Self> {
         Ok(Self { layered: true, ..Self::new(root)? })
     }
 
     /// In this folder, which shows what lies below the layer that comes: `below` is the root of that.
-    pub(super) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
+    pub(crate) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
         let doing = || "give the root what it has below";
         let stat = fstat(below).doing(doing)?;
         let tree = Self { root_mode: stat.st_mode & 0o7777, layered: true, ..Self::new(root)? };
@@ -433,7 +433,7 @@ impl Tree {
     }
 
     /// Opens the root to whom its mode lets in, when all else is done.
-    pub(super) fn finish(mut self) -> Result<Skipped> {
+    pub(crate) fn finish(mut self) -> Result<Skipped> {
         self.leave()?;
         let mut late: Vec<_> = std::mem::take(&mut self.late).into_iter().collect();
         // The deepest first: a folder that is closed lets nobody through.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::entry::InTree;
 use super::tar::{Input, MemberKind, Members};
-use crate::emergence::compress::Compression;
-use crate::emergence::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::compress::Compression;
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::error::Doing;
 
 /// Members of such a tar at most: two for each blob and folder are enough.

@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::archive::{Archive, Part};
 use super::documents::Descriptor;
-use crate::emergence::cache::open_file;
-use crate::emergence::document::read_at_most;
-use crate::emergence::hash::{Hash, Hasher};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
+use crate::emergence::base::bounded::{open_file, read_at_most};
+use crate::emergence::base::hash::{Hash, Hasher};
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::error::Doing;
 
 /// Files of a folder that are kept open at most, so that a second reading is of the same file as the first. Beyond, a file is

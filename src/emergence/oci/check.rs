@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::{InTree, Meaning, meaning};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
-use crate::emergence::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 
 /// Bytes of the paths that one layer may take away.
 const MOST_WHITEOUTS: usize = 64 << 20;

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::emergence::hash::{Algorithm, Hash};
+use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::sys::base64;
 
 /// Media types.
@@ -299,7 +299,7 @@ fn write_data<S: Serializer>(data: &Option<Vec<u8>>, writer: S) -> std::result::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emergence::json;
+    use crate::emergence::base::json;
 
     #[test]
     fn digests_are_written_one_way() {

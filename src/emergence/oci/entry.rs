@@ -1,7 +1,7 @@
 //! What a member of a layer means: an entry of the tree, or the removal of one in the layers below.
 
 use super::tar::{Member, MemberKind};
-use crate::emergence::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 
 /// Names of a path at most: each may need a descriptor while it is looked up.
 const DEEPEST: usize = 256;

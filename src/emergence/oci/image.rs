@@ -13,16 +13,15 @@ use super::check::{Check, Removals, Totals};
 use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
-use crate::emergence::closure::{Kind, LayerReport, Report};
-use crate::emergence::compress::Compression;
-use crate::emergence::files::{check_space, made_whole, open_folder};
-use crate::emergence::hash::Hash;
-use crate::emergence::json;
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::terms::Terms;
-use crate::emergence::trust::Demand;
-use crate::emergence::verify::Bytes;
-use crate::emergence::work;
+use crate::emergence::base::compress::Compression;
+use crate::emergence::base::files::{check_space, made_whole, open_folder};
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::base::{json, work};
+use crate::emergence::proof::closure::{Kind, LayerReport, Report};
+use crate::emergence::proof::terms::Terms;
+use crate::emergence::proof::trust::Demand;
+use crate::emergence::proof::verify::Bytes;
 use crate::error::{Doing, Error};
 
 /// An image whose documents were read and held against their digests. Its layers are only declared.
@@ -42,7 +41,7 @@ pub struct Verified {
     /// What each layer takes away from those below it; nothing is known of one that was only recognised.
     removals: Vec<Option<Removals>>,
     /// Bytes of the files of all layers that were not only recognised.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// What was unpacked.
@@ -119,13 +118,13 @@ impl Image {
         self.layers.iter().map(report).collect()
     }
 
-    pub(super) fn layer_count(&self) -> usize {
+    pub(crate) fn layer_count(&self) -> usize {
         self.layers.len()
     }
 
     /// Of each layer together with all below it, the lowest first, as the image specification computes them; of no layers, the hash of
     /// nothing.
-    pub(super) fn chain(&self) -> Vec<Hash> {
+    pub(crate) fn chain(&self) -> Vec<Hash> {
         let mut ids = self.layers.iter().map(|layer| layer.diff_id);
         let mut top = ids.next().unwrap_or_else(|| Hash::sha256(b""));
         let mut chain = vec![top];
@@ -143,7 +142,7 @@ impl Image {
 
     /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and with `trust.unproved` where a
     /// signature is demanded: plain images have none.
-    pub(super) fn trusted(&self, terms: &Terms) -> Result<bool> {
+    pub(crate) fn trusted(&self, terms: &Terms) -> Result<bool> {
         let name = self.layout.blobs.name();
         let pinned = terms.trust.pinned(&name, &self.digest())? || self.resolved.pinned;
         match terms.trust.demand {
@@ -163,7 +162,7 @@ impl Image {
     }
 
     /// The same, but `known` layers are not decompressed: a blob that is there must have its digest.
-    pub(super) fn proved(
+    pub(crate) fn proved(
         self,
         terms: &Terms,
         strict: bool,
@@ -239,7 +238,7 @@ impl Verified {
     }
 
     /// Makes all layers in one tree, at `new`.
-    pub(super) fn make(&self, terms: &Terms, new: &Path) -> Result<(Bytes, Skipped)> {
+    pub(crate) fn make(&self, terms: &Terms, new: &Path) -> Result<(Bytes, Skipped)> {
         self.expect(terms, new, 0..self.image.layer_count())?;
         let mut tree = Tree::new(open_folder(new)?)?;
         let mut bytes = Bytes::default();
@@ -250,7 +249,7 @@ impl Verified {
     }
 
     /// Makes the folder `new`, and tells what will be read.
-    pub(super) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
+    pub(crate) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
         let made = fs::DirBuilder::new().mode(0o700).create(new);
         made.doing(|| format!("make {}", new.display()))?;
         let layers = self.image.layers.get(layers).unwrap_or_default();
@@ -259,7 +258,7 @@ impl Verified {
     }
 
     /// Makes a layer in the tree that shows those below it.
-    pub(super) fn apply(&self, terms: &Terms, at: usize, tree: &mut Tree, bytes: &mut Bytes) -> Result<()> {
+    pub(crate) fn apply(&self, terms: &Terms, at: usize, tree: &mut Tree, bytes: &mut Bytes) -> Result<()> {
         let (Some(layer), Some(Some(removals))) = (self.image.layers.get(at), self.removals.get(at)) else {
             let words = format!("layer {at} was there, and is not any more");
             return Err(Error::new(crate::error::Kind::NotFound, words).into());

@@ -132,7 +132,7 @@ pub(super) fn stamp(time: (i64, u32)) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emergence::files::open_folder;
+    use crate::emergence::base::files::open_folder;
     use std::os::unix::fs::symlink;
     use std::{fs, path::Path};
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::blobs::{Blob, Blobs, subject};
 use super::documents::Descriptor;
 use super::tar::{Input, Member, Members};
-use crate::emergence::compress::Compression;
-use crate::emergence::hash::{Hash, Hasher};
-use crate::emergence::pieces::{Pieces, Source, Until};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::terms::{Terms, Watch};
-use crate::emergence::verify::hashed;
+use crate::emergence::base::compress::Compression;
+use crate::emergence::base::hash::{Hash, Hasher};
+use crate::emergence::base::pieces::{Pieces, Source, Until};
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::proof::terms::{Terms, Watch};
+use crate::emergence::proof::verify::hashed;
 use crate::error::Doing;
 
 /// A layer as the manifest and the configuration declare it.

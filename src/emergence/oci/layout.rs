@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::blobs::{Blobs, check_embedded};
 use super::documents::{Descriptor, Index, Manifest, Platform, media};
-use crate::emergence::cache::open_file;
-use crate::emergence::hash::Hash;
-use crate::emergence::json;
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::terms::Limits;
+use crate::emergence::base::bounded::open_file;
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::json;
+use crate::emergence::base::limits::Limits;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::error::{Error, Kind};
 
 /// Indexes in one another at most, `index.json` not counted.

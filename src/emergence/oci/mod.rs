@@ -25,16 +25,15 @@ mod inside;
 mod layer;
 mod layout;
 mod platform;
-mod stack;
 mod tar;
 mod write;
 
 pub use apply::Skipped;
+pub(super) use apply::Tree;
 pub use blobs::{Blob, Blobs};
 pub use documents::{Descriptor, Execution, ImageConfig, Index, Manifest, Platform, RootFs, media};
 pub use image::{Image, Unpacked, Verified};
 pub use layout::{Accept, Layout, Resolved};
-pub use stack::Form;
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
 pub use write::{LayoutWriter, Target};
 

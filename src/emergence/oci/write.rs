@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::documents::{Descriptor, media};
 use super::layout::Layout;
-use crate::emergence::document::read_document;
-use crate::emergence::files::{Staging, remove_stale_beside};
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::json;
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::stream::{Buffer, HashThread};
+use crate::emergence::base::bounded::read_document;
+use crate::emergence::base::files::{Staging, remove_stale_beside};
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::json;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::base::stream::{Buffer, HashThread};
 use crate::error::{Doing, Error, Kind};
 
 /// What marks a layout.
@@ -330,20 +330,20 @@ fn padding(size: u64) -> &'static [u8] {
 }
 
 /// Writes, and hashes what it writes in another thread.
-pub(in crate::emergence) struct HashedWriter<W> {
+pub(crate) struct HashedWriter<W> {
     to: W,
     hash: Buffer<HashThread>,
 }
 
 impl<W: Write> HashedWriter<W> {
     /// Writes to `to`.
-    pub(in crate::emergence) fn new(to: W) -> Result<Self> {
+    pub(crate) fn new(to: W) -> Result<Self> {
         let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
         Ok(Self { to, hash: Buffer::new(thread) })
     }
 
     /// The hash of all that was written, and how many bytes that is.
-    pub(in crate::emergence) fn finish(mut self) -> io::Result<(Hash, u64)> {
+    pub(crate) fn finish(mut self) -> io::Result<(Hash, u64)> {
         self.to.flush()?;
         let size = self.hash.total();
         Ok((self.hash.finish()?.finish()?, size))

@@ -13,20 +13,19 @@ use super::meta::{self, Meta};
 use super::tree::{Maker, needs_chmod};
 use super::ways::{Folder, Ways};
 use super::{Store, Sync};
-use crate::emergence::automaton;
-use crate::emergence::closure::{Closure, Receive, Report, complete_with};
-use crate::emergence::files::{
+use crate::emergence::base::files::{
     Crew, Staging, again, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
 };
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::modulo::ModuloHasher;
-use crate::emergence::nar::{Both, Encoder, Visitor};
-use crate::emergence::object::{Object, bytes_of, dependencies_first};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::store_path::StorePath;
-use crate::emergence::terms::Terms;
-use crate::emergence::trust::Proof;
-use crate::emergence::verify::Bytes;
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::nix::modulo::ModuloHasher;
+use crate::emergence::nix::nar::{Both, Encoder, Visitor};
+use crate::emergence::nix::object::{Object, bytes_of, dependencies_first};
+use crate::emergence::nix::store_path::StorePath;
+use crate::emergence::proof::closure::{Closure, Receive, Report, complete_with};
+use crate::emergence::proof::terms::Terms;
+use crate::emergence::proof::trust::Proof;
+use crate::emergence::proof::verify::Bytes;
 use crate::error::{Doing, Error};
 
 /// Bytes of a NAR from which on several threads make its files.
@@ -49,11 +48,7 @@ impl Store {
     /// Refused: a path that the store has with other content (`store.exists`), a reference to what is neither there nor in the store
     /// (`closure.incomplete`), too little room (`space`), stored bytes that are not those that were verified (`changed-while-reading`). After any failure the store has what it had.
     pub fn add(&self, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
-        let added = self.add_with(closure, terms, report, &|_| false)?;
-        if let (Some(document), Some(digests)) = (closure.document(), &report.digests) {
-            automaton::keep(self, document, digests)?;
-        }
-        Ok(added)
+        self.add_with(closure, terms, report, &|_| false)
     }
 
     /// The same; objects for which `anew` holds are made again even when they are there.
@@ -79,7 +74,7 @@ impl Store {
             let blobs = blob.into_iter().copied().collect();
             let mut meta =
                 Meta { object: object.clone(), content: object.nar_hash, proof: proof.clone(), blobs };
-            match self.twin(object, &|twin| !anew(&twin.object.path))? {
+            match self.twin_where(object, &|twin| !anew(&twin.object.path))? {
                 Some(twin) if !anew(&object.path) => {
                     meta.blobs.extend(&twin.blobs);
                     added.reused.push(object.path.clone());

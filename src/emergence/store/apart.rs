@@ -8,14 +8,14 @@ use std::path::Path;
 
 use super::tree::{Maker, needs_chmod};
 use super::ways::Ways;
-use crate::emergence::closure::{Closure, Receive, Report, complete_with};
-use crate::emergence::files::{check_space, made_whole, open_folder};
-use crate::emergence::nar::Visitor;
-use crate::emergence::object::{Object, bytes_of};
-use crate::emergence::refusal::Result;
-use crate::emergence::store_path::StorePath;
-use crate::emergence::terms::Terms;
-use crate::emergence::verify::Bytes;
+use crate::emergence::base::files::{check_space, made_whole, open_folder};
+use crate::emergence::base::refusal::Result;
+use crate::emergence::nix::nar::Visitor;
+use crate::emergence::nix::object::{Object, bytes_of};
+use crate::emergence::nix::store_path::StorePath;
+use crate::emergence::proof::closure::{Closure, Receive, Report, complete_with};
+use crate::emergence::proof::terms::Terms;
+use crate::emergence::proof::verify::Bytes;
 use crate::error::Doing;
 
 /// Puts what was verified a moment ago into the new folder `to`, each object at its store path below. Refused as by [`made_whole`].

@@ -4,16 +4,15 @@ use std::fs::{self, File};
 use std::sync::Mutex;
 
 use super::folder::names;
-use super::links;
-use super::{Added, Meta, Store};
-use crate::emergence::closure::{Closure, Report};
-use crate::emergence::hash::Algorithm;
-use crate::emergence::nar::{self, DEEPEST_EVER};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::store_path::StorePath;
-use crate::emergence::stream::hash_file;
-use crate::emergence::terms::Terms;
-use crate::emergence::work;
+use super::{Added, Meta, Store, links};
+use crate::emergence::base::hash::Algorithm;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::base::stream::hash_file;
+use crate::emergence::base::work;
+use crate::emergence::nix::nar::{self, DEEPEST_EVER};
+use crate::emergence::nix::store_path::StorePath;
+use crate::emergence::proof::closure::{Closure, Report};
+use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
 
 /// What was looked at.

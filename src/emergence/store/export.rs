@@ -7,20 +7,20 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::{Meta, Store};
-use crate::emergence::cache::Cache;
-use crate::emergence::closure::TreeReader;
-use crate::emergence::compress::{Compression, Compressor};
-use crate::emergence::files::{Staging, random_name, remove_stale};
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::keys::SecretKey;
-use crate::emergence::nar::DEEPEST_EVER;
-use crate::emergence::narinfo::NarInfo;
-use crate::emergence::object::{Object, Stored};
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::store_path::StorePath;
-use crate::emergence::stream::{Buffer, HashThread, Hashing};
-use crate::emergence::terms::{Limits, Terms};
-use crate::emergence::work;
+use crate::emergence::base::compress::{Compression, Compressor};
+use crate::emergence::base::files::{Staging, random_name, remove_stale};
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::limits::Limits;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::base::stream::{Buffer, HashThread, Hashing};
+use crate::emergence::base::work;
+use crate::emergence::nix::cache::Cache;
+use crate::emergence::nix::keys::SecretKey;
+use crate::emergence::nix::nar::{DEEPEST_EVER, TreeReader};
+use crate::emergence::nix::narinfo::NarInfo;
+use crate::emergence::nix::object::{Object, Stored};
+use crate::emergence::nix::store_path::StorePath;
+use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
 
 /// How objects leave.

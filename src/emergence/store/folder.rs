@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::StoreDir;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
 
 /// The only version that we know.

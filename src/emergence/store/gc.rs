@@ -6,14 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Store;
 use super::folder::names;
 use super::held::Held;
-use super::meta;
-use crate::emergence::files::{Staging, random_name, remove_stale, rename_new};
-use crate::emergence::object::dependencies_first;
-use crate::emergence::refusal::Result;
-use crate::emergence::store_path::StorePath;
+use super::{Store, meta};
+use crate::emergence::base::files::{Staging, random_name, remove_stale, rename_new};
+use crate::emergence::base::refusal::Result;
+use crate::emergence::nix::object::dependencies_first;
+use crate::emergence::nix::store_path::StorePath;
 use crate::error::Doing;
 use crate::sys::remove::remove;
 

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::folder::names;
-use crate::emergence::cache::open_file;
-use crate::emergence::document::read_document;
-use crate::emergence::refusal::{Code, Fault, Result};
-use crate::emergence::store_path::StorePath;
+use crate::emergence::base::bounded::{open_file, read_document};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::nix::store_path::StorePath;
 use crate::error::{Doing, Error, Kind};
 use crate::sys::remove::remove;
 

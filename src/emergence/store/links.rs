@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, CWD, Dir, RenameFlags, linkat, renameat, renameat_with
 use rustix::io::Errno;
 
 use super::folder::names;
-use crate::emergence::files::open_folder;
-use crate::emergence::hash::Hash;
-use crate::emergence::refusal::Result;
+use crate::emergence::base::files::open_folder;
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::refusal::Result;
 use crate::error::{Doing, Error};
 
 /// Bits of a hash that are remembered.

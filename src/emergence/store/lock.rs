@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::emergence::refusal::{Code, Fault, Result};
+use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::Error;
 
 /// How often we look whether a lock is free.

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::emergence::cache::open_file;
-use crate::emergence::document::read_document;
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::keys::Signature;
-use crate::emergence::object::Object;
-use crate::emergence::refusal::{Code, Fault, Result, Within};
-use crate::emergence::store_path::{ContentAddress, StoreDir};
-use crate::emergence::trust::Proof;
+use crate::emergence::base::bounded::{open_file, read_document};
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::nix::keys::Signature;
+use crate::emergence::nix::object::Object;
+use crate::emergence::nix::store_path::{ContentAddress, StoreDir};
+use crate::emergence::proof::trust::Proof;
 
 /// An object of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +116,7 @@ impl Meta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emergence::store_path::StorePath;
+    use crate::emergence::nix::store_path::StorePath;
 
     #[test]
     fn what_is_written_is_read_again() {

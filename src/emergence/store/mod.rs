@@ -36,9 +36,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::object::{Object, dependencies_first};
-use super::refusal::{Code, Fault, Result};
-use super::store_path::{StoreDir, StorePath};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::nix::object::{Object, dependencies_first};
+use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::error::{Doing, Error, Kind};
 
 pub use add::Added;

@@ -4,12 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Store, Sync};
-use crate::emergence::cache::open_file;
-use crate::emergence::document::read_document;
-use crate::emergence::files::{Staging, open_folder};
-use crate::emergence::hash::Hash;
-use crate::emergence::refusal::Result;
-use crate::emergence::store_path::StorePath;
+use crate::emergence::base::bounded::{open_file, read_document};
+use crate::emergence::base::files::{Staging, open_folder};
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::refusal::Result;
+use crate::emergence::nix::store_path::StorePath;
 use crate::error::Doing;
 
 impl Store {

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Store, unpack_apart};
-use crate::emergence::closure::{Closure, Declared, NarFile, StoreClosure};
-use crate::emergence::hash::{Algorithm, Hash};
-use crate::emergence::nar;
-use crate::emergence::refusal::{Code, Fault};
-use crate::emergence::store_path::{ContentAddress, Method, Name, References, StoreDir, StorePath};
-use crate::emergence::stream::{Buffer, Written};
-use crate::emergence::terms::{Limits, Terms, Unwatched};
-use crate::emergence::trust::Trust;
+use crate::emergence::artifact::nar_file::{Declared, NarFile};
+use crate::emergence::artifact::store_closure::StoreClosure;
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::limits::Limits;
+use crate::emergence::base::refusal::{Code, Fault};
+use crate::emergence::base::stream::{Buffer, Written};
+use crate::emergence::nix::nar;
+use crate::emergence::nix::store_path::{ContentAddress, Method, Name, References, StoreDir, StorePath};
+use crate::emergence::proof::closure::Closure;
+use crate::emergence::proof::terms::{Terms, Unwatched};
+use crate::emergence::proof::trust::Trust;
 
 fn terms() -> Terms {
     let (limits, trust) = (Limits::default(), Trust::default());
@@ -115,7 +118,7 @@ fn objects_that_name_themselves_have_a_content_of_their_own() {
     let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
     let store = Arc::new(opened(&folder.path().join("store")));
     let mut terms = terms();
-    terms.trust.demand = crate::emergence::Demand::None;
+    terms.trust.demand = crate::emergence::proof::trust::Demand::None;
     let mut contents = Vec::new();
     for digits in ["7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42", "90dxglj74s001104ich7q39a0vkxcd98"] {
         let path = StorePath::parse(&format!("{digits}-it")).unwrap();

@@ -10,10 +10,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, futimens, mkdirat, openat, symlinkat, ut
 
 use super::links;
 use super::ways::{Folder, Ways, leave};
-use crate::emergence::files::{Crew, SMALL, TIMES, Task, reserve};
-use crate::emergence::hash::{Algorithm, Hasher};
-use crate::emergence::nar::Visitor;
-use crate::emergence::refusal::{Fault, Result};
+use crate::emergence::base::files::{Crew, SMALL, TIMES, Task, reserve};
+use crate::emergence::base::hash::{Algorithm, Hasher};
+use crate::emergence::base::refusal::{Fault, Result};
+use crate::emergence::nix::nar::Visitor;
 use crate::error::Doing;
 
 /// Makes one tree, under a name in a folder where nothing is yet. Each name is made new in a folder that was made for it, so no link

@@ -1,17 +1,17 @@
 //! What a store has already of what an artifact declares.
 
 use super::{Meta, Store};
-use crate::emergence::closure::TreeReader;
-use crate::emergence::hash::Algorithm;
-use crate::emergence::nar::{self, DEEPEST_EVER, Visitor};
-use crate::emergence::object::Object;
-use crate::emergence::refusal::{Result, Within};
-use crate::emergence::store_path::{ContentAddress, Method};
+use crate::emergence::base::hash::Algorithm;
+use crate::emergence::base::refusal::{Result, Within};
+use crate::emergence::nix::nar::{self, DEEPEST_EVER, TreeReader, Visitor};
+use crate::emergence::nix::object::Object;
+use crate::emergence::nix::store_path::{ContentAddress, Method, StorePath};
+use crate::emergence::proof::terms::{Evidence, Holdings, Twin};
 
 impl Store {
     /// An object of the store for which `wanted` holds and whose tree is that of `object`: itself, or one under another path. Nothing of
     /// `object` has to be read then: its NAR has the hash that is declared, and its content address holds.
-    pub fn twin(&self, object: &Object, wanted: &dyn Fn(&Meta) -> bool) -> Result<Option<Meta>> {
+    pub(super) fn twin_where(&self, object: &Object, wanted: &dyn Fn(&Meta) -> bool) -> Result<Option<Meta>> {
         let fits = |meta: &Meta| {
             (meta.object.nar_hash, meta.object.nar_size) == (object.nar_hash, object.nar_size)
                 && address_holds(object, &meta.object)
@@ -33,12 +33,25 @@ impl Store {
         }
         Ok(None)
     }
+}
 
-    /// Tells `visitor` of the tree of an object.
-    pub fn show(&self, meta: &Meta, mut visitor: &mut dyn Visitor) -> Result<()> {
-        let path = &meta.object.path;
-        nar::read(TreeReader::start(self.tree(path), DEEPEST_EVER)?, DEEPEST_EVER, &mut visitor)
-            .within(|| self.dir.path(path))
+impl Holdings for Store {
+    fn has(&self, object: &StorePath) -> Result<bool> {
+        Ok(self.meta(object)?.is_some())
+    }
+
+    fn twin(&self, object: &Object, evidence: Evidence<'_>) -> Result<Option<Twin>> {
+        let enough = |meta: &Meta| match evidence {
+            Evidence::None => true,
+            Evidence::Blob(digest) => meta.blobs.contains(digest),
+        };
+        let found = self.twin_where(object, &enough)?;
+        Ok(found.map(|meta| Twin { path: meta.object.path, content: meta.content }))
+    }
+
+    fn show(&self, object: &StorePath, mut visitor: &mut dyn Visitor) -> Result<()> {
+        nar::read(TreeReader::start(self.tree(object), DEEPEST_EVER)?, DEEPEST_EVER, &mut visitor)
+            .within(|| self.dir.path(object))
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, fchmod, futimens, openat};
 
 use super::links::{self, Links};
-use crate::emergence::files::{TIMES, Task};
-use crate::emergence::hash::{Algorithm, Hash, Hasher};
-use crate::emergence::refusal::Result;
+use crate::emergence::base::files::{TIMES, Task};
+use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
+use crate::emergence::base::refusal::Result;
 use crate::error::Doing;
 
 /// How files are made.

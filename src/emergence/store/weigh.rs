@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::Store;
 use super::folder::names;
-use crate::emergence::refusal::Result;
+use crate::emergence::base::refusal::Result;
 use crate::error::Doing;
 
 /// A file with several names.

@@ -7,7 +7,7 @@ mod sparse;
 
 use std::io::{self, Read};
 
-use super::super::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::error::Error;
 use header::Kept;
 

@@ -1,7 +1,6 @@
 //! pax's records: `LENGTH KEY=VALUE\n`, before the member that they are about. A value may be any bytes.
 
-use super::Extent;
-use super::sparse;
+use super::{Extent, sparse};
 
 /// What the records say that we take.
 #[derive(Default)]

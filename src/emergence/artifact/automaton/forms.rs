@@ -1,0 +1,72 @@
+//! The two forms of one automaton in one index: of the same document, and the artifact about the image.
+
+use super::carried::{ARTIFACT_TYPE, CONFIG_MEMBER, CONFIG_TYPE};
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::jcs::canonical;
+use crate::emergence::base::json;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::format::document::Document;
+use crate::emergence::oci::{Descriptor, ImageConfig, Layout, Manifest, Resolved};
+
+/// Manifests that are looked at beside the one that is wanted: an index may list very many.
+const MOST: usize = 64;
+
+/// Holds what is listed with an automaton against it, as far as that is there; it may be transferred without.
+///
+/// Refused with `automaton.mismatch`: another form of it with another document, and an artifact that is about none of the images.
+pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -> Result<()> {
+    let own = &resolved.descriptor.digest;
+    let is_other =
+        |entry: &&Descriptor| entry.artifact_type.as_deref() == Some(ARTIFACT_TYPE) && entry.digest != *own;
+    let mut others = Vec::new();
+    for entry in resolved.listed.iter().filter(is_other).take(MOST) {
+        if let Some(bytes) = there(layout, entry)? {
+            let subject = format!("blob {}", entry.digest);
+            others.push((entry, json::read::<Manifest>(&bytes, &subject)?));
+        }
+    }
+    let of = |manifest: &Manifest| manifest.subject.as_ref().map(|subject| subject.digest);
+    let is_artifact = |manifest: &Manifest| manifest.config.media_type == CONFIG_TYPE;
+    let is_listed = |digest: Option<Hash>| resolved.listed.iter().any(|entry| Some(entry.digest) == digest);
+    let all =
+        || others.iter().map(|(entry, other)| (entry.digest, other)).chain([(*own, &resolved.manifest)]);
+    let has_image = all().any(|(_, manifest)| !is_artifact(manifest));
+    let lost = |(_, manifest): &(Hash, &Manifest)| is_artifact(manifest) && !is_listed(of(manifest));
+    if let Some((artifact, _)) = all().find(lost).filter(|_| has_image) {
+        let words = "is an artifact whose subject is no image that is listed with it";
+        return Err(Fault::refused(Code::AutomatonMismatch, format!("blob {artifact}"), words));
+    }
+    for (entry, other) in &others {
+        let is_ours = match (is_artifact(&resolved.manifest), is_artifact(other)) {
+            (false, true) => of(other) == Some(*own),
+            (true, false) => of(&resolved.manifest) == Some(entry.digest),
+            _ => false,
+        };
+        if is_ours
+            && let Some(found) = told(layout, other)?
+            && found != document.canonical()?
+        {
+            let words = format!("has another document than blob {own}, which is the same automaton's");
+            return Err(Fault::refused(Code::AutomatonMismatch, format!("blob {}", entry.digest), words));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a document. `None`: it is not there.
+fn there(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
+    match layout.blobs.document(named) {
+        Err(fault) if fault.code() == Some(Code::BlobMissing) => Ok(None),
+        bytes => bytes.map(Some),
+    }
+}
+
+/// The document that a manifest tells, in the one way of RFC 8785.
+fn told(layout: &Layout, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+    let Some(bytes) = there(layout, &manifest.config)? else { return Ok(None) };
+    if manifest.config.media_type == CONFIG_TYPE {
+        return Ok(Some(bytes));
+    }
+    let image: ImageConfig = json::read(&bytes, &format!("blob {}", manifest.config.digest))?;
+    image.other.get(CONFIG_MEMBER).map_or(Ok(Some(Vec::new())), |member| canonical(member).map(Some))
+}

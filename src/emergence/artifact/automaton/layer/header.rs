@@ -1,0 +1,179 @@
+//! The headers of an entry as bytes. A reader makes them again of what it has understood, and compares.
+
+use super::BLOCK;
+
+/// Bytes of a header's field for a name.
+const NAME: usize = 100;
+
+/// From here on, a size has no place in a header.
+const LARGE: u64 = 1 << 33;
+
+/// The time of all entries, in seconds.
+const TIME: u64 = 1;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Link,
+    Folder,
+}
+
+impl Kind {
+    /// The flag of a header.
+    pub(crate) fn flag(self) -> u8 {
+        match self {
+            Kind::File => b'0',
+            Kind::Link => b'2',
+            Kind::Folder => b'5',
+        }
+    }
+
+    pub(super) fn of_flag(flag: u8) -> Option<Self> {
+        [Kind::File, Kind::Link, Kind::Folder].into_iter().find(|kind| kind.flag() == flag)
+    }
+}
+
+/// The flag of a header whose contents are about the next one.
+pub(super) const PAX: u8 = b'x';
+
+/// What there is to say of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub kind: Kind,
+    pub mode: u32,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Without a slash before it; with one behind it, when it is a folder.
+    pub name: Vec<u8>,
+    /// Of a link.
+    pub target: Vec<u8>,
+}
+
+impl Entry {
+    /// Its header, with a pax header before it if it needs one.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BLOCK);
+        let records = self.records();
+        if !records.is_empty() {
+            bytes.extend(block(b"pax", 0o644, records.len() as u64, PAX, b""));
+            bytes.extend(&records);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+        let size = if self.size < LARGE { self.size } else { 0 };
+        bytes.extend(block(&self.name, self.mode, size, self.kind.flag(), &self.target));
+        bytes
+    }
+
+    /// What its header has no room for, by key.
+    fn records(&self) -> Vec<u8> {
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        let fits = |bytes: &[u8]| bytes.len() <= NAME && is_text(bytes);
+        let mut records = Vec::new();
+        if !is_text(&self.name) || !is_text(&self.target) {
+            record("hdrcharset", b"BINARY", &mut records);
+        }
+        if !fits(&self.target) {
+            record("linkpath", &self.target, &mut records);
+        }
+        if !fits(&self.name) {
+            record("path", &self.name, &mut records);
+        }
+        if self.size >= LARGE {
+            record("size", self.size.to_string().as_bytes(), &mut records);
+        }
+        records
+    }
+}
+
+/// `LENGTH KEY=VALUE\n`, where the length counts its own digits too.
+fn record(key: &str, value: &[u8], to: &mut Vec<u8>) {
+    let rest = key.len() + value.len() + 3;
+    let digits = |length: usize| length.to_string().len();
+    let mut length = rest + digits(rest);
+    length = rest + digits(length);
+    to.extend(format!("{length} {key}=").as_bytes());
+    to.extend(value);
+    to.push(b'\n');
+}
+
+/// Splits pax records; `None`: they are not written as such.
+pub(super) fn split_records(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().position(|byte| *byte == b' ')?;
+        let digits = bytes.get(..space).filter(|digits| digits.len() <= 6)?;
+        let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|byte| *byte == b'=')?;
+        records.push((record.get(..equals)?, record.get(equals + 1..)?));
+        bytes = bytes.get(length..)?;
+    }
+    Some(records)
+}
+
+fn block(name: &[u8], mode: u32, size: u64, flag: u8, target: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BLOCK);
+    field(name, &mut bytes);
+    // Mode, owner, group.
+    bytes.extend(format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
+    bytes.extend(format!("{size:011o}\0{TIME:011o}\0").as_bytes());
+    // The sum is taken with blanks in its own place.
+    bytes.extend(b"        ");
+    bytes.push(flag);
+    field(target, &mut bytes);
+    bytes.extend(b"ustar\x0000");
+    // Names of owner and group; the numbers of a device.
+    bytes.resize(bytes.len() + 64, 0);
+    bytes.extend(b"0000000\x000000000\0");
+    bytes.resize(BLOCK, 0);
+    let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
+    let sum = format!("{sum:06o}\0 ");
+    bytes.iter_mut().skip(148).zip(sum.as_bytes()).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+/// As much as has room. What a pax record says in full is only hinted at when it is no text.
+fn field(text: &[u8], to: &mut Vec<u8>) {
+    let end = to.len() + NAME;
+    let plain = text.len() <= NAME && std::str::from_utf8(text).is_ok();
+    let shown = |byte: &u8| if plain || byte.is_ascii() { *byte } else { b'?' };
+    to.extend(text.iter().take(NAME).map(shown));
+    to.resize(end, 0);
+}
+
+/// The number in a field of octal digits with a NUL behind them.
+pub(crate) fn octal(field: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(field.strip_suffix(b"\0")?).ok()?;
+    u64::from_str_radix(digits, 8).ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_count_their_own_digits() {
+        for length in [1, 80, 90, 91, 92, 93, 94, 95, 96, 980, 988, 989, 990, 991, 992, 5000] {
+            let value = vec![b'v'; length];
+            let mut records = Vec::new();
+            record("path", &value, &mut records);
+            record("size", b"8", &mut records);
+            let split = split_records(&records).unwrap();
+            assert_eq!(split, [(&b"path"[..], &value[..]), (&b"size"[..], &b"8"[..])], "{length}");
+        }
+        for bad in ["x", "5 a=", "7 path=\n", "9 path=ab\n", "99999999999 a=b\n", "6 aaaa\n", "6 a=b \n"] {
+            assert_eq!(split_records(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_large_has_its_size_apart() {
+        let entry =
+            |size| Entry { kind: Kind::File, mode: 0o444, size, name: b"a".to_vec(), target: Vec::new() };
+        assert_eq!(entry(LARGE - 1).bytes().len(), BLOCK);
+        let large = entry(LARGE).bytes();
+        assert_eq!(large.len(), 3 * BLOCK);
+        assert!(large[BLOCK..].starts_with(b"19 size=8589934592\n"));
+    }
+}

@@ -1,0 +1,292 @@
+//! Reads a store layer strictly, in constant memory: each header must be the one that a writer would have made.
+
+use std::io::Read;
+
+use super::header::{Entry, Kind, PAX, octal, split_records};
+use super::{BLOCK, folders};
+use crate::emergence::base::compress::unread;
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::stream::Ahead;
+use crate::emergence::nix::nar::Visitor;
+use crate::emergence::nix::store_path::{StoreDir, StorePath};
+
+/// Bytes of pax records at most: a name of the deepest node and a target have room.
+const LONGEST_RECORDS: u64 = 64 * 1024;
+
+/// Longest name of an entry, in bytes, and longest target of a link: what a NAR can hold.
+const LONGEST_NAME: usize = 255;
+const LONGEST_TARGET: usize = 4095;
+
+/// A layer that is being read, object by object.
+pub struct LayerReader<R> {
+    input: Ahead<R>,
+    dir: StoreDir,
+    deepest: usize,
+    /// The entry that was read, but not used yet.
+    next: Option<Entry>,
+}
+
+/// The folders that are open in an object, outermost first.
+struct Open {
+    /// Name of the innermost, without a slash at the end.
+    name: Vec<u8>,
+    /// For each, where its name ends, and the last entry in it.
+    folders: Vec<(usize, Vec<u8>)>,
+}
+
+impl<R: Read> LayerReader<R> {
+    /// Begins to read a layer of objects of `dir`, whose trees have `deepest` nodes below each other at most. Refused with `layer.not-canonical`, as by all that follows.
+    pub fn new(input: R, dir: &StoreDir, deepest: usize) -> Result<Self> {
+        let mut reader = Self { input: Ahead::new(input), dir: dir.clone(), deepest, next: None };
+        for name in folders(dir) {
+            let entry = reader.header()?;
+            let folder = Entry {
+                kind: Kind::Folder,
+                mode: 0o755,
+                size: 0,
+                name: name.clone().into_bytes(),
+                target: Vec::new(),
+            };
+            if entry.as_ref() != Some(&folder) {
+                return Err(reader.refuse(name.as_bytes(), "is not what the layer begins with"));
+            }
+        }
+        reader.next = reader.header()?;
+        Ok(reader)
+    }
+
+    /// Reads the next object, which must be `path`, and tells `visitor` of its tree.
+    pub fn object(&mut self, path: &StorePath, visitor: &mut dyn Visitor) -> Result<()> {
+        let root = self.dir.path(path).trim_start_matches('/').as_bytes().to_vec();
+        let Some(entry) = self.next.take() else {
+            return Err(self.refuse(&root, "is said to be in the layer, but is not"));
+        };
+        if *without_slash(&entry) != *root {
+            let words = format!("stands where {} should", shown(&root));
+            return Err(self.refuse(&entry.name, &words));
+        }
+        self.check_mode(&entry)?;
+        let mut open = Open { name: root.clone(), folders: Vec::new() };
+        if entry.kind == Kind::Folder {
+            visitor.directory(b"")?;
+            open.folders.push((root.len(), Vec::new()));
+        } else {
+            self.leaf(&entry, b"", visitor)?;
+        }
+        self.next = self.header()?;
+        while let Some(entry) = self.next.take() {
+            if open.folders.is_empty() || !is_below(without_slash(&entry), &root) {
+                self.next = Some(entry);
+                break;
+            }
+            self.entry(entry, &mut open, visitor)?;
+            self.next = self.header()?;
+        }
+        open.folders.iter().try_for_each(|_| visitor.leave())
+    }
+
+    /// Makes sure that nothing follows the last object.
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(entry) = self.next.take() {
+            return Err(self.refuse(&entry.name, "is in the layer, but not said to be"));
+        }
+        match self.fill(1)? {
+            true => Err(self.refuse(b"", "something stands behind the end")),
+            false => Ok(()),
+        }
+    }
+
+    /// An entry below an object's root.
+    fn entry(&mut self, entry: Entry, open: &mut Open, visitor: &mut dyn Visitor) -> Result<()> {
+        let name = without_slash(&entry);
+        while !is_below(name, &open.name) {
+            open.leave();
+            visitor.leave()?;
+        }
+        let base = name.get(open.name.len() + 1..).unwrap_or_default();
+        let last = open.folders.last().map(|(_, last)| last.as_slice()).unwrap_or_default();
+        let wrong = if base.contains(&b'/') {
+            "is out of order, or its folder is missing"
+        } else if base.is_empty()
+            || base.len() > LONGEST_NAME
+            || base.contains(&0)
+            || base == b"."
+            || base == b".."
+        {
+            "has a name that cannot be one"
+        } else if base <= last {
+            "is out of order, or there twice"
+        } else if open.folders.len() >= self.deepest {
+            "is nested too deep"
+        } else {
+            ""
+        };
+        if !wrong.is_empty() {
+            return Err(self.refuse(name, wrong));
+        }
+        self.check_mode(&entry)?;
+        let base = base.to_vec();
+        if entry.kind == Kind::Folder {
+            visitor.directory(&base)?;
+            open.enter(base);
+        } else {
+            self.leaf(&entry, &base, visitor)?;
+            open.note(base);
+        }
+        Ok(())
+    }
+
+    /// Only the folders above the objects can be written to.
+    fn check_mode(&self, entry: &Entry) -> Result<()> {
+        match entry.kind == Kind::Folder && entry.mode != 0o555 {
+            true => Err(self.refuse(&entry.name, "is a folder that can be written to")),
+            false => Ok(()),
+        }
+    }
+
+    /// A file or a link; `name` is empty for the root.
+    fn leaf(&mut self, entry: &Entry, name: &[u8], visitor: &mut dyn Visitor) -> Result<()> {
+        if entry.kind == Kind::Link {
+            let target = &entry.target;
+            if target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0) {
+                return Err(self.refuse(&entry.name, "has a target that cannot be one"));
+            }
+            return visitor.symlink(name, target);
+        }
+        visitor.file(name, entry.mode == 0o555, entry.size)?;
+        let mut left = entry.size;
+        while left > 0 {
+            if !self.fill(1)? {
+                return Err(self.refuse(&entry.name, "ends before its size"));
+            }
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.unused().len());
+            visitor.data(self.take(count)?)?;
+            left -= count as u64;
+        }
+        self.padding(&entry.name, entry.size)?;
+        visitor.end_file()
+    }
+
+    fn padding(&mut self, name: &[u8], size: u64) -> Result<()> {
+        let padding = size.next_multiple_of(BLOCK as u64) - size;
+        if self.take(padding as usize)?.iter().any(|byte| *byte != 0) {
+            return Err(self.refuse(name, "has padding that is not zero"));
+        }
+        Ok(())
+    }
+
+    /// The next entry; `None`: the end, both of its blocks.
+    fn header(&mut self) -> Result<Option<Entry>> {
+        let first = self.take(BLOCK)?.to_vec();
+        if first.iter().all(|byte| *byte == 0) {
+            return match self.take(BLOCK)?.iter().all(|byte| *byte == 0) {
+                true => Ok(None),
+                false => Err(self.refuse(b"", "ends with one block of zeros")),
+            };
+        }
+        let mut raw = first;
+        let mut records = Vec::new();
+        if raw.get(156) == Some(&PAX) {
+            let size = raw.get(124..136).and_then(octal).filter(|size| *size <= LONGEST_RECORDS);
+            let size = size.ok_or_else(|| self.refuse(b"", "a pax header has no size that it can have"))?;
+            records = self.take(size as usize)?.to_vec();
+            raw.extend(&records);
+            let padding = size.next_multiple_of(BLOCK as u64) - size;
+            let more = self.take(padding as usize + BLOCK)?;
+            raw.extend(more);
+        }
+        let entry = understood(&raw, &records);
+        // Whatever was misunderstood does not give the same bytes again.
+        match entry {
+            Some(entry) if entry.bytes() == raw => Ok(Some(entry)),
+            entry => {
+                let name = entry.map(|entry| entry.name).unwrap_or_default();
+                Err(self.refuse(&name, "has a header that is not written in the one way for it"))
+            }
+        }
+    }
+
+    fn refuse(&self, name: &[u8], words: &str) -> Fault {
+        let subject = if name.is_empty() { "the layer".to_owned() } else { shown(name) };
+        Fault::refused(
+            Code::LayerNotCanonical,
+            subject,
+            format!("{words} (before byte {})", self.input.offset()),
+        )
+    }
+
+    /// Makes `count` bytes stand in one piece. False: the input ends before.
+    fn fill(&mut self, count: usize) -> Result<bool> {
+        let refused = |words| Fault::refused(Code::BlobCompression, "the layer", words);
+        self.input.fill(count).map_err(|error| unread(error, "a layer", refused))
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8]> {
+        if !self.fill(count)? {
+            return Err(self.refuse(b"", "it ends in the middle"));
+        }
+        Ok(self.input.used(count))
+    }
+}
+
+impl Open {
+    fn enter(&mut self, base: Vec<u8>) {
+        self.name.push(b'/');
+        self.name.extend_from_slice(&base);
+        self.note(base);
+        self.folders.push((self.name.len(), Vec::new()));
+    }
+
+    fn leave(&mut self) {
+        self.folders.pop();
+        self.name.truncate(self.folders.last().map_or(0, |(end, _)| *end));
+    }
+
+    fn note(&mut self, base: Vec<u8>) {
+        if let Some((_, last)) = self.folders.last_mut() {
+            *last = base;
+        }
+    }
+}
+
+fn is_below(name: &[u8], folder: &[u8]) -> bool {
+    name.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+fn without_slash(entry: &Entry) -> &[u8] {
+    match entry.kind {
+        Kind::Folder => entry.name.strip_suffix(b"/").unwrap_or(&entry.name),
+        _ => &entry.name,
+    }
+}
+
+/// What a header says, with the records before it. Nothing is checked that would show when it is written again.
+fn understood(raw: &[u8], records: &[u8]) -> Option<Entry> {
+    let header = raw.get(raw.len().checked_sub(BLOCK)?..)?;
+    let text = |from: usize| {
+        let field = header.get(from..from + 100)?;
+        Some(field.split(|byte| *byte == 0).next()?.to_vec())
+    };
+    let kind = Kind::of_flag(*header.get(156)?)?;
+    let mode = u32::try_from(octal(header.get(100..108)?)?).ok()?;
+    let allowed: &[u32] = match kind {
+        Kind::File => &[0o444, 0o555],
+        Kind::Link => &[0o777],
+        Kind::Folder => &[0o555, 0o755],
+    };
+    let mut entry =
+        Entry { kind, mode, size: octal(header.get(124..136)?)?, name: text(0)?, target: text(157)? };
+    for (key, value) in split_records(records)? {
+        match key {
+            b"path" => entry.name = value.to_vec(),
+            b"linkpath" => entry.target = value.to_vec(),
+            b"size" => entry.size = std::str::from_utf8(value).ok()?.parse().ok()?,
+            _ => {}
+        }
+    }
+    // Only files have contents, only links targets, only names of folders a slash at the end.
+    let fits = (kind == Kind::File || entry.size == 0)
+        && (kind == Kind::Link || entry.target.is_empty())
+        && (kind == Kind::Folder) == entry.name.ends_with(b"/");
+    (fits && allowed.contains(&mode)).then_some(entry)
+}

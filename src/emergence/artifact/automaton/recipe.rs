@@ -1,0 +1,191 @@
+//! The derivation that an automaton is said to be built by, where it is to be had: held against what the document tells of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::emergence::base::bounded::{LONGEST, open_file, read_document};
+use crate::emergence::base::hash::Hash;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::format::declaration::{Declaration, DeclarationKind};
+use crate::emergence::format::document::Document;
+use crate::emergence::nix::cache::Cache;
+use crate::emergence::nix::drv::{self, Derivation};
+use crate::emergence::nix::nar::Visitor;
+use crate::emergence::nix::store_path::{Name, StoreDir, StorePath};
+use crate::emergence::proof::terms::Terms;
+use crate::emergence::proof::verify::read_object;
+use crate::emergence::store::Store;
+
+/// Derivations of an automaton's own that are read at most, each for the price of its layer: what builds it is not meant to travel.
+const MOST_LOOKS: u32 = 100;
+
+/// Gives the bytes of the derivation at a path. `None`: it is not to be had.
+pub(crate) type Load<'a> = dyn FnMut(&StorePath) -> Result<Option<Vec<u8>>> + 'a;
+
+/// Where derivations are looked for by their paths, before those paths themselves.
+#[derive(Clone, Default)]
+pub enum Recipes {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// In a store.
+    Store(Arc<Store>),
+    /// In a binary cache.
+    Cache(Arc<Cache>),
+}
+
+impl Recipes {
+    /// The bytes of the derivation at `path`. `None`: it is nowhere.
+    pub(crate) fn bytes(&self, path: &StorePath, terms: &Terms) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Store(store) if store.meta(path)?.is_some() => return file(&store.tree(path)),
+            Self::Cache(cache) => {
+                if let Some(info) = cache.info(&path.digits())?.filter(|info| info.object.path == *path) {
+                    let place = cache.file(&info.stored.name);
+                    let Some(nar) = open_file(&place)? else { return Ok(None) };
+                    let mut text = OneFile::default();
+                    let limits = &terms.limits;
+                    let read = read_object(Box::new(nar), &info.object, &info.stored, limits, &mut text);
+                    return read.within(|| place.display().to_string()).map(|_| Some(text.bytes));
+                }
+            }
+            _ => {}
+        }
+        file(Path::new(&terms.dir.path(path)))
+    }
+}
+
+/// The bytes of a document. `None`: it is not there.
+pub(crate) fn file(path: &Path) -> Result<Option<Vec<u8>>> {
+    open_file(path)?.map(|file| read_document(file, &path.display().to_string())).transpose()
+}
+
+/// Keeps the bytes of an object that is one file.
+#[derive(Default)]
+pub(super) struct OneFile {
+    pub bytes: Vec<u8>,
+}
+
+impl Visitor for OneFile {
+    fn directory(&mut self, _name: &[u8]) -> Result<()> {
+        Err(Fault::refused(Code::DrvSyntax, "", "is a folder, and no derivation"))
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        if (self.bytes.len() + bytes.len()) as u64 > LONGEST {
+            return Err(Fault::refused(Code::LimitDocument, "", format!("has more than {LONGEST} bytes")));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// What follows from a derivation.
+pub(crate) struct Recipe {
+    /// Of its bytes: D.
+    pub digest: Hash,
+    /// Its outputs, and their paths as far as they are known before.
+    outputs: BTreeMap<String, Option<StorePath>>,
+    /// What it is modulo its fixed inputs, where all that it depends on is to be had. The inner `None`: it has no such hash.
+    pub equivalence: Option<Option<Hash>>,
+}
+
+impl Recipe {
+    /// Reads the derivation `bytes` and all that it depends on. `path`: its own, if it is known, which it must then have.
+    ///
+    /// Refused: `declaration.mismatch`, and as by [`drv::parse`] and [`drv::check`], but what is not to be had is no fault.
+    pub fn read(bytes: &[u8], path: Option<&StorePath>, dir: &StoreDir, load: &mut Load<'_>) -> Result<Self> {
+        let recipe = drv::parse(bytes, dir)?;
+        if let Some(path) = path {
+            let own = recipe.path(dir, path.name().clone())?;
+            differs("the derivation's path", &dir.path(path), &dir.path(&own))?;
+        }
+        let digest = Hash::sha256(bytes);
+        let stated = recipe.outputs.iter().map(|(name, output)| (name.clone(), output.path().cloned()));
+        let stated = Self { digest, outputs: stated.collect(), equivalence: None };
+        let Some(name) = name(path, &recipe) else { return Ok(stated) };
+        let checked = drv::check(recipe, name, dir, |path| match load(path)? {
+            Some(bytes) => drv::parse(&bytes, dir).within(|| dir.path(path)),
+            None => Err(Fault::refused(Code::DrvInputMissing, dir.path(path), "is not here")),
+        });
+        match checked {
+            Ok(checked) => Ok(Self {
+                outputs: checked.outputs,
+                equivalence: Some(checked.modulo.hash().copied()),
+                ..stated
+            }),
+            Err(fault) if fault.code() == Some(Code::DrvInputMissing) => Ok(stated),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Refused with `declaration.mismatch` when the document tells of another derivation, or has outputs that this one does not build.
+    pub fn check(&self, declaration: &Declaration, document: &Document, dir: &StoreDir) -> Result<()> {
+        declaration.must_be(&self.digest)?;
+        if let (Some(declared), Some(found)) = (&declaration.equivalence, &self.equivalence) {
+            let found = found.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
+            differs("the equivalence", &declared.to_string(), &found)?;
+        }
+        for (name, path) in &document.outputs {
+            let what = format!("the path of the output {name}");
+            match self.outputs.get(name) {
+                None => differs(&what, &dir.path(path), "none")?,
+                Some(Some(found)) => differs(&what, &dir.path(path), &dir.path(found))?,
+                // What it will be is not known before it is built.
+                Some(None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn differs(what: &str, declared: &str, found: &str) -> Result<()> {
+    match declared == found {
+        true => Ok(()),
+        false => Err(Fault::differs(Code::DeclarationMismatch, "declaration", what, declared, found)),
+    }
+}
+
+/// The name of what it builds.
+fn name(path: Option<&StorePath>, recipe: &Derivation) -> Option<Name> {
+    let told = || std::str::from_utf8(recipe.env.get(b"name".as_slice())?).ok();
+    Name::new(path.and_then(|path| path.name().as_str().strip_suffix(".drv")).or_else(told)?).ok()
+}
+
+/// Holds an automaton against its derivation, where that and what it depends on is to be had. Whether it was.
+///
+/// Refused with `declaration.mismatch`, and what [`Recipe::read`] refuses.
+pub(crate) fn check(document: &Document, dir: &StoreDir, load: &mut Load<'_>) -> Result<bool> {
+    let declared = document.declaration.as_ref();
+    let declared = declared.filter(|declaration| declaration.kind == DeclarationKind::NixDerivation);
+    let Some((declaration, path)) = declared.and_then(|one| Some((one, one.store_path.as_ref()?))) else {
+        return Ok(false);
+    };
+    let Some(bytes) = load(path)? else { return Ok(false) };
+    let recipe = Recipe::read(&bytes, Some(path), dir, load).within(|| dir.path(path))?;
+    recipe.check(declaration, document, dir).map(|()| true)
+}
+
+/// The same for derivations that the automaton carries; `look` reads the object at a path.
+pub(super) fn check_carried(
+    document: &Document,
+    dir: &StoreDir,
+    look: &mut dyn FnMut(&StorePath, &mut OneFile) -> Result<()>,
+) -> Result<()> {
+    let mut left = MOST_LOOKS;
+    let load = &mut |path: &StorePath| {
+        if left == 0 || document.object(path).is_none() {
+            return Ok(None);
+        }
+        left -= 1;
+        let mut text = OneFile::default();
+        look(path, &mut text).map(|()| Some(text.bytes))
+    };
+    check(document, dir, load).map(drop)
+}
+
+/// The same for derivations that are elsewhere than in the automaton.
+pub fn check_recipe(document: &Document, recipes: &Recipes, terms: &Terms) -> Result<bool> {
+    check(document, &terms.dir, &mut |path| recipes.bytes(path, terms))
+}

@@ -1,0 +1,49 @@
+//! Files that are opened once and read twice, as far as there are descriptors for it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::blobs::{From, Source};
+use crate::emergence::base::bounded::open_file;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+
+/// Files kept open at most. What is opened a second time is recognised by its hash.
+const KEPT: usize = 256;
+
+/// The blobs of a closure in files of their own.
+pub struct Files {
+    /// Where each is, and of what it is a part, for messages.
+    paths: Vec<(PathBuf, String)>,
+    open: Mutex<Vec<Option<Arc<File>>>>,
+}
+
+impl Files {
+    /// Nothing is opened yet.
+    pub fn new(paths: Vec<(PathBuf, String)>) -> Self {
+        let open = Mutex::new(vec![None; paths.len().min(KEPT)]);
+        Self { paths, open }
+    }
+}
+
+impl Source for Files {
+    fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
+        let kept = self.open.lock().ok().and_then(|open| open.get(at).cloned().flatten());
+        if let Some(file) = kept {
+            return Ok(Box::new(From::new(file, 0)));
+        }
+        let (path, of) = self.paths.get(at).ok_or_else(|| Fault::usage("an object has no file"))?;
+        let file = open_file(path)?.ok_or_else(|| {
+            let words = format!("is not there, but {of} is said to be in it");
+            Fault::refused(Code::BlobMissing, path.display().to_string(), words)
+        })?;
+        let file = Arc::new(file);
+        if let Ok(mut open) = self.open.lock()
+            && let Some(place) = open.get_mut(at)
+        {
+            *place = Some(Arc::clone(&file));
+        }
+        Ok(Box::new(From::new(file, 0)))
+    }
+}

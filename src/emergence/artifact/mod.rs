@@ -1,0 +1,24 @@
+//! Whatever a REF names, opened: one file for each type of artifact.
+//!
+//! ```text
+//! reference       the syntax of a REF
+//! open            from a REF to an artifact
+//! blobs           objects whose NARs are in blobs, for the three types below
+//! nar_file        a NAR in a file
+//! cache_closure   an object of a binary cache, with its references
+//! store_closure   an object of a store, with its references
+//! automaton/      an automaton in a layout, or in a store
+//! stack           a plain image in a store, layer over layer
+//! import          from a verified artifact into a store
+//! ```
+
+pub mod automaton;
+pub mod blob_files;
+pub mod blobs;
+pub mod cache_closure;
+pub mod import;
+pub mod nar_file;
+pub mod open;
+pub mod reference;
+pub mod stack;
+pub mod store_closure;

@@ -1,0 +1,233 @@
+//! One NAR in a file, with what is declared of it elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::blob_files::Files;
+use super::blobs::Blobs;
+use super::reference::decompressed;
+use crate::emergence::base::bounded::{open_file, read_at_most};
+use crate::emergence::base::compress::Compression;
+use crate::emergence::base::files::{check_space, made_whole};
+use crate::emergence::base::hash::{Algorithm, Hash};
+use crate::emergence::base::limits::Limits;
+use crate::emergence::base::refusal::{Code, Fault, Result, Within};
+use crate::emergence::base::stream::{HashThread, Hashing};
+use crate::emergence::nix::keys::Signature;
+use crate::emergence::nix::nar::{self, Nothing, Visitor};
+use crate::emergence::nix::narinfo::NarInfo;
+use crate::emergence::nix::object::{Object, Stored};
+use crate::emergence::nix::store_path::{ContentAddress, StorePath};
+use crate::emergence::proof::closure::{Closure, Kind, Receive, Report};
+use crate::emergence::proof::terms::Terms;
+use crate::emergence::proof::trust::Demand;
+use crate::emergence::proof::verify::Bytes;
+use crate::error::{Doing, Error, Kind as ErrorKind};
+
+/// What the caller says of a NAR. What is left out is taken as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    /// What the object is called.
+    pub path: Option<StorePath>,
+    /// By SHA-256.
+    pub nar_hash: Option<Hash>,
+    /// In bytes.
+    pub nar_size: Option<u64>,
+    /// What it refers to.
+    pub references: Vec<StorePath>,
+    /// How its content proves its path.
+    pub ca: Option<ContentAddress>,
+    /// Of its fingerprint.
+    pub signatures: Vec<Signature>,
+    /// How the file is compressed, where its first bytes and its name do not tell.
+    pub compression: Option<Compression>,
+    /// A file that says all this, instead of the file beside the NAR with `.narinfo` behind its name.
+    pub narinfo: Option<PathBuf>,
+}
+
+/// A NAR. Without a store path it is a tree and no object.
+pub struct NarFile {
+    path: PathBuf,
+    digest: Hash,
+    compression: Compression,
+    /// What was read of a NAR of which nothing is declared.
+    bytes: Bytes,
+    blobs: Blobs<Files>,
+}
+
+fn opened(path: &Path) -> Result<std::fs::File> {
+    open_file(path)?.ok_or_else(|| {
+        let words = format!("{}: there is no such file", path.display());
+        Error::new(ErrorKind::NotFound, words).into()
+    })
+}
+
+impl NarFile {
+    /// Finds what is declared. Without a hash or a size, the NAR is read once for them.
+    pub fn open(path: &Path, declared: &Declared, terms: &Terms) -> Result<Self> {
+        let name = path.display().to_string();
+        let Some(mut info) = narinfo(path, declared, terms)? else {
+            return Self::by_options(path, name, declared, terms);
+        };
+        // What the caller says beside it holds as well.
+        declared.check(&name, &info.object.nar_hash, info.object.nar_size)?;
+        info.stored.compression = declared.compression.unwrap_or(info.stored.compression);
+        Ok(Self::of_object(path, name, info))
+    }
+
+    fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
+        let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
+            // Nothing must be found out but how it is compressed.
+            (Some(_), Some(hash), Some(unpacked)) => {
+                let (_, compression) =
+                    decompressed(opened(path)?, path, declared.compression, terms.limits.memory)?;
+                (hash, Bytes { read: 0, unpacked }, compression)
+            }
+            _ => look(path, declared.compression, &terms.limits, &mut Nothing)?,
+        };
+        let Some(store_path) = &declared.path else {
+            declared.check(&name, &hash, bytes.unpacked)?;
+            let blobs =
+                Blobs::new(Kind::Nar, Vec::new(), Vec::new(), Files::new(vec![(path.to_owned(), name)]));
+            return Ok(Self { path: path.to_owned(), digest: hash, compression, bytes, blobs });
+        };
+        let object = Object {
+            path: store_path.clone(),
+            nar_hash: declared.nar_hash.unwrap_or(hash),
+            nar_size: declared.nar_size.unwrap_or(bytes.unpacked),
+            references: declared.references.iter().cloned().collect(),
+            deriver: None,
+            signatures: declared.signatures.clone(),
+            ca: declared.ca,
+        };
+        let stored = Stored { name: name.clone(), compression, hash: None, size: None };
+        Ok(Self::of_object(path, name, NarInfo { object, stored }))
+    }
+
+    fn of_object(path: &Path, name: String, NarInfo { object, stored }: NarInfo) -> Self {
+        let (digest, compression) = (object.nar_hash, stored.compression);
+        let files = Files::new(vec![(path.to_owned(), name)]);
+        let blobs = Blobs::new(Kind::Nar, vec![object], vec![stored], files);
+        Self { path: path.to_owned(), digest, compression, bytes: Bytes::default(), blobs }
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
+    /// changed since. After an error nothing is there.
+    pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
+        let make = |maker: &mut dyn Visitor| {
+            let (hash, ..) = look(&self.path, Some(self.compression), &terms.limits, maker)?;
+            if hash == self.digest {
+                return Ok(());
+            }
+            let words = "is not what it was when it was verified";
+            Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
+        };
+        if let Some(destination) = &terms.destination {
+            check_space(&destination.folder, self.bytes.unpacked)?;
+        }
+        made_whole(to, |new| nar::restore_by(new, make))
+    }
+}
+
+impl Declared {
+    fn check(&self, name: &str, hash: &Hash, size: u64) -> Result<()> {
+        if let Some(declared) = self.nar_hash.filter(|declared| declared != hash) {
+            let (declared, hash) = (declared.to_string(), hash.to_string());
+            return Err(Fault::differs(Code::NarHash, name, "the NAR's hash", &declared, &hash));
+        }
+        if let Some(declared) = self.nar_size.filter(|declared| *declared != size) {
+            let (declared, found) = (declared.to_string(), size.to_string());
+            return Err(Fault::differs(Code::NarSize, name, "the NAR's size", &declared, &found));
+        }
+        Ok(())
+    }
+}
+
+/// What the file beside the NAR, or the one that the caller names, says.
+fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<NarInfo>> {
+    if declared.path.is_some() {
+        return Ok(None);
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".narinfo");
+    let file = match &declared.narinfo {
+        Some(file) => file.clone(),
+        None if Path::new(&beside).exists() => beside.into(),
+        None => return Ok(None),
+    };
+    let subject = file.display().to_string();
+    let text = read_at_most(opened(&file)?, &subject, terms.limits.narinfo)?;
+    NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
+}
+
+/// Reads a NAR of which nothing is declared: its hash, what was read, and how it is compressed.
+fn look(
+    path: &Path,
+    compression: Option<Compression>,
+    limits: &Limits,
+    visitor: &mut (impl Visitor + ?Sized),
+) -> Result<(Hash, Bytes, Compression)> {
+    let (file, most) = (opened(path)?, limits.size);
+    let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
+    let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
+    let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
+    let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
+    let mut visitor = visitor;
+    let read = nar::read(&mut input, limits.depth, &mut visitor);
+    let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
+    if unpacked > most {
+        let words = format!("more than {most} bytes come out");
+        return Err(Fault::refused(Code::LimitSize, path.display().to_string(), words));
+    }
+    read.within(|| path.display().to_string())?;
+    Ok((hash, Bytes { read: size, unpacked }, compression))
+}
+
+impl Closure for NarFile {
+    fn kind(&self) -> Kind {
+        Kind::Nar
+    }
+
+    fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    fn objects(&self) -> &[Object] {
+        &self.blobs.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        self.blobs.digests()
+    }
+
+    fn verify(&self, terms: &Terms) -> Result<Report> {
+        let mut objects = Vec::new();
+        let mut bytes = self.bytes;
+        let pinned = terms.trust.pinned(&self.name(), &self.digest)?;
+        match self.blobs.objects.first() {
+            Some(object) => {
+                objects.push((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
+                bytes = self.blobs.prove(terms)?;
+            }
+            None if terms.trust.demand == Demand::Signed => {
+                let words = "a NAR without a store path carries no signature";
+                return Err(Fault::refused(Code::TrustUnproved, self.name(), words));
+            }
+            None => {}
+        }
+        Ok(Report::of_objects(Kind::Nar, self.digest, (objects, pinned), bytes))
+    }
+
+    fn unpack(
+        &self,
+        terms: &Terms,
+        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+        to: &(dyn Receive + Sync),
+    ) -> Result<Bytes> {
+        self.blobs.unpack(terms, wanted, to)
+    }
+}

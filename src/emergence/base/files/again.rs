@@ -1,0 +1,114 @@
+//! Trees of a store made once more: linked or copied, read-only and with its times.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, linkat, mkdirat,
+    openat, readlinkat, statat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::emergence::base::refusal::Result;
+use crate::error::{Doing, Error};
+
+/// The time of everything in a store.
+pub const TIMES: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
+    last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
+};
+
+/// Gives a file, folder or link the time that everything in a store has.
+pub fn set_time(path: &Path) -> Result<()> {
+    let set = utimensat(CWD, path, &TIMES, AtFlags::SYMLINK_NOFOLLOW);
+    Ok(set.doing(|| format!("set the time of {}", path.display()))?)
+}
+
+/// A folder, the one that is made of it, and the names in it that are still to be made. By descriptors: paths may be longer than the
+/// kernel takes.
+struct Open {
+    from: OwnedFd,
+    to: OwnedFd,
+    left: Vec<CString>,
+}
+
+/// Makes the tree `from` again at `to`, where nothing is. `linked`: files are the same inodes, as far as there may be more links.
+pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
+    let make = || {
+        let root = one((CWD, &name(from)?), (CWD, &name(to)?), linked)?;
+        let mut open = Vec::from_iter(root);
+        while let Some(Open { from, to, left }) = open.last_mut() {
+            if let Some(name) = left.pop() {
+                let below = one((from.as_fd(), &name), (to.as_fd(), &name), linked)?;
+                open.extend(below);
+                continue;
+            }
+            // Only when all is in it: nobody can write to it then.
+            fchmod(&*to, Mode::from_raw_mode(0o555))?;
+            futimens(&*to, &TIMES)?;
+            open.pop();
+        }
+        Ok::<_, io::Error>(())
+    };
+    let step = || format!("make {} of {}", to.display(), from.display());
+    Ok(make().map_err(|error| Error::from(error).within(step()))?)
+}
+
+/// Makes one node. What is a folder is still empty.
+fn one(
+    (at, name): (BorrowedFd<'_>, &CStr),
+    (to, new): (BorrowedFd<'_>, &CStr),
+    linked: bool,
+) -> io::Result<Option<Open>> {
+    let mode = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            mkdirat(to, new, Mode::from_raw_mode(0o700))?;
+            let (from, to) =
+                (openat(at, name, flags, Mode::empty())?, openat(to, new, flags, Mode::empty())?);
+            let mut left = Vec::new();
+            for entry in Dir::read_from(&from)? {
+                let name = entry?.file_name().to_owned();
+                if ![c".", c".."].contains(&name.as_c_str()) {
+                    left.push(name);
+                }
+            }
+            return Ok(Some(Open { from, to, left }));
+        }
+        FileType::Symlink => {
+            symlinkat(readlinkat(at, name, Vec::new())?, to, new)?;
+            utimensat(to, new, &TIMES, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        _ => file((at, name), (to, new), linked, Mode::from_raw_mode(mode))?,
+    }
+    Ok(None)
+}
+
+fn file(
+    (at, name): (BorrowedFd<'_>, &CStr),
+    (to, new): (BorrowedFd<'_>, &CStr),
+    linked: bool,
+    mode: Mode,
+) -> io::Result<()> {
+    if linked {
+        match linkat(at, name, to, new, AtFlags::empty()) {
+            // The most names that a file may have, or a file system that knows no second names.
+            Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
+            done => return Ok(done?),
+        }
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut source = File::from(openat(at, name, flags | OFlags::RDONLY, Mode::empty())?);
+    let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mut copy = File::from(openat(to, new, create, Mode::from_raw_mode(0o600))?);
+    // Within one file system that can, no byte is moved.
+    io::copy(&mut source, &mut copy)?;
+    fchmod(&copy, mode)?;
+    Ok(futimens(&copy, &TIMES)?)
+}

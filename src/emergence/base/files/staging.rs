@@ -1,0 +1,262 @@
+//! A hidden folder in which something is made before it has its name. Whoever makes it keeps it locked, so that what a dead process
+//! left is told from what is being made.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, renameat_with};
+use rustix::io::Errno;
+
+use crate::emergence::base::nix32;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::error::{Doing, Error};
+use crate::sys::remove::remove;
+
+/// What the names of such folders begin with; random digits follow.
+const PREFIX: &str = ".emergence-";
+
+/// A folder of our own, into which nobody else may look. What is still in it when it is dropped is gone.
+pub struct Staging {
+    path: PathBuf,
+    /// Open, and locked as long as it is.
+    folder: OwnedFd,
+    ended: bool,
+}
+
+/// A name that nobody else has: 32 digits.
+pub fn random_name() -> Result<String> {
+    let mut bytes = [0; 20];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).map_err(Error::from)?;
+    Ok(nix32::encode(&bytes))
+}
+
+/// Opens a folder; links are not followed.
+pub fn open_folder(path: &Path) -> Result<OwnedFd> {
+    Ok(opened(path).doing(|| format!("open {}", path.display()))?)
+}
+
+fn opened(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Whether nobody else has the lock; it is ours then.
+fn is_free(folder: &OwnedFd) -> Result<bool> {
+    match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(Error::from(error).within("lock").into()),
+    }
+}
+
+impl Staging {
+    /// A new folder in `above`.
+    pub fn new(above: &Path) -> Result<Self> {
+        loop {
+            let path = above.join(format!("{PREFIX}{}", random_name()?));
+            let made = fs::DirBuilder::new().mode(0o700).create(&path);
+            made.doing(|| format!("make {}", path.display()))?;
+            // Before it is locked, it may have been taken for what a dead process left.
+            let folder = match opened(&path) {
+                Err(Errno::NOENT) => continue,
+                folder => folder.doing(|| format!("open {}", path.display()))?,
+            };
+            if is_free(&folder)? && path.exists() {
+                return Ok(Self { path, folder, ended: false });
+            }
+        }
+    }
+
+    /// Does `work` in a new folder in `above`, of which nothing is left afterwards.
+    pub fn with<T>(above: &Path, work: impl FnOnce(&Staging) -> Result<T>) -> Result<T> {
+        let mut staging = Self::new(above)?;
+        let done = work(&staging);
+        staging.ended = true;
+        match (done, remove(&staging.path)) {
+            (Ok(done), Ok(_)) => Ok(done),
+            (Ok(_), Err(error)) => Err(error).doing(|| format!("remove {}", staging.path.display()))?,
+            (Err(fault), Ok(_)) => Err(fault),
+            (Err(fault), Err(error)) => {
+                Err(fault.within(format!("{} is left behind ({error})", staging.path.display())))
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same, open.
+    pub fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = remove(&self.path);
+        }
+    }
+}
+
+/// Takes away what dead processes left in `folder`, which has nothing but what is being made.
+pub fn remove_stale(folder: &Path) -> Result<()> {
+    stale(folder, |_, _| Ok(true))
+}
+
+/// The same in any folder: only what is surely ours.
+pub fn remove_stale_beside(folder: &Path) -> Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    stale(folder, |name, folder| {
+        let is_name =
+            name.strip_prefix(PREFIX).is_some_and(|digits| nix32::decode(digits, &mut [0; 20]).is_some());
+        let stat = fstat(folder).doing(|| format!("look at {name}"))?;
+        Ok(is_name && stat.st_uid == own && stat.st_mode & 0o7777 == 0o700)
+    })
+}
+
+fn stale(folder: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Result<()> {
+    let doing = || format!("read {}", folder.display());
+    for entry in fs::read_dir(folder).doing(doing)? {
+        let entry = entry.doing(doing)?;
+        // Another one may be at it too.
+        if let Some(name) = entry.file_name().to_str()
+            && let Ok(opened) = opened(&entry.path())
+            && is_ours(name, &opened)?
+            && is_free(&opened)?
+        {
+            let step = || format!("take {} away, which was left", entry.path().display());
+            remove(&entry.path()).doing(step)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives what is at `from` the name `to`, where nothing is: EEXIST, or ENOTEMPTY, otherwise.
+pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match rename_once(from, to) {
+        // Who is not root cannot move a folder that he cannot write to, as its ".." changes.
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    let mode = fs::symlink_metadata(from).map(|kind| kind.permissions().mode()).unwrap_or_default();
+    let change = |path: &Path, mode| rustix::fs::chmod(path, Mode::from_raw_mode(mode & 0o7777));
+    if mode & libc::S_IFMT != libc::S_IFDIR || mode & 0o200 != 0 {
+        return Err(Errno::ACCESS);
+    }
+    change(from, mode | 0o700)?;
+    let renamed = rename_once(from, to);
+    change(if renamed.is_ok() { to } else { from }, mode)?;
+    renamed
+}
+
+fn rename_once(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems have no such call; a folder only ever replaces an empty one.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => rustix::fs::rename(from, to),
+        other => other,
+    }
+}
+
+fn taken(to: &Path) -> Fault {
+    Fault::refused(Code::StoreExists, to.display().to_string(), "is there already")
+}
+
+/// Refused with `store.exists` when something is at `to`.
+pub fn vacant(to: &Path) -> Result<()> {
+    if fs::symlink_metadata(to).is_ok() { Err(taken(to)) } else { Ok(()) }
+}
+
+/// Has `make` make what becomes `to`, at the path that it is given; there is nothing yet, and after a failure there is nothing again.
+/// What dead processes left beside it goes too.
+///
+/// Refused with `store.exists` when something is at `to`.
+pub fn made_whole<T>(to: &Path, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    vacant(to)?;
+    let name = to.file_name().ok_or_else(|| Fault::usage(format!("{}: has no name", to.display())))?;
+    let above = to.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    remove_stale_beside(above)?;
+    Staging::with(above, |staging| {
+        let new = staging.path().join(name);
+        let made = make(&new)?;
+        match rename_new(&new, to) {
+            Ok(()) => Ok(made),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Err(taken(to)),
+            Err(error) => Err(Error::from(error).within(format!("rename to {}", to.display())).into()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_dead_processes_left_goes_and_nothing_else() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path();
+        let living = Staging::new(folder).unwrap();
+        let named = |name: &str, mode| {
+            fs::DirBuilder::new().mode(mode).create(folder.join(name)).unwrap();
+            folder.join(name)
+        };
+        let stale = named(&format!("{PREFIX}{}", random_name().unwrap()), 0o700);
+        fs::write(stale.join("x"), "").unwrap();
+        let others = [
+            named(&format!("{PREFIX}{}", random_name().unwrap()), 0o755),
+            named(&format!("{PREFIX}notes"), 0o700),
+            named(&random_name().unwrap(), 0o700),
+        ];
+        symlink(&others[1], folder.join(format!("{PREFIX}{}", random_name().unwrap()))).unwrap();
+        remove_stale_beside(folder).unwrap();
+        assert!(!stale.exists() && living.path().exists() && others.iter().all(|other| other.exists()));
+        assert_eq!(names(folder).len(), 5);
+        remove_stale(folder).unwrap();
+        assert!(living.path().exists());
+        assert_eq!(names(folder).len(), 2);
+        drop(living);
+        assert_eq!(names(folder).len(), 1);
+    }
+
+    #[test]
+    fn whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("to");
+        let fails = made_whole(&to, |new| {
+            fs::create_dir_all(new.join("a/b")).unwrap();
+            Err::<(), _>(Fault::usage("no"))
+        });
+        assert_eq!(fails.unwrap_err().to_string(), "no");
+        assert!(names(folder.path()).is_empty());
+        // A folder that cannot be written to moves all the same, and is so afterwards.
+        let made = made_whole(&to, |new| {
+            fs::DirBuilder::new().mode(0o555).create(new).unwrap();
+            Ok(1)
+        });
+        assert_eq!(made.unwrap(), 1);
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o555);
+        let late = made_whole(&folder.path().join("late"), |new| {
+            fs::write(new, "mine").unwrap();
+            fs::write(folder.path().join("late"), "theirs").unwrap();
+            Ok(())
+        });
+        assert_eq!(late.unwrap_err().code(), Some(Code::StoreExists));
+        assert_eq!(made_whole(&to, |_| Ok(())).unwrap_err().code(), Some(Code::StoreExists));
+        assert_eq!(fs::read(folder.path().join("late")).unwrap(), b"theirs");
+        assert_eq!(names(folder.path()), ["late", "to"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Limits on what an artifact may make this program read or write.
+
+use super::compress::Memory;
+
+/// Levels of nested directories in an archive of this program: the number of nodes from the root of a tree to any node of it.
+pub const DEEPEST: usize = 64;
+
+/// Bounds on what an artifact may make us read or write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that may come out of one blob.
+    pub size: u64,
+    /// Entries of all trees of an artifact.
+    pub entries: u64,
+    /// Objects of a closure.
+    pub objects: usize,
+    /// Layers of an image.
+    pub layers: usize,
+    /// Bytes of a document.
+    pub document: u64,
+    /// Bytes of a narinfo.
+    pub narinfo: u64,
+    /// What decompression may take.
+    pub memory: Memory,
+    /// Nodes on the way from the root of a tree to any node of it, itself included.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            size: 64 << 30,
+            entries: 16 << 20,
+            objects: 100_000,
+            layers: 1000,
+            depth: DEEPEST,
+            document: 4 << 20,
+            narinfo: 1 << 20,
+            memory: Memory::default(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Parts that know nothing of artifacts: hashes, JSON, files, streams of bytes, refusals.
+//!
+//! ```text
+//! refusal          why an artifact is refused, with its code
+//! hash, nix32      hashes and their text forms
+//! json, jcs        JSON, read strictly and written canonically
+//! strict           small documents of this program
+//! bounded          files and documents that are read whole, within a limit
+//! limits           limits on what an artifact may make this program read or write
+//! compress         compression formats
+//! stream, pieces   bytes passed from one thread to another
+//! files            directories and files, made under temporary names and renamed
+//! work             many pieces of work, a few at a time
+//! glob             names with stars
+//! ```
+
+pub mod bounded;
+pub mod compress;
+pub mod files;
+pub mod glob;
+pub mod hash;
+pub mod jcs;
+pub mod json;
+pub mod limits;
+pub mod nix32;
+pub mod pieces;
+pub mod refusal;
+pub mod stream;
+pub mod strict;
+pub mod work;

@@ -1,0 +1,255 @@
+//! Why an artifact is not taken: a code for programs, words for people, and what was declared beside what was found.
+
+use std::fmt::{self, Write as _};
+
+use crate::error::{Error, Kind, OneLine};
+
+/// Makes [`Code`] from a table: the variant, its text, and the exit status of a command that ends with it.
+macro_rules! codes {
+    ($($name:ident $text:literal $status:literal $meaning:literal),+ $(,)?) => {
+        /// The reason for a refusal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $meaning] $name),+ }
+
+        impl Code {
+            /// The word that stands at the end of the message and in JSON.
+            pub fn text(self) -> &'static str {
+                match self { $(Code::$name => $text),+ }
+            }
+
+            /// What a command ends with: 1, the system failed; 3, the artifact is not what it says; 4, something named is missing; 5, this
+            /// machine lacks what it needs; 6, it is not trusted; 7, the store is locked.
+            pub fn status(self) -> u8 {
+                match self { $(Code::$name => $status),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    NarMagic "nar.magic" 3 "It does not begin as a NAR.",
+    NarTruncated "nar.truncated" 3 "It ends in the middle.",
+    NarTrailing "nar.trailing" 3 "Something stands behind its end.",
+    NarBadTag "nar.bad-tag" 3 "A word of the grammar is not where it belongs.",
+    NarBadName "nar.bad-name" 3 "The name of an entry cannot be one.",
+    NarBadTarget "nar.bad-target" 3 "The target of a link cannot be one.",
+    NarNotSorted "nar.not-sorted" 3 "Entries are not in ascending order, or twice there.",
+    NarPadding "nar.padding" 3 "Padding is not zero.",
+    NarDepth "nar.depth" 3 "Folders are nested too deep.",
+    PathMismatch "path.mismatch" 3 "Something has another path than it should.",
+    PathName "path.name" 3 "A store path, or the name in it, cannot be one.",
+    CaSyntax "ca.syntax" 3 "A content address is not written as one.",
+    HashSyntax "hash.syntax" 3 "A hash is not written as one.",
+    LimitDocument "limit.document" 3 "A document is longer than may be read.",
+    TypeUnknown "type.unknown" 3 "It is of no type that can be taken.",
+    CacheInfo "cache.info" 3 "The folder is no binary cache, or one of another store.",
+    CacheNarinfo "cache.narinfo" 3 "The description of an object is not written as one.",
+    CacheUrl "cache.url" 3 "An object's file is not below the cache's folder.",
+    CacheCompression "cache.compression" 3 "An object is compressed in an unknown way.",
+    CacheMissing "cache.missing" 4 "The cache does not have what was named.",
+    ClosureIncomplete "closure.incomplete" 4 "What an object refers to is not there.",
+    BlobDigest "blob.digest" 3 "A file has another digest than was declared.",
+    BlobSize "blob.size" 3 "A file has another size than was declared.",
+    BlobMissing "blob.missing" 4 "A file is not there.",
+    BlobCompression "blob.compression" 3 "What is compressed cannot be read.",
+    LimitSize "limit.size" 3 "More bytes come out than may be.",
+    NarHash "nar.hash" 3 "The NAR has another hash than was declared.",
+    NarSize "nar.size" 3 "The NAR has another size than was declared.",
+    CaMismatch "ca.mismatch" 3 "The content is not what its address says.",
+    TrustUnproved "trust.unproved" 6 "Nothing proves that an object is what its path says.",
+    TrustSignature "trust.signature" 6 "A trusted key's signature is wrong.",
+    TrustExpect "trust.expect" 6 "It is not what was expected.",
+    DrvSyntax "drv.syntax" 3 "It is not a derivation, or not written as Nix writes one.",
+    DrvVersion "drv.version" 3 "It is a derivation of a newer form.",
+    DrvOutputMismatch "drv.output-mismatch" 3 "An output's path is not the one that follows from the recipe.",
+    DrvInputMissing "drv.input-missing" 4 "The derivation of an input is not there.",
+    JsonSyntax "json.syntax" 3 "A document is not JSON, or not of its form.",
+    JsonDuplicateKey "json.duplicate-key" 3 "A document has a member twice.",
+    LimitEntries "limit.entries" 3 "There are more entries than may be.",
+    OciLayout "oci.layout" 3 "It is no OCI layout, or a malformed one.",
+    OciNoTag "oci.no-tag" 4 "The layout has nothing of this name.",
+    OciNoPlatform "oci.no-platform" 4 "An index has nothing for this platform.",
+    OciDockerV1 "oci.docker-v1" 3 "It is what docker save wrote before there were layouts.",
+    OciMediaType "oci.media-type" 3 "A blob is of a type that has no place there.",
+    OciDiffId "oci.diff-id" 3 "A layer's content has another digest than its image's configuration says.",
+    LayerEscape "layer.escape" 3 "An entry of a layer leads out of its tree.",
+    LayerWhiteout "layer.whiteout" 3 "A whiteout hides nothing that can be named.",
+    LayerHeader "layer.header" 3 "A layer is not a tar.",
+    LayerDuplicate "layer.duplicate" 3 "A layer has an entry twice.",
+    LayerNotCanonical "layer.not-canonical" 3 "A layer of store objects is not the one way to write them.",
+    RefsUndeclared "refs.undeclared" 3 "An object refers to one that is not declared.",
+    DocUnknownField "doc.unknown-field" 3 "The document has a member that is not known.",
+    DocShellForm "doc.shell-form" 3 "A text stands where a list of arguments belongs.",
+    DocParameter "doc.parameter" 3 "A parameter is not declared, not used, or has no such value.",
+    DocEntrypoint "doc.entrypoint" 3 "What is to be started is not there, or cannot be executed.",
+    DeclarationUnpinned "declaration.unpinned" 3 "An input of the declaration has no digest.",
+    DeclarationMismatch "declaration.mismatch" 3 "The declaration has another digest than was declared.",
+    AutomatonMismatch "automaton.mismatch" 3 "A digest of the automaton is not the one that follows from it.",
+    TrustPolicy "trust.policy" 6 "The policy does not allow it.",
+    ConstraintUnmet "constraint.unmet" 5 "This machine lacks what is needed.",
+    ConstraintUnknown "constraint.unknown" 5 "What is needed is not understood.",
+    StoreExists "store.exists" 3 "Something else is in its place already.",
+    StoreCorrupt "store.corrupt" 3 "The store holds something that is not what its name says.",
+    StoreLocked "store.locked" 7 "Another process keeps the store locked.",
+    ChangedWhileReading "changed-while-reading" 1 "It changed between two looks.",
+    Space "space" 1 "The file system has too little space.",
+}
+
+/// One reason not to take an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// See [`Code`].
+    pub code: Code,
+    /// What it is about: a path, a digest, a field.
+    pub subject: String,
+    /// What is wrong with it, without the subject.
+    pub words: String,
+    /// What was declared, where there are two to compare.
+    pub expected: Option<String>,
+    /// What was found instead.
+    pub actual: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.subject.is_empty() {
+            write!(f, "{}: ", self.subject)?;
+        }
+        write!(f, "{} [{}]", self.words, self.code.text())
+    }
+}
+
+/// What ends a command of `emergence`: the artifact's fault, or the system's.
+#[derive(Debug)]
+pub enum Fault {
+    /// The artifact is not taken, with the steps that led there, innermost first.
+    Refused(Box<Refusal>, Vec<String>),
+    /// The system failed us, or the command line is wrong.
+    Failed(Error),
+}
+
+/// The result of what looks into artifacts.
+pub type Result<T> = std::result::Result<T, Fault>;
+
+impl Fault {
+    /// A refusal of `subject`.
+    pub fn refused(code: Code, subject: impl Into<String>, words: impl Into<String>) -> Self {
+        let (subject, words) = (subject.into(), words.into());
+        Fault::Refused(Box::new(Refusal { code, subject, words, expected: None, actual: None }), Vec::new())
+    }
+
+    /// A refusal of `subject` that is `actual` where `expected` was declared; `what` is compared.
+    pub fn differs(code: Code, subject: impl Into<String>, what: &str, expected: &str, actual: &str) -> Self {
+        let words = format!("{what} is {actual}, declared is {expected}");
+        let (expected, actual) = (Some(expected.to_owned()), Some(actual.to_owned()));
+        Fault::Refused(
+            Box::new(Refusal { code, subject: subject.into(), words, expected, actual }),
+            Vec::new(),
+        )
+    }
+
+    /// The command line asks for what cannot be.
+    pub fn usage(words: impl Into<String>) -> Self {
+        Fault::Failed(Error::new(Kind::Usage, words))
+    }
+
+    /// Names an outer step.
+    #[must_use]
+    pub fn within(self, step: impl Into<String>) -> Self {
+        match self {
+            Fault::Refused(refusal, mut steps) => {
+                steps.push(step.into());
+                Fault::Refused(refusal, steps)
+            }
+            Fault::Failed(error) => Fault::Failed(error.within(step)),
+        }
+    }
+
+    /// The whole message without its code, to be part of another one.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Fault::Refused(refusal, _) => format!("{}: {}", refusal.subject, refusal.words),
+            Fault::Failed(error) => error.to_string(),
+        }
+    }
+
+    /// The reason, when it is the artifact's fault.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Fault::Refused(refusal, _) => Some(refusal.code),
+            Fault::Failed(_) => None,
+        }
+    }
+
+    /// What the command ends with: 1, the system failed us; 2, usage; 4, what was named is not there; for refusals see
+    /// [`Code::status`].
+    pub fn status(&self) -> u8 {
+        match self {
+            Fault::Refused(refusal, _) => refusal.code.status(),
+            Fault::Failed(error) => match error.kind() {
+                Kind::Usage => 2,
+                Kind::NotFound => 4,
+                _ => 1,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Refused(refusal, steps) => {
+                let mut f = OneLine(f);
+                for step in steps.iter().rev() {
+                    write!(f, "{step}: ")?;
+                }
+                write!(f, "{refusal}")
+            }
+            Fault::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Failed(error)
+    }
+}
+
+/// Attaches the step that failed, lazily.
+pub trait Within<T> {
+    /// Names the step and its object.
+    fn within<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Within<T> for Result<T> {
+    fn within<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|fault| fault.within(step()))
+    }
+}
+
+/// Bytes that are often text, on one line.
+pub fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_that_ends_in_the_code() {
+        let fault =
+            Fault::differs(Code::DrvOutputMismatch, "out", "path", "/a", "/b").within("drv check x.drv");
+        assert_eq!(
+            fault.to_string(),
+            "drv check x.drv: out: path is /b, declared is /a [drv.output-mismatch]"
+        );
+        assert_eq!(fault.status(), 3);
+        assert_eq!(Fault::usage("no").status(), 2);
+        let failed: Fault = Error::from(std::io::Error::from_raw_os_error(libc::EIO)).into();
+        assert_eq!((failed.status(), failed.code()), (1, None));
+    }
+}

@@ -1,0 +1,293 @@
+//! What an artifact needs of a machine: a list of small tests, all of which must hold.
+//!
+//! ```text
+//! constraint = {"kind": KIND, its own members, "optional": true}
+//!            | {"anyOf": [constraint…], "allOf": […], "noneOf": […], "optional": true}   each list that is there must hold
+//! ```
+//! For kinds of words (arch, os, namespace, lsm, seccomp, label) the lists hold words. An optional one that does not hold is only told.
+
+mod parse;
+mod values;
+
+use super::node::{Gpu, Node};
+use crate::emergence::base::glob;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use values::Values;
+
+/// What an artifact needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraints(Vec<Constraint>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Constraint {
+    /// Its JSON, for people.
+    shown: String,
+    optional: bool,
+    need: Need,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Need {
+    Lists {
+        any: Option<Vec<Constraint>>,
+        all: Vec<Constraint>,
+        none: Vec<Constraint>,
+    },
+    Test(Test),
+    /// Of a kind that is not known.
+    Unknown(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Test {
+    Arch(Values),
+    Os(Values),
+    Namespace(Values),
+    Lsm(Values),
+    Seccomp(Values),
+    Kernel { min: String },
+    Cpu { count: u64, features: Vec<String> },
+    Memory { min: u64 },
+    Disk { min: u64 },
+    Gpu(GpuNeed),
+    Device { path: String },
+    Cgroup { controllers: Vec<String> },
+    Label { key: String, values: Values },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GpuNeed {
+    vendor: Option<String>,
+    model: Option<String>,
+    count: usize,
+    memory: Option<u64>,
+    driver: Option<String>,
+}
+
+/// What a container is given because its constraints ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Device nodes of the machine, sorted, once each.
+    pub devices: Vec<String>,
+    /// Bytes of memory that it should keep when others want them.
+    pub memory: Option<u64>,
+}
+
+/// Whether a constraint holds, and if not, what the machine has instead.
+enum Outcome {
+    Met,
+    Unmet(String),
+    /// It is not understood, and whether the whole holds depends on it.
+    Unknown(String),
+}
+
+impl Constraints {
+    /// Whether nothing is needed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tests all against `node`. What is optional and does not hold is given back, a line each.
+    ///
+    /// `constraint.unmet` lists every one that does not hold, with what the machine has; `constraint.unknown` when one among them is
+    /// of a kind that is not known.
+    pub fn check(&self, node: &Node) -> Result<Vec<String>> {
+        let (mut code, mut told) = (Code::ConstraintUnmet, Vec::new());
+        let (mut unmet, mut warnings) = (Vec::new(), Vec::new());
+        for one in &self.0 {
+            let has = match one.outcome(node, &mut warnings) {
+                Outcome::Met => continue,
+                Outcome::Unmet(has) => has,
+                Outcome::Unknown(what) => {
+                    code = Code::ConstraintUnknown;
+                    what
+                }
+            };
+            unmet.push(one.shown.clone());
+            told.push(has);
+        }
+        if unmet.is_empty() {
+            return Ok(warnings);
+        }
+        let lines: Vec<_> = unmet.iter().zip(&told).map(|(need, has)| format!("{need} ({has})")).collect();
+        let fault = Fault::refused(code, "constraints", format!("not met: {}", lines.join("; ")));
+        Err(match fault {
+            Fault::Refused(mut refusal, steps) => {
+                refusal.expected = Some(unmet.join("; "));
+                refusal.actual = Some(told.join("; "));
+                Fault::Refused(refusal, steps)
+            }
+            failed => failed,
+        })
+    }
+
+    /// What a container on `node` is given: the devices of each `gpu` and `device` that holds, the most memory that is asked for. Of
+    /// alternatives, the first that holds.
+    pub fn granted(&self, node: &Node) -> Granted {
+        let mut granted = Granted::default();
+        for one in &self.0 {
+            one.grant(node, &mut granted);
+        }
+        granted.devices.sort();
+        granted.devices.dedup();
+        granted
+    }
+}
+
+impl Constraint {
+    /// As the kind says; what is optional always holds, but is told. Bounded: parsing limits how deep lists nest.
+    fn outcome(&self, node: &Node, warnings: &mut Vec<String>) -> Outcome {
+        let outcome = match &self.need {
+            Need::Unknown(kind) => Outcome::Unknown(format!("the kind {kind:?} is not known")),
+            Need::Test(test) => match test.lacks(node) {
+                None => Outcome::Met,
+                Some(has) => Outcome::Unmet(has),
+            },
+            Need::Lists { any, all, none } => {
+                let all = every(all, node, warnings);
+                let all = both(all, || any.as_ref().map_or(Outcome::Met, |any| one_of(any, node)));
+                both(all, || no_one(none, node))
+            }
+        };
+        match outcome {
+            Outcome::Unmet(has) | Outcome::Unknown(has) if self.optional => {
+                warnings.push(format!("optional constraint {} is not met ({has})", self.shown));
+                Outcome::Met
+            }
+            other => other,
+        }
+    }
+
+    fn holds(&self, node: &Node) -> bool {
+        matches!(self.outcome(node, &mut Vec::new()), Outcome::Met)
+    }
+
+    fn grant(&self, node: &Node, granted: &mut Granted) {
+        match &self.need {
+            Need::Lists { any, all, .. } if self.holds(node) => {
+                all.iter().for_each(|one| one.grant(node, granted));
+                if let Some(first) = any.iter().flatten().find(|one| one.holds(node)) {
+                    first.grant(node, granted);
+                }
+            }
+            // What is optional need not hold.
+            Need::Test(test) if test.lacks(node).is_some() => {}
+            Need::Test(Test::Memory { min }) => {
+                granted.memory = granted.memory.max(Some(*min));
+            }
+            Need::Test(Test::Gpu(need)) => {
+                let chosen = node.gpus.iter().filter(|gpu| need.is(gpu)).take(need.count);
+                granted.devices.extend(chosen.flat_map(|gpu| gpu.devices.clone()));
+            }
+            Need::Test(Test::Device { path }) => granted.devices.push(path.clone()),
+            _ => {}
+        }
+    }
+}
+
+fn every(list: &[Constraint], node: &Node, warnings: &mut Vec<String>) -> Outcome {
+    list.iter().fold(Outcome::Met, |so_far, one| both(so_far, || one.outcome(node, warnings)))
+}
+
+/// What does not hold weighs more than what is not understood, and the reasons add up.
+fn both(first: Outcome, second: impl FnOnce() -> Outcome) -> Outcome {
+    match (first, second()) {
+        (Outcome::Met, other) | (other, Outcome::Met) => other,
+        (Outcome::Unmet(a), Outcome::Unmet(b)) => Outcome::Unmet(format!("{a}, {b}")),
+        (Outcome::Unknown(a), Outcome::Unknown(b)) => Outcome::Unknown(format!("{a}, {b}")),
+        (Outcome::Unmet(a), Outcome::Unknown(_)) | (Outcome::Unknown(_), Outcome::Unmet(a)) => {
+            Outcome::Unmet(a)
+        }
+    }
+}
+
+fn one_of(list: &[Constraint], node: &Node) -> Outcome {
+    let (mut has, mut unknown) = (Vec::new(), Vec::new());
+    for one in list {
+        match one.outcome(node, &mut Vec::new()) {
+            Outcome::Met => return Outcome::Met,
+            Outcome::Unmet(what) => has.push(what),
+            Outcome::Unknown(what) => unknown.push(what),
+        }
+    }
+    if unknown.is_empty() { Outcome::Unmet(has.join(", ")) } else { Outcome::Unknown(unknown.join(", ")) }
+}
+
+fn no_one(list: &[Constraint], node: &Node) -> Outcome {
+    let mut outcome = Outcome::Met;
+    for one in list {
+        match one.outcome(node, &mut Vec::new()) {
+            Outcome::Met => return Outcome::Unmet(format!("{} holds", one.shown)),
+            Outcome::Unmet(_) => {}
+            unknown => outcome = unknown,
+        }
+    }
+    outcome
+}
+
+impl Test {
+    /// What the machine has, when that is not what is needed.
+    fn lacks(&self, node: &Node) -> Option<String> {
+        let (enough, has) = match self {
+            Test::Arch(values) => return values.lack(std::slice::from_ref(&node.arch)),
+            Test::Os(values) => return values.lack(std::slice::from_ref(&node.os)),
+            Test::Namespace(values) => return values.lack(&node.namespaces),
+            Test::Lsm(values) => return values.lack(&node.lsm),
+            Test::Seccomp(values) => {
+                return match node.seccomp.is_empty() {
+                    true => Some("has no filters of system calls".into()),
+                    false => values.lack(&node.seccomp),
+                };
+            }
+            Test::Label { key, values } => {
+                return match node.labels.get(key) {
+                    None => Some("has no such label".into()),
+                    Some(value) => values.lack(std::slice::from_ref(value)),
+                };
+            }
+            Test::Kernel { min } => {
+                (values::version(&node.kernel) >= values::version(min), format!("has {}", node.kernel))
+            }
+            Test::Cpu { count, features } => {
+                let missing: Vec<_> =
+                    features.iter().filter(|one| !node.cpu.features.contains(one)).collect();
+                let has = match missing.is_empty() {
+                    true => format!("has {}", node.cpu.count),
+                    false => format!("has {}, lacks {}", node.cpu.count, values::joined(&missing)),
+                };
+                (node.cpu.count >= *count && missing.is_empty(), has)
+            }
+            Test::Memory { min } => (node.memory >= *min, format!("has {}", node.memory)),
+            Test::Disk { min } => (node.disk >= *min, format!("has {}", node.disk)),
+            Test::Gpu(need) => {
+                let fit = node.gpus.iter().filter(|gpu| need.is(gpu)).count();
+                (fit >= need.count, format!("has {fit} of {}", node.gpus.len()))
+            }
+            Test::Device { path } => (node.devices.contains(path), "has no such device".into()),
+            Test::Cgroup { controllers } => {
+                let here = &node.cgroup.controllers;
+                let has = format!("has {}", values::joined(here));
+                (controllers.iter().all(|one| here.contains(one)), has)
+            }
+        };
+        (!enough).then_some(has)
+    }
+}
+
+impl GpuNeed {
+    fn is(&self, gpu: &Gpu) -> bool {
+        let driver = |wanted: &String| match wanted.starts_with(|c: char| c.is_ascii_digit()) {
+            true => {
+                gpu.driver_version.as_ref().is_some_and(|own| values::version(own) >= values::version(wanted))
+            }
+            false => gpu.driver.as_ref() == Some(wanted),
+        };
+        self.vendor.as_ref().is_none_or(|vendor| *vendor == gpu.vendor)
+            && self.model.as_ref().is_none_or(|model| glob::matches(model, &gpu.model))
+            && self.memory.is_none_or(|least| gpu.memory.is_some_and(|own| own >= least))
+            && self.driver.as_ref().is_none_or(driver)
+    }
+}
+
+#[cfg(test)]
+mod tests;

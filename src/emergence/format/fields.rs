@@ -1,0 +1,140 @@
+//! Takes a document apart member by member: each is of its type, and none is left over.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::emergence::base::refusal::{Code, Fault, Result};
+
+/// What members begin with that are free.
+const FREE: &str = "x-";
+
+/// A value, and where it stands in the document: `init.group[0].name`.
+pub struct Field<'a> {
+    pub path: String,
+    pub value: &'a Value,
+}
+
+/// An object whose members are taken one by one.
+pub struct Members<'a> {
+    path: String,
+    left: BTreeMap<&'a str, &'a Value>,
+}
+
+impl<'a> Field<'a> {
+    /// The whole document.
+    pub fn root(value: &'a Value) -> Self {
+        Self { path: String::new(), value }
+    }
+
+    /// It has not the form that it should have.
+    pub fn refuse(&self, words: impl Into<String>) -> Fault {
+        self.refuse_with(Code::JsonSyntax, words)
+    }
+
+    /// Refuses it for another reason.
+    pub fn refuse_with(&self, code: Code, words: impl Into<String>) -> Fault {
+        let subject = if self.path.is_empty() { "the document" } else { &self.path };
+        Fault::refused(code, subject, words)
+    }
+
+    /// A text.
+    pub fn text(&self) -> Result<&'a str> {
+        self.value.as_str().ok_or_else(|| self.refuse("must be a text"))
+    }
+
+    /// A text that can be handed to a program.
+    pub fn argument(&self) -> Result<&'a str> {
+        let text = self.text()?;
+        if text.contains('\0') { Err(self.refuse("must not have a NUL byte")) } else { Ok(text) }
+    }
+
+    /// One of these words.
+    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T> {
+        let text = self.text()?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.refuse(format!("is \"{}\"; can be {}", text.escape_debug(), known.join(", ")))
+        })
+    }
+
+    /// A whole number in these bounds.
+    pub fn number(&self, least: u64, most: u64) -> Result<u64> {
+        let number = self.value.as_u64().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| self.refuse(format!("must be a whole number from {least} to {most}")))
+    }
+
+    /// True or false.
+    pub fn truth(&self) -> Result<bool> {
+        self.value.as_bool().ok_or_else(|| self.refuse("must be true or false"))
+    }
+
+    /// The elements of a list.
+    pub fn list(&self) -> Result<Vec<Field<'a>>> {
+        let list = self.value.as_array().ok_or_else(|| self.refuse("must be a list"))?;
+        let element = |(at, value)| Field { path: format!("{}[{at}]", self.path), value };
+        Ok(list.iter().enumerate().map(element).collect())
+    }
+
+    /// A list of arguments. A text is what a shell would take apart, and there is none.
+    pub fn arguments(&self) -> Result<Vec<String>> {
+        if self.value.is_string() {
+            return Err(self.refuse_with(Code::DocShellForm, "is one text; must be a list of arguments"));
+        }
+        self.list()?.iter().map(|argument| argument.argument().map(str::to_owned)).collect()
+    }
+
+    /// The members of an object, by name, whatever names they have.
+    pub fn entries(&self) -> Result<Vec<(&'a str, Field<'a>)>> {
+        let member = |(name, value): (&'a String, &'a Value)| {
+            (name.as_str(), Field { path: below(&self.path, name), value })
+        };
+        Ok(self.object()?.iter().map(member).collect())
+    }
+
+    /// The members of an object, to be taken.
+    pub fn members(&self) -> Result<Members<'a>> {
+        let left = self.object()?.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        Ok(Members { path: self.path.clone(), left })
+    }
+
+    fn object(&self) -> Result<&'a Map<String, Value>> {
+        self.value.as_object().ok_or_else(|| self.refuse("must be an object"))
+    }
+}
+
+fn below(path: &str, name: &str) -> String {
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("{path}{dot}{}", name.escape_debug())
+}
+
+impl<'a> Members<'a> {
+    /// Takes a member; `None`: it is not there, or null.
+    pub fn take(&mut self, name: &str) -> Option<Field<'a>> {
+        let value = self.left.remove(name).filter(|value| !value.is_null())?;
+        Some(Field { path: below(&self.path, name), value })
+    }
+
+    /// Takes a member that must be there.
+    pub fn need(&mut self, name: &str) -> Result<Field<'a>> {
+        let path = below(&self.path, name);
+        self.take(name).ok_or_else(|| Fault::refused(Code::JsonSyntax, path, "is missing"))
+    }
+
+    /// Takes a member if it is there, and reads it.
+    pub fn read<T>(&mut self, name: &str, read: impl FnOnce(Field<'a>) -> Result<T>) -> Result<Option<T>> {
+        self.take(name).map(read).transpose()
+    }
+
+    /// Refuses what was not taken, but for the free members.
+    pub fn end(self) -> Result<()> {
+        match self.left.keys().find(|name| !name.starts_with(FREE)) {
+            Some(name) => {
+                let words = "is no member that is known here";
+                Err(Fault::refused(Code::DocUnknownField, below(&self.path, name), words))
+            }
+            None => Ok(()),
+        }
+    }
+}

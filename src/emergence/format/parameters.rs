@@ -1,0 +1,214 @@
+//! Parameters of an automaton: their declarations, and the texts in which they are used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::fields::Field;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+
+/// What is given when an automaton is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// What it is called.
+    pub name: String,
+    /// What its values are.
+    pub kind: ParameterKind,
+    /// Its value when none is given, as a text.
+    pub default: Option<String>,
+    /// It must be given, even if there is a default.
+    pub required: bool,
+}
+
+/// What the values of a parameter are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// A number from 1 to 65535.
+    Port,
+    /// Any text without NUL.
+    String,
+    /// A whole number of 64 bits, with a sign.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// A path, not empty.
+    Path,
+}
+
+const KINDS: [(&str, ParameterKind); 5] = [
+    ("port", ParameterKind::Port),
+    ("string", ParameterKind::String),
+    ("integer", ParameterKind::Integer),
+    ("boolean", ParameterKind::Boolean),
+    ("path", ParameterKind::Path),
+];
+
+impl ParameterKind {
+    /// Its word in documents.
+    pub fn word(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
+    /// How such a value is written, for people.
+    pub(crate) fn form(self) -> &'static str {
+        match self {
+            Self::Port => "a number from 1 to 65535, without zeros before it",
+            Self::String => "a text without NUL",
+            Self::Integer => "a whole number of 64 bits, without + or zeros before it",
+            Self::Boolean => "true or false",
+            Self::Path => "a text without NUL, and not empty",
+        }
+    }
+
+    /// Whether this text is such a value, written in the one way that is for it.
+    pub(crate) fn has(self, text: &str) -> bool {
+        match self {
+            Self::Port => text.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == text),
+            Self::String => !text.contains('\0'),
+            Self::Integer => text.parse::<i64>().is_ok_and(|number| number.to_string() == text),
+            Self::Boolean => text == "true" || text == "false",
+            Self::Path => !text.is_empty() && !text.contains('\0'),
+        }
+    }
+}
+
+/// The list `parameters` of a document.
+pub(crate) fn read(field: &Field<'_>) -> Result<Vec<Parameter>> {
+    let mut names = BTreeSet::new();
+    let mut parameters = Vec::new();
+    for field in field.list()? {
+        let mut members = field.members()?;
+        let name = members.need("name")?;
+        let kind = members.need("type")?.word(&KINDS)?;
+        let parameter = Parameter {
+            name: name.text()?.to_owned(),
+            kind,
+            default: members.read("default", |field| default(&field, kind))?,
+            required: members.read("required", |field| field.truth())?.unwrap_or(false),
+        };
+        members.end()?;
+        if !is_name(&parameter.name) {
+            return Err(name.refuse("must be 1 to 64 letters, digits and _ - ."));
+        }
+        if !names.insert(parameter.name.clone()) {
+            return Err(name.refuse_with(Code::DocParameter, format!("{} is declared twice", parameter.name)));
+        }
+        parameters.push(parameter);
+    }
+    Ok(parameters)
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(plain)
+}
+
+fn default(field: &Field<'_>, kind: ParameterKind) -> Result<String> {
+    let text = match (kind, field.value) {
+        (ParameterKind::Port | ParameterKind::Integer, Value::Number(number)) => number.to_string(),
+        (ParameterKind::Boolean, Value::Bool(truth)) => truth.to_string(),
+        (ParameterKind::String | ParameterKind::Path, Value::String(text)) => text.clone(),
+        _ => String::from('\0'),
+    };
+    match kind.has(&text) {
+        true => Ok(text),
+        false => {
+            let words = format!("is no {}: that is {}", kind.word(), kind.form());
+            Err(field.refuse_with(Code::DocParameter, words))
+        }
+    }
+}
+
+/// A text in which parameters stand: `--port={port}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Plain(String),
+    Parameter(String),
+}
+
+impl Text {
+    /// Reads `{name}`, and `{{` as a brace. Refused with `doc.parameter`; `path` is where it stands.
+    pub(crate) fn parse(text: &str, path: &str) -> Result<Self> {
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            plain.push_str(before);
+            if let Some(after) = after.strip_prefix('{') {
+                plain.push('{');
+                rest = after;
+                continue;
+            }
+            let (name, after) = after.split_once('}').filter(|(name, _)| is_name(name)).ok_or_else(|| {
+                let words = "has a brace that begins no {PARAMETER}; {{ is a brace";
+                Fault::refused(Code::DocParameter, path, words)
+            })?;
+            if !plain.is_empty() {
+                parts.push(Part::Plain(std::mem::take(&mut plain)));
+            }
+            parts.push(Part::Parameter(name.to_owned()));
+            rest = after;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Plain(plain));
+        }
+        Ok(Self(parts))
+    }
+
+    /// The parameters in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Parameter(name) => Some(name.as_str()),
+            Part::Plain(_) => None,
+        })
+    }
+
+    /// The parameter that is all of it, if there is one.
+    pub fn only_parameter(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Part::Parameter(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The text with these values. A parameter without one is left as `{name}`.
+    pub fn filled(&self, values: &BTreeMap<String, String>) -> String {
+        let part = |part: &Part| match part {
+            Part::Plain(text) => text.clone(),
+            Part::Parameter(name) => values.get(name).cloned().unwrap_or_else(|| format!("{{{name}}}")),
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
+/// A refusal that names a parameter.
+pub(crate) fn refuse(name: &str, words: impl Into<String>) -> Fault {
+    Fault::refused(Code::DocParameter, format!("parameter {name}"), words)
+}
+
+/// Whether the parameter that a port has its number from is a port.
+pub(super) fn is_port(parameters: &[Parameter], name: &str, port: &str) -> Result<()> {
+    match parameters.iter().find(|parameter| parameter.name == name) {
+        Some(parameter) if parameter.kind != ParameterKind::Port => {
+            let kind = parameter.kind.word();
+            Err(refuse(name, format!("is the number of the port {port}, but of type {kind}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the parameters that are declared are those that are used.
+pub(super) fn all_used(parameters: &[Parameter], used: &BTreeSet<&str>) -> Result<()> {
+    let declared: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    if let Some(name) = used.difference(&declared).next() {
+        return Err(refuse(name, "is used, but not declared"));
+    }
+    match declared.difference(used).next() {
+        Some(name) => Err(refuse(name, "is declared, but not used")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,80 @@
+//! The hash of an object that names itself: its own digest counts as zeros, and where it stood is hashed behind the rest. For one
+//! that does not name itself it is the hash of the NAR. Source: emergence's contract; Nix does the same for `fixed:r:` addresses.
+
+use std::io;
+
+use memchr::memmem;
+
+use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
+use crate::emergence::base::stream::Drain;
+
+/// Hashes a stream, in which `digits` count as zeros.
+pub struct ModuloHasher {
+    digits: Vec<u8>,
+    /// The end of what came, in which the digits may begin, with what was found already blanked.
+    tail: Vec<u8>,
+    /// Where the tail stands in the stream.
+    offset: u64,
+    found: Vec<u64>,
+    hasher: Hasher,
+}
+
+impl ModuloHasher {
+    /// One that has seen nothing yet.
+    pub fn new(algorithm: Algorithm, digits: &[u8]) -> Self {
+        let hasher = Hasher::new(algorithm);
+        Self { digits: digits.to_vec(), tail: Vec::new(), offset: 0, found: Vec::new(), hasher }
+    }
+
+    /// The hash of all that came.
+    pub fn finish(mut self) -> Hash {
+        self.hasher.update(&self.tail);
+        for place in &self.found {
+            self.hasher.update(format!("|{place}").as_bytes());
+        }
+        self.hasher.finish()
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let finder = memmem::Finder::new(&self.digits);
+        let mut from = 0;
+        while let Some(at) = finder.find(self.tail.get(from..).unwrap_or_default()) {
+            let at = from + at;
+            from = at + self.digits.len();
+            self.found.push(self.offset + at as u64);
+            self.tail.get_mut(at..from).unwrap_or_default().fill(0);
+        }
+        let done = self.tail.len().saturating_sub(self.digits.len().saturating_sub(1));
+        self.hasher.update(self.tail.get(..done).unwrap_or_default());
+        self.tail.drain(..done);
+        self.offset += done as u64;
+    }
+}
+
+impl Drain for ModuloHasher {
+    fn drain(&mut self, full: Vec<u8>) -> io::Result<Vec<u8>> {
+        self.take(&full);
+        Ok(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_wherever_the_pieces_end() {
+        let text = b"abcd xx abcd abcabcd";
+        let mut want = b"\0\0\0\0 xx \0\0\0\0 abc\0\0\0\0".to_vec();
+        want.extend(b"|0|8|16");
+        for piece in 1..text.len() + 1 {
+            let mut hasher = ModuloHasher::new(Algorithm::Sha256, b"abcd");
+            text.chunks(piece).for_each(|piece| hasher.take(piece));
+            assert_eq!(hasher.finish(), Hash::sha256(&want), "{piece}");
+        }
+        let mut hasher = ModuloHasher::new(Algorithm::Sha256, b"abcd");
+        hasher.take(b"none of it");
+        assert_eq!(hasher.finish(), Hash::sha256(b"none of it"));
+    }
+}

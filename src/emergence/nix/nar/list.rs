@@ -1,0 +1,170 @@
+//! What is in a NAR, without making it: its entries, and the contents of one file.
+
+use std::io::{Read, Write};
+
+use super::read::{Visitor, read};
+use crate::emergence::base::refusal::{Fault, Result, shown};
+use crate::error::{Doing, Error, Kind};
+
+/// A node of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// From the root, which is `.`.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// See [`Entry`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder.
+    Directory,
+    /// A file.
+    File {
+        /// Whether its owner may execute it.
+        executable: bool,
+        /// In bytes.
+        size: u64,
+    },
+    /// A link.
+    Symlink {
+        /// Where it leads.
+        target: Vec<u8>,
+    },
+}
+
+/// Where the visitor is.
+#[derive(Default)]
+struct Place {
+    path: Vec<u8>,
+    /// Lengths of the path up to each open folder.
+    above: Vec<usize>,
+}
+
+impl Place {
+    fn node(&self, name: &[u8]) -> Vec<u8> {
+        match (self.path.is_empty(), name.is_empty()) {
+            (_, true) => b".".to_vec(),
+            (true, false) => name.to_vec(),
+            (false, false) => [&self.path, name].join(&b'/'),
+        }
+    }
+
+    fn enter(&mut self, name: &[u8]) {
+        self.above.push(self.path.len());
+        if !name.is_empty() {
+            self.path = self.node(name);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.path.truncate(self.above.pop().unwrap_or(0));
+    }
+}
+
+/// Tells each entry to `tell`, in the order of the NAR.
+pub struct List<F> {
+    place: Place,
+    tell: F,
+}
+
+impl<F: FnMut(Entry) -> Result<()>> List<F> {
+    /// A visitor that has seen nothing yet.
+    pub fn new(tell: F) -> Self {
+        Self { place: Place::default(), tell }
+    }
+}
+
+impl<F: FnMut(Entry) -> Result<()>> Visitor for List<F> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        (self.tell)(Entry { path: self.place.node(name), kind: EntryKind::Directory })?;
+        self.place.enter(name);
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.place.leave();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        (self.tell)(Entry { path: self.place.node(name), kind: EntryKind::File { executable, size } })
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        (self.tell)(Entry {
+            path: self.place.node(name),
+            kind: EntryKind::Symlink { target: target.to_vec() },
+        })
+    }
+}
+
+/// Writes the contents of the file at `inner` to `out`, and reads the NAR to its end, so that what was written is known to stand in a
+/// NAR. `Kind::NotFound`: there is none, or it is no file.
+pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write) -> Result<()> {
+    let parts = inner.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    let wanted = parts.collect::<Vec<_>>().join(&b'/');
+    let wanted = if wanted.is_empty() { b".".to_vec() } else { wanted };
+    let mut cat = Cat { place: Place::default(), wanted, found: None, writing: false, out };
+    read(input, deepest, &mut cat)?;
+    let words = match cat.found {
+        Some(EntryKind::File { .. }) => return Ok(()),
+        Some(EntryKind::Directory) => "is a folder",
+        Some(EntryKind::Symlink { .. }) => "is a link",
+        None => "is not in the NAR",
+    };
+    Err(Error::new(Kind::NotFound, format!("{}: {words}", shown(inner))).into())
+}
+
+struct Cat<'a, W> {
+    place: Place,
+    wanted: Vec<u8>,
+    found: Option<EntryKind>,
+    writing: bool,
+    out: &'a mut W,
+}
+
+impl<W> Cat<'_, W> {
+    fn look(&mut self, name: &[u8], kind: EntryKind) {
+        if self.place.node(name) == self.wanted {
+            self.writing = matches!(kind, EntryKind::File { .. });
+            self.found = Some(kind);
+        }
+    }
+}
+
+impl<W: Write> Visitor for Cat<'_, W> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        self.look(name, EntryKind::Directory);
+        self.place.enter(name);
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.place.leave();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        self.look(name, EntryKind::File { executable, size });
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.writing {
+            self.out.write_all(bytes).doing(|| "write to standard output").map_err(Fault::from)?;
+        }
+        Ok(())
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.writing = false;
+        Ok(())
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.look(name, EntryKind::Symlink { target: target.to_vec() });
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! Reads a NAR strictly, in constant memory: every byte is either what the grammar wants there, or refused with its place.
+
+use std::io::Read;
+
+use super::{LONGEST_NAME, LONGEST_TARGET, MAGIC, padding};
+use crate::emergence::base::compress::unread;
+use crate::emergence::base::refusal::{Code, Fault, Result, shown};
+use crate::emergence::base::stream::Ahead;
+
+/// Longest word of the grammar that is looked at; a longer one is none.
+const LONGEST_WORD: u64 = 32;
+
+/// Is told of a tree, node by node, as it is read. `name` is empty for the root. What is not asked for is passed over.
+pub trait Visitor {
+    /// A folder begins; what follows is in it, until [`Visitor::leave`].
+    fn directory(&mut self, _name: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The folder ends.
+    fn leave(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// A file of `size` bytes, which follow by [`Visitor::data`].
+    fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// The next bytes of the file.
+    fn data(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The file is whole.
+    fn end_file(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// A link.
+    fn symlink(&mut self, _name: &[u8], _target: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A visitor for who only wants to know that it is a NAR.
+pub struct Nothing;
+
+impl Visitor for Nothing {}
+
+impl<V: Visitor + ?Sized> Visitor for &mut V {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        (**self).directory(name)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        (**self).leave()
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        (**self).file(name, executable, size)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        (**self).data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        (**self).end_file()
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        (**self).symlink(name, target)
+    }
+}
+
+/// Reads one NAR from `input`, which must end with it. `deepest`: nodes below each other at most.
+///
+/// Refusals name the path so far (`.` is the root) and the byte; what the visitor refuses ends the reading too.
+pub fn read(input: impl Read, deepest: usize, visitor: &mut impl Visitor) -> Result<()> {
+    let mut reader = Reader { input: Ahead::new(input), deepest, path: Vec::new() };
+    reader.magic()?;
+    reader.node(b"", 1, visitor)?;
+    if reader.fill(1)? {
+        return Err(reader.refuse(Code::NarTrailing, "something stands behind the end"));
+    }
+    Ok(())
+}
+
+struct Reader<R> {
+    input: Ahead<R>,
+    deepest: usize,
+    path: Vec<u8>,
+}
+
+/// A word of the grammar, which may be any other.
+struct Word {
+    bytes: [u8; LONGEST_WORD as usize],
+    length: usize,
+    offset: u64,
+}
+
+impl Word {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl<R: Read> Reader<R> {
+    fn refuse(&self, code: Code, words: impl AsRef<str>) -> Fault {
+        self.refuse_at(code, self.input.offset(), words)
+    }
+
+    fn refuse_at(&self, code: Code, offset: u64, words: impl AsRef<str>) -> Fault {
+        let path = if self.path.is_empty() { ".".to_owned() } else { shown(&self.path) };
+        Fault::refused(code, path, format!("at byte {offset}, {}", words.as_ref()))
+    }
+
+    /// Makes `count` bytes stand in one piece. False: the input ends before.
+    fn fill(&mut self, count: usize) -> Result<bool> {
+        let filled = self.input.fill(count);
+        filled.map_err(|error| unread(error, "the NAR", |words| self.refuse(Code::BlobCompression, words)))
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8]> {
+        if !self.fill(count)? {
+            return Err(self.refuse(Code::NarTruncated, format!("{count} bytes are missing or cut off")));
+        }
+        Ok(self.input.used(count))
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        let bytes = self.take(8)?;
+        Ok(bytes.try_into().map_or(0, u64::from_le_bytes))
+    }
+
+    fn pad(&mut self, length: u64) -> Result<()> {
+        let offset = self.input.offset();
+        if self.take(padding(length))?.iter().any(|byte| *byte != 0) {
+            return Err(self.refuse_at(Code::NarPadding, offset, "padding is not zero"));
+        }
+        Ok(())
+    }
+
+    fn magic(&mut self) -> Result<()> {
+        let mut expected = [0; 24];
+        expected.iter_mut().zip((MAGIC.len() as u64).to_le_bytes()).for_each(|(to, from)| *to = from);
+        expected.iter_mut().skip(8).zip(MAGIC).for_each(|(to, from)| *to = *from);
+        let whole = self.fill(expected.len())?;
+        let found = self.input.unused();
+        if found.iter().zip(expected).any(|(found, expected)| *found != expected) {
+            return Err(self.refuse(Code::NarMagic, "it does not begin as a NAR"));
+        }
+        if !whole {
+            return Err(self.refuse(Code::NarTruncated, "it ends before the first node"));
+        }
+        self.take(expected.len()).map(drop)
+    }
+
+    fn word(&mut self) -> Result<Word> {
+        let mut word = Word { bytes: [0; LONGEST_WORD as usize], length: 0, offset: self.input.offset() };
+        let length = self.number()?;
+        if length > LONGEST_WORD {
+            let words = format!("a word of {length} bytes stands where the grammar has one of its own");
+            return Err(self.refuse_at(Code::NarBadTag, word.offset, words));
+        }
+        word.length = length as usize;
+        let bytes = self.take(word.length)?;
+        word.bytes.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.pad(length)?;
+        Ok(word)
+    }
+
+    fn unexpected(&self, word: &Word, wanted: &str) -> Fault {
+        let words = format!("stands \"{}\" instead of {wanted}", shown(word.bytes()));
+        self.refuse_at(Code::NarBadTag, word.offset, words)
+    }
+
+    fn expect(&mut self, wanted: &str) -> Result<()> {
+        let word = self.word()?;
+        if word.bytes() == wanted.as_bytes() { Ok(()) } else { Err(self.unexpected(&word, wanted)) }
+    }
+
+    /// A name or a target: `longest` bytes at most, none of them NUL.
+    fn string(&mut self, code: Code, longest: u64, slashes: bool) -> Result<Vec<u8>> {
+        let offset = self.input.offset();
+        let length = self.number()?;
+        if length == 0 || length > longest {
+            return Err(self.refuse_at(code, offset, format!("stand {length} bytes; 1 to {longest} can be")));
+        }
+        let bytes = self.take(length as usize)?.to_vec();
+        if bytes.contains(&0) || !slashes && bytes.contains(&b'/') {
+            return Err(self.refuse_at(code, offset, format!("\"{}\" cannot be one", shown(&bytes))));
+        }
+        self.pad(length)?;
+        Ok(bytes)
+    }
+
+    /// The node behind `name`. As deep as the caller allows, so that recursion has a bound.
+    fn node(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
+        if depth > self.deepest {
+            return Err(self.refuse(Code::NarDepth, format!("is the {depth}th node below each other")));
+        }
+        self.expect("(")?;
+        self.expect("type")?;
+        let kind = self.word()?;
+        match kind.bytes() {
+            b"regular" => self.file(name, visitor)?,
+            b"symlink" => {
+                self.expect("target")?;
+                let target = self.string(Code::NarBadTarget, LONGEST_TARGET, true)?;
+                visitor.symlink(name, &target)?;
+                self.expect(")")?;
+            }
+            b"directory" => self.directory(name, depth, visitor)?,
+            _ => return Err(self.unexpected(&kind, "regular, symlink or directory")),
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], visitor: &mut impl Visitor) -> Result<()> {
+        let mut word = self.word()?;
+        let executable = word.bytes() == b"executable";
+        if executable {
+            self.expect("")?;
+            word = self.word()?;
+        }
+        if word.bytes() != b"contents" {
+            return Err(self.unexpected(&word, "contents"));
+        }
+        let size = self.number()?;
+        visitor.file(name, executable, size)?;
+        let mut left = size;
+        while left > 0 {
+            if !self.fill(1)? {
+                let words = format!("the file ends {left} bytes before its size, {size}");
+                return Err(self.refuse(Code::NarTruncated, words));
+            }
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.unused().len());
+            visitor.data(self.take(count)?)?;
+            left -= count as u64;
+        }
+        self.pad(size)?;
+        visitor.end_file()?;
+        self.expect(")")
+    }
+
+    fn directory(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
+        visitor.directory(name)?;
+        let mut last: Vec<u8> = Vec::new();
+        loop {
+            let word = self.word()?;
+            match word.bytes() {
+                b")" => return visitor.leave(),
+                b"entry" => {}
+                _ => return Err(self.unexpected(&word, "entry or )")),
+            }
+            self.expect("(")?;
+            self.expect("name")?;
+            let offset = self.input.offset();
+            let name = self.string(Code::NarBadName, LONGEST_NAME, false)?;
+            if name == b"." || name == b".." {
+                return Err(self.refuse_at(
+                    Code::NarBadName,
+                    offset,
+                    format!("\"{}\" cannot be one", shown(&name)),
+                ));
+            }
+            if name <= last {
+                let words = format!("\"{}\" does not come after \"{}\"", shown(&name), shown(&last));
+                return Err(self.refuse_at(Code::NarNotSorted, offset, words));
+            }
+            self.expect("node")?;
+            let above = self.path.len();
+            if above > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            self.node(&name, depth + 1, visitor)?;
+            self.path.truncate(above);
+            self.expect(")")?;
+            last = name;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A NAR back into the file system.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
+
+use super::read::{Visitor, read};
+use crate::emergence::base::files::{Crew, SMALL, Task, reserve, with_crew};
+use crate::emergence::base::refusal::{Fault, Result};
+use crate::error::{Doing, Error, Kind};
+use crate::sys::remove::remove;
+
+/// Threads that make small files.
+const HANDS: usize = 2;
+
+/// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
+/// After an error nothing is there.
+pub fn restore(input: impl Read, deepest: usize, to: &Path) -> Result<()> {
+    restore_by(to, |mut maker| read(input, deepest, &mut maker))
+}
+
+/// The same for a tree that `tell` tells of.
+pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) -> Result<()> {
+    let name = CString::new(to.as_os_str().as_bytes())
+        .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
+    let mut begun = false;
+    let told = with_crew(HANDS, whole, |crew| {
+        let mut maker =
+            Maker { root: name, crew, folders: Vec::new(), file: None, room: Vec::new(), begun: false };
+        let told = tell(&mut maker);
+        begun = maker.begun;
+        told
+    });
+    match told {
+        Ok(()) => Ok(()),
+        Err(fault) if !begun => Err(fault),
+        Err(fault) => match remove(to) {
+            Ok(_) => Err(fault),
+            Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
+        },
+    }
+}
+
+/// Makes a small file.
+fn whole(task: Task<OwnedFd>) -> Result<Vec<u8>> {
+    let doing = || format!("make the file {}", task.name.to_string_lossy());
+    let mut file = create(task.folder.as_fd(), &task.name, task.executable).doing(doing)?;
+    file.write_all(&task.bytes).doing(doing)?;
+    Ok(task.bytes)
+}
+
+fn create(at: BorrowedFd<'_>, name: &CString, executable: bool) -> rustix::io::Result<fs::File> {
+    let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, mode)?.into())
+}
+
+/// Makes what the NAR says. Each name is made new in the folder that was made for it, so no link can lead elsewhere.
+struct Maker<'a> {
+    root: CString,
+    crew: Crew<'a, OwnedFd>,
+    /// Those that are open, outermost first.
+    folders: Vec<Arc<OwnedFd>>,
+    file: Option<Pending>,
+    /// The content of a small file.
+    room: Vec<u8>,
+    /// Whether something at the destination is ours.
+    begun: bool,
+}
+
+/// A file that is not whole yet.
+enum Pending {
+    /// The crew makes it when all of it is here.
+    Small(Arc<OwnedFd>, CString, bool),
+    Open(fs::File),
+}
+
+impl Maker<'_> {
+    /// Does `make` with the folder that the node is in, and its name there.
+    fn at<T>(
+        &mut self,
+        name: &[u8],
+        what: &str,
+        make: impl FnOnce(BorrowedFd<'_>, &CString) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let doing = || format!("make the {what} {}", String::from_utf8_lossy(name));
+        let made = match self.folders.last() {
+            Some(folder) => {
+                let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
+                make(folder.as_fd(), &name).doing(doing)?
+            }
+            None => make(CWD, &self.root).map_err(|error| match error {
+                rustix::io::Errno::EXIST => {
+                    Error::new(Kind::Exists, format!("{}: is there already", self.root.to_string_lossy()))
+                }
+                error => Error::from(error).within(format!("make {}", self.root.to_string_lossy())),
+            })?,
+        };
+        self.begun = true;
+        Ok(made)
+    }
+}
+
+impl Visitor for Maker<'_> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        let folder = self.at(name, "folder", |at, name| {
+            mkdirat(at, name, Mode::from_raw_mode(0o777))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(at, name, flags, Mode::empty())
+        })?;
+        self.folders.push(Arc::new(folder));
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.folders.pop();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        if let Some(folder) = self.folders.last().filter(|_| size <= SMALL) {
+            let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
+            self.room.clear();
+            self.file = Some(Pending::Small(Arc::clone(folder), name, executable));
+            return Ok(());
+        }
+        let file = self.at(name, "file", |at, name| create(at, name, executable))?;
+        reserve(&file, size);
+        self.file = Some(Pending::Open(file));
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.file {
+            Some(Pending::Open(file)) => file.write_all(bytes).doing(|| "write a file").map_err(Fault::from),
+            Some(Pending::Small(..)) => {
+                self.room.extend_from_slice(bytes);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        if let Some(Pending::Small(folder, name, executable)) = self.file.take() {
+            let bytes = std::mem::take(&mut self.room);
+            self.room = self.crew.make(Task { folder, name, executable, bytes })?;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.at(name, "link", |at, name| symlinkat(target, at, name))
+    }
+}

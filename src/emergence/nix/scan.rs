@@ -1,0 +1,175 @@
+//! Finds store paths that stand in the content of an object, by their digests: what it refers to, whatever was declared.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::nar::Visitor;
+use super::object::Object;
+use super::store_path::{DIGITS, StoreDir, StorePath};
+use crate::emergence::base::refusal::{Code, Fault, Result};
+
+/// What a digest is looked up by.
+type Digits = [u8; DIGITS];
+
+/// The digests that are searched for. Made once, and shared by those who search.
+pub struct Searched {
+    digits: HashMap<Digits, StorePath>,
+    /// Whether a byte can stand in a digest.
+    digit: [bool; 256],
+}
+
+impl Searched {
+    /// The digests of these objects.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a StorePath>) -> Self {
+        let mut digit = [false; 256];
+        for byte in *b"0123456789abcdfghijklmnpqrsvwxyz" {
+            if let Some(place) = digit.get_mut(usize::from(byte)) {
+                *place = true;
+            }
+        }
+        let digits = paths.into_iter().filter_map(|path| {
+            let digits: Digits = path.digits().as_bytes().try_into().ok()?;
+            Some((digits, path.clone()))
+        });
+        Self { digits: digits.collect(), digit }
+    }
+
+    fn is_digit(&self, byte: u8) -> bool {
+        self.digit.get(usize::from(byte)).copied().unwrap_or(false)
+    }
+}
+
+/// Searches a stream of bytes, or the tree that it is told of.
+pub struct Scanner<'a> {
+    searched: &'a Searched,
+    found: BTreeSet<StorePath>,
+    /// The end of what came, in which a digest may begin.
+    tail: Vec<u8>,
+}
+
+impl<'a> Scanner<'a> {
+    /// One that has seen nothing yet.
+    pub fn new(searched: &'a Searched) -> Self {
+        Self { searched, found: BTreeSet::new(), tail: Vec::with_capacity(2 * DIGITS) }
+    }
+
+    /// The next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if bytes.len() < DIGITS {
+            self.tail.extend_from_slice(bytes);
+            let tail = std::mem::take(&mut self.tail);
+            self.search(&tail);
+            self.tail = tail;
+        } else {
+            // What may have begun before ends within these.
+            self.tail.extend_from_slice(bytes.get(..DIGITS - 1).unwrap_or_default());
+            let tail = std::mem::take(&mut self.tail);
+            self.search(&tail);
+            self.search(bytes);
+            self.tail = tail;
+            self.tail.clear();
+            self.tail.extend_from_slice(bytes.get(bytes.len() - (DIGITS - 1)..).unwrap_or_default());
+        }
+        let surplus = self.tail.len().saturating_sub(DIGITS - 1);
+        self.tail.drain(..surplus);
+    }
+
+    /// What comes next does not follow what came.
+    pub fn part(&mut self) {
+        self.tail.clear();
+    }
+
+    /// All that was found.
+    pub fn found(self) -> BTreeSet<StorePath> {
+        self.found
+    }
+
+    /// Looks at the last byte of each window first: where it is no digit, the whole window can be passed over.
+    fn search(&mut self, bytes: &[u8]) {
+        let mut start = 0;
+        while let Some(window) = bytes.get(start..start + DIGITS) {
+            match window.iter().rposition(|byte| !self.searched.is_digit(*byte)) {
+                Some(at) => start += at + 1,
+                None => {
+                    if let Some(path) =
+                        <&Digits>::try_from(window).ok().and_then(|w| self.searched.digits.get(w))
+                    {
+                        self.found.insert(path.clone());
+                    }
+                    start += 1;
+                }
+            }
+        }
+    }
+}
+
+impl Visitor for Scanner<'_> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        self.part();
+        self.feed(name);
+        Ok(())
+    }
+
+    fn file(&mut self, name: &[u8], _executable: bool, _size: u64) -> Result<()> {
+        self.part();
+        self.feed(name);
+        self.part();
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.feed(bytes);
+        Ok(())
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.part();
+        self.feed(name);
+        self.part();
+        self.feed(target);
+        Ok(())
+    }
+}
+
+/// Refuses with `refs.undeclared` when something was found that the object does not declare.
+pub fn check_found(object: &Object, found: &BTreeSet<StorePath>, dir: &StoreDir) -> Result<()> {
+    match found.iter().find(|path| !object.references.contains(*path)) {
+        None => Ok(()),
+        Some(path) => {
+            let words = format!(
+                "contains the digest of {}, but does not declare that it refers to it",
+                dir.path(path)
+            );
+            Err(Fault::refused(Code::RefsUndeclared, dir.path(&object.path), words))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_wherever_the_pieces_end() {
+        let one = StorePath::parse("7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app.conf").unwrap();
+        let other = StorePath::parse("90dxglj74s001104ich7q39a0vkxcd98-greeting").unwrap();
+        let absent = StorePath::parse("0hga1xgs6wrsy75659dfs2v65myy1cyr-multi").unwrap();
+        let searched = Searched::new([&one, &other, &absent]);
+        let text = format!(
+            "zz{}{} 0hga1xgs6wrsy75659dfs2v65myy1cy--{}x",
+            one.digits(),
+            one.digits(),
+            other.digits()
+        );
+        for piece in 1..text.len() + 1 {
+            let mut scanner = Scanner::new(&searched);
+            text.as_bytes().chunks(piece).for_each(|bytes| scanner.feed(bytes));
+            let found: Vec<_> = scanner.found().into_iter().collect();
+            assert_eq!(found, [one.clone(), other.clone()], "{piece}");
+        }
+        let mut scanner = Scanner::new(&searched);
+        scanner.feed(b"7fnzwr4fvvmdl8b3");
+        scanner.part();
+        scanner.feed(b"vkrfyjczwiwv6n42");
+        assert!(scanner.found().is_empty());
+    }
+}

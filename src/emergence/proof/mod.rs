@@ -1,0 +1,19 @@
+//! What proves an artifact: the terms of a verification, the interface of closures, and the checks of one object.
+//!
+//! ```text
+//! trust      keys, pins, and the proof of each store path
+//! terms      everything that the caller demands of an artifact
+//! closure    the traits `Closure` and `Receive`, and the report of a verification
+//! verify     one object in a file, checked against its declaration
+//! check      one object out of a layer, checked against its declaration
+//! watched    progress and limits, counted while bytes are read
+//! policy     limits on what a command line may demand
+//! ```
+
+pub mod check;
+pub mod closure;
+pub mod policy;
+pub mod terms;
+pub mod trust;
+pub mod verify;
+pub mod watched;

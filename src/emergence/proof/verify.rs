@@ -1,0 +1,392 @@
+//! Reads the NAR of an object once, and holds everything that was declared of it against what it is. Writes nothing.
+
+use std::io::{self, Read};
+
+use crate::emergence::base::compress::{Compression, Memory};
+use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
+use crate::emergence::base::limits::Limits;
+use crate::emergence::base::refusal::{Code, Fault, Result};
+use crate::emergence::base::stream::{Buffer, Drain, HashThread, ROOM};
+use crate::emergence::nix::modulo::ModuloHasher;
+use crate::emergence::nix::nar::{self, DEEPEST_EVER, Visitor};
+use crate::emergence::nix::object::{Object, Stored};
+use crate::emergence::nix::store_path::{ContentAddress, Method};
+use crate::error::Doing;
+
+/// What was read, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of files, as they are.
+    pub read: u64,
+    /// Of NARs.
+    pub unpacked: u64,
+}
+
+/// What was seen of a stored NAR when it was proved, to be recognised by when it is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What was read.
+    pub bytes: Bytes,
+    /// Of the file, compressed as it is.
+    pub stored: Hash,
+}
+
+/// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
+/// the file, compression, grammar, size and hash of the NAR, and the content address.
+///
+/// What the visitor is shown is proved only when this has returned.
+pub fn read_object(
+    file: impl Read,
+    object: &Object,
+    stored: &Stored,
+    limits: &Limits,
+    visitor: &mut impl Visitor,
+) -> Result<Seen> {
+    let weight = Weight::of(object.nar_size);
+    // Uncompressed, file and NAR are the same bytes, and one hash serves both.
+    let apart = stored.compression != Compression::None;
+    // Only a strong hash can tell that a file is the same when it is read again.
+    let strong = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Sha256 | Algorithm::Sha512);
+    let declared = stored.hash.map(|hash| hash.algorithm());
+    let other = declared.filter(|algorithm| !strong(algorithm) || !apart && *algorithm != Algorithm::Sha256);
+    let main = apart.then(|| declared.filter(strong).unwrap_or(Algorithm::Sha256));
+    let mut input = Tap::new(Tap::new(file, other, weight)?, main, weight)?;
+    let nar = read_nar(&mut input, object, stored.compression, limits, visitor)?;
+    // What a decoder has no use for is part of the file still.
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
+    let (inner, read, main_hash) = input.finish()?;
+    let (_, _, other_hash) = inner.finish()?;
+    let main_hash = main_hash.unwrap_or(nar.hash);
+    held(stored, read, &other_hash.unwrap_or(main_hash))?;
+    Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
+}
+
+/// Reads a file whose content is known already, and need not come out of it again: it has to be the one that is declared, or it is told
+/// as [`read_object`] does.
+pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
+    let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
+    let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
+    hash.map_or(Ok(()), |hash| held(stored, read, &hash))?;
+    Ok(Bytes { read, unpacked: 0 })
+}
+
+/// Reads all of `file`, which messages call `name`: how many bytes came, and their hash. `size`: about how many there are.
+pub(crate) fn hashed(
+    file: impl Read,
+    algorithm: Algorithm,
+    size: u64,
+    name: &str,
+) -> Result<(u64, Option<Hash>)> {
+    let input = Tap::new(file, Some(algorithm), Weight::of(size))?;
+    let mut input = io::BufReader::with_capacity(ROOM, input);
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {name}"))?;
+    let (_, read, hash) = input.into_inner().finish()?;
+    Ok((read, hash))
+}
+
+/// Holds a file's size and hash against what is declared.
+fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
+    if let Some(declared) = stored.size.filter(|size| *size != read) {
+        let (declared, found) = (declared.to_string(), read.to_string());
+        return Err(Fault::differs(Code::BlobSize, &stored.name, "the file's size", &declared, &found));
+    }
+    stored.hash.map_or(Ok(()), |declared| same(Code::BlobDigest, "the file's hash", &declared, hash))
+}
+
+/// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed: the same ones give the same NAR.
+/// Refused with `changed-while-reading` when they are others, whatever the visitor has seen by then.
+pub fn read_again(
+    file: impl Read,
+    stored: &Stored,
+    seen: &Seen,
+    memory: Memory,
+    visitor: &mut impl Visitor,
+) -> Result<Bytes> {
+    let changed = || {
+        let words = "is not what it was when it was verified";
+        Fault::refused(Code::ChangedWhileReading, &stored.name, words)
+    };
+    let weight = Weight::of(seen.bytes.read);
+    let mut input =
+        Tap::new(file.take(seen.bytes.read.saturating_add(1)), Some(seen.stored.algorithm()), weight)?;
+    let decoder = stored.compression.reader(&mut input, memory);
+    let parsed =
+        decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string())).and_then(
+            |decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), DEEPEST_EVER, visitor),
+        );
+    // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
+    if let Err(fault @ Fault::Failed(_)) = parsed {
+        return Err(fault);
+    }
+    io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
+    let (_, read, hash) = input.finish()?;
+    if read != seen.bytes.read || hash != Some(seen.stored) {
+        return Err(changed());
+    }
+    parsed.map(|()| seen.bytes)
+}
+
+/// What a NAR turned out to be.
+struct Nar {
+    hash: Hash,
+    size: u64,
+}
+
+fn read_nar(
+    stored: impl Read,
+    object: &Object,
+    compression: Compression,
+    limits: &Limits,
+    visitor: &mut impl Visitor,
+) -> Result<Nar> {
+    let most = limits.size;
+    let decoder = compression.reader(stored, limits.memory);
+    let decoder = decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string()))?;
+    let mut bounded = Bounded {
+        input: Tap::new(decoder, Some(Algorithm::Sha256), Weight::of(object.nar_size))?,
+        left: object.nar_size.min(most),
+        exceeded: false,
+        second: Second::of(object),
+    };
+    let mut only_file = OnlyFile::of(object, visitor);
+    let parsed = nar::read(&mut bounded, limits.depth, &mut only_file);
+    if bounded.exceeded && most < object.nar_size {
+        return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
+    }
+    let declared = object.nar_size.to_string();
+    if bounded.exceeded {
+        let more = format!("more than {declared}");
+        return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &more));
+    }
+    parsed?;
+    let (_, size, hash) = bounded.input.finish()?;
+    if size != object.nar_size {
+        return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &size.to_string()));
+    }
+    let hash = hash.unwrap_or(object.nar_hash);
+    same(Code::NarHash, "the NAR's hash", &object.nar_hash, &hash)?;
+    if let Some(ca) = &object.ca {
+        let found = match bounded.second {
+            Second::None => only_file.hash().or(Some(hash)),
+            Second::Plain(hasher) => Some(hasher.finish()),
+            Second::Modulo(hasher) => Some(hasher.finish()),
+        };
+        check_address(ca, found, only_file.wanted && !only_file.is_one)?;
+    }
+    Ok(Nar { hash, size })
+}
+
+pub(crate) fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
+    if declared == found {
+        return Ok(());
+    }
+    Err(Fault::differs(code, "", what, &declared.to_string(), &found.to_string()))
+}
+
+/// What an object is not that has an address of a file's bytes.
+pub(super) const NO_FILE: &str = "is not a single file, or a text that can be executed";
+
+/// Whether a file of this name, the root's is empty, is all of an object that has an address of a file's bytes. A text cannot be executed;
+/// of others the address does not tell.
+pub(super) fn is_only_file(ca: Option<&ContentAddress>, name: &[u8], executable: bool) -> bool {
+    name.is_empty() && !(executable && matches!(ca, Some(ContentAddress::Text(_))))
+}
+
+fn check_address(ca: &ContentAddress, found: Option<Hash>, is_no_file: bool) -> Result<()> {
+    if is_no_file {
+        return Err(Fault::refused(Code::CaMismatch, ca.to_string(), NO_FILE));
+    }
+    let (ContentAddress::Text(declared) | ContentAddress::Fixed(_, declared)) = ca;
+    found.map_or(Ok(()), |found| same(Code::CaMismatch, "the content's hash", declared, &found))
+}
+
+/// Whether there is enough to hash that a thread of its own is worth it.
+#[derive(Clone, Copy)]
+enum Weight {
+    Light,
+    Heavy,
+}
+
+impl Weight {
+    /// Starting a thread takes as long as hashing some tens of kilobytes.
+    fn of(size: u64) -> Self {
+        if size <= 128 * 1024 { Self::Light } else { Self::Heavy }
+    }
+}
+
+/// Hashes what comes, here or in another thread.
+enum Hashed {
+    Here(Hasher),
+    There(Buffer<HashThread>),
+}
+
+impl Hashed {
+    fn start(algorithm: Algorithm, weight: Weight) -> io::Result<Self> {
+        Ok(match weight {
+            Weight::Light => Self::Here(Hasher::new(algorithm)),
+            Weight::Heavy => Self::There(Buffer::new(HashThread::start(algorithm)?)),
+        })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Here(hasher) => {
+                hasher.update(bytes);
+                Ok(())
+            }
+            Self::There(buffer) => buffer.put(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Hash> {
+        match self {
+            Self::Here(hasher) => Ok(hasher.finish()),
+            Self::There(buffer) => buffer.finish()?.finish(),
+        }
+    }
+}
+
+/// Counts what is read, and hashes it.
+struct Tap<R> {
+    input: R,
+    hash: Option<Hashed>,
+    count: u64,
+}
+
+impl<R> Tap<R> {
+    fn new(input: R, algorithm: Option<Algorithm>, weight: Weight) -> Result<Self> {
+        let hash = algorithm.map(|algorithm| Hashed::start(algorithm, weight)).transpose();
+        Ok(Self { input, hash: hash.doing(|| "start a thread")?, count: 0 })
+    }
+
+    /// What is read from, the bytes that came, and their hash.
+    fn finish(self) -> Result<(R, u64, Option<Hash>)> {
+        let hash = self.hash.map(Hashed::finish).transpose().doing(|| "hash")?;
+        Ok((self.input, self.count, hash))
+    }
+}
+
+impl<R: Read> Read for Tap<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(room)?;
+        if let Some(hash) = &mut self.hash {
+            hash.put(room.get(..count).unwrap_or_default())?;
+        }
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
+/// One more hash of the NAR, where the content address is not the SHA-256 of it.
+enum Second {
+    None,
+    Plain(Hasher),
+    Modulo(ModuloHasher),
+}
+
+impl Second {
+    fn of(object: &Object) -> Self {
+        match &object.ca {
+            Some(ContentAddress::Fixed(Method::Nar, hash)) if object.references.contains(&object.path) => {
+                Second::Modulo(ModuloHasher::new(hash.algorithm(), object.path.digits().as_bytes()))
+            }
+            Some(ContentAddress::Fixed(Method::Nar, hash)) if hash.algorithm() != Algorithm::Sha256 => {
+                Second::Plain(Hasher::new(hash.algorithm()))
+            }
+            _ => Second::None,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Second::None => Ok(()),
+            Second::Plain(hasher) => {
+                hasher.update(bytes);
+                Ok(())
+            }
+            Second::Modulo(hasher) => hasher.drain(bytes.to_vec()).map(drop),
+        }
+    }
+}
+
+/// Ends the stream where it is longer than it may be.
+struct Bounded<R> {
+    input: Tap<R>,
+    left: u64,
+    exceeded: bool,
+    second: Second,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        // One byte more than may be tells of the excess.
+        let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(room.len());
+        let room = room.get_mut(..most).unwrap_or_default();
+        let count = self.input.read(room)?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => {
+                self.exceeded = true;
+                return Ok(0);
+            }
+        }
+        self.second.take(room.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+}
+
+/// Hashes the only file, which an object with an address of its bytes must be, and shows all to another.
+struct OnlyFile<'a, V> {
+    wanted: bool,
+    ca: Option<&'a ContentAddress>,
+    hasher: Hasher,
+    is_one: bool,
+    next: &'a mut V,
+}
+
+impl<'a, V: Visitor> OnlyFile<'a, V> {
+    fn of(object: &'a Object, next: &'a mut V) -> Self {
+        let algorithm = match &object.ca {
+            Some(ContentAddress::Text(hash) | ContentAddress::Fixed(Method::Flat, hash)) => {
+                Some(hash.algorithm())
+            }
+            _ => None,
+        };
+        let hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
+        Self { wanted: algorithm.is_some(), ca: object.ca.as_ref(), hasher, is_one: false, next }
+    }
+
+    fn hash(&self) -> Option<Hash> {
+        self.wanted.then(|| self.hasher.clone().finish())
+    }
+}
+
+impl<V: Visitor> Visitor for OnlyFile<'_, V> {
+    fn directory(&mut self, name: &[u8]) -> Result<()> {
+        self.next.directory(name)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.next.leave()
+    }
+
+    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
+        self.is_one = is_only_file(self.ca, name, executable);
+        self.next.file(name, executable, size)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.wanted {
+            self.hasher.update(bytes);
+        }
+        self.next.data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.next.end_file()
+    }
+
+    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.next.symlink(name, target)
+    }
+}
