@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::asked::{Asked, missing, open};
+use super::destination::{existing_store, open_store};
 use super::key::secret;
-use super::store::there;
-use super::verify::{layer_document, object_document, opened};
-use super::{Asked, open, open_store};
+use super::opened::opened;
 use crate::cli::args::{ArtifactArgs, PackArgs, SameArgs, SignArgs};
-use crate::emergence::automaton::{self, Document, Packing, Recipes, Tree};
+use crate::emergence::automaton::{self, Packing, Recipes, Tree};
 use crate::emergence::oci::Target;
 use crate::emergence::{
     Artifact, Cache, Closure, Declared, Demand, Digests, Fault, Name, Reference, Result, StorePath, Terms,
@@ -77,7 +77,7 @@ fn tree(text: &str) -> Result<Tree> {
         .filter(|(_, path)| !path.is_empty())
         .ok_or_else(|| Fault::usage(format!("--tree {text}: must be NAME=PATH")))?;
     let path = PathBuf::from(path);
-    std::fs::symlink_metadata(&path).map_err(|error| super::missing(&path, error))?;
+    std::fs::symlink_metadata(&path).map_err(|error| missing(&path, error))?;
     Ok(Tree { name: Name::new(name)?, path })
 }
 
@@ -113,7 +113,7 @@ fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
             let folder = folder.strip_prefix("file://").unwrap_or(folder);
             Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir(), &asked.terms.limits)?)))
         }
-        None => Ok(there(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
+        None => Ok(existing_store(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
     }
 }
 
@@ -174,19 +174,4 @@ fn shown(digests: &Digests) -> Value {
         "output": digests.output.to_string(),
         "interface": digests.interface.to_string(),
     })
-}
-
-/// What documents declare, whatever carries them. They agree; nothing else is proved.
-pub(super) fn inspect(closure: &dyn Closure, asked: &Asked) -> Result<()> {
-    let document = closure.document().map(Document::value);
-    asked.document(&json!({
-        "ok": true,
-        "kind": closure.kind().word(),
-        "digest": closure.digest().to_string(),
-        "document": document,
-        "objects": closure.objects().iter().map(|object| object_document(object, asked)).collect::<Vec<_>>(),
-        "layers": closure.layers().iter().map(layer_document).collect::<Vec<_>>(),
-        "ports": document.and_then(|document| document.get("ports")).cloned().unwrap_or_else(|| json!([])),
-        "signature": closure.signature(),
-    }))
 }

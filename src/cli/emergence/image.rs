@@ -1,30 +1,15 @@
-//! `emergence inspect`, and what `verify` and `unpack` answer for plain images.
+//! Plain images: unpacked, or kept in the store.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::verify::{document, layer_document, opened};
-use super::{Asked, make_store, with};
-use crate::cli::args::{ArtifactArgs, InspectArgs, UnpackArgs};
-use crate::emergence::ImageForm;
+use super::asked::Asked;
+use super::destination::make_store;
+use super::documents::{document, with};
+use crate::cli::args::UnpackArgs;
 use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
-use crate::emergence::{Artifact, LayerReport, Result, Store, lost_automaton};
-
-pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
-    let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
-    match opened(&args.reference, &artifact, asked)? {
-        Artifact::Image(image) => {
-            let shown = Shown::of(&image);
-            match !asked.json && std::io::stdout().is_terminal() {
-                true => asked.answer(shown.lines().trim_end(), || Value::Null),
-                false => asked.document(&shown.document()),
-            }
-        }
-        Artifact::Closure(closure) => super::automaton::inspect(&*closure, asked),
-    }
-}
+use crate::emergence::{ImageForm, Result, Store};
 
 pub(super) fn unpack_image(image: Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
     let (verified, unpacked) = match &args.to {
@@ -108,145 +93,4 @@ fn skipped_lines(skipped: &Skipped) -> Vec<String> {
         lines.push(format!("left out: the owners of {} entries, which only root can set", skipped.owners));
     }
     lines
-}
-
-/// What is shown of an image.
-struct Shown<'a> {
-    image: &'a Image,
-    ports: Vec<(u16, String)>,
-    warnings: Vec<String>,
-}
-
-impl<'a> Shown<'a> {
-    fn of(image: &'a Image) -> Self {
-        let execution = &image.config().config;
-        let mut warnings: Vec<String> = lost_automaton(image).map(str::to_owned).into_iter().collect();
-        let mut ports = Vec::new();
-        for text in execution.exposed_ports.keys() {
-            match port(text) {
-                Some(port) => ports.push(port),
-                None => warnings.push(format!("{} is no port", text.escape_debug())),
-            }
-        }
-        ports.sort();
-        for (name, words) in [("Entrypoint", &execution.entrypoint), ("Cmd", &execution.cmd)] {
-            if is_shell_form(words) {
-                warnings
-                    .push(format!("{name} is in shell form: a shell reads it, and signals end at the shell"));
-            }
-        }
-        Self { image, ports, warnings }
-    }
-
-    fn document(&self) -> Value {
-        let (config, manifest) = (self.image.config(), self.image.manifest());
-        json!({
-            "ok": true,
-            "kind": "oci-image",
-            "digest": self.image.digest().to_string(),
-            "configDigest": manifest.config.digest.to_string(),
-            "chainId": self.image.chain_id().to_string(),
-            "platform": config.platform().to_string(),
-            "created": config.created,
-            "config": config.config,
-            "ports": self.ports.iter().map(|(port, protocol)| json!({ "port": port, "protocol": protocol }))
-                .collect::<Vec<_>>(),
-            "annotations": manifest.annotations,
-            "layers": self.image.layers().iter().map(layer_document).collect::<Vec<_>>(),
-            "warnings": self.warnings,
-        })
-    }
-
-    /// For people: a word, and behind it what it is.
-    fn lines(&self) -> String {
-        let (config, manifest) = (self.image.config(), self.image.manifest());
-        let execution = &config.config;
-        let mut lines = Lines(String::new());
-        lines.one("digest", &self.image.digest().to_string());
-        lines.one("platform", &config.platform().to_string());
-        lines.one("created", config.created.as_deref().unwrap_or_default());
-        lines.one("entrypoint", &words(&execution.entrypoint));
-        lines.one("cmd", &words(&execution.cmd));
-        lines.one("user", &execution.user);
-        lines.one("folder", &execution.working_dir);
-        lines.one("stop signal", &execution.stop_signal);
-        lines.all("env", execution.env.iter().cloned());
-        lines.all("ports", self.ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")));
-        lines.all("volumes", execution.volumes.keys().cloned());
-        lines.all("labels", execution.labels.iter().map(|(name, value)| format!("{name}={value}")));
-        lines.all("annotations", manifest.annotations.iter().map(|(name, value)| format!("{name}={value}")));
-        let kind = |layer: &LayerReport| layer.media_type.rsplit('.').next().unwrap_or_default().to_owned();
-        lines.all(
-            "layers",
-            self.image.layers().iter().map(|layer| {
-                format!("{} {} {}", layer.digest, indicatif::BinaryBytes(layer.size), kind(layer))
-            }),
-        );
-        lines.all("warning", self.warnings.iter().cloned());
-        lines.0
-    }
-}
-
-struct Lines(String);
-
-impl Lines {
-    fn one(&mut self, name: &str, value: &str) {
-        if !value.is_empty() {
-            // What an image says must not speak to the terminal.
-            self.0.push_str(&format!("{name:<12} {}\n", plain(value)));
-        }
-    }
-
-    fn all(&mut self, name: &str, values: impl Iterator<Item = String>) {
-        for (at, value) in values.enumerate() {
-            self.one(if at == 0 { name } else { "" }, &value);
-        }
-    }
-}
-
-/// Control characters as escapes.
-fn plain(text: &str) -> String {
-    let one = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
-    text.chars().map(one).collect()
-}
-
-/// A command as it would be typed, with quotes where a word has a space or none at all.
-fn words(words: &[String]) -> String {
-    let one = |word: &String| match word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"')
-    {
-        true => format!("{word:?}"),
-        false => word.clone(),
-    };
-    words.iter().map(one).collect::<Vec<_>>().join(" ")
-}
-
-/// `PORT[/PROTOCOL]`; TCP where no protocol is named.
-fn port(text: &str) -> Option<(u16, String)> {
-    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let known = ["tcp", "udp", "sctp"].contains(&protocol);
-    Some((port.parse().ok().filter(|_| known)?, protocol.to_owned()))
-}
-
-/// What a builder makes of a line that is no list: a shell and the whole line for it.
-fn is_shell_form(words: &[String]) -> bool {
-    let shell = words.first().and_then(|program| program.rsplit('/').next());
-    let is_shell = shell.is_some_and(|name| ["sh", "bash", "ash", "dash", "zsh"].contains(&name));
-    is_shell && words.get(1).is_some_and(|option| option == "-c") && words.len() == 3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_and_shells() {
-        assert_eq!(port("80"), Some((80, "tcp".into())));
-        assert_eq!(port("53/udp"), Some((53, "udp".into())));
-        assert_eq!((port("65536/tcp"), port("80/x"), port("")), (None, None, None));
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert!(is_shell_form(&words(&["/bin/sh", "-c", "app --port 80"])));
-        assert!(!is_shell_form(&words(&["sh"])));
-        assert!(!is_shell_form(&words(&["app", "-c", "x"])));
-        assert_eq!(plain("a\x1b[1m\n"), "a\\u{1b}[1m\\n");
-    }
 }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::verify::{opened, opened_closure};
-use super::{Asked, error_document, fault_document, open_store, with};
+use super::asked::Asked;
+use super::destination::open_store;
+use super::documents::{error_document, fault_document, with};
+use super::opened::{opened, opened_closure};
 use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
 use crate::cli::log;
 use crate::emergence::{Artifact, Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Asked, open};
+use super::asked::{Asked, open};
 use crate::cli::args::KeyAction;
 use crate::emergence::{Fault, Result, SecretKey, Within, read_document};
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::asked::Asked;
+use super::destination::{for_store, make_store};
 use super::image::keep;
-use super::verify::{met, opened};
-use super::{Asked, for_store, make_store};
+use super::opened::{met, opened};
 use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::ImageForm;
 use crate::emergence::automaton::bind;

@@ -1,59 +1,44 @@
 //! `emergence`: its verbs, and how they answer.
 
+mod asked;
 mod automaton;
+mod destination;
+mod documents;
 mod drv;
 mod hash;
 mod image;
+mod inspect;
 mod keep;
 mod key;
 mod launch;
 mod nar;
 mod node;
+mod opened;
 mod progress;
 mod run;
 mod store;
 mod store_path;
 mod verify;
 
-use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use self::progress::{Bar, bar};
+use self::asked::{Asked, open};
+use self::documents::error_document;
+use self::progress::bar;
 use super::args::{EmergenceArgs, Global, TermsArgs, Verb};
 use super::settings::settings;
 use super::{log, output};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
-    Allow, Destination, Fault, Holdings, Limits, Policy, PublicKey, Result, Store, StoreDir, Sync, Terms,
-    Trust, Unwatched, Within, read_document,
+    Allow, Fault, Limits, Policy, PublicKey, Result, StoreDir, Terms, Trust, Unwatched, Within, read_document,
 };
-use crate::error::{Doing, Error, Kind};
+use crate::error::{Error, Kind};
 
 /// What `run` ends with when no program has run.
 pub(super) const NOT_RUN: u8 = 125;
-
-/// What the command line asks of every verb.
-#[derive(Clone)]
-pub(super) struct Asked {
-    /// What it asks of every artifact.
-    pub terms: Terms,
-    /// What may be taken at all.
-    pub allow: Allow,
-    /// See `--store`.
-    store: Option<PathBuf>,
-    /// The store that verified artifacts go to, if it exists and is open.
-    target: Option<Arc<Store>>,
-    lock_timeout: Duration,
-    sync: Sync,
-    json: bool,
-    bar: Option<Arc<Bar>>,
-}
 
 /// Does what the command line asks. A fault is told here, with the exit status of its kind.
 pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
@@ -104,7 +89,7 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         }
         Verb::Node => node::node(&asked).within(|| "emergence node"),
         Verb::Inspect(args) => {
-            image::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
+            inspect::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
         }
         Verb::Pack(args) => automaton::pack(*args, &asked).within(|| "emergence pack"),
         Verb::Sign(args) => {
@@ -148,143 +133,4 @@ fn terms(dir: StoreDir, args: &TermsArgs) -> Result<(Terms, Allow)> {
 fn policy(file: &Path) -> Result<Policy> {
     let subject = file.display().to_string();
     Policy::parse(&read_document(open(file)?, &subject)?, &subject)
-}
-
-impl Asked {
-    /// See `--store-dir`.
-    fn dir(&self) -> &StoreDir {
-        &self.terms.dir
-    }
-
-    /// Tells a person something besides the answer.
-    fn note(&self, line: &str) {
-        self.clear();
-        eprintln!("{line}");
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.clear();
-        }
-    }
-
-    /// Prints an answer: the lines, or the object when JSON was asked for.
-    fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
-        self.clear();
-        let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
-        Ok(output::print(&text)?)
-    }
-}
-
-impl Asked {
-    /// An answer that is a document, for people too: they get it indented.
-    fn document(&self, document: &Value) -> Result<()> {
-        self.clear();
-        let text = if self.json { document.to_string() } else { format!("{document:#}") };
-        Ok(output::print(&format!("{text}\n"))?)
-    }
-
-    /// The same for an answer of any number of lines.
-    fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
-        match lines.is_empty() && !self.json {
-            true => Ok(()),
-            false => self.answer(&lines.join("\n"), object),
-        }
-    }
-}
-
-/// Where objects are kept, unless the command line says otherwise.
-fn store_folder(asked: &Asked) -> Result<PathBuf> {
-    if let Some(folder) = &asked.store {
-        return Ok(folder.clone());
-    }
-    if rustix::process::geteuid().is_root() {
-        return Ok("/var/lib/emergence".into());
-    }
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-    let data = data.ok_or_else(|| Fault::usage("there is no home folder; give a --store"))?;
-    Ok(data.join("emergence"))
-}
-
-/// The same, for what is going to be written to the store: what that has is not read again, and room is looked for there.
-fn for_store(asked: &Asked) -> Result<Asked> {
-    let place = store_folder(asked)?;
-    let store = place.join("version").exists().then(|| open_store(asked)).transpose()?;
-    Ok(going_to(asked, &place, store))
-}
-
-/// The same, for what is going to be written below a folder that may not be there yet.
-fn going_to(asked: &Asked, place: &Path, store: Option<Arc<Store>>) -> Asked {
-    let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
-    let mut asked = asked.clone();
-    let holdings = store.clone().map(|store| store as Arc<dyn Holdings>);
-    asked.terms.destination = Some(Destination { folder: there.to_owned(), holdings });
-    asked.target = store;
-    asked
-}
-
-/// The store, which is there already. `Kind::NotFound` otherwise.
-fn open_store(asked: &Asked) -> Result<Arc<Store>> {
-    let store = Store::existing(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
-    Ok(Arc::new(store.with_sync(asked.sync)))
-}
-
-/// The store, which is made when it is not there.
-fn make_store(asked: &Asked) -> Result<Arc<Store>> {
-    if let Some(store) = &asked.target {
-        return Ok(Arc::clone(store));
-    }
-    let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
-    Ok(Arc::new(store.with_sync(asked.sync)))
-}
-
-/// An object with the members of another, in place of those it has.
-fn with(mut object: Value, other: Value) -> Value {
-    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
-        object.extend(other);
-    }
-    object
-}
-
-/// `{"ok":false,"error":{…}}`.
-fn error_document(fault: &Fault) -> Value {
-    json!({ "ok": false, "error": fault_document(fault) })
-}
-
-/// What is told of one fault.
-fn fault_document(fault: &Fault) -> Value {
-    match fault {
-        Fault::Refused(refusal, _) => json!({
-            "code": refusal.code.text(),
-            "message": fault.to_string(),
-            "subject": refusal.subject,
-            "expected": refusal.expected,
-            "actual": refusal.actual,
-        }),
-        Fault::Failed(_) => json!({
-            "code": null, "message": fault.to_string(), "subject": null, "expected": null, "actual": null,
-        }),
-    }
-}
-
-/// Opens a file that the command line names; `-` is standard input.
-fn open(path: &Path) -> Result<File> {
-    if path == Path::new("-") {
-        let input = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
-        return Ok(input.doing(|| "use standard input")?.into());
-    }
-    File::open(path).map_err(|error| missing(path, error))
-}
-
-/// What is not there is another matter than what cannot be read.
-fn missing(path: &Path, error: std::io::Error) -> Fault {
-    let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::System };
-    Error::from(error).of_kind(kind).within(format!("open {}", path.display())).into()
-}
-
-/// The last part of a path, as the name of an object.
-fn last_part(path: &Path) -> Result<&str> {
-    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
-    name.ok_or_else(|| Fault::usage(format!("{}: give a --name", path.display())))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::{Asked, missing, open};
+use super::asked::{Asked, missing, open};
 use crate::cli::args::NarAction;
 use crate::emergence::hash::Algorithm;
 use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Asked, open, store_folder};
+use super::asked::{Asked, open};
+use super::destination::store_folder;
 use crate::cli::output;
 use crate::emergence::{Node, Result, read_document};
 use crate::error::Doing;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::Asked;
+use super::asked::Asked;
 use super::launch::{Purpose, Ready};
 use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Settings};

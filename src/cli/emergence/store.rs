@@ -1,19 +1,19 @@
 //! What comes into a store, and what leaves it: `emergence import`, `unpack`, `export`, `need`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::asked::{Asked, open};
+use super::destination::{existing_store, for_store, going_to, make_store, open_store};
 use super::image::unpack_image;
 use super::key::secret;
-use super::verify::{declaration, opened, opened_closure};
-use super::{Asked, for_store, going_to, make_store, open, open_store, store_folder};
+use super::opened::{declaration, opened, opened_closure};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
     Added, Artifact, Bytes, Closure, Evidence, Export, Fault, Holdings, Named, NarFile, Object, Reference,
-    Result, Store, StorePath, Within, import as import_closure, read_document, unpack_apart, vacant,
+    Result, StorePath, Within, import as import_closure, read_document, unpack_apart, vacant,
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
@@ -104,22 +104,17 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
     let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => {
-            let needed = image.needed(there(asked)?.as_deref());
+            let needed = image.needed(existing_store(asked)?.as_deref());
             return asked.answer_lines(&needed, || json!({ "needed": needed }));
         }
     };
-    let store = there(asked)?;
+    let store = existing_store(asked)?;
     let lacking = |object: &Object| {
         let twin = store.as_ref().map(|store| store.twin(object, Evidence::None)).transpose()?;
         Ok(twin.flatten().is_none())
     };
     let needed = closure.pieces(&lacking)?;
     asked.answer_lines(&needed, || json!({ "needed": needed }))
-}
-
-/// The store, if there is one.
-pub(super) fn there(asked: &Asked) -> Result<Option<Arc<Store>>> {
-    store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
 }
 
 pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {

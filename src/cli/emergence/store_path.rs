@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::asked::{Asked, last_part};
 use super::hash::of_path;
-use super::{Asked, last_part};
 use crate::cli::args::{ReferenceArgs, StorePathKind};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{ContentAddress, Fault, Method, Name, References, Result, StorePath, nar};

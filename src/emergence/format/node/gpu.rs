@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::here::text;
+use super::file::text;
 
 /// One of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use super::file::text;
 use super::{Cgroup, Cpu, Node, gpu};
 use crate::emergence::base::bounded::read_document;
 use crate::emergence::base::refusal::Result;
@@ -56,11 +57,6 @@ impl Node {
             labels: labels(root)?,
         })
     }
-}
-
-/// What a file says; nothing where there is none.
-pub(crate) fn text(path: &Path) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
 }
 
 fn words(text: &str) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What a machine has, as far as constraints ask for it: a document that one machine writes and another can read.
 
+mod file;
 mod gpu;
 mod here;
 

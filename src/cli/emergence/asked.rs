@@ -1,0 +1,94 @@
+//! The options that every verb has, its output, and the files that it names.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::progress::Bar;
+use crate::cli::output;
+use crate::emergence::{Allow, Fault, Result, Store, StoreDir, Sync, Terms};
+use crate::error::{Doing, Error, Kind};
+
+/// What the command line asks of every verb.
+#[derive(Clone)]
+pub(super) struct Asked {
+    /// What it asks of every artifact.
+    pub terms: Terms,
+    /// What may be taken at all.
+    pub allow: Allow,
+    /// See `--store`.
+    pub(super) store: Option<PathBuf>,
+    /// The store that verified artifacts go to, if it exists and is open.
+    pub(super) target: Option<Arc<Store>>,
+    pub(super) lock_timeout: Duration,
+    pub(super) sync: Sync,
+    pub(super) json: bool,
+    pub(super) bar: Option<Arc<Bar>>,
+}
+
+impl Asked {
+    /// See `--store-dir`.
+    pub(super) fn dir(&self) -> &StoreDir {
+        &self.terms.dir
+    }
+
+    /// Tells a person something besides the answer.
+    pub(super) fn note(&self, line: &str) {
+        self.clear();
+        eprintln!("{line}");
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.clear();
+        }
+    }
+
+    /// Prints an answer: the lines, or the object when JSON was asked for.
+    pub(super) fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
+        self.clear();
+        let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
+        Ok(output::print(&text)?)
+    }
+}
+
+impl Asked {
+    /// An answer that is a document, for people too: they get it indented.
+    pub(super) fn document(&self, document: &Value) -> Result<()> {
+        self.clear();
+        let text = if self.json { document.to_string() } else { format!("{document:#}") };
+        Ok(output::print(&format!("{text}\n"))?)
+    }
+
+    /// The same for an answer of any number of lines.
+    pub(super) fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
+        match lines.is_empty() && !self.json {
+            true => Ok(()),
+            false => self.answer(&lines.join("\n"), object),
+        }
+    }
+}
+
+/// Opens a file that the command line names; `-` is standard input.
+pub(super) fn open(path: &Path) -> Result<File> {
+    if path == Path::new("-") {
+        let input = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
+        return Ok(input.doing(|| "use standard input")?.into());
+    }
+    File::open(path).map_err(|error| missing(path, error))
+}
+
+/// What is not there is another matter than what cannot be read.
+pub(super) fn missing(path: &Path, error: std::io::Error) -> Fault {
+    let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::System };
+    Error::from(error).of_kind(kind).within(format!("open {}", path.display())).into()
+}
+
+/// The last part of a path, as the name of an object.
+pub(super) fn last_part(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    name.ok_or_else(|| Fault::usage(format!("{}: give a --name", path.display())))
+}

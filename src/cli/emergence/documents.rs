@@ -1,0 +1,86 @@
+//! The JSON documents that several verbs print.
+
+use serde_json::{Value, json};
+
+use super::asked::Asked;
+use crate::emergence::hash::Hash;
+use crate::emergence::{Digests, Fault, LayerReport, Object, Proof, Report, StorePath};
+
+/// An object with the members of another, in place of those it has.
+pub(super) fn with(mut object: Value, other: Value) -> Value {
+    if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
+        object.extend(other);
+    }
+    object
+}
+
+/// `{"ok":false,"error":{…}}`.
+pub(super) fn error_document(fault: &Fault) -> Value {
+    json!({ "ok": false, "error": fault_document(fault) })
+}
+
+/// What is told of one fault.
+pub(super) fn fault_document(fault: &Fault) -> Value {
+    match fault {
+        Fault::Refused(refusal, _) => json!({
+            "code": refusal.code.text(),
+            "message": fault.to_string(),
+            "subject": refusal.subject,
+            "expected": refusal.expected,
+            "actual": refusal.actual,
+        }),
+        Fault::Failed(_) => json!({
+            "code": null, "message": fault.to_string(), "subject": null, "expected": null, "actual": null,
+        }),
+    }
+}
+
+/// What is declared of an object.
+pub(super) fn object_document(object: &Object, asked: &Asked) -> Value {
+    let shown = |path: &StorePath| asked.dir().path(path);
+    json!({
+        "path": shown(&object.path),
+        "narHash": object.nar_hash.to_string(),
+        "narSize": object.nar_size,
+        "references": object.references.iter().map(shown).collect::<Vec<_>>(),
+        "ca": object.ca.as_ref().map(ToString::to_string),
+    })
+}
+
+/// The same of a layer.
+pub(super) fn layer_document(layer: &LayerReport) -> Value {
+    json!({
+        "digest": layer.digest.to_string(),
+        "size": layer.size,
+        "mediaType": layer.media_type,
+        "diffId": layer.diff_id.map(|hash| hash.to_string()),
+    })
+}
+
+/// What was verified.
+pub(super) fn document(report: &Report, asked: &Asked) -> Value {
+    let object = |(info, proof): &(Object, Proof)| {
+        with(object_document(info, asked), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
+    };
+    let digest = |which: &dyn Fn(&Digests) -> Option<Hash>| {
+        report.digests.as_ref().and_then(which).map(|hash| hash.to_string())
+    };
+    // The weakest of them is what holds for all.
+    let weakest = ["none", "pinned", "content", "signature"]
+        .into_iter()
+        .find(|word| report.objects.iter().any(|(_, proof)| proof.word() == *word));
+    // What has no store paths can be proved by a pin alone.
+    let bare = if report.pinned { "pinned" } else { "none" };
+    json!({
+        "ok": true,
+        "kind": report.kind.word(),
+        "digest": report.digest.to_string(),
+        "automaton": digest(&|digests| Some(digests.automaton)),
+        "declaration": digest(&|digests| digests.declaration),
+        "output": digest(&|digests| Some(digests.output)),
+        "trust": weakest.unwrap_or(bare),
+        "objects": report.objects.iter().map(object).collect::<Vec<_>>(),
+        "layers": report.layers.iter().map(layer_document).collect::<Vec<_>>(),
+        "bytes": { "read": report.bytes.read, "unpacked": report.bytes.unpacked },
+    })
+}
