@@ -1,6 +1,8 @@
 //! Imports go one way: the table of who may name whom, checked in the sources. docs/architecture.md draws it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod imports;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -178,4 +180,57 @@ fn the_reader_of_imports_reads() {
     let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["error", "sys", "plan", "cli"]);
     assert_eq!(code("// crate::a\nx // crate::b\n"), "\nx");
+}
+
+/// The modules of the crate without their tests.
+fn modules() -> BTreeMap<imports::Place, String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    for (path, text) in sources() {
+        let below = path.strip_prefix(&src).unwrap().with_extension("");
+        let mut place: Vec<String> =
+            below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        if place.iter().any(|part| part == "tests") {
+            continue;
+        }
+        place.pop_if(|last| last == "mod" || last == "lib");
+        let code = code(&text);
+        let untested = code.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+        found.insert(place, untested);
+    }
+    found
+}
+
+#[test]
+fn siblings_form_no_circle() {
+    let circles = imports::Crate::new(modules()).circles();
+    assert!(circles.is_empty(), "modules that import each other: {circles:#?}");
+}
+
+#[test]
+fn a_circle_is_found_at_any_level() {
+    let circles = |more: &[(&str, &str)]| {
+        let mut modules = modules();
+        for (place, code) in more {
+            let place = place.split("::").map(str::to_owned).collect();
+            modules.entry(place).or_default().push_str(code);
+        }
+        imports::Crate::new(modules).circles().len()
+    };
+    let before = circles(&[]);
+    assert_eq!(circles(&[("plan::ids", "use super::ids::X;\n")]), before, "a module may name itself");
+    let two = [("plan::a", "use super::b::{C, D};\n"), ("plan::b", "fn f() { crate::plan::a::g() }\n")];
+    assert_eq!(circles(&two), before + 1);
+    let deep = [
+        ("emergence::nix::a", "use crate::emergence::nix::b;\n"),
+        ("emergence::nix::b", "use super::c::{self, X as Y};\n"),
+        ("emergence::nix::c", "use super::a;\n"),
+    ];
+    assert_eq!(circles(&deep), before + 1);
+    let exported = [
+        ("net", "\npub use self::a::Thing;\n"),
+        ("net::a", "use super::b::Other;\n"),
+        ("net::b", "use crate::net::Thing;\n"),
+    ];
+    assert_eq!(circles(&exported), before + 1, "through a re-export");
 }
