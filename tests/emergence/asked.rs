@@ -38,7 +38,7 @@ fn help_is_told_once() {
         let untold = Command::new(program()).args(words).stdout(full).stderr(Stdio::null()).status().unwrap();
         assert_eq!(untold.code(), Some(1), "{words:?}");
     }
-    emergence(&["hash", "--no-such-option", "--help"]).fails(2, "--no-such-option");
+    emergence(&["hash", "--no-such-option", "--help"]).fails(2, "not defined: -no-such-option");
 }
 
 #[test]

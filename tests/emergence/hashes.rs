@@ -67,7 +67,7 @@ fn what_cannot_be_hashed_is_said_in_one_line() {
     emergence(&["hash", "--flat", "/"]).fails(1, "read /");
     emergence(&["hash", "/dev/null"]).refused(3, "type.unknown");
     emergence(&["hash"]).fails(2, "path");
-    emergence(&["hash", "--bogus", "/"]).fails(2, "--bogus");
+    emergence(&["hash", "--bogus", "/"]).fails(2, "not defined: -bogus");
     emergence(&["hash", "--algo", "sha3", "/"]).fails(2, "sha3");
     emergence(&["hash", "--convert", "sha256:00"]).refused(3, "hash.syntax");
     emergence(&["--store-dir", "nix", "hash", "/dev"]).fails(2, "--store-dir nix");

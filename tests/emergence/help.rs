@@ -38,7 +38,7 @@ fn help_is_told_once() {
         let told = emergence(words);
         assert_eq!(told.ok().matches("USAGE:").count() + told.ok().matches("Usage:").count(), 1, "{words:?}");
     }
-    emergence(&["gc", "--bogus", "--help"]).fails(2, "--bogus");
+    emergence(&["gc", "--bogus", "--help"]).fails(2, "not defined: -bogus");
     // Of a program that has not run, no status is told that could be its own.
     emergence(&["run", "--network", "none", "oci:x", "c"]).fails(125, "--network");
 }

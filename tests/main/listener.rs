@@ -223,7 +223,7 @@ fn a_listener_that_nobody_takes() {
     env.run(&bundle).fails().says("linux.seccomp.listenerPath: send the listener to");
     // Before anything is made.
     let bundle = asks(env.bundle(&["true"]), &["read"], Path::new(""));
-    env.run(&bundle).fails().says("linux.seccomp.listenerPath: missing");
+    env.run(&bundle).fails().says("linux.seccomp.listenerPath: seccomp listenerPath is not set");
     // One that takes it and goes away: the calls fail, and that is said.
     let socket = UnixListener::bind(&nowhere).unwrap();
     let deaf = std::thread::spawn(move || {
