@@ -99,7 +99,10 @@ fn newest_before(
 fn remove(id: i32, place: &CStr, root: &PathBuffer, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     // What lies over it goes first.
     while newest_before(id.saturating_add(1), root, proc)?.is_some_and(|(found, _)| found == id) {
-        match rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // Mounts below it go with it. One that is covered (autofs) has no path of its own, and may be shared with the host still.
+        let alone = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        let unmount = || rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        match rustix::mount::mount_change(place, alone).and_then(|()| unmount()) {
             Ok(()) => {}
             // Locked: mount_namespaces(7).
             Err(Errno::INVAL | Errno::PERM) => return Ok(cover(place)?),
