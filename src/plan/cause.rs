@@ -85,10 +85,6 @@ impl Plan {
                 let data = shortened(&data, SHOWN);
                 Some(format!("are the ids in {data:?} mapped in linux.uidMappings and linux.gidMappings?"))
             }
-            libc::EINVAL if !data.is_empty() => {
-                let (fstype, data) = (new.fstype.to_string_lossy(), shortened(&data, SHOWN));
-                Some(format!("does {fstype} take the options {data:?}?"))
-            }
             libc::ENODEV => {
                 Some(format!("has this kernel the file system {}?", new.fstype.to_string_lossy()))
             }

@@ -225,7 +225,7 @@ impl Fault {
                     "{doing}: not all mounts below can be reached without mount_setattr(2), which Linux has since 5.12"
                 )
             }
-            Step::Mount if self.errno == libc::EINVAL => {
+            Step::Mount if self.errno == libc::EINVAL && self.likely_cause(plan).is_none() => {
                 let hint =
                     plan.options_of(usize::from(self.index)).map_or_else(String::new, |(fstype, options)| {
                         format!("; does {fstype} accept its options {options}?")
