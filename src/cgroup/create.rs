@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdir, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, mkdir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::file::{open_dir, read_at, write_at};
@@ -211,8 +211,7 @@ fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Makes the directory and those above it that are missing. False: it was there.
 fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
-    let mode = Mode::from_raw_mode(0o755);
-    match mkdir(path, mode) {
+    match make_one(path) {
         Ok(()) => {
             made.push(path.to_owned());
             return Ok(true);
@@ -224,13 +223,20 @@ fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     let mut above = dir.mount.clone();
     for name in dir.below.split('/') {
         above.push(name);
-        match mkdir(&above, mode) {
+        match make_one(&above) {
             Ok(()) => made.push(above.clone()),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error).doing(|| format!("make cgroup {}", above.display())),
         }
     }
     Ok(true)
+}
+
+/// A container's user must be able to enter the directory, whatever the caller's umask is.
+fn make_one(path: &Path) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(0o755);
+    mkdir(path, mode)?;
+    chmodat(CWD, path, mode, AtFlags::empty())
 }
 
 fn check_unused(path: &Path) -> Result<()> {

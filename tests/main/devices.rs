@@ -37,7 +37,7 @@ fn bound(env: &Env, name: &str, script: &str, make: impl FnOnce(&Path)) -> (Path
     let folder = env.dir().join(name);
     fs::create_dir(&folder).unwrap();
     make(&folder.join("x"));
-    let bundle = env.script(script).mount("/data", "bind", folder.to_str().unwrap(), &["bind"]);
+    let bundle = env.script(script).mount("/data", "bind", folder.to_str().unwrap(), &["bind", "dev"]);
     (folder.join("x"), bundle)
 }
 
