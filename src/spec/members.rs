@@ -13,6 +13,8 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
 
+use super::lenient::lenient;
+
 /// A member that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownMember {
@@ -57,7 +59,7 @@ pub struct Seen {
 
 /// The members of `bytes` that a `T` does not have; none if `bytes` cannot be read.
 pub fn unknown_members<T: DeserializeOwned>(bytes: &[u8]) -> Vec<UnknownMember> {
-    let Ok(document) = serde_json::from_slice::<Value>(bytes) else { return Vec::new() };
+    let Ok(document) = serde_json::from_slice(bytes).or_else(|_| lenient(bytes)) else { return Vec::new() };
     let seen = RefCell::default();
     match T::deserialize(Reader::new(&document, &seen)) {
         Ok(_) => seen.into_inner().unknown,

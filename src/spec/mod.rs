@@ -8,6 +8,7 @@
 pub mod defaults;
 pub mod features;
 pub mod group;
+mod lenient;
 pub mod linux;
 mod members;
 mod places;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lenient::DEEPEST;
 use super::members::below;
 
 /// A place in a document, in lines and columns from 1; columns count bytes, as serde_json does.
@@ -23,10 +24,10 @@ pub struct Places {
 }
 
 impl Places {
-    /// Reads a document that serde_json has parsed without an error.
+    /// Reads a document whose syntax is right.
     pub fn of(bytes: &[u8]) -> Self {
         let mut scan = Scan { bytes, at: 0, here: Place { line: 1, column: 1 }, places: Self::default() };
-        scan.value(String::new());
+        scan.value(String::new(), 0);
         scan.places
     }
 
@@ -74,12 +75,13 @@ impl Scan<'_> {
         }
     }
 
-    fn value(&mut self, path: String) {
+    fn value(&mut self, path: String, level: usize) {
         self.skip_space();
         self.places.values.insert(path.clone(), self.here);
         match self.peek() {
-            Some(b'{') => self.object(&path),
-            Some(b'[') => self.list(&path),
+            Some(b'{' | b'[') if level > DEEPEST => self.skip_levels(),
+            Some(b'{') => self.object(&path, level),
+            Some(b'[') => self.list(&path, level),
             Some(b'"') => drop(self.string()),
             _ => {
                 while self.peek().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
@@ -89,7 +91,28 @@ impl Scan<'_> {
         }
     }
 
-    fn object(&mut self, path: &str) {
+    /// Passes over a structure or a list, whatever it contains.
+    fn skip_levels(&mut self) {
+        let mut open = 0_usize;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    drop(self.string());
+                    continue;
+                }
+                Some(b'{' | b'[') => open += 1,
+                Some(b'}' | b']') => open -= 1,
+                Some(_) => {}
+                None => return,
+            }
+            self.next();
+            if open == 0 {
+                return;
+            }
+        }
+    }
+
+    fn object(&mut self, path: &str, level: usize) {
         self.next();
         loop {
             self.skip_space();
@@ -103,7 +126,7 @@ impl Scan<'_> {
                     if self.places.values.contains_key(&member) {
                         self.places.twice.push((path.to_owned(), name, here));
                     }
-                    self.value(member);
+                    self.value(member, level + 1);
                 }
                 Some(b',') => drop(self.next()),
                 _ => {
@@ -114,7 +137,7 @@ impl Scan<'_> {
         }
     }
 
-    fn list(&mut self, path: &str) {
+    fn list(&mut self, path: &str, level: usize) {
         self.next();
         let mut count = 0;
         loop {
@@ -127,7 +150,7 @@ impl Scan<'_> {
                 }
                 Some(_) => {
                     let before = self.at;
-                    self.value(format!("{path}[{count}]"));
+                    self.value(format!("{path}[{count}]"), level + 1);
                     count += 1;
                     if self.at == before {
                         self.next();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use super::Spec;
+use super::lenient::lenient;
 use super::members::{Reader, Seen, UnknownMember, below};
 use super::places::{Place, Places};
 use super::read::{Fault, parse};
@@ -33,10 +34,12 @@ const MOST: usize = 500;
 
 /// Reads the bytes of a config.json. The error is one of syntax, after which nothing more can be said.
 pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
-    let mut document: Value = match serde_json::from_slice(bytes) {
+    let mut document = match serde_json::from_slice(bytes) {
         Ok(document) => document,
-        // In the words that other commands have for it.
-        Err(error) => return Err(parse(bytes).err().unwrap_or_else(|| Fault::of(String::new(), &error))),
+        // In the words that other commands have for it, if they cannot read it either.
+        Err(error) => {
+            parse(bytes).and_then(|_| lenient(bytes).map_err(|_| Fault::of(String::new(), &error)))?
+        }
     };
     let places = Places::of(bytes);
     let mut found = Found { places: &places, faults: Vec::new(), tried: BTreeMap::new() };
@@ -207,6 +210,25 @@ mod tests {
         let survey = survey(&text).unwrap();
         assert!(survey.faults.is_empty() && survey.unknown.is_empty(), "{survey:?}");
         assert_eq!(survey.spec.unwrap().process.unwrap().args, ["sh"]);
+    }
+
+    /// As such a document can be read.
+    #[test]
+    fn what_nobody_reads_may_be_anything() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for value in [r#""\ud800""#, "1e999", r#"{"\udfff":1}"#, &deep] {
+            let text = format!(r#"{{"ociVersion":"1.0.0","none":{value},"hostname":"h"}}"#);
+            assert!(parse(text.as_bytes()).is_ok(), "{value}");
+            let found = survey(text.as_bytes()).unwrap();
+            assert!(found.faults.is_empty() && found.unknown.len() == 1, "{found:?}");
+            assert_eq!(found.spec.unwrap().hostname, "h");
+            let text = format!("{{\"ociVersion\":\"1.0.0\",\n\"hostname\":{value}}}");
+            let line = match survey(text.as_bytes()) {
+                Ok(found) => found.faults[0].line,
+                Err(fault) => fault.line,
+            };
+            assert_eq!(line, 2, "{value}");
+        }
     }
 
     #[test]
