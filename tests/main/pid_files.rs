@@ -41,6 +41,9 @@ fn what_is_no_regular_file_is_never_replaced() {
     bundle.write();
     let place = env.dir().join("place");
     fs::create_dir(&place).unwrap();
+    // A host's /tmp may be mounted with nodev.
+    env.mount(&place, &place, &["--bind"]);
+    env.program("mount", &["-o", "remount,bind,dev", place.to_str().unwrap()]).privileged().run().ok();
     let path = |name: &str| place.join(name);
     // A device as /dev/null is one.
     mknodat(

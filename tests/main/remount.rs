@@ -61,7 +61,7 @@ fn mounts_come_and_go_in_a_running_container() {
     let source = source(&env);
     env.launch("web", &env.bundle(&["sleep", "100"]));
     let before = table(&env);
-    let host = env.shell("cat /proc/self/mountinfo").stdout;
+    let host = env.mount_table();
     let mounts = json!([
         {"destination": "/deep/data", "type": "bind", "source": source, "options": ["bind", "ro", "nosuid"]},
         {"destination": "/one", "source": format!("{source}/file"), "options": ["bind"]},
@@ -86,7 +86,7 @@ fn mounts_come_and_go_in_a_running_container() {
         .map(|entry| entry.file_name())
         .collect();
     assert_eq!(devices, ["lo"]);
-    assert_eq!(env.shell("cat /proc/self/mountinfo").stdout, host, "the host sees nothing of it");
+    assert_eq!(env.mount_table(), host, "the host sees nothing of it");
     remove(&env, &mounts).ok().prints("");
     assert_eq!(table(&env), before);
     env.delete("web");
@@ -178,7 +178,7 @@ fn links_of_the_container_lead_nowhere_outside() {
     symlink("../../../../../../../../..", bundle.rootfs("up")).unwrap();
     symlink("/proc/self/root/../../..", bundle.rootfs("magic")).unwrap();
     env.launch("web", &bundle);
-    let host = env.shell("cat /proc/self/mountinfo").stdout;
+    let host = env.mount_table();
     let below = outside.to_str().unwrap();
     for (place, real) in
         [("/absolute/x", format!("{below}/x")), ("/up/x", "/x".into()), ("/absolute", below.into())]
@@ -194,7 +194,7 @@ fn links_of_the_container_lead_nowhere_outside() {
     add(&env, &json!([{"destination": "/magic/x", "source": source, "options": ["bind"]}])).fails();
     assert!(!shows(&table(&env), &source));
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    assert_eq!(env.shell("cat /proc/self/mountinfo").stdout, host);
+    assert_eq!(env.mount_table(), host);
     env.delete("web");
 }
 
@@ -215,7 +215,7 @@ fn names_that_change_all_the_time_lead_nowhere_outside() {
     let bundle = env.script(&script);
     env.launch("web", &bundle);
     until("the names change", || bundle.rootfs("tmp/ready").exists());
-    let host = env.shell("cat /proc/self/mountinfo").stdout;
+    let host = env.mount_table();
     let mounts = json!([{"destination": "/a/x", "source": source, "options": ["bind"]}]);
     for _ in 0..40 {
         // It may fail; but where it succeeds, it is inside.
@@ -224,7 +224,7 @@ fn names_that_change_all_the_time_lead_nowhere_outside() {
         }
         remove(&env, &mounts);
     }
-    assert_eq!(env.shell("cat /proc/self/mountinfo").stdout, host);
+    assert_eq!(env.mount_table(), host);
     assert_eq!(fs::read_dir(outside.join("x")).unwrap().count(), 0);
     env.delete("web");
 }

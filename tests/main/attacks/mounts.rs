@@ -21,7 +21,7 @@ fn file_system(env: &Env) -> PathBuf {
 fn seen(env: &Env, path: &Path) -> String {
     let write = env.shell(&format!("echo new >{}/new", path.display()));
     assert_eq!(write.code, 0, "the host cannot write any more: {write:?}");
-    env.shell("cat /proc/self/mountinfo").ok().stdout
+    env.mount_table()
 }
 
 /// A file system that is read-only is so for everybody who has it mounted, and stays so.
@@ -120,7 +120,7 @@ fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
     fs::create_dir(&hidden).unwrap();
     env.mount("proc".as_ref(), &hidden, &["-t", "proc"]);
     env.mount("proc".as_ref(), &hidden, &["-t", "proc"]);
-    let host = env.shell("cat /proc/self/mountinfo").ok().stdout;
+    let host = env.mount_table();
     run(env.script(MOUNT_ANEW));
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let bundle = env
@@ -132,7 +132,7 @@ fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
     if env.ours("others cover what they cannot unmount, but not twice") {
         run(bundle);
     }
-    assert_eq!(env.shell("cat /proc/self/mountinfo").ok().stdout, host);
+    assert_eq!(env.mount_table(), host);
 }
 
 /// What is unmounted and moved for it is not passed on to the host, whose mounts are shared with the container's on request.
@@ -147,11 +147,11 @@ fn without_pivot_root_the_hosts_mounts_stay_as_they_are() {
     env.mount("tmpfs".as_ref(), covered, &["-t", "tmpfs"]);
     env.mount("tmpfs".as_ref(), covered, &["-t", "tmpfs"]);
     env.program("mount", &["--make-rshared", "/"]).run().ok();
-    let host = env.shell("cat /proc/self/mountinfo").ok().stdout;
+    let host = env.mount_table();
     for propagation in ["shared", "rshared", "slave", "private", "unbindable"] {
         let bundle = env.bundle(&["true"]).set("linux/rootfsPropagation", json!(propagation));
         bundle.write();
         env.runtime(&["run", "--no-pivot", "-b", bundle.str(), &env.id()]).ok();
-        assert_eq!(env.shell("cat /proc/self/mountinfo").ok().stdout, host, "{propagation}");
+        assert_eq!(env.mount_table(), host, "{propagation}");
     }
 }

@@ -97,6 +97,20 @@ impl Env {
         places.filter(|path| path.starts_with(self.dir()) && !expected.contains(path)).collect()
     }
 
+    /// The mounts of the test's namespace, a line of mountinfo each, to compare with those of later. Left out is what other programs of
+    /// the machine change meanwhile, though the namespace is private: a mount vanishes from every namespace when the file that it is on
+    /// is removed, as engines do below /run and /var, and who mounts cgroup2 sets its options for all.
+    pub fn mount_table(&self) -> String {
+        let all = self.program("cat", &["/proc/self/mountinfo"]).run().ok().stdout;
+        let place = |line: &str| {
+            line.split(' ').nth(4).is_some_and(|at| !at.starts_with("/run/") && !at.starts_with("/var/"))
+        };
+        let lasting = all.lines().filter(|line| place(line));
+        lasting
+            .map(|line| format!("{}\n", line.split_once(" - cgroup2 ").map_or(line, |(mount, _)| mount)))
+            .collect()
+    }
+
     /// cgroups below the test's, deepest first; the parent itself may stay, `clean` takes it.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let root = self.cgroup_folder();
