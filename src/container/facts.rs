@@ -9,7 +9,7 @@ use std::path::Path;
 use super::request::Settings;
 use crate::cgroup::{self, Driver, Group, Layout, Resctrl};
 use crate::error::{Doing, Result};
-use crate::plan::mounts::LegacyHierarchy;
+use crate::plan::mount_step::LegacyHierarchy;
 use crate::plan::{CgroupView, Host, Limiting};
 use crate::spec::{Linux, Process, Spec};
 use crate::sys::cred;

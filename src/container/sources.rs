@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::idmap;
 use crate::error::{Doing, Error, Result};
-use crate::plan::mounts::BindSource;
+use crate::plan::mount_step::BindSource;
 use crate::plan::{Fault, MountKind, Plan, Step};
 use crate::rootfs::inroot;
 use crate::rootfs::mounts::open_source;

@@ -3,8 +3,13 @@
 use rustix::mount::MountFlags;
 
 use super::Judge;
+use super::mount_step::FsOption;
 use super::options::{self, Word};
+use crate::spec;
 use crate::sys::mount::Attributes;
+
+/// Words about an id mapping of a mount that cannot have one.
+const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add bind or rbind";
 
 /// Everything that the `options` of one mount ask for.
 #[derive(Debug)]
@@ -174,7 +179,7 @@ impl Asked {
             refuse(format!("{name} is for a new bind mount only"));
         }
         if self.idmap.is_some() && fits != Fits::Bind {
-            refuse("idmapped mounts are for new bind mounts only; add bind or rbind".into());
+            refuse(NOTHING_TO_MAP.into());
         }
         for name in &self.of_file_system {
             match fits {
@@ -211,6 +216,26 @@ impl Asked {
 /// Whether the kernel passes `iversion` on to this type, or the type always does what it asks for.
 fn counts_versions(fstype: &str) -> bool {
     matches!(fstype, "ext4" | "xfs" | "btrfs")
+}
+
+/// Refuses id mappings where nothing can be mapped.
+pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
+    for (list, name) in [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")] {
+        if !list.is_empty() {
+            judge.fault(format!("{path}.{name}"), NOTHING_TO_MAP);
+        }
+    }
+}
+
+/// Options of a file system, one by one: key, and value or flag.
+pub(super) fn data_options(words: &[String], path: &str, judge: &mut Judge) -> Option<Vec<FsOption>> {
+    let place = format!("{path}.options");
+    let words = words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty());
+    let pairs = words.map(|word| match word.split_once('=') {
+        Some((key, value)) => Some((judge.cstring(&place, key)?, Some(judge.cstring(&place, value)?))),
+        None => Some((judge.cstring(&place, word)?, None)),
+    });
+    pairs.collect()
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ pub fn plan(
         groups: groups(process, context),
         umask: umask(process, place, judge),
         capabilities: capabilities(process, place, context, judge),
-        rlimits: super::limits::rlimits(&process.rlimits, place, judge),
+        rlimits: super::rlimits::rlimits(&process.rlimits, place, judge),
         no_new_privileges: process.no_new_privileges,
         apparmor: label(
             &process.apparmor_profile,
@@ -304,7 +304,7 @@ fn umask(process: &spec::Process, place: &str, judge: &mut Judge) -> u32 {
 
 fn affinity(process: &spec::Process, place: &str, judge: &mut Judge) -> Affinity {
     let Some(wanted) = &process.exec_cpu_affinity else { return Affinity::default() };
-    let mut mask = |name: &str, list: &str| match super::limits::bit_list(list) {
+    let mut mask = |name: &str, list: &str| match super::words::bit_list(list) {
         _ if list.is_empty() => None,
         Ok(mask) => Some(mask),
         Err(words) => {

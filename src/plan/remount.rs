@@ -2,26 +2,10 @@
 
 use std::ffi::CStr;
 
-use super::asked::{Asked, Fits};
-use super::mounts::{self, MountKind, MountStep, NewFs};
+use super::asked::{Asked, Fits, data_options, unmapped};
+use super::mount_step::{MountKind, MountStep, NewFs, Reconfigured, Remount};
 use super::{Context, Judge};
 use crate::spec;
-
-/// A change of a mount that is there already.
-#[derive(Debug)]
-pub struct Remount {
-    /// Set when its file system changes too, and so all other mounts of that.
-    pub file_system: Option<Reconfigured>,
-}
-
-/// A change of a file system.
-#[derive(Debug)]
-pub struct Reconfigured {
-    /// Which of the plan's mounts has made it.
-    pub made_by: usize,
-    /// For fsconfig(2): key, and value or flag.
-    pub options: Vec<super::mounts::FsOption>,
-}
 
 /// Judges a mount with the option `remount`. `before` are the steps for the mounts before it.
 pub(super) fn plan(
@@ -33,7 +17,7 @@ pub(super) fn plan(
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<Remount> {
-    mounts::unmapped(mount, path, judge);
+    unmapped(mount, path, judge);
     let made_by = before.iter().rposition(|step| step.mounts_on(target));
     let mut earlier = made_by.and_then(|at| before.get_mut(at));
     if let Some(earlier) = &mut earlier
@@ -71,7 +55,7 @@ pub(super) fn plan(
     earlier.changed_later = true;
     let flags = mount.options.iter().filter(|option| FLAGS.contains(&option.as_str())).cloned();
     let words: Vec<String> = flags.chain(asked.data.iter().cloned()).collect();
-    let options = mounts::data_options(&words, path, judge)?;
+    let options = data_options(&words, path, judge)?;
     Some(Remount { file_system: Some(Reconfigured { made_by: made_by?, options }) })
 }
 

@@ -1,6 +1,6 @@
 //! `process.scheduler`, `process.ioPriority` and `linux.memoryPolicy`: words and numbers turned into the kernel's.
 
-use super::limits::{bit_list, pick};
+use super::words::{bit_list, pick};
 use super::{Judge, MemoryPolicy};
 use crate::spec;
 use crate::sys::cred::SchedAttr;

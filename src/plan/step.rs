@@ -366,7 +366,7 @@ impl Plan {
 
     /// Type and options of the file system that a step makes or changes, if it has options; they are cut to a readable length.
     fn options_of(&self, index: usize) -> Option<(String, String)> {
-        use super::mounts::MountKind;
+        use super::MountKind;
         const LONGEST: usize = 200;
         let steps = &self.rootfs.mounts;
         let step = steps.get(index)?;
@@ -387,7 +387,7 @@ impl Plan {
     }
 
     fn describe_mount(&self, step: Step, index: usize) -> String {
-        use super::mounts::MountKind;
+        use super::MountKind;
         let Some(mount) = self.rootfs.mounts.get(index) else { return format!("mounts[{index}]") };
         let target = format!("/{}", mount.target.to_string_lossy());
         let what = match &mount.kind {
@@ -449,7 +449,7 @@ impl Plan {
     pub fn describe_limit(&self, index: usize) -> String {
         let limit = self.process.as_ref().and_then(|process| process.rlimits.get(index));
         limit.map_or_else(String::new, |(resource, soft, hard)| {
-            let name = super::limits::rlimit_name(*resource);
+            let name = super::rlimits::rlimit_name(*resource);
             format!("set process.rlimits[{index}], {name}, to {soft} (soft) and {hard} (hard)")
         })
     }

@@ -7,8 +7,8 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 
-use super::mounts::{Place, attach_of_host, attributes, errno};
-use crate::plan::mounts::LegacyHierarchy;
+use super::attributes::{Place, attach_of_host, attributes, errno};
+use crate::plan::mount_step::LegacyHierarchy;
 use crate::plan::{CgroupMount, CgroupView, MountStep};
 use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
 

@@ -1,6 +1,6 @@
 //! tmpcopyup: fills a new tmpfs with what it will cover. No heap: names come through buffers on the stack.
 
-use crate::plan::mounts::FsOption;
+use crate::plan::mount_step::FsOption;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -4,7 +4,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![forbid(unsafe_code)]
 
-pub mod cgroups;
+pub mod attributes;
+mod cgroups;
 pub mod copyup;
 pub mod devices;
 pub mod inroot;
@@ -35,7 +36,7 @@ pub struct Sources<'a> {
     /// Whether the container has a cgroup namespace of its own.
     pub own_cgroup_namespace: bool,
     /// Has the runtime make a detached mount idmapped, as the mount with this index is.
-    pub map_ids: &'a mounts::MapIds<'a>,
+    pub map_ids: &'a attributes::MapIds<'a>,
 }
 
 /// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
@@ -92,7 +93,7 @@ pub fn assemble(
     sources: &Sources<'_>,
     late: &mut [Option<OwnedFd>],
 ) -> Result<(), Fault> {
-    let place = mounts::Place {
+    let place = attributes::Place {
         root: InRoot(root),
         proc: Procfs::Opened(sources.proc),
         own_cgroup_namespace: sources.own_cgroup_namespace,

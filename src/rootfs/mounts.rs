@@ -8,31 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 
+use super::attributes::{Place, attach_of_host, attributes, attributes_of, configure, errno, propagate};
 use super::inroot::{self, InRoot, PathBuffer};
 use super::{cgroups, copyup, remount};
-use crate::plan::mounts::FsOption;
 use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
-use crate::sys::mount::{
-    Attributes, Procfs, access_times, attach, clone_mount, open_tree, prepare, set_attributes,
-};
+use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
 use crate::sys::text::Text;
-
-/// Has the runtime make a detached mount idmapped, as the mount with this index is.
-pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
-
-/// What mounting may use beside the plan.
-pub struct Place<'a> {
-    /// The container's root.
-    pub root: InRoot<'a>,
-    /// The host's procfs.
-    pub proc: Procfs<'a>,
-    /// The container has a cgroup namespace other than the runtime's.
-    pub own_cgroup_namespace: bool,
-    /// For a source that this process has to open itself.
-    pub map_ids: &'a MapIds<'a>,
-}
 
 /// Carries out one step. `given` is what was opened for it before: the detached bind source, if the parent had to; the context of a
 /// procfs that is another pid namespace's; or the mount whose file system is changed. `kept` gets the handle of a mount that is
@@ -124,19 +107,6 @@ fn finish(
     propagate(step, index, handle, proc)
 }
 
-pub(super) fn propagate(
-    step: &MountStep,
-    index: usize,
-    mount: &OwnedFd,
-    proc: Procfs<'_>,
-) -> Result<(), Fault> {
-    for (propagation, recursive) in &step.propagation {
-        let wanted = Attributes::propagating(*propagation);
-        set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;
-    }
-    Ok(())
-}
-
 /// The new mount's handle, when one was needed.
 fn new_fs(
     new: &NewFs,
@@ -187,10 +157,6 @@ fn mount_here(new: &NewFs, mode: Option<u32>) -> rustix::io::Result<()> {
     rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, data.as_cstr()?)
 }
 
-pub(super) fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
 /// procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
 
@@ -224,37 +190,6 @@ fn configured(
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
 }
 
-/// Gives options to a file system that is made or changed.
-pub(super) fn configure(context: BorrowedFd<'_>, options: &[FsOption]) -> rustix::io::Result<()> {
-    use rustix::mount::{fsconfig_set_flag, fsconfig_set_string};
-    options.iter().try_for_each(|(key, value)| match value {
-        Some(value) => fsconfig_set_string(context, key, value),
-        None => fsconfig_set_flag(context, key),
-    })
-}
-
-/// The attributes of a mount that mount(2) would have set by these flags.
-pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
-    const SAME: &[(MountFlags, MountAttrFlags)] = &[
-        (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
-        (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
-        (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
-        (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        (MountFlags::NODIRATIME, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-        (MountFlags::NOSYMFOLLOW, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-    ];
-    let same = SAME.iter().filter(|(flag, _)| flags.contains(*flag));
-    let set = same.fold(MountAttrFlags::empty(), |set, (_, attribute)| set | *attribute);
-    // The access times are one field: the last of these wins, as in mount(2).
-    if flags.contains(MountFlags::STRICTATIME) {
-        set | MountAttrFlags::MOUNT_ATTR_STRICTATIME
-    } else if flags.contains(MountFlags::NOATIME) {
-        set | MountAttrFlags::MOUNT_ATTR_NOATIME
-    } else {
-        set
-    }
-}
-
 /// The host's own mount of the same instance, with the options that were asked for.
 fn shared_instance(
     instance: &CStr,
@@ -264,30 +199,6 @@ fn shared_instance(
 ) -> std::io::Result<OwnedFd> {
     let mount = open_tree(CWD, instance, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)?;
     attach_of_host(mount, step, true, target, proc)
-}
-
-/// Attaches a clone of a mount of the host's in place of a new file system, with the options that were asked for.
-pub(super) fn attach_of_host(
-    mount: OwnedFd,
-    step: &MountStep,
-    recursive: bool,
-    target: BorrowedFd<'_>,
-    proc: Procfs<'_>,
-) -> std::io::Result<OwnedFd> {
-    let mut wanted = step.attributes;
-    if wanted.set & libc::MOUNT_ATTR__ATIME == 0 {
-        // relatime, which every config.json has: a user namespace keeps the host's times, and these files have none that count.
-        wanted.clear &= !libc::MOUNT_ATTR__ATIME;
-    }
-    // What is cleared is what this mount itself has: below it, the host may have locked it.
-    let below = Attributes::setting(wanted.set & !libc::MOUNT_ATTR__ATIME);
-    for (wanted, recursive) in [(below, recursive), (wanted, false)] {
-        if !wanted.is_empty() {
-            prepare(&mount, wanted, recursive, proc)?;
-        }
-    }
-    attach(&mount, target)?;
-    Ok(mount)
 }
 
 fn bind(
@@ -332,17 +243,6 @@ fn bind(
     }
     attach(mount, &target).at(Step::Mount, index)?;
     propagate(step, index, mount, place.proc)
-}
-
-/// What changes of this very mount.
-pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> Result<Attributes, Fault> {
-    let mut attributes = step.attributes;
-    if let Some(undone) = step.undone_times
-        && access_times(mount).at(Step::MountAttributes, index)? == undone
-    {
-        attributes.clear |= libc::MOUNT_ATTR__ATIME;
-    }
-    Ok(attributes)
 }
 
 /// The bind source as a detached mount; used by the parent too, when it must open it.

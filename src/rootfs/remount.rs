@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
 
-use super::mounts::{Place, attributes_of, configure, propagate};
-use crate::plan::remount::{Reconfigured, Remount};
+use super::attributes::{Place, attributes_of, configure, propagate};
+use crate::plan::mount_step::{Reconfigured, Remount};
 use crate::plan::{At, Fault, MountStep, Step};
 use crate::sys::mount::{is_mount_root, set_attributes};
 

@@ -55,12 +55,8 @@ const EMERGENCE_FROM_ROOTFS: &[&str] = &["walk"];
 const CIRCLES: &[&str] = &[
     "group life systemd",
     "stats stats_v1",
-    "fit properties",
     "args update",
     "conversation create",
-    "limits process schedule",
-    "mounts remount",
-    "cgroups mounts remount",
     "inroot walk",
     "mount older process",
 ];

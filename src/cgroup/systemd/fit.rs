@@ -3,6 +3,7 @@
 //! systemd writes its properties to the files whenever it applies a unit: after a change of a property and after daemon-reload.
 //! Source: systemd.resource-control(5); systemd's src/core/dbus-cgroup.c and src/core/cgroup.c.
 
+use super::file_value::{number, quota_and_period};
 use crate::cgroup::{BadLimit, Settings};
 
 /// Microseconds in a second.
@@ -41,7 +42,7 @@ pub fn fit(settings: &mut Settings, step: QuotaStep) -> Result<(), Vec<BadLimit>
     for setting in &mut settings.writes {
         match setting.file.as_ref() {
             // TasksMax= is 1 or more. The container's first process is in the cgroup, so with 1 as with 0 nothing can fork.
-            "pids.max" if super::properties::number(&setting.value) == Some(0) => setting.value = "1".into(),
+            "pids.max" if number(&setting.value) == Some(0) => setting.value = "1".into(),
             "cpu.max" => {
                 if let Some(value) = rounded(&setting.value, step) {
                     setting.value = value;
@@ -60,7 +61,7 @@ pub fn fit(settings: &mut Settings, step: QuotaStep) -> Result<(), Vec<BadLimit>
 
 /// The value of cpu.max that systemd writes for this one. `None`: it has no quota, or it is for the kernel to refuse.
 fn rounded(value: &str, step: QuotaStep) -> Option<String> {
-    let (quota, period) = super::properties::quota_and_period(value)?;
+    let (quota, period) = quota_and_period(value)?;
     let quota = step.per_second(quota?, period)?.checked_mul(period)? / SECOND;
     Some(format!("{quota} {period}"))
 }

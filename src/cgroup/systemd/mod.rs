@@ -10,6 +10,7 @@
 
 mod annotations;
 mod bus;
+mod file_value;
 mod fit;
 mod gvariant;
 mod manager;

@@ -3,6 +3,7 @@
 //! They are made from what is written into the cgroup's files, so that both say the same; what systemd has no property for is in
 //! the files alone. Source: systemd.resource-control(5); org.freedesktop.systemd1(5), "Scope Unit Objects"; cgroup-v2.rst.
 
+use super::file_value::{number, quota_and_period};
 use super::fit::QuotaStep;
 use super::value::Value;
 use crate::cgroup::Settings;
@@ -33,8 +34,6 @@ impl Property {
 
 /// No limit, in any property that is a number.
 const INFINITY: u64 = u64::MAX;
-/// Where cpu.max names no period, in microseconds.
-const CPU_PERIOD: u64 = 100_000;
 /// More processors than any machine has; a list that goes beyond is left to the kernel to refuse.
 const MOST_CPUS: usize = 1 << 16;
 
@@ -92,17 +91,6 @@ fn of_file(file: &str, value: &str, step: QuotaStep) -> Option<Vec<Property>> {
     }])
 }
 
-/// A number as the kernel reads it (kstrtoull with base 0): decimal, `0x` and hexadecimal, or `0` and octal.
-pub fn number(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let lower = text.to_ascii_lowercase();
-    match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
-        (Some(digits), _) => u64::from_str_radix(digits, 16).ok(),
-        (None, Some(digits)) if !digits.is_empty() => u64::from_str_radix(digits, 8).ok(),
-        _ => text.parse().ok(),
-    }
-}
-
 /// A size as the kernel reads it (memparse: with K, M, G, …), or `max`.
 fn bytes(value: &str) -> Option<u64> {
     if value == "max" {
@@ -115,17 +103,6 @@ fn bytes(value: &str) -> Option<u64> {
     let unit = value.get(digits.len()..).filter(|unit| unit.len() == 1)?;
     let power = 1 + "kmgtpe".find(&unit.to_ascii_lowercase())?;
     number(digits)?.checked_mul(1024u64.checked_pow(power as u32)?)
-}
-
-/// `QUOTA [PERIOD]` in microseconds; the quota is `None` for `max`.
-pub fn quota_and_period(value: &str) -> Option<(Option<u64>, u64)> {
-    let mut words = value.split_ascii_whitespace();
-    let quota = match words.next()? {
-        "max" => None,
-        quota => Some(quota.parse().ok()?),
-    };
-    let period = words.next().map_or(Some(CPU_PERIOD), |period| period.parse().ok())?;
-    Some((quota, period)).filter(|_| period != 0)
 }
 
 fn cpu_max(value: &str, step: QuotaStep) -> Option<Vec<Property>> {

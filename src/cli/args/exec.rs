@@ -65,13 +65,13 @@ pub struct ExecArgs {
     /// Put the process into a cgroup below the container's; with controllers for version 1; may be repeated
     #[arg(long, value_name = "[CONTROLLER:]PATH", value_parser = sub_group)]
     pub cgroup: Vec<SubGroup>,
-    /// The container, and behind it the program and its arguments; no program with --process
+    /// The container, then the program and its arguments; no program with --process
     #[arg(value_name = "container-id", trailing_var_arg = true, required = true)]
     pub words: Vec<OsString>,
 }
 
 impl ExecArgs {
-    /// The container's id; what stands behind it is the program's, whatever it looks like: so one list takes both.
+    /// The container's id, then the program's words, whatever they look like: so one list takes both.
     pub fn id(&self) -> &str {
         // One that is not UTF-8 is refused for that character.
         self.words.first().map_or("", |id| id.to_str().unwrap_or("\u{fffd}"))

@@ -53,9 +53,7 @@ impl Asked {
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }
-}
 
-impl Asked {
     /// An answer that is a document, for people too: they get it indented.
     pub(super) fn document(&self, document: &Value) -> Result<()> {
         self.clear();

@@ -20,14 +20,14 @@ pub(super) fn store_folder(asked: &Asked) -> Result<PathBuf> {
     Ok(data.join("emergence"))
 }
 
-/// The same, for what is going to be written to the store: what that has is not read again, and room is looked for there.
+/// The options for artifacts that go to the store: objects that it has are not read again, and it must have space for the others.
 pub(super) fn for_store(asked: &Asked) -> Result<Asked> {
     let place = store_folder(asked)?;
-    let store = place.join("version").exists().then(|| open_store(asked)).transpose()?;
+    let store = existing_store(asked)?;
     Ok(going_to(asked, &place, store))
 }
 
-/// The same, for what is going to be written below a folder that may not be there yet.
+/// The options for artifacts that are written below `place`, which need not exist yet.
 pub(super) fn going_to(asked: &Asked, place: &Path, store: Option<Arc<Store>>) -> Asked {
     let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
     let mut asked = asked.clone();

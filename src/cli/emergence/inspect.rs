@@ -88,7 +88,7 @@ impl<'a> Shown<'a> {
         })
     }
 
-    /// For people: a word, and behind it what it is.
+    /// For people: one line for each value, after its name.
     fn lines(&self) -> String {
         let (config, manifest) = (self.image.config(), self.image.manifest());
         let execution = &config.config;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::mounts::CgroupMount;
+use crate::plan::mount_step::CgroupMount;
 use crate::plan::{CgroupView, MountKind, Plan};
 use crate::rootfs::inroot::InRoot;
 use crate::sys::mountinfo::{self, Mount};

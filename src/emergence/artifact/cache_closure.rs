@@ -14,7 +14,7 @@ use crate::emergence::proof::closure::{Closure, Kind, Receive, Report};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::verify::Bytes;
 
-/// See above.
+/// An object of a binary cache, with everything that it refers to.
 pub struct CacheClosure {
     blobs: Blobs<Files>,
     digest: Hash,

@@ -17,7 +17,7 @@ use crate::emergence::proof::trust::{Demand, Proof};
 use crate::emergence::proof::verify::Bytes;
 use crate::emergence::store::{Meta, Store};
 
-/// See above. It keeps the store open.
+/// An object of a store, which it keeps open, with everything that it refers to.
 pub struct StoreClosure {
     blobs: Blobs<Trees>,
     digest: Hash,

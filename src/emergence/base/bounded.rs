@@ -29,7 +29,7 @@ pub(crate) fn read_at_most(input: impl Read, subject: &str, most: u64) -> Result
     Ok(bytes)
 }
 
-/// Opens a file to be read, without waiting for whoever writes to a pipe. `None`: it is not there.
+/// Opens a regular file for reading; a fifo is refused without waiting for a writer. `None`: there is no such file.
 pub(crate) fn open_file(path: &Path) -> Result<Option<File>> {
     let doing =
         |error: std::io::Error| Fault::from(Error::from(error).within(format!("open {}", path.display())));

@@ -2,7 +2,7 @@
 
 use super::compress::Memory;
 
-/// Levels of nested directories in an archive of this program: the number of nodes from the root of a tree to any node of it.
+/// Nodes on the path from the root of a tree to any node, both included, unless the caller allows more.
 pub const DEEPEST: usize = 64;
 
 /// Bounds on what an artifact may make us read or write.

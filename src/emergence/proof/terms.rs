@@ -28,7 +28,7 @@ impl Watch for Unwatched {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// See above.
+/// The demands of the caller on every artifact.
 #[derive(Clone)]
 pub struct Terms {
     /// Goes into the digests of store paths.

@@ -33,7 +33,7 @@ pub fn keep(store: &Store, document: &Document, digests: &Digests) -> Result<()>
     Ok(())
 }
 
-/// See above. It keeps the store open.
+/// An automaton in a store, which it keeps open.
 pub struct StoredAutomaton {
     document: Document,
     automaton: Hash,

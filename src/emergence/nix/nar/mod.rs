@@ -10,6 +10,7 @@ mod tree;
 mod write;
 
 pub use self::tree::TreeReader;
+pub use crate::emergence::base::limits::DEEPEST;
 pub use dump::{dump, hash_modulo, hash_tree};
 pub use encode::{Both, Encoder};
 pub use list::{Entry, EntryKind, List, cat};
@@ -19,8 +20,6 @@ pub use write::Writer;
 
 /// What each begins with.
 const MAGIC: &[u8] = b"nix-archive-1";
-
-pub use crate::emergence::base::limits::DEEPEST;
 
 /// Most that a caller may allow: each open folder costs a descriptor and a frame of the stack.
 pub const DEEPEST_EVER: usize = 256;

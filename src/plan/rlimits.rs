@@ -1,0 +1,70 @@
+//! `rlimits` of a process, getrlimit(2).
+
+use super::Judge;
+use super::words::unknown;
+use crate::spec;
+
+/// getrlimit(2).
+const RLIMITS: &[(&str, u32)] = &[
+    ("RLIMIT_AS", libc::RLIMIT_AS),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE),
+    ("RLIMIT_CPU", libc::RLIMIT_CPU),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+];
+
+/// `RLIMIT_…`.
+pub fn rlimit_name(resource: u32) -> &'static str {
+    RLIMITS.iter().find(|(_, known)| *known == resource).map_or("unknown", |(name, _)| name)
+}
+
+/// Resource, soft, hard of each.
+pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u32, u64, u64)> {
+    let mut found: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());
+    for (at, limit) in list.iter().enumerate() {
+        let place = format!("{place}.rlimits[{at}]");
+        let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
+            judge.fault(format!("{place}.type"), unknown(&limit.kind, RLIMITS));
+            continue;
+        };
+        if found.iter().any(|(other, ..)| other == resource) {
+            judge.fault(format!("{place}.type"), format!("{} is given twice", limit.kind));
+        }
+        if limit.soft > limit.hard {
+            judge.fault(format!("{place}.soft"), format!("{} is more than hard, {}", limit.soft, limit.hard));
+        }
+        found.push((*resource, limit.soft, limit.hard));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rlimits_are_known_single_and_ordered() {
+        let limit = |kind: &str, soft, hard| spec::Rlimit { kind: kind.into(), soft, hard };
+        let mut judge = Judge::default();
+        let found = rlimits(&[limit("RLIMIT_NOFILE", 1, 2)], "process", &mut judge);
+        assert_eq!((found, judge.faults.len()), (vec![(libc::RLIMIT_NOFILE, 1, 2)], 0));
+        rlimits(
+            &[limit("RLIMIT_X", 1, 2), limit("RLIMIT_AS", 3, 2), limit("RLIMIT_AS", 1, 2)],
+            "process",
+            &mut judge,
+        );
+        let faults: Vec<String> = judge.faults.iter().map(|fault| fault.path.clone()).collect();
+        assert_eq!(faults, ["process.rlimits[0].type", "process.rlimits[1].soft", "process.rlimits[2].type"]);
+    }
+}

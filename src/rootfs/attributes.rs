@@ -1,0 +1,111 @@
+//! Options, attributes and propagation, given to mounts of every kind. Child side, no heap.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MountFlags};
+
+use super::inroot::InRoot;
+use crate::plan::mount_step::FsOption;
+use crate::plan::{At, Fault, MountStep, Step};
+use crate::sys::mount::{Attributes, Procfs, access_times, attach, prepare, set_attributes};
+
+/// Has the runtime make a detached mount idmapped, as the mount with this index is.
+pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
+
+/// What mounting may use beside the plan.
+pub struct Place<'a> {
+    /// The container's root.
+    pub root: InRoot<'a>,
+    /// The host's procfs.
+    pub proc: Procfs<'a>,
+    /// The container has a cgroup namespace other than the runtime's.
+    pub own_cgroup_namespace: bool,
+    /// For a source that this process has to open itself.
+    pub map_ids: &'a MapIds<'a>,
+}
+
+/// Gives options to a file system that is made or changed.
+pub(super) fn configure(context: BorrowedFd<'_>, options: &[FsOption]) -> rustix::io::Result<()> {
+    use rustix::mount::{fsconfig_set_flag, fsconfig_set_string};
+    options.iter().try_for_each(|(key, value)| match value {
+        Some(value) => fsconfig_set_string(context, key, value),
+        None => fsconfig_set_flag(context, key),
+    })
+}
+
+/// The attributes of a mount that mount(2) would have set by these flags.
+pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
+    const SAME: &[(MountFlags, MountAttrFlags)] = &[
+        (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
+        (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        (MountFlags::NODIRATIME, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        (MountFlags::NOSYMFOLLOW, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    let same = SAME.iter().filter(|(flag, _)| flags.contains(*flag));
+    let set = same.fold(MountAttrFlags::empty(), |set, (_, attribute)| set | *attribute);
+    // The access times are one field: the last of these wins, as in mount(2).
+    if flags.contains(MountFlags::STRICTATIME) {
+        set | MountAttrFlags::MOUNT_ATTR_STRICTATIME
+    } else if flags.contains(MountFlags::NOATIME) {
+        set | MountAttrFlags::MOUNT_ATTR_NOATIME
+    } else {
+        set
+    }
+}
+
+/// What changes of this very mount.
+pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> Result<Attributes, Fault> {
+    let mut attributes = step.attributes;
+    if let Some(undone) = step.undone_times
+        && access_times(mount).at(Step::MountAttributes, index)? == undone
+    {
+        attributes.clear |= libc::MOUNT_ATTR__ATIME;
+    }
+    Ok(attributes)
+}
+
+/// Applied last, once the mount is in its place.
+pub(super) fn propagate(
+    step: &MountStep,
+    index: usize,
+    mount: &OwnedFd,
+    proc: Procfs<'_>,
+) -> Result<(), Fault> {
+    for (propagation, recursive) in &step.propagation {
+        let wanted = Attributes::propagating(*propagation);
+        set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;
+    }
+    Ok(())
+}
+
+/// Attaches a clone of a mount of the host's in place of a new file system, with the options that were asked for.
+pub(super) fn attach_of_host(
+    mount: OwnedFd,
+    step: &MountStep,
+    recursive: bool,
+    target: BorrowedFd<'_>,
+    proc: Procfs<'_>,
+) -> std::io::Result<OwnedFd> {
+    let mut wanted = step.attributes;
+    if wanted.set & libc::MOUNT_ATTR__ATIME == 0 {
+        // relatime, which every config.json has: a user namespace keeps the host's times, and these files have none that count.
+        wanted.clear &= !libc::MOUNT_ATTR__ATIME;
+    }
+    // What is cleared is what this mount itself has: below it, the host may have locked it.
+    let below = Attributes::setting(wanted.set & !libc::MOUNT_ATTR__ATIME);
+    for (wanted, recursive) in [(below, recursive), (wanted, false)] {
+        if !wanted.is_empty() {
+            prepare(&mount, wanted, recursive, proc)?;
+        }
+    }
+    attach(&mount, target)?;
+    Ok(mount)
+}
+
+/// The number of an error of the system.
+pub(super) fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
+}
