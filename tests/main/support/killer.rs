@@ -128,7 +128,7 @@ impl Tracer {
         let end = Instant::now() + patience() * 3;
         loop {
             let (pid, status) = wait(-1).expect("wait for the program");
-            assert!(Instant::now() < end, "the traced program hangs");
+            assert!(Instant::now() < end, "the traced program hangs:\n{}", self.state_of_all());
             if !libc::WIFSTOPPED(status) {
                 if pid == self.program {
                     self.result.succeeded = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
@@ -270,8 +270,52 @@ impl Tracer {
         }
     }
 
+    /// A line for each process that was met: its state, what it waits for, and who traces it. For whoever has to find out why it hangs.
+    fn state_of_all(&self) -> String {
+        let about = |pid: &i32| {
+            let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let status = read("status");
+            let field = |name: &str| {
+                status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
+            };
+            let command = read("cmdline").replace('\0', " ");
+            let (state, parent, tracer) = (field("State:"), field("PPid:"), field("TracerPid:"));
+            format!(
+                "{pid} {command:?} {state} {parent} {tracer} wchan {} syscall {}",
+                read("wchan"),
+                read("syscall")
+            )
+        };
+        let all: Vec<String> = self.known.iter().chain(&self.early).map(about).collect();
+        format!(
+            "program {}, subject {:?}, early {:?}\n{}",
+            self.program,
+            self.subject,
+            self.early,
+            all.join("\n")
+        )
+    }
+
+    /// A process that is traced and stopped, but was not told of.
+    fn straggler(&self) -> Option<i32> {
+        let mut status = 0;
+        let options = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
+        // SAFETY: the kernel writes one int.
+        let found = unsafe { libc::waitpid(-1, &raw mut status, options) };
+        (found > 0 && libc::WIFSTOPPED(status) && !self.known.contains(&found)).then_some(found)
+    }
+
     /// Lets all others run freely.
     fn release(&mut self) {
+        self.release_children();
+        // A process that the killed program was just making is traced too, and nobody told of it.
+        std::mem::take(&mut self.early).into_iter().for_each(detach);
+        while let Some(pid) = self.straggler() {
+            detach(pid);
+        }
+    }
+
+    fn release_children(&mut self) {
         self.result.sleepers = std::mem::take(&mut self.asleep);
         let Some(subject) = self.subject.take() else { return };
         if self.result.killed {
