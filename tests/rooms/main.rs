@@ -192,6 +192,46 @@ fn the_reader_of_imports_reads() {
     assert_eq!(code("// crate::a\nx // crate::b\n"), "\nx");
 }
 
+/// Pages whose readers look for the files that they name.
+const PAGES: [&str; 6] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/README.md",
+    "docs/decisions.md",
+    "docs/security.md",
+];
+
+/// The paths below the repository's own directories that `text` has in backticks, and file names without a directory.
+fn paths_in(text: &str) -> Vec<&str> {
+    let quoted = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    let first = |word: &str| word.split('/').next().unwrap_or_default().to_owned();
+    let ours = ["src", "tests", "hack", "fuzz", "docs", "conformance", ".ci"];
+    let is_path =
+        |word: &&str| (word.contains('/') && ours.contains(&first(word).as_str())) || word.ends_with(".rs");
+    quoted.filter_map(|words| words.split_whitespace().next()).filter(is_path).collect()
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for page in PAGES {
+        let text = fs::read_to_string(repository.join(page)).unwrap();
+        let found = paths_in(&text);
+        let absent = found.iter().filter(|path| !repository.join(path).exists());
+        missing.extend(absent.map(|path| format!("{page}: {path}")));
+        assert!(page != "docs/architecture.md" || found.len() > 100, "the map has {} paths", found.len());
+    }
+    assert!(missing.is_empty(), "paths from the top of the repository that do not exist: {missing:#?}");
+}
+
+#[test]
+fn paths_are_found_in_prose() {
+    let text = "`src/no/such.rs` and `hack/bench emergence`\n```\n`src/in/code`\n```\n`alone.rs`, `memory.max`, `a/b`";
+    assert_eq!(paths_in(text), ["src/no/such.rs", "hack/bench", "alone.rs"]);
+}
+
 /// The modules of the crate without their tests.
 fn modules() -> BTreeMap<imports::Place, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
