@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
+use super::group::{self, guard_devices};
 use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::record::Record;
 use super::state::{State, Status};
-use super::{create, hold, hooks, idmap, notify, report, sources};
+use super::{hold, hooks, idmap, notify, report, sources};
 use crate::cgroup::Made;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -229,7 +230,7 @@ impl Conversation<'_> {
 
     /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
     fn join_group(&mut self) -> Result<()> {
-        if let Some(made) = create::join_group(self.folder, self.record, self.plan, self.pid)? {
+        if let Some(made) = group::join_group(self.folder, self.record, self.plan, self.pid)? {
             self.made = Some(made);
             self.guard_devices()?;
         }
@@ -254,20 +255,6 @@ impl Conversation<'_> {
         hooks::run(&self.plan.hooks.create_runtime, &state)?;
         hold::here("hooks");
         Ok(())
-    }
-}
-
-/// In version 2, a program decides over devices. A child that makes nodes and mounts meanwhile may: that it always allows.
-/// `tolerant`: an ordinary user may go without, who cannot make device nodes either.
-pub fn guard_devices(made: &Made, plan: &Plan, tolerant: bool) -> Result<()> {
-    let Some(program) = &plan.device_program else { return Ok(()) };
-    match made.guard_devices(Some(program)) {
-        Err(error) if tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
-        other => {
-            other.doing(|| "linux.resources.devices")?;
-            tracing::debug!("linux.resources.devices: the program that decides over devices is attached");
-            Ok(())
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::control::kind_of;
 use super::conversation::{set_limits, succeed, warn_of_keyring};
-use super::create::{self, Manner};
+use super::draft::Manner;
 use super::existing::Existing;
 use super::foreground::Foreground;
 use super::open::{self, Making};
@@ -19,7 +19,7 @@ use super::pid::ProcessId;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::succession::pid_namespace;
-use super::{facts, notify, pid_file, report, run};
+use super::{birth, draft, facts, notify, pid_file, report};
 use crate::cgroup::{Group, Made, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
@@ -38,8 +38,8 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let spec = there.folder.config()?;
     let plan = plan(&there, request, &spec, &passed)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
-    create::check_console(&plan, request.console_socket.as_deref(), manner)?;
-    create::log(&plan);
+    draft::check_console(&plan, request.console_socket.as_deref(), manner)?;
+    draft::log(&plan);
     report::program(&plan);
     let foreground = match request.detach {
         true => None,
@@ -106,7 +106,7 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Resul
     let Wanted { process, words, document } = wanted::process(request, spec)?;
     let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
     let host = facts::caller(Some(&process), None)?;
-    Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| create::refuse(&document, &faults))
+    Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
 }
 
 /// A process on its way into the container.
@@ -135,7 +135,7 @@ impl<'a> Entering<'a> {
         manner: Manner,
     ) -> Result<Self> {
         let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
-        let (console, console_end) = create::consoles(plan, request.console_socket.as_deref(), manner)?;
+        let (console, console_end) = birth::consoles(plan, request.console_socket.as_deref(), manner)?;
         let joins = target.group.clone().filter(|group| !group.is_unified());
         let ready = console.is_some() || report::wanted();
         let (mut opened, making) = opened(there, target, plan, theirs, console_end, joins.is_some(), ready)?;
@@ -193,7 +193,7 @@ impl<'a> Entering<'a> {
                 }
                 Some((Message::Notify, Some(listener))) => self.hand_on(there, &listener)?,
                 Some((Message::Waiting, _)) => {
-                    terminal = run::terminal(self.console.as_ref(), self.plan)?;
+                    terminal = birth::terminal(self.console.as_ref(), self.plan)?;
                     report::affinity(self.pid);
                     tracing::debug!("nsexec[{}]: setns_init: about to exec", self.pid);
                 }
@@ -213,7 +213,7 @@ impl<'a> Entering<'a> {
                 answered => answered.doing(|| "answer the process that enters the container")?,
             }
         }
-        create::tell_outside(
+        birth::tell_outside(
             request.pidfd_socket.as_deref(),
             request.pid_file.as_deref(),
             self.pid,
@@ -301,7 +301,7 @@ fn clone(
     opened: &mut Opened,
     making: &Making,
 ) -> Result<(i32, OwnedFd)> {
-    let mut make = |made: Option<&Made>| create::clone(plan, opened, making, made, init::enter);
+    let mut make = |made: Option<&Made>| birth::clone(plan, opened, making, made, init::enter);
     let Some(group) = target.group.as_ref().filter(|group| group.is_unified()) else { return make(None) };
     let made = group.open()?;
     match make(Some(&made)) {

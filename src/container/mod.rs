@@ -2,6 +2,7 @@
 
 mod admission;
 mod binary;
+mod birth;
 mod check;
 mod checkpoint;
 mod control;
@@ -10,12 +11,14 @@ mod create;
 mod deletion;
 mod descriptors;
 mod destroy;
+mod draft;
 mod events;
 mod exec;
 mod existing;
 mod facts;
 mod folder;
 mod foreground;
+mod group;
 mod hold;
 mod holder;
 mod hooks;

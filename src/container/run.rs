@@ -1,16 +1,17 @@
 //! `run`: create and start in one process, and in the foreground stay until the program ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
+use super::birth::terminal;
 use super::control::{has_started, kind_of, poststart};
-use super::create::{Launched, Manner, launch};
-use super::foreground::{Foreground, Terminal};
+use super::create::{Launched, launch};
+use super::draft::Manner;
+use super::foreground::Foreground;
 use super::request::{Run, Settings};
 use super::{destroy, hooks};
 use crate::error::{Doing, Error, Result};
 use crate::init::sync;
-use crate::plan::Plan;
-use crate::sys::{fd, process};
+use crate::sys::process;
 
 /// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
 pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
@@ -74,12 +75,4 @@ fn tell(launched: &Launched) -> Result<()> {
             Err(Error::new(kind_of(fault), fault.explain(&launched.plan) + &printed))
         }
     }
-}
-
-/// The terminal's master, sized before the program starts, so that it finds the size right.
-pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<Terminal>> {
-    let Some(console) = console else { return Ok(None) };
-    let mut name = [0; 64];
-    let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
-    Terminal::of(master, plan).map(Some)
 }

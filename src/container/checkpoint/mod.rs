@@ -18,7 +18,7 @@ use crate::checkpoint::{Criu, Purpose};
 use crate::container::existing::Existing;
 use crate::container::request::Settings;
 use crate::container::state::Status;
-use crate::container::{ContainerId, create, destroy, facts};
+use crate::container::{ContainerId, destroy, draft, facts};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::spec::Spec;
@@ -86,7 +86,7 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
     let settings = Settings { driver: Driver::Disabled, ..settings.clone() };
     let host = facts::host(spec, &settings, &there.record.id)?;
     let plan = Plan::build(spec, &there.ask(), &host.host)
-        .map_err(|faults| create::refuse("config.json", &faults))?;
+        .map_err(|faults| draft::refuse("config.json", &faults))?;
     if plan.rootfs.own_mounts {
         return Ok(plan);
     }

@@ -19,10 +19,11 @@ use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
-use crate::container::conversation::guard_devices;
-use crate::container::create::{self, Draft, Manner};
+use crate::container::create;
+use crate::container::draft::{Draft, Manner, draft};
 use crate::container::folder::Folder;
 use crate::container::foreground::{Foreground, Terminal};
+use crate::container::group::{guard_devices, join_group, make_groups};
 use crate::container::pid::ProcessId;
 use crate::container::record::{Phase, Record};
 use crate::container::request::{Create, Settings};
@@ -89,7 +90,7 @@ struct Back {
 
 /// Restores the container. After an error nothing of it is left.
 fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
-    let draft = create::draft(settings, &request.create, manner, None)?;
+    let draft = draft(settings, &request.create, manner, None)?;
     check(&draft.plan)?;
     let (folder, record, (pid, pidfd, terminal)) =
         create::recorded(settings, &request.create, &draft, |folder, record| {
@@ -125,14 +126,14 @@ fn set_up(
     if request.images.cgroups == CgroupMode::Strict {
         check_no_group(record)?;
     }
-    let made = create::make_groups(settings, draft, record)?;
+    let made = make_groups(settings, draft, record)?;
     external::make_mount_points(plan)?;
     let namespaces = Namespaces::open(plan)?;
     let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
     let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
     let (folders, criu) = apart(&root, start)?;
-    let made = create::join_group(folder, record, plan, criu.pid())?.or(made);
+    let made = join_group(folder, record, plan, criu.pid())?.or(made);
     if let Some(group) = &record.rdt {
         group.join(criu.pid())?;
     }

@@ -1,0 +1,128 @@
+//! The third stage of a creation, and the first of `exec`: a process is cloned, its terminal handed on, and the caller's files
+//! and sockets learn of it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::draft::Manner;
+use super::foreground::Terminal;
+use super::open::Making;
+use super::pid_file;
+use crate::cgroup::Made;
+use crate::error::{Doing, Result};
+use crate::init::Opened;
+use crate::plan::{Fault, Plan, Step};
+use crate::sys::fd;
+use crate::sys::mount::Procfs;
+use crate::sys::process::{self, Cloned};
+
+/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment. The
+/// process goes on with `child`.
+pub(super) fn clone(
+    plan: &Plan,
+    opened: &mut Opened,
+    making: &Making,
+    made: Option<&Made>,
+    child: fn(&Plan, &mut Opened) -> !,
+) -> Result<(i32, OwnedFd)> {
+    let mut back = Vec::new();
+    for (kind, at, file) in &making.by_runtime {
+        let own = own_namespace(*kind)?;
+        let joining = || Fault { step: Step::JoinNamespace, index: *at as u16, errno: 0 }.words(plan);
+        let proc = Procfs::Opened(opened.proc.as_fd());
+        process::enter(file.as_fd(), opened.entered, *kind, proc).doing(joining)?;
+        back.push((*kind, own));
+    }
+    opened.list_descriptors();
+    // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
+    let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
+    if matches!(cloned, Ok(Cloned::Child)) {
+        child(plan, opened);
+    }
+    for (kind, own) in back {
+        // Staying in a container's namespace would be worse than any error.
+        process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
+    }
+    let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
+    match cloned.doing(|| format!("make the container's process and its namespaces{hint}"))? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Child => process::exit_now(1),
+    }
+}
+
+/// The likely cause of a refusal that clone(2) has one bare word for.
+fn refusal_of_clone(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            " (may this user make them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)"
+        }
+        Some(libc::ENOSPC | libc::EUSERS) => " (is a limit in /proc/sys/user/max_*_namespaces reached?)",
+        Some(libc::EAGAIN) => " (is RLIMIT_NPROC or the cgroup's pids.max reached?)",
+        _ => "",
+    }
+}
+
+fn own_namespace(kind: i32) -> Result<OwnedFd> {
+    let (name, _) = NAMESPACE_FILES.iter().find(|(_, known)| *known == kind).copied().unwrap_or(("mnt", 0));
+    let path = format!("/proc/self/ns/{name}");
+    fs::File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
+}
+
+/// namespaces(7).
+const NAMESPACE_FILES: &[(&str, i32)] = &[
+    ("pid", libc::CLONE_NEWPID),
+    ("net", libc::CLONE_NEWNET),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", libc::CLONE_NEWTIME),
+];
+
+/// What the caller wants to know: the pid in a file, the pidfd through a socket.
+pub(super) fn tell_outside(
+    pidfd_socket: Option<&Path>,
+    pid_file: Option<&Path>,
+    pid: i32,
+    pidfd: &OwnedFd,
+) -> Result<()> {
+    if let Some(path) = pidfd_socket {
+        let socket =
+            fd::connect_unix(path).doing(|| format!("connect to the pidfd socket {}", path.display()))?;
+        fd::send_fd(socket.as_fd(), b"pidfd", pidfd.as_fd())
+            .doing(|| format!("send the pidfd to {}", path.display()))?;
+    }
+    match pid_file {
+        Some(file) => pid_file::write(file, &pid.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Our end for the terminal's master, and the child's.
+pub(super) fn consoles(
+    plan: &Plan,
+    console_socket: Option<&Path>,
+    manner: Manner,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    if plan.process.as_ref().is_none_or(|process| process.terminal.is_none()) {
+        return Ok((None, None));
+    }
+    if manner == Manner::Foreground {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.doing(|| "make a socket pair")?;
+        return Ok((Some(ours), Some(theirs)));
+    }
+    let Some(path) = console_socket else { return Ok((None, None)) };
+    let socket =
+        fd::connect_unix(path).doing(|| format!("connect to the console socket {}", path.display()))?;
+    Ok((None, Some(socket)))
+}
+
+/// The terminal's master, sized before the program starts, so that it finds the size right.
+pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<Terminal>> {
+    let Some(console) = console else { return Ok(None) };
+    let mut name = [0; 64];
+    let (master, _) = fd::recv_fd(console.as_fd(), &mut name).doing(|| "receive the terminal")?;
+    Terminal::of(master, plan).map(Some)
+}
