@@ -1,34 +1,37 @@
-//! `create` and the first half of `run`: from the bundle to a process that waits for the word to start.
+//! `create` and the first half of `run`: from the bundle to a process that waits for the order to start.
 //!
 //! Whatever moment this is killed at, `delete --force` finds all: each thing is noted in the record before it is made. The
 //! child ends by itself when we are gone before it waits.
 
-use std::ffi::OsStr;
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
 use super::birth::{clone, consoles, tell_outside};
-use super::conversation::Conversation;
+use super::conversation::{Child, Conversation, Next, Server};
+use super::creation::{Creation, recorded};
 use super::draft::{Draft, Manner, draft};
 use super::folder::{Folder, RESULT_FIFO, START_FIFO};
-use super::group::make_groups;
+use super::group::{IfForbidden, join_group, make_groups};
 use super::open::{self, Given};
 use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
-use super::sd_notify::Manager;
-use super::{destroy, hold, members, sd_notify};
-use crate::cgroup::Group;
-use crate::error::{Doing, Result};
+use super::sd_notify::{self, Manager};
+use super::state::Status;
+use super::{hold, hooks, idmap, members, report, sources};
+use crate::cgroup::{Group, Made};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, sync};
-use crate::plan::Plan;
+use crate::net;
+use crate::plan::{Fault, Plan};
 use crate::spec::Spec;
+use crate::sys::process;
 
 /// A container that is set up, its process waiting.
-pub struct Launched {
+pub(super) struct Launched {
     /// Its folder.
     pub folder: Folder,
     /// What is noted of it.
@@ -36,11 +39,7 @@ pub struct Launched {
     /// The plan, which has the words for faults.
     pub plan: Plan,
     /// Its process.
-    pub pidfd: OwnedFd,
-    /// Our end of the conversation.
-    pub sync: OwnedFd,
-    /// Carries the terminal's master to us, when it does.
-    pub console: Option<OwnedFd>,
+    pub child: Child,
     /// Hears whether the container is ready, if a service manager wants to know.
     pub listener: Option<sd_notify::Listener>,
 }
@@ -51,159 +50,243 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
 }
 
 /// Creates the container, and keeps its lock. After an error nothing of it is left.
-pub fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
+pub(super) fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
     let draft = draft(settings, request, manner, Manager::of_environment())?;
-    let (folder, record, (listener, ends)) = recorded(settings, request, &draft, |folder, record| {
-        let listener = listen(folder, &draft, manner)?;
-        Ok((listener, set_up(settings, request, manner, &draft, folder, record)?))
+    let launch = Launch { settings, request, manner, draft: &draft };
+    let (folder, record, (listener, child)) = recorded(settings, request, &draft, |folder, record| {
+        Ok((launch.listen(folder)?, launch.set_up(folder, record)?))
     })?;
-    let (pidfd, sync, console) = ends;
-    Ok(Launched { folder, record, plan: draft.plan, pidfd, sync, console, listener })
+    Ok(Launched { folder, record, plan: draft.plan, child, listener })
 }
 
-/// Begins the container's directory, locked, and its record, and has `set_up` make the rest. After an error nothing is left of it all.
-pub(super) fn recorded<T>(
-    settings: &Settings,
-    request: &Create,
-    draft: &Draft,
-    set_up: impl FnOnce(&Folder, &mut Record) -> Result<T>,
-) -> Result<(Folder, Record, T)> {
-    let folder = Folder::make(settings, &request.id)?;
-    tracing::debug!("state folder {}/{} is made", settings.root.display(), request.id);
-    let mut record = match record(draft, request, &folder) {
-        Ok(record) => record,
-        Err(error) => return Err(error.after_cleaning(folder.remove())),
-    };
-    match set_up(&folder, &mut record) {
-        Ok(made) => Ok((folder, record, made)),
-        // Once there was a process, its end is one like any other: with poststop hooks.
-        Err(error) if record.init.is_some() => {
-            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
-        }
-        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
-    }
-}
-
-fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
-    let text =
-        |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
-    let plan = &draft.plan;
-    let hooks = &plan.hooks;
-    let rootfs = PathBuf::from(OsStr::from_bytes(plan.rootfs.path.to_bytes()));
-    let record = Record {
-        id: request.id.to_string(),
-        bundle: draft.bundle.clone(),
-        bundle_goes: request.bundle_goes,
-        mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
-        rootfs,
-        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-        owner: folder.owner()?,
-        annotations: draft.spec.annotations.clone(),
-        new_keyring: !request.no_new_keyring,
-        phase: Phase::Creating,
-        creator: ProcessId::own()?,
-        init: None,
-        own_pids: plan.namespaces.creates(libc::CLONE_NEWPID),
-        group: draft.group.clone(),
-        owns_group: false,
-        group_made: None,
-        rdt: draft.rdt.clone(),
-        programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
-        start_hooks: hooks
-            .start_container
-            .iter()
-            .map(|hook| hook.path.to_string_lossy().into_owned())
-            .collect(),
-        create_hooks: hooks.create_container.len(),
-        poststart: hooks.poststart.clone(),
-        poststop: hooks.poststop.clone(),
-    };
-    folder.write(&record)?;
-    folder.write_config(&draft.config)?;
-    hold::here("recorded");
-    Ok(record)
-}
-
-/// The socket for messages to the service manager. `start` listens itself.
-fn listen(folder: &Folder, draft: &Draft, manner: Manner) -> Result<Option<sd_notify::Listener>> {
-    let Some(manager) = draft.manager.as_ref().filter(|_| draft.plan.process.is_some()) else {
-        return Ok(None);
-    };
-    sd_notify::make_directory(folder)?;
-    let manager = (manner != Manner::Later).then(|| manager.clone());
-    sd_notify::Listener::bind(folder, manager)
-}
-
-type Ends = (OwnedFd, OwnedFd, Option<OwnedFd>);
-
-fn set_up(
-    settings: &Settings,
-    request: &Create,
+/// What is asked for, and what was judged of it.
+struct Launch<'a> {
+    settings: &'a Settings,
+    request: &'a Create,
     manner: Manner,
-    draft: &Draft,
-    folder: &Folder,
-    record: &mut Record,
-) -> Result<Ends> {
-    let made = make_groups(settings, draft, record)?;
-    let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
-    let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
-    let (console, console_end) = consoles(&draft.plan, request.console_socket.as_deref(), manner)?;
-    let born_in_group = !joins_late && made.as_ref().is_some_and(|made| made.dir_fd().is_some());
-    if born_in_group {
-        // From here on the container is known by what is in its group, even while there is no init.
-        folder.write(record)?;
-    }
-    let raised = Raised::for_plan(&draft.plan);
-    let given = Given {
-        sync: theirs,
-        console: console_end,
-        gate: gate(folder, manner)?,
-        joins_group_late: joins_late,
-        born_in_group,
-        open_files: raised.before(),
-    };
-    let (mut opened, making) = open::open(&draft.spec, &draft.plan, &draft.bundle, &record.id, given)?;
-    let (pid, pidfd) = clone(&draft.plan, &mut opened, &making, made.as_ref(), init::run)?;
-    let mut talk = Conversation {
-        plan: &draft.plan,
-        folder,
-        record,
-        sync: ours,
-        pid,
-        pidfd,
-        awaits_successor: opened.has_successor(),
-        sources: std::mem::take(&mut opened.sources),
-        raised: Some(raised),
-        joins_late,
-        made,
-        limited: false,
-        tolerant: settings.rootless,
-    };
-    if !opened.asks.map_ids {
-        talk.close_sources();
-    }
-    // The child's ends must be the child's alone, so that its death closes them.
-    drop(opened);
-    // Beside the child's work, as it takes as long as reading the document did.
-    members::warn::<Spec>("config.json", &draft.config);
-    talk.begin().map_err(|error| talk.last_words().unwrap_or(error))?;
-    talk.until_waiting()?;
-    let Conversation { pid, pidfd, sync, .. } = talk;
-    record.phase = Phase::Created;
-    folder.write(record)?;
-    if manner == Manner::Later {
-        sync::go(sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
-    }
-    hold::here("created");
-    let annotated = draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
-    let pidfd_socket = request.pidfd_socket.as_deref().or(annotated.as_deref());
-    tell_outside(pidfd_socket, request.pid_file.as_deref(), pid, &pidfd)?;
-    Ok((pidfd, sync, console))
+    draft: &'a Draft,
 }
 
-fn gate(folder: &Folder, manner: Manner) -> Result<Gate> {
-    if manner != Manner::Later {
-        return Ok(Gate::Sync);
+impl Launch<'_> {
+    /// The socket for messages to the service manager. `start` listens itself.
+    fn listen(&self, folder: &Folder) -> Result<Option<sd_notify::Listener>> {
+        let Some(manager) = self.draft.manager.as_ref().filter(|_| self.draft.plan.process.is_some()) else {
+            return Ok(None);
+        };
+        sd_notify::make_directory(folder)?;
+        let manager = (self.manner != Manner::Later).then(|| manager.clone());
+        sd_notify::Listener::bind(folder, manager)
     }
-    Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
+
+    fn set_up(&self, folder: &Folder, record: &mut Record) -> Result<Child> {
+        let made = make_groups(self.settings, self.draft, record)?;
+        let child = self.make_process(folder, record, made)?;
+        record.phase = Phase::Created;
+        folder.write(record)?;
+        if self.manner == Manner::Later {
+            sync::go(child.sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
+        }
+        hold::here("created");
+        let annotated = self.draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
+        let pidfd_socket = self.request.pidfd_socket.as_deref().or(annotated.as_deref());
+        tell_outside(pidfd_socket, self.request.pid_file.as_deref(), child.pid, &child.pidfd)?;
+        Ok(child)
+    }
+
+    /// Clones the container's process and serves it until it waits for the order to start.
+    fn make_process(&self, folder: &Folder, record: &mut Record, made: Option<Made>) -> Result<Child> {
+        let Draft { plan, spec, bundle, .. } = self.draft;
+        let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
+        let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+        let (console, console_end) = consoles(plan, self.request.console_socket.as_deref(), self.manner)?;
+        let born_in_group = !joins_late && made.as_ref().is_some_and(|made| made.dir_fd().is_some());
+        if born_in_group {
+            // From here on the container is known by what is in its group, even while there is no init.
+            folder.write(record)?;
+        }
+        let raised = Raised::for_plan(plan);
+        let given = Given {
+            sync: theirs,
+            console: console_end,
+            gate: self.gate(folder)?,
+            joins_group_late: joins_late,
+            born_in_group,
+            open_files: raised.before(),
+        };
+        let (mut opened, making) = open::open(spec, plan, bundle, &record.id, given)?;
+        let (pid, pidfd) = clone(plan, &mut opened, &making, made.as_ref(), init::run)?;
+        let child = Child { pid, pidfd, sync: ours, console };
+        let mut conversation = Conversation { plan, child, awaits_successor: opened.has_successor() };
+        let mut creator = Creator {
+            creation: Creation {
+                plan,
+                folder,
+                record,
+                made,
+                if_forbidden: IfForbidden::of(self.settings),
+                limited: false,
+            },
+            sources: std::mem::take(&mut opened.sources),
+            raised: Some(raised),
+            joins_late,
+        };
+        if !opened.asks.map_ids {
+            creator.close_sources();
+        }
+        // The child's ends must be the child's alone, so that its death closes them.
+        drop(opened);
+        // Beside the child's work, as it takes as long as reading the document did.
+        members::warn::<Spec>("config.json", &self.draft.config);
+        conversation.hold(&mut creator)?;
+        Ok(conversation.child)
+    }
+
+    fn gate(&self, folder: &Folder) -> Result<Gate> {
+        if self.manner != Manner::Later {
+            return Ok(Gate::Sync);
+        }
+        Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
+    }
+}
+
+/// Serves the process of a new container.
+struct Creator<'a> {
+    creation: Creation<'a>,
+    /// Bind sources that may still get the container's mapping.
+    sources: Vec<Option<OwnedFd>>,
+    /// Lowers the limit of open files again once the sources are closed.
+    raised: Option<Raised>,
+    /// Whether the cgroup is joined after the clone.
+    joins_late: bool,
+}
+
+impl Server for Creator<'_> {
+    const NAME: &'static str = "the container's process";
+
+    fn begin(&mut self, child: &Child) -> Result<()> {
+        self.replaced(child)?;
+        let process = self.creation.plan.process.as_ref();
+        if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
+            fs::write(format!("/proc/{}/oom_score_adj", child.pid), score)
+                .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
+        }
+        self.creation.guard_devices()
+    }
+
+    fn replaced(&mut self, child: &Child) -> Result<()> {
+        self.creation.note_init(ProcessId::find(child.pid)?)
+    }
+
+    fn map_ids(&mut self, child: &Child) -> Result<()> {
+        let plan = self.creation.plan;
+        let namespaces = &plan.namespaces;
+        if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+            idmap::write(child.pid, maps, namespaces.maps_by)?;
+            report::maps(maps);
+            sources::map_to_container(plan, &self.sources, || idmap::of_process(child.pid))?;
+        }
+        self.close_sources();
+        if self.joins_late {
+            self.join_group(child)?;
+        }
+        if plan.net_devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", child.pid);
+        let inside = fs::File::open(&path).doing(|| format!("open {path}"))?;
+        net::move_devices(&plan.net_devices, inside.as_fd())
+    }
+
+    fn run_hooks(&mut self, child: &Child) -> Result<()> {
+        self.limit(child)?;
+        self.creation.run_hooks()
+    }
+
+    fn map_mount(&mut self, child: &Child, index: u16, mount: &OwnedFd) -> Result<()> {
+        sources::map_of_child(self.creation.plan, usize::from(index), mount, child.pid)
+    }
+
+    fn set_up(&mut self, child: &Child) -> Result<Next> {
+        self.limit(child)?;
+        report::affinity(child.pid);
+        tracing::debug!("child process in init(): set up; waits for the word to start");
+        self.hand_over(child)?;
+        Ok(Next::Start)
+    }
+
+    fn closed(&mut self, child: &Child) -> Result<()> {
+        let how = match process::wait(child.pidfd.as_fd()) {
+            Ok(process::Exit::Signal(libc::SIGSYS)) => "was killed by linux.seccomp (SIGSYS)".to_owned(),
+            Ok(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            Ok(process::Exit::Code(code)) => format!("ended with status {code}"),
+            Err(error) => format!("is gone: {error}"),
+        };
+        Err(Error::new(Kind::System, format!("the container's process {how} while it was set up")))
+    }
+
+    fn explain(&self, child: &Child, fault: Fault) -> Error {
+        let printed = hooks::printed_inside(fault, child.sync.as_fd());
+        Error::new(Kind::System, fault.explain(self.creation.plan) + &printed)
+    }
+
+    fn container(&self) -> (&Record, Status) {
+        (self.creation.record, Status::Creating)
+    }
+}
+
+impl Creator<'_> {
+    /// The child has its own copies.
+    fn close_sources(&mut self) {
+        self.sources = Vec::new();
+        self.raised = None;
+    }
+
+    /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
+    fn join_group(&mut self, child: &Child) -> Result<()> {
+        let Creation { folder, record, plan, .. } = &mut self.creation;
+        if let Some(made) = join_group(folder, record, plan, child.pid)? {
+            self.creation.made = Some(made);
+            self.creation.guard_devices()?;
+        }
+        Ok(())
+    }
+
+    /// Sets the limits, at the first call only.
+    fn limit(&mut self, child: &Child) -> Result<()> {
+        if self.creation.limited {
+            return Ok(());
+        }
+        if let Some(group) = &self.creation.record.rdt {
+            group.join(child.pid)?;
+        }
+        self.creation.set_limits()?;
+        self.creation.made.as_ref().map_or(Ok(()), |made| self.check_alive(child, made))
+    }
+
+    /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a
+    /// mebibyte by now, but a limit may be lower.
+    fn check_alive(&self, child: &Child, made: &Made) -> Result<()> {
+        const FIELD: &str = "linux.resources.memory.limit";
+        const ENOUGH: u64 = 4 << 20;
+        let limit = self.creation.plan.limits.writes.iter().find(|write| write.field == FIELD);
+        let low = limit.and_then(|write| write.value.parse::<u64>().ok()).filter(|bytes| *bytes < ENOUGH);
+        let Some(bytes) = low.filter(|_| made.has_killed()) else { return Ok(()) };
+        let soon = Instant::now() + Duration::from_secs(1);
+        if !hooks::poll_until(child.pidfd.as_fd(), Some(soon)).doing(|| "wait for the container's process")? {
+            return Ok(());
+        }
+        let words = format!(
+            "{bytes} bytes are too few for the process that waits to be started; the kernel has killed it"
+        );
+        Err(Error::invalid(FIELD, words))
+    }
+
+    /// Delegates what the container may arrange below its limits. Its cgroup namespace, if it has its own, has begun above that.
+    fn hand_over(&self, child: &Child) -> Result<()> {
+        let Some(made) = &self.creation.made else { return Ok(()) };
+        made.enter_delegated(child.pid)?;
+        let Some(owner) = self.creation.plan.cgroup_owner else { return Ok(()) };
+        // A user cannot give a cgroup to one of its own sub-ids.
+        self.creation.if_forbidden.judge(made.delegate(owner)).map(drop)
+    }
 }

@@ -7,26 +7,27 @@
 mod wanted;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::control::kind_of;
-use super::conversation::{set_limits, succeed, warn_of_keyring};
+use super::conversation::{Child, Conversation, Next, Server};
 use super::draft::Manner;
 use super::existing::Existing;
-use super::foreground::Foreground;
+use super::foreground::{Foreground, Terminal};
 use super::open::{self, Making};
 use super::passed::passed;
 use super::pid::ProcessId;
+use super::record::Record;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::succession::pid_namespace;
-use super::{birth, draft, facts, notify, pid_file, report};
-use crate::cgroup::{Group, Made, ResctrlGroup};
+use super::{birth, draft, facts, pid_file, report};
+use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::sync::{self, Message};
-use crate::init::{self, Asks, Opened, Succession};
-use crate::plan::{Ask, Passed, Plan};
+use crate::init::{self, Opened, Succession, sync};
+use crate::plan::{Ask, Fault, Passed, Plan};
 use crate::spec::Spec;
-use crate::sys::{cred, process};
+use crate::sys::cred;
 use wanted::Wanted;
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -41,19 +42,22 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     draft::check_console(&plan, request.console_socket.as_deref(), manner)?;
     draft::log(&plan);
     report::program(&plan);
-    let foreground = match request.detach {
-        true => None,
-        false => Some(Foreground::prepare().doing(|| "take over signals")?),
-    };
-    let entering = Entering::begin(settings, &there, &target, request, &plan, manner);
-    let mut entering = entering.map_err(|error| target.init.explain(error))?;
-    let begun = entering.until_running(&there, request);
-    let terminal = match begun {
-        Ok(terminal) => terminal,
-        Err(error) => return Err(entering.end(target.init.explain(error))),
-    };
+    let foreground =
+        if request.detach { None } else { Some(Foreground::prepare().doing(|| "take over signals")?) };
+    let entry = Entry { settings, there: &there, target: &target, plan: &plan };
+    let begun = entry.begin(request.console_socket.as_deref(), manner);
+    let (mut conversation, mut entering) = begun.map_err(|error| target.init.explain(error))?;
+    let begun = conversation.hold(&mut entering);
+    let Conversation { child, .. } = conversation;
+    let pidfd_socket = request.pidfd_socket.as_deref();
+    let begun = begun.and_then(|()| {
+        birth::tell_outside(pidfd_socket, request.pid_file.as_deref(), child.pid, &child.pidfd)
+    });
+    if let Err(error) = begun {
+        return Err(child.kill(target.init.explain(error)));
+    }
     match foreground {
-        Some(foreground) => foreground.wait(entering.pidfd.as_fd(), entering.pid, terminal, None),
+        Some(foreground) => foreground.wait(child.pidfd.as_fd(), child.pid, entering.terminal, None),
         None => Ok(0),
     }
 }
@@ -109,176 +113,99 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Resul
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
 }
 
-/// A process on its way into the container.
-struct Entering<'a> {
+/// What is known before the process is made.
+struct Entry<'a> {
+    settings: &'a Settings,
+    there: &'a Existing,
+    target: &'a Target,
     plan: &'a Plan,
-    sync: OwnedFd,
-    console: Option<OwnedFd>,
-    pid: i32,
-    pidfd: OwnedFd,
-    /// Whether it has yet to go on as another one; see the conversation of `create`.
-    awaits_successor: bool,
-    /// The cgroup, when it is joined after the clone.
-    joins: Option<Group>,
-    /// Its shares of caches and memory bandwidth.
-    shares: Option<ResctrlGroup>,
 }
 
-impl<'a> Entering<'a> {
-    /// Makes it.
+impl<'a> Entry<'a> {
+    /// Makes the process.
     fn begin(
-        settings: &Settings,
-        there: &Existing,
-        target: &Target,
-        request: &Exec,
-        plan: &'a Plan,
+        &self,
+        console_socket: Option<&Path>,
         manner: Manner,
-    ) -> Result<Self> {
+    ) -> Result<(Conversation<'a>, Entering<'a>)> {
+        let plan = self.plan;
         let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
-        let (console, console_end) = birth::consoles(plan, request.console_socket.as_deref(), manner)?;
-        let joins = target.group.clone().filter(|group| !group.is_unified());
-        let ready = console.is_some() || report::wanted();
-        let (mut opened, making) = opened(there, target, plan, theirs, console_end, joins.is_some(), ready)?;
+        let (console, console_end) = birth::consoles(plan, console_socket, manner)?;
+        let joins = self.target.group.clone().filter(|group| !group.is_unified());
+        let (mut opened, making) = self.open(theirs, console_end)?;
+        opened.asks.map_ids = joins.is_some();
+        opened.asks.ready = console.is_some() || report::wanted();
         if let Some(cpus) = plan.process.as_ref().and_then(|process| process.exec_affinity.initial.as_ref()) {
             cred::set_affinity(cpus)
                 .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
         }
-        let (pid, pidfd) = clone(settings, target, plan, &mut opened, &making)?;
-        let awaits_successor = opened.has_successor();
-        report::cloned(pid, plan);
-        Ok(Self {
-            plan,
-            sync: ours,
-            console,
-            pid,
-            pidfd,
-            awaits_successor,
-            joins,
-            shares: there.record.rdt.clone(),
-        })
+        let (pid, pidfd) = self.clone_into_group(&mut opened, &making)?;
+        let child = Child { pid, pidfd, sync: ours, console };
+        let conversation = Conversation { plan, child, awaits_successor: opened.has_successor() };
+        Ok((conversation, Entering { plan, record: &self.there.record, joins, terminal: None }))
     }
 
-    /// Answers it until its program runs, and tells the caller's files and sockets about it.
-    fn until_running(
-        &mut self,
-        there: &Existing,
-        request: &Exec,
-    ) -> Result<Option<super::foreground::Terminal>> {
-        let mut terminal = None;
-        self.share()?;
-        loop {
-            match sync::hear(self.sync.as_fd()).doing(|| "listen to the process that enters the container")? {
-                // Closed by execve.
-                None => break,
-                Some((Message::Done(done), _)) if report::wanted() => {
-                    report::done(self.pid, self.plan, done);
-                    continue;
-                }
-                Some((Message::MapIds, _)) => {
-                    if let Some(group) = &self.joins {
-                        group.join(self.pid)?;
-                    }
-                }
-                Some((Message::Limits, _)) => set_limits(self.plan, self.pid)?,
-                Some((Message::KeyringStays, _)) => warn_of_keyring(),
-                Some((Message::Successor, Some(pidfd))) if std::mem::take(&mut self.awaits_successor) => {
-                    (self.pid, self.pidfd) = succeed(&self.pidfd, pidfd)?;
-                    self.share()?;
-                }
-                Some((Message::Listener(number), _)) => {
-                    match notify::take(self.plan, number, self.pidfd.as_fd(), self.sync.as_fd())? {
-                        Some(listener) => self.hand_on(there, &listener)?,
-                        None => continue,
-                    }
-                }
-                Some((Message::Notify, Some(listener))) => self.hand_on(there, &listener)?,
-                Some((Message::Waiting, _)) => {
-                    terminal = birth::terminal(self.console.as_ref(), self.plan)?;
-                    report::affinity(self.pid);
-                    tracing::debug!("nsexec[{}]: setns_init: about to exec", self.pid);
-                }
-                Some((Message::Fault(fault), _)) => {
-                    return Err(Error::new(kind_of(fault), fault.explain(self.plan)));
-                }
-                Some(_) => {
-                    return Err(Error::new(
-                        Kind::System,
-                        "the process that enters said something unexpected",
-                    ));
-                }
+    fn open(&self, sync: OwnedFd, console: Option<OwnedFd>) -> Result<(Opened, Making)> {
+        let kinds = self.plan.namespaces.entered;
+        let again = || self.target.pidfd.try_clone().doing(|| "copy a descriptor");
+        // A pid namespace is entered only by children.
+        let by_runtime = match kinds & libc::CLONE_NEWPID {
+            // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that it sees, and makes it do what it
+            // likes. So a process for such a container is seen last of all.
+            pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
+                vec![(pid, usize::MAX, again()?)]
             }
-            match sync::go(self.sync.as_fd()) {
-                // It has ended; what it said last is heard next.
-                Err(rustix::io::Errno::PIPE) => {}
-                answered => answered.doing(|| "answer the process that enters the container")?,
-            }
-        }
-        birth::tell_outside(
-            request.pidfd_socket.as_deref(),
-            request.pid_file.as_deref(),
-            self.pid,
-            &self.pidfd,
-        )?;
-        Ok(terminal)
-    }
-
-    fn hand_on(&self, there: &Existing, listener: &OwnedFd) -> Result<()> {
-        notify::hand_on(&there.record, self.plan, self.pid, Status::Running, listener)
-    }
-
-    fn share(&self) -> Result<()> {
-        self.shares.as_ref().map_or(Ok(()), |shares| shares.join(self.pid))
-    }
-
-    /// Ends it after an error, and reaps it.
-    fn end(self, error: Error) -> Error {
-        let ended = match process::signal(self.pidfd.as_fd(), libc::SIGKILL) {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
-            _ => process::wait(self.pidfd.as_fd()).map(drop),
+            _ => Vec::new(),
         };
-        error.after_cleaning(ended.doing(|| format!("end process {}", self.pid)))
+        let mut by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
+        let succession = if by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWUSER == 0 {
+            by_child &= !libc::CLONE_NEWPID;
+            Some(Succession::into(pid_namespace(&self.target.init)?, usize::MAX, self.plan)?)
+        } else {
+            None
+        };
+        let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
+        let opened = Opened {
+            joined,
+            root: root(self.there, kinds)?,
+            entered: self.target.init.pid,
+            clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
+            succession,
+            ..open::begin(self.plan, sync, console)?
+        };
+        Ok((opened, Making { by_runtime, flags: 0 }))
     }
-}
 
-fn opened(
-    there: &Existing,
-    target: &Target,
-    plan: &Plan,
-    sync: OwnedFd,
-    console: Option<OwnedFd>,
-    joins_group_late: bool,
-    ready: bool,
-) -> Result<(Opened, Making)> {
-    let kinds = plan.namespaces.entered;
-    let again = || target.pidfd.try_clone().doing(|| "copy a descriptor");
-    // A pid namespace is entered only by children.
-    let by_runtime = match kinds & libc::CLONE_NEWPID {
-        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that he sees, and makes it do what he
-        // likes. So a process for such a container is seen last of all.
-        pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
-            vec![(pid, usize::MAX, again()?)]
+    /// Clones into the container's cgroup. When that may hold no processes, because it has cgroups with controllers below, into
+    /// the one in which the container's init is.
+    fn clone_into_group(&self, opened: &mut Opened, making: &Making) -> Result<(i32, OwnedFd)> {
+        let mut make = |made: Option<&Made>| birth::clone(self.plan, opened, making, made, init::enter);
+        let Some(group) = self.target.group.as_ref().filter(|group| group.is_unified()) else {
+            return make(None);
+        };
+        let made = group.open()?;
+        match make(Some(&made)) {
+            Err(error) if error.errno() == Some(libc::EBUSY) => {
+                match group.of_member(self.target.init.pid)? {
+                    Some(moved) => make(Some(&moved.open()?)),
+                    None => Err(error),
+                }
+            }
+            Err(error)
+                if self.settings.rootless && matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) =>
+            {
+                let made = make(None)?;
+                tracing::warn!("the process stays outside of the container's cgroup: {error}");
+                Ok(made)
+            }
+            done => done.map_err(|error| match made.why_not_joinable() {
+                Some(words) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                    Error::new(Kind::Unsupported, words)
+                }
+                _ => error,
+            }),
         }
-        _ => Vec::new(),
-    };
-    let mut by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
-    let succession = if by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWUSER == 0 {
-        by_child &= !libc::CLONE_NEWPID;
-        Some(Succession::into(pid_namespace(&target.init)?, usize::MAX, plan)?)
-    } else {
-        None
-    };
-    let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
-    let begun = open::begin(plan, sync, console)?;
-    let opened = Opened {
-        joined,
-        asks: Asks { map_ids: joins_group_late, ready, ..begun.asks },
-        root: root(there, kinds)?,
-        entered: target.init.pid,
-        clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
-        succession,
-        ..begun
-    };
-    Ok((opened, Making { by_runtime, flags: 0 }))
+    }
 }
 
 /// Where `/` is, for a container that has no mount namespace of its own.
@@ -292,31 +219,49 @@ fn root(there: &Existing, kinds: i32) -> Result<Option<OwnedFd>> {
     rustix::fs::open(path, flags, Mode::empty()).map(Some).doing(|| format!("open {}", path.display()))
 }
 
-/// Clones into the container's cgroup. When that may hold no processes, because it has cgroups with controllers below, into
-/// the one in which the container's init is.
-fn clone(
-    settings: &Settings,
-    target: &Target,
-    plan: &Plan,
-    opened: &mut Opened,
-    making: &Making,
-) -> Result<(i32, OwnedFd)> {
-    let mut make = |made: Option<&Made>| birth::clone(plan, opened, making, made, init::enter);
-    let Some(group) = target.group.as_ref().filter(|group| group.is_unified()) else { return make(None) };
-    let made = group.open()?;
-    match make(Some(&made)) {
-        Err(error) if error.errno() == Some(libc::EBUSY) => match group.of_member(target.init.pid)? {
-            Some(moved) => make(Some(&moved.open()?)),
-            None => Err(error),
-        },
-        Err(error) if settings.rootless && matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) => {
-            let made = make(None)?;
-            tracing::warn!("the process stays outside of the container's cgroup: {error}");
-            Ok(made)
-        }
-        done => done.map_err(|error| match made.why_not_joinable() {
-            Some(words) if error.errno() == Some(libc::EOPNOTSUPP) => Error::new(Kind::Unsupported, words),
-            _ => error,
-        }),
+/// Serves a process on its way into the container.
+struct Entering<'a> {
+    plan: &'a Plan,
+    record: &'a Record,
+    /// The cgroup, when it is joined after the clone.
+    joins: Option<Group>,
+    /// The terminal, once the process has sent it.
+    terminal: Option<Terminal>,
+}
+
+impl Server for Entering<'_> {
+    const NAME: &'static str = "the process that enters the container";
+
+    fn begin(&mut self, child: &Child) -> Result<()> {
+        self.replaced(child)
+    }
+
+    /// It shares the container's caches and memory bandwidth.
+    fn replaced(&mut self, child: &Child) -> Result<()> {
+        self.record.rdt.as_ref().map_or(Ok(()), |group| group.join(child.pid))
+    }
+
+    fn map_ids(&mut self, child: &Child) -> Result<()> {
+        self.joins.as_ref().map_or(Ok(()), |group| group.join(child.pid))
+    }
+
+    fn set_up(&mut self, child: &Child) -> Result<Next> {
+        self.terminal = birth::terminal(child.console.as_ref(), self.plan)?;
+        report::affinity(child.pid);
+        tracing::debug!("nsexec[{}]: setns_init: about to exec", child.pid);
+        Ok(Next::Answer)
+    }
+
+    /// The program runs.
+    fn closed(&mut self, _child: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn explain(&self, _child: &Child, fault: Fault) -> Error {
+        Error::new(kind_of(fault), fault.explain(self.plan))
+    }
+
+    fn container(&self) -> (&Record, Status) {
+        (self.record, Status::Running)
     }
 }

@@ -59,16 +59,43 @@ pub(super) fn join_group(
     made.map(Some)
 }
 
-/// In version 2, a program decides over devices. A child that makes nodes and mounts meanwhile may: that it always allows.
-/// `tolerant`: an ordinary user may go without, who cannot make device nodes either.
-pub fn guard_devices(made: &Made, plan: &Plan, tolerant: bool) -> Result<()> {
-    let Some(program) = &plan.device_program else { return Ok(()) };
-    match made.guard_devices(Some(program)) {
-        Err(error) if tolerant && error.errno() == Some(libc::EPERM) => Ok(()),
-        other => {
-            other.doing(|| "linux.resources.devices")?;
-            tracing::debug!("linux.resources.devices: the program that decides over devices is attached");
-            Ok(())
+/// What becomes of a step that the kernel forbids (EPERM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfForbidden {
+    /// It is an error.
+    Fail,
+    /// The container goes without: an ordinary user has no right to it.
+    GoWithout,
+}
+
+impl IfForbidden {
+    pub fn of(settings: &Settings) -> Self {
+        if settings.rootless { Self::GoWithout } else { Self::Fail }
+    }
+
+    /// The result of the step: whether it was done.
+    pub fn judge(self, result: Result<()>) -> Result<Done> {
+        match result {
+            Err(error) if self == Self::GoWithout && error.errno() == Some(libc::EPERM) => Ok(Done::No),
+            other => other.map(|()| Done::Yes),
         }
     }
+}
+
+/// Whether a step was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Yes,
+    No,
+}
+
+/// In version 2, a program decides over devices. A child that makes nodes and mounts meanwhile may: that it always allows. An
+/// ordinary user may go without: it cannot make device nodes either.
+pub fn guard_devices(made: &Made, plan: &Plan, if_forbidden: IfForbidden) -> Result<()> {
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    let done = if_forbidden.judge(made.guard_devices(Some(program)));
+    if done.doing(|| "linux.resources.devices")? == Done::Yes {
+        tracing::debug!("linux.resources.devices: the program that decides over devices is attached");
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod control;
 mod conversation;
 mod create;
+mod creation;
 mod deletion;
 mod descriptors;
 mod destroy;

@@ -26,7 +26,7 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
         created(pid);
         begin(&launched)?;
         let listener = launched.listener.take();
-        return listener.map_or(Ok(()), |one| one.until_ready(pid, launched.pidfd.as_fd())).map(|()| 0);
+        return listener.map_or(Ok(()), |one| one.until_ready(pid, launched.child.pidfd.as_fd())).map(|()| 0);
     }
     if !request.no_subreaper {
         process::set_subreaper().doing(|| "become the reaper of the container's orphans")?;
@@ -34,12 +34,12 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let mut launched = launch(settings, &request.create, Manner::Foreground)?;
     let terminal =
-        terminal(launched.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
+        terminal(launched.child.console.as_ref(), &launched.plan).map_err(|error| end(error, &launched))?;
     let pid = launched.record.init.map_or(0, |init| init.pid);
     created(pid);
     begin(&launched)?;
     let listener = launched.listener.take();
-    let ended = foreground.wait(launched.pidfd.as_fd(), pid, terminal, listener);
+    let ended = foreground.wait(launched.child.pidfd.as_fd(), pid, terminal, listener);
     let cleaned = if request.keep { Ok(()) } else { destroy::at_the_end(&launched.folder, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),
@@ -63,15 +63,15 @@ fn tell(launched: &Launched) -> Result<()> {
     if launched.plan.process.is_none() {
         return Err(Error::invalid("process", "missing; there is nothing to run"));
     }
-    sync::go(launched.sync.as_fd()).doing(|| "tell the container's process to start")?;
-    let hear = || Ok(sync::hear(launched.sync.as_fd())?.map(|(word, _)| word));
+    sync::go(launched.child.sync.as_fd()).doing(|| "tell the container's process to start")?;
+    let hear = || Ok(sync::hear(launched.child.sync.as_fd())?.map(|(word, _)| word));
     match has_started(!launched.plan.hooks.start_container.is_empty(), hear)? {
         None => {
             tracing::debug!("the program runs");
             Ok(())
         }
         Some(fault) => {
-            let printed = hooks::printed_inside(fault, launched.sync.as_fd());
+            let printed = hooks::printed_inside(fault, launched.child.sync.as_fd());
             Err(Error::new(kind_of(fault), fault.explain(&launched.plan) + &printed))
         }
     }

@@ -14,21 +14,19 @@ use rustix::fs::{Mode, OFlags};
 
 use super::images::{self, Folders, Images};
 use super::{DESCRIPTORS, external};
-use crate::cgroup::Made;
 use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
-use crate::container::create;
+use crate::container::creation::{Creation, recorded};
 use crate::container::draft::{Draft, Manner, draft};
 use crate::container::folder::Folder;
 use crate::container::foreground::{Foreground, Terminal};
-use crate::container::group::{guard_devices, join_group, make_groups};
+use crate::container::group::{IfForbidden, join_group, make_groups};
 use crate::container::pid::ProcessId;
 use crate::container::record::{Phase, Record};
 use crate::container::request::{Create, Settings};
-use crate::container::state::{State, Status};
-use crate::container::{destroy, hold, hooks, open, pid_file};
+use crate::container::{destroy, hold, open, pid_file};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::sys::{fd, process};
@@ -93,7 +91,7 @@ fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<
     let draft = draft(settings, &request.create, manner, None)?;
     check(&draft.plan)?;
     let (folder, record, (pid, pidfd, terminal)) =
-        create::recorded(settings, &request.create, &draft, |folder, record| {
+        recorded(settings, &request.create, &draft, |folder, record| {
             set_up(settings, request, &draft, folder, record)
         })?;
     folder.unlock()?;
@@ -139,16 +137,9 @@ fn set_up(
     }
     hold::here("criu");
     let ask = ask(request, &folders, draft, namespaces, &root, criu.pid())?;
-    let mut helper = Helper {
-        plan,
-        folder,
-        record,
-        made,
-        tolerant: settings.rootless,
-        limited: false,
-        console,
-        master: None,
-    };
+    let if_forbidden = IfForbidden::of(settings);
+    let creation = Creation { plan, folder, record, made, if_forbidden, limited: false };
+    let mut helper = Helper { creation, console, master: None };
     let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
     helper.note_init(pid)?;
@@ -284,14 +275,9 @@ impl Namespaces {
     }
 }
 
-/// What is done for criu while it restores.
+/// Serves criu while it restores.
 struct Helper<'a> {
-    plan: &'a Plan,
-    folder: &'a Folder,
-    record: &'a mut Record,
-    made: Option<Made>,
-    tolerant: bool,
-    limited: bool,
+    creation: Creation<'a>,
     /// Takes the terminal's master, if somebody else wants it.
     console: Option<OwnedFd>,
     /// The terminal's master, for us.
@@ -304,10 +290,7 @@ impl Helper<'_> {
         match (notice.script.as_str(), fd) {
             ("setup-namespaces", _) => {
                 self.note_init(notice.pid)?;
-                let state = State::of(self.record, Status::Creating);
-                hooks::run(&self.plan.hooks.create_runtime, &state)?;
-                hold::here("hooks");
-                Ok(())
+                self.creation.run_hooks()
             }
             ("orphan-pts-master", Some(master)) => self.take(master),
             // All is there, and nothing runs yet.
@@ -317,10 +300,7 @@ impl Helper<'_> {
     }
 
     fn note_init(&mut self, pid: i32) -> Result<()> {
-        self.record.init = Some(ProcessId::of(pid)?);
-        self.folder.write(self.record)?;
-        hold::here("cloned");
-        Ok(())
+        self.creation.note_init(Some(ProcessId::of(pid)?))
     }
 
     fn take(&mut self, master: OwnedFd) -> Result<()> {
@@ -334,11 +314,12 @@ impl Helper<'_> {
         }
     }
 
-    /// As late as may be: criu works in the group, and is not what the limits are for.
+    /// Sets the limits, at the first call only.
     fn limit(&mut self) -> Result<()> {
-        let (Some(made), false) = (&self.made, self.limited) else { return Ok(()) };
-        self.limited = true;
-        guard_devices(made, self.plan, self.tolerant)?;
-        made.apply(&self.plan.limits)
+        if self.creation.limited {
+            return Ok(());
+        }
+        self.creation.guard_devices()?;
+        self.creation.set_limits()
     }
 }

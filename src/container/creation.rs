@@ -1,0 +1,126 @@
+//! A container that is being made, by `create` or by `restore`: its directory and record, its hooks and limits, and its removal
+//! after an error.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::draft::Draft;
+use super::folder::Folder;
+use super::group::{IfForbidden, guard_devices};
+use super::pid::ProcessId;
+use super::record::{Phase, Record};
+use super::request::{Create, Settings};
+use super::state::{State, Status};
+use super::{destroy, hold, hooks};
+use crate::cgroup::Made;
+use crate::error::Result;
+use crate::plan::Plan;
+
+/// Makes the container's directory, locked, and its record; `set_up` makes the rest. After an error nothing is left of all that.
+pub(super) fn recorded<T>(
+    settings: &Settings,
+    request: &Create,
+    draft: &Draft,
+    set_up: impl FnOnce(&Folder, &mut Record) -> Result<T>,
+) -> Result<(Folder, Record, T)> {
+    let folder = Folder::make(settings, &request.id)?;
+    tracing::debug!("state folder {}/{} is made", settings.root.display(), request.id);
+    let mut record = match record(draft, request, &folder) {
+        Ok(record) => record,
+        Err(error) => return Err(error.after_cleaning(folder.remove())),
+    };
+    match set_up(&folder, &mut record) {
+        Ok(made) => Ok((folder, record, made)),
+        // Once there was a process, its end is one like any other: with poststop hooks.
+        Err(error) if record.init.is_some() => {
+            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
+        }
+        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
+    }
+}
+
+fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+    let text =
+        |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
+    let plan = &draft.plan;
+    let hooks = &plan.hooks;
+    let rootfs = PathBuf::from(OsStr::from_bytes(plan.rootfs.path.to_bytes()));
+    let record = Record {
+        id: request.id.to_string(),
+        bundle: draft.bundle.clone(),
+        bundle_goes: request.bundle_goes,
+        mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
+        rootfs,
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        owner: folder.owner()?,
+        annotations: draft.spec.annotations.clone(),
+        new_keyring: !request.no_new_keyring,
+        phase: Phase::Creating,
+        creator: ProcessId::own()?,
+        init: None,
+        own_pids: plan.namespaces.creates(libc::CLONE_NEWPID),
+        group: draft.group.clone(),
+        owns_group: false,
+        group_made: None,
+        rdt: draft.rdt.clone(),
+        programs: plan.process.as_ref().map_or_else(Vec::new, |process| text(&process.candidates)),
+        start_hooks: hooks
+            .start_container
+            .iter()
+            .map(|hook| hook.path.to_string_lossy().into_owned())
+            .collect(),
+        create_hooks: hooks.create_container.len(),
+        poststart: hooks.poststart.clone(),
+        poststop: hooks.poststop.clone(),
+    };
+    folder.write(&record)?;
+    folder.write_config(&draft.config)?;
+    hold::here("recorded");
+    Ok(record)
+}
+
+/// What the runtime does for a container whose first process is being made, be it by a clone or by criu.
+pub(super) struct Creation<'a> {
+    pub plan: &'a Plan,
+    pub folder: &'a Folder,
+    pub record: &'a mut Record,
+    /// The control group.
+    pub made: Option<Made>,
+    pub if_forbidden: IfForbidden,
+    /// Whether the limits of the control group are set.
+    pub limited: bool,
+}
+
+impl Creation<'_> {
+    /// Writes the container's process into the record. `None`: it has ended already, so its number is of no use.
+    pub fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
+        if init.is_some() {
+            self.record.init = init;
+            self.folder.write(self.record)?;
+        }
+        hold::here("cloned");
+        Ok(())
+    }
+
+    /// Runs the prestart and createRuntime hooks.
+    pub fn run_hooks(&self) -> Result<()> {
+        let state = State::of(self.record, Status::Creating);
+        hooks::run(&self.plan.hooks.create_runtime, &state)?;
+        hold::here("hooks");
+        Ok(())
+    }
+
+    /// Attaches the program that decides over devices.
+    pub fn guard_devices(&self) -> Result<()> {
+        self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.if_forbidden))
+    }
+
+    /// Sets the limits of the control group. It is called as late as possible: what makes the container works in the group too,
+    /// and the limits are not meant for that.
+    pub fn set_limits(&mut self) -> Result<()> {
+        self.limited = true;
+        self.made.as_ref().map_or(Ok(()), |made| made.apply(&self.plan.limits))
+    }
+}
