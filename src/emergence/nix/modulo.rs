@@ -35,7 +35,8 @@ impl ModuloHasher {
         self.hasher.finish()
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    /// Hashes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         let finder = memmem::Finder::new(&self.digits);
         let mut from = 0;
@@ -54,7 +55,7 @@ impl ModuloHasher {
 
 impl Drain for ModuloHasher {
     fn drain(&mut self, full: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.take(&full);
+        self.update(&full);
         Ok(full)
     }
 }
@@ -70,11 +71,11 @@ mod tests {
         want.extend(b"|0|8|16");
         for piece in 1..text.len() + 1 {
             let mut hasher = ModuloHasher::new(Algorithm::Sha256, b"abcd");
-            text.chunks(piece).for_each(|piece| hasher.take(piece));
+            text.chunks(piece).for_each(|piece| hasher.update(piece));
             assert_eq!(hasher.finish(), Hash::sha256(&want), "{piece}");
         }
         let mut hasher = ModuloHasher::new(Algorithm::Sha256, b"abcd");
-        hasher.take(b"none of it");
+        hasher.update(b"none of it");
         assert_eq!(hasher.finish(), Hash::sha256(b"none of it"));
     }
 }

@@ -4,6 +4,7 @@
 //! trust      keys, pins, and the proof of each store path
 //! terms      everything that the caller demands of an artifact
 //! closure    the traits `Closure` and `Receive`, and the report of a verification
+//! hashes     the hashes that prove one object, compared with its declaration
 //! verify     one object in a file, checked against its declaration
 //! check      one object out of a layer, checked against its declaration
 //! watched    progress and limits, counted while bytes are read
@@ -12,6 +13,7 @@
 
 pub mod check;
 pub mod closure;
+mod hashes;
 pub mod policy;
 pub mod terms;
 pub mod trust;

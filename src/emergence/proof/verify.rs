@@ -2,15 +2,14 @@
 
 use std::io::{self, Read};
 
+use super::hashes::{self, FileHash, NarHashes, same};
 use crate::emergence::base::compress::{Compression, Memory};
 use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::base::limits::Limits;
 use crate::emergence::base::refusal::{Code, Fault, Result};
-use crate::emergence::base::stream::{Buffer, Drain, HashThread, ROOM};
-use crate::emergence::nix::modulo::ModuloHasher;
-use crate::emergence::nix::nar::{self, DEEPEST_EVER, Visitor};
+use crate::emergence::base::stream::{Buffer, HashThread, ROOM};
+use crate::emergence::nix::nar::{self, Both, DEEPEST_EVER, Visitor};
 use crate::emergence::nix::object::{Object, Stored};
-use crate::emergence::nix::store_path::{ContentAddress, Method};
 use crate::error::Doing;
 
 /// What was read, in bytes.
@@ -146,58 +145,23 @@ fn read_nar(
         input: Tap::new(decoder, Some(Algorithm::Sha256), Weight::of(object.nar_size))?,
         left: object.nar_size.min(most),
         exceeded: false,
-        second: Second::of(object),
+        hashes: NarHashes::of_address(object),
     };
-    let mut only_file = OnlyFile::of(object, visitor);
-    let parsed = nar::read(&mut bounded, limits.depth, &mut only_file);
+    let mut both = Both(FileHash::of_address(object), visitor);
+    let parsed = nar::read(&mut bounded, limits.depth, &mut both);
     if bounded.exceeded && most < object.nar_size {
         return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
     }
-    let declared = object.nar_size.to_string();
     if bounded.exceeded {
+        let declared = object.nar_size.to_string();
         let more = format!("more than {declared}");
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &more));
     }
     parsed?;
     let (_, size, hash) = bounded.input.finish()?;
-    if size != object.nar_size {
-        return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &size.to_string()));
-    }
     let hash = hash.unwrap_or(object.nar_hash);
-    same(Code::NarHash, "the NAR's hash", &object.nar_hash, &hash)?;
-    if let Some(ca) = &object.ca {
-        let found = match bounded.second {
-            Second::None => only_file.hash().or(Some(hash)),
-            Second::Plain(hasher) => Some(hasher.finish()),
-            Second::Modulo(hasher) => Some(hasher.finish()),
-        };
-        check_address(ca, found, only_file.wanted && !only_file.is_one)?;
-    }
+    hashes::check(object, size, hash, bounded.hashes, both.0)?;
     Ok(Nar { hash, size })
-}
-
-pub(crate) fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
-    if declared == found {
-        return Ok(());
-    }
-    Err(Fault::differs(code, "", what, &declared.to_string(), &found.to_string()))
-}
-
-/// What an object is not that has an address of a file's bytes.
-pub(super) const NO_FILE: &str = "is not a single file, or a text that can be executed";
-
-/// Whether a file of this name, the root's is empty, is all of an object that has an address of a file's bytes. A text cannot be executed;
-/// of others the address does not tell.
-pub(super) fn is_only_file(ca: Option<&ContentAddress>, name: &[u8], executable: bool) -> bool {
-    name.is_empty() && !(executable && matches!(ca, Some(ContentAddress::Text(_))))
-}
-
-fn check_address(ca: &ContentAddress, found: Option<Hash>, is_no_file: bool) -> Result<()> {
-    if is_no_file {
-        return Err(Fault::refused(Code::CaMismatch, ca.to_string(), NO_FILE));
-    }
-    let (ContentAddress::Text(declared) | ContentAddress::Fixed(_, declared)) = ca;
-    found.map_or(Ok(()), |found| same(Code::CaMismatch, "the content's hash", declared, &found))
 }
 
 /// Whether there is enough to hash that a thread of its own is worth it.
@@ -277,44 +241,13 @@ impl<R: Read> Read for Tap<R> {
     }
 }
 
-/// One more hash of the NAR, where the content address is not the SHA-256 of it.
-enum Second {
-    None,
-    Plain(Hasher),
-    Modulo(ModuloHasher),
-}
-
-impl Second {
-    fn of(object: &Object) -> Self {
-        match &object.ca {
-            Some(ContentAddress::Fixed(Method::Nar, hash)) if object.references.contains(&object.path) => {
-                Second::Modulo(ModuloHasher::new(hash.algorithm(), object.path.digits().as_bytes()))
-            }
-            Some(ContentAddress::Fixed(Method::Nar, hash)) if hash.algorithm() != Algorithm::Sha256 => {
-                Second::Plain(Hasher::new(hash.algorithm()))
-            }
-            _ => Second::None,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Second::None => Ok(()),
-            Second::Plain(hasher) => {
-                hasher.update(bytes);
-                Ok(())
-            }
-            Second::Modulo(hasher) => hasher.drain(bytes.to_vec()).map(drop),
-        }
-    }
-}
-
 /// Ends the stream where it is longer than it may be.
 struct Bounded<R> {
     input: Tap<R>,
     left: u64,
     exceeded: bool,
-    second: Second,
+    /// Of what was read.
+    hashes: NarHashes,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -330,63 +263,7 @@ impl<R: Read> Read for Bounded<R> {
                 return Ok(0);
             }
         }
-        self.second.take(room.get(..count).unwrap_or_default())?;
+        self.hashes.update(room.get(..count).unwrap_or_default());
         Ok(count)
-    }
-}
-
-/// Hashes the only file, which an object with an address of its bytes must be, and shows all to another.
-struct OnlyFile<'a, V> {
-    wanted: bool,
-    ca: Option<&'a ContentAddress>,
-    hasher: Hasher,
-    is_one: bool,
-    next: &'a mut V,
-}
-
-impl<'a, V: Visitor> OnlyFile<'a, V> {
-    fn of(object: &'a Object, next: &'a mut V) -> Self {
-        let algorithm = match &object.ca {
-            Some(ContentAddress::Text(hash) | ContentAddress::Fixed(Method::Flat, hash)) => {
-                Some(hash.algorithm())
-            }
-            _ => None,
-        };
-        let hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
-        Self { wanted: algorithm.is_some(), ca: object.ca.as_ref(), hasher, is_one: false, next }
-    }
-
-    fn hash(&self) -> Option<Hash> {
-        self.wanted.then(|| self.hasher.clone().finish())
-    }
-}
-
-impl<V: Visitor> Visitor for OnlyFile<'_, V> {
-    fn directory(&mut self, name: &[u8]) -> Result<()> {
-        self.next.directory(name)
-    }
-
-    fn leave(&mut self) -> Result<()> {
-        self.next.leave()
-    }
-
-    fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        self.is_one = is_only_file(self.ca, name, executable);
-        self.next.file(name, executable, size)
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.wanted {
-            self.hasher.update(bytes);
-        }
-        self.next.data(bytes)
-    }
-
-    fn end_file(&mut self) -> Result<()> {
-        self.next.end_file()
-    }
-
-    fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.next.symlink(name, target)
     }
 }
