@@ -28,8 +28,8 @@ mod pack;
 mod proof;
 mod store;
 
+pub use artifact::blob_closure::{BlobClosure, From, Source};
 pub use artifact::blob_files::Files;
-pub use artifact::blobs::{Blobs, From, Source};
 pub use artifact::cache_closure::CacheClosure;
 pub use artifact::import::import;
 pub use artifact::nar_file::{Declared, NarFile};

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::blobs::{From, Source};
+use super::blob_closure::{From, Source};
 use crate::emergence::base::bounded::open_file;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 

@@ -3,7 +3,7 @@
 //! ```text
 //! reference       the syntax of a REF
 //! open            from a REF to an artifact
-//! blobs           objects whose NARs are in blobs, for the three types below
+//! blob_closure    a closure whose NARs are in blobs: the part that the three types below share
 //! nar_file        a NAR in a file
 //! cache_closure   an object of a binary cache, with its references
 //! store_closure   an object of a store, with its references
@@ -13,8 +13,8 @@
 //! ```
 
 pub mod automaton;
+pub mod blob_closure;
 pub mod blob_files;
-pub mod blobs;
 pub mod cache_closure;
 pub mod import;
 pub mod nar_file;

@@ -1,10 +1,10 @@
 //! One NAR in a file, with what is declared of it elsewhere.
 
-use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::blob_closure::{BlobClosure, Source};
 use super::blob_files::Files;
-use super::blobs::Blobs;
 use super::reference::decompressed;
 use crate::emergence::base::bounded::{open_file, read_at_most};
 use crate::emergence::base::compress::Compression;
@@ -18,7 +18,7 @@ use crate::emergence::nix::nar::{self, Nothing, Visitor};
 use crate::emergence::nix::narinfo::NarInfo;
 use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::store_path::{ContentAddress, StorePath};
-use crate::emergence::proof::closure::{Closure, Kind, Receive, Report};
+use crate::emergence::proof::closure::{Closure, Kind, Proofs};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::Demand;
 use crate::emergence::proof::verify::Bytes;
@@ -46,13 +46,41 @@ pub struct Declared {
 }
 
 /// A NAR. Without a store path it is a tree and no object.
-pub struct NarFile {
+pub type NarFile = BlobClosure<OneNar>;
+
+/// The file of a NAR.
+pub struct OneNar {
     path: PathBuf,
-    digest: Hash,
+    file: Files,
     compression: Compression,
     /// What was read of a NAR of which nothing is declared.
     bytes: Bytes,
-    blobs: Blobs<Files>,
+}
+
+impl OneNar {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl Source for OneNar {
+    fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
+        self.file.open(at)
+    }
+
+    fn proofs(&self, objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Proofs> {
+        let pinned = terms.trust.pinned(&self.name(), digest)?;
+        if objects.is_empty() && terms.trust.demand == Demand::Signed {
+            let words = "a NAR without a store path carries no signature";
+            return Err(Fault::refused(Code::TrustUnproved, self.name(), words));
+        }
+        let proof = |object: &Object| Ok((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
+        Ok((objects.iter().map(proof).collect::<Result<_>>()?, pinned))
+    }
+
+    fn bytes_of_tree(&self) -> Bytes {
+        self.bytes
+    }
 }
 
 fn opened(path: &Path) -> Result<std::fs::File> {
@@ -72,7 +100,7 @@ impl NarFile {
         // What the caller says beside it holds as well.
         declared.check(&name, &info.object.nar_hash, info.object.nar_size)?;
         info.stored.compression = declared.compression.unwrap_or(info.stored.compression);
-        Ok(Self::of_object(path, name, info))
+        Self::of_object(path, name, info)
     }
 
     fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
@@ -87,9 +115,9 @@ impl NarFile {
         };
         let Some(store_path) = &declared.path else {
             declared.check(&name, &hash, bytes.unpacked)?;
-            let blobs =
-                Blobs::new(Kind::Nar, Vec::new(), Vec::new(), Files::new(vec![(path.to_owned(), name)]));
-            return Ok(Self { path: path.to_owned(), digest: hash, compression, bytes, blobs });
+            let file = Files::new(vec![(path.to_owned(), name)]);
+            let source = OneNar { path: path.to_owned(), file, compression, bytes };
+            return Ok(Self::of_tree(Kind::Nar, hash, source));
         };
         let object = Object {
             path: store_path.clone(),
@@ -101,33 +129,30 @@ impl NarFile {
             ca: declared.ca,
         };
         let stored = Stored { name: name.clone(), compression, hash: None, size: None };
-        Ok(Self::of_object(path, name, NarInfo { object, stored }))
+        Self::of_object(path, name, NarInfo { object, stored })
     }
 
-    fn of_object(path: &Path, name: String, NarInfo { object, stored }: NarInfo) -> Self {
-        let (digest, compression) = (object.nar_hash, stored.compression);
-        let files = Files::new(vec![(path.to_owned(), name)]);
-        let blobs = Blobs::new(Kind::Nar, vec![object], vec![stored], files);
-        Self { path: path.to_owned(), digest, compression, bytes: Bytes::default(), blobs }
-    }
-
-    fn name(&self) -> String {
-        self.path.display().to_string()
+    fn of_object(path: &Path, name: String, NarInfo { object, stored }: NarInfo) -> Result<Self> {
+        let file = Files::new(vec![(path.to_owned(), name)]);
+        let compression = stored.compression;
+        let source = OneNar { path: path.to_owned(), file, compression, bytes: Bytes::default() };
+        Self::new(Kind::Nar, vec![(object, stored)], source)
     }
 
     /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
     /// changed since. After an error nothing is there.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
+        let OneNar { path, compression, bytes, .. } = &self.source;
         let make = |maker: &mut dyn Visitor| {
-            let (hash, ..) = look(&self.path, Some(self.compression), &terms.limits, maker)?;
-            if hash == self.digest {
+            let (hash, ..) = look(path, Some(*compression), &terms.limits, maker)?;
+            if hash == self.digest() {
                 return Ok(());
             }
             let words = "is not what it was when it was verified";
-            Err(Fault::refused(Code::ChangedWhileReading, self.name(), words))
+            Err(Fault::refused(Code::ChangedWhileReading, self.source.name(), words))
         };
         if let Some(destination) = &terms.destination {
-            check_space(&destination.folder, self.bytes.unpacked)?;
+            check_space(&destination.folder, bytes.unpacked)?;
         }
         made_whole(to, |new| nar::restore_by(new, make))
     }
@@ -175,7 +200,7 @@ fn look(
     let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
     let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
-    let mut input = Hashing::new(std::io::Read::take(reader, most.saturating_add(1)), thread);
+    let mut input = Hashing::new(reader.take(most.saturating_add(1)), thread);
     let mut visitor = visitor;
     let read = nar::read(&mut input, limits.depth, &mut visitor);
     let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
@@ -185,49 +210,4 @@ fn look(
     }
     read.within(|| path.display().to_string())?;
     Ok((hash, Bytes { read: size, unpacked }, compression))
-}
-
-impl Closure for NarFile {
-    fn kind(&self) -> Kind {
-        Kind::Nar
-    }
-
-    fn digest(&self) -> Hash {
-        self.digest
-    }
-
-    fn objects(&self) -> &[Object] {
-        &self.blobs.objects
-    }
-
-    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
-        self.blobs.digests()
-    }
-
-    fn verify(&self, terms: &Terms) -> Result<Report> {
-        let mut objects = Vec::new();
-        let mut bytes = self.bytes;
-        let pinned = terms.trust.pinned(&self.name(), &self.digest)?;
-        match self.blobs.objects.first() {
-            Some(object) => {
-                objects.push((object.clone(), terms.trust.proof(object, &terms.dir, pinned)?));
-                bytes = self.blobs.prove(terms)?;
-            }
-            None if terms.trust.demand == Demand::Signed => {
-                let words = "a NAR without a store path carries no signature";
-                return Err(Fault::refused(Code::TrustUnproved, self.name(), words));
-            }
-            None => {}
-        }
-        Ok(Report::of_objects(Kind::Nar, self.digest, (objects, pinned), bytes))
-    }
-
-    fn unpack(
-        &self,
-        terms: &Terms,
-        wanted: &(dyn Fn(&StorePath) -> bool + Sync),
-        to: &(dyn Receive + Sync),
-    ) -> Result<Bytes> {
-        self.blobs.unpack(terms, wanted, to)
-    }
 }

@@ -78,12 +78,7 @@ pub struct Report {
 
 impl Report {
     /// Of store objects that no document declares.
-    pub(crate) fn of_objects(
-        kind: Kind,
-        digest: Hash,
-        (objects, pinned): (Vec<(Object, Proof)>, bool),
-        bytes: Bytes,
-    ) -> Self {
+    pub(crate) fn of_objects(kind: Kind, digest: Hash, (objects, pinned): Proofs, bytes: Bytes) -> Self {
         Self { kind, digest, digests: None, pinned, objects, layers: Vec::new(), bytes }
     }
 }
@@ -158,12 +153,11 @@ pub trait Receive {
     ) -> Result<Bytes>;
 }
 
-/// What proves each object; the last one is the root, whose NAR has the hash `digest`, which the caller may expect. And whether he does.
-pub(crate) fn proofs(
-    objects: &[Object],
-    digest: &Hash,
-    terms: &Terms,
-) -> Result<(Vec<(Object, Proof)>, bool)> {
+/// The proof of each object's path, and whether the caller expects the digest of the closure.
+pub(crate) type Proofs = (Vec<(Object, Proof)>, bool);
+
+/// The proof of each object's path. The last object is the root, whose NAR has the hash `digest`.
+pub(crate) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Proofs> {
     let root = objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
     let pinned = terms.trust.pinned(&root, digest)?;
     let last = objects.len().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Objects whose NARs are in blobs, compressed or not: proved in one pass, read again in another, several at once.
+//! A closure whose NARs are in blobs, compressed or not: proved in one pass, read again in another, several at once.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -12,49 +12,65 @@ use crate::emergence::nix::nar::{Both, Nothing, Visitor};
 use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::scan::{Scanner, Searched, check_found};
 use crate::emergence::nix::store_path::StorePath;
-use crate::emergence::proof::closure::{Kind, Receive};
+use crate::emergence::proof::closure::{self, Closure, Kind, Proofs, Receive, Report};
 use crate::emergence::proof::terms::{Evidence, Terms};
 use crate::emergence::proof::verify::{Bytes, Seen, read_again, read_known, read_object};
 use crate::emergence::proof::watched::{Counted, Told};
 
-/// Gives the blobs of a closure, each from its first byte. The same blob is asked for twice: once to prove it, once to unpack it.
+/// Opens the blobs of a closure, each from its first byte, and decides what proves its objects. A blob is opened once to prove it, and
+/// once to unpack it.
 pub trait Source: Send + Sync {
     /// The blob that holds the NAR of the object at this place.
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// The proof of each object's path, and whether the caller expects `digest`, which is that of the closure.
+    fn proofs(&self, objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Proofs> {
+        closure::proofs(objects, digest, terms)
+    }
+
+    /// Whether the content of all objects was proved before they came here.
+    fn is_proved(&self) -> bool {
+        false
+    }
+
+    /// Bytes of a tree that is no object, which was read when it was opened.
+    fn bytes_of_tree(&self) -> Bytes {
+        Bytes::default()
+    }
 }
 
-/// Objects and their blobs.
-pub struct Blobs<S> {
-    /// What carries them.
-    pub kind: Kind,
-    /// Each behind what it refers to, the root last.
-    pub objects: Vec<Object>,
+/// Objects and their blobs: a NAR in a file, or an object of a binary cache or of a store with its references.
+pub struct BlobClosure<S> {
+    kind: Kind,
+    /// Of the root's NAR.
+    digest: Hash,
+    /// Each after those that it refers to, the root last.
+    objects: Vec<Object>,
     /// How each is stored, in the same order.
-    pub stored: Vec<Stored>,
-    /// Gives the bytes.
-    pub source: S,
+    stored: Vec<Stored>,
+    pub(super) source: S,
     seen: Mutex<Vec<Option<Seen>>>,
 }
 
-impl<S: Source> Blobs<S> {
-    /// `objects` and `stored` are of the same length.
-    pub fn new(kind: Kind, objects: Vec<Object>, stored: Vec<Stored>, source: S) -> Self {
+impl<S: Source> BlobClosure<S> {
+    /// The last of `objects` is the root. A usage error when there are none.
+    pub fn new(kind: Kind, objects: Vec<(Object, Stored)>, source: S) -> Result<Self> {
+        let root = objects.last().ok_or_else(|| Fault::usage("the closure has no root"))?;
+        let digest = root.0.nar_hash;
+        let (objects, stored): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
         let seen = Mutex::new(vec![None; objects.len()]);
-        Self { kind, objects, stored, source, seen }
+        Ok(Self { kind, digest, objects, stored, source, seen })
     }
 
-    /// Of the last object's NAR.
-    pub fn root(&self) -> Option<Hash> {
-        self.objects.last().map(|object| object.nar_hash)
+    /// A tree whose NAR has this hash, and which is no object.
+    pub(super) fn of_tree(kind: Kind, digest: Hash, source: S) -> Self {
+        Self { kind, digest, objects: Vec::new(), stored: Vec::new(), source, seen: Mutex::default() }
     }
 
-    /// See [`crate::emergence::proof::closure::Closure::blobs`].
-    pub fn digests(&self) -> BTreeMap<StorePath, Hash> {
-        let seen = self.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
-        let all = self.objects.iter().zip(&self.stored).zip(seen).filter(|(_, seen)| seen.is_some());
-        let digest =
-            |((object, stored), _): ((&Object, &Stored), _)| Some((object.path.clone(), stored.hash?));
-        all.filter_map(digest).filter(|(_, hash)| hash.algorithm() == Algorithm::Sha256).collect()
+    /// What is known before any blob is read.
+    fn report(&self, terms: &Terms) -> Result<Report> {
+        let proofs = self.source.proofs(&self.objects, &self.digest, terms)?;
+        Ok(Report::of_objects(self.kind, self.digest, proofs, self.source.bytes_of_tree()))
     }
 
     fn at(&self, at: usize) -> Result<(&Object, &Stored)> {
@@ -64,7 +80,7 @@ impl<S: Source> Blobs<S> {
 
     /// Reads every blob, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
     /// (`limit.entries`), and with `terms.scan` what is referred to and not declared (`refs.undeclared`).
-    pub fn prove(&self, terms: &Terms) -> Result<Bytes> {
+    fn prove(&self, terms: &Terms) -> Result<Bytes> {
         terms.check_space(self.objects.iter())?;
         let searched = terms.scan.then(|| Searched::new(self.objects.iter().map(|object| &object.path)));
         let entries = AtomicU64::new(0);
@@ -121,9 +137,43 @@ impl<S: Source> Blobs<S> {
             }
         }
     }
+}
 
-    /// See [`crate::emergence::proof::closure::Closure::unpack`]. A usage error when nothing was proved before.
-    pub fn unpack(
+impl<S: Source> Closure for BlobClosure<S> {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn digest(&self) -> Hash {
+        self.digest
+    }
+
+    fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    fn blobs(&self) -> BTreeMap<StorePath, Hash> {
+        let seen = self.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+        let all = self.objects.iter().zip(&self.stored).zip(seen).filter(|(_, seen)| seen.is_some());
+        let digest =
+            |((object, stored), _): ((&Object, &Stored), _)| Some((object.path.clone(), stored.hash?));
+        all.filter_map(digest).filter(|(_, hash)| hash.algorithm() == Algorithm::Sha256).collect()
+    }
+
+    fn verify(&self, terms: &Terms) -> Result<Report> {
+        let report = self.report(terms)?;
+        match self.objects.is_empty() {
+            true => Ok(report),
+            false => Ok(Report { bytes: self.prove(terms)?, ..report }),
+        }
+    }
+
+    fn recall(&self, terms: &Terms) -> Result<Option<Report>> {
+        self.source.is_proved().then(|| self.report(terms)).transpose()
+    }
+
+    // A usage error when nothing was proved before.
+    fn unpack(
         &self,
         terms: &Terms,
         wanted: &(dyn Fn(&StorePath) -> bool + Sync),
