@@ -155,7 +155,7 @@ mod tests {
         man_pages(Cli::command(), folder.path()).unwrap();
         let page = std::fs::read_to_string(folder.path().join("emergence-runc-create.8")).unwrap();
         assert!(page.contains("emergence\\-runc\\-create \\- create a container"), "{page}");
-        assert!(page.contains("The create command sets a container up"), "{page}");
+        assert!(page.contains("The create command creates a container"), "{page}");
         assert!(page.contains("\\-\\-pidfd\\-socket"), "{page}");
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             assert!(folder.path().join(format!("emergence-runc-{}.8", command.get_name())).exists());
@@ -169,6 +169,6 @@ mod tests {
             assert!(page.contains("EXAMPLE"), "{page}");
         }
         assert!(folder.path().join("emergence-runc-emergence-nar-dump.8").exists());
-        assert!(!folder.path().join("emergence-runc-man.8").exists());
+        assert!(folder.path().join("emergence-runc-man.8").exists());
     }
 }

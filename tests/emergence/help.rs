@@ -7,7 +7,7 @@ fn what_a_verb_alone_has_stands_first() {
     let run = emergence(&["run", "--help"]);
     let arguments = ["<ref>", "<container-id>", "[args]"].map(|name| run.ok().find(&format!("\n  {name}")));
     assert!(arguments.is_sorted() && arguments[0].is_some(), "{arguments:?}");
-    let headings = ["ARGUMENTS:", "OPTIONS:", "A NAR BY ITSELF:", "OPTIONS OF EVERY VERB:"];
+    let headings = ["ARGUMENTS:", "OPTIONS:", "OPTIONS FOR A SINGLE NAR:", "OPTIONS OF EVERY VERB:"];
     for verb in ["run", "bundle", "verify", "unpack", "import", "need"] {
         let help = emergence(&[verb, "--help"]);
         let lines: Vec<&str> = help.ok().lines().collect();

@@ -7,38 +7,38 @@ use clap::{Args, ValueEnum};
 use super::switch;
 use crate::container::CgroupMode;
 
-// What both take.
+// Options of both commands.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct ImagesArgs {
-    /// Folder of criu's images
+    /// Directory of criu's images
     #[arg(long, value_name = "DIR", default_value = "checkpoint")]
     pub image_path: PathBuf,
-    /// Folder of criu's logs and sockets [default: that of the images]
+    /// Directory of criu's logs and sockets [default: the image path]
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
     /// Keep open TCP connections
     #[arg(long)]
     pub tcp_established: bool,
-    /// Allow Unix sockets with a peer outside of the container
+    /// Allow Unix sockets connected to a process outside the container
     #[arg(long)]
     pub ext_unix_sk: bool,
-    /// Allow a session or a terminal of a process outside of the container
+    /// Allow a session or terminal that belongs to a process outside the container
     #[arg(long)]
     pub shell_job: bool,
-    /// Keep locks on files
+    /// Keep file locks
     #[arg(long)]
     pub file_locks: bool,
-    /// What is done with cgroups: soft, full, strict or ignore
+    /// How criu treats cgroups
     #[arg(long, value_name = "MODE", value_enum, default_value = "soft")]
     pub manage_cgroups_mode: CgroupModeArg,
-    /// Leave out the content of a namespace: network
+    /// Omit the content of this namespace
     #[arg(long, value_name = "NAMESPACE", value_enum)]
     pub empty_ns: Vec<EmptyNamespace>,
-    /// Free pages of the images that are of no use any more
+    /// Remove duplicate memory pages from parent images
     #[arg(long)]
     pub auto_dedup: bool,
-    /// Move pages only when they are needed, through "criu lazy-pages"
+    /// Transfer memory pages on demand, through "criu lazy-pages"
     #[arg(long)]
     pub lazy_pages: bool,
 }
@@ -75,25 +75,25 @@ pub enum EmptyNamespace {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct CheckpointArgs {
-    /// What `restore` has too.
+    /// Options shared with `restore`.
     #[command(flatten)]
     pub images: ImagesArgs,
-    /// Folder of an earlier dump, relative to that of the images
+    /// Directory of an earlier dump, relative to the image path
     #[arg(long, value_name = "DIR")]
     pub parent_path: Option<PathBuf>,
-    /// Let the container go on
+    /// Leave the container running
     #[arg(long)]
     pub leave_running: bool,
-    /// Write the memory only, for a dump to come; the container goes on
+    /// Write only the memory, in preparation of a later dump; the container continues
     #[arg(long)]
     pub pre_dump: bool,
-    /// Leave out TCP connections that are only half made
+    /// Skip in-flight TCP connections
     #[arg(long)]
     pub tcp_skip_in_flight: bool,
-    /// Give a name to open files that have none any more
+    /// Link unlinked open files back into the file system
     #[arg(long)]
     pub link_remap: bool,
-    /// Descriptor that gets a zero byte when the page server of --lazy-pages is ready
+    /// Descriptor to write a zero byte to when the page server of --lazy-pages is ready
     #[arg(long, value_name = "FD")]
     pub status_fd: Option<i32>,
     /// Send pages to this page server instead of writing them
@@ -108,34 +108,34 @@ pub struct CheckpointArgs {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct RestoreArgs {
-    /// What `checkpoint` has too.
+    /// Options shared with `checkpoint`.
     #[command(flatten)]
     pub images: ImagesArgs,
-    /// Folder of the bundle
+    /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// Unix socket that receives the master of the container's terminal
+    /// Unix socket that receives the pty master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
-    /// Return once the container's processes run
+    /// Return as soon as the container's processes run
     #[arg(short, long)]
     pub detach: bool,
-    /// File that takes the process id
+    /// File to write the process id to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Leave the container's orphans to the host's init
+    /// Do not become the subreaper of the container's orphans
     #[arg(long)]
     pub no_subreaper: bool,
-    /// Taken as in create; criu decides how the root file system is entered
+    /// Accepted as in create; criu decides how the root file system is entered
     #[arg(long)]
     pub no_pivot: bool,
     /// Close the TCP connections that were open
     #[arg(long, conflicts_with = "tcp_established")]
     pub tcp_close: bool,
-    /// LSM profile in place of the dumped one: apparmor:PROFILE or selinux:LABEL
+    /// LSM profile to use instead of the dumped one: apparmor:PROFILE or selinux:LABEL
     #[arg(long, value_name = "TYPE:LABEL", value_parser = lsm_profile)]
     pub lsm_profile: Option<String>,
-    /// SELinux context of mounts in place of the dumped one
+    /// SELinux context of mounts to use instead of the dumped one
     #[arg(long, value_name = "CONTEXT")]
     pub lsm_mount_context: Option<String>,
     /// The new container

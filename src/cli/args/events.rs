@@ -10,10 +10,10 @@ use super::switch;
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct EventsArgs {
-    /// Time between two statistics, such as 500ms, 5s or 1m30s
+    /// Interval between statistics, such as 500ms, 5s or 1m30s
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "5s")]
     pub interval: Duration,
-    /// Print the statistics once and end
+    /// Print the statistics once and exit
     #[arg(long)]
     pub stats: bool,
     /// The container
@@ -25,7 +25,7 @@ pub struct EventsArgs {
 const UNITS: &[(&str, f64)] =
     &[("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 
-/// An interval in the words of Go's time.ParseDuration, as runc's callers write it: numbers with units, `1m30s`, `1.5h`.
+/// Parses an interval in the format of Go's time.ParseDuration, as runc's callers write it: `1m30s`, `1.5h`.
 fn interval(text: &str) -> Result<Duration, String> {
     let mut nanoseconds = 0.0;
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -35,15 +35,15 @@ fn interval(text: &str) -> Result<Duration, String> {
     // Go takes a zero without a unit.
     while !rest.is_empty() && rest != "0" {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, behind) = rest.split_at(number);
-        let unit = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(unit);
+        let (number, after) = rest.split_at(number);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
         let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
         match (number.parse::<f64>(), factor) {
             (Ok(number), Some(factor)) => nanoseconds += number * factor,
             _ => return Err(format!("{text:?} is no duration; write for example 500ms, 5s or 1m30s")),
         }
-        rest = behind;
+        rest = after;
     }
     let interval = Duration::try_from_secs_f64(nanoseconds / 1e9).map_err(|_| "too long".to_owned())?;
     if interval.is_zero() { Err("duration interval must be greater than 0".into()) } else { Ok(interval) }

@@ -8,37 +8,37 @@ use clap::Args;
 use super::{go_bool, switch};
 use crate::container::request::SubGroup;
 
-// A comment with three strokes on the struct would become the command's line in help.
+// A doc comment (`///`) on the struct would become the command's line in help.
 
 // `exec`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch, override_usage = "emergence-runc exec [OPTIONS] <container-id> [command [arguments...]]")]
 pub struct ExecArgs {
-    /// Take the process from this process.json; options given besides change it
+    /// Process definition to use (process.json); other options override its values
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
-    /// Unix socket that receives the master of the process's terminal
+    /// Unix socket that receives the pty master of the process's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
-    /// Working directory inside
+    /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<OsString>,
-    /// Add NAME=VALUE to the environment; may be repeated
+    /// Add NAME=VALUE to the environment (may be repeated)
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<OsString>,
-    /// Give the process a terminal
+    /// Allocate a terminal for the process
     #[arg(short, long)]
     pub tty: bool,
-    /// User inside, and group when it is named
+    /// User in the container, and optionally group
     #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
     pub user: Option<(u32, Option<u32>)>,
-    /// Add supplementary groups; may be repeated
+    /// Add a supplementary group (may be repeated)
     #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',', value_parser = id)]
     pub additional_gids: Vec<u32>,
-    /// Return once the process runs
+    /// Return as soon as the process runs
     #[arg(short, long)]
     pub detach: bool,
-    /// File that takes the process id
+    /// File to write the process id to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
     /// Unix socket that receives a pidfd of the process
@@ -53,39 +53,39 @@ pub struct ExecArgs {
     /// Set no_new_privs for the process
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
     pub no_new_privs: Option<bool>,
-    /// Add a capability to the process; may be repeated
+    /// Add a capability to the process (may be repeated)
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub cap: Vec<String>,
-    /// Pass N more descriptors to the process, after the standard three and those of $LISTEN_FDS
+    /// Pass N additional descriptors to the process, after the standard streams and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
-    /// Enter a paused container too; the process waits until it is resumed
+    /// Allow a paused container; the process waits until it is resumed
     #[arg(long)]
     pub ignore_paused: bool,
-    /// Put the process into a cgroup below the container's; with controllers for version 1; may be repeated
+    /// Put the process into a cgroup below the container's; with controllers for cgroup v1 (may be repeated)
     #[arg(long, value_name = "[CONTROLLER:]PATH", value_parser = sub_group)]
     pub cgroup: Vec<SubGroup>,
-    /// The container, then the program and its arguments; no program with --process
+    /// The container, then the program and its arguments (no program with --process)
     #[arg(value_name = "container-id", trailing_var_arg = true, required = true)]
     pub words: Vec<OsString>,
 }
 
 impl ExecArgs {
-    /// The container's id, then the program's words, whatever they look like: so one list takes both.
+    /// The container's id. One list has the id and the program's arguments, which may look like options.
     pub fn id(&self) -> &str {
-        // One that is not UTF-8 is refused for that character.
+        // An id that is not UTF-8 is refused because of this character.
         self.words.first().map_or("", |id| id.to_str().unwrap_or("\u{fffd}"))
     }
 
     /// The program and its arguments.
     pub fn command(&self) -> &[OsString] {
         let rest = self.words.get(1..).unwrap_or_default();
-        // A mark between the id and the program, as other programs have it. No program has this name.
+        // Skip a `--` between the id and the program, as other runtimes do. No program has this name.
         rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest)
     }
 }
 
-/// An id in plain digits: what is not one must never be read as 0 (CVE-2026-30892).
+/// Parses a UID or GID in plain digits; invalid text must never be read as 0 (CVE-2026-30892).
 fn id(word: &str) -> Result<u32, String> {
     let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { word.parse().ok() } else { None };
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_behind_the_id_is_the_program() {
+    fn everything_after_the_id_is_the_program() {
         let args = parsed("-t --user 1:2 -e A=1 -e B=2 --cap CAP_KILL,CAP_CHOWN -g 3 --cgroup cpu,memory:/x web ls -l --user").unwrap();
         assert!(args.tty && !args.detach && args.no_new_privs.is_none());
         assert_eq!((args.id(), args.user), ("web", Some((1, Some(2)))));

@@ -52,10 +52,10 @@ const VERSION: &str = concat!(
     help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
 )]
 pub struct Cli {
-    /// Options for every command, which stand before it.
+    /// Options for every command, given before it.
     #[command(flatten)]
     pub global: Global,
-    /// Print the version and what this binary is made from
+    /// Print the version, the commit and the compiler
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
     /// The command; help is printed when there is none.
@@ -63,44 +63,44 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-// A comment with three strokes on one of these structs would become the command's line in help.
+// A doc comment (`///`) on one of these structs would become the command's line in help.
 
 // Options for every command.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct Global {
-    /// Folder for the state of containers (should be on a tmpfs) [default: /run/emergence-runc, or $XDG_RUNTIME_DIR/emergence-runc for ordinary users]
+    /// State directory, should be on a tmpfs [default: /run/emergence-runc, rootless $XDG_RUNTIME_DIR/emergence-runc]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// File that messages are appended to [default: standard error]
+    /// File to append messages to [default: standard error]
     #[arg(long, value_name = "PATH")]
     pub log: Option<PathBuf>,
-    /// Form of messages
+    /// Format of messages
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: log::Format,
-    /// Least severe messages to log: error, warning, info, debug or trace
+    /// Minimum severity to log: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", value_parser = log::level, default_value = "warning")]
     pub log_level: tracing::Level,
     /// Log debug messages too
     #[arg(long)]
     pub debug: bool,
-    /// Let systemd make cgroups; cgroupsPath then has the form slice:prefix:name
+    /// Create cgroups through systemd; cgroupsPath then has the form slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
-    /// What makes cgroups: cgroupfs, systemd or disabled [default: cgroupfs]
+    /// Cgroup driver: cgroupfs, systemd or disabled [default: cgroupfs]
     #[arg(long, value_name = "MANAGER", value_parser = driver)]
     pub cgroup_manager: Option<Driver>,
-    /// Tolerate failures that an ordinary user must expect (cgroups, id maps): true, false or auto
+    /// Ignore errors that are expected without root (cgroups, id maps): true, false or auto
     #[arg(long, value_name = "WHEN", value_parser = rootless, default_value = "auto")]
     pub rootless: Rootless,
 }
 
-/// Whether an ordinary user's failures are tolerated.
+/// Whether errors that are expected without root are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rootless {
-    /// When we are one.
+    /// If the caller is not root.
     Auto,
-    /// As the caller says.
+    /// As given on the command line.
     Said(bool),
 }
 
@@ -129,10 +129,10 @@ pub enum Command {
     /// send a signal (default: SIGTERM) to the container's init process
     #[command(help_template = page!(" kill"), before_help = KILL)]
     Kill(KillArgs),
-    /// delete all that a container holds, often used with a detached container
+    /// remove a container and its resources, often used with a detached container
     #[command(help_template = page!(" delete"), before_help = DELETE)]
     Delete(DeleteArgs),
-    /// list the containers under the state folder
+    /// list the containers in the state directory
     #[command(help_template = page!(" list"), before_help = LIST)]
     List(ListArgs),
     /// list the processes inside a container
@@ -141,13 +141,13 @@ pub enum Command {
     /// suspend all processes inside a container
     #[command(help_template = page!(" pause"), before_help = PAUSE)]
     Pause(IdArg),
-    /// resume all processes that have been paused before
+    /// resume a paused container
     #[command(help_template = page!(" resume"), before_help = RESUME)]
     Resume(IdArg),
     /// display container events such as OOM notifications, and statistics
     #[command(help_template = page!(" events"), before_help = EVENTS)]
     Events(EventsArgs),
-    /// add or remove mounts while a container runs
+    /// add or remove mounts of a running container
     #[command(help_template = page!(" mounts", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = MOUNTS)]
     Mounts(MountsArgs),
     /// change the limits of a container
@@ -156,26 +156,26 @@ pub enum Command {
     /// write a new configuration
     #[command(help_template = page!(" spec"), before_help = SPEC)]
     Spec(SpecArgs),
-    /// show what this build can do
+    /// print the features of this build
     #[command(help_template = page!(" features"), before_help = FEATURES)]
     Features,
-    /// say every fault of a bundle at once, without starting anything
+    /// report all errors of a bundle without starting it
     #[command(help_template = page!(" check"), before_help = CHECK)]
     Check(CheckArgs),
-    /// save the processes of a running container, to restore them later
+    /// save the processes of a running container
     #[command(help_template = page!(" checkpoint"), before_help = CHECKPOINT)]
     Checkpoint(CheckpointArgs),
     /// restore a container from a checkpoint
     #[command(help_template = page!(" restore"), before_help = RESTORE)]
     Restore(RestoreArgs),
-    /// hash, check and read content-addressed artifacts
+    /// verify, store and run content-addressed artifacts
     #[command(help_template = page!(" emergence", "VERBS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = EMERGENCE)]
     Emergence(EmergenceArgs),
     /// write a completion script for a shell
     #[command(help_template = page!(" completion", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = COMPLETION)]
     Completion(CompletionArgs),
     /// write the manual pages
-    #[command(help_template = page!(" man", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), hide = true)]
+    #[command(help_template = page!(" man", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"), before_help = MAN)]
     Man(ManArgs),
 }
 
@@ -191,10 +191,10 @@ pub struct IdArg {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct CreateArgs {
-    /// Folder of the bundle
+    /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// Another file than the bundle's config.json
+    /// Configuration file to use instead of the bundle's config.json
     #[arg(short = 'f', long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -205,31 +205,31 @@ pub struct CreateArgs {
     pub id: String,
 }
 
-// What a container gets from its caller, whatever it is made of.
+// Options that `create`, `run` and `emergence run` share.
 #[derive(Args, Debug)]
 pub struct PassedArgs {
-    /// Unix socket that receives the master of the container's terminal
+    /// Unix socket that receives the pty master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
-    /// File that takes the process id
+    /// File to write the process id to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
     /// Unix socket that receives a pidfd of the container's init
     #[arg(long, value_name = "PATH")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Enter the root file system without pivot_root, for a host that runs from a ramdisk
+    /// Use MS_MOVE and chroot instead of pivot_root, for hosts that run from an initramfs
     #[arg(long)]
     pub no_pivot: bool,
-    /// Keep the caller's session keyring instead of making a new one
+    /// Keep the caller's session keyring instead of creating a new one
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// Pass N more descriptors to the container, after the standard three and those of $LISTEN_FDS
+    /// Pass N additional descriptors to the container, after the standard streams and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
 }
 
 impl PassedArgs {
-    /// The request for a container of the bundle in this folder.
+    /// The request for a container of the bundle in this directory.
     pub fn create(&self, id: ContainerId, bundle: PathBuf, config: Option<PathBuf>) -> Create {
         Create {
             id,
@@ -258,16 +258,16 @@ pub struct RunArgs {
     pub stay: StayArgs,
 }
 
-// How long who runs a container stays with it.
+// Options for waiting on the container.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct StayArgs {
-    /// Return once the container's process runs
+    /// Return as soon as the container's process runs
     #[arg(short, long)]
     pub detach: bool,
     /// Keep the container after its process has ended
     #[arg(long)]
     pub keep: bool,
-    /// Leave the container's orphans to the host's init
+    /// Do not become the subreaper of the container's orphans
     #[arg(long)]
     pub no_subreaper: bool,
 }
@@ -286,13 +286,13 @@ pub struct KillArgs {
     /// Send the signal to every process of the container
     #[arg(short, long)]
     pub all: bool,
-    /// Take the id as a regular expression and signal every container that it matches
+    /// Send the signal to every container whose id matches this regular expression
     #[arg(long)]
     pub regex: bool,
     /// The container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// Name with or without SIG, or number
+    /// Signal name with or without SIG, or number
     #[arg(value_name = "signal", default_value = "SIGTERM")]
     pub signal: String,
 }
@@ -301,10 +301,10 @@ pub struct KillArgs {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct DeleteArgs {
-    /// Kill the container if it still runs; an unknown id is no error
+    /// Kill the container if it is running; an unknown id is not an error
     #[arg(short, long)]
     pub force: bool,
-    /// Take the id as a regular expression and delete every container that it matches
+    /// Delete every container whose id matches this regular expression
     #[arg(long)]
     pub regex: bool,
     /// The container
@@ -316,10 +316,10 @@ pub struct DeleteArgs {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct ListArgs {
-    /// Form of the list
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: ListFormat,
-    /// Print the ids only
+    /// Print only the ids
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -337,10 +337,10 @@ pub enum ListFormat {
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
 pub struct SpecArgs {
-    /// Folder of the bundle
+    /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// Write a configuration that an ordinary user can run
+    /// Write a configuration that runs without root
     #[arg(long)]
     pub rootless: bool,
 }
@@ -348,7 +348,7 @@ pub struct SpecArgs {
 // `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Folder of the bundle
+    /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
 }
@@ -364,12 +364,12 @@ pub struct CompletionArgs {
 // `man`.
 #[derive(Args, Debug)]
 pub struct ManArgs {
-    /// Folder for the pages, which must exist
+    /// Existing directory for the pages
     #[arg(value_name = "dir")]
     pub dir: PathBuf,
 }
 
-/// Lets a switch be written `--detach`, `--detach=true` and `--detach=false`, as Go programs take it.
+/// Accepts `--detach`, `--detach=true` and `--detach=false`, as Go programs do.
 fn switch(arg: Arg) -> Arg {
     if !matches!(arg.get_action(), ArgAction::SetTrue) {
         return arg;
@@ -384,7 +384,7 @@ fn switch(arg: Arg) -> Arg {
         .hide_default_value(true)
 }
 
-/// Go's words for a switch, since runc's callers may write `--force=1`.
+/// Parses Go's boolean values, since runc's callers may write `--force=1`.
 fn go_bool(word: &str) -> Result<bool, String> {
     match word {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

@@ -19,11 +19,11 @@ pub struct MountsArgs {
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)] // a comment would become the command's line in help
 pub enum MountsAction {
-    /// make mounts in a running container
-    #[command(help_template = page!(" mounts add"))]
+    /// add mounts to a running container
+    #[command(help_template = page!(" mounts add", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Add(MountsFile),
-    /// take mounts away from a running container
-    #[command(help_template = page!(" mounts remove"))]
+    /// remove mounts from a running container
+    #[command(help_template = page!(" mounts remove", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Remove(MountsFile),
 }
 
@@ -33,7 +33,7 @@ pub struct MountsFile {
     /// The container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// JSON: the list of mounts as in config.json, or an object with that list as "mounts"
+    /// JSON file: the list of mounts as in config.json, or an object with that list as "mounts"
     #[arg(value_name = "file")]
     pub file: PathBuf,
 }

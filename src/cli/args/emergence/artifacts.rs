@@ -7,7 +7,7 @@ use clap::Args;
 use crate::emergence::Compression;
 use crate::emergence::oci::Platform;
 
-// Which of what a REF names is meant, and what is known of it.
+// Selects an artifact from an index, and declares facts about a NAR.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ArtifactArgs {
     #[command(flatten)]
@@ -18,34 +18,34 @@ pub struct ArtifactArgs {
     pub declared: DeclaredArgs,
 }
 
-/// What the options about one are called in help: few need them.
-const NAR: &str = "A NAR BY ITSELF";
+/// Heading in help of options that only a single NAR needs.
+const NAR: &str = "OPTIONS FOR A SINGLE NAR";
 
-// What is said of a NAR.
+// Declarations about a single NAR.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeclaredArgs {
-    /// Its store path
+    /// Store path of the NAR
     #[arg(long, value_name = "PATH", conflicts_with = "narinfo", help_heading = NAR)]
     pub store_path: Option<String>,
-    /// Its hash
+    /// Hash of the NAR
     #[arg(long, value_name = "HASH", conflicts_with = "narinfo", help_heading = NAR)]
     pub nar_hash: Option<String>,
-    /// Its size in bytes
+    /// Size of the NAR in bytes
     #[arg(long, value_name = "BYTES", conflicts_with = "narinfo", help_heading = NAR)]
     pub nar_size: Option<u64>,
-    /// A store path that it refers to (may be repeated)
+    /// Store path that the NAR refers to (may be repeated)
     #[arg(long = "ref", value_name = "PATH", requires = "store_path", help_heading = NAR)]
     pub references: Vec<String>,
-    /// Its content address
+    /// Content address of the NAR
     #[arg(long, value_name = "CA", requires = "store_path", help_heading = NAR)]
     pub ca: Option<String>,
-    /// A signature of it (may be repeated)
+    /// Signature of the NAR (may be repeated)
     #[arg(long = "sig", value_name = "NAME:BASE64", requires = "store_path", help_heading = NAR)]
     pub signatures: Vec<String>,
-    /// How it is compressed, where its first bytes and its name do not tell: none, xz, zstd, gzip, bzip2, brotli
+    /// Compression, if it cannot be detected: none, xz, zstd, gzip, bzip2 or brotli
     #[arg(long, value_name = "NAME", value_parser = compression, help_heading = NAR)]
     pub compression: Option<Compression>,
-    /// What else tells all this [default: the file beside it with .narinfo behind its name]
+    /// narinfo file with these values [default: NAR.narinfo next to the NAR, if present]
     #[arg(long, value_name = "FILE", help_heading = NAR)]
     pub narinfo: Option<PathBuf>,
 }
@@ -55,10 +55,10 @@ fn compression(text: &str) -> Result<Compression, String> {
     Compression::named(name).ok_or_else(|| "must be none, xz, zstd, gzip, bzip2 or brotli".into())
 }
 
-// Which image of several.
+// Selects an image from an index.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PlatformArgs {
-    /// Take what an index has for this platform [default: this machine]
+    /// Platform to select from an image index [default: this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
     pub platform: Option<Platform>,
 }
@@ -70,16 +70,16 @@ fn platform(text: &str) -> Result<Platform, String> {
 // `emergence unpack`.
 #[derive(Args, Debug)]
 pub struct UnpackArgs {
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub artifact: ArtifactArgs,
-    /// Refuse an image that has a path twice in one layer
+    /// Reject an image with a duplicate path in one layer
     #[arg(long)]
     pub strict: bool,
-    /// Make a new folder of it, instead of keeping it in the store
+    /// Unpack into this new directory instead of the store
     #[arg(long, value_name = "DEST")]
     pub to: Option<PathBuf>,
 }
@@ -87,7 +87,7 @@ pub struct UnpackArgs {
 // `emergence inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
     #[command(flatten)]
@@ -98,22 +98,22 @@ pub struct InspectArgs {
 // `emergence verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT, or store:OBJECT
+    /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub artifact: ArtifactArgs,
-    /// Refuse an image that has a path twice in one layer
+    /// Reject an image with a duplicate path in one layer
     #[arg(long)]
     pub strict: bool,
-    /// Test constraints against the machine that this file tells of, as the node verb prints it
+    /// Check constraints against the machine described in FILE (output of the node verb)
     #[arg(long, value_name = "FILE")]
     pub node: Option<PathBuf>,
 }
 
 impl DeclaredArgs {
-    /// Whether anything is said.
+    /// Whether anything is declared.
     pub fn said(&self) -> bool {
         self.store_path.is_some()
             || self.nar_hash.is_some()

@@ -1,4 +1,4 @@
-//! Options of the verbs that make automatons, and compare them.
+//! Options of the verbs that create automata and compare them.
 
 use std::path::PathBuf;
 
@@ -10,31 +10,31 @@ use crate::emergence::automaton::Form;
 // `emergence pack`.
 #[derive(Args, Debug)]
 pub struct PackArgs {
-    /// The document, without its closure; "-" is standard input
+    /// Document without its closure; "-" is standard input
     #[arg(long, value_name = "FILE")]
     pub spec: PathBuf,
-    /// An object to pack, with all that it refers to (may be repeated)
+    /// Object to pack, with all objects that it refers to (may be repeated)
     #[arg(long = "path", value_name = "STOREPATH")]
     pub paths: Vec<String>,
-    /// A tree that becomes an object (may be repeated)
+    /// Tree to add as an object (may be repeated)
     #[arg(long = "tree", value_name = "NAME=PATH")]
     pub trees: Vec<String>,
-    /// Where objects come from: cache:FOLDER, or store:
+    /// Source of objects: cache:DIR, or store:
     #[arg(long, value_name = "WHERE", default_value = "store:")]
     pub from: String,
-    /// What is written: oci:FOLDER[:TAG], or oci-archive:FILE[:TAG]
+    /// Output: oci:DIR[:TAG], or oci-archive:FILE[:TAG]
     #[arg(long, value_name = "WHAT")]
     pub output: String,
-    /// How the automaton is carried
+    /// Form of the automaton
     #[arg(long, value_enum, default_value = "image")]
     pub form: FormName,
-    /// How layers are compressed
+    /// Compression of layers
     #[arg(long, value_enum, default_value = "gzip")]
     pub compress: CompressionName,
-    /// Sign it with the secret key in this file
+    /// Sign with the secret key in this file
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
-    /// Give inputs of the declaration the digests that they lack
+    /// Compute and record missing digests of declared inputs
     #[arg(long)]
     pub pin: bool,
 }
@@ -42,11 +42,11 @@ pub struct PackArgs {
 /// Names of [`Form`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum FormName {
-    /// as an image that any engine can run
+    /// an image that any engine can run
     Image,
-    /// as NARs
+    /// NARs as layers
     Artifact,
-    /// as both, in an index
+    /// both, in an index
     Both,
 }
 
@@ -60,10 +60,10 @@ impl From<FormName> for Form {
     }
 }
 
-/// Names of [`Compression`] that are written.
+/// Names of the values of [`Compression`] that can be written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum CompressionName {
-    /// not at all
+    /// no compression
     None,
     /// zstd(1)
     Zstd,
@@ -84,10 +84,10 @@ impl From<CompressionName> for Compression {
 // `emergence sign`.
 #[derive(Args, Debug)]
 pub struct SignArgs {
-    /// The automaton: oci:FOLDER[:TAG], or oci-archive:FILE[:TAG]
+    /// The automaton: oci:DIR[:TAG], or oci-archive:FILE[:TAG]
     #[arg(value_name = "ref")]
     pub reference: String,
-    /// The file with the secret key
+    /// File with the secret key
     #[arg(value_name = "keyfile")]
     pub key: PathBuf,
 }
@@ -95,10 +95,10 @@ pub struct SignArgs {
 // `emergence same`.
 #[derive(Args, Debug)]
 pub struct SameArgs {
-    /// An automaton
-    #[arg(value_name = "ref")]
+    /// The first automaton
+    #[arg(value_name = "ref1")]
     pub one: String,
-    /// Another one
-    #[arg(value_name = "ref")]
+    /// The second automaton
+    #[arg(value_name = "ref2")]
     pub other: String,
 }

@@ -1,4 +1,4 @@
-//! Options of the verbs that make containers of artifacts.
+//! Options of the verbs that create containers from artifacts.
 
 use std::path::PathBuf;
 
@@ -8,31 +8,31 @@ use super::ArtifactArgs;
 use crate::cli::args::{PassedArgs, StayArgs};
 use crate::emergence::launch::Rootfs;
 
-// What `bundle` and `run` share.
+// Options that `bundle` and `run` share.
 #[derive(Args, Debug)]
 pub struct ShapeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub artifact: ArtifactArgs,
-    /// Refuse an image that has a path twice in one layer
+    /// Reject an image with a duplicate path in one layer
     #[arg(long)]
     pub strict: bool,
     /// Value of a parameter of the automaton (may be repeated)
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub parameters: Vec<(String, String)>,
-    /// How the root file system comes about [default: bind for store objects; for images copy, and overlay where root runs them]
+    /// How the root file system is provided [default: bind for store objects; for images overlay in "run" as root, else copy]
     #[arg(long, value_name = "HOW", value_enum)]
     pub rootfs: Option<RootfsMode>,
-    /// Test constraints against the machine that this file tells of, as the node verb prints it
+    /// Check constraints against the machine described in FILE (output of the node verb)
     #[arg(long, value_name = "FILE")]
     pub node: Option<PathBuf>,
-    /// Network of the container: one of its own with lo alone, or the host's
+    /// Network of the container
     #[arg(long, value_name = "WHICH", value_enum, default_value = "private")]
     pub network: NetworkMode,
-    /// Network namespace that the container joins
+    /// Network namespace to join
     #[arg(long, value_name = "PATH", conflicts_with = "network")]
     pub netns: Option<PathBuf>,
-    /// Program, by its absolute path, that connects the container: a createRuntime hook
+    /// Absolute path of a createRuntime hook that connects the container
     #[arg(long, value_name = "CMD")]
     pub relay_hook: Option<PathBuf>,
 }
@@ -40,11 +40,11 @@ pub struct ShapeArgs {
 /// Names of [`Rootfs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RootfsMode {
-    /// what is in the store, read-only
+    /// read-only bind mounts of the store
     Bind,
-    /// what is in the store below a layer that can be written to
+    /// the store below a writable overlay
     Overlay,
-    /// a copy of its own
+    /// a private copy
     Copy,
 }
 
@@ -58,12 +58,12 @@ impl From<RootfsMode> for Rootfs {
     }
 }
 
-/// Networks that have a name.
+/// Networks that the command line can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NetworkMode {
-    /// one of its own, with lo alone
+    /// a private network namespace with only lo
     Private,
-    /// the host's
+    /// the host's network
     Host,
 }
 
@@ -79,10 +79,10 @@ pub struct BundleArgs {
     /// The artifact
     #[arg(value_name = "ref")]
     pub reference: String,
-    /// The new bundle
+    /// Directory of the new bundle
     #[arg(value_name = "dir")]
     pub dir: PathBuf,
-    /// Arguments in place of the artifact's own
+    /// Arguments to use instead of the artifact's own
     #[arg(value_name = "args", last = true)]
     pub args: Vec<String>,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub struct LaunchArgs {
     /// The new container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// Arguments in place of the artifact's own
+    /// Arguments to use instead of the artifact's own
     #[arg(value_name = "args", last = true)]
     pub args: Vec<String>,
     #[command(flatten)]

@@ -25,30 +25,30 @@ pub use store::{CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedAr
 
 // `emergence`.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, next_help_heading = EVERY, next_display_order = 500)] // behind what a verb has of its own
+#[command(disable_help_flag = true, next_help_heading = EVERY, next_display_order = 500)] // after a verb's own options
 pub struct EmergenceArgs {
-    /// Folder name that goes into the digests of store paths
+    /// Store directory that store paths are computed for
     #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
     pub store_dir: String,
-    /// Where objects are kept [default: /var/lib/emergence for root, XDG_DATA_HOME/emergence for others]
+    /// Directory of the store [default: /var/lib/emergence for root, $XDG_DATA_HOME/emergence for others]
     #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
-    /// How long to wait for a store that is locked
+    /// How long to wait for the store lock
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub lock_timeout: Duration,
-    /// What of new objects is on the disk before they have their names
+    /// What is fsynced before an import is committed
     #[arg(long, global = true, value_name = "WHAT", value_enum, default_value = "data")]
     pub sync: SyncMode,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long, global = true)]
     pub json: bool,
-    /// Show no bar on a terminal while long work is done
+    /// Do not show a progress bar
     #[arg(long, global = true)]
     pub no_progress: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub terms: TermsArgs,
-    /// Print help (see a summary with '-h')
+    /// Print help
     #[arg(short, long, global = true, action = ArgAction::Help, display_order = 700)]
     pub help: Option<bool>,
     /// What to do.
@@ -56,10 +56,10 @@ pub struct EmergenceArgs {
     pub verb: Verb,
 }
 
-/// What options are called in help that every verb has.
+/// Heading in help of options that every verb has.
 const EVERY: &str = "OPTIONS OF EVERY VERB";
 
-/// Gives what a verb alone has the headings of the other pages.
+/// Puts a verb's own arguments and options under the headings of the other pages.
 fn headed(verb: Command) -> Command {
     let mut place = 0..;
     verb.mut_args(|arg: Arg| match (arg.get_help_heading(), arg.is_positional()) {
@@ -78,37 +78,37 @@ pub enum Verb {
     /// hash a tree as a NAR, or the bytes of a file
     #[command(help_template = page!(" emergence hash", "{all-args}"), before_help = pages::HASH)]
     Hash(HashArgs),
-    /// make, read and check Nix archives
+    /// write, read and check Nix archives
     #[command(help_template = page!(" emergence nar", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::NAR)]
     Nar(NarArgs),
     /// compute store paths
     #[command(help_template = page!(" emergence store-path", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::STORE_PATH)]
     StorePath(StorePathArgs),
-    /// prove that an artifact is what it is said to be; nothing is written
+    /// verify an artifact without writing anything
     #[command(help_template = page!(" emergence verify", "{all-args}"), before_help = pages::VERIFY)]
     Verify(Box<VerifyArgs>),
-    /// verify an artifact, and make a bundle of it
+    /// verify an artifact and create a bundle from it
     #[command(help_template = page!(" emergence bundle", "{all-args}"), before_help = pages::BUNDLE)]
     Bundle(Box<BundleArgs>),
-    /// verify an artifact, and run it as a container
+    /// verify an artifact and run it as a container
     #[command(help_template = page!(" emergence run", "{all-args}"), before_help = pages::LAUNCH)]
     Run(Box<LaunchArgs>),
-    /// tell what this machine has, as constraints ask for it
+    /// print facts about this machine that constraints are checked against
     #[command(help_template = page!(" emergence node", "{all-args}"), before_help = pages::NODE)]
     Node,
-    /// show what an image says of itself; nothing but its documents is read
+    /// show the documents of an artifact
     #[command(help_template = page!(" emergence inspect", "{all-args}"), before_help = pages::INSPECT)]
     Inspect(InspectArgs),
-    /// verify an artifact, and make its files
+    /// verify an artifact and unpack it
     #[command(help_template = page!(" emergence unpack", "{all-args}"), before_help = pages::UNPACK)]
     Unpack(Box<UnpackArgs>),
-    /// verify artifacts, and keep their objects in the store
+    /// verify artifacts and add their objects to the store
     #[command(help_template = page!(" emergence import", "{all-args}"), before_help = pages::IMPORT)]
     Import(Box<ImportArgs>),
     /// write objects of the store into a binary cache
     #[command(help_template = page!(" emergence export", "{all-args}"), before_help = pages::EXPORT)]
     Export(ExportArgs),
-    /// list what of an artifact the store lacks
+    /// list the parts of an artifact that are missing from the store
     #[command(help_template = page!(" emergence need", "{all-args}"), before_help = pages::NEED)]
     Need(Box<NeedArgs>),
     /// list the objects of the store
@@ -143,32 +143,32 @@ pub enum Verb {
     Drv(DrvArgs),
 }
 
-// What is asked of every artifact.
+// Requirements for every artifact.
 #[derive(Args, Debug)]
 #[command(next_help_heading = EVERY, next_display_order = 600)]
 pub struct TermsArgs {
-    /// What must be proved of each store path [default: proved, or what the policy says]
+    /// How store paths must be proved [default: proved, or as in the policy]
     #[arg(long, global = true, value_name = "MODE", value_enum)]
     pub trust: Option<TrustMode>,
-    /// A key whose signatures count (may be repeated)
+    /// Trusted public key (may be repeated)
     #[arg(long = "trusted-key", global = true, value_name = "NAME:BASE64")]
     pub trusted_keys: Vec<String>,
-    /// What the owner of this machine allows, which other options can only tighten
+    /// Policy file of this machine's owner, which options can only make stricter
     #[arg(long, global = true, value_name = "FILE")]
     pub policy: Option<std::path::PathBuf>,
-    /// The hash that the artifact must have
+    /// Required hash of the artifact
     #[arg(long, global = true, value_name = "DIGEST")]
     pub expect: Option<String>,
-    /// Bytes that may come out of one compressed file
+    /// Maximum uncompressed size of one file, in bytes
     #[arg(long, global = true, value_name = "BYTES", default_value_t = 64 << 30)]
     pub max_size: u64,
-    /// Nodes below each other in one tree, 256 at most
+    /// Maximum depth of a tree, up to 256
     #[arg(long, global = true, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_depth: u16,
-    /// Search objects for references that are not declared
+    /// Search objects for undeclared references
     #[arg(long, global = true)]
     pub scan: bool,
-    /// Files that are worked on at once [default: the processors that may be used]
+    /// Number of parallel jobs [default: available CPUs]
     #[arg(long, global = true, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
 }
@@ -176,11 +176,11 @@ pub struct TermsArgs {
 /// Names of [`Demand`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum TrustMode {
-    /// its content, a trusted key's signature, or a pin
+    /// by content, a trusted key's signature, or a pin
     Proved,
-    /// a trusted key's signature
+    /// by a trusted key's signature
     Signed,
-    /// nothing
+    /// no proof needed
     None,
 }
 
@@ -197,9 +197,9 @@ impl From<TrustMode> for Demand {
 /// Names of [`Sync`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SyncMode {
-    /// nothing: after a power failure objects may lack content
+    /// nothing: objects may be incomplete after a power failure
     None,
-    /// everything
+    /// all new objects
     Data,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::cli::pages::page;
 use crate::emergence::Method;
 use crate::emergence::hash::{Algorithm, Format};
 
@@ -13,21 +14,21 @@ pub struct HashArgs {
     /// The tree or file; - is standard input
     #[arg(value_name = "path", required_unless_present = "convert")]
     pub path: Option<PathBuf>,
-    /// What of it is hashed [default: nar, flat for standard input]
+    /// Method [default: nar, flat for standard input]
     #[command(flatten)]
     pub method: MethodArgs,
-    /// What it is hashed with [default: sha256]
+    /// Hash algorithm: sha256, sha512, sha1 or md5 [default: sha256]
     #[arg(long, value_name = "ALGORITHM")]
     pub algo: Option<Algorithm>,
-    /// How the hash is written
+    /// Format of the hash
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "oci")]
     pub format: FormatName,
-    /// Write this hash in the format instead of making one
+    /// Convert this hash to --format instead of hashing
     #[arg(long, value_name = "HASH", conflicts_with_all = ["path", "nar", "flat"])]
     pub convert: Option<String>,
 }
 
-// What of a path is hashed.
+// How a path is hashed.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct MethodArgs {
     /// Hash the NAR
@@ -39,7 +40,7 @@ pub struct MethodArgs {
 }
 
 impl MethodArgs {
-    /// The one that was named.
+    /// The method given on the command line.
     pub fn said(self) -> Option<Method> {
         match (self.nar, self.flat) {
             (true, _) => Some(Method::Nar),
@@ -56,7 +57,7 @@ pub enum FormatName {
     Oci,
     /// sha256- and base64
     Sri,
-    /// Nix's digits
+    /// base32 with Nix's alphabet
     Nix32,
     /// hexadecimal digits
     Base16,
@@ -90,6 +91,7 @@ pub struct NarArgs {
 #[allow(missing_docs)]
 pub enum NarAction {
     /// write a tree as a NAR
+    #[command(help_template = page!(" emergence nar dump", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Dump {
         /// The tree
         #[arg(value_name = "path")]
@@ -98,22 +100,25 @@ pub enum NarAction {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// make the tree of a NAR
+    /// unpack a NAR
+    #[command(help_template = page!(" emergence nar restore", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Restore {
         /// The NAR; - is standard input
         #[arg(value_name = "file")]
         file: PathBuf,
-        /// Where the tree is made; nothing may be there
+        /// Destination, which must not exist
         #[arg(value_name = "dest")]
         dest: PathBuf,
     },
-    /// list what is in a NAR: d, f, x (executable) or l, size, path, and where a link leads
+    /// list the entries of a NAR: d, f, x (executable) or l, size, path, and the target of a link
+    #[command(help_template = page!(" emergence nar ls", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Ls {
         /// The NAR; - is standard input
         #[arg(value_name = "file")]
         file: PathBuf,
     },
-    /// write the bytes of one file in a NAR
+    /// print the content of one file in a NAR
+    #[command(help_template = page!(" emergence nar cat", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Cat {
         /// The NAR; - is standard input
         #[arg(value_name = "file")]
@@ -122,7 +127,8 @@ pub enum NarAction {
         #[arg(value_name = "inner")]
         inner: PathBuf,
     },
-    /// read a NAR strictly, and print its hash and size
+    /// check a NAR strictly and print its hash and size
+    #[command(help_template = page!(" emergence nar check", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Check {
         /// The NAR; - is standard input
         #[arg(value_name = "file")]
@@ -133,25 +139,26 @@ pub enum NarAction {
 // `emergence store-path`.
 #[derive(Args, Debug)]
 pub struct StorePathArgs {
-    /// What the path follows from.
+    /// How it is computed.
     #[command(subcommand)]
     pub kind: StorePathKind,
 }
 
-// What an object refers to.
+// References of an object.
 #[derive(Args, Debug)]
 pub struct ReferenceArgs {
-    /// An object that it refers to, a store path (may be repeated)
+    /// Store path that the object refers to (may be repeated)
     #[arg(long = "ref", value_name = "PATH")]
     pub references: Vec<String>,
 }
 
-// From what a path follows.
+// How a store path is computed.
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
 pub enum StorePathKind {
-    /// of a tree, by the hash of its NAR
+    /// of a tree, from the hash of its NAR
+    #[command(help_template = page!(" emergence store-path source", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Source {
         /// The tree
         #[arg(value_name = "path")]
@@ -161,28 +168,30 @@ pub enum StorePathKind {
         name: Option<String>,
         #[command(flatten)]
         references: ReferenceArgs,
-        /// The tree, which is named DIGEST-NAME, names itself by that digest
+        /// The tree is named DIGEST-NAME and contains its own digest
         #[arg(long = "self")]
         itself: bool,
     },
-    /// of what is known by its hash before it is there
+    /// of a fixed output, from its hash
+    #[command(help_template = page!(" emergence store-path fixed", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Fixed {
         /// The tree or file
         #[arg(value_name = "path", required_unless_present = "hash")]
         path: Option<PathBuf>,
-        /// Its hash
+        /// Hash of the object
         #[arg(long, value_name = "HASH", conflicts_with = "path")]
         hash: Option<String>,
         #[command(flatten)]
         method: MethodArgs,
-        /// What it is hashed with [default: sha256]
+        /// Hash algorithm: sha256, sha512, sha1 or md5 [default: sha256]
         #[arg(long, value_name = "ALGORITHM")]
         algo: Option<Algorithm>,
         /// Name of the object [default: the last part of the path]
         #[arg(long, value_name = "NAME", required_unless_present = "path")]
         name: Option<String>,
     },
-    /// of a text, as builtins.toFile makes it
+    /// of a text, as computed by builtins.toFile
+    #[command(help_template = page!(" emergence store-path text", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Text {
         /// The text; - is standard input
         #[arg(value_name = "file")]
@@ -193,19 +202,21 @@ pub enum StorePathKind {
         #[command(flatten)]
         references: ReferenceArgs,
     },
-    /// of an output, by the hash of its recipe
+    /// of a build output, from the hash of its derivation
+    #[command(help_template = page!(" emergence store-path output", "OPTIONS:\n{options}"))]
     Output {
-        /// Hash of the recipe, hexadecimal
+        /// Hash of the derivation, hexadecimal
         #[arg(long, value_name = "HEX")]
         drv_hash: String,
-        /// Which output
+        /// Output name
         #[arg(long, value_name = "OUTPUT", default_value = "out")]
         output: String,
-        /// Name of the recipe
+        /// Name of the derivation
         #[arg(long, value_name = "NAME")]
         name: String,
     },
-    /// of an object, by its content address as a narinfo has it
+    /// of an object, from its content address in the format of narinfo
+    #[command(help_template = page!(" emergence store-path ca", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Ca {
         /// The content address
         #[arg(value_name = "ca")]
@@ -215,7 +226,7 @@ pub enum StorePathKind {
         name: String,
         #[command(flatten)]
         references: ReferenceArgs,
-        /// It names itself
+        /// The object contains its own store path
         #[arg(long = "self")]
         itself: bool,
     },
@@ -235,7 +246,7 @@ pub struct DrvFile {
     /// The derivation
     #[arg(value_name = "file")]
     pub file: PathBuf,
-    /// Its name, without .drv [default: from the file's name, or its variable "name"]
+    /// Name of the derivation, without .drv [default: from the file's name, or its variable "name"]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -245,17 +256,20 @@ pub struct DrvFile {
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
 pub enum DrvAction {
-    /// show it as JSON, as "nix derivation show" does
+    /// show a derivation as JSON, in the format of "nix derivation show"
+    #[command(help_template = page!(" emergence drv show", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Show(DrvFile),
-    /// recompute the paths of its outputs
+    /// recompute the paths of a derivation's outputs
+    #[command(help_template = page!(" emergence drv check", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Check {
         #[command(flatten)]
         drv: DrvFile,
-        /// Folder with the derivations of its inputs [default: the one it is in]
+        /// Directory with the derivations of inputs [default: that of the file]
         #[arg(long, value_name = "DIR")]
         inputs: Option<PathBuf>,
     },
-    /// compute its own store path
+    /// compute the store path of a derivation
+    #[command(help_template = page!(" emergence drv path", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Path(DrvFile),
 }
 
@@ -273,12 +287,14 @@ pub struct KeyArgs {
 #[allow(missing_docs)]
 pub enum KeyAction {
     /// print a new secret key
+    #[command(help_template = page!(" emergence key generate", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Generate {
-        /// Its name, which signatures carry
+        /// Name of the key, which signatures contain
         #[arg(value_name = "name")]
         name: String,
     },
-    /// print the public key of a secret one
+    /// print the public key of a secret key
+    #[command(help_template = page!(" emergence key public", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Public {
         /// File with the secret key; - is standard input
         #[arg(value_name = "keyfile")]

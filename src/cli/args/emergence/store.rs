@@ -11,7 +11,7 @@ use crate::emergence::Compression;
 // `emergence import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// Artifacts: oci:FOLDER:TAG of an automaton, nar:FILE, cache:FOLDER#OBJECT
+    /// Artifacts: oci:DIR:TAG of an automaton, nar:FILE, cache:DIR#OBJECT
     #[arg(value_name = "ref", required = true)]
     pub artifacts: Vec<String>,
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct ImportArgs {
 // `emergence need`.
 #[derive(Args, Debug)]
 pub struct NeedArgs {
-    /// The artifact: oci:FOLDER:TAG, oci-archive:FILE:TAG, nar:FILE, cache:FOLDER#OBJECT
+    /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
     #[command(flatten)]
@@ -33,35 +33,35 @@ pub struct NeedArgs {
 // `emergence export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
-    /// Store paths; what they refer to goes with them [default: all objects, of which --only-from says which]
+    /// Store paths, exported with their closures [default: all objects that --only-from names]
     #[arg(value_name = "storepath", required_unless_present = "only_from")]
     pub objects: Vec<String>,
-    /// Where to: cache:DIR, a binary cache, made when it is not there
+    /// Destination: cache:DIR, a binary cache, created if missing
     #[arg(long, value_name = "CACHE")]
     pub to: String,
-    /// How NARs are compressed
+    /// Compression of NARs
     #[arg(long, value_name = "HOW", value_enum, default_value = "zstd")]
     pub compress: CompressMode,
-    /// Sign what leaves with this key
+    /// Sign exported objects with this key
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
-    /// Only objects that this file names, one a line, as the need verb prints them; - is standard input
+    /// Export only objects that FILE names, one per line, as printed by the need verb; - is standard input
     #[arg(long, value_name = "FILE")]
     pub only_from: Option<PathBuf>,
 }
 
-/// Names of [`Compression`] that can be written.
+/// Names of the values of [`Compression`] that can be written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum CompressMode {
-    /// not at all
+    /// no compression
     None,
     /// smallest
     Xz,
     /// fast
     Zstd,
-    /// known everywhere
+    /// most compatible
     Gzip,
-    /// for old ones
+    /// for old versions of Nix
     Bzip2,
 }
 
@@ -88,7 +88,7 @@ pub struct InfoArgs {
 // `emergence check`.
 #[derive(Args, Debug)]
 pub struct CheckStoreArgs {
-    /// Make what is spoilt anew from this artifact
+    /// Restore corrupt objects from this artifact
     #[arg(long, value_name = "REF")]
     pub repair: Option<String>,
 }
@@ -96,10 +96,10 @@ pub struct CheckStoreArgs {
 // `emergence gc`.
 #[derive(Args, Debug)]
 pub struct GcArgs {
-    /// Only say what would be taken away
+    /// Only print what would be deleted
     #[arg(long)]
     pub dry_run: bool,
-    /// Keep what came within this time, such as 7d
+    /// Keep objects added within this period, such as 7d
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub keep_for: Option<std::time::Duration>,
 }
@@ -116,24 +116,24 @@ pub struct RootArgs {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)] // a comment would become the action's line in help
 pub enum RootAction {
-    /// keep an artifact that is in the store
+    /// add a root for an artifact in the store
     #[command(help_template = page!(" emergence root add", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Add {
-        /// A name for it
+        /// Name of the root
         #[arg(value_name = "name")]
         name: String,
         /// The artifact: store:OBJECT, or any other whose objects are in the store
         #[arg(value_name = "ref")]
         reference: String,
     },
-    /// keep it no longer
+    /// remove a root
     #[command(help_template = page!(" emergence root rm", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Rm {
-        /// Its name
+        /// Name of the root
         #[arg(value_name = "name")]
         name: String,
     },
-    /// list what is kept
+    /// list the roots
     #[command(help_template = page!(" emergence root ls", "OPTIONS:\n{options}"))]
     Ls,
 }
