@@ -114,31 +114,31 @@ pub enum Verb {
     /// list the objects of the store
     #[command(help_template = page!(" emergence ls", "{all-args}"), before_help = pages::LS)]
     Ls,
-    /// show what is known of an object of the store
+    /// show an object of the store
     #[command(help_template = page!(" emergence info", "{all-args}"), before_help = pages::INFO)]
     Info(InfoArgs),
-    /// hash everything in the store again
+    /// rehash everything in the store
     #[command(help_template = page!(" emergence check", "{all-args}"), before_help = pages::CHECK)]
     Check(CheckStoreArgs),
-    /// take away what nothing keeps
+    /// delete objects that are not reachable from a root
     #[command(help_template = page!(" emergence gc", "{all-args}"), before_help = pages::GC)]
     Gc(GcArgs),
-    /// name what the store keeps
+    /// manage garbage-collection roots
     #[command(help_template = page!(" emergence root", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::ROOT)]
     Root(RootArgs),
-    /// make an automaton of a document and objects
+    /// create an automaton from a document and objects
     #[command(help_template = page!(" emergence pack", "{all-args}"), before_help = pages::PACK)]
     Pack(Box<PackArgs>),
     /// sign an automaton
     #[command(help_template = page!(" emergence sign", "{all-args}"), before_help = pages::SIGN)]
     Sign(SignArgs),
-    /// compare two automatons part by part
+    /// compare two automata part by part
     #[command(help_template = page!(" emergence same", "{all-args}"), before_help = pages::SAME)]
     Same(SameArgs),
-    /// make keys for signatures
+    /// create signing keys
     #[command(help_template = page!(" emergence key", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::KEY)]
     Key(KeyArgs),
-    /// read derivations, and recompute what they build
+    /// read derivations and recompute their output paths
     #[command(help_template = page!(" emergence drv", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = pages::DRV)]
     Drv(DrvArgs),
 }
@@ -197,7 +197,7 @@ impl From<TrustMode> for Demand {
 /// Names of [`Sync`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SyncMode {
-    /// nothing: objects may be incomplete after a power failure
+    /// nothing; objects may be incomplete after a power failure
     None,
     /// all new objects
     Data,

@@ -157,7 +157,7 @@ pub struct ReferenceArgs {
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
 pub enum StorePathKind {
-    /// of a tree, from the hash of its NAR
+    /// path of a tree, from the hash of its NAR
     #[command(help_template = page!(" emergence store-path source", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Source {
         /// The tree
@@ -172,7 +172,7 @@ pub enum StorePathKind {
         #[arg(long = "self")]
         itself: bool,
     },
-    /// of a fixed output, from its hash
+    /// path of a fixed output, from its hash
     #[command(help_template = page!(" emergence store-path fixed", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Fixed {
         /// The tree or file
@@ -190,7 +190,7 @@ pub enum StorePathKind {
         #[arg(long, value_name = "NAME", required_unless_present = "path")]
         name: Option<String>,
     },
-    /// of a text, as computed by builtins.toFile
+    /// path of a text, as computed by builtins.toFile
     #[command(help_template = page!(" emergence store-path text", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Text {
         /// The text; - is standard input
@@ -202,7 +202,7 @@ pub enum StorePathKind {
         #[command(flatten)]
         references: ReferenceArgs,
     },
-    /// of a build output, from the hash of its derivation
+    /// path of a build output, from the hash of its derivation
     #[command(help_template = page!(" emergence store-path output", "OPTIONS:\n{options}"))]
     Output {
         /// Hash of the derivation, hexadecimal
@@ -215,7 +215,7 @@ pub enum StorePathKind {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
-    /// of an object, from its content address in the format of narinfo
+    /// path of an object, from its content address in the format of narinfo
     #[command(help_template = page!(" emergence store-path ca", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Ca {
         /// The content address
