@@ -50,29 +50,39 @@ impl Made {
     /// What can only be written, such as `memory.reclaim`, cannot be taken back.
     pub fn change(&self, settings: &Settings) -> Result<Former<'_>> {
         settings.writes.iter().try_for_each(|setting| self.check_file(setting))?;
-        let former = self.former(settings);
+        let former = self.former(settings)?;
         match self.apply(settings) {
             Ok(()) => Ok(former),
             Err(error) => Err(error.after_cleaning(former.put_back())),
         }
     }
 
-    fn former(&self, settings: &Settings) -> Former<'_> {
+    fn former(&self, settings: &Settings) -> Result<Former<'_>> {
         let mut files: Vec<Saved<'_>> = Vec::with_capacity(settings.writes.len());
         for setting in &settings.writes {
             for file in touched(setting) {
                 if files.iter().any(|saved| saved.file == file) {
                     continue;
                 }
-                // What is not there or cannot be read has nothing to come back to; whether it can be written is said then.
+                // Without a directory for it, the write fails before it changes anything.
                 let Ok(target) = self.target(setting) else { continue };
-                if let Ok(text) = read_at(target.dir(), file) {
+                let place = || format!("read {}/{file}", target.path().display());
+                if let Some(text) = present(target.dir(), file).doing(place)? {
                     let same = same(target.dir(), file, &text);
                     files.push(Saved { target, file: file.to_owned(), text, same });
                 }
             }
         }
-        Former { files }
+        Ok(Former { files })
+    }
+}
+
+/// The text of a file. `None`: there is none, or it can only be written, so that it holds nothing to put back.
+fn present(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Option<String>> {
+    match read_at(dir, file) {
+        Ok(text) => Ok(Some(text)),
+        Err(Errno::NOENT | Errno::INVAL | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

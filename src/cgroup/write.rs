@@ -77,18 +77,18 @@ impl Made {
 
     /// Writes the period of an unlimited quota back after `change`, a change of the unit's properties: systemd then writes its default
     /// period to cpu.max of a unit without a quota, whichever period it keeps.
-    pub fn keep_cpu_period(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn keep_cpu_period<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         const FILE: &str = "cpu.max";
         let dir = self.v2()?;
         // Without the controller there is no such file.
         let before = read_at(dir, FILE).ok().filter(|text| text.starts_with("max "));
-        change()?;
-        match before {
-            Some(text) if read_at(dir, FILE).is_ok_and(|now| now.starts_with("max ") && now != text) => {
-                write_at(dir, FILE, &text).doing(|| format!("write {text:?} to {FILE} after systemd"))
-            }
-            _ => Ok(()),
+        let changed = change()?;
+        if let Some(text) = before
+            && read_at(dir, FILE).is_ok_and(|now| now.starts_with("max ") && now != text)
+        {
+            write_at(dir, FILE, &text).doing(|| format!("write {text:?} to {FILE} after systemd"))?;
         }
+        Ok(changed)
     }
 
     fn v2(&self) -> Result<BorrowedFd<'_>> {
@@ -122,7 +122,7 @@ impl Made {
                 Ok(())
             }
             // The kernel has no such file in this cgroup; opening never makes one there.
-            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) if !has_file(dir, file) => {
+            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) if has_file(dir, file) == Ok(false) => {
                 Err(self.absent(dir, &target, setting))
             }
             Err(error) => Err(error).doing(|| {
@@ -137,7 +137,8 @@ impl Made {
             return Ok(());
         }
         let target = self.target(setting)?;
-        if has_file(target.dir(), &setting.file) {
+        let place = || format!("{}: look for {}/{}", setting.field, target.path().display(), setting.file);
+        if has_file(target.dir(), &setting.file).doing(place)? {
             return Ok(());
         }
         Err(self.absent(target.dir(), &target, setting))
@@ -248,6 +249,10 @@ fn lines(dir: BorrowedFd<'_>, file: &str, value: &str) -> rustix::io::Result<()>
     write_at(dir, file, if value.is_empty() { "\n" } else { value })
 }
 
-fn has_file(dir: BorrowedFd<'_>, file: &str) -> bool {
-    rustix::fs::accessat(dir, file, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
+fn has_file(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<bool> {
+    match rustix::fs::accessat(dir, file, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

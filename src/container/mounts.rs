@@ -1,8 +1,11 @@
 //! `mounts add` and `mounts remove`: judged as the mounts of config.json, carried out by a process in the container's mount
 //! namespace, `init::remount`.
 
+use std::ffi::{CStr, OsStr};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -118,6 +121,16 @@ fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path)
     Ok(plan)
 }
 
+/// Whether a bind source is a symbolic link. One that does not exist is none; mounting it gives the error.
+fn is_link(source: &CStr) -> Result<bool> {
+    let path = Path::new(OsStr::from_bytes(source.to_bytes()));
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(found.is_symlink()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error).doing(|| format!("copy-symlink: read {}", path.display())),
+    }
+}
+
 /// Refuses what only the making of a container can do, and what could not be undone.
 fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
     for (at, step) in plan.rootfs.mounts.iter_mut().enumerate() {
@@ -127,8 +140,7 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
                 new.shared_instance = None;
             }
             MountKind::Bind(bound) => {
-                let path = bound.path.to_string_lossy().into_owned();
-                if bound.copy_symlink && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+                if bound.copy_symlink && is_link(&bound.path)? {
                     let words = "copy-symlink: a link is copied only while the container is created";
                     return Err(refused(file, at, "options", words));
                 }

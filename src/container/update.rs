@@ -7,6 +7,7 @@ use super::ContainerId;
 use super::existing::Existing;
 use super::record::Record;
 use super::request::{Settings, Update};
+use crate::cgroup::systemd::FormerProperties;
 use crate::cgroup::{Former, Made, Resctrl, ResctrlGroup, ResctrlWish};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::update::{Change, Devices, change, fields};
@@ -34,24 +35,35 @@ pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<
     })
 }
 
-fn put_back(former: &Option<Former<'_>>) -> Result<()> {
-    former.as_ref().map_or(Ok(()), Former::put_back)
+/// The limits of a container before a change.
+struct FormerLimits<'a> {
+    files: Former<'a>,
+    /// Of the container's unit, if systemd manages its cgroup.
+    unit: Option<FormerProperties>,
+}
+
+/// systemd first: it writes the files of the limits that it knows.
+fn put_back(former: &Option<FormerLimits<'_>>) -> Result<()> {
+    let Some(former) = former else { return Ok(()) };
+    let unit = former.unit.as_ref().map_or(Ok(()), FormerProperties::put_back);
+    unit.and(former.files.put_back())
 }
 
 /// Changes the files of the control group; what becomes of its devices is left to do.
-fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<Former<'a>>, Devices)> {
+fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<FormerLimits<'a>>, Devices)> {
     let wanted = made.complete(wanted)?;
     let limiting = if made.group().is_unified() { Limiting::Unified } else { Limiting::Legacy };
     let mut change = judge(&wanted, limiting)?;
     let Some(scope) = &made.group().scope else {
-        return Ok((Some(made.change(&change.settings)?), change.devices));
+        let files = made.change(&change.settings)?;
+        return Ok((Some(FormerLimits { files, unit: None }), change.devices));
     };
     scope.fit(&mut change.settings).map_err(|faults| refuse(&fields(faults)))?;
-    let former = made.change(&change.settings)?;
+    let files = made.change(&change.settings)?;
     // Without it, the next reload of systemd would bring the former limits back.
     let told = made.keep_cpu_period(|| scope.set(&change.settings, &wanted.devices));
-    told.map_err(|error| error.after_cleaning(former.put_back()))?;
-    Ok((Some(former), change.devices))
+    let unit = told.map_err(|error| error.after_cleaning(files.put_back()))?;
+    Ok((Some(FormerLimits { files, unit: Some(unit) }), change.devices))
 }
 
 /// A change in which nothing is wrong; warnings go to the log.
@@ -67,7 +79,7 @@ fn refuse(faults: &[BadField]) -> Error {
 }
 
 /// A container outside of any control group has no limits; that is only a fault when some are asked for.
-fn without_group(wanted: &Resources) -> Result<(Option<Former<'static>>, Devices)> {
+fn without_group(wanted: &Resources) -> Result<(Option<FormerLimits<'static>>, Devices)> {
     let change = judge(wanted, Limiting::Unified)?;
     let field = match (change.settings.writes.first(), &change.devices) {
         (None, Devices::Stay) => return Ok((None, Devices::Stay)),

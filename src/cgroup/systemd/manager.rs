@@ -15,6 +15,13 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+/// Refusals of a call to the object of a unit that is no longer loaded.
+const NO_OBJECT: [&str; 4] = [
+    NO_SUCH_UNIT,
+    "org.freedesktop.DBus.Error.UnknownObject",
+    "org.freedesktop.DBus.Error.UnknownInterface",
+    "org.freedesktop.DBus.Error.UnknownMethod",
+];
 
 /// How long a job of a unit may take: making a scope takes milliseconds, stopping one as long as its processes take to die.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,14 +45,14 @@ impl Manager {
     /// systemd's own cgroup, in which all of its units' are; the hierarchy's root is empty.
     pub fn own_cgroup(&mut self) -> Result<String> {
         match self.get(MANAGER_PATH, MANAGER, "ControlGroup")? {
-            Value::Str(path) => Ok(path.trim_matches('/').to_owned()),
+            Some(Value::Str(path)) => Ok(path.trim_matches('/').to_owned()),
             _ => Err(Error::new(Kind::System, "systemd does not tell its cgroup")),
         }
     }
 
     /// The number of systemd's version; 0 when it is not told as one.
     pub fn version(&mut self) -> Result<u32> {
-        let Value::Str(text) = self.get(MANAGER_PATH, MANAGER, "Version")? else { return Ok(0) };
+        let Some(Value::Str(text)) = self.get(MANAGER_PATH, MANAGER, "Version")? else { return Ok(0) };
         let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
         Ok(digits.get(..end).and_then(|number| number.parse().ok()).unwrap_or(0))
@@ -54,20 +61,22 @@ impl Manager {
     /// A unit's Description and the cgroup that it has now. `None`: there is no such unit.
     pub fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
-        let mut text = |interface: &str, name: &str| match self.get(&path, interface, name) {
-            Ok(Value::Str(text)) => text,
-            // It went away in between.
-            _ => String::new(),
+        let mut text = |interface: &str, name: &str| match self.get(&path, interface, name)? {
+            Some(Value::Str(text)) => Ok(Some(text)),
+            Some(_) => Err(unexpected(name)),
+            None => Ok(None),
         };
-        let description = text("org.freedesktop.systemd1.Unit", "Description");
-        let cgroup = text(interface(unit), "ControlGroup");
+        let Some(description) = text("org.freedesktop.systemd1.Unit", "Description")? else {
+            return Ok(None);
+        };
+        let Some(cgroup) = text(interface(unit), "ControlGroup")? else { return Ok(None) };
         Ok(Some((description, cgroup.trim_matches('/').to_owned())))
     }
 
     /// A property that only a scope or a slice has. `None`: there is no such unit.
     pub fn property(&mut self, unit: &str, name: &str) -> Result<Option<Value>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
-        self.get(&path, interface(unit), name).map(Some)
+        self.get(&path, interface(unit), name)
     }
 
     /// A unit's object. `None`: there is no such unit.
@@ -218,14 +227,16 @@ impl Manager {
         })
     }
 
-    fn get(&mut self, path: &str, interface: &str, name: &str) -> Result<Value> {
+    /// A property. `None`: the unit has been removed since its object was asked for.
+    fn get(&mut self, path: &str, interface: &str, name: &str) -> Result<Option<Value>> {
         let body = [Value::text(interface), Value::text(name)];
         let call = Call { destination: DESTINATION, path, interface: PROPERTIES, member: "Get", body: &body };
         match self.connection.call(&call)? {
             Answer::Values(values) => match values.into_iter().next() {
-                Some(Value::Variant(value)) => Ok(*value),
+                Some(Value::Variant(value)) => Ok(Some(*value)),
                 _ => Err(unexpected(name)),
             },
+            Answer::Refusal(refusal) if NO_OBJECT.contains(&refusal.name.as_str()) => Ok(None),
             Answer::Refusal(refusal) => Err(refused(refusal)).doing(|| format!("ask systemd for {name}")),
         }
     }

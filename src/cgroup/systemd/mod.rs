@@ -22,4 +22,4 @@ pub mod value;
 
 pub use annotations::{properties as annotated_properties, subgroup};
 pub use properties::Property;
-pub use unit::{Ended, Scope};
+pub use unit::{Ended, FormerProperties, Scope};

@@ -144,15 +144,29 @@ impl Scope {
     /// Tells systemd of changed limits, for as long as the unit lives. What `settings` and `rules` do not name stays as it is.
     ///
     /// systemd then writes the files that it knows, with the same values, as [`Scope::fit`] has been here.
-    pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<()> {
+    pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<FormerProperties> {
         let rules = Some(rules).filter(|rules| !rules.is_empty());
         let mut properties = self.properties(settings, rules).map_err(first)?;
+        let mut former = FormerProperties { unit: self.clone(), properties: Vec::new() };
         if properties.is_empty() {
-            return Ok(());
+            return Ok(former);
         }
         let mut manager = Manager::connect(&self.bus)?;
         known_only(&mut manager, &mut properties)?;
-        manager.set(&self.unit, &properties)
+        for name in properties.iter().map(|property| &property.name) {
+            if former.properties.iter().any(|property| property.name == *name) {
+                continue;
+            }
+            if let Some(value) = manager.property(&self.unit, name)? {
+                // A list that is set is added to the present one, unless that is emptied first.
+                if let Value::Array(kind, _) = &value {
+                    former.properties.push(Property::new(name, Value::Array(kind.clone(), Vec::new())));
+                }
+                former.properties.push(Property::new(name, value));
+            }
+        }
+        manager.set(&self.unit, &properties)?;
+        Ok(former)
     }
 
     /// The period that the unit's quota has, or would have, in microseconds. `None`: systemd knows of none.
@@ -216,4 +230,21 @@ fn known_only(manager: &mut Manager, properties: &mut Vec<Property>) -> Result<(
         properties.retain(|property| property.since <= version);
     }
     Ok(())
+}
+
+/// Properties of a unit as they were before a change.
+#[derive(Debug)]
+pub struct FormerProperties {
+    unit: Scope,
+    properties: Vec<Property>,
+}
+
+impl FormerProperties {
+    /// Gives the unit these properties again.
+    pub fn put_back(&self) -> Result<()> {
+        if self.properties.is_empty() {
+            return Ok(());
+        }
+        Manager::connect(&self.unit.bus)?.set(&self.unit.unit, &self.properties)
+    }
 }

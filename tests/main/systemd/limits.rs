@@ -194,3 +194,44 @@ fn every_limit_is_a_property_too() {
     unit.create().fails().says("linux.resources.cpu.cpus: ");
     unit.is_gone();
 }
+
+/// The kernel refuses the last step, the program for devices. The properties come back too, or a reload would bring the refused limits.
+#[test]
+fn a_late_refusal_puts_the_properties_back() {
+    let Some(env) = machine() else { return };
+    if !env.has("strace", "strace") {
+        return;
+    }
+    let resources = json!({"memory": {"limit": 67_108_864}, "cpu": {"quota": 50_000, "period": 100_000}});
+    let limited = sleeper(&env, resources);
+    let before = (
+        limited.properties(),
+        limited.file("memory.max"),
+        limited.file("cpu.max"),
+        limited.file("cpu.weight"),
+    );
+    let change = json!({
+        "memory": {"limit": 33_554_432}, "cpu": {"quota": 20_000, "shares": 512}, "pids": {"limit": 7},
+        "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"}],
+    });
+    let path = env.dir().join("limits.json");
+    fs::write(&path, change.to_string()).unwrap();
+    let root = env.root();
+    let words = ["-qq", "-o", "/dev/null", "-e", "trace=bpf", "-e", "inject=bpf:error=ENOMEM"];
+    let runtime = [env.binary().to_str().unwrap(), "--systemd-cgroup", "--root", root.to_str().unwrap()];
+    let update = ["update", "--resources", path.to_str().unwrap(), &limited.unit.id];
+    let output = env.program("strace", &[&words[..], &runtime, &update].concat()).privileged().run();
+    output.fails().says("linux.resources.devices: ");
+    for when in ["after the refusal", "after a reload"] {
+        limited.agrees(when);
+        let now = (
+            limited.properties(),
+            limited.file("memory.max"),
+            limited.file("cpu.max"),
+            limited.file("cpu.weight"),
+        );
+        assert_eq!(now, before, "{when}");
+        reload(&env);
+    }
+    limited.unit.delete();
+}
