@@ -187,13 +187,15 @@ fn the_reader_of_imports_reads() {
 }
 
 /// Pages whose readers look for the files that they name.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/README.md",
     "docs/decisions.md",
     "docs/security.md",
+    "docs/emergence.md",
+    "docs/formats.md",
 ];
 
 /// The paths below the repository's own directories that `text` has in backticks, and file names without a directory.
@@ -224,6 +226,28 @@ fn paths_in_documents_exist() {
 fn paths_are_found_in_prose() {
     let text = "`src/no/such.rs` and `hack/bench emergence`\n```\n`src/in/code`\n```\n`alone.rs`, `memory.max`, `a/b`";
     assert_eq!(paths_in(text), ["src/no/such.rs", "hack/bench", "alone.rs"]);
+}
+
+#[test]
+fn refusal_codes_are_documented() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = fs::read_to_string(repository.join("src/emergence/base/refusal.rs")).unwrap();
+    let table = source.split_once("\ncodes! {\n").unwrap().1.split_once("\n}").unwrap().0;
+    let page = fs::read_to_string(repository.join("docs/formats.md")).unwrap();
+    let row_of =
+        |code: &str| page.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{code}`")));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for line in table.lines() {
+        let parts: Vec<&str> = line.split('"').collect();
+        let (code, status) = (parts[1], parts[2].trim());
+        count += 1;
+        if !row_of(code).is_some_and(|row| row.contains(&format!("| {status} |"))) {
+            wrong.push(format!("{code} with status {status}"));
+        }
+    }
+    assert!(count > 50, "the table of codes has {count} lines");
+    assert!(wrong.is_empty(), "not in the table of docs/formats.md: {wrong:#?}");
 }
 
 /// The modules of the crate without their tests.
