@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod checkpoint;
 pub mod cli;
 pub mod container;
+#[cfg(feature = "emergence")]
 pub mod emergence;
 pub mod error;
 pub mod init;

@@ -9,9 +9,11 @@ use clap::CommandFactory as _;
 use regex_lite::Regex;
 
 use super::args::{self, Cli, Command, Global, ListFormat};
+#[cfg(feature = "emergence")]
+use super::emergence;
 use super::output::{self, print};
 use super::settings::settings;
-use super::{emergence, ps, signal, update};
+use super::{ps, signal, update};
 use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
@@ -43,6 +45,7 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Check(args) => check(&args),
         Command::Checkpoint(args) => checkpoint(args, global),
         Command::Restore(args) => return restore(args, global),
+        #[cfg(feature = "emergence")]
         Command::Emergence(args) => return emergence::dispatch(args, global),
         Command::Completion(args) => completion(args.shell),
         Command::Man(args) => output::man_pages(Cli::command(), &args.dir),

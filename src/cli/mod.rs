@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+#[cfg(feature = "emergence")]
 mod emergence;
 mod log;
 mod output;
@@ -26,6 +27,7 @@ use args::Cli;
 /// What `exec` ends with when the runtime fails, so that it is not taken for the program's own status; as runc's.
 const EXEC_FAILED: u8 = 255;
 
+#[cfg(feature = "emergence")]
 /// What `emergence` ends with when its command line is wrong.
 const WRONG_USAGE: u8 = 2;
 
@@ -91,7 +93,9 @@ fn wrong_usage(answer: &clap::Error) -> ExitCode {
     let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
     let command = rest.as_ref().and_then(|rest| rest.subcommand());
     match command.map(|(name, rest)| (name, rest.subcommand_name())) {
+        #[cfg(feature = "emergence")]
         Some(("emergence", Some("run"))) => ExitCode::from(emergence::NOT_RUN),
+        #[cfg(feature = "emergence")]
         Some(("emergence", _)) => ExitCode::from(WRONG_USAGE),
         // A value that cannot be is told apart from the program's own status; as by runc, a wrong option is not.
         Some(("exec", _))

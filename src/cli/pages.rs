@@ -227,6 +227,7 @@ each verb of emergence.
 EXAMPLE:
        # emergence-runc man /usr/local/share/man/man8";
 
+#[cfg(feature = "emergence")]
 pub(super) const EMERGENCE: &str = "\
 DESCRIPTION:
    The emergence command verifies, stores and runs artifacts whose parts are named
@@ -243,6 +244,7 @@ EXAMPLE:
        # emergence-runc emergence run oci:image:1 web";
 
 /// Those of `emergence`.
+#[cfg(feature = "emergence")]
 pub(super) mod emergence {
     pub(crate) const HASH: &str = "\
 DESCRIPTION:

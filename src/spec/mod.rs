@@ -15,6 +15,7 @@ mod places;
 mod read;
 pub mod resources;
 mod survey;
+pub mod verification;
 
 pub use linux::*;
 pub use members::{UnknownMember, unknown_members};

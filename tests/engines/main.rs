@@ -7,6 +7,7 @@
 
 mod support;
 
+#[cfg(feature = "emergence")]
 mod automata;
 mod containerd;
 mod docker;

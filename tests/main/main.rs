@@ -6,6 +6,7 @@
 mod support;
 
 mod attacks;
+#[cfg(feature = "emergence")]
 mod automata;
 mod bundles;
 mod check;
@@ -41,6 +42,8 @@ mod process;
 mod ps;
 mod remount;
 mod rootless;
+#[cfg(not(feature = "emergence"))]
+mod runtime_alone;
 mod sd_notify;
 mod stock;
 mod systemd;

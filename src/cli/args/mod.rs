@@ -1,6 +1,7 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
 mod checkpoint;
+#[cfg(feature = "emergence")]
 mod emergence;
 mod events;
 mod exec;
@@ -18,6 +19,7 @@ use crate::container::ContainerId;
 use crate::container::request::{Create, Run};
 
 pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
+#[cfg(feature = "emergence")]
 pub use emergence::{
     ArtifactArgs, BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs,
     GcArgs, HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs,
@@ -168,6 +170,7 @@ pub enum Command {
     /// restore a container from a checkpoint
     #[command(help_template = page!(" restore"), before_help = RESTORE)]
     Restore(RestoreArgs),
+    #[cfg(feature = "emergence")]
     /// verify, store and run content-addressed artifacts
     #[command(help_template = page!(" emergence", "VERBS:\n{subcommands}\n\nOPTIONS:\n{options}"), before_help = EMERGENCE)]
     Emergence(EmergenceArgs),

@@ -26,13 +26,11 @@ use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::emergence::proof::trust::Proof;
 use crate::emergence::store::{Meta, Store};
+use crate::spec::verification::PREFIX;
 pub use mounted::{Mounted, Shown};
 use seal::Sealed;
 use view::View;
 pub use wanted::{Mode, Wanted, wanted};
-
-/// What the names of our annotations begin with.
-pub(super) const PREFIX: &str = "com.matrixai.emergence.";
 
 /// One object as the annotation `closure` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

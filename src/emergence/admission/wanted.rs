@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::PREFIX;
 use crate::emergence::base::bounded::read_document;
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -15,9 +14,7 @@ use crate::emergence::base::strict::document;
 use crate::emergence::nix::keys::PublicKey;
 use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
-
-/// Where the owner of a machine says what every container must be.
-const MACHINE: &str = "/etc/emergence/runtime.json";
+use crate::spec::verification::{MACHINE, PREFIX, demanded};
 
 /// Where root's store is when nobody says otherwise.
 pub(crate) const USUAL_FOLDER: &str = "/var/lib/emergence";
@@ -77,10 +74,10 @@ pub(super) fn combined(
     machine: Option<&[u8]>,
 ) -> Result<Option<Wanted>> {
     let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
-    let (asked, expect) = (named("verify"), named("expect"));
-    if asked.is_none() && expect.is_none() && machine.is_none() {
+    if demanded(annotations).is_none() && machine.is_none() {
         return Ok(None);
     }
+    let (asked, expect) = (named("verify"), named("expect"));
     let machine: Machine = machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
     let asked = asked.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
     let least = machine.verify.as_deref().map(|word| mode(word, MACHINE)).transpose()?;

@@ -8,7 +8,6 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Network, Parts, Shape, resources, rootfs, user};
-use crate::emergence::admission::PREFIX;
 use crate::emergence::automaton;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::format::document::{Document, Init};
@@ -17,6 +16,7 @@ use crate::emergence::oci::ImageConfig;
 use crate::emergence::store::Store;
 use crate::error::Doing;
 use crate::spec::group::{self, Group};
+use crate::spec::verification::PREFIX;
 use crate::spec::{Hook, Mount, Namespace, Process, Root, Spec, defaults};
 use crate::sys::signal_names;
 

@@ -85,18 +85,18 @@ fn it_cannot_be_overwritten_by_who_is_entered() {
     fs::set_permissions(bundle.rootfs("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
     env.launch("web", &bundle);
     let before = fs::read(env.binary()).unwrap();
-    // What is entered becomes the runtime, with the script as its --root. Who hashes has its program opened, and written to when
-    // nobody runs it any more.
+    // What is entered becomes the runtime, with the script as its --root. While it reads the limits from standard input, its
+    // program is opened; it is written to when no process runs it any more.
     fs::write(
         bundle.rootfs("attack"),
-        "until exe=$(grep -l [h]ash /proc/[0-9]*/cmdline) && ( : <${exe%cmdline}exe ); do usleep 1000; done 2>/dev/null
+        "until exe=$(grep -l [u]pdate /proc/[0-9]*/cmdline) && ( : <${exe%cmdline}exe ); do usleep 1000; done 2>/dev/null
         exec 9<${exe%cmdline}exe; echo >/held; while [ -e $exe ]; do usleep 1000; done
         for try in 1 2 3 4 5 6 7 8 9; do usleep 10000; ( echo overwritten >/proc/self/fd/9 ) 2>/dev/null; done; echo >/tried",
     )
     .unwrap();
     env.runtime(&["exec", "-d", "web", "sh", "/attack"]).ok();
     let (input, kept) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    let entered = env.call(&["exec", "web", "script", "emergence", "hash", "-"]).stdin(input).start();
+    let entered = env.call(&["exec", "web", "script", "update", "-r", "-", "web"]).stdin(input).start();
     until("the program is held", || bundle.rootfs("held").exists());
     drop(kept);
     entered.wait();

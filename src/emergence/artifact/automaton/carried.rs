@@ -14,6 +14,7 @@ use crate::emergence::nix::keys::Signature;
 use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{Execution, media};
+use crate::spec::verification::PREFIX;
 
 /// The type of both carriers.
 pub const ARTIFACT_TYPE: &str = "application/vnd.matrixai.automaton.v1";
@@ -26,9 +27,6 @@ pub(crate) const NAR_TYPE: &str = "application/vnd.matrixai.nix.nar.v1";
 
 /// The member of an image's configuration that is the document.
 pub const CONFIG_MEMBER: &str = "com.matrixai.automaton";
-
-/// What annotations of ours begin with.
-const PREFIX: &str = "com.matrixai.emergence.";
 
 /// Of a longer list of objects, there is no annotation.
 const LONGEST_CLOSURE: usize = 64 * 1024;
