@@ -31,7 +31,7 @@ mod store;
 pub use artifact::blob_closure::{BlobClosure, From, Source};
 pub use artifact::blob_files::Files;
 pub use artifact::cache_closure::CacheClosure;
-pub use artifact::import::import;
+pub use artifact::import::{ImportedImage, import, verify_and_import, verify_and_import_image};
 pub use artifact::nar_file::{Declared, NarFile};
 pub use artifact::open::{Artifact, Said, lost_automaton, open_artifact, open_closure};
 pub use artifact::reference::{Image, Reference, decompressed};
@@ -62,7 +62,8 @@ pub use proof::terms::{Destination, Evidence, Holdings, Terms, Twin, Unwatched, 
 pub use proof::trust::{Demand, Proof, Trust};
 pub use proof::verify::{Bytes, Seen, read_again, read_object};
 pub use store::{
-    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Root, Store, Sync, unpack_apart,
+    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Place, Root, Store, Sync, Target,
+    going_to, unpack_apart,
 };
 
 /// Automata: documents, digests, parameters, layers, packing and signing.

@@ -15,6 +15,7 @@ mod images;
 mod kept_images;
 mod layers;
 mod layouts;
+mod library;
 mod links;
 mod nars;
 mod nix;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::progress::Bar;
 use crate::cli::output;
-use crate::emergence::{Allow, Fault, Result, Store, StoreDir, Sync, Terms};
+use crate::emergence::{Allow, Fault, Result, StoreDir, Sync, Terms};
 use crate::error::{Doing, Error, Kind};
 
 /// What the command line asks of every verb.
@@ -21,8 +21,6 @@ pub(super) struct Asked {
     pub allow: Allow,
     /// See `--store`.
     pub(super) store: Option<PathBuf>,
-    /// The store that verified artifacts go to, if it exists and is open.
-    pub(super) target: Option<Arc<Store>>,
     pub(super) lock_timeout: Duration,
     pub(super) sync: Sync,
     pub(super) json: bool,
@@ -30,6 +28,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// The same with other terms.
+    pub(super) fn with_terms(&self, terms: Terms) -> Self {
+        Self { terms, ..self.clone() }
+    }
+
     /// See `--store-dir`.
     pub(super) fn dir(&self) -> &StoreDir {
         &self.terms.dir

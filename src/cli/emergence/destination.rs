@@ -1,10 +1,10 @@
 //! The store of the command line: its place, and how it is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::asked::Asked;
-use crate::emergence::{Destination, Fault, Holdings, Result, Store};
+use crate::emergence::{Fault, Place, Result, Store, Target};
 
 /// Where objects are kept, unless the command line says otherwise.
 pub(super) fn store_folder(asked: &Asked) -> Result<PathBuf> {
@@ -20,39 +20,25 @@ pub(super) fn store_folder(asked: &Asked) -> Result<PathBuf> {
     Ok(data.join("emergence"))
 }
 
-/// The options for artifacts that go to the store: objects that it has are not read again, and it must have space for the others.
-pub(super) fn for_store(asked: &Asked) -> Result<Asked> {
-    let place = store_folder(asked)?;
-    let store = existing_store(asked)?;
-    Ok(going_to(asked, &place, store))
+/// The store of the command line.
+fn place(asked: &Asked) -> Result<Place> {
+    let (folder, dir) = (store_folder(asked)?, asked.dir().clone());
+    Ok(Place { folder, dir, wait: asked.lock_timeout, sync: asked.sync })
 }
 
-/// The options for artifacts that are written below `place`, which need not exist yet.
-pub(super) fn going_to(asked: &Asked, place: &Path, store: Option<Arc<Store>>) -> Asked {
-    let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
-    let mut asked = asked.clone();
-    let holdings = store.clone().map(|store| store as Arc<dyn Holdings>);
-    asked.terms.destination = Some(Destination { folder: there.to_owned(), holdings });
-    asked.target = store;
-    asked
+/// The store that verified artifacts go to, which need not exist yet, and the options for such artifacts.
+pub(super) fn target(asked: &Asked) -> Result<(Target, Asked)> {
+    let target = Target::open(place(asked)?)?;
+    let terms = target.terms(&asked.terms);
+    Ok((target, asked.with_terms(terms)))
 }
 
 /// The store, which is there already. `Kind::NotFound` otherwise.
 pub(super) fn open_store(asked: &Asked) -> Result<Arc<Store>> {
-    let store = Store::existing(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
-    Ok(Arc::new(store.with_sync(asked.sync)))
-}
-
-/// The store, which is made when it is not there.
-pub(super) fn make_store(asked: &Asked) -> Result<Arc<Store>> {
-    if let Some(store) = &asked.target {
-        return Ok(Arc::clone(store));
-    }
-    let store = Store::open(&store_folder(asked)?, asked.dir(), asked.lock_timeout)?;
-    Ok(Arc::new(store.with_sync(asked.sync)))
+    place(asked)?.open()
 }
 
 /// The store, if there is one.
 pub(super) fn existing_store(asked: &Asked) -> Result<Option<Arc<Store>>> {
-    store_folder(asked)?.join("version").exists().then(|| open_store(asked)).transpose()
+    place(asked)?.open_if_there()
 }

@@ -1,28 +1,28 @@
 //! Plain images: unpacked, or kept in the store.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::asked::Asked;
-use super::destination::make_store;
 use super::documents::{document, with};
-use crate::cli::args::UnpackArgs;
 use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
-use crate::emergence::{ImageForm, Result, Store};
+use crate::emergence::{Result, Target, verify_and_import_image};
 
-pub(super) fn unpack_image(image: Image, args: &UnpackArgs, asked: &Asked) -> Result<()> {
-    let (verified, unpacked) = match &args.to {
-        Some(to) => {
-            let verified = image.verify(&asked.terms, args.strict)?;
-            let unpacked = verified.unpack(&asked.terms, to)?;
-            (verified, unpacked)
-        }
-        None => {
-            let (verified, unpacked, _) = keep(image, None, args.strict, asked)?;
-            (verified, unpacked)
-        }
-    };
+/// Unpacks an image into a new directory.
+pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, asked: &Asked) -> Result<()> {
+    let verified = image.verify(&asked.terms, strict)?;
+    let unpacked = verified.unpack(&asked.terms, to)?;
+    tell(&verified, &unpacked, asked)
+}
+
+/// Imports an image into the store.
+pub(super) fn import_image(image: Image, target: &Target, strict: bool, asked: &Asked) -> Result<()> {
+    let imported = verify_and_import_image(image, None, strict, &asked.terms, target)?;
+    tell(&imported.verified, &imported.unpacked, asked)
+}
+
+fn tell(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
     if !asked.json {
         if unpacked.reused > 0 {
             asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.folders.len()));
@@ -31,37 +31,11 @@ pub(super) fn unpack_image(image: Image, args: &UnpackArgs, asked: &Asked) -> Re
             asked.note(&line);
         }
     }
-    asked.answer_lines(&paths(&unpacked), || {
+    asked.answer_lines(&paths(unpacked), || {
         let answer = document(&verified.report, asked);
         let chain_id = json!({ "chainId": verified.image().chain_id().to_string() });
-        with(with(answer, chain_id), unpacked_document(&unpacked))
+        with(with(answer, chain_id), unpacked_document(unpacked))
     })
-}
-
-/// Proves what the store lacks of an image, and keeps it there; in the form that is best there, if none is asked for.
-pub(super) fn keep(
-    image: Image,
-    form: Option<ImageForm>,
-    strict: bool,
-    asked: &Asked,
-) -> Result<(Verified, Unpacked, Arc<Store>)> {
-    let terms = &asked.terms;
-    let form_of = |image: &Image, store: &Store| form.map_or_else(|| image.best_form(store), Ok);
-    let (verified, store, form) = match &asked.target {
-        Some(store) => {
-            let form = form_of(&image, store)?;
-            (image.verify_for(terms, strict, store, form)?, store.clone(), form)
-        }
-        None => {
-            let verified = image.verify(terms, strict)?;
-            // Nothing is made for what is not taken.
-            let store = make_store(asked)?;
-            let form = form_of(verified.image(), &store)?;
-            (verified, store, form)
-        }
-    };
-    let unpacked = verified.unpack_into(terms, &store, form)?;
-    Ok((verified, unpacked, store))
 }
 
 fn paths(unpacked: &Unpacked) -> Vec<String> {

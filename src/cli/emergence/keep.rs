@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::asked::Asked;
 use super::destination::open_store;
 use super::documents::{error_document, fault_document, with};
-use super::opened::{opened, opened_closure};
+use super::opened::{closure_of, opened};
 use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
 use crate::cli::log;
 use crate::emergence::{Artifact, Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
@@ -86,7 +86,7 @@ fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
 
 /// An artifact of which nothing more is said.
 fn closure(reference: &str, asked: &Asked) -> Result<Box<dyn Closure>> {
-    opened_closure(reference, &ArtifactArgs::default(), asked).within(|| reference)
+    opened(reference, &ArtifactArgs::default(), asked).and_then(closure_of).within(|| reference)
 }
 
 /// Tells every fault that is left, and ends with the status of one.

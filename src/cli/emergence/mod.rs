@@ -63,7 +63,6 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         terms,
         allow,
         store: args.store,
-        target: None,
         lock_timeout: args.lock_timeout,
         sync: args.sync.into(),
         json: args.json,

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::asked::Asked;
-use super::launch::{Purpose, Ready};
+use super::launch::{Purpose, prepared};
 use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Settings};
 use crate::container::{self, ContainerId};
 use crate::emergence::hash::Hash;
-use crate::emergence::{Lease, Result};
+use crate::emergence::launch::Prepared;
+use crate::emergence::{Lease, Result, Terms};
 use crate::error::Doing;
 use crate::sys::process;
 use crate::sys::remove::remove;
@@ -21,12 +22,13 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     let id: ContainerId = args.id.parse()?;
     let is_root = rustix::process::geteuid().is_root();
     let purpose = Purpose::Run { private: is_root, terminal: args.passed.console_socket.is_some() };
-    let ready = Ready::of(&args.reference, &args.shape, &args.args, purpose, asked)?;
+    let prepared = prepared(&args.reference, &args.shape, &args.args, purpose, asked)?;
     let name = lease_name(settings, &id);
-    let lease = ready.store.lease_for(&name, process::own_pid(), &ready.held())?;
-    let bundle = if is_root { private(ready.store.folder())? } else { ready.store.bundle_for(&name)? };
-    let mut kept = Kept { name, ready: Some(ready), lease: Some(lease) };
-    let status = kept.fill(&bundle, asked).and_then(|()| {
+    let lease = prepared.store().lease_for(&name, process::own_pid(), &prepared.held())?;
+    let bundle =
+        if is_root { private(prepared.store().folder())? } else { prepared.store().bundle_for(&name)? };
+    let mut kept = Kept { name, prepared: Some(prepared), lease: Some(lease) };
+    let status = kept.fill(&bundle, &asked.terms).and_then(|()| {
         let create = args.passed.create(id, bundle.clone(), None);
         // One that only we see goes with us; and until the container has its folder, only we know of the other.
         let request = args.stay.run(Create { bundle_goes: !is_root, ..create });
@@ -55,21 +57,21 @@ fn lease_name(settings: &Settings, id: &ContainerId) -> String {
 /// What is kept in the store: for this process until there is a container, then for that. The store itself is free again by then.
 struct Kept {
     name: String,
-    ready: Option<Ready>,
+    prepared: Option<Prepared>,
     lease: Option<Lease>,
 }
 
 impl Kept {
-    fn fill(&self, bundle: &Path, asked: &Asked) -> Result<()> {
-        let Some(ready) = &self.ready else { return Ok(()) };
-        ready.fill(bundle, bundle, asked)
+    fn fill(&self, bundle: &Path, terms: &Terms) -> Result<()> {
+        let Some(prepared) = &self.prepared else { return Ok(()) };
+        prepared.fill(bundle, bundle, terms)
     }
 
     /// There is a container, whose program has not begun.
     fn hand_over(&mut self, pid: i32) {
-        let Some(ready) = self.ready.take() else { return };
+        let Some(prepared) = self.prepared.take() else { return };
         // A process that has ended by now needs nothing.
-        if let Ok(lease) = ready.store.lease_for(&self.name, pid, &ready.held())
+        if let Ok(lease) = prepared.store().lease_for(&self.name, pid, &prepared.held())
             && let Some(own) = self.lease.replace(lease)
         {
             own.keep();

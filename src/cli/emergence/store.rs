@@ -5,47 +5,35 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::asked::{Asked, open};
-use super::destination::{existing_store, for_store, going_to, make_store, open_store};
-use super::image::unpack_image;
+use super::destination::{existing_store, open_store, target};
+use super::image::{import_image, unpack_image_to};
 use super::key::secret;
-use super::opened::{declaration, opened, opened_closure};
+use super::opened::{closure_of, declaration, opened, opened_for};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
     Added, Artifact, Bytes, Closure, Evidence, Export, Fault, Holdings, Named, NarFile, Object, Reference,
-    Result, StorePath, Within, import as import_closure, read_document, unpack_apart, vacant,
+    Result, StorePath, Within, going_to, read_document, unpack_apart, vacant, verify_and_import,
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     if args.artifacts.len() > 1 && args.artifact.declared.said() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
+    let (target, _) = target(asked)?;
     let mut all = Vec::new();
     for reference in &args.artifacts {
-        let asked = &for_store(asked)?;
-        let closure = opened_closure(reference, &args.artifact, asked);
-        all.push(closure.and_then(|closure| take_in(&*closure, asked)).within(|| reference)?);
+        // The store may have been created for the one before.
+        let asked = &asked.with_terms(target.terms(&asked.terms));
+        let closure = opened_for(&target, reference, &args.artifact, asked).and_then(closure_of);
+        let imported = closure.and_then(|closure| verify_and_import(&*closure, &asked.terms, &target));
+        all.push(imported.within(|| reference)?);
     }
     let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
     asked.answer(&shown.join("\n"), || {
         let imported = all.iter().map(|(roots, added)| added_document(roots, added, asked));
         json!({ "ok": true, "imported": imported.collect::<Vec<_>>() })
     })
-}
-
-/// Verifies an artifact and keeps its objects. Its roots, and what was new.
-fn take_in(closure: &dyn Closure, asked: &Asked) -> Result<(Vec<StorePath>, Added)> {
-    let roots: Vec<StorePath> = match closure.document() {
-        Some(document) => document.outputs.values().cloned().collect(),
-        None => closure.objects().last().map(|object| object.path.clone()).into_iter().collect(),
-    };
-    if roots.is_empty() {
-        return Err(Fault::usage("it has no store path; say it with --store-path"));
-    }
-    let report = closure.verify(&asked.terms)?;
-    // Nothing is made for what is not taken.
-    let store = make_store(asked)?;
-    Ok((roots, import_closure(&store, closure, &asked.terms, &report)?))
 }
 
 fn lines(roots: &[StorePath], asked: &Asked) -> Vec<String> {
@@ -64,27 +52,31 @@ fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
 
 pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     args.to.as_deref().map_or(Ok(()), vacant)?;
-    let asked = &match &args.to {
-        Some(to) => going_to(asked, to, None),
-        None => for_store(asked)?,
+    let Some(to) = &args.to else { return unpack_into_store(args, asked) };
+    let asked = &asked.with_terms(going_to(&asked.terms, to, None));
+    let bytes = match opened(&args.reference, &args.artifact, asked)? {
+        Artifact::Image(image) => return unpack_image_to(*image, to, args.strict, asked),
+        Artifact::Closure(closure) => apart(&*closure, to, args, asked)?,
     };
-    let bytes = match (opened(&args.reference, &args.artifact, asked)?, &args.to) {
-        (Artifact::Image(image), _) => return unpack_image(*image, args, asked),
-        (Artifact::Closure(closure), None) => {
-            let (roots, added) = take_in(&*closure, asked)?;
-            if !asked.json && !added.reused.is_empty() {
-                let all = added.new.len() + added.reused.len();
-                asked.note(&format!("reused {} of {all} objects", added.reused.len()));
-            }
-            return asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked));
-        }
-        (Artifact::Closure(closure), Some(to)) => apart(&*closure, to, args, asked)?,
-    };
-    let shown = args.to.as_deref().unwrap_or(Path::new("")).display().to_string();
+    let shown = to.display().to_string();
     asked.answer(
         &shown,
         || json!({ "to": shown, "bytes": { "read": bytes.read, "unpacked": bytes.unpacked } }),
     )
+}
+
+fn unpack_into_store(args: &UnpackArgs, asked: &Asked) -> Result<()> {
+    let (target, asked) = &target(asked)?;
+    let closure = match opened_for(target, &args.reference, &args.artifact, asked)? {
+        Artifact::Image(image) => return import_image(*image, target, args.strict, asked),
+        Artifact::Closure(closure) => closure,
+    };
+    let (roots, added) = verify_and_import(&*closure, &asked.terms, target)?;
+    if !asked.json && !added.reused.is_empty() {
+        let all = added.new.len() + added.reused.len();
+        asked.note(&format!("reused {} of {all} objects", added.reused.len()));
+    }
+    asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked))
 }
 
 /// Into a new folder.

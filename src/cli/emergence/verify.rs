@@ -5,16 +5,19 @@ use serde_json::json;
 use super::asked::Asked;
 use super::destination::existing_store;
 use super::documents::document;
-use super::opened::{met, opened};
+use super::node::machine;
+use super::opened::opened;
 use crate::cli::args::VerifyArgs;
 use crate::emergence::automaton::{DeclarationKind, Document, Recipes, check_recipe};
+use crate::emergence::launch::test_constraints;
 use crate::emergence::{Artifact, Result};
 
 pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
     match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => {
             if let Some(automaton) = closure.document() {
-                met(automaton, args.node.as_deref(), asked)?;
+                let machine = machine(args.node.as_deref(), asked)?;
+                test_constraints(automaton, &machine, &|line| asked.note(line))?;
             }
             let report = closure.verify(&asked.terms)?;
             let recipe = closure.document().map(|document| recipe(document, asked)).transpose()?.flatten();

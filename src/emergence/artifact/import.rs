@@ -1,10 +1,15 @@
-//! From a verified artifact into a store: its objects, and the document of an automaton.
+//! From an artifact into a store: verified first, then its objects, layers, or the document of an automaton.
+
+use std::sync::Arc;
 
 use super::automaton::stored;
-use crate::emergence::base::refusal::Result;
+use super::stack::ImageForm;
+use crate::emergence::base::refusal::{Fault, Result};
+use crate::emergence::nix::store_path::StorePath;
+use crate::emergence::oci::{Image, Unpacked, Verified};
 use crate::emergence::proof::closure::{Closure, Report};
 use crate::emergence::proof::terms::Terms;
-use crate::emergence::store::{Added, Store};
+use crate::emergence::store::{Added, Store, Target};
 
 /// Adds the objects of `closure` that `store` lacks, and keeps the document if it is an automaton. `report` is the result of
 /// [`Closure::verify`] for it.
@@ -16,4 +21,63 @@ pub fn import(store: &Store, closure: &dyn Closure, terms: &Terms, report: &Repo
         stored::keep(store, document, digests)?;
     }
     Ok(added)
+}
+
+/// Verifies `closure` and imports it. Returns its roots (the outputs of an automaton, or the last object), and what was added. The store
+/// is created after the verification, if it does not exist.
+///
+/// A usage error for a NAR without a store path; otherwise refused as by [`Closure::verify`] and [`import`].
+pub fn verify_and_import(
+    closure: &dyn Closure,
+    terms: &Terms,
+    target: &Target,
+) -> Result<(Vec<StorePath>, Added)> {
+    let roots: Vec<StorePath> = match closure.document() {
+        Some(document) => document.outputs.values().cloned().collect(),
+        None => closure.objects().last().map(|object| object.path.clone()).into_iter().collect(),
+    };
+    if roots.is_empty() {
+        return Err(Fault::usage(NO_PATH));
+    }
+    let report = closure.verify(terms)?;
+    Ok((roots, import(&*target.store()?, closure, terms, &report)?))
+}
+
+/// A NAR without a store path cannot be imported.
+pub(crate) const NO_PATH: &str = "it has no store path; say it with --store-path";
+
+/// An image that is in a store.
+pub struct ImportedImage {
+    /// The image, and the report of its verification.
+    pub verified: Verified,
+    /// Its directories in the store, lowest layer first.
+    pub unpacked: Unpacked,
+    /// The store.
+    pub store: Arc<Store>,
+}
+
+/// Verifies the parts of `image` that the store lacks and imports them, in the form `form`, or in the one that suits the store best. The
+/// store is created after the verification, if it does not exist. `strict` is that of [`Image::verify`].
+pub fn verify_and_import_image(
+    image: Image,
+    form: Option<ImageForm>,
+    strict: bool,
+    terms: &Terms,
+    target: &Target,
+) -> Result<ImportedImage> {
+    let form_of = |image: &Image, store: &Store| form.map_or_else(|| image.best_form(store), Ok);
+    let (verified, store, form) = match target.existing() {
+        Some(store) => {
+            let form = form_of(&image, store)?;
+            (image.verify_for(terms, strict, store, form)?, Arc::clone(store), form)
+        }
+        None => {
+            let verified = image.verify(terms, strict)?;
+            let store = target.store()?;
+            let form = form_of(verified.image(), &store)?;
+            (verified, store, form)
+        }
+    };
+    let unpacked = verified.unpack_into(terms, &store, form)?;
+    Ok(ImportedImage { verified, unpacked, store })
 }

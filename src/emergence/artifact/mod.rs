@@ -3,15 +3,17 @@
 //! ```text
 //! reference       the syntax of a REF
 //! open            from a REF to an artifact
+//! admit           whether a policy allows it
 //! blob_closure    a closure whose NARs are in blobs: the part that the three types below share
 //! nar_file        a NAR in a file
 //! cache_closure   an object of a binary cache, with its references
 //! store_closure   an object of a store, with its references
 //! automaton/      an automaton in a layout, or in a store
 //! stack           a plain image in a store, layer over layer
-//! import          from a verified artifact into a store
+//! import          from an artifact into a store
 //! ```
 
+mod admit;
 pub mod automaton;
 pub mod blob_closure;
 pub mod blob_files;

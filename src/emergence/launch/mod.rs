@@ -1,6 +1,7 @@
 //! From a verified artifact to a bundle: config.json, and a root file system that shows its closure and nothing else of the store.
 //!
 //! ```text
+//! prepare    from an opened artifact to a bundle, step by step
 //! config     config.json, from the document of an automaton or the configuration of an image
 //! resources  limits and devices in it
 //! user       names of users, looked up in the root file system
@@ -8,6 +9,7 @@
 //! ```
 
 mod config;
+mod prepare;
 mod resources;
 mod rootfs;
 mod user;
@@ -20,8 +22,9 @@ use crate::emergence::format::digests::Digests;
 use crate::emergence::format::document::Document;
 use crate::emergence::nix::object::Object;
 
-pub use config::{automaton, constraints, image, startable};
-pub use rootfs::{mount_overlay, view_name};
+use config::{automaton, image};
+
+pub use prepare::{Machine, Prepared, Request, test_constraints};
 
 /// What a bundle is made of, when it is made of store objects.
 pub struct Parts {

@@ -25,6 +25,7 @@ mod links;
 mod lock;
 mod meta;
 mod shelf;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -48,6 +49,7 @@ pub use export::{Export, Exported, Named};
 pub use gc::Collected;
 pub use held::{Held, Lease, Root};
 pub use meta::Meta;
+pub use target::{Place, Target, going_to};
 
 /// Whether what was written is on the disk before it gets its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,78 @@
+//! A program that uses the library: from a REF to a bundle, without the command line.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use emergence_runc::emergence::hash::Hash;
+use emergence_runc::emergence::launch::{Machine, Network, Prepared, Request};
+use emergence_runc::emergence::oci::Platform;
+use emergence_runc::emergence::{
+    Allow, ContentAddress, Declared, Limits, Method, Name, Place, Reference, References, Said, StoreDir,
+    Sync, Target, Terms, Trust, Unwatched, open_artifact,
+};
+use serde_json::Value;
+
+use crate::support::emergence;
+
+#[test]
+fn a_reference_becomes_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("tree/bin")).unwrap();
+    fs::write(path("tree/bin/greet"), "#!/bin/sh\n").unwrap();
+    emergence(&["nar", "dump", path("tree").to_str().unwrap(), "--output", path("nar").to_str().unwrap()])
+        .ok();
+    let dir = StoreDir::default();
+    let ca = ContentAddress::Fixed(Method::Nar, Hash::sha256(&fs::read(path("nar")).unwrap()));
+    let object = ca.path(&dir, Name::new("greeting").unwrap(), &References::default()).unwrap();
+
+    let place =
+        Place { folder: path("store"), dir: dir.clone(), wait: Duration::from_secs(9), sync: Sync::None };
+    let target = Target::open(place).unwrap();
+    let terms = target.terms(&Terms {
+        dir,
+        trust: Trust::default(),
+        limits: Limits::default(),
+        scan: false,
+        jobs: 1,
+        watch: Arc::new(Unwatched),
+        destination: None,
+    });
+    let declared = Declared { path: Some(object.clone()), ca: Some(ca), ..Declared::default() };
+    let said = Said { declared: &declared, platform: &Platform::here(), store: None };
+    let reference = Reference::parse(path("nar").to_str().unwrap(), &terms.dir).unwrap();
+    let opened = || {
+        let artifact = open_artifact(&reference, &said, &terms).unwrap();
+        artifact.admit(&reference, &Allow::default(), &terms).unwrap();
+        artifact
+    };
+    let program = format!("{}/bin/greet", terms.dir.path(&object));
+    let request = Request {
+        parameters: Vec::new(),
+        machine: Machine::Here { disk: "/".into() },
+        rootfs: None,
+        strict: false,
+        network: Network::Private,
+        relay_hook: None,
+        args: Some(vec![program.clone()]),
+        terminal: false,
+        private: false,
+    };
+    let prepare =
+        |request: &Request| Prepared::new(opened(), request, &terms, &target, &|line| panic!("{line}"));
+
+    // Nothing is created for a request that cannot be met.
+    let wrong = Request { parameters: vec![("port".into(), "1".into())], ..request.clone() };
+    assert!(prepare(&wrong).is_err());
+    assert!(target.existing().is_none() && !path("store").exists());
+
+    let prepared = prepare(&request).unwrap();
+    let bundle = prepared.make_bundle(&path("bundle"), &terms).unwrap();
+    let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["process"]["args"], serde_json::json!([program]));
+    assert!(prepared.store().meta(&object).unwrap().is_some());
+    // The store that was created is the one that the target has from now on.
+    assert!(std::ptr::eq(prepared.store(), &**target.existing().unwrap()));
+    assert!(prepared.make_bundle(&bundle, &terms).is_err(), "a bundle is never replaced");
+}
