@@ -20,7 +20,6 @@ mod oom;
 mod resctrl;
 mod settings;
 mod stats;
-mod stats_v1;
 pub mod systemd;
 mod tree;
 mod unified;

@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Asks, Gate, HookState, Nodes, Opened, Succession};
 use crate::plan::Plan;
 use crate::plan::namespaces::{Joined, KINDS};
-use crate::rootfs::inroot::PathBuffer;
+use crate::rootfs::path::PathBuffer;
 use crate::spec::Spec;
 use crate::sys::process::{self, Pointers};
 use crate::sys::text::Text;

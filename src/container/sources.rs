@@ -9,8 +9,8 @@ use super::idmap;
 use crate::error::{Doing, Error, Result};
 use crate::plan::mount_step::BindSource;
 use crate::plan::{Fault, MountKind, Plan, Step};
-use crate::rootfs::inroot;
 use crate::rootfs::mounts::open_source;
+use crate::rootfs::path;
 use crate::sys::mount::{Attributes, Procfs, map_ids, open_tree, prepare};
 
 /// Bind sources that the child could not open, by index of the mount: those that get a mapping, and all when it is in another user
@@ -77,7 +77,7 @@ fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>
         Err(Errno::ACCESS) => return Ok(None),
         found => found.doing(words)?,
     };
-    let kind = inroot::kind(&found).doing(words)?;
+    let kind = path::kind(&found).doing(words)?;
     Ok((kind == rustix::fs::FileType::Symlink).then_some(found))
 }
 

@@ -85,7 +85,7 @@ pub struct Opened {
     /// Where a test may hold the child.
     pub hold: Option<Hold>,
     /// Room for the entry HOME=… that the child finds.
-    pub home: rootfs::inroot::PathBuffer,
+    pub home: rootfs::path::PathBuffer,
     /// Room for the entry LISTEN_PID=… of the environment; empty before the child has written it.
     pub listen_pid: Text<24>,
     /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::{Never, Opened};
 use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
-use crate::rootfs::inroot::{self, InRoot, PathBuffer};
+use crate::rootfs::inroot::InRoot;
+use crate::rootfs::path::{self, PathBuffer};
 use crate::sys::process;
 
 /// Makes the working directory where the image lacks it. We are in the container's root already, so names suffice.
@@ -151,7 +152,7 @@ fn from_passwd(uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
     // The image decides what is there: never wait on a fifo.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(c"/etc/passwd", flags, Mode::empty())?;
-    if inroot::kind(&file)? != FileType::RegularFile {
+    if path::kind(&file)? != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
     read_home(file.as_fd(), uid, home)

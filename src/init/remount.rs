@@ -12,8 +12,9 @@ use rustix::mount::UnmountFlags;
 use super::{namespaces, parent, procfs, sync};
 use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
 use crate::rootfs::attributes::Place;
-use crate::rootfs::inroot::{InRoot, PathBuffer};
+use crate::rootfs::inroot::InRoot;
 use crate::rootfs::mounts::{make_readonly, mount, open_source};
+use crate::rootfs::path::PathBuffer;
 use crate::sys::mount::{Procfs, is_mount_root, mount_id};
 use crate::sys::process;
 

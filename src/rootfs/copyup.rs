@@ -67,7 +67,7 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, device: u64, dept
             if rest.is_empty() {
                 return Err(Errno::NAMETOOLONG);
             }
-            let target = super::inroot::PathBuffer::new(target)?;
+            let target = super::path::PathBuffer::new(target)?;
             rustix::fs::symlinkat(target.as_cstr()?, to, name)?;
         }
         FileType::RegularFile => copy_file(from, to, name, mode)?,
@@ -80,7 +80,7 @@ fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Res
     // Non-blocking: between the look and the opening somebody may have put a fifo there.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let from = rustix::fs::openat(from, name, flags, Mode::empty())?;
-    if super::inroot::kind(&from)? != FileType::RegularFile {
+    if super::path::kind(&from)? != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

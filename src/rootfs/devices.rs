@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::inroot::{self, InRoot, PathBuffer};
+use super::inroot::{self, InRoot};
 use super::nodes::Attached;
+use super::path::{self, PathBuffer};
 use crate::plan::{At, DeviceStep, Fault, Step};
 use crate::sys::mount::{Procfs, attach, clone_mount, is_mount_root, open_tree};
 
@@ -184,7 +185,7 @@ pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Re
     }
     let there =
         rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    match inroot::kind(&there)? {
+    match path::kind(&there)? {
         FileType::Directory => Err(Errno::ISDIR),
         _ => Ok(there),
     }
@@ -218,7 +219,7 @@ fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
     }
     let Some(there) = look(dev, c"ptmx")? else { return Err(Errno::AGAIN.into()) };
     // A mount is what config.json wants there.
-    if inroot::kind(&there)? == FileType::Symlink || is_mount_root(&there, place.proc)? {
+    if path::kind(&there)? == FileType::Symlink || is_mount_root(&there, place.proc)? {
         return Ok(());
     }
     if place.private {

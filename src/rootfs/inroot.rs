@@ -7,14 +7,11 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
+use super::path::{PATH_MAX, PathBuffer, split};
 use super::walk;
-use crate::sys::text::Text;
-
-/// The kernel's own bound for a path, with its NUL.
-const PATH_MAX: usize = 4096;
 
 /// How many links to what is missing are followed, as path_resolution(7) bounds it.
 const MOST_LINKS: usize = 40;
@@ -25,17 +22,6 @@ const MOST_TRIES: usize = 64;
 /// The container's root folder.
 #[derive(Clone, Copy)]
 pub struct InRoot<'a>(pub BorrowedFd<'a>);
-
-/// A path of bytes on the stack.
-pub type PathBuffer = Text<PATH_MAX>;
-
-/// The folder part and the last name of a path without slashes at its end.
-pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
-        None => (b"", path),
-    }
-}
 
 impl InRoot<'_> {
     /// What is at `path`, as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link at the end is
@@ -186,11 +172,6 @@ enum Made {
     /// Everything before a `..` that follows a missing name.
     UpToParent,
     Link(PathBuffer),
-}
-
-/// What kind of file a descriptor is for.
-pub fn kind(fd: impl AsFd) -> Result<FileType> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
 /// `unlinkat(folder, name)`; a missing one is fine.

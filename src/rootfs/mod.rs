@@ -11,6 +11,7 @@ pub mod devices;
 pub mod inroot;
 pub mod mounts;
 pub mod nodes;
+pub mod path;
 pub mod pivot;
 pub mod remount;
 pub mod walk;

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 
 use super::attributes::{Place, attach_of_host, attributes, attributes_of, configure, errno, propagate};
-use super::inroot::{self, InRoot, PathBuffer};
+use super::inroot::InRoot;
+use super::path::{self, PathBuffer};
 use super::{cgroups, copyup, remount};
 use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
 use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
@@ -85,7 +86,7 @@ impl Target {
             found => found.map(|file| Self { file, existed: true }),
         };
         let found = found.at(Step::MountTarget, index)?;
-        if step.refuses_link && inroot::kind(&found.file).at(Step::MountTarget, index)? == FileType::Symlink {
+        if step.refuses_link && path::kind(&found.file).at(Step::MountTarget, index)? == FileType::Symlink {
             return Err(Errno::LOOP).at(Step::MountOnLink, index);
         }
         Ok(found)
@@ -225,11 +226,11 @@ fn bind(
             &opened
         }
     };
-    let folder = inroot::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
+    let folder = path::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
     let kind = if folder { FileType::Directory } else { FileType::RegularFile };
     let target = Target::open(step, index, place, kind)?.file;
     // The kernel would only say that an argument is invalid.
-    match (folder, inroot::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
+    match (folder, path::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
         (true, false) => Err(Errno::NOTDIR),
         (false, true) => Err(Errno::ISDIR),
         _ => Ok(()),
@@ -267,7 +268,7 @@ fn copy_symlink(
 ) -> rustix::io::Result<bool> {
     let mut room = [std::mem::MaybeUninit::uninit(); 4096];
     let found = match (opened, &bound.within) {
-        (Some(opened), _) if inroot::kind(opened)? != FileType::Symlink => return Ok(false),
+        (Some(opened), _) if path::kind(opened)? != FileType::Symlink => return Ok(false),
         (Some(opened), _) => rustix::fs::readlinkat_raw(opened, c"", &mut room),
         (None, Some(path)) => rustix::fs::readlinkat_raw(place.root.open(path, true)?, c"", &mut room),
         (None, None) => rustix::fs::readlinkat_raw(CWD, &bound.path, &mut room),
@@ -300,7 +301,7 @@ pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) ->
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other?,
     };
-    if inroot::kind(&target)? == FileType::Directory {
+    if path::kind(&target)? == FileType::Directory {
         rustix::process::fchdir(&target)?;
         return rustix::mount::mount(c"tmpfs", c".", c"tmpfs", MountFlags::RDONLY, data);
     }

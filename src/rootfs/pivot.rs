@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::inroot::PathBuffer;
+use super::path::PathBuffer;
 use crate::plan::{At, Fault, Rootfs, Step};
 use crate::sys::mount::{Mounted, each_mount, path_of};
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-use super::inroot::{PathBuffer, kind, split};
+use super::path::{PathBuffer, kind, split};
 use crate::sys::text::Text;
 
 /// Links in one path, path_resolution(7).

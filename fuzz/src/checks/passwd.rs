@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use emergence_runc::init::read_home;
-use emergence_runc::rootfs::inroot::PathBuffer;
+use emergence_runc::rootfs::path::PathBuffer;
 use rustix::fs::MemfdFlags;
 
 /// A line of this length or longer does not fit into the buffer.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::types::*;
 use super::*;
 
 /// What the files say, as JSON.
@@ -34,10 +35,10 @@ fn nothing_there_is_zeros() {
         "intel_rdt": {},
         "network_interfaces": null
     });
-    assert_eq!(told(unified, &[], &[]), want);
-    assert_eq!(told(legacy, &[], &[]), want);
+    assert_eq!(told(unified::read, &[], &[]), want);
+    assert_eq!(told(legacy::read, &[], &[]), want);
     assert_eq!(
-        told(unified, &[("cpu.stat", "\u{0}x"), ("io.stat", "x y=z"), ("cpu.pressure", "")], &[]),
+        told(unified::read, &[("cpu.stat", "\u{0}x"), ("io.stat", "x y=z"), ("cpu.pressure", "")], &[]),
         want
     );
 }
@@ -69,7 +70,7 @@ fn version_2() {
         ("hugetlb.2MB.events", "max 5\n"),
         ("hugetlb.1GB.current", "1\n"),
     ];
-    let found = told(unified, &texts, &["2MB", "1GB"]);
+    let found = told(unified::read, &texts, &["2MB", "1GB"]);
     assert_eq!(found["cpu"]["usage"], json!({"total": 5000, "kernel": 2000, "user": 3000}));
     let throttling = json!({"periods": 9, "throttledPeriods": 4, "throttledTime": 7000});
     assert_eq!(found["cpu"]["throttling"], throttling);
@@ -119,7 +120,7 @@ fn version_1() {
         ("hugetlb.2MB.usage_in_bytes", "4096\n"),
         ("hugetlb.2MB.max_usage_in_bytes", "8192\n"),
     ];
-    let found = told(legacy, &texts, &["2MB"]);
+    let found = told(legacy::read, &texts, &["2MB"]);
     assert_eq!(
         found["cpu"]["usage"],
         json!({
@@ -152,6 +153,6 @@ fn sets_of_numbers() {
     let table: [(&str, &[u16]); 4] =
         [("0-3,8", &[0, 1, 2, 3, 8]), ("", &[]), ("7", &[7]), ("5-2,x,70000", &[])];
     for (text, want) in table {
-        assert_eq!(list(text), want, "{text}");
+        assert_eq!(files::list(text), want, "{text}");
     }
 }

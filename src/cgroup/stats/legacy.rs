@@ -1,15 +1,15 @@
 //! A group's statistics from the files of version 1. Kernel: admin-guide/cgroup-v1.
 
-use super::stats::{
-    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Files, Hugetlb, Memory, MemoryEntry, Stats, Throttling, device,
-    list, pids,
+use super::files::{Files, device, list, pids};
+use super::types::{
+    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Stats, Throttling,
 };
 
 /// USER_HZ is 100 on every architecture that there is still; cpuacct.stat counts in it.
 const NANOSECONDS_A_TICK: u64 = 10_000_000;
 
 /// The numbers of all controllers that have files.
-pub(super) fn legacy(files: &Files<'_>, hugepage_sizes: &[String]) -> Stats {
+pub(super) fn read(files: &Files<'_>, hugepage_sizes: &[String]) -> Stats {
     let hugetlb = |size: &String| {
         let file = |what: &str| files.number(&format!("hugetlb.{size}.{what}"));
         let found = Hugetlb {
