@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod mounts;
 mod ps;
+mod size;
 mod update;
 
 use std::path::PathBuf;

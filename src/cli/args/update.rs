@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Args};
 
-use crate::cli::update::size;
+use super::size::size;
 
 // `update`.
 #[derive(Args, Debug)]
