@@ -10,6 +10,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::{Doing, Result};
 use crate::sys::mount::{Attributes, Procfs, attach, open_tree, prepare};
+use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, WayBack};
 
 /// The mount that criu makes the root of the restored processes.
@@ -26,7 +27,7 @@ pub struct NewRoot {
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back =
         folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
-    process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace for criu")?;
+    process::unshare(Namespace::Mount).doing(|| "make a mount namespace for criu")?;
     let done =
         mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
     way_back.take().doing(|| "return to the runtime's own mount namespace")?;

@@ -12,9 +12,10 @@ use super::pid_file;
 use crate::cgroup::Made;
 use crate::error::{Doing, Result};
 use crate::init::Opened;
-use crate::plan::{Fault, Plan, Step};
+use crate::plan::Plan;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
+use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, Cloned};
 
 /// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment. The
@@ -27,16 +28,16 @@ pub(super) fn clone(
     child: fn(&Plan, &mut Opened) -> !,
 ) -> Result<(i32, OwnedFd)> {
     let mut back = Vec::new();
-    for (kind, at, file) in &making.by_runtime {
-        let own = own_namespace(*kind)?;
-        let joining = || Fault { step: Step::JoinNamespace, index: *at as u16, errno: 0 }.words(plan);
-        let proc = Procfs::Opened(opened.proc.as_fd());
-        process::enter(file.as_fd(), opened.entered, *kind, proc).doing(joining)?;
-        back.push((*kind, own));
+    for join in &making.by_runtime {
+        for kind in join.kinds.iter() {
+            back.push((kind, own_namespace(kind)?));
+        }
+        let (step, index) = join.origin.step();
+        join.join(Procfs::Opened(opened.proc.as_fd())).doing(|| plan.describe(step, index))?;
     }
     opened.list_descriptors();
     // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
-    let cloned = unsafe { process::clone3(making.flags, made.and_then(Made::dir_fd)) };
+    let cloned = unsafe { process::clone3(making.new.flags() as u64, made.and_then(Made::dir_fd)) };
     if matches!(cloned, Ok(Cloned::Child)) {
         child(plan, opened);
     }
@@ -63,21 +64,10 @@ fn refusal_of_clone(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn own_namespace(kind: i32) -> Result<OwnedFd> {
-    let (name, _) = NAMESPACE_FILES.iter().find(|(_, known)| *known == kind).copied().unwrap_or(("mnt", 0));
-    let path = format!("/proc/self/ns/{name}");
+fn own_namespace(kind: Namespace) -> Result<OwnedFd> {
+    let path = format!("/proc/self/ns/{}", kind.file());
     fs::File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
 }
-
-/// namespaces(7).
-const NAMESPACE_FILES: &[(&str, i32)] = &[
-    ("pid", libc::CLONE_NEWPID),
-    ("net", libc::CLONE_NEWNET),
-    ("ipc", libc::CLONE_NEWIPC),
-    ("uts", libc::CLONE_NEWUTS),
-    ("cgroup", libc::CLONE_NEWCGROUP),
-    ("time", libc::CLONE_NEWTIME),
-];
 
 /// What the caller wants to know: the pid in a file, the pidfd through a socket.
 pub(super) fn tell_outside(

@@ -28,6 +28,7 @@ use crate::init::{self, Gate, sync};
 use crate::net;
 use crate::plan::{Fault, Plan};
 use crate::spec::Spec;
+use crate::sys::namespace::Namespace;
 use crate::sys::process;
 
 /// A container that is set up, its process waiting.
@@ -180,7 +181,7 @@ impl Server for Creator<'_> {
     fn map_ids(&mut self, child: &Child) -> Result<()> {
         let plan = self.creation.plan;
         let namespaces = &plan.namespaces;
-        if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+        if let (true, Some(maps)) = (namespaces.creates(Namespace::User), &namespaces.maps) {
             idmap::write(child.pid, maps, namespaces.maps_by)?;
             report::maps(maps);
             sources::map_to_container(plan, &self.sources, || idmap::of_process(child.pid))?;

@@ -17,6 +17,7 @@ use super::{destroy, hold, hooks};
 use crate::cgroup::Made;
 use crate::error::Result;
 use crate::plan::Plan;
+use crate::sys::namespace::Namespace;
 
 /// Makes the container's directory, locked, and its record; `set_up` makes the rest. After an error nothing is left of all that.
 pub(super) fn recorded<T>(
@@ -60,7 +61,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         phase: Phase::Creating,
         creator: ProcessId::own()?,
         init: None,
-        own_pids: plan.namespaces.creates(libc::CLONE_NEWPID),
+        own_pids: plan.namespaces.creates(Namespace::Pid),
         group: draft.group.clone(),
         owns_group: false,
         group_made: None,

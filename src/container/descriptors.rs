@@ -13,7 +13,7 @@ impl Opened {
         let Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, hook_said, root, succession, nodes: Nodes { hosts, made },
             root_tree, open_files: _, groups_stay: _,
-            argv: _, envp: _, hook_state: _, asks: _, unshare: _, entered: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
+            argv: _, envp: _, hook_state: _, asks: _, unshare: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
             numbers: _,
         } = &*self;
         let fifos = match gate {
@@ -27,7 +27,7 @@ impl Opened {
             .chain(hook_output)
             .chain(hosts)
             .chain([console, root, root_tree, made, hook_said]);
-        let all = [proc, sync].into_iter().chain(joined.iter().map(|(.., file)| file));
+        let all = [proc, sync].into_iter().chain(joined.iter().map(|join| &join.file));
         let all = all.chain(options.flatten()).chain(fifos.into_iter().flatten()).chain(namespace);
         self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
     }

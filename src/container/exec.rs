@@ -24,10 +24,11 @@ use super::succession::pid_namespace;
 use super::{birth, draft, facts, pid_file, report};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{self, Opened, Succession, sync};
+use crate::init::{self, Join, Opened, Origin, Succession, sync};
 use crate::plan::{Ask, Fault, Passed, Plan};
 use crate::spec::Spec;
 use crate::sys::cred;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use wanted::Wanted;
 
 /// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
@@ -147,33 +148,35 @@ impl<'a> Entry<'a> {
 
     fn open(&self, sync: OwnedFd, console: Option<OwnedFd>) -> Result<(Opened, Making)> {
         let kinds = self.plan.namespaces.entered;
-        let again = || self.target.pidfd.try_clone().doing(|| "copy a descriptor");
-        // A pid namespace is entered only by children.
-        let by_runtime = match kinds & libc::CLONE_NEWPID {
-            // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that it sees, and makes it do what it
-            // likes. So a process for such a container is seen last of all.
-            pid if pid != 0 && kinds & libc::CLONE_NEWUSER != 0 && open::may_return() => {
-                vec![(pid, usize::MAX, again()?)]
+        let origin = Origin::Container(self.target.init.pid);
+        let join = |kinds: NamespaceSet| -> Result<Vec<Join>> {
+            if kinds.is_empty() {
+                return Ok(Vec::new());
             }
-            _ => Vec::new(),
+            let file = self.target.pidfd.try_clone().doing(|| "copy a descriptor")?;
+            Ok(vec![Join { kinds, file, origin }])
         };
-        let mut by_child = by_runtime.iter().fold(kinds, |kinds, (kind, ..)| kinds & !kind);
-        let succession = if by_child & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWUSER == 0 {
-            by_child &= !libc::CLONE_NEWPID;
-            Some(Succession::into(pid_namespace(&self.target.init)?, usize::MAX, self.plan)?)
-        } else {
-            None
-        };
-        let joined = if by_child == 0 { Vec::new() } else { vec![(by_child, usize::MAX, again()?)] };
+        let (mut by_runtime, mut by_child) = (NamespaceSet::EMPTY, kinds);
+        let mut succession = None;
+        // A pid namespace is entered only by children.
+        if kinds.has(Namespace::Pid) && kinds.has(Namespace::User) && open::may_return() {
+            by_runtime = Namespace::Pid.into();
+            by_child = kinds.without(Namespace::Pid);
+        }
+        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that it sees, and makes it do what it
+        // likes. So a process for such a container is seen last of all.
+        if kinds.has(Namespace::Pid) && !kinds.has(Namespace::User) {
+            by_child = kinds.without(Namespace::Pid);
+            succession = Some(Succession::into(pid_namespace(&self.target.init)?, origin, self.plan)?);
+        }
         let opened = Opened {
-            joined,
+            joined: join(by_child)?,
             root: root(self.there, kinds)?,
-            entered: self.target.init.pid,
-            clone_again: (by_child & libc::CLONE_NEWPID != 0).then_some(0),
+            clone_again: by_child.has(Namespace::Pid).then_some(NamespaceSet::EMPTY),
             succession,
             ..open::begin(self.plan, sync, console)?
         };
-        Ok((opened, Making { by_runtime, flags: 0 }))
+        Ok((opened, Making { by_runtime: join(by_runtime)?, new: NamespaceSet::EMPTY }))
     }
 
     /// Clones into the container's cgroup. When that may hold no processes, because it has cgroups with controllers below, into
@@ -209,9 +212,9 @@ impl<'a> Entry<'a> {
 }
 
 /// Where `/` is, for a container that has no mount namespace of its own.
-fn root(there: &Existing, kinds: i32) -> Result<Option<OwnedFd>> {
+fn root(there: &Existing, kinds: NamespaceSet) -> Result<Option<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
-    if kinds & libc::CLONE_NEWNS != 0 {
+    if kinds.has(Namespace::Mount) {
         return Ok(None);
     }
     let path = &there.record.rootfs;

@@ -9,6 +9,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::ids::{IdMaps, lines};
 use crate::plan::namespaces::MapsBy;
 use crate::spec::IdMapping;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned, Exit};
 
 /// Writes both maps of the user namespace of process `pid`.
@@ -61,7 +62,7 @@ fn help(pid: i32, program: &str, maps: &[IdMapping], field: &str) -> Result<()> 
 
 /// A user namespace with these maps and nobody in it, for an idmapped mount, mount_setattr(2).
 pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
-    let made = with_holder(libc::CLONE_NEWUSER as u64, None, |pid| {
+    let made = with_holder(Holder::New, |pid| {
         write(pid, maps, MapsBy::Us)?;
         of_process(pid)
     });
@@ -70,7 +71,7 @@ pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
 
 /// The maps of a user namespace, with the outer ids as this process numbers them.
 pub fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
-    with_holder(0, Some(namespace), |pid| {
+    with_holder(Holder::Joins(namespace), |pid| {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
             let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
@@ -90,20 +91,34 @@ fn parse(text: &str) -> Option<Vec<IdMapping>> {
     text.lines().map(line).collect()
 }
 
-/// Does `work` with a process that is in another user namespace: a new one, by `flags`, or one to `enter`. It ends afterwards.
-fn with_holder<T>(
-    flags: u64,
-    enter: Option<BorrowedFd<'_>>,
-    work: impl FnOnce(i32) -> Result<T>,
-) -> Result<T> {
+/// The user namespace of a process that does nothing but be in it.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    /// A new one.
+    New,
+    /// The one behind a file.
+    Joins(BorrowedFd<'a>),
+}
+
+/// Does `work` with a process in another user namespace. It ends afterwards.
+fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Result<T> {
+    let new = match holder {
+        Holder::New => NamespaceSet::from(Namespace::User),
+        Holder::Joins(_) => NamespaceSet::EMPTY,
+    };
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe");
     let ((ready, there), (ends, end)) = (pipe()?, pipe()?);
     // SAFETY: no memory is shared; the new process only enters a namespace, closes and reads pipes before _exit.
-    match unsafe { process::clone3(flags, None) }.doing(|| "make a process for a user namespace")? {
+    match unsafe { process::clone3(new.flags() as u64, None) }
+        .doing(|| "make a process for a user namespace")?
+    {
         Cloned::Child => {
             // Our own copies of the runtime's ends must go first.
             drop((ready, end));
-            let entered = enter.map_or(Ok(()), |namespace| process::setns(namespace, libc::CLONE_NEWUSER));
+            let entered = match holder {
+                Holder::New => Ok(()),
+                Holder::Joins(namespace) => process::setns(namespace, Namespace::User),
+            };
             drop(there);
             let _ = rustix::io::read(&ends, &mut [0u8; 1]);
             process::exit_now(entered.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0))

@@ -24,6 +24,7 @@ use crate::init::remount::{self, Remount, Work};
 use crate::init::sync::{self, Message};
 use crate::plan::{MountKind, Plan};
 use crate::spec::{self, Linux, Mount, Spec};
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned, Exit};
 
 /// `mounts add`: makes the mounts that `file` lists, or none of them.
@@ -163,39 +164,31 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The namespaces that matter, as files below /proc/PID/ns.
-const NAMESPACES: [(&str, i32); 5] = [
-    ("user", libc::CLONE_NEWUSER),
-    ("mnt", libc::CLONE_NEWNS),
-    ("pid", libc::CLONE_NEWPID),
-    ("net", libc::CLONE_NEWNET),
-    ("ipc", libc::CLONE_NEWIPC),
-];
-
-/// CLONE_NEW… of the namespaces to enter: the mounts', the user's whose rights they need, and those that a new file system shows.
-fn kinds(plan: &Plan, pid: i32) -> Result<i32> {
-    let shown = plan.rootfs.mounts.iter().fold(0, |kinds, step| match &step.kind {
+/// The namespaces to enter: the mounts', the user's whose rights they need, and those that a new file system shows.
+fn kinds(plan: &Plan, pid: i32) -> Result<NamespaceSet> {
+    let shown = plan.rootfs.mounts.iter().filter_map(|step| match &step.kind {
         MountKind::New(new) => match new.fstype.to_bytes() {
-            b"proc" => kinds | libc::CLONE_NEWPID,
-            b"sysfs" => kinds | libc::CLONE_NEWNET,
-            b"mqueue" => kinds | libc::CLONE_NEWIPC,
-            _ => kinds,
+            b"proc" => Some(Namespace::Pid),
+            b"sysfs" => Some(Namespace::Network),
+            b"mqueue" => Some(Namespace::Ipc),
+            _ => None,
         },
-        _ => kinds,
+        _ => None,
     });
-    let wanted = shown | libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    let wanted: NamespaceSet = shown.chain([Namespace::User, Namespace::Mount]).collect();
     let identity = |path: String| -> Result<(u64, u64)> {
         let found = fs::metadata(&path).doing(|| format!("look at {path}"))?;
         Ok((found.dev(), found.ino()))
     };
-    let mut kinds = 0;
-    for (name, kind) in NAMESPACES.iter().filter(|(_, kind)| wanted & kind != 0) {
+    let mut kinds = NamespaceSet::EMPTY;
+    for kind in wanted.iter() {
+        let name = kind.file();
         // The kernel refuses to enter a user namespace where one is already.
         if identity(format!("/proc/{pid}/ns/{name}"))? != identity(format!("/proc/self/ns/{name}"))? {
-            kinds |= kind;
+            kinds = kinds.with(kind);
         }
     }
-    if kinds & libc::CLONE_NEWNS == 0 {
+    if !kinds.has(Namespace::Mount) {
         let words =
             "the container has no mount namespace of its own: what is mounted for it is mounted on the host";
         return Err(Error::new(Kind::Unsupported, words));
@@ -216,9 +209,10 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     // Last: what was looked up by the number was this process's, if it still lives.
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
-    let procfs = match kinds & libc::CLONE_NEWPID {
-        0 => None,
-        _ => Some(Opener { namespace: pid_namespace(init)?, filter: procfs_filter()? }),
+    let procfs = if kinds.has(Namespace::Pid) {
+        Some(Opener { namespace: pid_namespace(init)?, filter: procfs_filter()? })
+    } else {
+        None
     };
     let proc = open::open_proc()?;
     let mut remount = Remount {

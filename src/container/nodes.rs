@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::idmap;
 use crate::error::{Doing, Error, Result};
 use crate::init::Nodes;
-use crate::plan::{DeviceStep, Fault, IdMaps, Plan, Step};
+use crate::plan::{DeviceStep, IdMaps, Plan, Step};
 use crate::rootfs::nodes;
 use crate::sys::mount::open_tree;
 
@@ -70,7 +70,7 @@ impl Preparing<'_> {
     }
 
     fn words(&self, index: usize) -> String {
-        Fault { step: Step::Device, index: index as u16, errno: 0 }.words(self.plan)
+        self.plan.describe(Step::Device, index)
     }
 
     /// The maps of the user namespace. `None`: it has none that this process could know.

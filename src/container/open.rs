@@ -11,11 +11,12 @@ use super::hooks::Output;
 use super::state::OCI_VERSION;
 use super::{hold, nodes, report, sources};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Gate, HookState, Nodes, Opened, Succession};
+use crate::init::{Asks, Gate, HookState, Join, Nodes, Opened, Origin, Succession};
 use crate::plan::Plan;
-use crate::plan::namespaces::{Joined, KINDS};
+use crate::plan::namespaces::Joined;
 use crate::rootfs::path::PathBuffer;
 use crate::spec::Spec;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Pointers};
 use crate::sys::text::Text;
 
@@ -25,9 +26,9 @@ const PROC_MAGIC: u64 = 0x9fa0;
 /// How the container's namespaces come about: by whom each is joined, and what each clone makes.
 pub struct Making {
     /// Joined by the runtime around the clone, and left again.
-    pub by_runtime: Vec<(i32, usize, OwnedFd)>,
-    /// CLONE_NEW… of the first clone.
-    pub flags: u64,
+    pub by_runtime: Vec<Join>,
+    /// Made by the first clone.
+    pub new: NamespaceSet,
 }
 
 /// What the caller has ready for the child.
@@ -50,36 +51,41 @@ pub struct Given {
 pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> Result<(Opened, Making)> {
     let mut joined = Vec::new();
     for namespace in &plan.namespaces.joined {
-        joined.push((namespace.kind, namespace.at, open_namespace(namespace)?));
+        joined.push(Join {
+            kinds: namespace.kind.into(),
+            file: open_namespace(namespace)?,
+            origin: Origin::Listed(namespace.at),
+        });
     }
-    let enters_user = plan.namespaces.joins(libc::CLONE_NEWUSER);
-    let new_user = plan.namespaces.creates(libc::CLONE_NEWUSER);
-    let succession = match joined.iter().position(|(kind, ..)| *kind == libc::CLONE_NEWPID) {
+    let enters_user = plan.namespaces.joins(Namespace::User);
+    let new_user = plan.namespaces.creates(Namespace::User);
+    let succession = match joined.iter().position(|join| join.kinds.has(Namespace::Pid)) {
         // Without a user namespace of its own, those who are in there may look into it while it is made.
         Some(place) if !enters_user && !new_user && plan.process.is_some() => {
-            let (_, at, namespace) = joined.remove(place);
-            Some(Succession::into(namespace, at, plan)?)
+            let Join { file, origin, .. } = joined.remove(place);
+            Some(Succession::into(file, origin, plan)?)
         }
         _ => None,
     };
     // Who enters first and then clones once more needs no right to return.
-    let joins_pid = plan.namespaces.joins(libc::CLONE_NEWPID) && succession.is_none();
+    let joins_pid = plan.namespaces.joins(Namespace::Pid) && succession.is_none();
     let clones_twice = enters_user || joins_pid && !may_return();
     // By the time the child is in a new user namespace it has no right to enter those of the host. A pid namespace is
     // entered only by children, so it is the maker of a process who joins it.
-    let runtime_joins =
-        |kind: i32| !clones_twice && (kind == libc::CLONE_NEWPID || new_user && kind != libc::CLONE_NEWNS);
+    let runtime_joins = |kinds: NamespaceSet| {
+        !clones_twice && (kinds.has(Namespace::Pid) || new_user && !kinds.has(Namespace::Mount))
+    };
     let (by_runtime, by_child): (Vec<_>, Vec<_>) =
-        joined.into_iter().partition(|(kind, ..)| runtime_joins(*kind));
-    let mut new = plan.namespaces.new & !libc::CLONE_NEWTIME;
-    let mut unshare = 0;
-    if given.joins_group_late && new & libc::CLONE_NEWCGROUP != 0 {
-        new &= !libc::CLONE_NEWCGROUP;
-        unshare = libc::CLONE_NEWCGROUP;
+        joined.into_iter().partition(|join| runtime_joins(join.kinds));
+    let mut new = plan.namespaces.new.without(Namespace::Time);
+    let mut unshare = NamespaceSet::EMPTY;
+    if given.joins_group_late && new.has(Namespace::Cgroup) {
+        new = new.without(Namespace::Cgroup);
+        unshare = Namespace::Cgroup.into();
     }
-    let (flags, clone_again) = if clones_twice { (0, Some(new as u64)) } else { (new as u64, None) };
-    let user = by_child.iter().find(|(kind, ..)| *kind == libc::CLONE_NEWUSER);
-    let user = user.map(|(_, _, file)| file.as_fd());
+    let (new, clone_again) = if clones_twice { (NamespaceSet::EMPTY, Some(new)) } else { (new, None) };
+    let user = by_child.iter().find(|join| join.kinds.has(Namespace::User));
+    let user = user.map(|join| join.file.as_fd());
     let nodes = nodes::prepare(plan, user)?;
     let (sources, root_tree) = (sources::open_all(plan, user)?, sources::root(plan)?);
     let begun = begin(plan, given.sync, given.console)?;
@@ -104,7 +110,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         open_files: given.open_files,
         ..begun
     };
-    Ok((opened, Making { by_runtime, flags }))
+    Ok((opened, Making { by_runtime, new }))
 }
 
 /// What every process has that is made for a plan. It enters nothing yet, and the conversation starts it.
@@ -132,13 +138,12 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         asks: Asks {
             map_ids: false,
             hooks: false,
-            limits: plan.namespaces.own(libc::CLONE_NEWUSER) && limited,
+            limits: plan.namespaces.own(Namespace::User) && limited,
             ready: true,
             reports: report::wanted(),
         },
-        unshare: 0,
+        unshare: NamespaceSet::EMPTY,
         root: None,
-        entered: 0,
         clone_again: None,
         succession: None,
         hold: hold::in_child(),
@@ -153,27 +158,26 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
 /// rootless podman). Tried out: to enter the one that it is in changes nothing.
 pub(super) fn may_return() -> bool {
     let own = File::open("/proc/self/ns/pid");
-    own.is_ok_and(|own| process::setns(own.as_fd(), libc::CLONE_NEWPID).is_ok())
+    own.is_ok_and(|own| process::setns(own.as_fd(), Namespace::Pid).is_ok())
 }
 
 /// Opens a namespace file and looks that it is one, of the right kind: ioctl_ns(2), NS_GET_NSTYPE.
 pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     const NS_GET_NSTYPE: u64 = 0xb703;
-    let place = format!("linux.namespaces[{}].path", joined.at);
-    let file = File::open(&joined.path).doing(|| format!("{place}: {}", joined.path.display()))?;
+    let place = || format!("linux.namespaces[{}].path", joined.at);
+    let file = File::open(&joined.path).doing(|| format!("{}: {}", place(), joined.path.display()))?;
     // SAFETY: this ioctl takes no argument and answers with a number; on any other file it fails.
     let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
-    if kind == joined.kind {
+    if kind == joined.kind.flag() {
         return Ok(file.into());
     }
-    let name = |kind: i32| KINDS.iter().find(|(_, known)| *known == kind).map_or("no", |(name, _)| *name);
     let words = format!(
         "{} is a {} namespace, not a {} namespace",
         joined.path.display(),
-        name(kind),
-        name(joined.kind)
+        Namespace::of_flag(kind).map_or("no", Namespace::name),
+        joined.kind.name()
     );
-    Err(Error::invalid(&place, words))
+    Err(Error::invalid(&place(), words))
 }
 
 /// The host's procfs, known to be one.

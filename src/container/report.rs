@@ -10,9 +10,9 @@ use tracing::{Level, debug, enabled, trace};
 use super::request::Settings;
 use crate::cgroup::Group;
 use crate::init::sync::Done;
-use crate::plan::namespaces::KINDS;
 use crate::plan::{Detail, IdMaps, Plan};
 use crate::spec::IdMapping;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 
 /// Whether anybody wants to know.
 pub fn wanted() -> bool {
@@ -77,25 +77,22 @@ pub fn program(plan: &Plan) {
 
 fn namespaces(plan: &Plan) -> String {
     let namespaces = &plan.namespaces;
-    let of = |kinds: i32| {
-        let names = KINDS.iter().filter(|(_, kind)| kinds & kind != 0).map(|(name, _)| *name);
-        names.collect::<Vec<_>>().join(", ")
-    };
+    let of = |kinds: NamespaceSet| kinds.iter().map(Namespace::name).collect::<Vec<_>>().join(", ");
     let mut words = Vec::new();
-    if namespaces.new != 0 {
+    if !namespaces.new.is_empty() {
         words.push(format!("new {}", of(namespaces.new)));
     }
-    if namespaces.entered != 0 {
+    if !namespaces.entered.is_empty() {
         words.push(format!("the container's {}", of(namespaces.entered)));
     }
     words.extend(
         namespaces
             .joined
             .iter()
-            .map(|joined| format!("joined {} {}", of(joined.kind), joined.path.display())),
+            .map(|joined| format!("joined {} {}", joined.kind.name(), joined.path.display())),
     );
-    let theirs = KINDS.iter().filter(|(_, kind)| !namespaces.own(*kind)).fold(0, |all, (_, kind)| all | kind);
-    if theirs != 0 {
+    let theirs: NamespaceSet = Namespace::ALL.into_iter().filter(|kind| !namespaces.own(*kind)).collect();
+    if !theirs.is_empty() {
         words.push(format!("the runtime's own {}", of(theirs)));
     }
     words.join("; ")

@@ -8,10 +8,11 @@ use rustix::io::Errno;
 use super::idmap;
 use crate::error::{Doing, Error, Result};
 use crate::plan::mount_step::BindSource;
-use crate::plan::{Fault, MountKind, Plan, Step};
+use crate::plan::{MountKind, Plan, Step};
 use crate::rootfs::mounts::open_source;
 use crate::rootfs::path;
 use crate::sys::mount::{Attributes, Procfs, map_ids, open_tree, prepare};
+use crate::sys::namespace::Namespace;
 
 /// Bind sources that the child could not open, by index of the mount: those that get a mapping, and all when it is in another user
 /// namespace. `joined`: that namespace, if it is one that exists.
@@ -44,8 +45,8 @@ pub fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Optio
 /// Whether the child is in another user namespace than the runtime, and in no mount namespace that exists.
 fn is_other_user(plan: &Plan) -> bool {
     let namespaces = &plan.namespaces;
-    let joins_both = namespaces.joins(libc::CLONE_NEWUSER) && namespaces.joins(libc::CLONE_NEWNS);
-    namespaces.own(libc::CLONE_NEWUSER) && !joins_both
+    let joins_both = namespaces.joins(Namespace::User) && namespaces.joins(Namespace::Mount);
+    namespaces.own(Namespace::User) && !joins_both
 }
 
 /// How many descriptors may be held and leave some for everything else.
@@ -70,7 +71,7 @@ fn by_runtime(plan: &Plan, bound: &BindSource, index: usize, room: &mut u64) -> 
 
 /// The source itself, if it is a symbolic link, which is copied and not mounted.
 fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>> {
-    let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
+    let words = || plan.describe(Step::MountSource, index);
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = match rustix::fs::open(&bound.path, flags, Mode::empty()) {
         // The child may enter folders of ids that only its namespace may give rights to.
@@ -83,7 +84,7 @@ fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>
 
 /// A bind source as a detached mount, with the mapping of its own if it has one.
 pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
-    let words = || Fault { step: Step::MountSource, index: index as u16, errno: 0 }.words(plan);
+    let words = || plan.describe(Step::MountSource, index);
     let mount = open_source(bound).doing(words)?;
     as_the_childs(plan, &mount).doing(words)?;
     if let Some(maps) = bound.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
@@ -103,7 +104,7 @@ pub fn root(plan: &Plan) -> Result<Option<OwnedFd>> {
     if !is_other_user(plan) {
         return Ok(None);
     }
-    let words = || Fault { step: Step::RootBind, index: 0, errno: 0 }.words(plan);
+    let words = || plan.describe(Step::RootBind, 0);
     match open_tree(CWD, &plan.rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32) {
         // An ordinary user cannot, and owns what he uses.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
@@ -125,7 +126,7 @@ fn map_mount(
 ) -> Result<()> {
     let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
     map_ids(mount, recursive, namespace.as_fd()).map_err(Error::from).map_err(|error| {
-        let what = Fault { step: Step::Mount, index: index as u16, errno: 0 }.words(plan);
+        let what = plan.describe(Step::Mount, index);
         let hint = match error.errno() {
             Some(libc::ENOSYS) => "mount_setattr(2) is missing, which Linux has since 5.12",
             _ => "does its file system support that?",

@@ -5,18 +5,18 @@ use std::os::fd::OwnedFd;
 
 use super::pid::ProcessId;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Moment, Succession, calls_of_successor, procfs};
+use crate::init::{Moment, Origin, Succession, calls_of_successor, procfs};
 use crate::plan::Plan;
 use crate::security::seccomp::{self, Arch};
 use crate::spec;
 use crate::sys::seccomp::SockFilter;
 
 impl Succession {
-    /// For the program of `plan`, into the pid namespace behind `namespace`, which stands at `at` in `linux.namespaces`.
-    pub fn into(namespace: OwnedFd, at: usize, plan: &Plan) -> Result<Self> {
+    /// For the program of `plan`, into the pid namespace behind `namespace`, which comes from `origin`.
+    pub fn into(namespace: OwnedFd, origin: Origin, plan: &Plan) -> Result<Self> {
         let mounts = !plan.rootfs.mounts.is_empty();
         let filter = if mounts { procfs_filter()? } else { Vec::new() };
-        Ok(Self { namespace: Some(namespace), at, moment: moment(plan), filter })
+        Ok(Self { namespace: Some(namespace), origin, moment: moment(plan), filter })
     }
 }
 

@@ -70,7 +70,7 @@ fn run(
     if !ends_within(&pidfd, hook.timeout).at(Step::HookSpawn, index)? {
         let _ = process::signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
-        return Err(Fault { step: Step::HookTimeout, index: index as u16, errno: libc::ETIMEDOUT });
+        return Err(Fault::new(Step::HookTimeout, index, libc::ETIMEDOUT));
     }
     match process::wait(pidfd.as_fd()).at(Step::HookSpawn, index)? {
         Exit::Code(0) => {
@@ -78,8 +78,8 @@ fn run(
             opened.hook_said = None;
             Ok(())
         }
-        Exit::Code(code) => Err(Fault { step: Step::HookExit, index: index as u16, errno: code }),
-        Exit::Signal(signal) => Err(Fault { step: Step::HookSignal, index: index as u16, errno: signal }),
+        Exit::Code(code) => Err(Fault::new(Step::HookExit, index, code)),
+        Exit::Signal(signal) => Err(Fault::new(Step::HookSignal, index, signal)),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::plan::{At, Fault, Plan, Step};
 use crate::rootfs;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Pointers};
 use crate::sys::report;
 use crate::sys::seccomp::SockFilter;
@@ -42,8 +43,8 @@ pub struct Opened {
     pub proc: OwnedFd,
     /// The child's end of the conversation.
     pub sync: OwnedFd,
-    /// Namespaces to join, in order: their kind, their place in the plan, their file.
-    pub joined: Vec<(i32, usize, OwnedFd)>,
+    /// Namespaces to join, in order.
+    pub joined: Vec<Join>,
     /// Bind sources that only the runtime may open, by index of the mount.
     pub sources: Vec<Option<OwnedFd>>,
     /// The root file system as a detached mount, where this process may not be allowed to enter the folders above it.
@@ -73,13 +74,11 @@ pub struct Opened {
     /// What must wait for the runtime's answer.
     pub asks: Asks,
     /// Namespaces that this process unshares itself: those that clone3 could not make in the right order.
-    pub unshare: i32,
+    pub unshare: NamespaceSet,
     /// The folder that is `/` for a container without a mount namespace of its own, for who enters it.
     pub root: Option<OwnedFd>,
-    /// The number of the process whose pidfd is in `joined`, as `proc` counts; 0: files of namespaces are in it.
-    pub entered: i32,
-    /// When a user namespace is joined: clone once more, from inside it, with these flags.
-    pub clone_again: Option<u64>,
+    /// When a user namespace is joined: clone once more, from inside it, into these new namespaces.
+    pub clone_again: Option<NamespaceSet>,
     /// Set when the pid namespace that is joined holds processes which may look into this one.
     pub succession: Option<Succession>,
     /// Where a test may hold the child.
@@ -103,13 +102,52 @@ pub struct Nodes {
     pub made: Option<OwnedFd>,
 }
 
+/// Namespaces to join.
+pub struct Join {
+    /// Their kinds; one, except with a pidfd.
+    pub kinds: NamespaceSet,
+    /// A file of /proc/PID/ns, or a pidfd.
+    pub file: OwnedFd,
+    /// Whose they are.
+    pub origin: Origin,
+}
+
+/// Where a namespace comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The path at this place in `linux.namespaces`.
+    Listed(usize),
+    /// The container's process, with its number as the host's procfs counts.
+    Container(i32),
+}
+
+impl Origin {
+    /// The step that joins it, and the index of that.
+    pub fn step(self) -> (Step, usize) {
+        match self {
+            Self::Listed(at) => (Step::JoinNamespace, at),
+            Self::Container(_) => (Step::JoinContainer, 0),
+        }
+    }
+}
+
+impl Join {
+    /// Joins them. `proc`: the host's procfs.
+    pub fn join(&self, proc: Procfs<'_>) -> std::io::Result<()> {
+        match self.origin {
+            Origin::Listed(_) => process::setns(self.file.as_fd(), self.kinds),
+            Origin::Container(pid) => process::enter(self.file.as_fd(), pid, self.kinds, proc),
+        }
+    }
+}
+
 /// How a process comes to be in a pid namespace whose processes may trace it: the one that does the work stays outside of it. A
 /// successor goes on in there once nothing is left that could be taken from it: no descriptor, no folder, no right of the host.
 pub struct Succession {
     /// The pid namespace.
     pub namespace: Option<OwnedFd>,
-    /// Its place in `linux.namespaces`.
-    pub at: usize,
+    /// Whose it is.
+    pub origin: Origin,
     /// At which step.
     pub moment: Moment,
     /// The system call filter of who opens a procfs in there.
@@ -236,9 +274,13 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
             hosts: &opened.nodes.hosts,
             made: opened.nodes.made.as_ref().map(AsFd::as_fd),
         },
-        own_cgroup_namespace: plan.namespaces.own(libc::CLONE_NEWCGROUP),
+        own_cgroup_namespace: plan.namespaces.own(Namespace::Cgroup),
         map_ids: &|index, mount| {
-            sync::say_with(opened.sync.as_fd(), Message::MapMount(index as u16), mount)?;
+            sync::say_with(
+                opened.sync.as_fd(),
+                Message::MapMount(u16::try_from(index).map_err(|_| Errno::OVERFLOW)?),
+                mount,
+            )?;
             Ok(sync::wait_go(opened.sync.as_fd())?)
         },
     };

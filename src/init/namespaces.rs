@@ -8,6 +8,7 @@ use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_fil
 use crate::plan::ids::IdMaps;
 use crate::plan::{At, Fault, Plan, Step};
 use crate::sys::mount::Procfs;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{cred, net, pty};
 use sync::Message;
@@ -15,25 +16,26 @@ use sync::Message;
 /// All of it, in the order of rights: the user namespace gives the right to the rest.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     let early = join_early(opened)?;
-    for (kind, at, file) in opened.joined.iter().filter(|(kind, ..)| kind & early == 0) {
-        process::enter(file.as_fd(), opened.entered, *kind, opened.proc()).at(Step::JoinNamespace, *at)?;
-        if *kind & libc::CLONE_NEWUSER != 0 {
+    for join in opened.joined.iter().filter(|join| !early.overlaps(join.kinds)) {
+        let (step, index) = join.origin.step();
+        join.join(opened.proc()).at(step, index)?;
+        if join.kinds.has(Namespace::User) {
             become_root(plan, opened.proc.as_fd())?;
         }
     }
-    if let Some(flags) = opened.clone_again {
-        succeed(opened, flags)?;
+    if let Some(new) = opened.clone_again {
+        succeed(opened, new)?;
     }
     if opened.asks.map_ids {
         sync::ask(opened.sync.as_fd(), Message::MapIds).at(Step::Sync, 0)?;
     }
-    if opened.unshare != 0 {
+    if !opened.unshare.is_empty() {
         process::unshare(opened.unshare).at(Step::UnshareNamespace, 0)?;
     }
-    if plan.namespaces.creates(libc::CLONE_NEWTIME) {
+    if plan.namespaces.creates(Namespace::Time) {
         new_time(plan, opened)?; // before the user changes: the kernel then gives our /proc files to root
     }
-    if plan.namespaces.creates(libc::CLONE_NEWUSER) {
+    if plan.namespaces.creates(Namespace::User) {
         become_root(plan, opened.proc.as_fd())?;
     }
     let groups = plan.process.as_ref().and_then(|process| process.groups.as_ref());
@@ -43,7 +45,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     // From here on nobody with the container's rights may look into this process.
     process::set_undumpable().at(Step::EnterUser, 0)?;
     parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has undone it
-    if plan.namespaces.creates(libc::CLONE_NEWNET) {
+    if plan.namespaces.creates(Namespace::Network) {
         net::loopback_up().at(Step::Loopback, 0)?;
     }
     match &opened.succession {
@@ -56,9 +58,11 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
 }
 
 /// Goes on as a second process, made from inside the joined user namespace, with the runtime as its parent.
-fn succeed(opened: &Opened, flags: u64) -> Result<(), Fault> {
+fn succeed(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
     // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
-    match unsafe { process::clone3(flags | libc::CLONE_PARENT as u64, None) }.at(Step::UnshareNamespace, 0)? {
+    match unsafe { process::clone3((new.flags() | libc::CLONE_PARENT) as u64, None) }
+        .at(Step::UnshareNamespace, 0)?
+    {
         Cloned::Child => {
             parent::end_with_runtime(opened.sync.as_fd())?;
             // Our first word must not come before the other's last.
@@ -76,7 +80,8 @@ pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
     let Some(succession) = &mut opened.succession else { return Ok(()) };
     match succession.namespace.take() {
         Some(namespace) => {
-            process::setns(namespace.as_fd(), libc::CLONE_NEWPID).at(Step::JoinNamespace, succession.at)
+            let (step, index) = succession.origin.step();
+            process::setns(namespace.as_fd(), Namespace::Pid).at(step, index)
         }
         None => Ok(()),
     }
@@ -103,9 +108,9 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
         return Ok(());
     };
     succession.moment = Moment::Past;
-    let at = succession.at;
+    let (step, index) = succession.origin.step();
     // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
-    match unsafe { process::clone(libc::CLONE_PARENT as u64) }.at(Step::JoinNamespace, at)? {
+    match unsafe { process::clone(libc::CLONE_PARENT as u64) }.at(step, index)? {
         Cloned::Child => {
             // Our first word must not come before the other's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
@@ -126,18 +131,22 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
 }
 
 /// Joins those namespaces before the user namespace that our rights outside of it allow: it may not own them, as a network namespace
-/// that was made for a pod. Which ones, as CLONE_NEW…
-fn join_early(opened: &Opened) -> Result<i32, Fault> {
-    if !opened.joined.iter().any(|(kind, ..)| *kind == libc::CLONE_NEWUSER) {
-        return Ok(0);
+/// that was made for a pod. Which ones.
+fn join_early(opened: &Opened) -> Result<NamespaceSet, Fault> {
+    let user = NamespaceSet::from(Namespace::User);
+    if !opened.joined.iter().any(|join| join.kinds == user) {
+        return Ok(NamespaceSet::EMPTY);
     }
-    let mut early = 0;
-    for (kind, at, file) in opened.joined.iter().filter(|(kind, ..)| *kind != libc::CLONE_NEWUSER) {
-        match process::enter(file.as_fd(), opened.entered, *kind, opened.proc()) {
-            Ok(()) => early |= kind,
+    let mut early = NamespaceSet::EMPTY;
+    for join in opened.joined.iter().filter(|join| join.kinds != user) {
+        match join.join(opened.proc()) {
+            Ok(()) => early = early.with(join.kinds),
             // The user namespace may give the right.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
-            Err(error) => return Err(error).at(Step::JoinNamespace, *at),
+            Err(error) => {
+                let (step, index) = join.origin.step();
+                return Err(error).at(step, index);
+            }
         }
     }
     Ok(early)
@@ -175,7 +184,7 @@ pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault
 /// A process made by clone3 in a new time namespace could not set its offsets any more, so: unshare (which is for
 /// children), set them, and enter; time_namespaces(7).
 fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
-    process::unshare(libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)?;
+    process::unshare(Namespace::Time).at(Step::TimeOffsets, 0)?;
     let proc = opened.proc.as_fd();
     if !plan.namespaces.time_offsets.is_empty() {
         write_file(proc, c"self/timens_offsets", plan.namespaces.time_offsets.as_bytes())
@@ -184,5 +193,5 @@ fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())
         .at(Step::TimeOffsets, 0)?;
-    process::setns(file.as_fd(), libc::CLONE_NEWTIME).at(Step::TimeOffsets, 0)
+    process::setns(file.as_fd(), Namespace::Time).at(Step::TimeOffsets, 0)
 }

@@ -16,6 +16,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use super::sync;
 use crate::plan::{At, Fault, MountKind, Plan, Step};
 use crate::sys::mount::Procfs;
+use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, Cloned, Exit};
 use crate::sys::seccomp::{self, SockFilter};
 use crate::sys::{cred, fd};
@@ -80,7 +81,7 @@ fn outer(
 ) -> io::Result<()> {
     process::die_with_parent(true)?;
     process::set_undumpable()?;
-    process::setns(namespace, libc::CLONE_NEWPID)?;
+    process::setns(namespace, Namespace::Pid)?;
     let number = socket.as_raw_fd() as u32;
     // SAFETY: this process only ends by _exit and uses no descriptor but the socket and what it opens itself.
     unsafe { fd::close_others(0, [&[number], &[]], proc) }?;

@@ -40,7 +40,7 @@ pub fn check_cwd() -> Result<(), Fault> {
         (1.., Some(b'/')) => Ok(()),
         // Longer than the buffer is not outside.
         _ if done < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) => Ok(()),
-        _ => Err(Fault { step: Step::CwdOutside, index: 0, errno: libc::ENOENT }),
+        _ => Err(Fault::new(Step::CwdOutside, 0, libc::ENOENT)),
     }
 }
 
@@ -52,7 +52,7 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
         match executable(path) {
             Ok(()) => return Ok(()),
             Err(Errno::ISDIR) if process.has_path() => {
-                return Err(Fault { step: Step::LookUpFolder, index: index as u16, errno: libc::EISDIR });
+                return Err(Fault::new(Step::LookUpFolder, index, libc::EISDIR));
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
             Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(()),
@@ -61,7 +61,7 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
         }
     }
     let step = if denied { Step::LookUpDenied } else { Step::LookUpMissing };
-    Err(Fault { step, index: 0, errno: if denied { libc::EACCES } else { libc::ENOENT } })
+    Err(Fault::new(step, 0, if denied { libc::EACCES } else { libc::ENOENT }))
 }
 
 /// Whether a path leads to something of whoever uses it.
@@ -93,7 +93,7 @@ fn executable(path: &CStr) -> rustix::io::Result<()> {
 /// Becomes the program. Like execvp(3): what one folder of PATH does not have or may not run, the next may.
 pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     let Some(process) = &plan.process else {
-        return Err(Fault { step: Step::Exec, index: 0, errno: libc::ENOEXEC });
+        return Err(Fault::new(Step::Exec, 0, libc::ENOEXEC));
     };
     let mut first = None;
     for (index, path) in process.candidates.iter().enumerate() {
@@ -110,7 +110,7 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
             first = first.or(Some(fault));
         }
     }
-    Err(first.unwrap_or(Fault { step: Step::Exec, index: 0, errno: libc::ENOENT }))
+    Err(first.unwrap_or(Fault::new(Step::Exec, 0, libc::ENOENT)))
 }
 
 /// Puts HOME into the environment, from the user's line of the container's /etc/passwd; `/` where there is none.

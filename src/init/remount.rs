@@ -16,6 +16,7 @@ use crate::rootfs::inroot::InRoot;
 use crate::rootfs::mounts::{make_readonly, mount, open_source};
 use crate::rootfs::path::PathBuffer;
 use crate::sys::mount::{Procfs, is_mount_root, mount_id};
+use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process;
 
 /// Everything that was opened for the process before the clone.
@@ -28,8 +29,8 @@ pub struct Remount {
     pub container: OwnedFd,
     /// Its number, as `proc` counts.
     pub pid: i32,
-    /// CLONE_NEW… of those to enter. The pid namespace is not entered: what is in there could trace this process.
-    pub kinds: i32,
+    /// The namespaces to enter. The pid namespace is not entered: what is in there could trace this process.
+    pub kinds: NamespaceSet,
     /// How a procfs of the container's pid namespace is opened.
     pub procfs: Option<procfs::Opener>,
     /// The container's root, as its process sees it.
@@ -82,17 +83,17 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     hide(sync)?;
     process::reset_signals();
     let mut kinds = remount.kinds;
-    let join = |kinds| {
+    let join = |kinds: NamespaceSet| {
         let (container, proc) = (remount.container.as_fd(), Procfs::Opened(remount.proc.as_fd()));
         process::enter(container, remount.pid, kinds, proc).at(Step::EnterContainer, 0)
     };
-    if let (Work::Add { sources, .. }, true) = (&mut remount.work, kinds & libc::CLONE_NEWUSER != 0)
+    if let (Work::Add { sources, .. }, true) = (&mut remount.work, kinds.has(Namespace::User))
         && open_missing(plan, sources, &join)?
     {
-        kinds &= !libc::CLONE_NEWUSER; // the kernel refuses to enter it twice
+        kinds = kinds.without(Namespace::User); // the kernel refuses to enter it twice
     }
-    join(kinds & !libc::CLONE_NEWPID)?;
-    if remount.kinds & libc::CLONE_NEWUSER != 0 {
+    join(kinds.without(Namespace::Pid))?;
+    if remount.kinds.has(Namespace::User) {
         namespaces::become_root(plan, remount.proc.as_fd())?;
     }
     hide(remount.sync.as_fd())?; // new credentials undo it
@@ -111,7 +112,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
 fn open_missing(
     plan: &Plan,
     sources: &mut [Option<OwnedFd>],
-    join: &dyn Fn(i32) -> Result<(), Fault>,
+    join: &dyn Fn(NamespaceSet) -> Result<(), Fault>,
 ) -> Result<bool, Fault> {
     let mut entered = false;
     for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
@@ -120,8 +121,8 @@ fn open_missing(
             continue;
         }
         if !entered {
-            join(libc::CLONE_NEWUSER)?;
-            process::unshare(libc::CLONE_NEWNS).at(Step::EnterContainer, 0)?;
+            join(Namespace::User.into())?;
+            process::unshare(Namespace::Mount).at(Step::EnterContainer, 0)?;
             entered = true;
         }
         *source = Some(open_source(bound).at(Step::MountSource, index)?);

@@ -2,6 +2,7 @@
 
 use super::{Fault, MountKind, Plan, Step};
 use crate::error::shortened;
+use crate::sys::namespace::Namespace;
 
 /// Values of config.json stand in messages; an engine's may be long.
 const SHOWN: usize = 120;
@@ -9,7 +10,7 @@ const SHOWN: usize = 120;
 impl Fault {
     /// What to look at, in a few words; `None` where the kernel's own say it, or nobody can tell.
     pub(super) fn likely_cause(self, plan: &Plan) -> Option<String> {
-        let mapped = plan.namespaces.own(libc::CLONE_NEWUSER);
+        let mapped = plan.namespaces.own(Namespace::User);
         let words = match (self.step, self.errno) {
             (Step::Groups, libc::EINVAL) => "is each of them mapped in linux.gidMappings?",
             (Step::Groups, libc::EPERM) if mapped => {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::cgroup;
 use crate::spec::{self, Spec};
+use crate::sys::namespace::Namespace;
 
 impl Plan {
     /// Judges `process`, for a container that was made from `spec`. Namespaces, filter, personality and memory policy are the
@@ -35,7 +36,7 @@ fn enter(
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = namespaces::plan(linux, host, judge).to_enter();
-    let own_user = namespaces.own(libc::CLONE_NEWUSER);
+    let own_user = namespaces.own(Namespace::User);
     let context = Context {
         grantable: if own_user { !0 } else { host.capabilities },
         own: namespaces.entered,
@@ -75,8 +76,8 @@ mod tests {
         let spec = spec::defaults::spec();
         let wanted = spec::Process { args: vec!["/bin/true".into()], cwd: "/".into(), ..Default::default() };
         let plan = Plan::enter(&spec, &wanted, &Words::of(&wanted), &ask(), &host()).unwrap();
-        assert!(plan.namespaces.own(libc::CLONE_NEWPID) && !plan.namespaces.creates(libc::CLONE_NEWPID));
-        assert!(!plan.namespaces.own(libc::CLONE_NEWUSER));
+        assert!(plan.namespaces.own(Namespace::Pid) && !plan.namespaces.creates(Namespace::Pid));
+        assert!(!plan.namespaces.own(Namespace::User));
         assert!(plan.rootfs.mounts.is_empty() && !plan.rootfs.make_dev && plan.limits.writes.is_empty());
         assert_eq!(plan.process.unwrap().program(), "/bin/true");
     }

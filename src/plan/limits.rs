@@ -4,6 +4,7 @@ use super::words::pick;
 use super::{Host, IdMaps, Judge, Limiting, MountKind, Namespaces, ProcessPlan, Rootfs};
 use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
 use crate::spec;
+use crate::sys::namespace::Namespace;
 
 /// What to write into the control group, and the program for its devices; without any words on devices, only the default
 /// ones are allowed.
@@ -95,7 +96,7 @@ pub fn cgroup_owner(
         _ => false,
     };
     let is_useful = host.limiting == Limiting::Unified
-        && namespaces.creates(libc::CLONE_NEWCGROUP)
+        && namespaces.creates(Namespace::Cgroup)
         && rootfs.mounts.iter().any(|step| is_writable(&step.kind));
     let owner = match &namespaces.maps {
         Some(maps) => IdMaps::outside(&maps.uid, process.uid)?,

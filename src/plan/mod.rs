@@ -41,6 +41,7 @@ use crate::net::{Move, check_name};
 use crate::security::seccomp::Filter;
 use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 
 pub use devices::DeviceStep;
 pub use hooks::{ContainerHook, HookEnvironment, Hooks, RuntimeHook};
@@ -180,10 +181,10 @@ pub struct Context<'a> {
     mount_context: &'static str,
     nosymfollow: bool,
     cgroup_view: Option<CgroupView>,
-    /// CLONE_NEW… of the namespaces that are not the runtime's.
-    own: i32,
-    /// CLONE_NEW… of those that are new.
-    made: i32,
+    /// The namespaces that are not the runtime's.
+    own: NamespaceSet,
+    /// Those that are new.
+    made: NamespaceSet,
 }
 
 impl<'a> Context<'a> {
@@ -200,17 +201,17 @@ impl<'a> Context<'a> {
             mount_context: "context",
             nosymfollow: true,
             cgroup_view: None,
-            own: 0,
-            made: 0,
+            own: NamespaceSet::EMPTY,
+            made: NamespaceSet::EMPTY,
         }
     }
 
-    fn owns(&self, kind: i32) -> bool {
-        self.own & kind != 0
+    fn owns(&self, kind: Namespace) -> bool {
+        self.own.has(kind)
     }
 
-    fn makes(&self, kind: i32) -> bool {
-        self.made & kind != 0
+    fn makes(&self, kind: Namespace) -> bool {
+        self.made.has(kind)
     }
 }
 
@@ -228,8 +229,8 @@ impl Context<'_> {
             mount_context: "context",
             nosymfollow: true,
             cgroup_view: None,
-            own: 0,
-            made: 0,
+            own: NamespaceSet::EMPTY,
+            made: NamespaceSet::EMPTY,
         }
     }
 }
@@ -322,14 +323,14 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
     let empty = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let namespaces = namespaces::plan(linux, host, judge);
-    let new_user = namespaces.creates(libc::CLONE_NEWUSER);
+    let new_user = namespaces.creates(Namespace::User);
     let context = Context {
-        grantable: if new_user || namespaces.joins(libc::CLONE_NEWUSER) { !0 } else { host.capabilities },
+        grantable: if new_user || namespaces.joins(Namespace::User) { !0 } else { host.capabilities },
         mount_label: mount_label(linux, host, judge),
         mount_context: mount_context(spec, judge),
         nosymfollow: host.nosymfollow,
         cgroup_view: host.cgroup_view.clone(),
-        own: namespaces.joined.iter().fold(namespaces.new, |kinds, joined| kinds | joined.kind),
+        own: namespaces.not_the_runtimes(),
         made: namespaces.new,
         ..Context::of(spec, ask, host)
     };
@@ -424,7 +425,7 @@ fn mount_context(spec: &Spec, judge: &mut Judge) -> &'static str {
 const LONGEST_NAME: usize = 64;
 
 fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge) -> Vec<u8> {
-    if !name.is_empty() && !namespaces.own(libc::CLONE_NEWUTS) {
+    if !name.is_empty() && !namespaces.own(Namespace::Uts) {
         judge.fault(
             path,
             "needs a uts namespace of the container's own; add {\"type\": \"uts\"} to linux.namespaces",
@@ -437,7 +438,7 @@ fn host_name(name: &str, path: &str, namespaces: &Namespaces, judge: &mut Judge)
 }
 
 fn net_devices(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Vec<Move> {
-    if !linux.net_devices.is_empty() && !namespaces.own(libc::CLONE_NEWNET) {
+    if !linux.net_devices.is_empty() && !namespaces.own(Namespace::Network) {
         judge.fault("linux.netDevices", "needs a network namespace of the container's own");
     }
     let mut moves = Vec::new();

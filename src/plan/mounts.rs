@@ -10,6 +10,7 @@ use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, Ne
 use super::remount;
 use super::{Context, Judge};
 use crate::spec;
+use crate::sys::namespace::Namespace;
 
 /// The steps for all of `mounts`, in order.
 pub fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<MountStep> {
@@ -128,10 +129,10 @@ fn new_fs(
         options,
         copy_up: asked.copy_up,
         shared_instance: match fstype {
-            "proc" if !context.owns(libc::CLONE_NEWPID) => Some(c"/proc"),
+            "proc" if !context.owns(Namespace::Pid) => Some(c"/proc"),
             // A joined one may belong to another user namespace than the container's.
-            "sysfs" if !context.makes(libc::CLONE_NEWNET) => Some(c"/sys"),
-            "mqueue" if !context.owns(libc::CLONE_NEWIPC) => Some(c"/dev/mqueue"),
+            "sysfs" if !context.makes(Namespace::Network) => Some(c"/sys"),
+            "mqueue" if !context.owns(Namespace::Ipc) => Some(c"/dev/mqueue"),
             _ => None,
         },
     }))
@@ -162,7 +163,7 @@ fn bind(
             Some(IdMap { maps: Some(maps), recursive: asked.unwrap_or(false) })
         }
         (Some(recursive), false) => {
-            if !context.owns(libc::CLONE_NEWUSER) {
+            if !context.owns(Namespace::User) {
                 judge.fault(
                     format!("{path}.options"),
                     "idmap without uidMappings needs a user namespace of the container's own",

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use super::{Host, IdMaps, Judge};
 use crate::spec;
+use crate::sys::namespace::{Namespace, NamespaceSet};
 
 /// The namespaces of a container.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// CLONE_NEW… of those to make.
-    pub new: i32,
+    /// Those to make.
+    pub new: NamespaceSet,
     /// Those to join.
     pub joined: Vec<Joined>,
-    /// CLONE_NEW… of those that an existing container has, into which one more process goes.
-    pub entered: i32,
+    /// Those that an existing container has, into which one more process goes.
+    pub entered: NamespaceSet,
     /// Mapping of the user namespace; with a joined one, the one that it is said to have.
     pub maps: Option<IdMaps>,
     /// Who may write the maps.
@@ -27,8 +28,8 @@ pub struct Namespaces {
 pub struct Joined {
     /// Its place in `linux.namespaces`.
     pub at: usize,
-    /// CLONE_NEW…
-    pub kind: i32,
+    /// Its kind.
+    pub kind: Namespace,
     /// A namespace file.
     pub path: PathBuf,
 }
@@ -44,49 +45,42 @@ pub enum MapsBy {
     Helpers,
 }
 
-/// In the order in which the specification lists them.
-pub const KINDS: &[(&str, i32)] = &[
-    ("pid", libc::CLONE_NEWPID),
-    ("network", libc::CLONE_NEWNET),
-    ("mount", libc::CLONE_NEWNS),
-    ("ipc", libc::CLONE_NEWIPC),
-    ("uts", libc::CLONE_NEWUTS),
-    ("user", libc::CLONE_NEWUSER),
-    ("cgroup", libc::CLONE_NEWCGROUP),
-    ("time", libc::CLONE_NEWTIME),
-];
-
 impl Namespaces {
     /// Whether a new namespace of this kind is made.
-    pub fn creates(&self, kind: i32) -> bool {
-        self.new & kind != 0
+    pub fn creates(&self, kind: Namespace) -> bool {
+        self.new.has(kind)
     }
 
     /// Whether a namespace of this kind is joined by path.
-    pub fn joins(&self, kind: i32) -> bool {
+    pub fn joins(&self, kind: Namespace) -> bool {
         self.joined.iter().any(|joined| joined.kind == kind)
     }
 
     /// Whether the container has one that is not simply the runtime's.
-    pub fn own(&self, kind: i32) -> bool {
-        self.creates(kind) || self.joins(kind) || self.entered & kind != 0
+    pub fn own(&self, kind: Namespace) -> bool {
+        self.creates(kind) || self.joins(kind) || self.entered.has(kind)
+    }
+
+    /// Those that are new or joined.
+    pub(super) fn not_the_runtimes(&self) -> NamespaceSet {
+        self.joined.iter().fold(self.new, |kinds, joined| kinds.with(joined.kind))
     }
 
     /// The same, for who enters the container that has them.
     pub fn to_enter(self) -> Self {
-        let entered = self.joined.iter().fold(self.new, |kinds, joined| kinds | joined.kind);
-        Self { new: 0, joined: Vec::new(), entered, time_offsets: String::new(), ..self }
+        let entered = self.not_the_runtimes();
+        Self { new: NamespaceSet::EMPTY, joined: Vec::new(), entered, time_offsets: String::new(), ..self }
     }
 }
 
 /// Reads `linux.namespaces`, `linux.uidMappings`, `linux.gidMappings` and `linux.timeOffsets`.
 pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
-    let (mut new, mut seen, mut joined) = (0, 0, Vec::new());
+    let (mut new, mut seen, mut joined) = (NamespaceSet::EMPTY, NamespaceSet::EMPTY, Vec::new());
     for (at, namespace) in linux.namespaces.iter().enumerate() {
-        let place = format!("linux.namespaces[{at}]");
-        let Some((name, kind)) = KINDS.iter().find(|(name, _)| *name == namespace.kind) else {
+        let field = |name: &str| format!("linux.namespaces[{at}].{name}");
+        let Some(kind) = Namespace::ALL.into_iter().find(|kind| kind.name() == namespace.kind) else {
             judge.fault(
-                format!("{place}.type"),
+                field("type"),
                 format!(
                     "{:?} is unknown; use pid, network, mount, ipc, uts, user, cgroup or time",
                     namespace.kind
@@ -94,30 +88,30 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
             );
             continue;
         };
-        if seen & kind != 0 {
-            judge.fault(format!("{place}.type"), format!("{name} is given twice"));
+        if seen.has(kind) {
+            judge.fault(field("type"), format!("{} is given twice", kind.name()));
         }
-        seen |= kind;
+        seen = seen.with(kind);
         if namespace.path.is_empty() {
-            new |= kind;
+            new = new.with(kind);
         } else if namespace.path.starts_with('/') {
-            joined.push(Joined { at, kind: *kind, path: PathBuf::from(&namespace.path) });
+            joined.push(Joined { at, kind, path: PathBuf::from(&namespace.path) });
         } else {
-            judge.fault(format!("{place}.path"), format!("{:?} is not absolute", namespace.path));
+            judge.fault(field("path"), format!("{:?} is not absolute", namespace.path));
         }
     }
     // The user namespace first: it may give the right to join the others.
-    joined.sort_by_key(|joined: &Joined| joined.kind != libc::CLONE_NEWUSER);
+    joined.sort_by_key(|joined: &Joined| joined.kind != Namespace::User);
     let mut namespaces = Namespaces {
         new,
         joined,
-        entered: 0,
+        entered: NamespaceSet::EMPTY,
         maps: None,
         maps_by: MapsBy::Us,
         time_offsets: time_offsets(linux, new, judge),
     };
     namespaces.maps = maps(linux, &namespaces, judge);
-    if let (true, Some(maps)) = (namespaces.creates(libc::CLONE_NEWUSER), &namespaces.maps) {
+    if let (true, Some(maps)) = (namespaces.creates(Namespace::User), &namespaces.maps) {
         namespaces.maps_by = maps_by(maps, host);
     }
     namespaces
@@ -125,14 +119,14 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
 
 fn maps(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Option<IdMaps> {
     let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if !namespaces.own(libc::CLONE_NEWUSER) {
+    if !namespaces.own(Namespace::User) {
         if given {
             let path = if linux.uid_mappings.is_empty() { "linux.gidMappings" } else { "linux.uidMappings" };
             judge.fault(path, "needs a user namespace; add {\"type\": \"user\"} to linux.namespaces");
         }
         return None;
     }
-    if namespaces.joins(libc::CLONE_NEWUSER) && !given {
+    if namespaces.joins(Namespace::User) && !given {
         return None;
     }
     IdMaps::judge(&linux.uid_mappings, &linux.gid_mappings, "linux", judge)
@@ -148,8 +142,8 @@ fn maps_by(maps: &IdMaps, host: &Host) -> MapsBy {
     if only(&maps.uid, host.euid) && only(&maps.gid, host.egid) { MapsBy::SelfOnly } else { MapsBy::Helpers }
 }
 
-fn time_offsets(linux: &spec::Linux, new: i32, judge: &mut Judge) -> String {
-    if !linux.time_offsets.is_empty() && new & libc::CLONE_NEWTIME == 0 {
+fn time_offsets(linux: &spec::Linux, new: NamespaceSet, judge: &mut Judge) -> String {
+    if !linux.time_offsets.is_empty() && !new.has(Namespace::Time) {
         judge.fault(
             "linux.timeOffsets",
             "needs a new time namespace; add {\"type\": \"time\"} to linux.namespaces",

@@ -6,6 +6,7 @@ use super::asked::{Asked, Fits, data_options, unmapped};
 use super::mount_step::{MountKind, MountStep, NewFs, Reconfigured, Remount};
 use super::{Context, Judge};
 use crate::spec;
+use crate::sys::namespace::Namespace;
 
 /// Judges a mount with the option `remount`. `before` are the steps for the mounts before it.
 pub(super) fn plan(
@@ -66,9 +67,9 @@ const FLAGS: [&str; 9] = ["async", "dirsync", "lazytime", "mand", "nolazytime", 
 fn is_own(new: &NewFs, context: &Context<'_>) -> bool {
     match new.fstype.to_bytes() {
         b"tmpfs" | b"ramfs" | b"devpts" | b"overlay" | b"hugetlbfs" | b"bpf" => true,
-        b"proc" => context.makes(libc::CLONE_NEWPID),
-        b"sysfs" => context.makes(libc::CLONE_NEWNET),
-        b"mqueue" => context.makes(libc::CLONE_NEWIPC),
+        b"proc" => context.makes(Namespace::Pid),
+        b"sysfs" => context.makes(Namespace::Network),
+        b"mqueue" => context.makes(Namespace::Ipc),
         _ => false,
     }
 }
@@ -76,8 +77,8 @@ fn is_own(new: &NewFs, context: &Context<'_>) -> bool {
 /// Whether a new mount of this type is known to be one more of a file system that others have mounted too.
 pub(super) fn is_shared(fstype: &str, context: &Context<'_>) -> bool {
     match fstype {
-        "sysfs" => !context.makes(libc::CLONE_NEWNET),
-        "mqueue" => !context.makes(libc::CLONE_NEWIPC),
+        "sysfs" => !context.makes(Namespace::Network),
+        "mqueue" => !context.makes(Namespace::Ipc),
         "devtmpfs" | "securityfs" | "debugfs" | "tracefs" | "configfs" | "pstore" | "efivarfs"
         | "selinuxfs" | "fusectl" => true,
         _ => false,

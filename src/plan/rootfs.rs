@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Ask, Context, DeviceStep, Judge, MountStep, Namespaces, devices, mounts, options};
 use crate::spec::{self, Spec};
+use crate::sys::namespace::Namespace;
 
 /// The root file system and everything mounted in it. Paths inside are without the slash in front.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ pub fn plan(
     if root.path.is_empty() {
         judge.fault("root.path", "empty; name the folder of the root file system");
     }
-    let own_mounts = namespaces.own(libc::CLONE_NEWNS);
+    let own_mounts = namespaces.own(Namespace::Mount);
     let mut mounts = mounts::plan(spec, context, judge);
     let make_dev = !mounts::dev_is_bound(&mounts);
     let devices = devices::plan(&linux.devices, make_dev, judge);
@@ -107,7 +108,7 @@ pub fn plan(
         mounts,
         make_dev,
         devices,
-        bind_devices: namespaces.own(libc::CLONE_NEWUSER),
+        bind_devices: namespaces.own(Namespace::User),
         masked: inside_paths(&linux.masked_paths, "linux.maskedPaths", own_mounts, judge),
         readonly_paths: inside_paths(&linux.readonly_paths, "linux.readonlyPaths", own_mounts, judge),
         mask_data: judge.cstring("linux.mountLabel", &mask)?,

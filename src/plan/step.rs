@@ -11,6 +11,8 @@ use crate::sys::report;
 pub enum Step {
     Sync,
     JoinNamespace,
+    /// Joining the namespaces of the container's process.
+    JoinContainer,
     UnshareNamespace,
     TimeOffsets,
     EnterUser,
@@ -91,6 +93,7 @@ pub enum Step {
 const ALL: &[Step] = &[
     Step::Sync,
     Step::JoinNamespace,
+    Step::JoinContainer,
     Step::UnshareNamespace,
     Step::TimeOffsets,
     Step::EnterUser,
@@ -193,18 +196,18 @@ pub struct Fault {
 impl Fault {
     /// A fault of the kernel's making.
     pub fn of(step: Step, index: usize, error: &std::io::Error) -> Self {
-        Self { step, index: index as u16, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+        Self::new(step, index, error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// What was being done, without the kernel's answer.
-    pub fn words(self, plan: &Plan) -> String {
-        plan.describe(self)
+    /// The fault with this error number.
+    pub fn new(step: Step, index: usize, errno: i32) -> Self {
+        Self { step, index: short(index), errno }
     }
 
     /// Puts the words back, in the parent, from the plan both sides share:
     /// `mount proc on /proc (mounts[2]): operation not permitted`.
     pub fn explain(self, plan: &Plan) -> String {
-        let doing = plan.describe(self);
+        let doing = plan.describe(self.step, usize::from(self.index));
         match self.step {
             Step::HookExit => format!("{doing}: exit status {}", self.errno),
             Step::HookSignal => format!("{doing}: killed by signal {}", self.errno),
@@ -260,30 +263,33 @@ pub trait At<T> {
 
 impl<T> At<T> for std::io::Result<T> {
     fn at(self, step: Step, index: usize) -> Result<T, Fault> {
-        self.inspect(|_| report::done(step as u8, index as u16))
+        self.inspect(|_| report::done(step as u8, short(index)))
             .map_err(|error| Fault::of(step, index, &error))
     }
 }
 
 impl<T> At<T> for Result<T, rustix::io::Errno> {
     fn at(self, step: Step, index: usize) -> Result<T, Fault> {
-        self.inspect(|_| report::done(step as u8, index as u16)).map_err(|errno| Fault {
-            step,
-            index: index as u16,
-            errno: errno.raw_os_error(),
-        })
+        self.inspect(|_| report::done(step as u8, short(index)))
+            .map_err(|errno| Fault::new(step, index, errno.raw_os_error()))
     }
 }
 
+/// An index as a message carries it. It serves for words alone; of the places beyond 65535 none is named rightly.
+fn short(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}
+
 impl Plan {
-    fn describe(&self, fault: Fault) -> String {
-        let index = usize::from(fault.index);
-        match fault.step {
+    /// The words for a step, without the kernel's answer.
+    pub fn describe(&self, step: Step, index: usize) -> String {
+        match step {
             Step::Sync => "talk to the runtime".into(),
-            Step::JoinNamespace => match self.namespaces.joined.get(index) {
-                Some(joined) => format!("join {} (linux.namespaces[{}])", joined.path.display(), joined.at),
-                None => "join the container's namespaces (has it just ended?)".into(),
+            Step::JoinNamespace => match self.namespaces.joined.iter().find(|joined| joined.at == index) {
+                Some(joined) => format!("join {} (linux.namespaces[{index}])", joined.path.display()),
+                None => format!("join linux.namespaces[{index}]"),
             },
+            Step::JoinContainer => "join the container's namespaces (has it just ended?)".into(),
             Step::UnshareNamespace => "make the container's namespaces".into(),
             Step::TimeOffsets => "set linux.timeOffsets".into(),
             Step::EnterUser => "become root in the user namespace (is id 0 mapped in linux.uidMappings and linux.gidMappings?)".into(),
@@ -296,15 +302,15 @@ impl Plan {
             Step::RootBind => format!("bind the root file system {} (root.path)", self.rootfs.path.to_string_lossy()),
             Step::ParentPropagation => "make the mount that holds the root file system private".into(),
             Step::MountTarget | Step::MountOnLink | Step::NothingMounted | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
-            | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(fault.step, index),
+            | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(step, index),
             Step::EnterContainer => "enter the container's namespaces".into(),
-            Step::DeviceFolder | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(fault.step, index),
+            Step::DeviceFolder | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(step, index),
             Step::DeviceLink => "make the default links in /dev".into(),
             Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
             Step::ConsoleSend => "send the terminal to the console socket".into(),
             Step::ConsoleMount => "mount the terminal on /dev/console".into(),
             Step::ConsoleAttach => "make the terminal the process's own".into(),
-            Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(fault.step, index),
+            Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(step, index),
             Step::KernelFolder => "find /proc and /sys where they were mounted (somebody changes the root file system)".into(),
             Step::MaskedPath => format!("mask /{} (linux.maskedPaths)", self.rootfs.name(&self.rootfs.masked, index)),
             Step::ReadonlyPath => {

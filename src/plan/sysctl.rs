@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use super::{Judge, Namespaces};
 use crate::spec::Spec;
+use crate::sys::namespace::Namespace;
 
 /// Parameters of an ipc namespace outside fs.mqueue, ipc_namespaces(7).
 const IPC: &[&str] = &[
@@ -58,19 +59,19 @@ fn refusal(path: &str, spec: &Spec, namespaces: &Namespaces) -> Option<String> {
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         return Some("not a kernel parameter's name".into());
     }
-    let needs = |kind: i32, name: &str| {
+    let needs = |kind: Namespace| {
         (!namespaces.own(kind))
-            .then(|| format!("needs the container's own {name} namespace; it would change the host"))
+            .then(|| format!("needs the container's own {} namespace; it would change the host", kind.name()))
     };
     match path {
-        "kernel/domainname" => needs(libc::CLONE_NEWUTS, "uts"),
+        "kernel/domainname" => needs(Namespace::Uts),
         "kernel/hostname" if !spec.hostname.is_empty() => {
             Some("set hostname instead; both would conflict".into())
         }
-        "kernel/hostname" => needs(libc::CLONE_NEWUTS, "uts"),
-        _ if IPC.contains(&path) || path.starts_with("fs/mqueue/") => needs(libc::CLONE_NEWIPC, "ipc"),
-        _ if path.starts_with("net/") => needs(libc::CLONE_NEWNET, "network"),
-        _ if path.starts_with("user/") => needs(libc::CLONE_NEWUSER, "user"),
+        "kernel/hostname" => needs(Namespace::Uts),
+        _ if IPC.contains(&path) || path.starts_with("fs/mqueue/") => needs(Namespace::Ipc),
+        _ if path.starts_with("net/") => needs(Namespace::Network),
+        _ if path.starts_with("user/") => needs(Namespace::User),
         _ => Some("is not in a separate kernel namespace; it would change the host".into()),
     }
 }

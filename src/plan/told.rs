@@ -1,6 +1,7 @@
 //! Words for steps that went well: what `--debug` tells, from the plan that the child carries out.
 
-use super::{Fault, Plan, Step};
+use super::{Plan, Step};
+use crate::sys::namespace::Namespace;
 
 /// Who wants to know of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Plan {
     /// What the step with this index did. `None`: nothing that anybody wants to know.
     pub fn told(&self, step: Step, index: u16) -> Option<(Detail, String)> {
         let detail = step.detail()?;
-        if step == Step::EnterUser && !self.namespaces.own(libc::CLONE_NEWUSER) {
+        if step == Step::EnterUser && !self.namespaces.own(Namespace::User) {
             return None; // it is root as it is
         }
         let words = match step {
@@ -58,12 +59,12 @@ impl Plan {
                 format!("change to the working directory {}", cwd.unwrap_or_default())
             }
             // The error's words without "error".
-            Step::HookSpawn => Fault { step, index, errno: 0 }
-                .words(self)
+            Step::HookSpawn => self
+                .describe(step, usize::from(index))
                 .trim_start_matches("error running")
                 .replacen(' ', "run ", 1),
             Step::Sync => "go on after the runtime's answer".into(),
-            _ => Fault { step, index, errno: 0 }.words(self),
+            _ => self.describe(step, usize::from(index)),
         };
         Some((detail, without_advice(words)))
     }

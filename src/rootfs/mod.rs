@@ -136,11 +136,7 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Resul
     if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
         return Ok(());
     }
-    let null = host_null().map_err(|error| Fault {
-        step: Step::MaskedPath,
-        index: 0,
-        errno: error.raw_os_error(),
-    })?;
+    let null = host_null().map_err(|error| Fault::new(Step::MaskedPath, 0, error.raw_os_error()))?;
     let kernel = KernelFolders::open(rootfs, InRoot(root)).at(Step::KernelFolder, 0)?;
     // Read-only first: a path that is both is then hidden whole.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {

@@ -11,6 +11,7 @@ pub mod fd;
 pub mod guard;
 pub mod mount;
 pub mod mountinfo;
+pub mod namespace;
 pub mod net;
 mod older;
 pub mod process;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::check;
+use super::namespace::{Namespace, NamespaceSet};
 use super::older::{self, Procfs};
 
 /// clone(2); libc's constant is too narrow.
@@ -190,19 +191,19 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option
     }))
 }
 
-/// `setns(fd, kind)`, setns(2): joins the namespace behind a file of /proc/PID/ns, or those of a pidfd. `kind` 0 takes any.
-/// EINVAL: the file is a namespace of another kind.
-pub fn setns(fd: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
+/// `setns(fd, kinds)`, setns(2): joins the namespace of a file of /proc/PID/ns, or those of a pidfd. EINVAL: the file is a
+/// namespace of another kind.
+pub fn setns(fd: BorrowedFd<'_>, kinds: impl Into<NamespaceSet>) -> io::Result<()> {
     // SAFETY: an open descriptor and an integer; the kernel changes only this thread's namespaces.
-    check(unsafe { libc::setns(fd.as_raw_fd(), kind) }.into()).map(drop)
+    check(unsafe { libc::setns(fd.as_raw_fd(), kinds.into().flags()) }.into()).map(drop)
 }
 
 /// Joins the namespaces `kinds` of the process behind `pidfd`, whose number is `pid` as `proc` counts: setns(2), Linux 5.8, and before
-/// by its files in /proc. Or, with 0 as `pid`, the one namespace behind a file.
-pub fn enter(pidfd: BorrowedFd<'_>, pid: i32, kinds: i32, proc: Procfs<'_>) -> io::Result<()> {
+/// by its files in /proc.
+pub fn enter(pidfd: BorrowedFd<'_>, pid: i32, kinds: NamespaceSet, proc: Procfs<'_>) -> io::Result<()> {
     match setns(pidfd, kinds) {
         // It is not a file of /proc/PID/ns, which were all that there was.
-        Err(error) if pid != 0 && error.raw_os_error() == Some(libc::EINVAL) => {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             older::namespaces::enter(pidfd, pid, kinds, proc)
         }
         done => done,
@@ -235,17 +236,17 @@ impl WayBack {
 
     /// Goes back. From where it leads to it changes nothing, but for who may not: he learns it.
     pub fn take(&self) -> io::Result<()> {
-        setns(self.namespace.as_fd(), libc::CLONE_NEWNS)?;
+        setns(self.namespace.as_fd(), Namespace::Mount)?;
         rustix::process::fchdir(&self.root)?;
         rustix::process::chroot(c".")?;
         Ok(rustix::process::fchdir(&self.folder)?)
     }
 }
 
-/// `unshare(flags)`, unshare(2).
-pub fn unshare(flags: i32) -> io::Result<()> {
+/// `unshare(kinds)`, unshare(2).
+pub fn unshare(kinds: impl Into<NamespaceSet>) -> io::Result<()> {
     // SAFETY: one integer. CLONE_FILES, which could surprise descriptors' owners, is not used by any caller.
-    check(unsafe { libc::unshare(flags) }.into()).map(drop)
+    check(unsafe { libc::unshare(kinds.into().flags()) }.into()).map(drop)
 }
 
 /// A list of C strings as execve(2) wants it: pointers, and null at the end. Borrows nothing: the strings' owner must live on.

@@ -14,6 +14,7 @@ use crate::emergence::hash::Hash;
 use crate::emergence::launch::Prepared;
 use crate::emergence::{Lease, Result, Terms};
 use crate::error::Doing;
+use crate::sys::namespace::Namespace;
 use crate::sys::process;
 use crate::sys::remove::remove;
 
@@ -96,7 +97,7 @@ impl Kept {
 fn private(store: &Path) -> Result<PathBuf> {
     let path = store.join("bundle");
     std::fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
-    process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
+    process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
     // What is mounted on the host later still comes here, and so to the container; not the other way.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave).doing(|| "part the mounts of this process from the host's")?;

@@ -18,13 +18,14 @@ use crate::plan::mount_step::CgroupMount;
 use crate::plan::{CgroupView, MountKind, Plan};
 use crate::rootfs::inroot::InRoot;
 use crate::sys::mountinfo::{self, Mount};
+use crate::sys::namespace::Namespace;
 
 /// What hides a masked file, and the name of all such mounts.
 const NULL: &str = "/dev/null";
 
-/// Namespaces of others, by criu's name and the name of their file in /proc/PID/ns. runc's names: its images can be restored.
-pub const NAMESPACES: &[(i32, &str, &str)] =
-    &[(libc::CLONE_NEWNET, "extRootNetNS", "net"), (libc::CLONE_NEWPID, "extRootPidNS", "pid")];
+/// Namespaces of others, with their names in criu's images. runc's names: its images can be restored.
+pub const NAMESPACES: &[(Namespace, &str)] =
+    &[(Namespace::Network, "extRootNetNS"), (Namespace::Pid, "extRootPidNS")];
 
 /// A place where something is mounted.
 struct Place {
@@ -130,7 +131,7 @@ pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
     let places: Vec<(String, Place)> =
         places(plan)?.into_iter().map(|place| (real(&place.inside), place)).collect();
     let masked: Vec<String> = plan.rootfs.masked.iter().map(|path| real(&inside(path))).collect();
-    let own_cgroups = plan.namespaces.own(libc::CLONE_NEWCGROUP);
+    let own_cgroups = plan.namespaces.own(Namespace::Cgroup);
     let mut names = Vec::new();
     for mount in mounts.iter().filter(|mount| mount.place != "/") {
         let name = if masked.contains(&mount.place) {

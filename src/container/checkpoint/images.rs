@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Version};
 use crate::container::request::Settings;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::Spec;
+use crate::sys::namespace::Namespace;
 
 /// What both commands ask for.
 #[derive(Clone, Debug)]
@@ -124,7 +125,7 @@ impl Images {
             auto_dedup: self.auto_dedup,
             manage_cgroups: true,
             manage_cgroups_mode: Some(self.cgroups.into()),
-            empty_ns: if self.empty_network { libc::CLONE_NEWNET as u32 } else { 0 },
+            empty_ns: if self.empty_network { Namespace::Network.flag() as u32 } else { 0 },
             lazy_pages: self.lazy_pages,
             orphan_pts_master: true,
             config_file: config_file(spec)?,

@@ -101,8 +101,9 @@ fn dump(request: &Checkpoint, there: &Existing, spec: &Spec, plan: &Plan, folder
     options.pid = init.pid;
     options.freeze_cgroup = freezer(there);
     options.external = external::mounts_of(init.pid, plan)?;
-    for (kind, name, file) in external::NAMESPACES {
+    for (kind, name) in external::NAMESPACES {
         if plan.namespaces.joins(*kind) {
+            let file = kind.file();
             let path = format!("/proc/{}/ns/{file}", init.pid);
             let inode = fs::metadata(&path).doing(|| format!("look at {path}"))?.ino();
             options.external.push(format!("{file}[{inode}]:{name}"));

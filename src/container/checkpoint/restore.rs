@@ -29,6 +29,7 @@ use crate::container::request::{Create, Settings};
 use crate::container::{destroy, hold, open, pid_file};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Plan;
+use crate::sys::namespace::Namespace;
 use crate::sys::{fd, process};
 
 /// `restore`.
@@ -253,23 +254,18 @@ impl Namespaces {
         for namespace in &plan.namespaces.joined {
             let file = open::open_namespace(namespace)?;
             let kind = namespace.kind;
-            if let Some((_, name, _)) = external::NAMESPACES.iter().find(|(known, ..)| *known == kind) {
+            if let Some((_, name)) = external::NAMESPACES.iter().find(|(known, _)| *known == kind) {
                 all.inherited.push(Inherit { key: (*name).into(), fd: file.as_raw_fd() });
                 all.files.push(file);
                 continue;
             }
-            let kind = match kind {
-                libc::CLONE_NEWIPC => "ipc",
-                libc::CLONE_NEWUTS => "uts",
-                libc::CLONE_NEWTIME => "time",
-                _ => {
-                    let place = format!("linux.namespaces[{}].path", namespace.at);
-                    let words = "criu cannot restore into a namespace of this kind";
-                    return Err(Error::invalid(&place, words).of_kind(Kind::Unsupported));
-                }
-            };
+            if !matches!(kind, Namespace::Ipc | Namespace::Uts | Namespace::Time) {
+                let place = format!("linux.namespaces[{}].path", namespace.at);
+                let words = "criu cannot restore into a namespace of this kind";
+                return Err(Error::invalid(&place, words).of_kind(Kind::Unsupported));
+            }
             let file = namespace.path.to_string_lossy().into_owned();
-            all.joined.push(JoinNamespace { kind: kind.into(), file });
+            all.joined.push(JoinNamespace { kind: kind.file().into(), file });
         }
         Ok(all)
     }

@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
+use super::super::namespace::Namespace;
 use super::super::process::{self, Cloned};
 use super::super::text::Text;
 use super::is_missing;
 
-const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+const NEW_CGROUP: u64 = Namespace::Cgroup.flag() as u64;
 
 /// Stands in for `clone3(flags, cgroup)` that has failed with `error`; gives that back where there is nothing else to do.
 ///
@@ -76,7 +77,7 @@ fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
     if told != Ok(1) {
         return false;
     }
-    let made = if new_namespace { process::unshare(libc::CLONE_NEWCGROUP) } else { Ok(()) };
+    let made = if new_namespace { process::unshare(Namespace::Cgroup) } else { Ok(()) };
     let errno = made.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
     rustix::net::send(socket, &errno.to_ne_bytes(), SendFlags::NOSIGNAL).is_ok() && errno == 0
 }

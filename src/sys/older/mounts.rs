@@ -15,6 +15,7 @@ use rustix::mount::{
 };
 
 use super::super::mount::{Attributes, attach, clone_mount};
+use super::super::namespace::Namespace;
 use super::super::{check, process};
 use super::{Procfs, mounted, of_descriptor};
 
@@ -84,7 +85,7 @@ pub(in crate::sys) fn prepare(
     let proc = proc.open()?;
     let way_back = process::WayBack::open(&proc)?;
     way_back.take()?; // whether we may must be known before it is needed
-    process::unshare(libc::CLONE_NEWNS)?;
+    process::unshare(Namespace::Mount)?;
     let changed = apart(mount, wanted, recursive, &proc);
     // To stay here would be worse than any other error.
     way_back.take()?;

@@ -11,6 +11,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 use super::open_folder;
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::error::{Doing, Error};
+use crate::sys::namespace::Namespace;
 use crate::sys::process;
 
 /// Bytes of all options of a mount, mount(2); a few are for other options than our folders.
@@ -66,7 +67,7 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
     }
     let options = format!("{},{PLAIN}", overlay_folders(lower, upper, &work)?.join(","));
     let mounted = || -> Result<OwnedFd> {
-        process::unshare(libc::CLONE_NEWNS).doing(|| "make a mount namespace")?;
+        process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
         overlay_on(&at, options)?;
@@ -117,7 +118,7 @@ mod tests {
             let options = overlay_folders(&paths[..2], &paths[2], &paths[3]).unwrap();
             let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
             let look = || {
-                process::unshare(libc::CLONE_NEWNS).unwrap();
+                process::unshare(Namespace::Mount).unwrap();
                 mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
                 mount("overlay", &paths[4], "overlay", MountFlags::NODEV, options.as_c_str())
             };
