@@ -146,7 +146,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::Os(error) => Some(error),
+            Cause::Words(_) => None,
+        }
+    }
+}
 
 /// The kernel's error in the words that engines look for: `permission denied`, without a number behind.
 struct OsWords<'a>(&'a io::Error);
@@ -206,6 +213,16 @@ mod tests {
         let failed: std::result::Result<(), io::Error> = Err(io::Error::from_raw_os_error(libc::EACCES));
         let error = failed.doing(|| "write memory.max").doing(|| "create web");
         assert_eq!(error.unwrap_err().to_string(), "create web: write memory.max: permission denied");
+    }
+
+    #[test]
+    fn the_kernels_error_is_the_source() {
+        use std::error::Error as _;
+        let failed: std::result::Result<(), io::Error> = Err(io::Error::from_raw_os_error(libc::EACCES));
+        let error = failed.doing(|| "write memory.max").unwrap_err();
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.and_then(io::Error::raw_os_error), Some(libc::EACCES));
+        assert!(Error::invalid("mounts[0]", "wrong").source().is_none());
     }
 
     #[test]

@@ -22,15 +22,24 @@ pub struct Made {
     fd: Option<OwnedFd>,
 }
 
+/// What becomes of a step for which the kernel refuses permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfRefused {
+    /// It is an error.
+    Fail,
+    /// The container goes without: an ordinary user has no right to it.
+    GoWithout,
+}
+
 impl Group {
     /// Makes the directories and, in v2, hands every controller of the host down to them.
     ///
-    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made. With `tolerate`
-    /// (an ordinary user who asked for no limit), where the kernel refuses permission there is no cgroup: `None`, or in v1 a
-    /// group without that hierarchy; so the state file must keep [`Made::group`], not this one.
-    pub fn create(&self, tolerate: bool) -> Result<Option<Made>> {
+    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made. With
+    /// [`IfRefused::GoWithout`], where the kernel refuses permission there is no cgroup: `None`, or in v1 a group without that
+    /// hierarchy; so the state file must keep [`Made::group`], not this one.
+    pub fn create(&self, if_refused: IfRefused) -> Result<Option<Made>> {
         let mut made = Made { group: self.clone(), made: Vec::new(), fd: None };
-        match made.create(tolerate) {
+        match made.create(if_refused) {
             Ok(()) if made.group.dirs().next().is_none() => Ok(None),
             Ok(()) => Ok(Some(made)),
             Err(error) => Err(error.after_cleaning(made.undo())),
@@ -148,18 +157,20 @@ impl Made {
         })
     }
 
-    fn create(&mut self, tolerate: bool) -> Result<()> {
+    fn create(&mut self, if_refused: IfRefused) -> Result<()> {
         for legacy in std::mem::take(&mut self.group.legacy) {
             match create_legacy(&legacy, &mut self.made) {
                 Ok(()) => self.group.legacy.push(legacy),
-                Err(error) if tolerate && refused(&error) => {}
+                Err(error) if if_refused == IfRefused::GoWithout && refused(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         if let Some(dir) = &self.group.unified {
             match create_unified(dir, &mut self.made) {
                 Ok(fd) => self.fd = Some(fd),
-                Err(error) if tolerate && refused(&error) => self.group.unified = None,
+                Err(error) if if_refused == IfRefused::GoWithout && refused(&error) => {
+                    self.group.unified = None
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -155,9 +155,10 @@ impl Group {
             return refuse(format!("{path:?} leads out of the container's cgroup"));
         }
         if let Some(name) = controllers.iter().find(|name| self.legacy_dir(name).is_none()) {
-            return refuse(match self.is_unified() {
-                true => format!("{name}: cgroup version 2 has one path for all controllers; leave it out"),
-                false => format!("{name} is not a controller of the container's cgroup"),
+            return refuse(if self.is_unified() {
+                format!("{name}: cgroup version 2 has one path for all controllers; leave it out")
+            } else {
+                format!("{name} is not a controller of the container's cgroup")
             });
         }
         let named = |legacy: &Legacy| controllers.iter().any(|name| legacy.controllers.contains(name));

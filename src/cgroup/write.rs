@@ -194,9 +194,12 @@ impl Made {
         }
         for name in dir.below.split('/') {
             if !has(&path, "cgroup.subtree_control") {
-                let asked_again = open_dir(&path).and_then(|dir| match may_hand_down(dir.as_fd()) {
-                    true => write_at(dir.as_fd(), "cgroup.subtree_control", &format!("+{controller}")),
-                    false => Err(Errno::BUSY),
+                let asked_again = open_dir(&path).and_then(|dir| {
+                    if may_hand_down(dir.as_fd()) {
+                        write_at(dir.as_fd(), "cgroup.subtree_control", &format!("+{controller}"))
+                    } else {
+                        Err(Errno::BUSY)
+                    }
                 });
                 let reason = match asked_again {
                     Err(Errno::BUSY) => "it has processes of its own".to_owned(),

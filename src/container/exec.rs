@@ -13,7 +13,7 @@ use super::control::kind_of;
 use super::conversation::{Child, Conversation, Next, Server};
 use super::draft::Manner;
 use super::existing::Existing;
-use super::foreground::{Foreground, Terminal};
+use super::foreground::{Foreground, Program, Terminal};
 use super::open::{self, Making};
 use super::passed::passed;
 use super::pid::ProcessId;
@@ -58,7 +58,10 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
         return Err(child.kill(target.init.explain(error)));
     }
     match foreground {
-        Some(foreground) => foreground.wait(child.pidfd.as_fd(), child.pid, entering.terminal, None),
+        Some(foreground) => {
+            let terminal = entering.terminal;
+            foreground.wait(Program { pid: child.pid, pidfd: child.pidfd.as_fd(), terminal, listener: None })
+        }
         None => Ok(0),
     }
 }

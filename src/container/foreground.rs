@@ -42,6 +42,18 @@ fn forwardable() -> impl Iterator<Item = i32> {
     (1..=LAST).filter(|signal| !NOT_OURS.contains(signal))
 }
 
+/// A child of ours that runs in the foreground.
+pub struct Program<'a> {
+    /// Its number.
+    pub pid: i32,
+    /// Its descriptor.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its terminal, which is copied to ours.
+    pub terminal: Option<Terminal>,
+    /// Hears from it when it is ready, if a service manager wants to know.
+    pub listener: Option<Listener>,
+}
+
 impl Foreground {
     /// Blocks every signal that is to be passed on. Call it before the clone, or one that comes early ends us instead.
     pub fn prepare() -> io::Result<Self> {
@@ -56,28 +68,16 @@ impl Foreground {
         }
     }
 
-    /// Waits for our child `pid`, behind `pidfd`, passing signals on and copying its terminal; then reaps it. Orphans are
-    /// reaped on the way when they come to us.
+    /// Waits for a child of ours, passing signals on and copying its terminal; then reaps it. Orphans are reaped on the way
+    /// when they come to us.
     ///
     /// Returns its exit status, or 128 + the signal that ended it. Our own terminal's mode is restored in any case.
-    pub fn wait(
-        &self,
-        pidfd: BorrowedFd<'_>,
-        pid: i32,
-        terminal: Option<Terminal>,
-        listener: Option<Listener>,
-    ) -> Result<i32> {
-        self.wait_at(&Host::standard(), pidfd, pid, terminal, listener)
+    pub fn wait(&self, program: Program<'_>) -> Result<i32> {
+        self.wait_at(&Host::standard(), program)
     }
 
-    fn wait_at(
-        &self,
-        host: &Host<'_>,
-        pidfd: BorrowedFd<'_>,
-        pid: i32,
-        terminal: Option<Terminal>,
-        listener: Option<Listener>,
-    ) -> Result<i32> {
+    fn wait_at(&self, host: &Host<'_>, program: Program<'_>) -> Result<i32> {
+        let Program { pid, pidfd, terminal, listener } = program;
         let relay = terminal.map(|terminal| Relay::start(terminal, host)).transpose()?;
         let reap = signal::adopts_orphans().doing(|| "ask whether we are a subreaper")?;
         let mut watch = Watch {

@@ -90,13 +90,14 @@ impl Preparing<'_> {
         if (device.uid, device.gid) == (None, None) {
             return Ok((None, None));
         }
-        let field = self.plan.device_field(index);
+        let plan = self.plan;
         let Some(maps) = self.maps()? else { return Ok((device.uid, device.gid)) };
         let outside = |name: &str, maps, id: Option<u32>| {
             let Some(id) = id else { return Ok(None) };
-            let words = || format!("{id} is not mapped in the user namespace (linux.{name}Mappings)");
-            let found = IdMaps::outside(maps, id).map(Some);
-            found.ok_or_else(|| Error::invalid(&format!("{field}.{name}"), words()))
+            IdMaps::outside(maps, id).map(Some).ok_or_else(|| {
+                let words = format!("{id} is not mapped in the user namespace (linux.{name}Mappings)");
+                Error::invalid(&format!("{}.{name}", plan.device_field(index)), words)
+            })
         };
         Ok((outside("uid", &maps.uid, device.uid)?, outside("gid", &maps.gid, device.gid)?))
     }

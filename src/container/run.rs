@@ -6,7 +6,7 @@ use super::birth::terminal;
 use super::control::{has_started, kind_of, poststart};
 use super::create::{Launched, launch};
 use super::draft::Manner;
-use super::foreground::Foreground;
+use super::foreground::{Foreground, Program};
 use super::request::{Run, Settings};
 use super::{destroy, hooks};
 use crate::error::{Doing, Error, Result};
@@ -39,7 +39,8 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
     created(pid);
     begin(&launched)?;
     let listener = launched.listener.take();
-    let ended = foreground.wait(launched.child.pidfd.as_fd(), pid, terminal, listener);
+    let pidfd = launched.child.pidfd.as_fd();
+    let ended = foreground.wait(Program { pid, pidfd, terminal, listener });
     let cleaned = if request.keep { Ok(()) } else { destroy::at_the_end(&launched.folder, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),

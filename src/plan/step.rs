@@ -479,6 +479,19 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::{ask, host};
+
+    #[test]
+    fn a_joined_namespace_is_named_by_its_place_in_the_configuration() {
+        let mut spec = crate::spec::defaults::spec();
+        let at =
+            spec.linux.as_ref().unwrap().namespaces.iter().position(|one| one.kind == "network").unwrap();
+        assert!(at > 0);
+        spec.linux.as_mut().unwrap().namespaces[at].path = "/run/netns/a".into();
+        let plan = Plan::build(&spec, &ask(), &host()).unwrap();
+        let want = format!("join /run/netns/a (linux.namespaces[{at}])");
+        assert_eq!(plan.describe(Step::JoinNamespace, at), want);
+    }
 
     #[test]
     fn numbers_lead_back() {

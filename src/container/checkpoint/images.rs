@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::message::{CgroupMode, Features, Options};
-use crate::checkpoint::{self, Version};
+use crate::checkpoint::{self, Purpose, Version};
 use crate::container::request::Settings;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::Spec;
@@ -95,8 +95,8 @@ impl Images {
     }
 
     /// Opens the folders, and makes the missing: for `restore` only that of the logs.
-    pub fn open(&self, restore: bool) -> Result<Folders> {
-        if !restore {
+    pub fn open(&self, purpose: Purpose) -> Result<Folders> {
+        if purpose == Purpose::Look {
             make(&self.path, "--image-path")?;
         }
         let images = open(&self.path, "--image-path")?;
@@ -105,17 +105,17 @@ impl Images {
             make(work_path, "--work-path")?;
         }
         let work = open(work_path, "--work-path")?;
-        let log = work_path.join(log_name(restore));
+        let log = work_path.join(log_name(purpose));
         Ok(Folders { images, work, log })
     }
 
     /// The options that both have.
-    pub fn options(&self, spec: &Spec, folders: &Folders, restore: bool) -> Result<Options> {
+    pub fn options(&self, spec: &Spec, folders: &Folders, purpose: Purpose) -> Result<Options> {
         Ok(Options {
             images_dir_fd: folders.images.as_raw_fd(),
             work_dir_fd: folders.work.as_raw_fd(),
             log_level: LOG_LEVEL,
-            log_file: log_name(restore).into(),
+            log_file: log_name(purpose).into(),
             ext_unix_sk: self.ext_unix_sk,
             tcp_established: self.tcp_established,
             evasive_devices: true,
@@ -134,8 +134,11 @@ impl Images {
     }
 }
 
-fn log_name(restore: bool) -> &'static str {
-    if restore { "restore.log" } else { "dump.log" }
+fn log_name(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Make => "restore.log",
+        Purpose::Look => "dump.log",
+    }
 }
 
 fn make(path: &Path, option: &str) -> Result<()> {

@@ -72,7 +72,7 @@ pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     }
     let spec = there.folder.config()?;
     let plan = plan(settings, &there, &spec)?;
-    let folders = request.images.open(false)?;
+    let folders = request.images.open(Purpose::Look)?;
     dump(request, &there, &spec, &plan, &folders)?;
     if request.leave_running || request.pre_dump {
         return Ok(());
@@ -96,7 +96,7 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
 
 fn dump(request: &Checkpoint, there: &Existing, spec: &Spec, plan: &Plan, folders: &Folders) -> Result<()> {
     let init = there.init()?;
-    let mut options = request.images.options(spec, folders, false)?;
+    let mut options = request.images.options(spec, folders, Purpose::Look)?;
     own_options(request, &mut options);
     options.pid = init.pid;
     options.freeze_cgroup = freezer(there);

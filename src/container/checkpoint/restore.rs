@@ -21,8 +21,8 @@ use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
 use crate::container::creation::{Creation, recorded};
 use crate::container::draft::{Draft, Manner, draft};
 use crate::container::folder::Folder;
-use crate::container::foreground::{Foreground, Terminal};
-use crate::container::group::{IfForbidden, join_group, make_groups};
+use crate::container::foreground::{Foreground, Program, Terminal};
+use crate::container::group::{if_refused, join_group, make_groups};
 use crate::container::pid::ProcessId;
 use crate::container::record::{Phase, Record};
 use crate::container::request::{Create, Settings};
@@ -69,7 +69,12 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     }
     let foreground = Foreground::prepare().doing(|| "take over signals")?;
     let back = bring_back(settings, request, Manner::Foreground)?;
-    let ended = foreground.wait(back.pidfd.as_fd(), back.pid, back.terminal, None);
+    let ended = foreground.wait(Program {
+        pid: back.pid,
+        pidfd: back.pidfd.as_fd(),
+        terminal: back.terminal,
+        listener: None,
+    });
     let cleaned = destroy::at_the_end(&back.folder, &back.record);
     match ended {
         Ok(status) => cleaned.map(|()| status),
@@ -130,16 +135,17 @@ fn set_up(
     let namespaces = Namespaces::open(plan)?;
     let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
-    let start = || Ok((request.images.open(true)?, Criu::start(Purpose::Make, &keep)?));
+    let start = || Ok((request.images.open(Purpose::Make)?, Criu::start(Purpose::Make, &keep)?));
     let (folders, criu) = apart(&root, start)?;
     let made = join_group(folder, record, plan, criu.pid())?.or(made);
     if let Some(group) = &record.rdt {
         group.join(criu.pid())?;
     }
     hold::here("criu");
-    let ask = ask(request, &folders, draft, namespaces, &root, criu.pid())?;
-    let if_forbidden = IfForbidden::of(settings);
-    let creation = Creation { plan, folder, record, made, if_forbidden, limited: false };
+    let restored = Restored { request, draft, folders: &folders, root: &root };
+    let ask = restored.ask(namespaces, criu.pid())?;
+    let if_refused = if_refused(settings);
+    let creation = Creation { plan, folder, record, made, if_refused, limited: false };
     let mut helper = Helper { creation, console, master: None };
     let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
@@ -176,31 +182,35 @@ fn real_root(plan: &Plan) -> Result<CString> {
         .map_err(|_| Error::invalid("root.path", "leads to a path with a NUL byte"))
 }
 
-/// The request, for the criu that is process `criu`.
-fn ask(
-    request: &Restore,
-    folders: &Folders,
-    draft: &Draft,
-    namespaces: Namespaces,
-    root: &NewRoot,
-    criu: i32,
-) -> Result<Request> {
-    let mut options = request.images.options(&draft.spec, folders, true)?;
-    if request.images.cgroups == CgroupMode::Strict {
-        // What strict asks beyond full has been looked at before the group was made; criu would only see that it is there.
-        options.manage_cgroups_mode = Some(CgroupMode::Full.into());
+/// What criu is asked to make.
+struct Restored<'a> {
+    request: &'a Restore,
+    draft: &'a Draft,
+    folders: &'a Folders,
+    root: &'a NewRoot,
+}
+
+impl Restored<'_> {
+    /// The request, for the criu that is process `criu`.
+    fn ask(&self, namespaces: Namespaces, criu: i32) -> Result<Request> {
+        let Self { request, draft, folders, root } = self;
+        let mut options = request.images.options(&draft.spec, folders, Purpose::Make)?;
+        if request.images.cgroups == CgroupMode::Strict {
+            // What strict asks beyond full has been looked at before the group was made; criu would only see that it is there.
+            options.manage_cgroups_mode = Some(CgroupMode::Full.into());
+        }
+        options.root = root.path.to_string_lossy().into_owned();
+        options.rst_sibling = true;
+        options.external = external::mounts_for(&draft.plan)?;
+        options.inherit_fd = namespaces.inherited;
+        options.inherit_fd.extend(standard_files(folders)?);
+        options.join_ns = namespaces.joined;
+        options.cg_root = cgroup_roots(criu)?;
+        options.tcp_close = request.tcp_close;
+        options.lsm_profile = request.lsm_profile.clone();
+        options.lsm_mount_context = request.lsm_mount_context.clone();
+        Ok(Request { kind: Act::Restore.into(), options: Some(options), ..Request::default() })
     }
-    options.root = root.path.to_string_lossy().into_owned();
-    options.rst_sibling = true;
-    options.external = external::mounts_for(&draft.plan)?;
-    options.inherit_fd = namespaces.inherited;
-    options.inherit_fd.extend(standard_files(folders)?);
-    options.join_ns = namespaces.joined;
-    options.cg_root = cgroup_roots(criu)?;
-    options.tcp_close = request.tcp_close;
-    options.lsm_profile = request.lsm_profile.clone();
-    options.lsm_mount_context = request.lsm_mount_context.clone();
-    Ok(Request { kind: Act::Restore.into(), options: Some(options), ..Request::default() })
 }
 
 /// Ours stand for what the processes had from outside as standard files. criu has them under the same numbers.

@@ -53,18 +53,28 @@ pub struct Terminal {
     _slave: Option<OwnedFd>,
 }
 
+/// Where the first size of a terminal comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SizeFrom {
+    /// The terminal we run in.
+    Host,
+    /// process.consoleSize, which the container's process has set.
+    Process,
+}
+
 impl Terminal {
     /// Takes over the master that the container's process made. The size of the terminal we run in becomes its size, unless
     /// the plan has one. Call it before the program starts, so that it finds the size right.
     pub fn of(master: OwnedFd, plan: &Plan) -> Result<Self> {
         let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
-        Self::at(&Host::standard(), master, size != TerminalSize::default())
+        let size = if size == TerminalSize::default() { SizeFrom::Host } else { SizeFrom::Process };
+        Self::at(&Host::standard(), master, size)
     }
 
-    pub(super) fn at(host: &Host<'_>, master: OwnedFd, sized: bool) -> Result<Self> {
+    pub(super) fn at(host: &Host<'_>, master: OwnedFd, size: SizeFrom) -> Result<Self> {
         // Ours alone: the process that made it has sent it and closed its own.
         rustix::io::ioctl_fionbio(&master, true).doing(|| "make the terminal non-blocking")?;
-        if let Some(size) = host.size().filter(|_| !sized) {
+        if let Some(size) = host.size().filter(|_| size == SizeFrom::Host) {
             pty::set_size(&master, size).doing(|| "set the terminal's size")?;
         }
         if Output::of(host) == Output::Outside {

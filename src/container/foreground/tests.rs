@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::relay::SizeFrom;
 use super::*;
 use crate::sys::pty;
 
@@ -52,6 +53,10 @@ fn shell(script: &str) -> Command {
     command
 }
 
+fn without_terminal(pidfd: &OwnedFd, pid: i32) -> Program<'_> {
+    Program { pid, pidfd: pidfd.as_fd(), terminal: None, listener: None }
+}
+
 /// Runs `script` behind a terminal, as a container's program would run, with `input` and `output` as the runtime's files.
 fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
     let foreground = Foreground::prepare().unwrap();
@@ -63,7 +68,7 @@ fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: B
     }
     let null = nothing();
     let host = Host { input, output, error: null.as_fd() };
-    let terminal = Terminal::at(&host, master, false).unwrap();
+    let terminal = Terminal::at(&host, master, SizeFrom::Host).unwrap();
     let mut command = shell(script);
     let standard = || Stdio::from(slave.try_clone().unwrap());
     command.stdin(standard()).stdout(standard()).stderr(standard());
@@ -76,7 +81,8 @@ fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: B
     }
     let (pid, pidfd) = start(&mut command, &foreground);
     drop((slave, command));
-    foreground.wait_at(&host, pidfd.as_fd(), pid, Some(terminal), None).unwrap()
+    let program = Program { pid, pidfd: pidfd.as_fd(), terminal: Some(terminal), listener: None };
+    foreground.wait_at(&host, program).unwrap()
 }
 
 /// The calling thread, for [`send`].
@@ -120,8 +126,8 @@ fn the_status_is_the_code_or_128_and_the_signal() {
     for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -TERM $$", 143)] {
         let foreground = Foreground::prepare().unwrap();
         let (pid, pidfd) = start(&mut shell(script), &foreground);
-        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), status, "{script}");
-        let again = foreground.wait(pidfd.as_fd(), pid, None, None).unwrap_err();
+        assert_eq!(foreground.wait(without_terminal(&pidfd, pid)).unwrap(), status, "{script}");
+        let again = foreground.wait(without_terminal(&pidfd, pid)).unwrap_err();
         assert_eq!(again.errno(), Some(libc::ECHILD), "it has been reaped");
     }
 }
@@ -141,7 +147,7 @@ fn signals_are_passed_on() {
                 read_until(&mut output, "ready");
                 send(waiting, number);
             });
-            assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), 42, "{name}");
+            assert_eq!(foreground.wait(without_terminal(&pidfd, pid)).unwrap(), 42, "{name}");
         });
     }
 }
@@ -243,7 +249,7 @@ fn a_size_from_the_configuration_stays() {
     let (master, slave) = pty_pair();
     let given = pty::Size { rows: 11, cols: 22 };
     pty::set_size(&master, given).unwrap();
-    let _terminal = Terminal::at(&host, master, true).unwrap();
+    let _terminal = Terminal::at(&host, master, SizeFrom::Process).unwrap();
     assert_eq!(pty::size(&slave).unwrap(), given);
 }
 
@@ -343,7 +349,7 @@ fn orphans_in_a_process_of_its_own() {
             // The kernel's own may have gone to another thread of the test program, where it is not blocked.
             send(waiting, libc::SIGCHLD);
         });
-        assert_eq!(foreground.wait(pidfd.as_fd(), pid, None, None).unwrap(), 5);
+        assert_eq!(foreground.wait(without_terminal(&pidfd, pid)).unwrap(), 5);
     });
     let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
     assert_eq!(left.unwrap_err(), rustix::io::Errno::CHILD, "no child is left, ended or not");
@@ -372,7 +378,7 @@ fn a_tracer_that_holds_the_dead_costs_no_time() {
         }
     }
     let (begin, before) = (Instant::now(), own_time());
-    let status = foreground.wait(pidfd.as_fd(), pid, None, None).unwrap();
+    let status = foreground.wait(without_terminal(&pidfd, pid)).unwrap();
     let (whole, spent) = (begin.elapsed(), own_time() - before);
     let mut seized = 1;
     // SAFETY: a child of this test, and a place for its status.
