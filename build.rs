@@ -1,5 +1,5 @@
 //! Notes what this binary is made from (git's name of the commit, the compiler's version) for `--version`, and has a release's
-//! functions ordered as `src/start.ld` says.
+//! functions ordered as `hack/order.d/start.ld` says.
 
 use std::env;
 use std::path::Path;
@@ -12,8 +12,9 @@ fn main() {
     println!("cargo::rustc-env=BUILD_RUSTC={}", rustc().unwrap_or_else(|| "unknown".into()));
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-changed=hack/order.d/start.ld");
     if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{source}/src/start.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{source}/hack/order.d/start.ld");
     }
 }
 
