@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use emergence_runc::cgroup::{Driver, Group, IfRefused, Layout, devices, layout, limits};
+use emergence_runc::cgroup::{Driver, Group, Layout, devices, layout, limits};
 use emergence_runc::error::Kind;
 use emergence_runc::spec::resources::{DeviceRule, Resources};
 
@@ -118,7 +118,7 @@ fn made_and_undone() {
         return;
     }
     let place = Place::new("made");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     assert!(place.path.is_dir());
     assert!(made.dir_fd().is_some());
     let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap();
@@ -128,7 +128,7 @@ fn made_and_undone() {
         "every controller is handed down"
     );
     // A second one in the same place, empty, is taken over and not ours to remove.
-    place.group.create(IfRefused::Fail).unwrap().unwrap().undo().unwrap();
+    place.group.create().unwrap().unwrap().undo().unwrap();
     assert!(place.path.is_dir());
     made.undo().unwrap();
     assert!(!place.path.exists() && !place.path.parent().unwrap().exists(), "parents that we made go too");
@@ -140,21 +140,21 @@ fn used_or_frozen_is_refused() {
         return;
     }
     let place = Place::new("used");
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
     let below = place.group.clone().below(&[], "deep/er").unwrap();
-    below.create(IfRefused::Fail).unwrap().unwrap();
+    below.create().unwrap().unwrap();
     let mut child = Sleeper::new();
     below.join(child.pid()).unwrap();
-    let error = place.group.create(IfRefused::Fail).unwrap_err();
+    let error = place.group.create().unwrap_err();
     assert!(error.to_string().contains("container's cgroup is not empty: 1 process(es) found"), "{error}");
     assert_eq!(place.group.pids().unwrap(), [child.pid()]);
     place.group.kill().unwrap();
     assert_eq!(child.ended_by(), Some(9));
     place.group.freeze().unwrap();
-    let error = place.group.create(IfRefused::Fail).unwrap_err();
+    let error = place.group.create().unwrap_err();
     assert!(error.to_string().contains("container's cgroup unexpectedly frozen"), "{error}");
     place.group.thaw().unwrap();
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn removed_with_all_in_it() {
         return;
     }
     let place = Place::new("removed");
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
     let mut children = [Sleeper::new(), Sleeper::new()];
     // First of all: once controllers are handed on, no process may enter. Neither are they while it is in.
     place.group.join(children[0].pid()).unwrap();
@@ -172,7 +172,7 @@ fn removed_with_all_in_it() {
         deep = deep.below(&[], "a").unwrap();
         fs::create_dir_all(deep.unified.as_ref().unwrap().path().with_file_name("b")).unwrap();
     }
-    deep.create(IfRefused::Fail).unwrap().unwrap();
+    deep.create().unwrap().unwrap();
     deep.join(children[1].pid()).unwrap();
     place.group.freeze().unwrap();
     assert!(place.group.is_frozen().unwrap());
@@ -194,7 +194,7 @@ fn frozen_and_signalled() {
         return;
     }
     let place = Place::new("frozen");
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
     let mut child = Sleeper::new();
     place.group.join(child.pid()).unwrap();
     place.group.freeze().unwrap();
@@ -215,14 +215,14 @@ fn what_cannot_be_removed_is_named() {
         return;
     }
     let place = Place::new("named");
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
     let mut child = Sleeper::new();
     place.group.join(child.pid()).unwrap();
     // Killed, it is a zombie that nobody has waited for: that must not stand in the way.
     place.group.remove().unwrap();
     assert_eq!(child.ended_by(), Some(9));
     // A file system bound over the directory cannot be removed.
-    place.group.create(IfRefused::Fail).unwrap().unwrap();
+    place.group.create().unwrap().unwrap();
     let path = place.path.to_str().unwrap();
     assert!(Command::new("mount").args(["--bind", path, path]).status().unwrap().success());
     let error = place.group.remove().unwrap_err();
@@ -237,7 +237,7 @@ fn devices_are_denied() {
         return;
     }
     let place = Place::new("devices");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     // /dev/mem and the like: kmsg (1:11) is everywhere and in no default rule.
     let reads = |device: &str| {
         let script = format!("echo $$ > {}/cgroup.procs && exec 3<{device}", place.path.display());
@@ -271,7 +271,7 @@ fn verifier_takes_programs() {
         return;
     }
     let place = Place::new("verifier");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     let lists = [
         r#"[{"allow":true},{"allow":false,"type":"b","major":8}]"#,
         r#"[{"allow":true},{"allow":false,"type":"c","major":1,"minor":1,"access":"w"},{"allow":false,"minor":7}]"#,
@@ -292,7 +292,7 @@ fn missing_controller_is_named() {
         return;
     }
     let place = Place::new("missing");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     let apply = |json: &str| made.apply(&limits::limits(&resources(json)).unwrap());
     let error = apply(r#"{"unified":{"nonesuch.max":"1"}}"#).unwrap_err();
     let words =
@@ -317,7 +317,7 @@ fn below_a_threaded_group_is_refused() {
     let thread = place.path.with_file_name("thread");
     fs::create_dir_all(&thread).unwrap();
     fs::write(thread.join("cgroup.type"), "threaded").unwrap();
-    let refused = match place.group.create(IfRefused::Fail) {
+    let refused = match place.group.create() {
         Err(error) => error.to_string(),
         // No controller is on the way, so nothing was asked; a process can't enter all the same.
         Ok(made) => {
@@ -337,7 +337,7 @@ fn given_to_a_user() {
         return;
     }
     let place = Place::new("given");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     made.delegate(1234).unwrap();
     let owner = |file: &str| fs::metadata(place.path.join(file)).unwrap().uid();
     assert_eq!([owner(""), owner("cgroup.procs"), owner("cgroup.subtree_control")], [1234; 3]);
@@ -354,10 +354,7 @@ fn an_ordinary_user_may_go_without() {
     let (refused, tolerated) = std::thread::scope(|scope| {
         let ask = || {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1234)).unwrap();
-            (
-                place.group.create(IfRefused::Fail).map(drop),
-                place.group.create(IfRefused::GoWithout).map(|made| made.is_none()),
-            )
+            (place.group.create().map(drop), place.group.create_if_permitted().map(|made| made.is_none()))
         };
         scope.spawn(ask).join().unwrap()
     });
@@ -373,7 +370,7 @@ fn limits_reach_the_kernel() {
         return;
     }
     let place = Place::new("limits");
-    let made = place.group.create(IfRefused::Fail).unwrap().unwrap();
+    let made = place.group.create().unwrap().unwrap();
     let apply = |json: &str| made.apply(&limits::limits(&resources(json)).unwrap());
     apply(
         r#"{"memory":{"limit":67108864,"swap":100663296,"reservation":33554432},"pids":{"limit":20},
@@ -424,7 +421,7 @@ fn limits_reach_the_kernel() {
     );
     assert_eq!(place.read("memory.max"), "max");
     // A cgroup with processes of its own hands no controller down, and the limit's error says so.
-    let below = place.group.clone().below(&[], "inner").unwrap().create(IfRefused::Fail).unwrap().unwrap();
+    let below = place.group.clone().below(&[], "inner").unwrap().create().unwrap().unwrap();
     let error =
         below.apply(&limits::limits(&resources(r#"{"pids":{"limit":1}}"#)).unwrap()).unwrap_err().to_string();
     assert!(error.starts_with("linux.resources.pids.limit: the pids controller is not available"), "{error}");

@@ -22,22 +22,28 @@ pub struct Made {
     fd: Option<OwnedFd>,
 }
 
-/// What becomes of a step for which the kernel refuses permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfRefused {
-    /// It is an error.
+/// What becomes of a directory for which the kernel refuses permission.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfRefused {
     Fail,
-    /// The container goes without: an ordinary user has no right to it.
     GoWithout,
 }
 
 impl Group {
     /// Makes the directories and, in v2, hands every controller of the host down to them.
     ///
-    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made. With
-    /// [`IfRefused::GoWithout`], where the kernel refuses permission there is no cgroup: `None`, or in v1 a group without that
-    /// hierarchy; so the state file must keep [`Made::group`], not this one.
-    pub fn create(&self, if_refused: IfRefused) -> Result<Option<Made>> {
+    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made.
+    pub fn create(&self) -> Result<Option<Made>> {
+        self.create_unless(IfRefused::Fail)
+    }
+
+    /// The same, for an ordinary user who asked for no limit: where the kernel refuses permission there is no cgroup, `None`, or
+    /// in v1 a group without that hierarchy; so the state file must keep [`Made::group`], not this one.
+    pub fn create_if_permitted(&self) -> Result<Option<Made>> {
+        self.create_unless(IfRefused::GoWithout)
+    }
+
+    fn create_unless(&self, if_refused: IfRefused) -> Result<Option<Made>> {
         let mut made = Made { group: self.clone(), made: Vec::new(), fd: None };
         match made.create(if_refused) {
             Ok(()) if made.group.dirs().next().is_none() => Ok(None),

@@ -27,7 +27,7 @@ mod usage;
 mod write;
 
 pub use change::Former;
-pub use create::{IfRefused, Made};
+pub use create::Made;
 pub use group::{Directory, Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;

@@ -13,7 +13,7 @@ use super::conversation::{Child, Conversation, Next, Server};
 use super::creation::{Creation, recorded};
 use super::draft::{Draft, Manner, draft};
 use super::folder::{Folder, RESULT_FIFO, START_FIFO};
-use super::group::{if_refused, join_group, make_groups, unless_forbidden};
+use super::group::{if_forbidden, join_group, make_groups, unless_forbidden};
 use super::open::{self, Given};
 use super::open_files::Raised;
 use super::pid::ProcessId;
@@ -124,7 +124,7 @@ impl Launch<'_> {
                 folder,
                 record,
                 made,
-                if_refused: if_refused(self.settings),
+                if_forbidden: if_forbidden(self.settings),
                 limited: false,
             },
             sources: std::mem::take(&mut opened.sources),
@@ -288,6 +288,6 @@ impl Creator<'_> {
         made.enter_delegated(child.pid)?;
         let Some(owner) = self.creation.plan.cgroup_owner else { return Ok(()) };
         // A user cannot give a cgroup to one of its own sub-ids.
-        unless_forbidden(made.delegate(owner), self.creation.if_refused).map(drop)
+        unless_forbidden(made.delegate(owner), self.creation.if_forbidden).map(drop)
     }
 }

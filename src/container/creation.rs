@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use super::draft::Draft;
 use super::folder::Folder;
-use super::group::guard_devices;
+use super::group::{IfForbidden, guard_devices};
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::{Create, Settings};
 use super::state::{State, Status};
 use super::{destroy, hold, hooks};
-use crate::cgroup::{IfRefused, Made};
+use crate::cgroup::Made;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::sys::namespace::Namespace;
@@ -89,7 +89,7 @@ pub(super) struct Creation<'a> {
     pub record: &'a mut Record,
     /// The control group.
     pub made: Option<Made>,
-    pub if_refused: IfRefused,
+    pub if_forbidden: IfForbidden,
     /// Whether the limits of the control group are set.
     pub limited: bool,
 }
@@ -115,7 +115,7 @@ impl Creation<'_> {
 
     /// Attaches the program that decides over devices.
     pub fn guard_devices(&self) -> Result<()> {
-        self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.if_refused))
+        self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.if_forbidden))
     }
 
     /// Sets the limits of the control group. It is called as late as possible: what makes the container works in the group too,

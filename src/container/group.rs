@@ -5,7 +5,7 @@ use super::folder::Folder;
 use super::hold;
 use super::record::Record;
 use super::request::Settings;
-use crate::cgroup::{Group, IfRefused, Made, Missing};
+use crate::cgroup::{Group, Made, Missing};
 use crate::error::{Doing, Kind, Result};
 use crate::plan::Plan;
 
@@ -27,7 +27,8 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     let named = draft.spec.linux.as_ref().is_some_and(|linux| !linux.cgroups_path.is_empty());
     // The default device rules of v1 are written where that can be; nobody asked for them.
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
-    let made = group.create(if named || limited { IfRefused::Fail } else { if_refused(settings) });
+    let made =
+        if settings.rootless && !named && !limited { group.create_if_permitted() } else { group.create() };
     // An ordinary user may get less than was planned, or nothing; and what could not be made, as it is another container's, is
     // not for us to take away.
     record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
@@ -59,15 +60,24 @@ pub(super) fn join_group(
     made.map(Some)
 }
 
+/// What becomes of a step that the kernel forbids (EPERM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfForbidden {
+    /// It is an error.
+    Fail,
+    /// The container goes without: an ordinary user has no right to it.
+    GoWithout,
+}
+
 /// What becomes of steps to which an ordinary user has no right.
-pub fn if_refused(settings: &Settings) -> IfRefused {
-    if settings.rootless { IfRefused::GoWithout } else { IfRefused::Fail }
+pub fn if_forbidden(settings: &Settings) -> IfForbidden {
+    if settings.rootless { IfForbidden::GoWithout } else { IfForbidden::Fail }
 }
 
 /// The result of a step that may be left out where the kernel forbids it (EPERM): whether it was done.
-pub fn unless_forbidden(result: Result<()>, if_refused: IfRefused) -> Result<Done> {
+pub fn unless_forbidden(result: Result<()>, if_forbidden: IfForbidden) -> Result<Done> {
     match result {
-        Err(error) if if_refused == IfRefused::GoWithout && error.errno() == Some(libc::EPERM) => {
+        Err(error) if if_forbidden == IfForbidden::GoWithout && error.errno() == Some(libc::EPERM) => {
             Ok(Done::No)
         }
         other => other.map(|()| Done::Yes),
@@ -83,9 +93,9 @@ pub enum Done {
 
 /// In version 2, a program decides over devices. A child that makes nodes and mounts meanwhile may: that it always allows. An
 /// ordinary user may go without: it cannot make device nodes either.
-pub fn guard_devices(made: &Made, plan: &Plan, if_refused: IfRefused) -> Result<()> {
+pub fn guard_devices(made: &Made, plan: &Plan, if_forbidden: IfForbidden) -> Result<()> {
     let Some(program) = &plan.device_program else { return Ok(()) };
-    let done = unless_forbidden(made.guard_devices(Some(program)), if_refused);
+    let done = unless_forbidden(made.guard_devices(Some(program)), if_forbidden);
     if done.doing(|| "linux.resources.devices")? == Done::Yes {
         tracing::debug!("linux.resources.devices: the program that decides over devices is attached");
     }
