@@ -2,6 +2,7 @@
 //! one; each serves what only it can, as a [`Server`].
 
 use std::fs;
+use std::mem::Discriminant;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::record::Record;
@@ -95,9 +96,13 @@ impl Conversation<'_> {
     pub fn hold<S: Server>(&mut self, server: &mut S) -> Result<()> {
         report::cloned(self.child.pid, self.plan);
         server.begin(&self.child).map_err(|error| self.last_fault(server).unwrap_or(error))?;
+        let mut requests = Requests::default();
         loop {
             let heard = sync::hear(self.child.sync.as_fd()).doing(|| format!("listen to {}", S::NAME))?;
             let Some((message, attached)) = heard else { return server.closed(&self.child) };
+            if !requests.admit(message) {
+                return Err(unexpected(S::NAME));
+            }
             match (message, attached) {
                 (Message::Done(done), _) if report::wanted() => {
                     report::done(self.child.pid, self.plan, done);
@@ -177,6 +182,34 @@ impl Conversation<'_> {
     }
 }
 
+/// The requests that were made. A tracer may control the successor and repeat what has effects outside the container, such as hooks.
+#[derive(Default)]
+struct Requests(Vec<Discriminant<Message>>);
+
+impl Requests {
+    /// Whether the message may come now: most requests are made once.
+    fn admit(&mut self, message: Message) -> bool {
+        match message {
+            Message::MapMount(_) | Message::Done(_) | Message::Fault(_) => return true,
+            Message::MapIds
+            | Message::Hooks
+            | Message::Limits
+            | Message::Listener(_)
+            | Message::Notify
+            | Message::Successor
+            | Message::KeyringStays
+            | Message::Waiting
+            | Message::Hooked => {}
+        }
+        let kind = std::mem::discriminant(&message);
+        let is_first = !self.0.contains(&kind);
+        if is_first {
+            self.0.push(kind);
+        }
+        is_first
+    }
+}
+
 fn unexpected(name: &str) -> Error {
     Error::new(Kind::System, format!("{name} said something unexpected"))
 }
@@ -202,4 +235,24 @@ fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
     let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(Kind::System, "the container's process has ended"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_with_effects_are_made_once() {
+        let mut requests = Requests::default();
+        for message in
+            [Message::MapIds, Message::Hooks, Message::Limits, Message::Waiting, Message::Listener(3)]
+        {
+            assert!(requests.admit(message), "{message:?}");
+            assert!(!requests.admit(message), "{message:?} again");
+        }
+        assert!(!requests.admit(Message::Listener(4)));
+        for index in [0, 1, 1] {
+            assert!(requests.admit(Message::MapMount(index)));
+        }
+    }
 }
