@@ -1,4 +1,5 @@
-//! The program's own terminal: a pseudo-terminal of the container's /dev/pts, its master sent out. Child side, no heap.
+//! The program's terminal: a pseudo-terminal from the container's /dev/pts. Its master is sent out.
+//! Child side, no heap.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,10 +13,11 @@ use crate::rootfs::inroot::InRoot;
 use crate::sys::mount::{attach, clone_mount};
 use crate::sys::{fd, process, pty};
 
-/// What the master is called in the message that carries it.
+/// Name of the master in the message that carries it.
 const NAME: &[u8] = b"/dev/ptmx";
 
-/// Opens a terminal, sends its master to the console socket, mounts it on /dev/console. `None`: none was asked for.
+/// Opens a terminal, sends its master to the console socket and mounts it on /dev/console. `None`:
+/// no terminal was requested.
 pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option<OwnedFd>, Fault> {
     let Some(size) = plan.process.as_ref().and_then(|process| process.terminal) else { return Ok(None) };
     let (master, slave) = pair(root).at(Step::ConsoleOpen, 0)?;
@@ -32,7 +34,7 @@ pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option
 }
 
 fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
-    // A look before opening it for real.
+    // Check the file before it is opened for I/O.
     let (_looked, stat) = own_ptmx(InRoot(root))?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let master = InRoot(root).open_with(c"dev/pts/ptmx", flags)?;
@@ -41,20 +43,22 @@ fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
         return Err(Errno::NODEV.into());
     }
     pty::unlock(master.as_fd())?;
-    // By descriptor, not by name: nobody can put another file at /dev/pts/N in between.
+    // By descriptor, not by name: another process could put another file at /dev/pts/N in between.
     let slave = pty::open_peer(master.as_fd())?;
     Ok((master, slave))
 }
 
 fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
     let dev = root.folder(c"dev")?;
-    // An image may have a link of this name, to lead us elsewhere: the link itself is mounted on.
+    // An image may have a symbolic link of this name that leads elsewhere: the link itself is
+    // mounted on.
     let console = mount_point(&dev, c"console", Mode::from_raw_mode(0o666))?;
     attach(clone_mount(slave, false)?, &console)
 }
 
-/// Makes the terminal standard input, output and error, and `controlling` or not. Without one, those of the runtime stay, which
-/// are open: Rust's own start sees to that.
+/// Makes the terminal standard input, output and error, and the controlling terminal if
+/// `controlling`. Without a terminal, the runtime's standard files stay; Rust's start-up code
+/// ensures that they are open.
 pub fn attach_standard(slave: Option<OwnedFd>, controlling: bool) -> Result<(), Fault> {
     let Some(slave) = slave else { return Ok(()) };
     if controlling {

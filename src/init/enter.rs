@@ -1,4 +1,5 @@
-//! One more process in a container that is there (`exec`): from the clone to execve, a flat list of stages. No heap.
+//! An additional process in an existing container (`exec`): from the clone to execve, a flat list
+//! of stages. No heap.
 
 use std::os::fd::AsFd;
 
@@ -9,18 +10,19 @@ use super::{Hold, Never, Opened, console, identify, identity, namespaces, progra
 use crate::plan::{At, Fault, Plan, Step};
 use crate::sys::{cred, process, report};
 
-/// The container's processes are hostile, and see this one from the clone on, or (when it has one) its successor.
+/// The container's processes are hostile. They see this process from the clone on, or its successor
+/// if it has one.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    opened.begin(plan)?; // what the runtime has open must not be open here
+    opened.begin(plan)?; // the runtime's descriptors must not be open here
     process::reset_signals();
-    oom_score(plan, opened)?; // while our /proc files are our own user's
-    process::set_undumpable().at(Step::EnterUser, 0)?; // nobody inside may trace us or open what we have open
-    namespaces::enter(plan, opened)?; // all with one call; the cgroup is the container's since the clone
+    oom_score(plan, opened)?; // while our /proc files belong to our own user
+    process::set_undumpable().at(Step::EnterUser, 0)?; // no process inside may trace us or open our files
+    namespaces::enter(plan, opened)?; // all with one call; the cgroup was set at the clone
     if let Some(root) = &opened.root {
         rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
         rustix::process::chroot(c".").at(Step::ChangeToRoot, 0)?;
     }
-    affinity(plan)?; // within the processors of the container's cgroup
+    affinity(plan)?; // within the CPUs of the container's cgroup
     if let Some(name) = &plan.keyring {
         identity::join_keyring(name, opened)?;
     }
@@ -33,7 +35,7 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     opened.hold_at(Hold::Waiting);
     report::end();
     if opened.asks.ready {
-        // Our terminal's size, before the program asks for it.
+        // The runtime sets our terminal's size before the program reads it.
         sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
         sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
     }
@@ -53,7 +55,7 @@ fn affinity(plan: &Plan) -> Result<(), Fault> {
     let Some(wanted) = plan.process.as_ref().map(|process| &process.exec_affinity) else { return Ok(()) };
     match (&wanted.last, &wanted.initial) {
         (Some(cpus), _) => cred::set_affinity(cpus).at(Step::Affinity, 0),
-        // Where only the first one is given, what becomes of it in the cgroup is for the kernel to say.
+        // If only `initial` is given, the kernel decides what the cgroup changes in it.
         (None, Some(_)) => Ok(()),
         (None, None) => {
             identity::any_processor();

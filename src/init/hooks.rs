@@ -1,4 +1,5 @@
-//! Hooks that run in the container's namespaces: made by the container's own process, which waits for each. No heap.
+//! Hooks that run in the container's namespaces: children of the container's own process, which
+//! waits for each. No heap.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,7 +12,8 @@ use crate::plan::{At, ContainerHook, Fault, HookEnvironment, Plan, Step};
 use crate::sys::process::{self, Cloned, Exit};
 use crate::sys::text::decimal;
 
-/// createContainer: before pivot_root, so the paths are the host's. They begin in the root file system, as with runc.
+/// createContainer: before pivot_root, so the paths are the host's. The working directory is the
+/// root file system, as with runc.
 pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) -> Result<(), Fault> {
     for (index, hook) in plan.hooks.create_container.iter().enumerate() {
         let state = state(&opened.hook_state.creating, index, opened)?;
@@ -20,7 +22,8 @@ pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) 
     Ok(())
 }
 
-/// startContainer: before the program, so the paths are the container's. They begin in the program's working directory.
+/// startContainer: before the program, so the paths are the container's. The working directory is
+/// the program's.
 pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     if plan.hooks.start_container.is_empty() {
         return Ok(());
@@ -30,11 +33,11 @@ pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         let state = state(&opened.hook_state.created, before + at, opened)?;
         run(hook, before + at, &state, None, opened)?;
     }
-    // Who waits for the start could not tell our death up to here from an execve.
+    // Without this message, `start` could not distinguish our death up to here from an execve.
     sync::say_plainly(opened.result(), sync::Message::Hooked).at(Step::Sync, 0)
 }
 
-/// The state document, which begins with `head`, as a file.
+/// The state document as a file; it begins with `head`.
 fn state(head: &[u8], index: usize, opened: &Opened) -> Result<OwnedFd, Fault> {
     let mut digits = [0; 12];
     let pid = decimal(process::own_pid(), &mut digits);
@@ -48,12 +51,14 @@ fn run(
     folder: Option<BorrowedFd<'_>>,
     opened: &mut Opened,
 ) -> Result<(), Fault> {
-    // A file, not a pipe: what the hook leaves running may keep it open as long as it likes. A filter of the container may forbid to
-    // make one; the output then goes where the container's goes.
+    // A file, not a pipe: processes that the hook leaves running may keep it open as long as they
+    // like. The container's filter may forbid creating one; the output then goes to the container's
+    // output.
     opened.hook_said = process::memory_file(c"hook", &[]).ok();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).at(Step::HookSpawn, index)?;
     let parent = process::own_pid();
-    // SAFETY: no memory is shared, and the new process only changes descriptors and its folder before execve or _exit.
+    // SAFETY: no memory is shared, and the new process only changes descriptors and its working
+    // directory before execve or _exit.
     let pidfd = match unsafe { process::clone3(0, None) }.at(Step::HookSpawn, index)? {
         Cloned::Child => {
             end_with(parent);
@@ -62,7 +67,7 @@ fn run(
         Cloned::Parent { pidfd, .. } => pidfd,
     };
     drop(writer);
-    // The end of the file means that execve has closed the other end.
+    // End of file means that execve has closed the other end.
     if let Some(fault) = sync::hear_fault(&reader).at(Step::HookSpawn, index)? {
         let _ = process::wait(pidfd.as_fd());
         return Err(fault);
@@ -74,7 +79,7 @@ fn run(
     }
     match process::wait(pidfd.as_fd()).at(Step::HookSpawn, index)? {
         Exit::Code(0) => {
-            // Before somebody else closes it: see `Opened::close_others`.
+            // Before `Opened::close_others` closes its descriptor.
             opened.hook_said = None;
             Ok(())
         }
@@ -83,7 +88,8 @@ fn run(
     }
 }
 
-/// A hook without the process that waits for it would run on beside the container's removal, without its timeout.
+/// Ends the hook with the process that waits for it. Otherwise the hook would keep running during
+/// the container's removal, without its timeout.
 fn end_with(parent: i32) {
     if process::die_with_parent(true).is_err() || process::parent_pid() != Some(parent) {
         process::exit_now(127);
@@ -112,7 +118,8 @@ fn become_hook(
         HookEnvironment::OfProcess => &opened.envp,
     };
     let error = match redirected.and(entered).and(limited) {
-        // SAFETY: the strings of both lists belong to the plan (HOME to `opened`), which live on.
+        // SAFETY: the strings of both lists belong to the plan (HOME to `opened`), which outlive
+        // the call.
         Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, environment) },
         Err(error) => error,
     };
@@ -120,7 +127,7 @@ fn become_hook(
     process::exit_now(127)
 }
 
-/// Waits up to `milliseconds` (-1: for ever) for the process to end.
+/// Waits up to `milliseconds` (-1: no limit) for the process to end.
 fn ends_within(pidfd: &OwnedFd, milliseconds: i32) -> rustix::io::Result<bool> {
     let limit = i64::from(milliseconds);
     let timeout = Timespec { tv_sec: limit / 1000, tv_nsec: limit % 1000 * 1_000_000 };

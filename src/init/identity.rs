@@ -1,4 +1,5 @@
-//! Who the program is: keyring, scheduling, limits, labels, capabilities, ids, seccomp. Child side, no heap.
+//! The program's credentials and attributes: keyring, scheduling, limits, labels, capabilities,
+//! IDs, seccomp. Child side, no heap.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,24 +11,25 @@ use super::{Moment, Opened, namespaces, program, write_file};
 use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
 use crate::sys::{cred, process, report, seccomp};
 
-/// A session keyring of the container's own.
+/// Joins a session keyring of the container's own.
 pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), Fault> {
     match cred::join_session_keyring(name) {
-        // Many containers have the same user outside, and 200 keys.
+        // Many containers have the same user outside; the quota is 200 keys.
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => opened.ask(Message::KeyringStays, true),
-        // A kernel without keyrings has none to keep from the container.
+        // A kernel without keyrings has none to hide from the container.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         other => other.at(Step::Keyring, 0),
     }
 }
 
-/// Where the runtime was bound to some processors, the container is not: what it may use is its cgroup's to say.
+/// Resets the CPU affinity: that of the runtime does not apply to the container, whose cgroup
+/// limits its CPUs.
 pub fn any_processor() {
-    // It cannot fail for want of a right; where it does, less is used than could be.
+    // It needs no privilege. If it fails, fewer CPUs are used than possible.
     let _ = cred::set_affinity(&[u64::MAX; 128]);
 }
 
-/// Scheduler, I/O priority, memory policy, personality.
+/// Sets scheduler, I/O priority, memory policy and personality.
 pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
     if let Some(attr) = &process.scheduler {
         cred::set_scheduler(attr).at(Step::Scheduler, 0)?;
@@ -44,7 +46,7 @@ pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Limits, unless the runtime has set them, and the umask.
+/// Sets the umask, and the resource limits unless the runtime has set them.
 pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     if done_by_runtime {
@@ -56,7 +58,7 @@ pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> 
     Ok(())
 }
 
-/// The labels that the next execve gives. `proc` is the host's procfs.
+/// Sets the labels that the next execve applies. `proc` is the host's procfs.
 pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     if !process.selinux.is_empty() {
         write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
@@ -67,16 +69,17 @@ pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// From the runtime's root to the program's user.
+/// Changes from root in the container to the program's user.
 pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
     own_standard_io(process.uid);
-    // As root first: a folder that only root may enter serves; after the change for root-squashed network file systems.
+    // As root first, for a directory that only root may enter; after the change of user, for
+    // network file systems with root squashing.
     let entered = program::enter_cwd(process);
     let sets = &process.capabilities;
-    cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, which goes below
-    cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // over the change of user
+    cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, dropped below
+    cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // across the change of user
     if let Some(groups) = process.groups.as_ref().filter(|_| !opened.groups_stay) {
-        cred::set_groups(groups).at(Step::Groups, 0)?; // groups before ids: afterwards we may not
+        cred::set_groups(groups).at(Step::Groups, 0)?; // groups before IDs: not permitted afterwards
     }
     cred::set_gid(process.gid).at(Step::Gid, 0)?;
     cred::set_uid(process.uid).at(Step::Uid, 0)?;
@@ -90,7 +93,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
         cred::set_no_new_privs().at(Step::NoNewPrivileges, 0)?;
     }
     if plan.seccomp.is_some() && !process.no_new_privileges {
-        // Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it stays until that is done.
+        // Without no_new_privs, loading a filter needs CAP_SYS_ADMIN, so it is kept until then.
         let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
         cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
         program::look_up(process, opened.succession.is_some())?;
@@ -103,7 +106,7 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
     program::look_up(process, opened.succession.is_some())?;
     namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
     namespaces::succeed_at(Moment::Last, plan, opened)?;
-    filter(plan, opened) // last: it may forbid whatever stands above
+    filter(plan, opened) // last: it may forbid any of the above
 }
 
 /// CAP_SYS_ADMIN.
@@ -117,21 +120,22 @@ fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
 /// Loads the system call filter.
 fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     let Some(filter) = &plan.seccomp else { return Ok(()) };
-    report::end(); // which the filter may forbid
+    report::end(); // the filter may forbid reports
     match filter.listener {
         None => seccomp::load(&filter.program, filter.flags).map(drop).at(Step::Seccomp, 0),
         Some(_) => filter_with_listener(&filter.program, filter.flags, opened.sync.as_fd()),
     }
 }
 
-/// Loads a filter whose listener the runtime hands on. Once it is loaded, any call here may wait for an answer of that listener's owner,
-/// so the runtime takes the descriptor without our help, where it may.
+/// Loads a filter whose listener the runtime hands on. Once it is loaded, any system call here may
+/// block until the listener's owner answers. The runtime therefore takes the descriptor without our
+/// help, if it may.
 fn filter_with_listener(
     program: &[seccomp::SockFilter],
     flags: u32,
     runtime: BorrowedFd<'_>,
 ) -> Result<(), Fault> {
-    // The lowest free number, which the kernel gives next: nobody else opens anything here.
+    // The lowest free number, which the kernel assigns next: no other thread opens anything here.
     let number = rustix::io::dup(runtime).at(Step::SeccompListener, 0)?.as_raw_fd();
     sync::say(runtime, Message::Listener(number)).at(Step::SeccompListener, 0)?;
     let answer = sync::wait_answer(runtime).at(Step::SeccompListener, 0)?;
@@ -140,20 +144,22 @@ fn filter_with_listener(
         sync::say_with(runtime, Message::Notify, listener.as_fd()).at(Step::SeccompListener, 0)?;
     }
     let handed_on = sync::wait_go(runtime).at(Step::SeccompListener, 0);
-    // Now that somebody else has it: with our copy open, our calls would wait for ever when that one is gone.
+    // The listener's owner has it now. With our copy open, our calls would block forever once the
+    // owner is gone.
     drop(listener);
     handed_on
 }
 
 fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
-    // Kernels since 5.1 have a folder for each module; in the shared file another one might listen.
+    // Kernels since 5.1 have a directory for each LSM; the shared file may belong to another LSM.
     match write_file(proc, c"self/attr/apparmor/exec", text) {
         Err(rustix::io::Errno::NOENT) => write_file(proc, c"self/attr/exec", text).at(Step::Apparmor, 0),
         other => other.at(Step::Apparmor, 0),
     }
 }
 
-/// The program may open /dev/stdout by name, so pipes, sockets and terminals become its user's. Files of the host do not.
+/// Gives pipes, sockets and terminals to the program's user, as the program may open /dev/stdout by
+/// name. Files of the host keep their owner.
 fn own_standard_io(uid: u32) {
     if uid == 0 {
         return;
@@ -163,13 +169,13 @@ fn own_standard_io(uid: u32) {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let terminal = kind == FileType::CharacterDevice && rustix::termios::isatty(stream);
         if terminal || matches!(kind, FileType::Fifo | FileType::Socket) {
-            // In a user namespace the stream may be nobody's: it then stays as it is.
+            // In a user namespace the stream's owner may be unmapped: it then stays as it is.
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
         }
     }
 }
 
-/// Those that the caller passes on lose close-on-exec, which everything else has.
+/// Clears close-on-exec, which every other descriptor has, for those that the caller passes on.
 fn keep_descriptors(plan: &ProcessPlan) -> Result<(), Fault> {
     for (at, number) in plan.kept_descriptors.iter().enumerate() {
         process::keep_on_exec(*number as i32).at(Step::Descriptors, at)?;

@@ -1,7 +1,7 @@
 //! The container's process from clone3 to execve: a flat list of stages that carries out a [`Plan`].
 //!
-//! No heap, no panic, no lock: another thread of an embedding program may have held any of them at the clone. A failure is
-//! eight bytes to the runtime, which has the words.
+//! No heap, no panic, no lock: another thread of an embedding program may have held any lock at the
+//! clone. A failure is sent as eight bytes to the runtime, which makes the message.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -37,92 +37,98 @@ use crate::sys::text::Text;
 pub use namespaces::calls_of_successor;
 use sync::Message;
 
-/// Everything that was opened or prepared for the child before the clone.
+/// Everything opened or prepared for the child before the clone.
 pub struct Opened {
-    /// The host's procfs, known to be one.
+    /// The host's procfs, verified to be one.
     pub proc: OwnedFd,
     /// The child's end of the conversation.
     pub sync: OwnedFd,
     /// Namespaces to join, in order.
     pub joined: Vec<Join>,
-    /// Bind sources that only the runtime may open, by index of the mount.
+    /// Bind sources that only the runtime may open, by mount index.
     pub sources: Vec<Option<OwnedFd>>,
-    /// The root file system as a detached mount, where this process may not be allowed to enter the folders above it.
+    /// The root file system as a detached mount, for when this process may lack permission to enter
+    /// the directories above it.
     pub root_tree: Option<OwnedFd>,
-    /// The program's limit of open files, where the runtime has raised it for the mounts.
+    /// The program's limit of open files, if the runtime raised its own for the mounts.
     pub open_files: Option<Rlimit>,
-    /// Whether the process keeps the groups that it has: the kernel denies setgroups(2), and no group is asked for.
+    /// Whether the process keeps its groups: the kernel denies setgroups(2), and no group is
+    /// requested.
     pub groups_stay: bool,
-    /// Device nodes that a user namespace cannot make.
+    /// Device nodes, which cannot be created in a user namespace.
     pub nodes: Nodes,
-    /// A place for each mount that is made read-only late.
+    /// A slot for each mount that is made read-only late.
     pub late: Vec<Option<OwnedFd>>,
-    /// Where the terminal's master goes: a socket.
+    /// The socket that the terminal's master is sent to.
     pub console: Option<OwnedFd>,
-    /// Where the word to start comes from, and where a failing execve is told: fifos after `create`, `sync` for `run`.
+    /// Where the start message comes from and a failing execve is reported: fifos after `create`,
+    /// `sync` for `run`.
     pub gate: Gate,
     /// The program's arguments.
     pub argv: Pointers,
-    /// The program's environment, with room for HOME.
+    /// The program's environment, with a spare entry for HOME.
     pub envp: Pointers,
-    /// What hooks read.
+    /// The state document that hooks read.
     pub hook_state: HookState,
     /// Standard output and error of hooks, when they are redirected.
     pub hook_output: [Option<OwnedFd>; 2],
-    /// What the last hook in the container printed, where that is not redirected.
+    /// Output of the last hook in the container, if it is not redirected.
     pub hook_said: Option<OwnedFd>,
-    /// What must wait for the runtime's answer.
+    /// The steps that wait for the runtime's answer.
     pub asks: Asks,
-    /// Namespaces that this process unshares itself: those that clone3 could not make in the right order.
+    /// Namespaces that this process unshares itself, because clone3 could not create them in the
+    /// right order.
     pub unshare: NamespaceSet,
-    /// The folder that is `/` for a container without a mount namespace of its own, for who enters it.
+    /// The root directory to enter, for a process that enters a container without its own mount
+    /// namespace.
     pub root: Option<OwnedFd>,
-    /// When a user namespace is joined: clone once more, from inside it, into these new namespaces.
+    /// Set when a user namespace is joined: the new namespaces of a second clone from inside it.
     pub clone_again: Option<NamespaceSet>,
-    /// Set when the pid namespace that is joined holds processes which may look into this one.
+    /// Set when the joined pid namespace contains processes that may trace this one.
     pub succession: Option<Succession>,
-    /// Where a test may hold the child.
+    /// The moment at which a test holds the child.
     pub hold: Option<Hold>,
-    /// Room for the entry HOME=… that the child finds.
+    /// Buffer for the entry HOME=… that the child determines.
     pub home: rootfs::path::PathBuffer,
-    /// Room for the entry LISTEN_PID=… of the environment; empty before the child has written it.
+    /// Buffer for the entry LISTEN_PID=… of the environment; empty until the child has written it.
     pub listen_pid: Text<24>,
-    /// Whether the word to start has come, so that nobody listens to `sync` after a `create`.
+    /// Whether the start message has arrived; after `create` nothing reads `sync` any more.
     pub started: bool,
-    /// The numbers of all descriptors above; filled just before the clone.
+    /// The numbers of all descriptors above; set just before the clone.
     pub numbers: Vec<u32>,
 }
 
-/// See [`Opened::nodes`].
+/// Device nodes for [`Opened::nodes`].
 #[derive(Default)]
 pub struct Nodes {
-    /// The host's, as detached mounts, by index of the device; those that the runtime may not open are missing.
+    /// The host's nodes as detached mounts, by device index; `None` where the runtime may not open
+    /// one.
     pub hosts: Vec<Option<OwnedFd>>,
-    /// A detached file system with new ones, named by their index.
+    /// A detached file system with new nodes, named by device index.
     pub made: Option<OwnedFd>,
 }
 
 /// Namespaces to join.
 pub struct Join {
-    /// Their kinds; one, except with a pidfd.
+    /// Their kinds; exactly one, except with a pidfd.
     pub kinds: NamespaceSet,
     /// A file of /proc/PID/ns, or a pidfd.
     pub file: OwnedFd,
-    /// Whose they are.
+    /// Their origin.
     pub origin: Origin,
 }
 
-/// Where a namespace comes from.
+/// The origin of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The path at this place in `linux.namespaces`.
+    /// The path at this index of `linux.namespaces`.
     Listed(usize),
-    /// The container's process, with its number as the host's procfs counts.
+    /// The container's process; its PID as seen by the host's procfs.
     Container(i32),
 }
 
 impl Origin {
-    /// The step that joins it, and the index of that.
+    /// The step that joins it, and that step's index.
     pub fn step(self) -> (Step, usize) {
         match self {
             Self::Listed(at) => (Step::JoinNamespace, at),
@@ -141,85 +147,87 @@ impl Join {
     }
 }
 
-/// How a process comes to be in a pid namespace whose processes may trace it: the one that does the work stays outside of it. A
-/// successor goes on in there once nothing is left that could be taken from it: no descriptor, no folder, no right of the host.
+/// How a process gets into a pid namespace whose processes may trace it. The process that does the
+/// work stays outside. A successor continues inside once an attacker can gain nothing from it: no
+/// descriptor, no directory, no right of the host.
 pub struct Succession {
     /// The pid namespace.
     pub namespace: Option<OwnedFd>,
-    /// Whose it is.
+    /// Its origin.
     pub origin: Origin,
-    /// At which step.
+    /// When the successor takes over.
     pub moment: Moment,
-    /// The system call filter of who opens a procfs in there.
+    /// The system call filter of the helper that opens a procfs in there.
     pub filter: Vec<SockFilter>,
 }
 
-/// See [`Succession::moment`].
+/// When the successor takes over, for [`Succession::moment`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Before scheduling and limits, which would forbid to make a process, or would not be handed down.
+    /// Before scheduling and limits, which would prevent the clone or would not be inherited.
     BeforeLimits,
-    /// With the program's rights; but one right more, if the filter that is loaded next needs it.
+    /// With the program's rights, plus one capability if the filter that is loaded next needs it.
     BeforeFilter,
-    /// As nothing but what the program will be.
+    /// After all privileges are dropped.
     Last,
-    /// It has come.
+    /// The successor has taken over.
     Past,
 }
 
-/// See [`Opened::gate`].
+/// Where the start message comes from, for [`Opened::gate`].
 pub enum Gate {
-    /// The conversation goes on.
+    /// `run`: the conversation continues.
     Sync,
-    /// `create` ends; `start` comes later.
+    /// `create` returns; `start` comes later.
     Fifos {
-        /// Gives a byte when it is time.
+        /// Delivers the start message.
         start: OwnedFd,
-        /// Takes the fault.
+        /// Receives the fault.
         result: OwnedFd,
     },
 }
 
-/// The state document in pieces: the pid that a hook in the container sees is known only there.
+/// The state document in parts: the PID that a hook in the container sees is known only there.
 #[derive(Default)]
 pub struct HookState {
-    /// Up to the pid, with status `creating`.
+    /// Up to the PID, with status `creating`.
     pub creating: Vec<u8>,
-    /// Up to the pid, with status `created`.
+    /// Up to the PID, with status `created`.
     pub created: Vec<u8>,
-    /// From behind the pid.
+    /// After the PID.
     pub rest: Vec<u8>,
 }
 
-/// Which questions of the conversation the plan needs.
+/// The requests to the runtime that the plan needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asks {
-    /// See [`Message::MapIds`].
+    /// Whether [`Message::MapIds`] is sent.
     pub map_ids: bool,
-    /// See [`Message::Hooks`].
+    /// Whether [`Message::Hooks`] is sent.
     pub hooks: bool,
-    /// See [`Message::Limits`].
+    /// Whether [`Message::Limits`] is sent.
     pub limits: bool,
-    /// See [`Message::Waiting`]; only who enters asks it or not.
+    /// Whether [`Message::Waiting`] is sent by a process of `exec`; `create` and `run` always send
+    /// it.
     pub ready: bool,
-    /// See [`Message::Done`].
+    /// Whether [`Message::Done`] is sent.
     pub reports: bool,
 }
 
 /// Moments at which a test may hold the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// First of all.
+    /// Right after the clone.
     Cloned,
     /// Before the mounts.
     Mounts,
     /// Before pivot_root.
     Pivot,
-    /// Before the word that all is done.
+    /// Before the child reports that it is set up.
     Waiting,
 }
 
-/// Carries out the plan in the process that clone3 made, and becomes the program.
+/// Carries out the plan in the process that clone3 created, and becomes the program.
 pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
     opened.begin_reports();
     match stages(plan, opened) {
@@ -234,7 +242,7 @@ pub fn run(plan: &Plan, opened: &mut Opened) -> ! {
     }
 }
 
-/// As [`run`], but goes into a container that is there.
+/// As [`run`], but enters an existing container.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
     opened.begin_reports();
     match enter::stages(plan, opened) {
@@ -246,26 +254,26 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
     }
 }
 
-/// It cannot be made: what returns it returns only an error.
+/// Uninhabited: the function returns only on error.
 enum Never {}
 
 fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
-    opened.begin(plan)?; // what the runtime has open, its end of the conversation above all, must not be open here
+    opened.begin(plan)?; // closes the runtime's descriptors, above all its end of the conversation
     process::reset_signals();
     opened.hold_at(Hold::Cloned);
-    namespaces::enter(plan, opened)?; // ids first: later steps need to be root inside
-    rustix::process::umask(Mode::empty()); // modes below are meant as they are written
+    namespaces::enter(plan, opened)?; // IDs first: later steps need to be root inside
+    rustix::process::umask(Mode::empty()); // modes below apply as written
     if let Some(name) = &plan.keyring {
-        identity::join_keyring(name, opened)?; // before anything of the container can see the old one
+        identity::join_keyring(name, opened)?; // before the container can see the old one
     }
-    // A container without a session of its own could push characters into the terminal of its runtime.
+    // Without its own session, a container could push characters into the runtime's terminal.
     opened.own_session()?;
     identity::any_processor();
     name_host(plan)?;
     opened.hold_at(Hold::Mounts);
 
     let root = rootfs::enter(&plan.rootfs, opened.root_tree.take(), opened.proc())?;
-    // Not dropped when a stage fails: giving memory back is a use of the heap too.
+    // Not dropped when a stage fails: freeing memory uses the heap too.
     let mut late = ManuallyDrop::new(std::mem::take(&mut opened.late));
     let sources = rootfs::Sources {
         proc: opened.proc.as_fd(),
@@ -285,26 +293,27 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
         },
     };
     rootfs::assemble(&plan.rootfs, root.as_fd(), &sources, &mut late)?;
-    opened.sources.iter_mut().for_each(|source| *source = None); // there may be as many as files may be open
-    let terminal = console::open(plan, root.as_fd(), opened)?; // its folder, /dev/pts, has only just been mounted
-    opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts already there
+    opened.sources.iter_mut().for_each(|source| *source = None); // possibly as many as may be open
+    let terminal = console::open(plan, root.as_fd(), opened)?; // /dev/pts has only just been mounted
+    opened.ask(Message::Hooks, opened.asks.hooks)?; // the runtime's namespaces, our mounts done
     hooks::create_container(plan, root.as_fd(), opened)?; // the container's namespaces, the host's paths
     rootfs::protect(&plan.rootfs, root.as_fd(), opened.proc())?; // needs the host's /dev/null, so before the pivot
     opened.hold_at(Hold::Pivot);
     rootfs::pivot::pivot(&plan.rootfs, root.as_fd(), opened.proc.as_fd())?;
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
-    rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may need to write
+    rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may write
     late.iter_mut().for_each(|mount| *mount = None);
     opened.limit_open_files().at(Step::Descriptors, 0)?; // the program's limit, unless process.rlimits has another
     drop(root);
 
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
-    report::end(); // after a `create`, nobody listens from here on
+    report::end(); // after `create`, the runtime reads no report from here on
     sync::say_plainly(opened.sync.as_fd(), Message::Waiting).at(Step::Sync, 0)?;
     if let Gate::Fifos { .. } = opened.gate {
-        // That we are noted. Else nobody would find us when the runtime was killed just now, and the fifo never ends.
+        // Wait until our PID is recorded. Otherwise, if the runtime was killed just now, no command
+        // would find us and the fifo would never end.
         sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
     }
     opened.wait_for_start()?;
@@ -312,9 +321,10 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     program::exec(plan, opened)
 }
 
-/// From the runtime's own user to the program's, with nothing of the host left open.
+/// Changes from the runtime's user to the program's, with no file of the host left open.
 fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), Fault> {
-    // The filter may forbid it later; what then comes tells by the end of the conversation that the runtime is gone.
+    // Here, as the filter may forbid it later. From then on, the end of the conversation shows that
+    // the runtime is gone.
     let outlive_runtime = || process::die_with_parent(false).at(Step::Sync, 0);
     let Some(process) = &plan.process else {
         console::attach_standard(terminal, true)?;
@@ -323,7 +333,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     identity::label(process, opened.proc.as_fd())?; // the last to need the host's procfs
     opened.close_others(&process.kept_descriptors, terminal.as_ref())?; // before names of the image are used
     console::attach_standard(terminal, opened.succession.is_none())?;
-    namespaces::choose_last(opened)?; // while we have the right to
+    namespaces::choose_last(opened)?; // while we are permitted to
     namespaces::succeed_at(Moment::BeforeLimits, plan, opened)?;
     identity::schedule(plan, process)?; // while we may still raise priorities
     opened.ask(Message::Limits, opened.asks.limits)?;
@@ -331,24 +341,24 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     program::find_home(process, opened)?;
     program::name_listener(process, opened); // a successor does it again
     outlive_runtime()?;
-    identity::become_user(plan, process, opened) // caps, ids, labels, filter: the order is explained there
+    identity::become_user(plan, process, opened) // capabilities, IDs, filter: the order is explained there
 }
 
 impl Opened {
     /// The child's first stage: see [`parent::begin`].
     fn begin(&self, plan: &Plan) -> Result<(), Fault> {
         let kept = plan.process.as_ref().map_or(&[][..], |process| &process.kept_descriptors);
-        // SAFETY: what `stages` uses and drops is in `numbers`; what else the runtime had open belongs to functions that this
-        // process never returns to.
+        // SAFETY: all that `stages` uses and drops is in `numbers`; the runtime's other descriptors
+        // belong to functions that this process never returns to.
         unsafe { parent::begin(self.sync.as_fd(), [&self.numbers, kept], self.proc()) }
     }
 
-    /// Whether this process goes on as another one.
+    /// Whether a successor takes over from this process.
     pub fn has_successor(&self) -> bool {
         self.clone_again.is_some() || self.succession.is_some()
     }
 
-    /// Where a fault is told: to the runtime that listens now.
+    /// Where a fault is reported: to the runtime that listens now.
     fn result(&self) -> BorrowedFd<'_> {
         match &self.gate {
             Gate::Fifos { result, .. } if self.started => result.as_fd(),
@@ -363,7 +373,7 @@ impl Opened {
         }
     }
 
-    /// As many files as the runtime's caller may have open.
+    /// Sets the limit of open files to that of the runtime's caller.
     fn limit_open_files(&self) -> rustix::io::Result<()> {
         self.open_files.as_ref().map_or(Ok(()), |limit| setrlimit(Resource::Nofile, *limit))
     }
@@ -372,7 +382,8 @@ impl Opened {
         if needed { sync::ask(self.sync.as_fd(), message).at(Step::Sync, 0) } else { Ok(()) }
     }
 
-    /// A session without a terminal. A process that has a successor leaves that to it: with the leader's end, the terminal is lost.
+    /// Starts a session without a terminal. A process that has a successor leaves that to it: the
+    /// terminal is lost when the session leader ends.
     fn own_session(&self) -> Result<(), Fault> {
         if self.succession.is_some() {
             return Ok(());
@@ -390,8 +401,9 @@ impl Opened {
         Ok(())
     }
 
-    /// Closes all but what is still needed and what the program keeps: an image may have links into /proc/self/fd, and
-    /// a folder of the host among the descriptors would be a way out for its program, its passwd or its working folder.
+    /// Closes all descriptors except those still needed and those that the program keeps. An image
+    /// may have links into /proc/self/fd: a directory of the host among the descriptors would be an
+    /// escape for its program, its passwd or its working directory.
     fn close_others(&self, kept: &[u32], terminal: Option<&OwnedFd>) -> Result<(), Fault> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
@@ -401,19 +413,20 @@ impl Opened {
         let last = self.succession.as_ref().and_then(|succession| succession.namespace.as_ref());
         let needed = [Some(&self.sync), start, result, output.as_ref(), errors.as_ref(), terminal, last];
         let needed = needed.map(|file| file.map_or(u32::MAX, |file| file.as_raw_fd() as u32));
-        // SAFETY: what owned these numbers is never used or dropped again: this process only ends by execve or _exit, `stages`
-        // has dropped its own, and all that it still uses is in `needed`.
+        // SAFETY: the owners of these numbers are never used or dropped again: this process only
+        // ends by execve or _exit, `stages` has dropped its own, and all that it still uses is in
+        // `needed`.
         unsafe { fd::close_others(3, [&needed, kept], self.proc()) }.at(Step::Descriptors, 0)
     }
 
-    /// The host's procfs, as long as it is open.
+    /// The host's procfs, while it is open.
     fn proc(&self) -> Procfs<'_> {
         Procfs::Opened(self.proc.as_fd())
     }
 
     fn hold_at(&self, moment: Hold) {
         if self.hold == Some(moment) {
-            // The runtime has gone: so do we, as at any other moment.
+            // If the runtime is gone, this process ends too, as at any other moment.
             if sync::wait_go(self.sync.as_fd()).is_err() {
                 process::exit_now(1);
             }
@@ -443,7 +456,7 @@ fn sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Writes a kernel file whole.
+/// Writes a kernel file with one write(2).
 fn write_file(folder: BorrowedFd<'_>, path: &std::ffi::CStr, value: &[u8]) -> rustix::io::Result<()> {
     let file = rustix::fs::openat(folder, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     match rustix::io::write(&file, value)? {

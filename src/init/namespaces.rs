@@ -1,4 +1,5 @@
-//! Enters what clone3 has not made already: joined namespaces, the user inside, time offsets, the network's loopback.
+//! Enters what clone3 has not created: joined namespaces, the user inside, time offsets, the
+//! loopback device.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,7 +14,7 @@ use crate::sys::process::{self, Cloned};
 use crate::sys::{cred, net, pty};
 use sync::Message;
 
-/// All of it, in the order of rights: the user namespace gives the right to the rest.
+/// Enters all of it, ordered by privilege: the user namespace grants the rights for the rest.
 pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     let early = join_early(opened)?;
     for join in opened.joined.iter().filter(|join| !early.overlaps(join.kinds)) {
@@ -33,7 +34,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         process::unshare(opened.unshare).at(Step::UnshareNamespace, 0)?;
     }
     if plan.namespaces.creates(Namespace::Time) {
-        new_time(plan, opened)?; // before the user changes: the kernel then gives our /proc files to root
+        new_time(plan, opened)?; // before the user changes: the kernel then makes root own our /proc files
     }
     if plan.namespaces.creates(Namespace::User) {
         become_root(plan, opened.proc.as_fd())?;
@@ -42,9 +43,9 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     if groups.is_some_and(|groups| groups.is_empty()) {
         opened.groups_stay = groups_are_fixed(opened.proc.as_fd()).at(Step::Groups, 0)?;
     }
-    // From here on nobody with the container's rights may look into this process.
+    // From here on no process with the container's rights may trace this process.
     process::set_undumpable().at(Step::EnterUser, 0)?;
-    parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has undone it
+    parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has cleared it
     if plan.namespaces.creates(Namespace::Network) {
         net::loopback_up().at(Step::Loopback, 0)?;
     }
@@ -57,15 +58,17 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     }
 }
 
-/// Goes on as a second process, made from inside the joined user namespace, with the runtime as its parent.
+/// Continues as a second process, cloned inside the joined user namespace, with the runtime as its
+/// parent.
 fn succeed(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
-    // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
+    // SAFETY: no memory is shared, and both processes follow this module's rules until execve or
+    // _exit.
     match unsafe { process::clone3((new.flags() | libc::CLONE_PARENT) as u64, None) }
         .at(Step::UnshareNamespace, 0)?
     {
         Cloned::Child => {
             parent::end_with_runtime(opened.sync.as_fd())?;
-            // Our first word must not come before the other's last.
+            // Our first message must not precede the other process's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
         }
         Cloned::Parent { pidfd, .. } => {
@@ -75,7 +78,7 @@ fn succeed(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
     }
 }
 
-/// Has the successor, when there will be one, be made in the other pid namespace.
+/// Makes the other pid namespace that of the successor, if there will be one.
 pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
     let Some(succession) = &mut opened.succession else { return Ok(()) };
     match succession.namespace.take() {
@@ -87,7 +90,8 @@ pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
     }
 }
 
-/// What [`succeed_at`] does when all but the program is done: calls that a filter of the program must let through.
+/// System calls of [`succeed_at`] when all but the program is set up; the program's filter must
+/// permit them.
 pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
     let mut flags = [(libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64, 0];
     if cfg!(target_arch = "s390x") {
@@ -102,17 +106,18 @@ pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
     ]
 }
 
-/// Goes on as the successor, if this is its moment.
+/// Continues as the successor, if this is its moment.
 pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
     let Some(succession) = opened.succession.as_mut().filter(|found| found.moment == moment) else {
         return Ok(());
     };
     succession.moment = Moment::Past;
     let (step, index) = succession.origin.step();
-    // SAFETY: no memory is shared, and both processes keep to this room's rules until execve or _exit.
+    // SAFETY: no memory is shared, and both processes follow this module's rules until execve or
+    // _exit.
     match unsafe { process::clone(libc::CLONE_PARENT as u64) }.at(step, index)? {
         Cloned::Child => {
-            // Our first word must not come before the other's last.
+            // Our first message must not precede the other process's last.
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)?;
             rustix::process::setsid().map(drop).at(Step::Session, 0)?;
             if let Some(process) = &plan.process {
@@ -130,8 +135,8 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
     }
 }
 
-/// Joins those namespaces before the user namespace that our rights outside of it allow: it may not own them, as a network namespace
-/// that was made for a pod. Which ones.
+/// Joins the namespaces that our rights outside of the user namespace permit, before that one: it
+/// may not own them, for example a pod's network namespace. Returns the joined ones.
 fn join_early(opened: &Opened) -> Result<NamespaceSet, Fault> {
     let user = NamespaceSet::from(Namespace::User);
     if !opened.joined.iter().any(|join| join.kinds == user) {
@@ -141,7 +146,7 @@ fn join_early(opened: &Opened) -> Result<NamespaceSet, Fault> {
     for join in opened.joined.iter().filter(|join| join.kinds != user) {
         match join.join(opened.proc()) {
             Ok(()) => early = early.with(join.kinds),
-            // The user namespace may give the right.
+            // The user namespace may grant the right.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
             Err(error) => {
                 let (step, index) = join.origin.step();
@@ -160,11 +165,11 @@ fn groups_are_fixed(proc: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(text.get(..length) == Some(b"deny"))
 }
 
-/// User and group 0 of the user namespace, if it has them. `proc`: the host's procfs.
+/// Becomes user and group 0 of the user namespace, if they are mapped. `proc`: the host's procfs.
 pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
-    // An annotation keeps those of the caller (run.oci.keep_original_groups).
+    // An annotation keeps the caller's groups (run.oci.keep_original_groups).
     let keeps_groups = plan.process.as_ref().is_some_and(|process| process.groups.is_none());
     match if keeps_groups { Ok(()) } else { cred::set_groups(&[]) } {
         Err(error)
@@ -181,8 +186,8 @@ pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault
     Ok(())
 }
 
-/// A process made by clone3 in a new time namespace could not set its offsets any more, so: unshare (which is for
-/// children), set them, and enter; time_namespaces(7).
+/// Enters a new time namespace. A process created in one by clone3 could no longer set its offsets.
+/// So unshare (which applies to children), set the offsets, and enter; time_namespaces(7).
 fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     process::unshare(Namespace::Time).at(Step::TimeOffsets, 0)?;
     let proc = opened.proc.as_fd();

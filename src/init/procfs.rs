@@ -1,7 +1,9 @@
-//! The procfs of a pid namespace that this process does not enter: opened by a helper, which the processes in there may trace. No heap.
+//! The procfs of a pid namespace that this process does not enter: a helper opens it, which
+//! processes in that namespace may trace. No heap.
 //!
-//! A procfs shows the pid namespace of whoever calls fsopen(2). The helper has an empty root, no descriptor but our socket, and a system
-//! call filter that lets it do just that. What it opens is made into a mount by us; that alone has an effect.
+//! A procfs shows the pid namespace of the process that calls fsopen(2). The helper has an empty
+//! root, no descriptor except our socket, and a system call filter that permits only this. We make
+//! the mount of the context that it opens.
 //!
 //! ```text
 //! this process ── clone ──► outer: closes all, empty root, setns(pid), filter ── clone ──► inner: fsopen("proc")
@@ -21,21 +23,23 @@ use crate::sys::process::{self, Cloned, Exit};
 use crate::sys::seccomp::{self, SockFilter};
 use crate::sys::{cred, fd};
 
-/// The calls that the helper makes once its filter is loaded (fcntl: a debug build looks at what it closes).
+/// The system calls of the helper after its filter is loaded (fcntl: a debug build checks what it
+/// closes).
 pub const CALLS: [&str; 7] = ["clone", "fsopen", "sendmsg", "waitid", "close", "fcntl", "exit_group"];
 
-/// CAP_SYS_ADMIN, which fsopen(2) asks for.
+/// CAP_SYS_ADMIN, which fsopen(2) requires.
 const OPENS: cred::CapMask = 1 << 21;
 
-/// What it takes to open one.
+/// Inputs for opening a procfs.
 pub struct Opener {
     /// The pid namespace's file.
     pub namespace: OwnedFd,
-    /// The filter of the helper, of [`CALLS`].
+    /// The helper's filter, which permits [`CALLS`].
     pub filter: Vec<SockFilter>,
 }
 
-/// Opens a context for each procfs of the plan, into `contexts`, by index of the mount. `namespace`: the pid namespace's file.
+/// Opens a context for each procfs of the plan, into `contexts`, by mount index. `namespace`: the
+/// pid namespace's file.
 pub fn open_all(
     plan: &Plan,
     contexts: &mut [Option<OwnedFd>],
@@ -53,7 +57,7 @@ pub fn open_all(
 
 fn open(namespace: BorrowedFd<'_>, filter: &[SockFilter], proc: Procfs<'_>) -> io::Result<OwnedFd> {
     let (ours, theirs) = sync::pair()?;
-    // SAFETY: no memory is shared, and the new process keeps to this room's rules until _exit.
+    // SAFETY: no memory is shared, and the new process follows this module's rules until _exit.
     match unsafe { process::clone3(0, None) }? {
         Cloned::Child => end(outer(namespace, theirs.as_fd(), filter, proc)),
         Cloned::Parent { pidfd, .. } => {
@@ -68,7 +72,7 @@ fn open(namespace: BorrowedFd<'_>, filter: &[SockFilter], proc: Procfs<'_>) -> i
     }
 }
 
-/// The status is the error's number.
+/// Exits with the errno as the status.
 fn end(done: io::Result<()>) -> ! {
     process::exit_now(done.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0))
 }
@@ -83,7 +87,8 @@ fn outer(
     process::set_undumpable()?;
     process::setns(namespace, Namespace::Pid)?;
     let number = socket.as_raw_fd() as u32;
-    // SAFETY: this process only ends by _exit and uses no descriptor but the socket and what it opens itself.
+    // SAFETY: this process only ends by _exit and uses no descriptor except the socket and those it
+    // opens itself.
     unsafe { fd::close_others(0, [&[number], &[]], proc) }?;
     empty_root()?;
     cred::set_no_new_privs()?;
@@ -100,7 +105,7 @@ fn outer(
     }
 }
 
-/// A folder with nothing in it and nothing above it.
+/// Makes an empty directory the root, with nothing above it.
 fn empty_root() -> rustix::io::Result<()> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;

@@ -1,4 +1,4 @@
-//! The program itself: working directory, HOME, the look through PATH, execve. Child side, no heap.
+//! The program: working directory, HOME, search in PATH, execve. Child side, no heap.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +12,8 @@ use crate::rootfs::inroot::InRoot;
 use crate::rootfs::path::{self, PathBuffer};
 use crate::sys::process;
 
-/// Makes the working directory where the image lacks it. We are in the container's root already, so names suffice.
+/// Creates the working directory if the image lacks it. We are in the container's root already, so
+/// paths suffice.
 pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
     let Some(process) = &plan.process else { return Ok(()) };
     let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
@@ -20,32 +21,34 @@ pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or_default();
     let path = bytes.get(start..).and_then(|rest| CStr::from_bytes_with_nul(rest).ok()).unwrap_or(c"");
     match InRoot(root.as_fd()).folder(path) {
-        // A read-only file system: whether it is there is then seen when it is entered.
+        // A read-only file system: entering the directory shows whether it exists.
         Ok(_) | Err(Errno::ROFS | Errno::ACCESS) => Ok(()),
         Err(error) => Err(error).at(Step::MakeCwd, 0),
     }
 }
 
-/// chdir to it.
+/// Changes to the working directory.
 pub fn enter_cwd(process: &ProcessPlan) -> Result<(), Fault> {
     rustix::process::chdir(&process.cwd).at(Step::Cwd, 0)
 }
 
-/// The kernel gives `(unreachable)…` or ENOENT for a folder outside the root (CVE-2024-21626).
+/// Refuses a working directory outside the root (CVE-2024-21626): the kernel then returns
+/// `(unreachable)…` or ENOENT.
 pub fn check_cwd() -> Result<(), Fault> {
     let mut room = [0u8; 4096];
     // SAFETY: the kernel writes at most `room.len()` bytes there.
     let done = unsafe { libc::syscall(libc::SYS_getcwd, room.as_mut_ptr(), room.len()) };
     match (done, room.first()) {
         (1.., Some(b'/')) => Ok(()),
-        // Longer than the buffer is not outside.
+        // A path longer than the buffer is not outside.
         _ if done < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) => Ok(()),
         _ => Err(Fault::new(Step::CwdOutside, 0, libc::ENOENT)),
     }
 }
 
-/// Chooses among the candidates, so that `create` finds what `start` would: the first that may be executed. `outside`: a successor
-/// will be in the pid namespace that /proc shows, we are not, and see no /proc/self.
+/// Searches the candidates for the first that may be executed, so that `create` fails where `start`
+/// would. `outside`: /proc shows the pid namespace of a successor and not ours, so we have no
+/// /proc/self.
 pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
@@ -64,14 +67,14 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
     Err(Fault::new(step, 0, if denied { libc::EACCES } else { libc::ENOENT }))
 }
 
-/// Whether a path leads to something of whoever uses it.
+/// Whether the path depends on the calling process (/proc/self …).
 fn is_own(path: &CStr) -> bool {
     [&b"/proc/self/"[..], b"/proc/thread-self/", b"/dev/fd/"]
         .iter()
         .any(|start| path.to_bytes().starts_with(start))
 }
 
-/// Whether it is a symbolic link, which may lead to such a thing; execve tells of one that leads nowhere.
+/// Whether it is a symbolic link, which may lead to such a path; execve reports a dangling one.
 fn is_link(path: &CStr) -> bool {
     rustix::fs::lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
@@ -84,20 +87,23 @@ fn executable(path: &CStr) -> rustix::io::Result<()> {
         _ => return Err(Errno::ACCESS),
     }
     match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
-        // No answer of faccessat2(2), but of an old engine's filter that does not know it (Linux 5.8). Our ids are alike by now.
+        // faccessat2(2) never returns EPERM; an engine's old filter that does not know it (Linux
+        // 5.8) does. Our real and effective IDs are equal by now.
         Err(Errno::PERM) => rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()),
         other => other,
     }
 }
 
-/// Becomes the program. Like execvp(3): what one folder of PATH does not have or may not run, the next may.
+/// Becomes the program. As with execvp(3), the search continues if a directory of PATH lacks the
+/// file or denies executing it.
 pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     let Some(process) = &plan.process else {
         return Err(Fault::new(Step::Exec, 0, libc::ENOEXEC));
     };
     let mut first = None;
     for (index, path) in process.candidates.iter().enumerate() {
-        // SAFETY: the strings of both lists belong to the plan (and HOME to the stack of `run`'s caller), which live on.
+        // SAFETY: the strings of both lists belong to the plan (HOME to the stack of `run`'s
+        // caller), which outlive the call.
         let error = unsafe { process::execve(path, &opened.argv, &opened.envp) };
         let fault = Fault::of(Step::Exec, index, &error);
         match fault.errno {
@@ -105,7 +111,7 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
             libc::EACCES => first = first.or(Some(fault)),
             _ => return Err(fault),
         }
-        // A file that was found by `look_up` but cannot start (a missing interpreter) is the one to name.
+        // Report a file that `look_up` found but that cannot start (a missing interpreter).
         if executable(path).is_ok() {
             first = first.or(Some(fault));
         }
@@ -113,7 +119,7 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     Err(first.unwrap_or(Fault::new(Step::Exec, 0, libc::ENOENT)))
 }
 
-/// Puts HOME into the environment, from the user's line of the container's /etc/passwd; `/` where there is none.
+/// Sets HOME from the user's line of the container's /etc/passwd; `/` without such a line.
 pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
     if !process.needs_home {
         return Ok(());
@@ -129,8 +135,8 @@ pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault
     Ok(())
 }
 
-/// Puts LISTEN_PID into the environment: the program looks there for its own number, sd_listen_fds(3). Called again, it changes
-/// the number.
+/// Sets LISTEN_PID, which the program compares with its own PID, sd_listen_fds(3). Called again, it
+/// updates the PID.
 pub fn name_listener(process: &ProcessPlan, opened: &mut Opened) {
     if !process.listens {
         return;
@@ -138,18 +144,18 @@ pub fn name_listener(process: &ProcessPlan, opened: &mut Opened) {
     let entry = &mut opened.listen_pid;
     let first = entry.bytes().is_empty();
     entry.clear_to(b"LISTEN_PID=");
-    // It has room for every number.
+    // The buffer is large enough for every PID.
     let _ = entry.push_number(process::own_pid());
     if let (true, Ok(entry)) = (first, entry.as_cstr()) {
         opened.envp.push(entry);
     }
 }
 
-/// How much of a passwd file is read: an image's may be a hole of terabytes.
+/// Maximum read from a passwd file, in bytes: an image's may be a sparse file of terabytes.
 const MOST_PASSWD: usize = 4 << 20;
 
 fn from_passwd(uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
-    // The image decides what is there: never wait on a fifo.
+    // The image controls the file: never block on a fifo.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(c"/etc/passwd", flags, Mode::empty())?;
     if path::kind(&file)? != FileType::RegularFile {
@@ -158,10 +164,10 @@ fn from_passwd(uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
     read_home(file.as_fd(), uid, home)
 }
 
-/// Adds the home folder of `uid` to `home`, from a file in the form of passwd(5).
+/// Appends the home directory of `uid` to `home`, from a file in the format of passwd(5).
 ///
-/// Reads line by line in a buffer on the stack; a line longer than that belongs to nobody. ENOENT: no line is the user's; EFBIG: none
-/// of the first 4 MiB; ENAMETOOLONG: what is in it does not fit.
+/// Reads line by line into a buffer on the stack; longer lines are skipped. ENOENT: the user has no
+/// line; EFBIG: none in the first 4 MiB; ENAMETOOLONG: the entry does not fit.
 pub fn read_home(file: BorrowedFd<'_>, uid: u32, home: &mut PathBuffer) -> rustix::io::Result<()> {
     let mut room = [0u8; 4096];
     let (mut held, mut whole) = (0, 0);
@@ -178,7 +184,7 @@ pub fn read_home(file: BorrowedFd<'_>, uid: u32, home: &mut PathBuffer) -> rusti
         {
             match rest.get(..end).and_then(|line| home_of(line, uid)) {
                 Some(found) if !too_long => return home.push(found),
-                // The end of a line that did not fit is not a line.
+                // The rest of a line that did not fit is not a line.
                 _ => too_long = false,
             }
             rest = rest.get(end + 1..).unwrap_or_default();

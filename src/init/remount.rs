@@ -1,7 +1,8 @@
-//! `mounts`: the process that enters a container which is there already, and mounts or unmounts in it.
+//! `mounts`: the process that enters an existing container, and mounts or unmounts in it.
 //!
-//! The same rules as for the container's own process: no heap, no panic; a failure is eight bytes to the runtime. What is in
-//! the container is hostile and looks on: targets are opened inside its root, and mounted and unmounted by descriptor.
+//! As for the container's own process: no heap, no panic; a failure is sent as eight bytes to the
+//! runtime. The container's processes are hostile and watch: targets are opened inside its root,
+//! and mounted and unmounted by descriptor.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -19,42 +20,43 @@ use crate::sys::mount::{Procfs, is_mount_root, mount_id};
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process;
 
-/// Everything that was opened for the process before the clone.
+/// Everything opened for the process before the clone.
 pub struct Remount {
     /// Its end of the conversation.
     pub sync: OwnedFd,
-    /// The host's procfs, known to be one.
+    /// The host's procfs, verified to be one.
     pub proc: OwnedFd,
     /// A pidfd of the container's process, whose namespaces are entered.
     pub container: OwnedFd,
-    /// Its number, as `proc` counts.
+    /// Its PID, as seen by `proc`.
     pub pid: i32,
-    /// The namespaces to enter. The pid namespace is not entered: what is in there could trace this process.
+    /// The namespaces to enter. The pid namespace is not entered: processes in it could trace this
+    /// one.
     pub kinds: NamespaceSet,
-    /// How a procfs of the container's pid namespace is opened.
+    /// Inputs for opening a procfs of the container's pid namespace.
     pub procfs: Option<procfs::Opener>,
     /// The container's root, as its process sees it.
     pub root: OwnedFd,
-    /// What is to be done there.
+    /// The work to do in the container.
     pub work: Work,
-    /// The numbers of all descriptors above; filled just before the clone.
+    /// The numbers of all descriptors above; set just before the clone.
     pub numbers: Vec<u32>,
 }
 
-/// See [`Remount::work`].
+/// The work to do, for [`Remount::work`].
 pub enum Work {
-    /// All mounts of the plan, or none.
+    /// Makes all mounts of the plan, or none.
     Add {
-        /// Bind sources, by index of the mount; those that the runtime may not open are missing.
+        /// Bind sources, by mount index; `None` where the runtime may not open one.
         sources: Vec<Option<OwnedFd>>,
-        /// A place for each mount that is made.
+        /// A slot for each mount that is made.
         made: Vec<Option<OwnedFd>>,
     },
-    /// What is mounted at the plan's targets, last first.
+    /// Unmounts the top mount at each of the plan's targets, last first.
     Remove,
 }
 
-/// Does it and ends: with 0 when all is done.
+/// Does the work and exits, with 0 on success.
 pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
     let done = enter(plan, remount).and_then(|()| {
         let place = Place {
@@ -77,8 +79,8 @@ pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
 
 fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     let (sync, proc) = (remount.sync.as_fd(), Procfs::Opened(remount.proc.as_fd()));
-    // SAFETY: what this process uses and drops is in `numbers`; what else the runtime had open belongs to functions that it never
-    // returns to.
+    // SAFETY: all that this process uses and drops is in `numbers`; the runtime's other descriptors
+    // belong to functions that it never returns to.
     unsafe { parent::begin(sync, [&remount.numbers, &[]], proc) }?;
     hide(sync)?;
     process::reset_signals();
@@ -96,7 +98,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     if remount.kinds.has(Namespace::User) {
         namespaces::become_root(plan, remount.proc.as_fd())?;
     }
-    hide(remount.sync.as_fd())?; // new credentials undo it
+    hide(remount.sync.as_fd())?; // a change of credentials clears it
     rustix::process::umask(Mode::empty());
     match (&mut remount.work, &remount.procfs) {
         (Work::Add { sources, .. }, Some(opener)) => {
@@ -107,8 +109,9 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
     }
 }
 
-/// Opens the bind sources that only the container's root may clone, from a copy of the host's mounts, since the container does
-/// not have them. Whether there were any; the user namespace is entered then.
+/// Opens the bind sources that only the container's root may clone, from a copy of the host's
+/// mounts, as the container does not have them. Returns whether there were any; the user namespace
+/// is entered then.
 fn open_missing(
     plan: &Plan,
     sources: &mut [Option<OwnedFd>],
@@ -130,7 +133,8 @@ fn open_missing(
     Ok(entered)
 }
 
-/// Nobody in the container may look into this process, which has descriptors of the host; and it does not outlive its runtime.
+/// Hides this process from the container's processes, as it has descriptors of the host, and ends
+/// it with its runtime.
 fn hide(sync: BorrowedFd<'_>) -> Result<(), Fault> {
     process::set_undumpable().at(Step::EnterContainer, 0)?;
     parent::end_with_runtime(sync)
@@ -153,7 +157,7 @@ fn add(
                 None => Ok(()),
             }
         });
-        // A step may also fail after the mount is in its place.
+        // A step may also fail after the mount is attached.
         if let (Some((mount, id)), Some(slot)) = (top(step, place), made.get_mut(index))
             && before != Some(id)
         {
@@ -161,7 +165,7 @@ fn add(
         }
         if let Err(fault) = done {
             for mount in made.iter().rev().flatten() {
-                // The first fault is the one to tell.
+                // Only the first failure is reported.
                 let _ = detach(mount, proc);
             }
             return Err(fault);
@@ -180,19 +184,20 @@ fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fa
         }
     };
     let steps = || plan.rootfs.mounts.iter().enumerate();
-    // All or nothing, as far as can be known before.
+    // Check all targets first: unmount all or nothing, if possible.
     steps().try_for_each(|(index, step)| open(index, step).map(drop))?;
     steps().rev().try_for_each(|(index, step)| detach(&open(index, step)?, proc).at(Step::Unmount, index))
 }
 
-/// What is mounted uppermost at a step's target, and the number of that mount.
+/// The top mount at a step's target, and its mount ID.
 fn top(step: &MountStep, place: &Place<'_>) -> Option<(OwnedFd, u64)> {
     let target = place.root.open(&step.target, step.target_nofollow).ok()?;
     let id = mount_id(&target, place.proc).ok()??;
     Some((target, id))
 }
 
-/// `umount2(mount, MNT_DETACH)`, by descriptor: umount(2) takes a path only, and this one is the kernel's own for it.
+/// `umount2(mount, MNT_DETACH)`, by descriptor: umount2(2) takes only a path, and this path is the
+/// kernel's own for the descriptor.
 fn detach(mount: &OwnedFd, proc: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let mut path = PathBuffer::new(b"self/fd/")?;
     path.push_number(mount.as_raw_fd())?;

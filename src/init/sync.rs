@@ -1,4 +1,5 @@
-//! The words between the runtime and the container's process: one SEQPACKET pair, eight bytes a message, lock step.
+//! The protocol between the runtime and the container's process: a SEQPACKET socket pair, messages
+//! of eight bytes, in lock step.
 //!
 //! ```text
 //! child                                runtime
@@ -23,10 +24,10 @@
 //!   ── Hooked ───────────────────────►  all startContainer hooks have ended well (only when there are any)
 //!   (end of file: execve has closed the socket)
 //! ```
-//! At any moment before `Waiting` and before its filter, the child says `Done` of a step that went well, if it was asked to
-//! (`--debug`); nothing is answered to that. At any moment the child may say `Fault` and end; where a hook has failed, the output of the
-//! hook follows. Each message is sent only when the plan needs the answer. When the
-//! runtime is gone, the child reads the end of the file and ends too.
+//! At any moment before `Waiting` and before its filter, the child may send `Done` for a finished
+//! step, if requested (`--debug`); it gets no answer. At any moment the child may send `Fault` and
+//! end; if a hook has failed, the hook's output follows. Each message is sent only if the plan
+//! needs the answer. When the runtime is gone, the child reads end of file and ends too.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,58 +38,59 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use crate::plan::{Fault, Step};
 use crate::sys::report;
 
-/// What the child says.
+/// A message of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The namespaces are there; their ids and devices are not.
+    /// The namespaces exist; their ID maps and devices do not.
     MapIds,
     /// The root is assembled.
     Hooks,
-    /// Limits may be set now.
+    /// The runtime may set the limits now.
     Limits,
-    /// What will listen to the filter that is loaded next has this number among the child's descriptors.
+    /// The filter that is loaded next has a listener, with this descriptor number in the child.
     Listener(i32),
     /// A seccomp listener is attached to this message.
     Notify,
-    /// A new process goes on in this one's place: its pidfd is attached.
+    /// A new process continues in this one's place: its pidfd is attached.
     Successor,
-    /// A bind source that only this process could open is attached: make it idmapped as the mount with this index.
+    /// A bind source that only this process could open is attached: idmap it for the mount with
+    /// this index.
     MapMount(u16),
-    /// The key quota of the user is exhausted.
+    /// The user's key quota is exhausted.
     KeyringStays,
-    /// Everything is done but execve.
+    /// Everything is done except execve.
     Waiting,
-    /// The startContainer hooks are done: an end of the file before this word is no start.
+    /// The startContainer hooks are done: end of file before this message is not a start.
     Hooked,
-    /// It has failed.
+    /// A step has failed.
     Fault(Fault),
-    /// A step went well.
+    /// A step has succeeded.
     Done(Done),
 }
 
-/// A step that went well, and when. It comes from `sys::report`.
+/// A step that has succeeded, and when. Sent by `sys::report`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// Which one of several: an index into the plan.
+    /// Its index into the plan, if there are several.
     pub index: u16,
-    /// The low half of the microseconds since 1970.
+    /// The low 32 bits of the microseconds since 1970.
     pub clock: u32,
 }
 
 const LENGTH: usize = 8;
 
-/// How much of a failed hook's output is told. A fifo takes it whole, PIPE_BUF.
+/// Maximum output of a failed hook that is sent, in bytes. A fifo takes it in one write, PIPE_BUF.
 pub const MOST_OUTPUT: usize = 4096;
 
 const GO: &[u8] = b"go";
 const SEND: &[u8] = b"send";
 
-/// What the runtime answers.
+/// An answer of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Go on.
+    /// Continue.
     Go,
     /// Send it yourself; only to [`Message::Listener`].
     Send,
@@ -154,39 +156,40 @@ impl Message {
     }
 }
 
-/// Both ends of the conversation: the runtime's, the child's.
+/// The two ends of the conversation: the runtime's, the child's.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
-/// Child: says it and goes on. No heap.
+/// Child: sends a message without waiting. No heap.
 pub fn say(to: BorrowedFd<'_>, message: Message) -> Result<()> {
     retry(|| rustix::net::send(to, &message.encode(), SendFlags::NOSIGNAL)).map(drop)
 }
 
-/// Child: says it with nothing but write(2), which a seccomp filter hardly forbids.
+/// Child: sends a message with only write(2), which a seccomp filter hardly forbids.
 pub fn say_plainly(to: BorrowedFd<'_>, message: Message) -> Result<()> {
     retry(|| rustix::io::write(to, &message.encode())).map(drop)
 }
 
-/// Child: says it with a descriptor. No heap.
+/// Child: sends a message with a descriptor. No heap.
 pub fn say_with(to: BorrowedFd<'_>, message: Message, attached: BorrowedFd<'_>) -> std::io::Result<()> {
     crate::sys::fd::send_fd(to, &message.encode(), attached)
 }
 
-/// Child: says it and waits for the answer. An error when the runtime has gone away. No heap.
+/// Child: sends a message and waits for the answer. An error if the runtime is gone. No heap.
 pub fn ask(to: BorrowedFd<'_>, message: Message) -> Result<()> {
     say(to, message)?;
     wait_go(to)
 }
 
-/// Child: waits for the runtime's word on a socket or a fifo, with nothing but read(2): a seccomp filter may forbid more.
+/// Child: waits for the runtime's answer on a socket or a fifo, with only read(2): a seccomp filter
+/// may forbid more.
 pub fn wait_go(from: BorrowedFd<'_>) -> Result<()> {
     wait_answer(from).map(drop)
 }
 
-/// Child: as [`wait_go`], where there is more than one answer.
+/// Child: as [`wait_go`], if more than one answer is possible.
 pub fn wait_answer(from: BorrowedFd<'_>) -> Result<Answer> {
     let mut word = [0; 4];
     match retry(|| rustix::io::read(from, &mut word))? {
@@ -196,30 +199,30 @@ pub fn wait_answer(from: BorrowedFd<'_>) -> Result<Answer> {
     }
 }
 
-/// Child: tells the fault with nothing but write(2), on a socket or a fifo.
+/// Child: sends the fault with only write(2), to a socket or a fifo.
 pub fn tell_fault(to: BorrowedFd<'_>, fault: Fault) {
-    // Nobody is left to hear that nobody heard it.
+    // A failure to report cannot be reported.
     let _ = retry(|| rustix::io::write(to, &Message::Fault(fault).encode()));
 }
 
-/// Child: what a failed hook has written to the file `said` follows the fault. No heap.
+/// Child: sends the output of a failed hook, from the file `said`, after the fault. No heap.
 pub fn tell_output(to: BorrowedFd<'_>, said: &OwnedFd) {
     let mut output = [0; MOST_OUTPUT];
     let Ok(length @ 1..) = retry(|| rustix::io::pread(said, &mut output, 0)) else { return };
     let _ = retry(|| rustix::io::write(to, output.get(..length).unwrap_or_default()));
 }
 
-/// Runtime: the output of a failed hook, which follows its fault; its length.
+/// Runtime: reads the output of a failed hook, which follows its fault; returns its length.
 pub fn hear_output(from: impl AsFd, output: &mut [u8]) -> Result<usize> {
     retry(|| rustix::io::read(&from, &mut *output))
 }
 
-/// Runtime: lets the child go on.
+/// Runtime: lets the child continue.
 pub fn go(to: BorrowedFd<'_>) -> Result<()> {
     answer(to, Answer::Go)
 }
 
-/// Runtime: as [`go`], where there is more than one answer.
+/// Runtime: as [`go`], if more than one answer is possible.
 pub fn answer(to: BorrowedFd<'_>, answer: Answer) -> Result<()> {
     let word = match answer {
         Answer::Go => GO,
@@ -228,7 +231,7 @@ pub fn answer(to: BorrowedFd<'_>, answer: Answer) -> Result<()> {
     retry(|| rustix::net::send(to, word, SendFlags::NOSIGNAL)).map(drop)
 }
 
-/// Runtime: the child's next word and the descriptor with it; `None` when it has closed its end.
+/// Runtime: the child's next message and its descriptor; `None` if the child has closed its end.
 pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> {
     let mut bytes = [0; LENGTH];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -237,7 +240,7 @@ pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> 
         let mut data = [std::io::IoSliceMut::new(&mut bytes)];
         rustix::net::recvmsg(from, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)
     });
-    // A child that was killed with unread words of ours resets the connection.
+    // A child killed with unread messages of ours resets the connection.
     let received = match received {
         Err(Errno::CONNRESET) => return Ok(None),
         other => other?,
@@ -255,7 +258,8 @@ pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> 
     Ok(Some((message, attached)))
 }
 
-/// Runtime: reads what a child that failed at execve left in its fifo; `None` at the end of the file.
+/// Runtime: reads the fault that a child left in its fifo when execve failed; `None` at end of
+/// file.
 pub fn hear_fault(from: impl AsFd) -> Result<Option<Fault>> {
     match hear_plainly(from)? {
         None => Ok(None),
@@ -264,7 +268,7 @@ pub fn hear_fault(from: impl AsFd) -> Result<Option<Fault>> {
     }
 }
 
-/// Runtime: the next word in a fifo; `None` at the end of the file.
+/// Runtime: the next message in a fifo; `None` at end of file.
 pub fn hear_plainly(from: impl AsFd) -> Result<Option<Message>> {
     let mut bytes = [0; LENGTH];
     match retry(|| rustix::io::read(&from, &mut bytes))? {
