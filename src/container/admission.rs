@@ -1,4 +1,5 @@
-//! Whether the root file system is what its closure says, where an annotation or the machine's owner asks: before anything is made.
+//! Verifies the root file system against its closure before anything is made, if an annotation or
+//! the machine's owner requests it.
 
 use std::path::Path;
 
@@ -9,8 +10,8 @@ use crate::plan::Plan;
 use crate::spec::Spec;
 
 #[cfg(feature = "emergence")]
-/// Refuses a container whose root file system is not what its annotations say. The first `given_mounts` mounts are config.json's; the
-/// runtime's own show nothing of the host.
+/// Refuses a container whose root file system does not match its annotations. The first
+/// `given_mounts` mounts are config.json's; the runtime's own mounts expose nothing of the host.
 pub(super) fn admit(spec: &Spec, plan: &Plan, bundle: &Path, given_mounts: usize) -> Result<()> {
     let refused = |error: &dyn std::fmt::Display| {
         Error::new(Kind::Invalid, format!("verify the root file system: {error}"))

@@ -1,7 +1,9 @@
-//! The runtime's own program file, which no container may write to (CVE-2019-5736): it runs from a read-only mount, or a sealed copy.
+//! The runtime's program file, protected from writes by containers (CVE-2019-5736): it runs from a
+//! read-only mount or a sealed copy.
 //!
-//! An image whose program is a link to /proc/self/exe becomes this very file, and whoever sees that process may open it and
-//! write to it once it has ended. A mount that is nowhere in the file system, and read-only, costs one more execve.
+//! If an image's program is a link to /proc/self/exe, that process executes this very file. Any
+//! process that sees it may open the file and write to it once it has ended. A read-only mount that
+//! is nowhere in the file system costs one more execve.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,18 +21,19 @@ use crate::sys::mount::{Attributes, Procfs, open_tree, prepare};
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 const OWN_PATH: &str = "/proc/self/exe";
 
-/// Nobody can undo any of these, fcntl(2).
+/// No process can remove any of these seals, fcntl(2).
 const SEALED: SealFlags =
     SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// Starts this program anew from a file that no container can write to, unless it runs from one. For the commands that make a
-/// process in a container, before anything is open.
+/// Re-executes this program from a file that no container can write to, unless it already runs from
+/// one. For the commands that create a process in a container, before anything is open.
 ///
-/// Who has no right to mount (an ordinary user) gets a sealed copy, 0.7 ms for each MiB, unless the file is root's alone and not
-/// writable to him anyway.
+/// A caller without the right to mount (an ordinary user) gets a sealed copy, 0.7 ms per MiB,
+/// unless root owns the file and only root may write to it.
 pub fn run_protected() -> Result<()> {
     if is_protected().doing(|| "look at /proc/self/exe")? {
-        // execve through a descriptor has left its number as the name. It is for people only.
+        // execve through a descriptor has made its number the process name. The name is only for
+        // people.
         let _ = rustix::thread::set_name(c"emergence-runc");
         return Ok(());
     }
@@ -49,7 +52,8 @@ pub fn run_protected() -> Result<()> {
 
 fn is_protected() -> std::io::Result<bool> {
     if rustix::fs::statvfs(OWN)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        // What is mounted under a name may be made writable under that name, and so for whoever holds the file.
+        // A mount with a path may be remounted writable through that path, and so for every holder
+        // of the file.
         return Ok(!has_name()?);
     }
     let link = fs::read_link(OWN_PATH)?;
@@ -60,7 +64,8 @@ fn is_protected() -> std::io::Result<bool> {
     Ok(seals.is_ok_and(|seals| seals.contains(SEALED)))
 }
 
-/// Whether the path that the kernel gives for this program leads to it: it then lies on a mount that is in the file system.
+/// Whether the path that the kernel reports for this program leads to it: then the program is on a
+/// mount in the file system.
 fn has_name() -> std::io::Result<bool> {
     let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
     let own = identity(OWN_PATH.as_ref())?;
@@ -73,8 +78,8 @@ fn read_only_mount() -> std::io::Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Whether the program is root's, this process is not, and only the owner may write to it: no process in a container that an
-/// ordinary user makes is root outside.
+/// Whether root owns the program, only root may write to it, and this process is not root: no
+/// process in an ordinary user's container is root outside.
 fn is_roots_alone() -> std::io::Result<bool> {
     let found = fs::metadata(OWN_PATH)?;
     Ok(!rustix::process::geteuid().is_root() && found.uid() == 0 && found.mode() & 0o022 == 0)
@@ -83,7 +88,7 @@ fn is_roots_alone() -> std::io::Result<bool> {
 fn sealed_copy() -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let copy = match rustix::fs::memfd_create(c"emergence-runc", flags | MemfdFlags::EXEC) {
-        // Kernels before 6.3 know no such flag, and need none.
+        // Kernels before 6.3 do not know this flag, and do not need it.
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"emergence-runc", flags)?,
         other => other?,
     };

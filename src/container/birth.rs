@@ -1,5 +1,5 @@
-//! The third stage of a creation, and the first of `exec`: a process is cloned, its terminal handed on, and the caller's files
-//! and sockets learn of it.
+//! The third stage of a creation, and the first of `exec`: clones the process, passes its terminal
+//! on, and reports it to the caller's files and sockets.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,8 +18,8 @@ use crate::sys::mount::Procfs;
 use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, Cloned};
 
-/// Makes the process, with the runtime itself in the namespaces that only a maker can hand down, for that moment. The
-/// process goes on with `child`.
+/// Clones the process. For that moment the runtime enters the namespaces that a child can only
+/// inherit. The process continues with `child`.
 pub(super) fn clone(
     plan: &Plan,
     opened: &mut Opened,
@@ -36,13 +36,14 @@ pub(super) fn clone(
         join.join(Procfs::Opened(opened.proc.as_fd())).doing(|| plan.describe(step, index))?;
     }
     opened.list_descriptors();
-    // SAFETY: no memory is shared, and `child`, one of init's two, keeps to the heap-free rules until execve or _exit.
+    // SAFETY: no memory is shared, and `child`, one of init's two, follows the heap-free rules
+    // until execve or _exit.
     let cloned = unsafe { process::clone3(making.new.flags() as u64, made.and_then(Made::dir_fd)) };
     if matches!(cloned, Ok(Cloned::Child)) {
         child(plan, opened);
     }
     for (kind, own) in back {
-        // Staying in a container's namespace would be worse than any error.
+        // Remaining in a container's namespace would be worse than any error.
         process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
     }
     let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
@@ -52,7 +53,7 @@ pub(super) fn clone(
     }
 }
 
-/// The likely cause of a refusal that clone(2) has one bare word for.
+/// The likely cause of a failed clone, for which clone(2) has only an errno.
 fn refusal_of_clone(error: &std::io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => {
@@ -69,7 +70,7 @@ fn own_namespace(kind: Namespace) -> Result<OwnedFd> {
     fs::File::open(&path).map(OwnedFd::from).doing(|| format!("open {path}"))
 }
 
-/// What the caller wants to know: the pid in a file, the pidfd through a socket.
+/// Reports to the caller: the PID in a file, the pidfd through a socket.
 pub(super) fn tell_outside(
     pidfd_socket: Option<&Path>,
     pid_file: Option<&Path>,
@@ -88,7 +89,7 @@ pub(super) fn tell_outside(
     }
 }
 
-/// Our end for the terminal's master, and the child's.
+/// The runtime's and the child's ends of the socket for the terminal's master.
 pub(super) fn consoles(
     plan: &Plan,
     console_socket: Option<&Path>,
@@ -109,7 +110,8 @@ pub(super) fn consoles(
     Ok((None, Some(socket)))
 }
 
-/// The terminal's master, sized before the program starts, so that it finds the size right.
+/// Receives the terminal's master. Its size is set before the program starts, so that the program
+/// reads the right size.
 pub(super) fn terminal(console: Option<&OwnedFd>, plan: &Plan) -> Result<Option<Terminal>> {
     let Some(console) = console else { return Ok(None) };
     let mut name = [0; 64];

@@ -1,4 +1,5 @@
-//! `check` and `features`: what a bundle has wrong, and what this build does. Nothing is started.
+//! `check` and `features`: the errors in a bundle, and the abilities of this build. Nothing is
+//! started.
 
 use std::fs;
 use std::path::Path;
@@ -11,16 +12,16 @@ use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
 use crate::spec::{self, Place, Spec};
 
-/// What `check` finds, one line each.
+/// The findings of `check`, one line each.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What keeps a container from being created.
+    /// Errors that prevent the container's creation.
     pub faults: Vec<String>,
-    /// What does not: members that mean nothing, and what a plan warns of.
+    /// Warnings: unknown members, and warnings of the plan.
     pub warnings: Vec<String>,
 }
 
-/// All that is wrong with the configuration at `config`, for the bundle it belongs to.
+/// All errors in the configuration at `config`, for its bundle.
 pub fn check(config: &Path, bundle: &Path) -> Findings {
     let mut findings = Findings::default();
     if let Err(error) = judge(config, bundle, &mut findings) {
@@ -53,9 +54,9 @@ fn judge(config: &Path, bundle: &Path, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// What a plan for this configuration has wrong, and what it warns of.
+/// The errors and warnings of a plan for this configuration.
 fn plan(spec: &Spec, bundle: &Path) -> Result<(Vec<BadField>, Vec<String>)> {
-    // No place for a group is looked for: it depends on options.
+    // No cgroup is looked for: its place depends on options.
     let settings = request::Settings {
         root: "/".into(),
         root_is_named: true,
@@ -87,11 +88,12 @@ fn plan(spec: &Spec, bundle: &Path) -> Result<(Vec<BadField>, Vec<String>)> {
     Ok((faults, warnings))
 }
 
-/// Annotations that change what the runtime does, and so are not for strangers to set; one with a dot at its end stands for
-/// all that begin so. Source: runtime-spec features.md, "Unsafe annotations in config.json".
+/// Annotations that change the runtime's behaviour, and so must not be set by untrusted parties. A
+/// name that ends with a dot is a prefix. Source: runtime-spec features.md, "Unsafe annotations in
+/// config.json".
 const UNSAFE_ANNOTATIONS: [&str; 3] = ["org.criu.config", "org.systemd.property.", "run.oci."];
 
-/// What this build does, for the features document.
+/// The abilities of this build, for the features document.
 pub fn support() -> Support {
     Support {
         mount_options: options::WORDS.iter().map(|(name, _)| *name).collect(),

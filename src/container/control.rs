@@ -1,4 +1,4 @@
-//! start, state, list, kill, pause, resume and ps: what is done to a container that exists.
+//! start, state, list, kill, pause, resume and ps: commands on an existing container.
 
 use std::os::fd::AsFd;
 
@@ -18,9 +18,9 @@ use crate::plan::hooks::named as hooks_named;
 use crate::plan::{Fault, Step};
 use crate::sys::process;
 
-/// `start`: lets the program run, and returns when it does.
+/// `start`: starts the program, and returns once it runs.
 pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
-    // Of two that start at once, the second must see what the first did.
+    // Of two concurrent starts, the second must see the first one's result.
     let there = Existing::lock(settings, id)?;
     match there.status()? {
         Status::Created => {}
@@ -46,7 +46,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         .doing(|| "container not running")?;
     rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
     drop(word);
-    // The other end is closed by a successful execve.
+    // A successful execve closes the other end.
     let hear = || {
         hooks::poll_until(result.as_fd(), None)?;
         sync::hear_plainly(&result)
@@ -56,7 +56,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         Err(Error::new(kind_of(fault), words))
     })?;
     tracing::debug!("the program runs");
-    // A hook may ask for the container's end, which would wait for us.
+    // A hook may delete the container, which would wait for our lock.
     there.folder.unlock()?;
     poststart(&there.folder, &there.record)?;
     let (Some(listener), Some(init)) = (listener, there.record.init) else { return Ok(()) };
@@ -66,13 +66,13 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
 }
 
-/// What kind of error a fault after the word to start is.
+/// The error kind of a fault that occurs after the start message.
 pub(super) fn kind_of(fault: Fault) -> Kind {
     if fault.step == Step::Exec { Kind::NotExecuted } else { Kind::System }
 }
 
-/// Listens until the program has started or failed to. The end of the file is a successful execve, unless hooks come before it
-/// that have not ended: then the process was killed.
+/// Waits until the program has started or failed to. End of file is a successful execve; before the
+/// end of pending hooks, it means that the process was killed.
 pub(super) fn has_started(
     hooks_come_first: bool,
     mut hear: impl FnMut() -> rustix::io::Result<Option<Message>>,
@@ -95,7 +95,8 @@ pub(super) fn has_started(
     }
 }
 
-/// Runs the poststart hooks; when one fails, the container is stopped. Source: runtime-spec runtime.md, "Lifecycle".
+/// Runs the poststart hooks; if one fails, the container is stopped. Source: runtime-spec
+/// runtime.md, "Lifecycle".
 pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
     if record.poststart.is_empty() {
         return Ok(());
@@ -105,7 +106,7 @@ pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
         .map_err(|error| error.after_cleaning(destroy::at_the_end(folder, record)))
 }
 
-/// The words for what can still fail once the program is started; the plan is no longer there.
+/// The message for a fault after the start, made from the record as the plan no longer exists.
 pub(super) fn explain(fault: Fault, record: &Record) -> String {
     let index = usize::from(fault.index);
     let name = |list: &[String], at: usize| {
@@ -136,12 +137,12 @@ pub fn state(settings: &Settings, id: &ContainerId) -> Result<State> {
     Ok(State::of(&there.record, there.status()?))
 }
 
-/// `list`: every container whose record can be read; the others are told in the log.
+/// `list`: every container whose record can be read; the others are reported in the log.
 pub fn list(settings: &Settings) -> Result<Vec<State>> {
     let ids = root::all(settings)?;
     let states = ids.iter().filter_map(|id| match state(settings, id) {
         Ok(state) => Some(state),
-        // Deleted in between, or not yet there.
+        // Deleted meanwhile, or not yet recorded.
         Err(error) if error.kind() == Kind::NotFound => None,
         Err(error) => {
             tracing::warn!("{id}: {error}");
@@ -151,10 +152,11 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
     Ok(states.collect())
 }
 
-/// `kill`: one signal to the container's process, or with `all` to every process of its group.
+/// `kill`: sends a signal to the container's process, or with `all` to every process of its cgroup.
 ///
-/// SIGKILL reaches every process of a container that shares its pid namespace with others, also after its own process has ended: the
-/// kernel ends the others only where that process was the first of a pid namespace.
+/// If the container shares its pid namespace, SIGKILL is sent to all its processes, even after its
+/// own process has ended: the kernel kills the others only if that process was the init of a pid
+/// namespace.
 pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
     let there = Existing::open(settings, id)?;
     if all {
@@ -188,9 +190,9 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
     }
 }
 
-/// `pause`: none of the container's processes goes on until `resume`. Returns once they stand still.
+/// `pause`: freezes the container's processes until `resume`. Returns once they are frozen.
 pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
-    // A `start` on its way would wait for ever.
+    // A concurrent `start` would wait forever.
     let there = Existing::lock(settings, id)?;
     match there.status()? {
         Status::Created | Status::Running => own_group(&there.record, "be paused")?.freeze(),
@@ -200,9 +202,9 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
 }
 
-/// `resume`: a paused container's processes go on.
+/// `resume`: thaws the processes of a paused container.
 ///
-/// Takes no lock: whoever holds it may be waiting for the very processes.
+/// Takes no lock: its holder may be waiting for these processes.
 pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     let there = Existing::open(settings, id)?;
     if there.status()? != Status::Paused {
@@ -210,7 +212,7 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     }
     let group = own_group(&there.record, "be resumed")?;
     group.thaw()?;
-    // The kernel tells of the thaw before the write returns.
+    // The kernel updates the state before the write returns.
     if group.is_frozen()? {
         let words = "the container is still paused: a cgroup above its own is frozen, or somebody has paused it again";
         return Err(wrong_state(words));
@@ -218,13 +220,14 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     Ok(())
 }
 
-/// `ps`: the numbers of the container's processes, as this process's pid namespace counts them; none when it has stopped.
+/// `ps`: the PIDs of the container's processes in this process's pid namespace; none if it has
+/// stopped.
 pub fn processes(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let there = Existing::open(settings, id)?;
     own_group(&there.record, "tell its processes")?.pids()
 }
 
-/// The container's control group; without one its processes cannot be told from others.
+/// The container's cgroup; without one its processes cannot be identified.
 pub(super) fn own_group<'a>(record: &'a Record, purpose: &str) -> Result<&'a Group> {
     let words = || format!("container {} has no cgroup of its own, so it cannot {purpose}", record.id);
     record.group.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, words()))
@@ -244,7 +247,7 @@ fn kill_all(there: &Existing, signal: i32) -> Result<()> {
     group.pids()?.into_iter().try_for_each(|pid| {
         let sent = process::pidfd_open(pid).and_then(|pidfd| process::signal(pidfd.as_fd(), signal));
         match sent {
-            // What has ended since the list was read needs no signal.
+            // A process that has ended since the list was read needs no signal.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other.doing(|| format!("send signal {signal} to process {pid}")),
         }

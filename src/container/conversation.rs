@@ -1,5 +1,5 @@
-//! The runtime's half of the conversation with a process that it has cloned, `init::sync`. `create` and `exec` hold the same
-//! one; each serves what only it can, as a [`Server`].
+//! The runtime's half of the conversation with a cloned process, `init::sync`. `create` and `exec`
+//! share it; each serves its own requests as a [`Server`].
 
 use std::fs;
 use std::mem::Discriminant;
@@ -15,18 +15,18 @@ use crate::sys::{cred, process};
 
 /// A process that was cloned for a plan, and the runtime's ends of its sockets.
 pub(super) struct Child {
-    /// Its number; another one once a successor has taken over.
+    /// Its PID; changes when a successor takes over.
     pub pid: i32,
-    /// Its descriptor; changes with `pid`.
+    /// Its pidfd; changes with `pid`.
     pub pidfd: OwnedFd,
-    /// The conversation.
+    /// The socket of the conversation.
     pub sync: OwnedFd,
-    /// Brings the terminal's master, if the runtime takes that.
+    /// The socket for the terminal's master, if the runtime receives it.
     pub console: Option<OwnedFd>,
 }
 
 impl Child {
-    /// Kills it after an error, and reaps it.
+    /// Kills and reaps it after an error.
     pub fn kill(self, error: Error) -> Error {
         let ended = match process::signal(self.pidfd.as_fd(), libc::SIGKILL) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
@@ -39,21 +39,21 @@ impl Child {
 /// What the process waits for once it is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The answer, which is sent now.
+    /// The answer, sent now.
     Answer,
-    /// The order to start, which is sent later: the conversation pauses here.
+    /// The start message, sent later: the conversation pauses here.
     Start,
 }
 
-/// What only the command that makes the process can do for it. After an error the process is ended.
+/// The requests that depend on the command. On error the process is killed.
 pub(super) trait Server {
-    /// The process, in messages.
+    /// The process's name in messages.
     const NAME: &'static str;
 
-    /// Work for a process that has just been cloned, done while it works too.
+    /// Called right after the clone, while the process works too.
     fn begin(&mut self, child: &Child) -> Result<()>;
 
-    /// A successor has taken over: `child` has another number.
+    /// Called when a successor has taken over: `child` has a new PID.
     fn replaced(&mut self, child: &Child) -> Result<()>;
 
     /// Serves [`Message::MapIds`].
@@ -72,13 +72,14 @@ pub(super) trait Server {
     /// Serves [`Message::Waiting`]: the process is set up.
     fn set_up(&mut self, child: &Child) -> Result<Next>;
 
-    /// The process has closed its end, without a fault: by execve, or because it was killed.
+    /// Called when the process has closed its end without a fault: by execve, or because it was
+    /// killed.
     fn closed(&mut self, child: &Child) -> Result<()>;
 
-    /// The error for a fault that the process has just sent.
+    /// The error for a fault that the process has sent.
     fn explain(&self, child: &Child, fault: Fault) -> Error;
 
-    /// The container, and its status as a seccomp agent shall see it.
+    /// The container, and its status for a seccomp agent.
     fn container(&self) -> (&Record, Status);
 }
 
@@ -86,13 +87,13 @@ pub(super) trait Server {
 pub(super) struct Conversation<'a> {
     pub plan: &'a Plan,
     pub child: Child,
-    /// Whether a successor has yet to take over. Only the first message about that is believed: a tracer may control the
-    /// successor, and could pass off any other process as the next one.
+    /// Whether a successor is still to take over. Only the first such message is accepted: a tracer
+    /// may control the successor, and could pass off any other process as the next one.
     pub awaits_successor: bool,
 }
 
 impl Conversation<'_> {
-    /// Answers the process until it waits for the order to start, or has closed its end.
+    /// Answers the process until it waits for the start message or has closed its end.
     pub fn hold<S: Server>(&mut self, server: &mut S) -> Result<()> {
         report::cloned(self.child.pid, self.plan);
         server.begin(&self.child).map_err(|error| self.last_fault(server).unwrap_or(error))?;
@@ -137,14 +138,15 @@ impl Conversation<'_> {
                 ) => return Err(unexpected(S::NAME)),
             }
             match sync::go(self.child.sync.as_fd()) {
-                // It has ended; its fault is heard next.
+                // It has ended; its fault is read next.
                 Err(rustix::io::Errno::PIPE) => {}
                 answered => answered.doing(|| format!("answer {}", S::NAME))?,
             }
         }
     }
 
-    /// The fault of a process that has ended by now, which says more than the runtime's own failure to reach it.
+    /// The fault of a process that has ended. It explains more than the runtime's failure to reach
+    /// the process.
     fn last_fault(&self, server: &impl Server) -> Option<Error> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -164,7 +166,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// The first process has ended in favour of one that it made inside the joined namespaces.
+    /// Waits for the first process, which has ended, and replaces it with its successor inside the
+    /// joined namespaces.
     fn replace_child(&mut self, successor: OwnedFd) -> Result<()> {
         process::wait(self.child.pidfd.as_fd()).doing(|| "wait for the first process")?;
         self.child.pid = pid_of(&successor)?;
@@ -182,12 +185,13 @@ impl Conversation<'_> {
     }
 }
 
-/// The requests that were made. A tracer may control the successor and repeat what has effects outside the container, such as hooks.
+/// The requests received so far. A tracer may control the successor and repeat requests with
+/// effects outside the container, such as hooks.
 #[derive(Default)]
 struct Requests(Vec<Discriminant<Message>>);
 
 impl Requests {
-    /// Whether the message may come now: most requests are made once.
+    /// Whether the message is permitted now: most requests may come once.
     fn admit(&mut self, message: Message) -> bool {
         match message {
             Message::MapMount(_) | Message::Done(_) | Message::Fault(_) => return true,
@@ -214,14 +218,14 @@ fn unexpected(name: &str) -> Error {
     Error::new(Kind::System, format!("{name} said something unexpected"))
 }
 
-/// The process starts all the same, as with crun.
+/// Only a warning: the process starts, as with crun.
 fn warn_of_keyring() {
     tracing::warn!(
         "the process keeps the session keyring of the runtime's caller: the key quota of its user is exhausted (see /proc/key-users and kernel.keys.maxkeys)"
     );
 }
 
-/// Limits that the process itself may not raise.
+/// Sets the limits that the process may not raise itself.
 fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
     let limits = plan.process.as_ref().map_or(&[][..], |process| &process.rlimits);
     limits.iter().enumerate().try_for_each(|(at, (resource, soft, hard))| {
@@ -229,7 +233,7 @@ fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
     })
 }
 
-/// The process number of a pidfd, from its fdinfo: proc_pid_fdinfo(5).
+/// The PID of a pidfd, from its fdinfo: proc_pid_fdinfo(5).
 fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;

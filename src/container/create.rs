@@ -1,7 +1,8 @@
-//! `create` and the first half of `run`: from the bundle to a process that waits for the order to start.
+//! `create` and the first half of `run`: from the bundle to a process that waits for the start
+//! message.
 //!
-//! Whatever moment this is killed at, `delete --force` finds all: each thing is noted in the record before it is made. The
-//! child ends by itself when we are gone before it waits.
+//! At whatever moment this is killed, `delete --force` finds everything: each thing is recorded
+//! before it is made. The child ends by itself if the runtime dies before the child waits.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,17 +32,17 @@ use crate::spec::Spec;
 use crate::sys::namespace::Namespace;
 use crate::sys::process;
 
-/// A container that is set up, its process waiting.
+/// A container that is set up; its process waits.
 pub(super) struct Launched {
-    /// Its folder.
+    /// Its directory.
     pub folder: Folder,
-    /// What is noted of it.
+    /// Its record.
     pub record: Record,
-    /// The plan, which has the words for faults.
+    /// The plan, which explains faults.
     pub plan: Plan,
     /// Its process.
     pub child: Child,
-    /// Hears whether the container is ready, if a service manager wants to know.
+    /// Receives the readiness message, if a service manager waits for it.
     pub listener: Option<sd_notify::Listener>,
 }
 
@@ -50,7 +51,7 @@ pub fn create(settings: &Settings, request: &Create) -> Result<()> {
     launch(settings, request, Manner::Later)?.folder.unlock()
 }
 
-/// Creates the container, and keeps its lock. After an error nothing of it is left.
+/// Creates the container and keeps its lock. On error everything is undone.
 pub(super) fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
     let draft = draft(settings, request, manner, Manager::of_environment())?;
     let launch = Launch { settings, request, manner, draft: &draft };
@@ -60,7 +61,7 @@ pub(super) fn launch(settings: &Settings, request: &Create, manner: Manner) -> R
     Ok(Launched { folder, record, plan: draft.plan, child, listener })
 }
 
-/// What is asked for, and what was judged of it.
+/// The request and its validated draft.
 struct Launch<'a> {
     settings: &'a Settings,
     request: &'a Create,
@@ -69,7 +70,7 @@ struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// The socket for messages to the service manager. `start` listens itself.
+    /// Binds the socket for messages to the service manager. With `create`, `start` listens later.
     fn listen(&self, folder: &Folder) -> Result<Option<sd_notify::Listener>> {
         let Some(manager) = self.draft.manager.as_ref().filter(|_| self.draft.plan.process.is_some()) else {
             return Ok(None);
@@ -102,7 +103,8 @@ impl Launch<'_> {
         let (console, console_end) = consoles(plan, self.request.console_socket.as_deref(), self.manner)?;
         let born_in_group = !joins_late && made.as_ref().is_some_and(|made| made.dir_fd().is_some());
         if born_in_group {
-            // From here on the container is known by what is in its group, even while there is no init.
+            // From here on the processes in its cgroup identify the container, even while the
+            // record has no init.
             folder.write(record)?;
         }
         let raised = Raised::for_plan(plan);
@@ -134,9 +136,9 @@ impl Launch<'_> {
         if !opened.asks.map_ids {
             creator.close_sources();
         }
-        // The child's ends must be the child's alone, so that its death closes them.
+        // Only the child may hold its ends, so that its death closes them.
         drop(opened);
-        // Beside the child's work, as it takes as long as reading the document did.
+        // Concurrently with the child, as it takes as long as parsing the document did.
         members::warn::<Spec>("config.json", &self.draft.config);
         conversation.hold(&mut creator)?;
         Ok(conversation.child)
@@ -153,9 +155,9 @@ impl Launch<'_> {
 /// Serves the process of a new container.
 struct Creator<'a> {
     creation: Creation<'a>,
-    /// Bind sources that may still get the container's mapping.
+    /// Bind sources that may still be idmapped to the container.
     sources: Vec<Option<OwnedFd>>,
-    /// Lowers the limit of open files again once the sources are closed.
+    /// Restores the limit of open files once the sources are closed.
     raised: Option<Raised>,
     /// Whether the cgroup is joined after the clone.
     joins_late: bool,
@@ -236,13 +238,13 @@ impl Server for Creator<'_> {
 }
 
 impl Creator<'_> {
-    /// The child has its own copies.
+    /// Closes the sources; the child has its own copies.
     fn close_sources(&mut self) {
         self.sources = Vec::new();
         self.raised = None;
     }
 
-    /// The process waits meanwhile, so that its cgroup namespace begins where it is now moved to.
+    /// Moves the waiting process into its cgroup, which becomes the root of its cgroup namespace.
     fn join_group(&mut self, child: &Child) -> Result<()> {
         let Creation { folder, record, plan, .. } = &mut self.creation;
         if let Some(made) = join_group(folder, record, plan, child.pid)? {
@@ -252,7 +254,7 @@ impl Creator<'_> {
         Ok(())
     }
 
-    /// Sets the limits, at the first call only.
+    /// Sets the limits at the first call only.
     fn limit(&mut self, child: &Child) -> Result<()> {
         if self.creation.limited {
             return Ok(());
@@ -264,8 +266,8 @@ impl Creator<'_> {
         self.creation.made.as_ref().map_or(Ok(()), |made| self.check_alive(child, made))
     }
 
-    /// The kernel kills a group's processes at once when its memory limit is less than they have. Ours has a fraction of a
-    /// mebibyte by now, but a limit may be lower.
+    /// Reports a memory limit that is too low: the kernel kills processes at once if the limit is
+    /// below their usage. Ours uses a fraction of a mebibyte by now, but a limit may be lower.
     fn check_alive(&self, child: &Child, made: &Made) -> Result<()> {
         const FIELD: &str = "linux.resources.memory.limit";
         const ENOUGH: u64 = 4 << 20;
@@ -282,12 +284,13 @@ impl Creator<'_> {
         Err(Error::invalid(FIELD, words))
     }
 
-    /// Delegates what the container may arrange below its limits. Its cgroup namespace, if it has its own, has begun above that.
+    /// Delegates the part of the cgroup below the container's limits. The container's cgroup
+    /// namespace, if it has one, is rooted above that.
     fn hand_over(&self, child: &Child) -> Result<()> {
         let Some(made) = &self.creation.made else { return Ok(()) };
         made.enter_delegated(child.pid)?;
         let Some(owner) = self.creation.plan.cgroup_owner else { return Ok(()) };
-        // A user cannot give a cgroup to one of its own sub-ids.
+        // A user cannot delegate a cgroup to one of its own sub-IDs.
         unless_forbidden(made.delegate(owner), self.creation.if_forbidden).map(drop)
     }
 }

@@ -1,5 +1,5 @@
-//! A container that is being made, by `create` or by `restore`: its directory and record, its hooks and limits, and its removal
-//! after an error.
+//! The creation of a container, by `create` or `restore`: its directory and record, its hooks and
+//! limits, and the clean-up after an error.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +19,8 @@ use crate::error::Result;
 use crate::plan::Plan;
 use crate::sys::namespace::Namespace;
 
-/// Makes the container's directory, locked, and its record; `set_up` makes the rest. After an error nothing is left of all that.
+/// Creates the container's directory, locked, and its record, then runs `set_up`. On error
+/// everything is undone.
 pub(super) fn recorded<T>(
     settings: &Settings,
     request: &Create,
@@ -34,7 +35,7 @@ pub(super) fn recorded<T>(
     };
     match set_up(&folder, &mut record) {
         Ok(made) => Ok((folder, record, made)),
-        // Once there was a process, its end is one like any other: with poststop hooks.
+        // Once there was a process, poststop hooks run as at any other end.
         Err(error) if record.init.is_some() => {
             Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
         }
@@ -82,20 +83,21 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
     Ok(record)
 }
 
-/// What the runtime does for a container whose first process is being made, be it by a clone or by criu.
+/// The runtime's work for a container whose first process is created by a clone or by criu.
 pub(super) struct Creation<'a> {
     pub plan: &'a Plan,
     pub folder: &'a Folder,
     pub record: &'a mut Record,
-    /// The control group.
+    /// The cgroup.
     pub made: Option<Made>,
     pub if_forbidden: IfForbidden,
-    /// Whether the limits of the control group are set.
+    /// Whether the cgroup's limits are set.
     pub limited: bool,
 }
 
 impl Creation<'_> {
-    /// Writes the container's process into the record. `None`: it has ended already, so its number is of no use.
+    /// Writes the container's process into the record. `None`: it has already ended, so its PID is
+    /// of no use.
     pub fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
         if init.is_some() {
             self.record.init = init;
@@ -113,13 +115,13 @@ impl Creation<'_> {
         Ok(())
     }
 
-    /// Attaches the program that decides over devices.
+    /// Attaches the BPF program that controls access to devices.
     pub fn guard_devices(&self) -> Result<()> {
         self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.if_forbidden))
     }
 
-    /// Sets the limits of the control group. It is called as late as possible: what makes the container works in the group too,
-    /// and the limits are not meant for that.
+    /// Sets the cgroup's limits. Called as late as possible: set-up work runs in the cgroup too,
+    /// and the limits are not meant for it.
     pub fn set_limits(&mut self) -> Result<()> {
         self.limited = true;
         self.made.as_ref().map_or(Ok(()), |made| made.apply(&self.plan.limits))

@@ -1,4 +1,5 @@
-//! `delete`: how it gets the lock of a container that other commands may be at work on, and whom it may kill for that.
+//! `delete`: acquires the lock of a container that other commands may be using, and kills processes
+//! for that if necessary.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -13,14 +14,16 @@ use super::{ContainerId, destroy, hold, holder, remains};
 use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// How long another command may take to release the lock, once its container's processes are killed. A creator that takes longer,
-/// because a hook does or because it is stopped, is killed.
+/// Time for another command to release the lock after the container's processes are killed. A
+/// creator that takes longer, because of a hook or because it is stopped, is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for other commands, such as another `delete --force` that waits for killed processes to end.
+/// As [`PATIENCE`], for other commands such as another `delete --force` that waits for killed
+/// processes.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(15);
 
-/// `delete`: a stopped container; with `force` any, and an unknown id is fine.
+/// `delete`: deletes a stopped container; with `force` any container, and an unknown ID is no
+/// error.
 pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
     let folder = match Folder::open(settings, id) {
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
@@ -32,7 +35,7 @@ pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> 
 fn stopped(folder: &Folder) -> Result<()> {
     let mut pause = Pause::new();
     while !folder.try_lock()? {
-        // Its creator may be waiting for a hook that runs this command.
+        // The creator may be waiting for a hook that runs this command.
         if let Some(record) = folder.read()? {
             check_stopped(&record, folder)?;
         }
@@ -74,19 +77,20 @@ fn by_force(settings: &Settings, folder: &Folder) -> Result<()> {
     if !take(folder)? || !folder.is_current()? {
         return Ok(());
     }
-    // Read under the lock: what was read before may have changed.
+    // Read again under the lock: the record may have changed.
     let kept = folder.kept()?;
     hold::here("delete");
     match kept {
-        // Its creator was killed before the first word.
+        // Its creator was killed before it wrote the record.
         Kept::Nothing => folder.remove(),
         Kept::Whole(record) => destroy::with_hooks(folder, &record),
         Kept::Broken(broken) => remains::destroy(settings, folder, broken),
     }
 }
 
-/// Kills the container's process until the lock is released, and takes it. False: somebody has deleted the container; or a hook of the
-/// creation asks, and its creator removes everything as soon as the hook has ended.
+/// Kills the container's process until the lock is released, and takes the lock. False: the
+/// container is already deleted; or a hook of the creation called us, and the creator removes
+/// everything once the hook has ended.
 fn take(folder: &Folder) -> Result<bool> {
     let (mut pause, mut killed) = (Pause::new(), None);
     while !folder.try_lock()? {
@@ -98,13 +102,14 @@ fn take(folder: &Folder) -> Result<bool> {
             Kept::Nothing | Kept::Broken(_) => None,
         };
         if let Some(record) = &record {
-            // A command that waits for the process, or for a hook in the container, now hears of its end.
+            // A command that waits for the process, or for a hook in the container, is now woken.
             destroy::kill_init(record)?;
             if record.is_being_created() && record.creator.is_ancestor_of_caller()? {
                 return wait_for_init(record).map(|()| false);
             }
             if record.phase == Phase::Creating && !record.creator.is_alive() {
-                // A child that the creator had just made has a copy of the lock until it has run for a moment.
+                // A child just cloned by the creator has a copy of the lock until it has run for a
+                // moment.
                 destroy::own_group(record)?.map_or(Ok(()), Group::kill)?;
             }
         }
@@ -121,7 +126,8 @@ fn take(folder: &Folder) -> Result<bool> {
                     (pause, killed) = (Pause::new(), Some(holder));
                 }
                 Some(_) => {}
-                // A child that the creator had just made has a copy of the lock; it is killed with the rest.
+                // A child just cloned by the creator has a copy of the lock; it is killed with the
+                // rest.
                 None if record.is_some_and(|record| record.phase == Phase::Creating) => return Ok(true),
                 None => return Err(busy(folder)),
             }

@@ -1,4 +1,5 @@
-//! Before a clone: which descriptors the child needs, so that it can close all others first of all.
+//! Lists the descriptors that a child needs, before the clone, so that the child can close all
+//! others first.
 
 use std::os::fd::AsRawFd;
 
@@ -8,7 +9,7 @@ use crate::init::{Gate, Nodes, Opened};
 impl Opened {
     /// Fills [`Opened::numbers`].
     pub(super) fn list_descriptors(&mut self) {
-        // Each field is named here, so that a new one cannot be forgotten.
+        // Every field is listed, so that a new one cannot be forgotten.
         #[rustfmt::skip]
         let Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, hook_said, root, succession, nodes: Nodes { hosts, made },
@@ -36,7 +37,7 @@ impl Opened {
 impl Remount {
     /// Fills [`Remount::numbers`].
     pub(super) fn list_descriptors(&mut self) {
-        // Each field is named here, so that a new one cannot be forgotten.
+        // Every field is listed, so that a new one cannot be forgotten.
         let Remount { sync, proc, container, pid: _, kinds: _, procfs, root, work, numbers: _ } = &*self;
         let (sources, made) = match work {
             Work::Add { sources, made } => (sources.as_slice(), made.as_slice()),

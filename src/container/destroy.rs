@@ -1,4 +1,4 @@
-//! The end of a container, from whatever moment of its life: processes, mounts, control group, folder.
+//! Removes a container at any point of its life cycle: processes, mounts, cgroup, directory.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -12,25 +12,28 @@ use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::remove::remove;
 
-/// How long a killed process may take to end. A process that dumps core or waits for a dead disk takes longer.
+/// Time for a killed process to end. A process that dumps core or waits for a dead disk takes
+/// longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Kills what runs and removes everything; goes on after an error and gives the first. The caller has the lock.
+/// Kills all processes and removes everything; continues after an error and returns the first. The
+/// caller holds the lock.
 pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
     remove_all(folder, record).map(drop)
 }
 
-/// As [`everything`], then the poststop hooks: the container was there to be seen.
+/// As [`everything`], then runs the poststop hooks, as the container was visible.
 pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
     let is_ours = remove_all(folder, record)?;
-    // Else who deleted it has run them.
+    // Otherwise the command that deleted it has run them.
     if is_ours && !record.poststop.is_empty() {
         hooks::run_tolerant(&record.poststop, &State::of(record, Status::Stopped));
     }
     Ok(())
 }
 
-/// As [`with_hooks`], for a command that had released the lock: other commands may have changed the container since, or deleted it.
+/// As [`with_hooks`], for a command that has released the lock: meanwhile another command may have
+/// changed or deleted the container.
 pub fn at_the_end(folder: &Folder, record: &Record) -> Result<()> {
     let locked = folder.lock();
     let now = match folder.read() {
@@ -40,11 +43,11 @@ pub fn at_the_end(folder: &Folder, record: &Record) -> Result<()> {
             None
         }
     };
-    // A deleted one has no record.
+    // A deleted container has no record.
     with_hooks(folder, now.as_ref().unwrap_or(record)).and(locked)
 }
 
-/// False: somebody has deleted the container already.
+/// Removes everything. False: the container was already deleted.
 fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
     let is_ours = match is_ours(folder, record) {
         Ok(is_ours) => is_ours,
@@ -65,8 +68,9 @@ fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
     Ok(is_ours)
 }
 
-/// Whether what stands at the group's path is this container's. Once somebody has deleted the container behind our back, another
-/// one may have been made with the same id and the same path; a group that we made after the deletion is still ours.
+/// Whether the cgroup at the recorded path is this container's. If the container was deleted
+/// concurrently, another one may have been created with the same ID and path; a cgroup that we
+/// created after the deletion is still ours.
 fn is_ours(folder: &Folder, record: &Record) -> Result<bool> {
     if folder.is_current()? {
         return Ok(true);
@@ -75,7 +79,7 @@ fn is_ours(folder: &Folder, record: &Record) -> Result<bool> {
     Ok(group.identity()? == Some(made))
 }
 
-/// Kills the container's process, without waiting.
+/// Kills the container's process without waiting.
 pub fn kill_init(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     tracing::debug!("process {} is killed", init.pid);
@@ -83,7 +87,7 @@ pub fn kill_init(record: &Record) -> Result<()> {
     own_group(record)?.map_or(Ok(()), Group::let_killed_end)
 }
 
-/// Kills the container's process and whatever else is in its group, and waits for the first.
+/// Kills the container's process and all others in its cgroup, and waits for the first.
 fn kill(record: &Record) -> Result<()> {
     let init = match record.init {
         Some(init) => init.pidfd()?.map(|pidfd| (init, pidfd)),
@@ -102,12 +106,13 @@ fn kill(record: &Record) -> Result<()> {
         let words = format!("process {} has been killed but does not end; try again later", init.pid);
         return Err(Error::new(Kind::System, words));
     }
-    // If it is our child, nobody else can reap it.
+    // If it is our child, no other process can reap it.
     let _ = crate::sys::process::try_wait(pidfd.as_fd());
     Ok(())
 }
 
-/// The group, if it was made for this container. One that was only planned when the creation was cut off may be another container's.
+/// The cgroup, if it was created for this container. A cgroup that was only planned when the
+/// creation was interrupted may be another container's.
 pub fn own_group(record: &Record) -> Result<Option<&Group>> {
     match &record.group {
         Some(group) if record.owns_group || group.scope.is_some() => {
@@ -117,7 +122,7 @@ pub fn own_group(record: &Record) -> Result<Option<&Group>> {
     }
 }
 
-/// Mounts that no namespace takes with it, and the groups.
+/// Removes mounts that do not end with a namespace, and the cgroups.
 fn resources(record: &Record) -> Result<()> {
     if let Some(below) = record.mount_below {
         unmount(&record.rootfs, below)?;
@@ -130,14 +135,14 @@ fn resources(record: &Record) -> Result<()> {
     record.rdt.as_ref().map_or(Ok(()), ResctrlGroup::remove)
 }
 
-/// Detaches what was mounted on the root file system since; what is mounted below goes with it. What the caller had
-/// mounted there stays.
+/// Detaches the mounts made on the root file system since the creation, with all mounts below.
+/// Mounts of the caller stay.
 fn unmount(rootfs: &Path, below: u64) -> Result<()> {
     use rustix::mount::{UnmountFlags, unmount};
     while mount_id(rootfs)?.is_some_and(|id| id != below) {
         match unmount(rootfs, UnmountFlags::DETACH) {
             Ok(()) => {}
-            // Not (or no longer) a mount point, or not there at all.
+            // Not (or no longer) a mount point, or ENOENT.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error).doing(|| format!("unmount {}", rootfs.display())),
         }
@@ -145,7 +150,8 @@ fn unmount(rootfs: &Path, below: u64) -> Result<()> {
     Ok(())
 }
 
-/// The mount that `path` is on, proc_pid_fdinfo(5), which kernels before 5.8 tell too; `None`: there is nothing.
+/// The ID of the mount that `path` is on, from proc_pid_fdinfo(5), which kernels before 5.8 provide
+/// too; `None`: the path does not exist.
 pub fn mount_id(path: &Path) -> Result<Option<u64>> {
     use rustix::fs::{Mode, OFlags};
     use std::os::fd::AsRawFd;

@@ -1,4 +1,4 @@
-//! The first stage of a creation: config.json is read and judged. Nothing is made yet.
+//! The first stage of a creation: reads and validates config.json. Nothing is made yet.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,38 +14,38 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Ask, BadField, Plan};
 use crate::spec::{self, Spec};
 
-/// How the word to start will come.
+/// How the program will be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// By `start`, from another process.
+    /// By `start`, in another process.
     Later,
-    /// By us, at once; the terminal's master goes to the console socket.
+    /// By us, immediately; the terminal's master is sent to the console socket.
     Detached,
-    /// By us, at once; the terminal's master comes to us.
+    /// By us, immediately; the terminal's master is sent to us.
     Foreground,
 }
 
-/// What is known before anything is made.
+/// All data prepared before anything is made.
 pub(super) struct Draft {
-    /// config.json as it was read.
+    /// The bytes of config.json.
     pub config: Vec<u8>,
-    /// The same, parsed.
+    /// The parsed config.json.
     pub spec: Spec,
-    /// What we will do.
+    /// The plan.
     pub plan: Plan,
     /// The directory of config.json, absolute.
     pub bundle: PathBuf,
-    /// The control group, if there will be one.
+    /// The cgroup, if there will be one.
     pub group: Option<Group>,
-    /// The group for shares of caches and memory bandwidth.
+    /// The resctrl group, for shares of caches and memory bandwidth.
     pub rdt: Option<ResctrlGroup>,
-    /// The service manager that waits until the container is ready.
+    /// The service manager that waits for readiness.
     pub manager: Option<Manager>,
 }
 
-/// Reads and judges: whatever config.json has wrong is found here, with nothing made yet.
+/// Reads and validates: every error in config.json is found here, before anything is made.
 ///
-/// With a service `manager` that waits, the container gets a socket for its messages.
+/// With a waiting service `manager`, the container gets a socket for its messages.
 pub(super) fn draft(
     settings: &Settings,
     request: &Create,
@@ -84,7 +84,7 @@ pub(super) fn draft(
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt, manager })
 }
 
-/// What the user should know of a plan though nothing is refused.
+/// Logs the plan's warnings and details.
 pub(super) fn log(plan: &Plan) {
     for warning in plan.warnings.iter().chain(&plan.limits.warnings) {
         tracing::warn!("{warning}");
@@ -94,7 +94,7 @@ pub(super) fn log(plan: &Plan) {
     }
 }
 
-/// The bundle's config.json, or another file: its bytes and what they say.
+/// The bundle's config.json, or another file: its bytes and the parsed spec.
 fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> {
     let file = config.map_or_else(|| bundle.join("config.json"), Path::to_path_buf);
     let bytes = fs::read(&file).doing(|| format!("read {}", file.display()))?;
@@ -108,7 +108,7 @@ fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> 
 
 const SEE_CHECK: &str = "the command check tells all";
 
-/// The first of what a document has wrong.
+/// The error for an invalid document: its first fault and the number of others.
 pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     let first = faults.first().map_or_else(String::new, ToString::to_string);
     let more = match faults.len() {
@@ -121,7 +121,7 @@ pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {
     Error::new(Kind::Invalid, format!("{document}: {first}{more}"))
 }
 
-/// What the mounting would find, but late and in other words.
+/// Checks the root early; the mounts would fail on it late and with a less clear message.
 fn check_root(plan: &Plan) -> Result<()> {
     let path = Path::new(OsStr::from_bytes(plan.rootfs.path.to_bytes()));
     let found = fs::metadata(path).doing(|| format!("root.path: {}", path.display()))?;
@@ -140,7 +140,8 @@ fn check_root(plan: &Plan) -> Result<()> {
     }
 }
 
-/// Begins with runc's words, which scripts look for.
+/// Checks that terminal and console socket match. The messages begin with runc's text, which
+/// scripts look for.
 pub(super) fn check_console(plan: &Plan, console_socket: Option<&Path>, manner: Manner) -> Result<()> {
     let terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
     let words = match (terminal, console_socket.is_some(), manner) {

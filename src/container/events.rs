@@ -1,4 +1,5 @@
-//! `events`: statistics and out-of-memory kills of a container, as runc's JSON, one object a line.
+//! `events`: statistics and out-of-memory kills of a container, in runc's JSON format, one object
+//! per line.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::cgroup::Stats;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock;
 
-/// `events`: writes to `out` until the container ends or nobody reads any more.
+/// `events`: writes to `out` until the container ends or the reader closes it.
 pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: BorrowedFd<'_>) -> Result<()> {
     let there = Existing::open(settings, id)?;
     let not_running = || Error::new(Kind::State, format!("container with id {id} is not running"));
@@ -28,11 +29,11 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
         return teller.tell("stats", Some(&group.stats()?)).map(drop);
     };
     let mut oom = group.watch_oom()?;
-    // An interval of centuries has no end that can be named, and needs none.
+    // An interval of centuries overflows `Instant`, and needs no end.
     let mut next = Instant::now().checked_add(interval);
     loop {
         let ready = wait(pidfd.as_fd(), out, oom.as_ref().map(|watch| watch.fd()), next)?;
-        // The kernel tells of a kill up to 10 ms later than of the death.
+        // The kernel reports an OOM kill up to 10 ms after the death.
         match oom.as_mut().map(|watch| watch.happened()) {
             Some(Some(true)) if !teller.tell("oom", None)? => return Ok(()),
             Some(None) => oom = None,
@@ -46,17 +47,17 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
             if !teller.tell("stats", Some(&group.stats()?))? {
                 return Ok(());
             }
-            // What was missed is not made up for.
+            // Missed intervals are skipped.
             next = next.and_then(|next| next.checked_add(interval)).map(|next| next.max(now));
         }
     }
 }
 
-/// What [`wait`] woke up for, beside the clock and the kills.
+/// Why [`wait`] woke up, besides the clock and OOM kills.
 struct Ready {
     /// The container's process has ended.
     ended: bool,
-    /// Nobody reads our output any more.
+    /// Our output has no reader any more.
     unheard: bool,
 }
 
@@ -67,7 +68,7 @@ fn wait(
     until: Option<Instant>,
 ) -> Result<Ready> {
     let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    // An error or a hang-up is told though nothing is asked.
+    // Errors and hang-ups are reported without being requested.
     fds.push(PollFd::from_borrowed_fd(out, PollFlags::empty()));
     fds.extend(oom.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
     match poll(&mut fds, until.map(clock::left).as_ref()) {
@@ -78,7 +79,7 @@ fn wait(
     Ok(Ready { ended: told(0, PollFlags::IN), unheard: told(1, PollFlags::ERR | PollFlags::HUP) })
 }
 
-/// Writes the lines.
+/// Writes the output lines.
 struct Teller<'a> {
     id: &'a str,
     out: BorrowedFd<'a>,
@@ -94,7 +95,7 @@ struct Line<'a> {
 }
 
 impl Teller<'_> {
-    /// False: nobody reads any more.
+    /// Writes one line. False: the output has no reader any more.
     fn tell(&self, kind: &str, data: Option<&Stats>) -> Result<bool> {
         let mut text = serde_json::to_vec(&Line { kind, id: self.id, data })
             .map_err(|error| Error::new(Kind::System, format!("write JSON: {error}")))?;
@@ -106,7 +107,7 @@ impl Teller<'_> {
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => return Ok(false),
                 Err(Errno::AGAIN) => {
-                    // Somebody has made it non-blocking.
+                    // Another process has made it non-blocking.
                     let mut fds = [PollFd::from_borrowed_fd(self.out, PollFlags::OUT)];
                     poll(&mut fds, None).doing(|| "wait for standard output")?;
                 }

@@ -1,8 +1,9 @@
-//! `exec`: one more process in a container, which is not harmed whatever becomes of it.
+//! `exec`: an additional process in a container. A failing `exec` never affects the container.
 //!
-//! With a user namespace of the container's own, the runtime enters the pid namespace, clones straight into the container's
-//! cgroup, and returns; so the process is our child and has a number here. Otherwise, and where it has not the right to that (an
-//! ordinary user), a second clone inside gives that.
+//! If the container has its own user namespace, the runtime enters the pid namespace, clones
+//! directly into the container's cgroup, and returns; so the process is our child and has a PID
+//! here. Otherwise, and without the right to enter (an ordinary user), a second clone inside
+//! achieves that.
 
 mod wanted;
 
@@ -31,7 +32,8 @@ use crate::sys::cred;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use wanted::Wanted;
 
-/// `exec`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+/// `exec`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
+/// 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
@@ -66,7 +68,7 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     }
 }
 
-/// What the container is, at this moment.
+/// The container's current state.
 struct Target {
     init: ProcessId,
     pidfd: OwnedFd,
@@ -91,7 +93,7 @@ impl Target {
             return Err(Error::new(Kind::State, words));
         }
         let mut group = group.as_ref().map(Group::of_processes);
-        // The container lives on where somebody has moved it to.
+        // Use the cgroup that another process has moved the container to.
         if let Some(recorded) = group.as_ref().filter(|_| request.cgroups.is_empty())
             && recorded.is_gone()?
         {
@@ -117,7 +119,7 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Resul
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
 }
 
-/// What is known before the process is made.
+/// All data prepared before the process is cloned.
 struct Entry<'a> {
     settings: &'a Settings,
     there: &'a Existing,
@@ -126,7 +128,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Makes the process.
+    /// Clones the process.
     fn begin(
         &self,
         console_socket: Option<&Path>,
@@ -161,13 +163,13 @@ impl<'a> Entry<'a> {
         };
         let (mut by_runtime, mut by_child) = (NamespaceSet::EMPTY, kinds);
         let mut succession = None;
-        // A pid namespace is entered only by children.
+        // Only children enter a pid namespace.
         if kinds.has(Namespace::Pid) && kinds.has(Namespace::User) && open::may_return() {
             by_runtime = Namespace::Pid.into();
             by_child = kinds.without(Namespace::Pid);
         }
-        // Whoever has CAP_SYS_PTRACE in our own user namespace looks into any process that it sees, and makes it do what it
-        // likes. So a process for such a container is seen last of all.
+        // A process with CAP_SYS_PTRACE in our own user namespace can trace and control any process
+        // that it sees. So a process for such a container becomes visible last.
         if kinds.has(Namespace::Pid) && !kinds.has(Namespace::User) {
             by_child = kinds.without(Namespace::Pid);
             succession = Some(Succession::into(pid_namespace(&self.target.init)?, origin, self.plan)?);
@@ -182,8 +184,8 @@ impl<'a> Entry<'a> {
         Ok((opened, Making { by_runtime: join(by_runtime)?, new: NamespaceSet::EMPTY }))
     }
 
-    /// Clones into the container's cgroup. When that may hold no processes, because it has cgroups with controllers below, into
-    /// the one in which the container's init is.
+    /// Clones into the container's cgroup. If that may hold no processes, because it has child
+    /// cgroups with controllers, clones into the cgroup of the container's init.
     fn clone_into_group(&self, opened: &mut Opened, making: &Making) -> Result<(i32, OwnedFd)> {
         let mut make = |made: Option<&Made>| birth::clone(self.plan, opened, making, made, init::enter);
         let Some(group) = self.target.group.as_ref().filter(|group| group.is_unified()) else {
@@ -214,7 +216,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Where `/` is, for a container that has no mount namespace of its own.
+/// The directory that is `/`, for a container without its own mount namespace.
 fn root(there: &Existing, kinds: NamespaceSet) -> Result<Option<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
     if kinds.has(Namespace::Mount) {
@@ -229,7 +231,7 @@ fn root(there: &Existing, kinds: NamespaceSet) -> Result<Option<OwnedFd>> {
 struct Entering<'a> {
     plan: &'a Plan,
     record: &'a Record,
-    /// The cgroup, when it is joined after the clone.
+    /// The cgroup, if it is joined after the clone.
     joins: Option<Group>,
     /// The terminal, once the process has sent it.
     terminal: Option<Terminal>,
@@ -242,7 +244,7 @@ impl Server for Entering<'_> {
         self.replaced(child)
     }
 
-    /// It shares the container's caches and memory bandwidth.
+    /// Joins the container's resctrl group: shared caches and memory bandwidth.
     fn replaced(&mut self, child: &Child) -> Result<()> {
         self.record.rdt.as_ref().map_or(Ok(()), |group| group.join(child.pid))
     }

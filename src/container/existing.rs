@@ -1,4 +1,4 @@
-//! A container that exists: the first step of every command but `create`.
+//! An existing container: the first step of every command except `create`.
 
 use std::time::{Duration, Instant};
 
@@ -13,22 +13,24 @@ use crate::plan::{Ask, passed};
 
 /// Its directory and its record.
 pub struct Existing {
-    /// Where it is kept.
+    /// Its directory.
     pub folder: Folder,
-    /// What is noted of it.
+    /// Its record.
     pub record: Record,
 }
 
 impl Existing {
-    /// Reads it, without the lock. `Kind::NotFound`: there is none, or its creation has only just begun.
+    /// Reads it without the lock. `Kind::NotFound`: there is none, or its creation has only just
+    /// begun.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
         Self::read(Folder::open(settings, id)?)
     }
 
-    /// Waits for the other commands that change the container, then reads it; they wait until the folder is closed.
+    /// Waits for other commands that change the container, then reads it. Other commands wait until
+    /// the folder is dropped.
     ///
-    /// `Kind::State`: it is being created. Its creator has the lock for as long as that takes, and may be waiting for a hook that
-    /// runs this very command.
+    /// `Kind::State`: it is being created. Its creator holds the lock all that time, and may be
+    /// waiting for a hook that runs this very command.
     pub fn lock(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let folder = Folder::open(settings, id)?;
         let mut pause = Pause::new();
@@ -49,7 +51,7 @@ impl Existing {
 
     fn read(folder: Folder) -> Result<Self> {
         let record = folder.read()?;
-        // Between the making of the directory and the first word in it.
+        // Between mkdir and the first write.
         let record = record.ok_or_else(|| {
             let words = format!("container does not exist: {} (it is just being created)", folder.id());
             Error::new(Kind::NotFound, words)
@@ -62,7 +64,7 @@ impl Existing {
         Status::of(&self.record, &self.folder)
     }
 
-    /// What a plan asks of its caller when it is made anew for this container, and nobody passes anything on.
+    /// The inputs of a plan that is built again for this container, without passed descriptors.
     pub fn ask(&self) -> Ask<'_> {
         Ask {
             id: &self.record.id,
@@ -73,9 +75,10 @@ impl Existing {
         }
     }
 
-    /// Its process, while it is created, running or paused; else an error that engines know by its words.
+    /// Its process, if created, running or paused; otherwise an error with a message that engines
+    /// recognize.
     pub fn init(&self) -> Result<ProcessId> {
-        // Less than `status` asks: exec comes by here thousands of times an hour.
+        // Cheaper than `status`: exec calls this thousands of times an hour.
         let init = match self.record.phase {
             Phase::Created => self.record.init.filter(ProcessId::is_alive),
             Phase::Creating if self.record.creator.is_alive() => {
@@ -87,25 +90,25 @@ impl Existing {
     }
 }
 
-/// Sleeps between two looks at something that tells nobody of its change: from 1 ms, doubled up to 16.
+/// Sleeps between polls of something that sends no notification: from 1 ms, doubled up to 16.
 pub struct Pause {
     next: Duration,
     began: Instant,
 }
 
 impl Pause {
-    /// Begins now.
+    /// Starts the clock.
     pub fn new() -> Self {
         Self { next: Duration::from_millis(1), began: Instant::now() }
     }
 
-    /// One sleep.
+    /// Sleeps once.
     pub fn sleep(&mut self) {
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(Duration::from_millis(16));
     }
 
-    /// The time since it began.
+    /// The time since [`Pause::new`].
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }

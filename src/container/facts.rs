@@ -1,4 +1,4 @@
-//! What this host and this process are, as far as a plan depends on it.
+//! Facts about this host and this process that a plan depends on.
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs;
@@ -14,15 +14,15 @@ use crate::plan::{CgroupView, Host, Limiting};
 use crate::spec::{Linux, Process, Spec};
 use crate::sys::cred;
 
-/// The facts, and the control group that the container will have.
+/// The facts, and the cgroup that the container will have.
 pub struct Facts {
     /// For the plan.
     pub host: Host,
-    /// `None`: the driver is disabled, or the host has no control groups.
+    /// The cgroup. `None`: the driver is disabled, or the host has no cgroups.
     pub group: Option<Group>,
 }
 
-/// Reads them; files only where config.json asks for what they tell.
+/// Reads the facts; reads files only if config.json needs their content.
 pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let linux = spec.linux.as_ref();
     let layout = cgroup::layout()?;
@@ -49,7 +49,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     Ok(Facts { host, group })
 }
 
-/// How this host limits a container that has a control group.
+/// How this host limits a container that has a cgroup.
 pub fn limiting() -> Result<Limiting> {
     Ok(match cgroup::layout()? {
         Layout::None => Limiting::Nothing,
@@ -58,7 +58,7 @@ pub fn limiting() -> Result<Limiting> {
     })
 }
 
-/// The facts that do not depend on a control group.
+/// The facts that do not depend on a cgroup.
 pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> {
     let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor()?;
     let labelled = process.is_some_and(|process| !process.selinux_label.is_empty())
@@ -81,7 +81,7 @@ pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> 
 /// The runtime's environment, `NAME=value` each.
 fn environment() -> Vec<CString> {
     let entry = |(name, value): (OsString, OsString)| {
-        // The environment of a process holds no NUL byte.
+        // A process's environment contains no NUL byte.
         CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
     };
     std::env::vars_os().filter_map(entry).collect()
@@ -91,14 +91,15 @@ fn asks_for_nosymfollow(spec: &Spec) -> bool {
     spec.mounts.iter().flat_map(|mount| &mount.options).any(|option| option.ends_with("nosymfollow"))
 }
 
-/// Whether a kernel of this release is of that version or newer: uname(2), `6.1.0-13-amd64`.
+/// Whether a kernel release is at least `version`: uname(2), `6.1.0-13-amd64`.
 fn is_at_least(release: &CStr, version: (u32, u32)) -> bool {
     let text = release.to_string_lossy();
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
 }
 
-/// What the container sees as /sys/fs/cgroup: its own group where it has one, else all of the host's.
+/// The container's view of /sys/fs/cgroup: its own cgroup if it has one, otherwise all of the
+/// host's.
 fn view(layout: &Layout, group: Option<&Group>) -> Option<CgroupView> {
     let none = Group::default();
     let group = group.unwrap_or(&none);

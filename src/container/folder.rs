@@ -1,11 +1,13 @@
 //! A container's directory under the state directory: made, opened, locked, read, written, removed.
 //!
-//! It is made exclusively, so that of two creations of one id only one succeeds. The state file is written beside and renamed, so that a
-//! reader never sees half of it. Nothing is fsynced: /run does not outlive the machine.
+//! It is created exclusively: of two creations with one ID only one succeeds. The state file is
+//! written to a temporary name and renamed, so that a reader never sees half of it. Nothing is
+//! fsynced: /run does not survive a reboot.
 //!
 //! # The lock
-//! flock(2) on the directory. docs/architecture.md, "Who holds the lock", lists who takes it and for how long.
-//! Whoever has it must look again at what was read before: [`Folder::is_current`], then the record.
+//! flock(2) on the directory. docs/architecture.md, "Who holds the lock", lists its holders and for
+//! how long they hold it. A new holder must check again what it read before:
+//! [`Folder::is_current`], then the record.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +25,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::{self, Spec};
 use crate::sys::remove::remove_at;
 
-/// A container's directory, open.
+/// A container's open directory.
 #[derive(Debug)]
 pub struct Folder {
     root: Root,
@@ -32,14 +34,14 @@ pub struct Folder {
     handle: OwnedFd,
 }
 
-/// The state file as it was found.
+/// The state file's content.
 #[derive(Debug)]
 pub enum Kept {
-    /// There is none: the directory was just made, or its creator was killed before the first word.
+    /// No file: the directory was just created, or its creator was killed before the first write.
     Nothing,
     /// A record.
     Whole(Box<Record>),
-    /// Bytes that were read and are no record.
+    /// Bytes that are no record.
     Broken(Broken),
 }
 
@@ -48,17 +50,17 @@ pub enum Kept {
 pub struct Broken {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// The fault in it.
+    /// The parse error.
     pub error: Error,
 }
 
 const STATE: &str = "state.json";
 const BESIDE: &str = ".state.json";
-/// The configuration as it was at `create`: the bundle may change afterwards.
+/// The configuration at `create`: the bundle may change afterwards.
 const CONFIG: &str = "config.json";
-/// Gives the waiting process its byte.
+/// Delivers the start message to the waiting process.
 pub const START_FIFO: &str = "start.fifo";
-/// Takes the fault of a failing execve.
+/// Receives the fault of a failing execve.
 pub const RESULT_FIFO: &str = "result.fifo";
 
 impl AsFd for Folder {
@@ -68,9 +70,9 @@ impl AsFd for Folder {
 }
 
 impl Folder {
-    /// Makes the directory, and the state directory above it if that is missing, and locks it.
+    /// Creates the directory, and the state directory above it if missing, and locks it.
     ///
-    /// `Kind::Exists`: the id is taken. After another error there is no directory.
+    /// `Kind::Exists`: the ID is in use. After any other error there is no directory.
     pub fn make(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let root = Root::make(settings)?;
         let path = settings.root.join(id.as_ref());
@@ -86,7 +88,7 @@ impl Folder {
         }
         let handle = match open(&root, id, &path) {
             Ok(handle) => handle,
-            // It would block its id: nobody knows that it is empty.
+            // It would block its ID, as no other command knows that it is empty.
             Err(error) => {
                 let removed = rustix::fs::unlinkat(&root, id.as_ref(), AtFlags::REMOVEDIR);
                 return Err(error.after_cleaning(removed.doing(|| format!("remove {}", path.display()))));
@@ -103,7 +105,7 @@ impl Folder {
         }
     }
 
-    /// Opens the directory of a container that exists. `Kind::NotFound`: there is none.
+    /// Opens the directory of an existing container. `Kind::NotFound`: there is none.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let missing = || Error::new(Kind::NotFound, format!("container does not exist: {id}"));
         let root = Root::open(settings)?.ok_or_else(missing)?;
@@ -126,24 +128,24 @@ impl Folder {
         &self.id
     }
 
-    /// What the kernel says of the directory.
+    /// The directory's metadata.
     pub fn stat(&self) -> Result<Stat> {
         rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))
     }
 
-    /// The user whose directory it is.
+    /// The directory's owner, a UID.
     pub fn owner(&self) -> Result<u32> {
         self.stat().map(|stat| stat.st_uid)
     }
 
-    /// Waits until no other command holds the lock, and takes it. Fine if this command has it already.
+    /// Waits for the lock and takes it. No error if this command already holds it.
     pub fn lock(&self) -> Result<()> {
         let locked =
             rustix::io::retry_on_intr(|| rustix::fs::flock(&self.handle, FlockOperation::LockExclusive));
         locked.doing(|| format!("lock {}", self.path.display()))
     }
 
-    /// Takes the lock if no other command holds it: false if one does.
+    /// Takes the lock without waiting: false if another command holds it.
     pub fn try_lock(&self) -> Result<bool> {
         match rustix::fs::flock(&self.handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -158,7 +160,8 @@ impl Folder {
             .doing(|| format!("unlock {}", self.path.display()))
     }
 
-    /// Whether the path still leads to this directory. If not, it is deleted, and another container may have its name.
+    /// Whether the path still leads to this directory. Otherwise it is deleted, and another
+    /// container may have its name.
     pub fn is_current(&self) -> Result<bool> {
         let own = self.stat()?;
         match rustix::fs::statat(&self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -168,12 +171,12 @@ impl Folder {
         }
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     pub fn write(&self, record: &Record) -> Result<()> {
         let file = self.path.join(STATE);
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
-        // By the handle: when somebody has deleted the container, the path may be another one's already.
+        // By descriptor: if the container was deleted, the path may already be another container's.
         let write = || {
             let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
             let out = rustix::fs::openat(&self.handle, BESIDE, how, Mode::from_raw_mode(0o600))?;
@@ -183,7 +186,7 @@ impl Folder {
         write().doing(|| format!("write {}", file.display()))
     }
 
-    /// Reads the record; a broken one is an error. `None`: see [`Kept::Nothing`].
+    /// Reads the record; a broken one is an error. `None`: [`Kept::Nothing`].
     pub fn read(&self) -> Result<Option<Record>> {
         match self.kept()? {
             Kept::Nothing => Ok(None),
@@ -192,7 +195,8 @@ impl Folder {
         }
     }
 
-    /// Reads the state file. An error means that it could not be read, which says nothing of its content.
+    /// Reads the state file. An error means that it could not be read and implies nothing about its
+    /// content.
     pub fn kept(&self) -> Result<Kept> {
         let file = self.path.join(STATE);
         let bytes = match self.bytes(STATE) {
@@ -209,7 +213,7 @@ impl Folder {
         }
     }
 
-    /// Keeps the configuration that the container is made from.
+    /// Writes the configuration that the container is created from.
     pub fn write_config(&self, bytes: &[u8]) -> Result<()> {
         let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let write = || {
@@ -219,7 +223,7 @@ impl Folder {
         write().doing(|| format!("write {}", self.path.join(CONFIG).display()))
     }
 
-    /// The configuration that the container was made from.
+    /// The configuration that the container was created from.
     pub fn config(&self) -> Result<Spec> {
         let file = self.path.join(CONFIG);
         let bytes = self.bytes(CONFIG).doing(|| format!("read {}", file.display()))?;
@@ -233,7 +237,8 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// Makes one of the two fifos and opens it both ways, so that neither opening nor a missing partner ever blocks.
+    /// Creates one of the two fifos and opens it for reading and writing, so that neither the open
+    /// nor a missing peer ever blocks.
     pub fn make_fifo(&self, name: &str) -> Result<OwnedFd> {
         let path = self.path.join(name);
         rustix::fs::mknodat(&self.handle, name, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
@@ -241,18 +246,18 @@ impl Folder {
         self.open_fifo(name, OFlags::RDWR).doing(|| format!("open {}", path.display()))
     }
 
-    /// Opens one of the two fifos; ENXIO when the other end is closed.
+    /// Opens one of the two fifos; ENXIO if the other end is closed.
     pub fn open_fifo(&self, name: &str, how: OFlags) -> rustix::io::Result<OwnedFd> {
         rustix::fs::openat(&self.handle, name, how | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// Removes the directory with all that is in it; one that is gone already is fine.
+    /// Removes the directory and its content; no error if it is already removed.
     pub fn remove(&self) -> Result<()> {
         if !self.is_current()? {
             return Ok(());
         }
         for name in [BESIDE, CONFIG, START_FIFO, RESULT_FIFO, STATE] {
-            // Most of them are usually missing; what cannot be removed is seen below.
+            // Most are usually missing; a file that cannot be removed is noticed below.
             let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
         }
         let removed = match rustix::fs::unlinkat(&self.root, self.id.as_ref(), AtFlags::REMOVEDIR) {

@@ -1,6 +1,7 @@
-//! The wait for a container's process in the foreground: its terminal, our signals, its exit status, in one poll(2) loop.
+//! Waits for a container's process in the foreground: its terminal, our signals, its exit status,
+//! in one poll(2) loop.
 //!
-//! Without a terminal the process has our standard files, and only signals are passed on. With one:
+//! Without a terminal the process has our standard files, and only signals are forwarded. With one:
 //!
 //! ```text
 //! our stdin  ──▶ master ┐        ┌ the process
@@ -24,15 +25,17 @@ use relay::{Host, Relay};
 
 pub use relay::Terminal;
 
-/// Our own signals, blocked and readable. Lives from before the clone until nothing may be interrupted any more: the mask
-/// comes back when it is dropped, and what came too late to be passed on is forgotten.
+/// Our own signals, blocked and readable. Exists from before the clone until the end of the
+/// uninterruptible part: dropping it restores the mask and discards signals that came too late to
+/// be forwarded.
 pub struct Foreground {
     signals: OwnedFd,
     original: signal::Set,
 }
 
-/// Signals that no process can block. All others are passed on, also the stop signals of job control: as with runc and crun it is
-/// the container's process that stops, not the runtime. A fault of the runtime itself (SIGSEGV) ends it even while it is blocked.
+/// Signals that no process can block. All others are forwarded, including the stop signals of job
+/// control: as with runc and crun the container's process stops, not the runtime. A crash of the
+/// runtime itself (SIGSEGV) ends it even while the signal is blocked.
 const NOT_OURS: [i32; 2] = [libc::SIGKILL, libc::SIGSTOP];
 
 /// The highest signal number.
@@ -44,18 +47,19 @@ fn forwardable() -> impl Iterator<Item = i32> {
 
 /// A child of ours that runs in the foreground.
 pub struct Program<'a> {
-    /// Its number.
+    /// Its PID.
     pub pid: i32,
-    /// Its descriptor.
+    /// Its pidfd.
     pub pidfd: BorrowedFd<'a>,
     /// Its terminal, which is copied to ours.
     pub terminal: Option<Terminal>,
-    /// Hears from it when it is ready, if a service manager wants to know.
+    /// Receives its readiness message, if a service manager waits for it.
     pub listener: Option<Listener>,
 }
 
 impl Foreground {
-    /// Blocks every signal that is to be passed on. Call it before the clone, or one that comes early ends us instead.
+    /// Blocks every signal that is forwarded. Call it before the clone; otherwise an early signal
+    /// ends us.
     pub fn prepare() -> io::Result<Self> {
         let set = signal::set(forwardable());
         let original = signal::block(&set)?;
@@ -68,10 +72,11 @@ impl Foreground {
         }
     }
 
-    /// Waits for a child of ours, passing signals on and copying its terminal; then reaps it. Orphans are reaped on the way
-    /// when they come to us.
+    /// Waits for a child of ours, forwards signals and copies its terminal; then reaps it. Also
+    /// reaps orphans, if they are reparented to us.
     ///
-    /// Returns its exit status, or 128 + the signal that ended it. Our own terminal's mode is restored in any case.
+    /// Returns its exit status, or 128 + the signal that killed it. Our own terminal's mode is
+    /// always restored.
     pub fn wait(&self, program: Program<'_>) -> Result<i32> {
         self.wait_at(&Host::standard(), program)
     }
@@ -104,29 +109,31 @@ impl Foreground {
 
 impl Drop for Foreground {
     fn drop(&mut self) {
-        // A signal still pending would end us with the mask's return, in place of the container's status.
+        // A pending signal would end us when the mask is restored, and replace the container's
+        // status.
         while let Ok(Some(_)) = signal::next(self.signals.as_fd()) {}
-        // It was valid when the kernel gave it; there is nothing to be done about a refusal.
+        // The kernel supplied this mask; a failure cannot be handled.
         let _ = signal::set_mask(&self.original);
     }
 }
 
-/// The state of the loop.
+/// The state of the poll loop.
 struct Watch<'a> {
     signals: BorrowedFd<'a>,
     pidfd: BorrowedFd<'a>,
     pid: i32,
     reap: bool,
     relay: Option<Relay<'a>>,
-    /// Of what the container says to the service manager.
+    /// Receives the container's messages to the service manager.
     listener: Option<Listener>,
-    /// The process has ended, but whoever traces it has not let it go: the container can do that, for as long as it likes.
-    /// The pidfd is ready all the time then, and SIGCHLD tells when there is something to reap.
+    /// The process has ended, but its tracer has not released it: the container can delay that
+    /// indefinitely. The pidfd is then always ready, and SIGCHLD reports when there is something to
+    /// reap.
     held: bool,
     ended: Option<process::Exit>,
 }
 
-/// What poll(2) found besides signals.
+/// The ready descriptors, except the signals.
 #[derive(Default)]
 struct Ready {
     process: bool,
@@ -135,10 +142,10 @@ struct Ready {
 }
 
 impl Watch<'_> {
-    /// Waits for something to happen and deals with it.
+    /// Waits for an event and handles it.
     fn turn(&mut self) -> Result<()> {
         let ready = self.poll().doing(|| "wait for the container")?;
-        // Every time: reading an empty signalfd costs less than asking poll's list about it.
+        // Unconditionally: reading an empty signalfd costs less than checking poll's list.
         while let Some(received) = signal::next(self.signals).doing(|| "read a signal")? {
             self.signal(received)?;
         }
@@ -152,7 +159,7 @@ impl Watch<'_> {
             }
         }
         if let Some(listener) = self.listener.as_mut().filter(|_| ready.listener) {
-            // The service's main process stays this one.
+            // This process stays the service's main process.
             listener.hear(None);
         }
         if let Some(relay) = &mut self.relay {
@@ -161,7 +168,8 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// What the container said last is passed on, and the service manager has heard it when this returns.
+    /// Forwards the container's last messages; the service manager has received them when this
+    /// returns.
     fn be_heard(&mut self) {
         if let Some(mut listener) = self.listener.take() {
             listener.hear(None);
@@ -184,7 +192,7 @@ impl Watch<'_> {
             Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
             done => done?,
         };
-        // Whatever the event is (an error, a hang-up too), the call that follows tells what it means.
+        // Whatever the event (also an error or a hang-up), the following call reports its meaning.
         let fired =
             |at: Option<usize>| at.and_then(|at| list.get(at)).is_some_and(|fd| !fd.revents().is_empty());
         let relay = relay::Ready { input: fired(relay.input), output: fired(relay.output) };
@@ -205,9 +213,10 @@ impl Watch<'_> {
             }
             (libc::SIGCHLD, _) => {}
             (libc::SIGWINCH, Some(relay)) => relay.resize(),
-            // Of our own output, whose reader has gone.
+            // From a write to our own output, which has no reader any more.
             (libc::SIGPIPE, _) if sender == process::own_pid() => {}
-            // Nobody is left to take it; it may be meant to end the wait for a reader of our output.
+            // The process has ended, so the signal may be meant to end the wait for a reader of our
+            // output.
             (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM, Some(relay))
                 if self.ended.is_some() =>
             {

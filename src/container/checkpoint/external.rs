@@ -1,8 +1,9 @@
-//! What a container has from outside, which images cannot hold: mounts of the host, standard files, namespaces of others.
-//! `checkpoint` gives each a name, and `restore` says what the name stands for.
+//! External resources of a container, which images cannot contain: mounts of the host, standard
+//! files, joined namespaces. `checkpoint` names each, and `restore` supplies the resource for the
+//! name.
 //!
-//! A mount's name is the place that config.json gives it. What criu wants to know is where it really is, so `checkpoint`
-//! looks at the mounts that the kernel lists.
+//! A mount's name is its destination in config.json. criu needs the real mount point, so
+//! `checkpoint` reads the kernel's list of mounts.
 
 use std::ffi::CString;
 use std::fs;
@@ -20,34 +21,35 @@ use crate::rootfs::inroot::InRoot;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace::Namespace;
 
-/// What hides a masked file, and the name of all such mounts.
+/// The source of the mounts that hide masked files, and the name of all such mounts.
 const NULL: &str = "/dev/null";
 
-/// Namespaces of others, with their names in criu's images. runc's names: its images can be restored.
+/// Joined namespaces, with their names in criu's images. The names are runc's: its images can be
+/// restored.
 pub const NAMESPACES: &[(Namespace, &str)] =
     &[(Namespace::Network, "extRootNetNS"), (Namespace::Pid, "extRootPidNS")];
 
-/// A place where something is mounted.
+/// A mount point.
 struct Place {
-    /// As config.json has it, from the root, without a slash at the end.
+    /// The path as in config.json, from the root, without a slash at the end.
     inside: String,
-    /// What is there.
+    /// The mount's source.
     from: From,
 }
 
 enum From {
     /// A file system of the container's own.
     Own,
-    /// A file or folder of the host.
+    /// A file or directory of the host.
     Host {
-        /// Its path there.
+        /// Its path on the host.
         source: PathBuf,
-        /// With all mounts below it.
+        /// Whether all mounts below are included.
         recursive: bool,
     },
 }
 
-/// All places, in the order of their mounting.
+/// All mount points, in mount order.
 fn places(plan: &Plan) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     let mut add = |inside: String, from| places.push(Place { inside, from });
@@ -63,7 +65,8 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
                     let words = "an id-mapped mount can neither be checkpointed nor restored by criu";
                     return Err(Error::invalid(&format!("mounts[{index}]"), words).of_kind(Kind::Unsupported));
                 }
-                // As the kernel lists it. A dump does not need it any more; a restore will miss it.
+                // The path as the kernel lists it. A dump does not need a source that no longer
+                // exists; a restore will report it.
                 let source = match fs::canonicalize(&source) {
                     Err(error) if error.kind() == ErrorKind::NotFound => source,
                     real => real.doing(|| format!("look at {} (mounts[{index}])", source.display()))?,
@@ -89,7 +92,8 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
     Ok(places)
 }
 
-/// The groups that are bound from the host, where the container cannot mount what it should see.
+/// The cgroup directories that are bind-mounted from the host, where the container cannot mount its
+/// own view.
 fn cgroups(cgroup: &CgroupMount, inside: &str) -> Vec<(String, PathBuf)> {
     match &cgroup.view {
         CgroupView::Unified(own) => vec![(inside.to_owned(), path(own))],
@@ -109,12 +113,12 @@ fn path(text: &CString) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(text.as_bytes()))
 }
 
-/// What is below `above`, with its slash; empty for `above` itself.
+/// The part of `path` below `above`, with its slash; empty for `above` itself.
 fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
     path.strip_prefix(above).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// For a dump: the mounts of process `pid` that come from outside, in criu's form `mnt[PLACE]:NAME`.
+/// For a dump: the external mounts of process `pid`, in criu's form `mnt[PLACE]:NAME`.
 pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
     let host = mounts("self")?;
     let mounts = mounts(&pid.to_string())?;
@@ -125,7 +129,7 @@ pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
         if mounts.iter().any(|mount| mount.place == inside) {
             return inside.to_owned();
         }
-        // A link of the image led elsewhere.
+        // A symbolic link of the image led elsewhere.
         resolved(InRoot(root.as_fd()), inside).unwrap_or_else(|| inside.to_owned())
     };
     let places: Vec<(String, Place)> =
@@ -135,7 +139,7 @@ pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for mount in mounts.iter().filter(|mount| mount.place != "/") {
         let name = if masked.contains(&mount.place) {
-            // A folder is hidden by a tmpfs of the container's own.
+            // A directory is hidden by a tmpfs of the container's own.
             (mount.root != "/").then(|| NULL.to_owned())
         } else if is_cgroup(mount) && (own_cgroups || mount.root == "/") {
             None
@@ -151,21 +155,21 @@ fn mounts(process: &str) -> Result<Vec<Mount>> {
     mountinfo::of(process).doing(|| format!("read /proc/{process}/mountinfo"))
 }
 
-/// Whether it shows control groups, of either version.
+/// Whether it is a cgroup mount, of either version.
 fn is_cgroup(mount: &Mount) -> bool {
     matches!(mount.fstype.as_str(), "cgroup" | "cgroup2")
 }
 
-/// `None`: it is the container's own.
+/// The external name of a mount. `None`: it is the container's own.
 fn name(mount: &Mount, places: &[(String, Place)], host: &[Mount]) -> Option<String> {
     let covering = places.iter().filter_map(|(real, place)| Some((real, place, below(&mount.place, real)?)));
-    // The deepest; of several mounts on one place, the last.
+    // The deepest match; of several mounts on one place, the last.
     let (_, place, rest) = covering.max_by_key(|(real, ..)| real.len())?;
     let From::Host { source, recursive } = &place.from else { return None };
     if rest.is_empty() {
         return Some(place.inside.clone());
     }
-    // Below it, the container may have made mounts of its own.
+    // Below it, the container may have created mounts of its own.
     let there = format!("{}{rest}", source.display());
     let same = |on_host: &Mount| {
         on_host.place == there && on_host.device == mount.device && on_host.root == mount.root
@@ -173,7 +177,7 @@ fn name(mount: &Mount, places: &[(String, Place)], host: &[Mount]) -> Option<Str
     (*recursive && host.iter().any(same)).then(|| format!("{}{rest}", place.inside))
 }
 
-/// Where `inside` really is, in the container's own words.
+/// The real path of `inside`, as seen in the container.
 fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
     use std::os::fd::AsRawFd;
     let path = CString::new(inside.trim_start_matches('/')).ok()?;
@@ -182,7 +186,8 @@ fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
     link.to_str().map(str::to_owned)
 }
 
-/// For a restore: what every name that a dump may have given stands for, in criu's form `mnt[NAME]:SOURCE`.
+/// For a restore: the source for every name that a dump may have used, in criu's form
+/// `mnt[NAME]:SOURCE`.
 pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
     let host = mounts("self")?;
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
@@ -204,8 +209,8 @@ pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
     Ok(given)
 }
 
-/// Makes what is missing to mount on: in the root file system, or in what is bound from the host over it. In a file system
-/// of the container's own, criu restores what there was.
+/// Creates the missing mount points: in the root file system, or in a host directory bind-mounted
+/// over it. In a file system of the container's own, criu restores them.
 pub fn make_mount_points(plan: &Plan) -> Result<()> {
     let places = places(plan)?;
     for (index, place) in places.iter().enumerate() {
@@ -238,8 +243,8 @@ fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
     Ok(())
 }
 
-/// For a dump: what process `pid` has as its three standard files, as they are named in images; and of those that are files
-/// of the host, the same again in criu's list of what is outside.
+/// For a dump: the names in images of process `pid`'s three standard files, and those of them that
+/// are files of the host, for criu's list of external resources.
 pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     let mounts = mounts(&pid.to_string())?;
     let (mut files, mut outside) = (Vec::new(), Vec::new());
@@ -266,7 +271,8 @@ pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     Ok((files, outside))
 }
 
-/// criu's name of a file, fifo or device on a mount that the container does not have. A terminal has other rules.
+/// criu's name of a file, fifo or device on a mount that the container does not have. Terminals
+/// have other rules.
 fn of_host(pid: i32, number: i32, link: &str, mounts: &[Mount]) -> std::io::Result<Option<String>> {
     let found = fs::metadata(format!("/proc/{pid}/fd/{number}"))?;
     let kind = rustix::fs::FileType::from_raw_mode(found.mode());

@@ -1,4 +1,4 @@
-//! What `checkpoint` and `restore` have in common: the folder of images, the options of both, what criu must be.
+//! Shared by `checkpoint` and `restore`: the image directory, common options, requirements on criu.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -13,54 +13,54 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::Spec;
 use crate::sys::namespace::Namespace;
 
-/// What both commands ask for.
+/// The options of both commands.
 #[derive(Clone, Debug)]
 pub struct Images {
-    /// The folder of the images.
+    /// The image directory.
     pub path: PathBuf,
-    /// The folder of logs and sockets, if it is another one.
+    /// The directory of logs and sockets, if not that of the images.
     pub work_path: Option<PathBuf>,
     /// Whether open TCP connections are kept.
     pub tcp_established: bool,
-    /// Whether Unix sockets may have a peer outside.
+    /// Whether Unix sockets may have an external peer.
     pub ext_unix_sk: bool,
-    /// Whether session and terminal may belong to a process outside.
+    /// Whether session and terminal may belong to an external process.
     pub shell_job: bool,
-    /// Whether locks on files are kept.
+    /// Whether file locks are kept.
     pub file_locks: bool,
-    /// Whether pages of images are freed once they are of no use.
+    /// Whether pages of images are freed once they are not needed any more.
     pub auto_dedup: bool,
-    /// Whether pages are fetched only when they are needed.
+    /// Whether pages are fetched only on demand.
     pub lazy_pages: bool,
-    /// Whether the network namespace's content is left out.
+    /// Whether the network namespace's content is omitted.
     pub empty_network: bool,
-    /// What is done with cgroups.
+    /// How cgroups are handled.
     pub cgroups: CgroupMode,
 }
 
-/// The folders, open, as criu wants them.
+/// The open directories that criu needs.
 pub struct Folders {
-    /// The folder of the images.
+    /// The image directory.
     pub images: OwnedFd,
-    /// The folder of logs and sockets.
+    /// The directory of logs and sockets.
     pub work: OwnedFd,
-    /// criu's log, in the second.
+    /// The path of criu's log, in the directory of logs.
     pub log: PathBuf,
 }
 
-/// The first criu that knows external pid namespaces, contexts of mounts, and freezing in cgroup 2.
+/// The first criu with external pid namespaces, mount contexts, and freezing in cgroup v2.
 const OLDEST: Version = Version(3, 16, 0);
 
-/// Everything that was done.
+/// criu's debug level.
 const LOG_LEVEL: i32 = 4;
 
-/// Names a file whose options override ours.
+/// Annotation that names a file whose options override ours.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
 
-/// The same for every container, where it exists: runc's, whose users have it.
+/// The default for every container, if it exists: runc's file, as runc's users have it.
 const CONFIG_FILE: &str = "/etc/criu/runc.conf";
 
-/// Errors when this user, or the installed criu, cannot do it.
+/// Checks that this user may checkpoint, and that the installed criu is new enough.
 pub fn check_criu(settings: &Settings) -> Result<()> {
     if settings.rootless {
         let words = "checkpoint and restore need root: criu cannot restore an ordinary user's container";
@@ -74,7 +74,7 @@ pub fn check_criu(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Errors when criu or the kernel lacks one of the `wanted`; `option` is why it is.
+/// Checks that criu and the kernel have the `wanted` features; `option` is why they are needed.
 pub fn check_features(wanted: Features, option: &str) -> Result<()> {
     let found = checkpoint::features(wanted)?;
     let lacks = |wanted: Option<bool>, found: Option<bool>| wanted.is_some() && found != Some(true);
@@ -87,14 +87,14 @@ pub fn check_features(wanted: Features, option: &str) -> Result<()> {
 }
 
 impl Images {
-    /// Errors when there is nothing to restore, before anything is made.
+    /// Checks that there is a checkpoint to restore, before anything is made.
     pub fn check(&self) -> Result<()> {
         let inventory = self.path.join("inventory.img");
         let doing = || format!("no checkpoint in {} (--image-path): inventory.img", self.path.display());
         fs::metadata(inventory).map(drop).doing(doing)
     }
 
-    /// Opens the folders, and makes the missing: for `restore` only that of the logs.
+    /// Opens the directories and creates missing ones: for `restore` only that of the logs.
     pub fn open(&self, purpose: Purpose) -> Result<Folders> {
         if purpose == Purpose::Look {
             make(&self.path, "--image-path")?;
@@ -109,7 +109,7 @@ impl Images {
         Ok(Folders { images, work, log })
     }
 
-    /// The options that both have.
+    /// criu's options that both commands set.
     pub fn options(&self, spec: &Spec, folders: &Folders, purpose: Purpose) -> Result<Options> {
         Ok(Options {
             images_dir_fd: folders.images.as_raw_fd(),
@@ -142,7 +142,8 @@ fn log_name(purpose: Purpose) -> &'static str {
 }
 
 fn make(path: &Path, option: &str) -> Result<()> {
-    // The root of a user namespace must get through, to see that an image is not there; what is there is criu's alone.
+    // Mode 0711: root of a user namespace must be able to search the directory, to see that an
+    // image does not exist. The images themselves are readable only by criu.
     match fs::DirBuilder::new().recursive(true).mode(0o711).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.doing(|| format!("make {} ({option})", path.display())),
@@ -158,12 +159,12 @@ fn open(path: &Path, option: &str) -> Result<OwnedFd> {
     Err(Error::new(Kind::Usage, format!("{}: not a directory", doing())))
 }
 
-/// Empty: none.
+/// criu's configuration file; empty: none.
 fn config_file(spec: &Spec) -> Result<String> {
     match spec.annotations.get(CONFIG_ANNOTATION) {
         Some(named) if named.is_empty() => Ok(String::new()),
         Some(named) => {
-            // criu would go on without it.
+            // criu would continue without it.
             File::open(named).doing(|| format!("open {named} (annotation {CONFIG_ANNOTATION})"))?;
             Ok(named.clone())
         }

@@ -1,4 +1,5 @@
-//! `checkpoint`: criu writes the processes of a container into images. The container is gone then, unless it is to go on.
+//! `checkpoint`: criu writes the processes of a container into images. The container is then
+//! deleted, unless it is to keep running.
 
 mod external;
 mod images;
@@ -32,25 +33,25 @@ pub use restore::{Restore, restore};
 pub struct Checkpoint {
     /// The container.
     pub id: ContainerId,
-    /// What `restore` has too.
+    /// The options that `restore` has too.
     pub images: Images,
     /// An earlier dump, relative to the images.
     pub parent_path: Option<PathBuf>,
-    /// Whether the container goes on.
+    /// Whether the container keeps running.
     pub leave_running: bool,
-    /// Whether memory alone is written; the container then goes on.
+    /// Whether only memory is written; the container then keeps running.
     pub pre_dump: bool,
-    /// Whether TCP connections that are only half made are left out.
+    /// Whether TCP connections that are not yet established are skipped.
     pub tcp_skip_in_flight: bool,
-    /// Whether files that have no name any more may get one.
+    /// Whether unlinked files may get a name again.
     pub link_remap: bool,
-    /// Descriptor of ours that gets a zero byte when the page server is ready.
+    /// The descriptor of ours that gets a zero byte when the page server is ready.
     pub status_fd: Option<i32>,
-    /// Address and port that pages go to instead.
+    /// Address and port of the page server that pages are sent to, instead of a file.
     pub page_server: Option<(String, u16)>,
 }
 
-/// What the standard files were, in the folder of the images: runc's name and form, a list of three.
+/// Names of the standard files, in the image directory: runc's name and format, a list of three.
 const DESCRIPTORS: &str = "descriptors.json";
 
 /// `checkpoint`.
@@ -80,9 +81,9 @@ pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     destroy::with_hooks(&there.folder, &there.record)
 }
 
-/// What was planned when the container was created; for where its mounts come from.
+/// The plan of the container's creation, built again to find the sources of its mounts.
 fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
-    // The group is that of the record.
+    // The cgroup is that of the record.
     let settings = Settings { driver: Driver::Disabled, ..settings.clone() };
     let host = facts::host(spec, &settings, &there.record.id)?;
     let plan = Plan::build(spec, &there.ask(), &host.host)
@@ -133,14 +134,15 @@ fn own_options(request: &Checkpoint, options: &mut Options) {
     options.page_server = request.page_server.as_ref().map(server);
 }
 
-/// The group that holds all its processes, so that none escapes while they are stopped one by one. Empty: there is none.
+/// The cgroup that contains all its processes, so that none escapes while they are stopped one by
+/// one. Empty: there is none.
 fn freezer(there: &Existing) -> String {
     let Some(group) = &there.record.group else { return String::new() };
     let dir = if group.is_unified() { group.unified.as_ref() } else { group.legacy_dir("freezer") };
     dir.map_or_else(String::new, |dir| dir.path().to_string_lossy().into_owned())
 }
 
-/// criu itself would go on without the parent, and write all anew.
+/// Checks the parent dump: without it, criu would silently write a full dump.
 fn check_parent(request: &Checkpoint) -> Result<()> {
     let Some(parent) = &request.parent_path else { return Ok(()) };
     if parent.is_absolute() {
@@ -148,7 +150,7 @@ fn check_parent(request: &Checkpoint) -> Result<()> {
         return Err(Error::new(Kind::Usage, words));
     }
     let place = request.images.path.join(parent);
-    // The images' own folder may be still to be made, but its name counts.
+    // The image directory may not exist yet, but its name counts.
     let above = place.components().collect::<PathBuf>();
     let found = fs::metadata(&place).or_else(|_| fs::metadata(lexical(&above)));
     let found = found.doing(|| format!("--parent-path: {}", place.display()))?;
@@ -158,7 +160,7 @@ fn check_parent(request: &Checkpoint) -> Result<()> {
     Err(Error::new(Kind::Usage, format!("--parent-path: {}: not a directory", place.display())))
 }
 
-/// Without `..`, by words.
+/// Removes `..` without resolving symbolic links.
 fn lexical(path: &std::path::Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -171,7 +173,7 @@ fn lexical(path: &std::path::Path) -> PathBuf {
     clean
 }
 
-/// criu would only find out when it has something to say.
+/// Checks the status descriptor early: criu would only find out when it writes to it.
 fn check_status_fd(request: &Checkpoint) -> Result<()> {
     let Some(number) = request.status_fd else { return Ok(()) };
     let file = format!("/proc/self/fdinfo/{number}");

@@ -1,8 +1,9 @@
-//! `restore`: criu makes the processes of a container from images; the container is recorded as `create` does it.
+//! `restore`: criu recreates the processes of a container from images; the container is recorded as
+//! with `create`.
 //!
-//! What criu cannot know is made ready: the root as a mount, the points to mount on, the control group, and what stands for
-//! each thing from outside. What criu makes is in that group from its first moment, because criu itself is; so whatever
-//! moment this is killed at, `delete --force` finds all.
+//! This module prepares the rest: the root as a mount, mount points, the cgroup, and the
+//! replacements of external resources. criu is itself in that cgroup, so its processes are from
+//! their first moment. At whatever moment this is killed, `delete --force` finds everything.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -35,26 +36,27 @@ use crate::sys::{fd, process};
 /// `restore`.
 #[derive(Clone, Debug)]
 pub struct Restore {
-    /// The container to make.
+    /// The container to create.
     pub create: Create,
-    /// What `checkpoint` has too.
+    /// The options that `checkpoint` has too.
     pub images: Images,
     /// Whether to return once the processes run.
     pub detach: bool,
-    /// Whether orphans of the container go to the host's init instead of us.
+    /// Whether orphans of the container are reparented to the host's init instead of us.
     pub no_subreaper: bool,
-    /// Whether TCP connections that were open are closed.
+    /// Whether established TCP connections are closed.
     pub tcp_close: bool,
-    /// Another AppArmor or SELinux profile than the dumped one; empty: none.
+    /// The AppArmor or SELinux profile, if not the dumped one; empty: the dumped one.
     pub lsm_profile: String,
-    /// Another SELinux context of mounts than the dumped one; empty: none.
+    /// The SELinux context of mounts, if not the dumped one; empty: the dumped one.
     pub lsm_mount_context: String,
 }
 
-/// What the message is called that carries the terminal's master.
+/// Name of the message that carries the terminal's master.
 const MASTER: &[u8] = b"/dev/ptmx";
 
-/// `restore`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+/// `restore`. In the foreground, returns the program's exit status, or 128 plus its signal;
+/// detached, 0.
 pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     images::check_criu(settings)?;
     if request.images.lazy_pages {
@@ -82,17 +84,17 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
     }
 }
 
-/// A container that runs again.
+/// A restored container.
 struct Back {
     folder: Folder,
     record: Record,
     pid: i32,
     pidfd: OwnedFd,
-    /// When it is for us to copy.
+    /// The terminal, if the runtime copies it.
     terminal: Option<Terminal>,
 }
 
-/// Restores the container. After an error nothing of it is left.
+/// Restores the container. On error everything is undone.
 fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
     let draft = draft(settings, &request.create, manner, None)?;
     check(&draft.plan)?;
@@ -174,7 +176,7 @@ fn check_no_group(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The root as the kernel lists it among the mounts, where criu looks for it: without links.
+/// The root's path without symbolic links, as criu looks for it in the kernel's list of mounts.
 fn real_root(plan: &Plan) -> Result<CString> {
     let path = std::ffi::OsStr::from_bytes(plan.rootfs.path.as_bytes());
     let real = std::fs::canonicalize(path).doing(|| format!("root.path: {}", path.display()))?;
@@ -182,7 +184,7 @@ fn real_root(plan: &Plan) -> Result<CString> {
         .map_err(|_| Error::invalid("root.path", "leads to a path with a NUL byte"))
 }
 
-/// What criu is asked to make.
+/// The inputs of the request to criu.
 struct Restored<'a> {
     request: &'a Restore,
     draft: &'a Draft,
@@ -191,12 +193,13 @@ struct Restored<'a> {
 }
 
 impl Restored<'_> {
-    /// The request, for the criu that is process `criu`.
+    /// The request for criu, whose PID is `criu`.
     fn ask(&self, namespaces: Namespaces, criu: i32) -> Result<Request> {
         let Self { request, draft, folders, root } = self;
         let mut options = request.images.options(&draft.spec, folders, Purpose::Make)?;
         if request.images.cgroups == CgroupMode::Strict {
-            // What strict asks beyond full has been looked at before the group was made; criu would only see that it is there.
+            // The additional check of strict was done before the cgroup was created; criu would
+            // find the new one.
             options.manage_cgroups_mode = Some(CgroupMode::Full.into());
         }
         options.root = root.path.to_string_lossy().into_owned();
@@ -213,14 +216,15 @@ impl Restored<'_> {
     }
 }
 
-/// Ours stand for what the processes had from outside as standard files. criu has them under the same numbers.
+/// Replaces the external standard files of the processes with ours. criu has them under the same
+/// numbers.
 fn standard_files(folders: &Folders) -> Result<Vec<Inherit>> {
     let doing = || format!("read {DESCRIPTORS} beside the images");
     let how = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut text = Vec::new();
     match rustix::fs::openat(&folders.images, DESCRIPTORS, how, Mode::empty()).map_err(std::io::Error::from) {
         Ok(file) => File::from(file).read_to_end(&mut text).doing(doing)?,
-        // Written by criu alone.
+        // Images written by criu without a runtime.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).doing(doing),
     };
@@ -229,7 +233,7 @@ fn standard_files(folders: &Folders) -> Result<Vec<Inherit>> {
     let mut inherited: Vec<Inherit> = Vec::new();
     for (key, fd) in names.into_iter().zip(0..3) {
         let outside = key.starts_with("pipe:") || key.starts_with("file[");
-        // Often the same pipe is output and error.
+        // Output and error are often the same pipe.
         if outside && !inherited.iter().any(|one| one.key == key) {
             inherited.push(Inherit { key, fd });
         }
@@ -237,7 +241,8 @@ fn standard_files(folders: &Folders) -> Result<Vec<Inherit>> {
     Ok(inherited)
 }
 
-/// Where criu is, as the place of the groups that were dumped: it has been moved to the container's new group.
+/// The cgroups of criu, as replacements of the dumped ones: criu has been moved to the container's
+/// new cgroup.
 fn cgroup_roots(criu: i32) -> Result<Vec<CgroupRoot>> {
     let file = format!("/proc/{criu}/cgroup");
     let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
@@ -284,14 +289,14 @@ impl Namespaces {
 /// Serves criu while it restores.
 struct Helper<'a> {
     creation: Creation<'a>,
-    /// Takes the terminal's master, if somebody else wants it.
+    /// The socket that the terminal's master is sent to, if there is a console socket.
     console: Option<OwnedFd>,
-    /// The terminal's master, for us.
+    /// The terminal's master, if the runtime copies it.
     master: Option<OwnedFd>,
 }
 
 impl Helper<'_> {
-    /// The moments are listed in criu(8), "--action-script".
+    /// Handles a notification of criu; criu(8), "--action-script" lists them.
     fn hear(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
         match (notice.script.as_str(), fd) {
             ("setup-namespaces", _) => {
@@ -299,7 +304,7 @@ impl Helper<'_> {
                 self.creation.run_hooks()
             }
             ("orphan-pts-master", Some(master)) => self.take(master),
-            // All is there, and nothing runs yet.
+            // Everything is restored, and nothing runs yet.
             ("pre-resume", _) => self.limit(),
             _ => Ok(()),
         }
@@ -320,7 +325,7 @@ impl Helper<'_> {
         }
     }
 
-    /// Sets the limits, at the first call only.
+    /// Sets the limits at the first call only.
     fn limit(&mut self) -> Result<()> {
         if self.creation.limited {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Which process `exec` is asked for: a process.json, or the container's own process with other arguments; and what the
-//! options change of it.
+//! The process that `exec` is to run: a process.json, or the container's own process with other
+//! arguments; changed by the options.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -10,17 +10,17 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Words;
 use crate::spec::{self, Process, Spec};
 
-/// The process that is asked for.
+/// The requested process.
 pub struct Wanted {
-    /// All of it but `words`.
+    /// All of it except `words`.
     pub process: Process,
     /// Its arguments, environment and working directory.
     pub words: Words,
-    /// The document that its faults stand in.
+    /// The document that its errors are reported for.
     pub document: String,
 }
 
-/// Puts it together.
+/// Builds the requested process.
 pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
     let (mut process, document) = match &request.process {
         Some(file) => {
@@ -47,7 +47,7 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
             }
             let own =
                 spec.process.clone().unwrap_or_else(|| Process { cwd: "/".into(), ..Process::default() });
-            // Only exec's own option gives a terminal.
+            // Only exec's own option requests a terminal.
             let process = Process { args: Vec::new(), terminal: false, ..own };
             (process, "exec".into())
         }
@@ -60,7 +60,8 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
     Ok(Wanted { process, words, document })
 }
 
-/// A process.json that leaves out capabilities, limits or labels gets those of the container's `own` process, as with runc and crun.
+/// Takes the capabilities, limits and labels that a process.json omits from the container's `own`
+/// process, as runc and crun do.
 fn stay_confined(process: &mut Process, own: &Process) {
     if process.capabilities.is_none() {
         process.capabilities.clone_from(&own.capabilities);
@@ -96,7 +97,7 @@ fn change(process: &mut Process, words: &mut Words, changes: &Changes) {
     process.no_new_privileges = changes.no_new_privileges.unwrap_or(process.no_new_privileges);
     if !changes.capabilities.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
-        // Never inheritable (CVE-2022-29162); and ambient ones need inheritable ones.
+        // Never inheritable (CVE-2022-29162); and ambient capabilities need inheritable ones.
         let also_ambient = !sets.inheritable.is_empty();
         let given = [&mut sets.bounding, &mut sets.effective, &mut sets.permitted];
         for set in given.into_iter().chain(also_ambient.then_some(&mut sets.ambient)) {
