@@ -1,7 +1,8 @@
-//! The one error type: what was being done, to what, and the kernel's answer.
+//! The error type: the failed step, its object, and the kernel's error.
 //!
-//! It knows no room. Each room attaches its own words with [`Doing`], so that a user reads one line, outermost step first:
-//! `create web: mount proc on /proc (mounts[2]): operation not permitted`.
+//! It does not depend on other modules. Each module adds its context with [`Doing`], so that a user
+//! reads one line, outermost step first: `create web: mount proc on /proc (mounts[2]): operation
+//! not permitted`.
 
 #![forbid(unsafe_code)]
 
@@ -9,16 +10,16 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io;
 
-/// What went wrong, for code that must choose (exit status, clean-up, retry). Words are for people.
+/// Error class for code that must choose (exit status, clean-up, retry). Messages are for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// config.json or another document is broken or asks for what cannot be.
+    /// config.json or another document is broken or requests the impossible.
     Invalid,
-    /// No container has this id.
+    /// No container has this ID.
     NotFound,
-    /// A container has this id already.
+    /// A container already has this ID.
     Exists,
-    /// The container is in a state that does not allow the command.
+    /// The container's status does not allow the command.
     State,
     /// The command line is wrong.
     Usage,
@@ -49,22 +50,22 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error that the runtime itself found.
+    /// An error detected by the runtime itself.
     pub fn new(kind: Kind, words: impl Into<String>) -> Self {
         Self { doing: Vec::new(), also: Vec::new(), kind, cause: Cause::Words(words.into()) }
     }
 
-    /// A fault of config.json, at `path` (a JSON path such as `mounts[2].options[0]`).
+    /// An error in config.json, at `path` (a JSON path such as `mounts[2].options[0]`).
     pub fn invalid(path: &str, words: impl fmt::Display) -> Self {
         Self::new(Kind::Invalid, format!("{path}: {words}"))
     }
 
-    /// What code may act on.
+    /// The error class.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The kernel's error number, when the kernel refused.
+    /// The errno, if it is the kernel's error.
     pub fn errno(&self) -> Option<i32> {
         match &self.cause {
             Cause::Os(error) => error.raw_os_error(),
@@ -72,14 +73,14 @@ impl Error {
         }
     }
 
-    /// Names an outer step.
+    /// Adds an outer step.
     #[must_use]
     pub fn within(mut self, step: impl Into<String>) -> Self {
         self.doing.push(step.into());
         self
     }
 
-    /// Changes the kind; the words stay.
+    /// Changes the kind; the message stays.
     #[must_use]
     pub fn of_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
@@ -94,14 +95,15 @@ impl Error {
     }
 }
 
-/// Most bytes of a JSON path in a message.
+/// Maximum length of a JSON path in a message, in bytes.
 pub const LONGEST_PATH: usize = 300;
-/// Most bytes of the words about a field: values in them may be long.
+/// Maximum length of the text about a field, in bytes: values in it may be long.
 pub const LONGEST_WORDS: usize = 800;
-/// Most bytes of one part of a message. A hook's output stands in one.
+/// Maximum length of one part of a message, in bytes. A hook's output is one part.
 const LONGEST_PART: usize = 5000;
 
-/// `text`, without its middle if it is longer than `most` bytes: how a long value begins and what is said of it stay.
+/// Cuts the middle of `text` if it is longer than `most` bytes: the start of a long value and the
+/// text after it stay.
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -113,8 +115,8 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{head}… ({} bytes left out) …{tail}", end - start))
 }
 
-/// Text for people on one line: control characters are shown as escapes (`\n`, `\u{1b}`). Names come from configurations and
-/// images, and must neither break a line of the log nor speak to a terminal.
+/// Writes text on one line: control characters are escaped (`\n`, `\u{1b}`). Names come from
+/// configurations and images, and must neither break a line of the log nor control a terminal.
 pub struct OneLine<'a, 'b>(pub &'a mut fmt::Formatter<'b>);
 
 impl fmt::Write for OneLine<'_, '_> {
@@ -155,7 +157,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// The kernel's error in the words that engines look for: `permission denied`, without a number behind.
+/// The kernel's error in the form that engines look for: `permission denied`, without a number
+/// after it.
 struct OsWords<'a>(&'a io::Error);
 
 impl fmt::Display for OsWords<'_> {
@@ -175,7 +178,7 @@ impl fmt::Display for OsWords<'_> {
     }
 }
 
-/// The words of an error number, as they stand in an [`Error`].
+/// The text of an errno, as in an [`Error`].
 pub fn errno_words(errno: i32) -> String {
     OsWords(&io::Error::from_raw_os_error(errno)).to_string()
 }
@@ -192,9 +195,9 @@ impl From<rustix::io::Errno> for Error {
     }
 }
 
-/// Attaches the step that failed.
+/// Adds the failed step to an error.
 pub trait Doing<T> {
-    /// Names the step and its object, lazily: nothing is formatted on success.
+    /// Adds the step and its object, lazily: nothing is formatted on success.
     fn doing<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
 }
 

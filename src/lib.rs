@@ -1,7 +1,9 @@
-//! emergence-runc: an OCI container runtime for Linux, as a library; the program of the same name is ten lines on top of it.
+//! emergence-runc: an OCI container runtime for Linux, as a library; the program of the same name
+//! is ten lines on top of it.
 //!
-//! Data takes one way, one value a stage: `Spec` (what they wrote) → `Plan` (what we will do) → `Opened` (what is open) → a process.
-//! docs/architecture.md draws the rooms; `tests/rooms/main.rs` holds the table of who may name whom.
+//! One data flow, one type per stage: `Spec` (the configuration as parsed) → `Plan` (the steps) →
+//! `Opened` (the open descriptors) → a process. docs/architecture.md draws the modules;
+//! `tests/rooms/main.rs` has the table of permitted dependencies.
 
 pub mod cgroup;
 pub mod checkpoint;

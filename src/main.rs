@@ -5,6 +5,6 @@ use std::process::ExitCode;
 use emergence_runc::{cli, supervisor};
 
 fn main() -> ExitCode {
-    // Before anything looks at the command line: in a container this program can be pid 1.
+    // Before the command line is parsed: in a container this program can be PID 1.
     if supervisor::is_asked() { supervisor::main() } else { cli::main() }
 }

@@ -2,12 +2,12 @@
 
 use crate::init::Hold;
 
-/// Stops this process (SIGSTOP) when the variable names `step`.
+/// Stops this process (SIGSTOP) if the variable names `step`.
 #[cfg(debug_assertions)]
 pub fn here(step: &str) {
     if std::env::var("EMERGENCE_RUNC_HOLD").is_ok_and(|wanted| wanted == step) {
         let own = rustix::process::getpid();
-        // What a test asked for cannot be told to anybody else.
+        // A failure cannot be reported to the test.
         let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
     }
 }
@@ -16,7 +16,7 @@ pub fn here(step: &str) {
 #[cfg(not(debug_assertions))]
 pub fn here(_: &str) {}
 
-/// Where the variable wants the container's process to wait until it is killed.
+/// Test hook: the step at which the container's process blocks until it is killed.
 #[cfg(debug_assertions)]
 pub fn in_child() -> Option<Hold> {
     match std::env::var("EMERGENCE_RUNC_HOLD").ok()?.as_str() {
@@ -28,7 +28,7 @@ pub fn in_child() -> Option<Hold> {
     }
 }
 
-/// Nowhere: a release build has no such steps.
+/// `None`: a release build has no such steps.
 #[cfg(not(debug_assertions))]
 pub fn in_child() -> Option<Hold> {
     None

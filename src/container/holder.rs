@@ -1,4 +1,4 @@
-//! Which process holds the lock of a container. Source: proc_locks(5).
+//! Finds the process that holds a container's lock. Source: proc_locks(5).
 
 use std::fs;
 
@@ -8,13 +8,14 @@ use super::folder::Folder;
 use super::pid::ProcessId;
 use crate::error::{Doing, Result};
 
-/// `None`: no process that can be seen from here; or one that has only a copy, made by a clone, of a dead process's lock.
+/// The holder of the lock. `None`: no process visible from here; or one with only a copy, made by a
+/// clone, of a dead process's lock.
 pub fn of(folder: &Folder) -> Result<Option<ProcessId>> {
     const FILE: &str = "/proc/locks";
     let locked = folder.stat()?;
     let text = fs::read_to_string(FILE).doing(|| format!("read {FILE}"))?;
     for pid in candidates(&text, locked.st_ino) {
-        // First the process, then what it has open: the number may come to be another process's.
+        // First the process, then its open files: the PID may be reused meanwhile.
         if let Some(process) = ProcessId::find(pid)?
             && has_open(pid, &locked)?
         {
@@ -24,8 +25,9 @@ pub fn of(folder: &Folder) -> Result<Option<ProcessId>> {
     Ok(None)
 }
 
-/// Processes that have flock(2)ed a file with this inode number, on whatever device: some file systems have another device number there
-/// than in stat(2). A line of who waits has an arrow after the number.
+/// Processes that hold a flock(2) on a file with this inode number, on any device: some file
+/// systems report another device number there than stat(2). The line of a waiter has an arrow after
+/// the number.
 fn candidates(locks: &str, inode: u64) -> impl Iterator<Item = i32> {
     let inode = format!(":{inode}");
     locks.lines().filter_map(move |line| {
@@ -59,7 +61,7 @@ fn has_open(pid: i32, wanted: &Stat) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether a process has ended, or is another user's.
+/// Whether the errno means that a process has ended or belongs to another user.
 fn is_gone(errno: Option<i32>) -> bool {
     matches!(errno, Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM))
 }

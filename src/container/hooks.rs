@@ -18,44 +18,45 @@ use crate::sys::command::end_with_parent;
 use crate::sys::fd::open_to_append;
 use crate::sys::{clock, process};
 
-/// How much of what a failing hook printed stands in the error.
+/// Maximum of a failing hook's output in the error, in bytes.
 const MOST_OUTPUT: u64 = sync::MOST_OUTPUT as u64;
 
-/// Where the hooks' output goes: annotations `run.oci.hooks.stdout` and `.stderr` name files.
+/// Destination of the hooks' output: the annotations `run.oci.hooks.stdout` and `.stderr` name
+/// files.
 pub struct Output {
     stdout: Option<File>,
     stderr: Option<File>,
 }
 
 impl Output {
-    /// Opens what the annotations name, to append.
+    /// Opens the files that the annotations name, to append.
     pub fn open(annotations: &std::collections::BTreeMap<String, String>) -> Result<Self> {
         let open = |name: &str| -> Result<Option<File>> {
             let Some(path) = annotations.get(name) else { return Ok(None) };
             let doing = || format!("open {path} (annotation {name})");
             let file = open_to_append(Path::new(path)).doing(doing)?;
-            // A hook waits for room in a fifo, as every program does.
+            // A hook blocks on a full fifo, as every program does.
             rustix::io::ioctl_fionbio(&file, false).doing(doing)?;
             Ok(Some(file.into()))
         };
         Ok(Self { stdout: open("run.oci.hooks.stdout")?, stderr: open("run.oci.hooks.stderr")? })
     }
 
-    /// The same, for hooks that the container's process runs.
+    /// The descriptors, for hooks that the container's process runs.
     pub fn into_descriptors(self) -> [Option<OwnedFd>; 2] {
         [self.stdout.map(OwnedFd::from), self.stderr.map(OwnedFd::from)]
     }
 }
 
-/// Runs the hooks in order; the first that fails ends it and is named.
+/// Runs the hooks in order; stops at the first that fails and names it.
 pub fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
     let output = Output::open(&state.annotations)?;
     let document = serde_json::to_vec(state).map_err(|error| Error::new(Kind::System, error.to_string()))?;
-    // A hook of a creation that was killed would work on beside the container's removal, without its timeout. A later one is
-    // better ended: nobody runs it a second time.
+    // A hook of a killed creation would keep running during the container's removal, without its
+    // timeout. Later hooks are better completed: they are not run a second time.
     let moment = if state.status == Status::Creating.word() { Moment::Creation } else { Moment::Later };
     hooks.iter().try_for_each(|hook| run_one(hook, &document, &state.bundle_path, &output, moment))
 }
@@ -67,7 +68,7 @@ enum Moment {
     Later,
 }
 
-/// Runs the hooks in order; a failing one is told in the log only.
+/// Runs the hooks in order; failures are only logged.
 pub fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
     for hook in hooks {
         if let Err(error) = run(std::slice::from_ref(hook), state) {
@@ -86,7 +87,8 @@ fn run_one(
     let doing = || format!("error running {}", hook.named());
     tracing::debug!("run {}", hook.named());
     let input = process::memory_file(c"state", &[document]).doing(doing)?;
-    // A file, not a pipe: what the hook leaves running may keep it open as long as it likes.
+    // A file, not a pipe: processes that the hook leaves running may keep it open as long as they
+    // like.
     let said = File::from(process::memory_file(c"hook", &[]).doing(doing)?);
     let copy = |file: &Option<File>| match file {
         Some(file) => file.try_clone().map(Stdio::from),
@@ -107,7 +109,7 @@ fn run_one(
     let mut child = command.spawn().doing(doing)?;
     let pidfd = process::pidfd_open(child.id() as i32).doing(doing)?;
     if !ends_within(&pidfd, hook.hook.timeout).doing(doing)? {
-        // It may have ended in this very moment.
+        // It may have just ended.
         let _ = child.kill();
         let _ = child.wait();
         let seconds = hook.hook.timeout.unwrap_or_default();
@@ -123,7 +125,7 @@ fn run_one(
     Err(Error::new(Kind::System, format!("{}: {status}{}", doing(), printed(said))))
 }
 
-/// What the hook printed, on one line; empty where it printed nothing.
+/// The hook's output on one line; empty if there is none.
 fn printed(mut said: File) -> String {
     let mut bytes = Vec::new();
     match said.rewind().and_then(|()| said.take(MOST_OUTPUT).read_to_end(&mut bytes)) {
@@ -138,9 +140,10 @@ fn quoted(output: &[u8]) -> String {
     if line.is_empty() { String::new() } else { format!(", it printed: {line}") }
 }
 
-/// What a failed hook in the container printed: it follows the `fault` in `from`. Empty for other faults.
+/// Output of a failed hook in the container, which follows the `fault` in `from`. Empty for other
+/// faults.
 pub fn printed_inside(fault: Fault, from: BorrowedFd<'_>) -> String {
-    /// The process that ran the hook sends it at once, or ends. Something of the container may hold it up.
+    /// The process that ran the hook sends it at once, or ends; but the container may delay it.
     const PATIENCE: Duration = Duration::from_secs(2);
     let mut output = [0; MOST_OUTPUT as usize];
     let comes = fault.step.is_failed_hook()
@@ -156,7 +159,7 @@ fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool
     poll_until(pidfd.as_fd(), end)
 }
 
-/// Waits until the descriptor can be read, or the moment has come (then false).
+/// Waits until the descriptor is readable (true) or until `end` (false).
 pub fn poll_until(fd: BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
     loop {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];

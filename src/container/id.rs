@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use crate::error::{Error, Kind};
 
-/// A name that is safe to use as one path component under the state folder: 1 to 1024 of letters, digits, `_`, `+`, `-`, `.`.
+/// A name that is safe as one path component below the state directory: 1 to 1024 characters of
+/// letters, digits, `_`, `+`, `-`, `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerId(String);
 
-/// The longest id; a longer one is refused before a path is built from it.
+/// The maximum length of an ID; a longer one is refused before a path is built from it.
 const LONGEST: usize = 1024;
 
 impl FromStr for ContainerId {

@@ -1,4 +1,5 @@
-//! Maps of user namespaces: written for the container, and made for idmapped mounts. Runtime side.
+//! ID maps of user namespaces: written for the container, and created for idmapped mounts. Runtime
+//! side.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -12,7 +13,7 @@ use crate::spec::IdMapping;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned, Exit};
 
-/// Writes both maps of the user namespace of process `pid`.
+/// Writes the UID and GID maps of the user namespace of process `pid`.
 pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
     match by {
         MapsBy::Us => {
@@ -20,7 +21,7 @@ pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
             put(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
         }
         MapsBy::SelfOnly => {
-            // The kernel's price for a map without privilege, user_namespaces(7).
+            // The kernel requires this for an unprivileged map, user_namespaces(7).
             put(pid, "setgroups", "deny", "linux.gidMappings")?;
             put(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
             put(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
@@ -60,7 +61,7 @@ fn help(pid: i32, program: &str, maps: &[IdMapping], field: &str) -> Result<()> 
     ))
 }
 
-/// A user namespace with these maps and nobody in it, for an idmapped mount, mount_setattr(2).
+/// A user namespace with these maps and no process in it, for an idmapped mount, mount_setattr(2).
 pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let made = with_holder(Holder::New, |pid| {
         write(pid, maps, MapsBy::Us)?;
@@ -69,7 +70,7 @@ pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     made.map_err(|error| error.within("make a user namespace for an idmapped mount".to_owned()))
 }
 
-/// The maps of a user namespace, with the outer ids as this process numbers them.
+/// The maps of a user namespace, with the outside IDs as seen by this process.
 pub fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
     with_holder(Holder::Joins(namespace), |pid| {
         let read = |file: &str| {
@@ -81,7 +82,7 @@ pub fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
     })
 }
 
-/// Lines of /proc/PID/uid_map: first id inside, first id outside, count.
+/// Parses lines of /proc/PID/uid_map: first ID inside, first ID outside, count.
 fn parse(text: &str) -> Option<Vec<IdMapping>> {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(str::parse);
@@ -91,16 +92,16 @@ fn parse(text: &str) -> Option<Vec<IdMapping>> {
     text.lines().map(line).collect()
 }
 
-/// The user namespace of a process that does nothing but be in it.
+/// The user namespace of a process that only exists to be in it.
 #[derive(Clone, Copy)]
 enum Holder<'a> {
     /// A new one.
     New,
-    /// The one behind a file.
+    /// The namespace of a file.
     Joins(BorrowedFd<'a>),
 }
 
-/// Does `work` with a process in another user namespace. It ends afterwards.
+/// Runs `work` with a process in another user namespace. The process ends afterwards.
 fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let new = match holder {
         Holder::New => NamespaceSet::from(Namespace::User),
@@ -113,7 +114,7 @@ fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Re
         .doing(|| "make a process for a user namespace")?
     {
         Cloned::Child => {
-            // Our own copies of the runtime's ends must go first.
+            // This process's copies of the runtime's ends must be closed first.
             drop((ready, end));
             let entered = match holder {
                 Holder::New => Ok(()),

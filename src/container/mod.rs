@@ -1,4 +1,4 @@
-//! The runtime's side of a container: on disk and in the kernel, one file per family of commands.
+//! The runtime's side of a container: on disk and in the kernel, one file per group of commands.
 
 mod admission;
 mod binary;

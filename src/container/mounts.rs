@@ -1,5 +1,5 @@
-//! `mounts add` and `mounts remove`: judged as the mounts of config.json, carried out by a process in the container's mount
-//! namespace, `init::remount`.
+//! `mounts add` and `mounts remove`: validated like the mounts of config.json, carried out by a
+//! process in the container's mount namespace, `init::remount`.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
@@ -27,10 +27,10 @@ use crate::spec::{self, Linux, Mount, Spec};
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned, Exit};
 
-/// `mounts add`: makes the mounts that `file` lists, or none of them.
+/// `mounts add`: makes the mounts that `file` lists, all or none.
 pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
     let mounts = read(file)?;
-    // Nobody deletes the container meanwhile.
+    // The lock prevents a concurrent deletion.
     let there = Existing::lock(settings, id)?;
     let init = there.init()?;
     let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
@@ -38,7 +38,8 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
     let mut opened = Vec::new();
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
         let bound = match &step.kind {
-            // An earlier mount of the list shows it, in the container.
+            // The source is inside an earlier mount of the list, so it is only visible in the
+            // container.
             MountKind::Bind(bound) if bound.within.is_some() => None,
             MountKind::Bind(bound) => Some(bound),
             _ => None,
@@ -48,7 +49,7 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
             continue;
         };
         opened.push(match sources::source(&plan, bound, index) {
-            // An ordinary user cannot; the root of his container may.
+            // An ordinary user may not; the container's root may.
             Err(error) if error.errno() == Some(libc::EPERM) && bound.idmap.is_none() => None,
             other => Some(other?),
         });
@@ -58,11 +59,11 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
     carry_out(&plan, &init, Work::Add { sources: opened, made })
 }
 
-/// `mounts remove`: unmounts what is at the destinations that `file` lists, last first.
+/// `mounts remove`: unmounts the destinations that `file` lists, last first.
 pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
     let mut mounts = read(file)?;
     for mount in &mut mounts {
-        // Nothing but the destination counts, and how it is found; the plan asks no more of what changes a mount that is there.
+        // Only the destination and its lookup count. The plan checks least of a remount.
         mount.options.retain(|option| option == "dest-nofollow");
         mount.options.extend(["bind", "remount"].map(String::from));
         mount.uid_mappings.clear();
@@ -91,7 +92,7 @@ fn refused(file: &Path, at: usize, field: &str, words: &str) -> Error {
     Error::invalid(&format!("{}: mounts[{at}].{field}", file.display()), words)
 }
 
-/// A plan with these mounts in place of the container's own, and nothing else of it that would have to be carried out.
+/// Builds a plan with these mounts instead of the container's own, and no other steps.
 fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path) -> Result<Plan> {
     let config = there.folder.config()?;
     let linux = config.linux.unwrap_or_default();
@@ -122,7 +123,7 @@ fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path)
     Ok(plan)
 }
 
-/// Whether a bind source is a symbolic link. One that does not exist is none; mounting it gives the error.
+/// Whether a bind source is a symbolic link. A missing one is not; mounting it reports the error.
 fn is_link(source: &CStr) -> Result<bool> {
     let path = Path::new(OsStr::from_bytes(source.to_bytes()));
     match fs::symlink_metadata(path) {
@@ -132,12 +133,12 @@ fn is_link(source: &CStr) -> Result<bool> {
     }
 }
 
-/// Refuses what only the making of a container can do, and what could not be undone.
+/// Refuses mounts that are possible only during the creation, or that could not be undone.
 fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
     for (at, step) in plan.rootfs.mounts.iter_mut().enumerate() {
         match &mut step.kind {
             MountKind::New(new) => {
-                // The path of the host's instance would be looked up in the container.
+                // The path of the host's instance would be resolved in the container.
                 new.shared_instance = None;
             }
             MountKind::Bind(bound) => {
@@ -164,7 +165,8 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The namespaces to enter: the mounts', the user's whose rights they need, and those that a new file system shows.
+/// The namespaces to enter: the mount namespace, the user namespace with the required rights, and
+/// those that a new file system shows.
 fn kinds(plan: &Plan, pid: i32) -> Result<NamespaceSet> {
     let shown = plan.rootfs.mounts.iter().filter_map(|step| match &step.kind {
         MountKind::New(new) => match new.fstype.to_bytes() {
@@ -183,7 +185,7 @@ fn kinds(plan: &Plan, pid: i32) -> Result<NamespaceSet> {
     let mut kinds = NamespaceSet::EMPTY;
     for kind in wanted.iter() {
         let name = kind.file();
-        // The kernel refuses to enter a user namespace where one is already.
+        // The kernel refuses to enter a user namespace that the process is already in.
         if identity(format!("/proc/{pid}/ns/{name}"))? != identity(format!("/proc/self/ns/{name}"))? {
             kinds = kinds.with(kind);
         }
@@ -206,7 +208,7 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open {path}"))?;
     let kinds = kinds(plan, init.pid)?;
-    // Last: what was looked up by the number was this process's, if it still lives.
+    // Last: the PID lookups were right if the process still lives.
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
     let procfs = if kinds.has(Namespace::Pid) {
@@ -227,12 +229,12 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
         numbers: Vec::new(),
     };
     remount.list_descriptors();
-    // SAFETY: no memory is shared, and `remount::run` keeps to the heap-free rules until _exit.
+    // SAFETY: no memory is shared, and `remount::run` follows the heap-free rules until _exit.
     let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
         Cloned::Child => remount::run(plan, &mut remount),
         Cloned::Parent { pidfd, .. } => pidfd,
     };
-    // Its end must be its alone, so that its death closes it.
+    // Only the process may hold its end, so that its death closes it.
     drop(remount);
     let said = sync::hear(ours.as_fd()).doing(|| "listen to the process in the container");
     let ended = process::wait(pidfd.as_fd()).doing(|| "wait for the process in the container")?;

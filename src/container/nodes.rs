@@ -1,4 +1,5 @@
-//! Device nodes for a user namespace, which cannot make any: the host's, or new ones with the mode and owner that are asked for.
+//! Device nodes for a user namespace, which cannot create any: the host's nodes, or new ones with
+//! the requested mode and owner.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,9 +13,10 @@ use crate::plan::{DeviceStep, IdMaps, Plan, Step};
 use crate::rootfs::nodes;
 use crate::sys::mount::open_tree;
 
-/// Opens or makes them. `joined`: the user namespace, if it is one that exists.
+/// Opens or creates the nodes. `joined`: the user namespace, if an existing one is joined.
 ///
-/// Errors name the field that neither the host's node has nor this process may give to another one.
+/// An error names the field in which the host's node differs and for which this process cannot
+/// create another node.
 pub fn prepare(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Nodes> {
     let devices = &plan.rootfs.devices;
     if !plan.rootfs.bind_devices {
@@ -29,28 +31,29 @@ pub fn prepare(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Nodes> {
 struct Preparing<'a> {
     plan: &'a Plan,
     joined: Option<BorrowedFd<'a>>,
-    /// The maps of `joined`, once they are asked for.
+    /// The maps of `joined`, once they are read.
     read: Option<IdMaps>,
-    /// The file system of new nodes, once there is one.
+    /// The file system for new nodes, once created.
     made: Option<OwnedFd>,
 }
 
-/// What a host's node lacks.
+/// The difference between a host's node and the requested one.
 enum Lack {
-    /// There is none.
+    /// It does not exist.
     Missing,
     /// It is another device.
     Device,
-    /// Its permission bits are these.
+    /// It has these permission bits.
     Mode(u32),
-    /// Its user or group, as this process numbers them.
+    /// It has this user or group, as seen by this process.
     Owner(&'static str, u32),
 }
 
 impl Preparing<'_> {
-    /// The host's node as a detached mount. `None`: the container's process has to open it, makes it, or finds it in `made`.
+    /// The host's node as a detached mount. `None`: the container's process opens it, creates it,
+    /// or finds it in `made`.
     fn node(&mut self, device: &DeviceStep, index: usize) -> Result<Option<OwnedFd>> {
-        // The container's process makes them itself.
+        // The container's process creates fifos itself.
         if device.kind == libc::S_IFIFO {
             return Ok(None);
         }
@@ -63,7 +66,7 @@ impl Preparing<'_> {
             return self.make(device, index, owner, &lack).map(|()| None);
         }
         match open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE) {
-            // An ordinary user cannot; the child, root in its own namespace, may.
+            // An ordinary user may not; the child, root in its own namespace, may.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
             opened => opened.map(Some).doing(|| self.words(index)),
         }
@@ -73,7 +76,7 @@ impl Preparing<'_> {
         self.plan.describe(Step::Device, index)
     }
 
-    /// The maps of the user namespace. `None`: it has none that this process could know.
+    /// The maps of the user namespace. `None`: this process cannot know any.
     fn maps(&mut self) -> Result<Option<&IdMaps>> {
         match (&self.plan.namespaces.maps, self.joined) {
             (Some(maps), _) => Ok(Some(maps)),
@@ -85,7 +88,7 @@ impl Preparing<'_> {
         }
     }
 
-    /// Who is to own the node, as this process numbers users and groups.
+    /// The requested owner and group of the node, as seen by this process.
     fn owner(&mut self, device: &DeviceStep, index: usize) -> Result<(Option<u32>, Option<u32>)> {
         if (device.uid, device.gid) == (None, None) {
             return Ok((None, None));
@@ -102,7 +105,7 @@ impl Preparing<'_> {
         Ok((outside("uid", &maps.uid, device.uid)?, outside("gid", &maps.gid, device.gid)?))
     }
 
-    /// Makes another node; root's of the container where nobody is named.
+    /// Creates a new node; by default, the container's root owns it.
     fn make(
         &mut self,
         device: &DeviceStep,
@@ -123,7 +126,7 @@ impl Preparing<'_> {
             .map_err(|error| self.refused(index, lack, error))
     }
 
-    /// Why a node is not what it should be, when another one cannot be made.
+    /// The error for a node that differs, if a new one cannot be created.
     fn refused(&self, index: usize, lack: &Lack, error: Errno) -> Error {
         let host = self.plan.rootfs.devices.get(index);
         let host = host.map_or_else(String::new, |device| device.host.to_string_lossy().into_owned());

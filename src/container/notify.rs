@@ -1,5 +1,5 @@
-//! Hands a seccomp listener to whoever answers for the container's calls. Source: runtime-spec config-linux.md,
-//! "The Container Process State".
+//! Hands a seccomp listener to the agent that answers for the container's system calls. Source:
+//! runtime-spec config-linux.md, "The Container Process State".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::init::sync::{self, Answer};
 use crate::plan::Plan;
 use crate::sys::fd;
 
-/// What goes over the socket with the descriptor.
+/// The message that is sent with the descriptor.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProcessState<'a> {
@@ -31,7 +31,7 @@ struct ProcessState<'a> {
 
 /// Sends the listener and the container process state to the socket that config.json names.
 ///
-/// `pid` is the process that loaded the filter: the container's, or one that `exec` made.
+/// `pid` is the process that loaded the filter: the container's, or one of `exec`.
 pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener: &OwnedFd) -> Result<()> {
     let Some(wanted) = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) else {
         return Ok(());
@@ -49,11 +49,13 @@ pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener:
     fd::send_fd(socket.as_fd(), &text, listener.as_fd()).doing(doing)
 }
 
-/// Takes the listener that the child announces as descriptor `number` of its own, as soon as its filter is loaded: from then on any call of
-/// the child may wait for whom we hand the listener to. `None`: the child sends it, or has a fault to tell; so it is heard next.
+/// Takes the listener that the child announces as its descriptor `number`, as soon as its filter is
+/// loaded: from then on any system call of the child may block on the listener's new owner. `None`:
+/// the child sends the listener or a fault, which is the next message.
 ///
-/// That the child gets stuck is refused, with the rule's path: where we may not take it (pidfd_getfd(2) wants the rights of ptrace(2)), and
-/// a rule asks about the very call that sends it.
+/// Refuses a profile that would block the child forever, with the rule's path: if we may not take
+/// the listener (pidfd_getfd(2) requires the rights of ptrace(2)) and a rule notifies on the very
+/// call that would send it.
 pub fn take(
     plan: &Plan,
     number: i32,
@@ -65,10 +67,10 @@ pub fn take(
     loop {
         match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
             Ok(listener) => return Ok(Some(listener)),
-            // Not there yet, and we may: before the child has our word its number is free.
+            // Not there yet, but permitted: before the child has our answer its number is free.
             Err(Errno::BADF) if told => {
                 let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-                // Until it is loaded the child says nothing but that it could not be.
+                // Until the filter is loaded the child sends only a failure to load it.
                 if poll(&mut [PollFd::new(&sync, PollFlags::IN)], Some(&millisecond)).doing(doing)? > 0 {
                     return Ok(None);
                 }

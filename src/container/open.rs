@@ -1,4 +1,4 @@
-//! From a plan to what is open: everything the container's process needs from the host, before it exists.
+//! Opens all host resources that the container's process needs, before it exists.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,34 +20,35 @@ use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Pointers};
 use crate::sys::text::Text;
 
-/// procfs, statfs(2).
+/// The type of procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// How the container's namespaces come about: by whom each is joined, and what each clone makes.
+/// The plan for namespaces: those that the runtime joins, and those that the clone creates.
 pub struct Making {
-    /// Joined by the runtime around the clone, and left again.
+    /// Joined by the runtime for the clone, and left again.
     pub by_runtime: Vec<Join>,
-    /// Made by the first clone.
+    /// Created by the first clone.
     pub new: NamespaceSet,
 }
 
-/// What the caller has ready for the child.
+/// The child's resources that the caller supplies.
 pub struct Given {
     /// The child's end of the conversation.
     pub sync: OwnedFd,
-    /// Where the terminal's master goes.
+    /// The socket that the terminal's master is sent to.
     pub console: Option<OwnedFd>,
-    /// Fifos or not.
+    /// Where the start message comes from.
     pub gate: Gate,
-    /// Whether the cgroup is joined by the runtime after the clone (version 1), so that a cgroup namespace must wait.
+    /// Whether the runtime joins the cgroup after the clone (v1), so that a cgroup namespace must
+    /// wait.
     pub joins_group_late: bool,
     /// Whether the clone puts the child into its cgroup.
     pub born_in_group: bool,
-    /// The program's limit of open files, where the runtime has raised it.
+    /// The program's limit of open files, if the runtime raised its own.
     pub open_files: Option<Rlimit>,
 }
 
-/// Opens all of it.
+/// Opens everything that the plan needs.
 pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> Result<(Opened, Making)> {
     let mut joined = Vec::new();
     for namespace in &plan.namespaces.joined {
@@ -60,18 +61,19 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     let enters_user = plan.namespaces.joins(Namespace::User);
     let new_user = plan.namespaces.creates(Namespace::User);
     let succession = match joined.iter().position(|join| join.kinds.has(Namespace::Pid)) {
-        // Without a user namespace of its own, those who are in there may look into it while it is made.
+        // Without its own user namespace, processes in that pid namespace may trace it during its
+        // set-up.
         Some(place) if !enters_user && !new_user && plan.process.is_some() => {
             let Join { file, origin, .. } = joined.remove(place);
             Some(Succession::into(file, origin, plan)?)
         }
         _ => None,
     };
-    // Who enters first and then clones once more needs no right to return.
+    // A process that enters first and then clones again needs no right to return.
     let joins_pid = plan.namespaces.joins(Namespace::Pid) && succession.is_none();
     let clones_twice = enters_user || joins_pid && !may_return();
-    // By the time the child is in a new user namespace it has no right to enter those of the host. A pid namespace is
-    // entered only by children, so it is the maker of a process who joins it.
+    // Once the child is in a new user namespace it has no right to enter the host's namespaces.
+    // Only children enter a pid namespace, so the parent joins it.
     let runtime_joins = |kinds: NamespaceSet| {
         !clones_twice && (kinds.has(Namespace::Pid) || new_user && !kinds.has(Namespace::Mount))
     };
@@ -99,7 +101,7 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
         hook_state: hook_state(spec, bundle, id)?,
         hook_output: Output::open(&spec.annotations)?.into_descriptors(),
         asks: Asks {
-            // A child that its cgroup does not tell of waits until the record does.
+            // A child that is not created in its cgroup waits until it is recorded.
             map_ids: new_user || !given.born_in_group || !plan.net_devices.is_empty(),
             hooks: !plan.hooks.create_runtime.is_empty(),
             ..begun.asks
@@ -113,7 +115,8 @@ pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> 
     Ok((opened, Making { by_runtime, new }))
 }
 
-/// What every process has that is made for a plan. It enters nothing yet, and the conversation starts it.
+/// The resources of every process that is created for a plan. It enters no namespace, and starts by
+/// a message on `sync`.
 pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Result<Opened> {
     let process = plan.process.as_ref();
     let limited = process.is_some_and(|process| !process.rlimits.is_empty());
@@ -154,19 +157,19 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
     })
 }
 
-/// Whether the runtime may leave a pid namespace again for its own, which is often another user namespace's (as in
-/// rootless podman). Tried out: to enter the one that it is in changes nothing.
+/// Whether the runtime may return to its own pid namespace, which often belongs to another user
+/// namespace (as in rootless podman). Re-entering its own namespace is a no-op, used as a probe.
 pub(super) fn may_return() -> bool {
     let own = File::open("/proc/self/ns/pid");
     own.is_ok_and(|own| process::setns(own.as_fd(), Namespace::Pid).is_ok())
 }
 
-/// Opens a namespace file and looks that it is one, of the right kind: ioctl_ns(2), NS_GET_NSTYPE.
+/// Opens a namespace file and checks its kind: ioctl_ns(2), NS_GET_NSTYPE.
 pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     const NS_GET_NSTYPE: u64 = 0xb703;
     let place = || format!("linux.namespaces[{}].path", joined.at);
     let file = File::open(&joined.path).doing(|| format!("{}: {}", place(), joined.path.display()))?;
-    // SAFETY: this ioctl takes no argument and answers with a number; on any other file it fails.
+    // SAFETY: this ioctl takes no argument and returns a number; on any other file it fails.
     let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
     if kind == joined.kind.flag() {
         return Ok(file.into());
@@ -180,7 +183,7 @@ pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
     Err(Error::invalid(&place(), words))
 }
 
-/// The host's procfs, known to be one.
+/// Opens the host's procfs, verified to be one.
 pub fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
@@ -191,7 +194,7 @@ pub fn open_proc() -> Result<OwnedFd> {
     Ok(proc)
 }
 
-/// The state document for hooks in the container, cut where the pid belongs.
+/// The state document for hooks in the container, split at the PID.
 fn hook_state(spec: &Spec, bundle: &Path, id: &str) -> Result<HookState> {
     if spec
         .hooks

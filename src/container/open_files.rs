@@ -4,17 +4,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::plan::{MountKind, Plan};
 
-/// Descriptors that are needed whatever the plan is, those of the caller among them.
+/// Descriptors needed for every plan, including the caller's.
 const OTHERS: u64 = 128;
 
-/// A raised limit, which is set back at the end.
+/// A raised limit; dropping it restores the former one.
 pub struct Raised {
     before: Option<Rlimit>,
 }
 
 impl Raised {
-    /// Raises the soft limit up to the hard one, or that too where it is too low, if the plan may need it. What cannot be raised stays:
-    /// sources are then opened later, one by one.
+    /// Raises the soft limit to the hard one, or both if that is too low, if the plan may need it.
+    /// If raising fails, the limit stays: sources are then opened later, one by one.
     pub fn for_plan(plan: &Plan) -> Self {
         let held = plan.rootfs.mounts.iter().filter(|step| match &step.kind {
             MountKind::Bind(_) => true,
@@ -33,7 +33,7 @@ impl Raised {
         Self { before: raised.then_some(before) }
     }
 
-    /// What the limit was, if it was changed.
+    /// The former limit, if it was changed.
     pub fn before(&self) -> Option<Rlimit> {
         self.before
     }
@@ -42,7 +42,7 @@ impl Raised {
 impl Drop for Raised {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
-            // To lower a limit needs no right.
+            // Lowering a limit needs no privilege.
             let _ = setrlimit(Resource::Nofile, before);
         }
     }

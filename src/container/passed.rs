@@ -1,4 +1,5 @@
-//! Which descriptors of the caller go to the program: --preserve-fds and socket activation, sd_listen_fds(3).
+//! Descriptors that the caller passes to the program: --preserve-fds and socket activation,
+//! sd_listen_fds(3).
 
 use std::os::fd::AsFd;
 
@@ -6,10 +7,11 @@ use crate::error::{Doing, Result};
 use crate::plan::passed::{Listen, Passed};
 use crate::sys::{fd, process};
 
-/// What the caller passes on: the sockets that systemd's protocol names, then `preserve` more numbers. Numbers that are not open
-/// are skipped. All others of the caller are marked close-on-exec.
+/// The descriptors that the caller passes on: the sockets of systemd's protocol, then `preserve`
+/// more numbers. Closed numbers are skipped. All others of the caller are marked close-on-exec.
 ///
-/// Call it before anything of the runtime is kept open across execve: that is how the caller's descriptors are recognized.
+/// Call it before the runtime opens anything that stays open across execve: that is how the
+/// caller's descriptors are recognized.
 pub fn passed(preserve: u32) -> Result<Passed> {
     let listen = listening();
     let count = listen.as_ref().map_or(0, |listen| listen.count).saturating_add(preserve);
@@ -24,15 +26,15 @@ pub fn passed(preserve: u32) -> Result<Passed> {
     Ok(Passed { descriptors, listen })
 }
 
-/// The sockets that systemd's protocol passes to this very process.
+/// The sockets that systemd's protocol passes to this process.
 fn listening() -> Option<Listen> {
     let variable = |name: &str| std::env::var(name).ok();
     let own = || (process::own_pid(), own_pidfd_id());
     addressed(variable, own)
 }
 
-/// As sd_listen_fds(3): the variables count only if they name this process. They are inherited by every process that a
-/// socket-activated service starts, whose descriptor 3 is any file.
+/// As sd_listen_fds(3): the variables count only if they name this process. Every process that a
+/// socket-activated service starts inherits them, and its descriptor 3 may be any file.
 fn addressed(
     variable: impl Fn(&str) -> Option<String>,
     own: impl FnOnce() -> (i32, Option<u64>),
@@ -41,7 +43,7 @@ fn addressed(
     let count: u32 = variable("LISTEN_FDS")?.parse().ok()?;
     let (own_pid, own_id) = own();
     let other_process = match (variable("LISTEN_PIDFDID"), own_id) {
-        // A pid is used again; the number of a pidfd's inode is not.
+        // A PID is reused; the inode number of a pidfd is not.
         (Some(id), Some(own_id)) => id.parse() != Ok(own_id),
         _ => false,
     };
@@ -50,10 +52,10 @@ fn addressed(
     valid.then(|| Listen { count, names: variable("LISTEN_FDNAMES") })
 }
 
-/// The inode number of a pidfd of this process, which no other process ever has. `None`: the kernel (before 6.9) gives all pidfds
-/// the same.
+/// The inode number of a pidfd of this process, which no other process ever has. `None`: all pidfds
+/// share one inode (kernels before 6.9).
 fn own_pidfd_id() -> Option<u64> {
-    /// pidfs, statfs(2).
+    /// The type of pidfs, statfs(2).
     const PIDFS_MAGIC: u64 = 0x5049_4446;
     let pidfd = process::pidfd_open(process::own_pid()).ok()?;
     let unique = rustix::fs::fstatfs(pidfd.as_fd()).is_ok_and(|found| found.f_type as u64 == PIDFS_MAGIC);

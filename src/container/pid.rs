@@ -1,4 +1,4 @@
-//! A process by its number and its start time together: a number that was given to another process is never taken for it.
+//! A process, identified by PID and start time: a reused PID is never mistaken for it.
 
 use std::fs;
 use std::io;
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::process;
 
-/// Names one process for as long as the machine runs.
+/// Identifies one process until the next boot.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ProcessId {
-    /// Its number in the runtime's pid namespace.
+    /// Its PID in the runtime's pid namespace.
     pub pid: i32,
-    /// Clock ticks between the boot and its start, proc_pid_stat(5), field 22.
+    /// Its start time in clock ticks since boot, proc_pid_stat(5), field 22.
     pub start_time: u64,
 }
 
 impl ProcessId {
-    /// The process that has this number now.
+    /// The process that has this PID now. An error if it has ended.
     pub fn of(pid: i32) -> Result<Self> {
         Self::find(pid)?.ok_or_else(|| Error::new(Kind::System, format!("process {pid} has ended")))
     }
 
-    /// The same; `None`: it has ended.
+    /// As [`ProcessId::of`], but `None` if it has ended.
     pub fn find(pid: i32) -> Result<Option<Self>> {
         let found = stat(pid).doing(|| format!("read /proc/{pid}/stat"))?;
         Ok(found.map(|Stat { start_time, .. }| Self { pid, start_time }))
@@ -35,8 +35,8 @@ impl ProcessId {
         Self::of(process::own_pid())
     }
 
-    /// Whether it runs: not ended, and not a zombie whose parent has not looked. What cannot be looked at, because descriptors or
-    /// memory are short, has not ended as far as we know: nobody may take a running container for a stopped one.
+    /// Whether it runs: not ended, and no zombie. If it cannot be checked, for lack of descriptors
+    /// or memory, it counts as alive: a running container must not be taken for a stopped one.
     pub fn is_alive(&self) -> bool {
         match stat(self.pid) {
             Ok(Some(found)) => found.start_time == self.start_time && !matches!(found.state, b'Z' | b'X'),
@@ -45,10 +45,10 @@ impl ProcessId {
         }
     }
 
-    /// Whether this process was started by it, directly or not.
+    /// Whether it is an ancestor of this process.
     pub fn is_ancestor_of_caller(&self) -> Result<bool> {
         let mut pid = process::own_pid();
-        // Process 1, and a process whose parent is in another pid namespace, have the parent 0.
+        // Process 1, and a process whose parent is in another pid namespace, have parent PID 0.
         while pid > 0 {
             let Some(found) = stat(pid).doing(|| format!("read /proc/{pid}/stat"))? else { return Ok(false) };
             if (pid, found.start_time) == (self.pid, self.start_time) {
@@ -59,29 +59,29 @@ impl ProcessId {
         Ok(false)
     }
 
-    /// A descriptor of the process; `None` when it has ended.
+    /// A pidfd of the process; `None` if it has ended.
     pub fn pidfd(&self) -> Result<Option<OwnedFd>> {
         match process::pidfd_open(self.pid) {
-            // What the number meant is looked up after the descriptor has fixed it.
+            // The PID is checked after the pidfd has pinned the process.
             Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
             Err(error) => Err(error).doing(|| format!("open process {}", self.pid)),
         }
     }
 
-    /// A failure in this container's process, with the words that engines know when its end is the cause: then much fails,
-    /// and in many ways.
+    /// Adds the message that engines recognize to an error, if the end of this container's process
+    /// is the cause: then many things fail in many ways.
     pub fn explain(&self, error: Error) -> Error {
         if self.is_alive() { error } else { error.within("container not running") }
     }
 
-    /// Sends a signal; false when the process has ended.
+    /// Sends a signal; false if the process has ended.
     pub fn signal(&self, signal: i32) -> Result<bool> {
         let Some(pidfd) = self.pidfd()? else { return Ok(false) };
         self.signal_through(&pidfd, signal)
     }
 
-    /// As [`ProcessId::signal`], for who has the descriptor already.
+    /// As [`ProcessId::signal`], for a caller that has the pidfd.
     pub fn signal_through(&self, pidfd: &OwnedFd, signal: i32) -> Result<bool> {
         match process::signal(pidfd.as_fd(), signal) {
             Ok(()) => Ok(true),
@@ -91,7 +91,7 @@ impl ProcessId {
     }
 }
 
-/// What /proc/PID/stat says of a process, proc_pid_stat(5).
+/// Fields of /proc/PID/stat, proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
@@ -99,17 +99,18 @@ struct Stat {
     start_time: u64,
 }
 
-/// `None`: there is no such process.
+/// Reads /proc/PID/stat. `None`: there is no such process.
 fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(&text)),
-        // ESRCH: it ended between the opening and the reading.
+        // ESRCH: it ended between open and read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The second field is the program's name in brackets, which may hold anything, spaces and brackets included.
+/// Parses the fields after the second, the program's name in parentheses, which may contain
+/// anything, including spaces and parentheses.
 fn parse(text: &[u8]) -> Option<Stat> {
     let behind = text.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(text.get(behind + 2..)?).ok()?;

@@ -1,14 +1,14 @@
-//! Pid files: how a number gets to the path that the caller named.
+//! PID files: writes a PID to the path that the caller named.
 //!
-//! | at the path | what is done |
+//! | at the path | action |
 //! |---|---|
-//! | nothing | the file appears whole |
-//! | a regular file | it is replaced whole, by rename |
+//! | nothing | the file is created atomically |
+//! | a regular file | replaced atomically, by rename |
 //! | a fifo, a character device | written to; nothing is created or renamed |
-//! | a link of the caller's or of root's (`/dev/stdout`) | followed, and what it leads to is written to |
-//! | a link of another user; a directory, socket or block device | refused |
+//! | a symbolic link owned by the caller or root (`/dev/stdout`) | followed; its target is written to |
+//! | a symbolic link of another user; a directory, socket or block device | refused |
 //!
-//! The directory may be writable for others: a link that one of them made is never followed.
+//! The directory may be writable for others: a symbolic link of another user is never followed.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -22,24 +22,24 @@ use rustix::io::Errno;
 use super::hold;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// As runc's; whatever the umask is, no other user may write to it.
+/// As runc's; it gives no other user write permission under any umask.
 const MODE: u32 = 0o644;
 
-/// How often a name may appear or disappear while we look.
+/// Retries when a name appears or disappears concurrently.
 const TRIES: usize = 10;
 
-/// What is at the path.
+/// The kind of file at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Free,
     Regular,
     /// A fifo or a character device.
     Stream,
-    /// A link to follow.
+    /// A symbolic link to follow.
     Link,
 }
 
-/// Refuses a path that can hold no pid, before anything is made.
+/// Refuses a path that cannot hold a PID, before anything is made.
 pub fn check(path: &Path) -> Result<()> {
     place(path).map(drop)
 }
@@ -51,7 +51,7 @@ pub fn write(path: &Path, content: &str) -> Result<()> {
         match place(path)? {
             Place::Free => match nameless(path, content) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                // The file system may have no files without a name.
+                // The file system may not support O_TMPFILE.
                 other => return other.or_else(|_| beside(path, content)).doing(doing),
             },
             Place::Regular => return beside(path, content).doing(doing),
@@ -84,7 +84,7 @@ fn place(path: &Path) -> Result<Place> {
     }
 }
 
-/// Writes to what is there, and never waits for a reader.
+/// Writes to the existing file, and never waits for a reader.
 fn through(path: &Path, how: OFlags, content: &str) -> Result<()> {
     let doing = || format!("write pid file {}", path.display());
     let flags = how | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -112,7 +112,8 @@ fn through(path: &Path, how: OFlags, content: &str) -> Result<()> {
     }
 }
 
-/// Gives the file its name last, open(2), "O_TMPFILE": whatever moment we are killed at leaves the whole file or none. EEXIST: there is one.
+/// Links the file last, open(2), "O_TMPFILE": a kill at any moment leaves the whole file or none.
+/// EEXIST: the name exists.
 fn nameless(path: &Path, content: &str) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -128,7 +129,7 @@ fn beside(path: &Path, content: &str) -> std::io::Result<()> {
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let create_new = || File::options().write(true).create_new(true).mode(MODE).open(&beside);
     let mut out = match create_new() {
-        // Of a process that had our number and was killed; or a link that somebody has put there.
+        // Left by a killed process with our PID; or a link that another user has put there.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(&beside)?;
             create_new()?

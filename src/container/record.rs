@@ -1,6 +1,7 @@
 //! The content of a container's state file.
 //!
-//! The status is not kept: it is what the kernel says of the process and of the fifo on which it waits.
+//! The status is not recorded: it follows from the state of the process and of the fifo that it
+//! waits on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,79 +14,82 @@ use super::pid::ProcessId;
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::plan::RuntimeHook;
 
-/// How far the creation has come.
+/// The phase of the creation.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Phase {
-    /// `create` is at work, or was when it was killed.
+    /// `create` runs, or was killed while it ran.
     Creating,
     /// `create` is done.
     Created,
 }
 
-/// The content of the state file. Private to this version of the program; whole at any moment.
+/// The content of the state file. Its format is private to this version of the program. Written
+/// atomically.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Record {
     /// The container's name.
     pub id: String,
-    /// The bundle, as it was named.
+    /// The bundle's path, as given.
     #[serde(with = "path")]
     pub bundle: PathBuf,
-    /// Whether it goes with the container.
+    /// Whether the bundle is deleted with the container.
     #[serde(default)]
     pub bundle_goes: bool,
     /// The root file system on the host.
     #[serde(with = "path")]
     pub rootfs: PathBuf,
-    /// Moment of creation, RFC 3339.
+    /// Time of creation, RFC 3339.
     pub created: String,
-    /// User who created it.
+    /// UID of the user that created it.
     pub owner: u32,
     /// The configuration's annotations.
     pub annotations: BTreeMap<String, String>,
     /// Whether its processes have a session keyring of their own.
     pub new_keyring: bool,
-    /// How far it is.
+    /// The phase of its creation.
     pub phase: Phase,
     /// The runtime that creates it.
     pub creator: ProcessId,
     /// The container's process, once it exists.
     pub init: Option<ProcessId>,
-    /// Whether its process is the first of a pid namespace, whose end ends all others in it.
+    /// Whether its process is the init of a pid namespace, whose end kills all others in it.
     #[serde(default)]
     pub own_pids: bool,
-    /// Its control group, noted before it is made.
+    /// Its cgroup, recorded before it is created.
     pub group: Option<Group>,
-    /// Whether the group has been made, so that what runs in it is the container's; a unit of systemd tells it itself.
+    /// Whether the cgroup was created, so that the processes in it are the container's; a systemd
+    /// unit identifies itself.
     pub owns_group: bool,
-    /// Which group that came to be, known to its maker alone: see [`Group::identity`].
+    /// The identity of the created cgroup, known only to its creator: [`Group::identity`].
     #[serde(skip)]
     pub group_made: Option<u64>,
-    /// Its group of shares of caches and memory bandwidth, noted before it is made.
+    /// Its resctrl group for shares of caches and memory bandwidth, recorded before it is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<ResctrlGroup>,
-    /// When the mounts are made in the runtime's own mount namespace and must be taken away by hand: the mount that the
-    /// root file system was on before.
+    /// If the mounts are in the runtime's own mount namespace and must be unmounted explicitly: the
+    /// ID of the mount that the root file system was on before.
     pub mount_below: Option<u64>,
-    /// Where the program may be, for the words of a failing start; empty: there is no program.
+    /// Candidate paths of the program, for the message of a failing start; empty: there is no
+    /// program.
     pub programs: Vec<String>,
-    /// Paths of the startContainer hooks, for the same.
+    /// Paths of the startContainer hooks, for the same message.
     pub start_hooks: Vec<String>,
-    /// How many createContainer hooks are counted before them.
+    /// Number of createContainer hooks, which are counted before them.
     pub create_hooks: usize,
-    /// Run by `start`.
+    /// Hooks that `start` runs.
     pub poststart: Vec<RuntimeHook>,
-    /// Run by `delete`.
+    /// Hooks that `delete` runs.
     pub poststop: Vec<RuntimeHook>,
 }
 
 impl Record {
-    /// Whether its creator is at work.
+    /// Whether its creator is still creating it.
     pub fn is_being_created(&self) -> bool {
         self.phase == Phase::Creating && self.creator.is_alive()
     }
 }
 
-/// The name of a user of this host; the number where it has none.
+/// The name of a user of this host; its UID if it has none.
 pub fn user_name(uid: u32) -> String {
     let named = || {
         let text = fs::read_to_string("/etc/passwd").ok()?;

@@ -1,7 +1,9 @@
-//! `delete --force` of a container whose record is broken: what can still be found of it is ended.
+//! `delete --force` of a container whose record is broken: removes all that can still be found of
+//! it.
 //!
-//! The members before the fault, or those of the right type, count as the record says. The cgroup that is then still unknown is
-//! the one that config.json's copy names. What another container has is left alone.
+//! Members before the syntax error that have the right type are used as in an intact record. If the
+//! cgroup is unknown, the one in the copy of config.json is used. Resources of other containers are
+//! left alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +21,7 @@ use super::{destroy, facts, root};
 use crate::cgroup::Group;
 use crate::error::{Error, Kind, Result};
 
-/// Ends and removes it. The caller has the lock.
+/// Kills and removes it. The caller holds the lock.
 pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<()> {
     let (mut record, known) = read(folder, &broken.bytes)?;
     if !known.contains_key("group") {
@@ -41,7 +43,7 @@ pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<(
     destroy::with_hooks(folder, &record)
 }
 
-/// A record with the members that could be read, and these members.
+/// A record with the readable members, and these members.
 fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
     let failed =
         |error: serde_json::Error| Error::new(Kind::System, format!("read a broken record: {error}"));
@@ -57,7 +59,7 @@ fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
             known.insert(name, value);
         }
     }
-    // The directory says who it is, and a bundle is removed only for who is sure of it.
+    // The directory supplies the ID. A bundle is never removed on the word of a broken record.
     let record = serde_json::from_value(whole).map_err(failed)?;
     Ok((Record { id: folder.id().to_string(), bundle_goes: false, ..record }, known))
 }
@@ -89,7 +91,7 @@ fn blank(folder: &Folder) -> Result<Record> {
     })
 }
 
-/// The members of a JSON object up to the first fault of syntax.
+/// The members of a JSON object up to the first syntax error.
 fn members(bytes: &[u8]) -> Vec<(String, Value)> {
     struct Members<'a>(&'a mut Vec<(String, Value)>);
     impl<'de> Visitor<'de> for Members<'_> {
@@ -107,12 +109,13 @@ fn members(bytes: &[u8]) -> Vec<(String, Value)> {
         }
     }
     let mut found = Vec::new();
-    // The fault itself was reported by who read the record as a whole.
+    // The error was reported by the caller that read the whole record.
     let _ = serde_json::Deserializer::from_slice(bytes).deserialize_map(Members(&mut found));
     found
 }
 
-/// The cgroup that this command would make for the container. `None`: config.json's copy is missing or broken, too.
+/// The cgroup that this command would create for the container. `None`: the copy of config.json is
+/// missing or broken, too.
 fn planned(settings: &Settings, folder: &Folder) -> Result<Option<Group>> {
     let group = folder.config().and_then(|spec| facts::host(&spec, settings, folder.id().as_ref()));
     match group {

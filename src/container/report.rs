@@ -1,7 +1,8 @@
-//! What `--debug` tells of a container's making, in the order in which it happens; all of it costs one comparison without that.
+//! The `--debug` messages of a container's creation, in order. Without `--debug` each costs one
+//! comparison.
 //!
-//! Where runc tells the same fact, the words are runc's: scripts look for them. `nsexec[PID]` is the container's process before
-//! its program.
+//! Messages that runc has too use runc's text, which scripts look for. `nsexec[PID]` is the
+//! container's process before its program.
 
 use rustix::process::Pid;
 use rustix::thread::CpuSet;
@@ -14,12 +15,12 @@ use crate::plan::{Detail, IdMaps, Plan};
 use crate::spec::IdMapping;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 
-/// Whether anybody wants to know.
+/// Whether debug messages are enabled.
 pub fn wanted() -> bool {
     enabled!(Level::DEBUG)
 }
 
-/// Who starts something, and where: the first line.
+/// The first line: the action, the version, the user and the state directory.
 pub fn begin(doing: &str, id: &str, settings: &Settings) {
     if !wanted() {
         return;
@@ -35,7 +36,7 @@ pub fn begin(doing: &str, id: &str, settings: &Settings) {
     );
 }
 
-/// What was decided from config.json.
+/// The decisions from config.json.
 pub fn plan(plan: &Plan, group: Option<&Group>) {
     if !wanted() {
         return;
@@ -51,7 +52,7 @@ pub fn plan(plan: &Plan, group: Option<&Group>) {
     program(plan);
 }
 
-/// What will run, as whom.
+/// The program, its user and its rights.
 pub fn program(plan: &Plan) {
     let Some(process) = plan.process.as_ref().filter(|_| wanted()) else { return };
     let rights = process.capabilities.effective.count_ones();
@@ -64,7 +65,7 @@ pub fn program(plan: &Plan) {
         process.no_new_privileges,
     );
     if let Some(filter) = &plan.seccomp {
-        // runc does not count these two, as they change nothing for a process with one thread.
+        // runc does not include these two, as they have no effect on a single-threaded process.
         let sync = (libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH) as u32;
         let also = if filter.flags & sync == 0 { "" } else { " and TSYNC" };
         debug!(
@@ -110,7 +111,7 @@ fn place(group: &Group) -> String {
     }
 }
 
-/// The process is there.
+/// The process was cloned.
 pub fn cloned(pid: i32, plan: &Plan) {
     if !wanted() {
         return;
@@ -119,7 +120,7 @@ pub fn cloned(pid: i32, plan: &Plan) {
     affinity(pid);
 }
 
-/// The processors that the process may use, as it begins and when it is set up.
+/// The process's CPU affinity, at its start and when it is set up.
 pub fn affinity(pid: i32) {
     if !wanted() {
         return;
@@ -130,7 +131,7 @@ pub fn affinity(pid: i32) {
     }
 }
 
-/// As one hexadecimal number.
+/// The set as one hexadecimal number.
 fn mask(cpus: &CpuSet) -> String {
     let digit = |at: usize| (0..4).fold(0, |digit, bit| digit | u32::from(cpus.is_set(at * 4 + bit)) << bit);
     let digits = (0..CpuSet::MAX_CPU / 4).rev().map(digit).skip_while(|digit| *digit == 0);
@@ -150,7 +151,7 @@ pub fn maps(maps: &IdMaps) {
     debug!("id maps are written: uid {}; gid {} (inside, outside, size)", text(&maps.uid), text(&maps.gid));
 }
 
-/// A step of the container's process went well.
+/// A step of the container's process has succeeded.
 pub fn done(pid: i32, plan: &Plan, done: Done) {
     match plan.told(done.step, done.index) {
         Some((Detail::Debug, words)) => debug!(clock = done.clock, "nsexec[{pid}]: {words}"),

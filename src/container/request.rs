@@ -1,4 +1,4 @@
-//! What a command asks for: the command line's words as typed values, before anything is looked up.
+//! The request of a command: the command line as typed values, before anything is looked up.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use super::ContainerId;
 use crate::cgroup::Driver;
 use crate::spec::Resources;
 
-/// What every command needs to know.
+/// Settings for every command.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The folder that holds one folder per container.
+    /// The state directory, with one directory per container.
     pub root: PathBuf,
-    /// Whether `root` was named by the user rather than chosen by us.
+    /// Whether the user named `root`; otherwise it is the default.
     pub root_is_named: bool,
-    /// Which driver makes cgroups.
+    /// The cgroup driver.
     pub driver: Driver,
-    /// Whether failures that an ordinary user must expect (cgroups, id maps) are tolerated.
+    /// Whether failures that an ordinary user must expect (cgroups, ID maps) are tolerated.
     pub rootless: bool,
 }
 
@@ -26,85 +26,86 @@ pub struct Settings {
 pub struct Create {
     /// The new container's name.
     pub id: ContainerId,
-    /// The bundle's folder.
+    /// The bundle's directory.
     pub bundle: PathBuf,
-    /// Whether the bundle was made for this container alone, and goes with it.
+    /// Whether the bundle was created only for this container, and is deleted with it.
     pub bundle_goes: bool,
-    /// Another file than the bundle's config.json.
+    /// The configuration, if not the bundle's config.json.
     pub config: Option<PathBuf>,
-    /// Unix socket that takes the terminal's master.
+    /// Unix socket that receives the terminal's master.
     pub console_socket: Option<PathBuf>,
-    /// File that takes the init's pid.
+    /// File that the init's PID is written to.
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that takes the init's pidfd.
+    /// Unix socket that receives the init's pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// Whether MS_MOVE and chroot stand in for pivot_root (root on an initramfs).
+    /// Whether MS_MOVE and chroot replace pivot_root (root on an initramfs).
     pub no_pivot: bool,
     /// Whether the session keyring is inherited.
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 on stay open for the program, besides those of LISTEN_FDS.
+    /// Number of descriptors from 3 up that stay open for the program, besides those of LISTEN_FDS.
     pub preserve_fds: u32,
 }
 
 /// `events`.
 #[derive(Clone, Copy, Debug)]
 pub struct Events {
-    /// Time between two statistics; `None`: they are told once, and nothing else.
+    /// Time between two statistics; `None`: one statistic and nothing else.
     pub interval: Option<Duration>,
 }
 
 /// `run`.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What to create.
+    /// The container to create.
     pub create: Create,
     /// Whether to return once the program runs.
     pub detach: bool,
-    /// Whether the stopped container stays until `delete`.
+    /// Whether the stopped container is kept until `delete`.
     pub keep: bool,
-    /// Whether orphans of the container go to the host's init instead of us.
+    /// Whether orphans of the container are reparented to the host's init instead of us.
     pub no_subreaper: bool,
 }
 
-/// `exec`: one more process in a container.
+/// `exec`: an additional process in a container.
 #[derive(Clone, Debug)]
 pub struct Exec {
     /// The container.
     pub id: ContainerId,
-    /// A process.json that says everything; without it, the container's own process with `args` in its place.
+    /// A complete process.json; without it, the container's own process with `args` as its
+    /// arguments.
     pub process: Option<PathBuf>,
     /// The program and its arguments.
     pub args: Vec<OsString>,
-    /// What else of the process is other than in process.json or the container's configuration.
+    /// Other differences from process.json or the container's configuration.
     pub changes: Changes,
     /// Whether to return once the program runs.
     pub detach: bool,
-    /// Unix socket that takes the terminal's master.
+    /// Unix socket that receives the terminal's master.
     pub console_socket: Option<PathBuf>,
-    /// File that takes the process's pid.
+    /// File that the process's PID is written to.
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that takes the process's pidfd.
+    /// Unix socket that receives the process's pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on stay open for the program, besides those of LISTEN_FDS.
+    /// Number of descriptors from 3 up that stay open for the program, besides those of LISTEN_FDS.
     pub preserve_fds: u32,
-    /// Whether the process is made in a paused container, to go on when that does.
+    /// Whether the process is created even in a paused container, to run once that is resumed.
     pub ignore_paused: bool,
-    /// Cgroups below the container's, in which the process shall be.
+    /// Cgroups for the process, below the container's.
     pub cgroups: Vec<SubGroup>,
 }
 
-/// What `exec`'s options change of a process.
+/// The changes that `exec`'s options make to a process.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Working directory.
     pub cwd: Option<OsString>,
-    /// Added to the environment.
+    /// Entries added to the environment.
     pub env: Vec<OsString>,
     /// Whether it has a terminal.
     pub terminal: bool,
-    /// Another user, and group where it is named.
+    /// Another user, and optionally group.
     pub user: Option<(u32, Option<u32>)>,
-    /// More supplementary groups.
+    /// Additional supplementary groups.
     pub additional_gids: Vec<u32>,
     /// SELinux label.
     pub selinux_label: Option<String>,
@@ -112,26 +113,26 @@ pub struct Changes {
     pub apparmor_profile: Option<String>,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: Option<bool>,
-    /// More capabilities.
+    /// Additional capabilities.
     pub capabilities: Vec<String>,
 }
 
 /// A cgroup below the container's own: `[CONTROLLER[,CONTROLLER…]:]PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubGroup {
-    /// Of version 1; none: in every hierarchy.
+    /// Controllers of cgroup v1; empty: every hierarchy.
     pub controllers: Vec<String>,
-    /// Relative to the container's.
+    /// Path relative to the container's cgroup.
     pub path: String,
 }
 
 /// `update`.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// The limits to change; what is absent, zero or empty stays as it is.
+    /// The limits to change; those absent, zero or empty stay.
     pub resources: Resources,
-    /// Line of the cache for resctrl; empty: stays as it is.
+    /// Cache line of the resctrl schemata; empty: stays.
     pub l3_cache_schema: String,
-    /// Line of memory bandwidth for resctrl; empty: stays as it is.
+    /// Memory bandwidth line of the resctrl schemata; empty: stays.
     pub mem_bw_schema: String,
 }

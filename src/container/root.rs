@@ -1,4 +1,4 @@
-//! The state directory: found or made, and refused if another user could change what is in it.
+//! The state directory: opened or created, and refused if another user could change its content.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Kind, Result};
 pub struct Root(OwnedFd);
 
 impl Root {
-    /// Opens it. `None`: there is none.
+    /// Opens it. `None`: it does not exist.
     pub fn open(settings: &Settings) -> Result<Option<Self>> {
         let path = &settings.root;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -33,7 +33,7 @@ impl Root {
         Ok(Some(Self(handle)))
     }
 
-    /// Opens it, or makes it for the caller alone.
+    /// Opens it, or creates it for the caller only.
     pub fn make(settings: &Settings) -> Result<Self> {
         if let Some(there) = Self::open(settings)? {
             return Ok(there);
@@ -55,9 +55,11 @@ impl AsFd for Root {
     }
 }
 
-/// Refuses a directory in which another user could put a container: its hooks would run as `caller`, and its processes be killed.
+/// Refuses a directory in which another user could put a container: `caller` would run its hooks
+/// and kill its processes.
 ///
-/// A group may write if it is the owner's own, by Debian's convention: the group with the owner's number.
+/// A group may write if it is the owner's private group, by Debian's convention: GID equal to the
+/// owner's UID.
 fn check(stat: &Stat, caller: u32, path: &Path) -> Result<()> {
     const WRITE_GROUP: u32 = 0o020;
     const WRITE_OTHERS: u32 = 0o002;
@@ -77,7 +79,8 @@ fn check(stat: &Stat, caller: u32, path: &Path) -> Result<()> {
     ))
 }
 
-/// Refuses an id that is longer than a file name may be where the state directory is or will be; nothing is made.
+/// Refuses an ID longer than a file name may be in the state directory, existing or not; nothing is
+/// made.
 pub fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
     let length = id.as_ref().len();
     let existing = settings.root.ancestors().find_map(|path| {
@@ -99,7 +102,7 @@ pub fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
     Err(Error::new(Kind::Usage, words))
 }
 
-/// Ids of all containers, sorted. A state directory that is missing is an error if it was named.
+/// IDs of all containers, sorted. A missing state directory is an error if the user named it.
 pub fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
     let doing = || format!("read the state directory {}", settings.root.display());
     if Root::open(settings)?.is_none() && !settings.root_is_named {
@@ -112,7 +115,7 @@ pub fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
     let mut ids = Vec::new();
     for entry in entries {
         let name = entry.doing(doing)?.file_name();
-        // What has no id's name was not made by us.
+        // A file whose name is not a valid ID is not ours.
         ids.extend(name.to_str().and_then(|name| name.parse().ok()));
     }
     ids.sort();

@@ -1,4 +1,4 @@
-//! `run`: create and start in one process, and in the foreground stay until the program ends.
+//! `run`: creates and starts in one process, and in the foreground waits until the program ends.
 
 use std::os::fd::AsFd;
 
@@ -13,12 +13,13 @@ use crate::error::{Doing, Error, Result};
 use crate::init::sync;
 use crate::sys::process;
 
-/// `run`. In the foreground, the program's exit status, or 128 and its signal; detached, 0.
+/// `run`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
+/// 0.
 pub fn run(settings: &Settings, request: &Run) -> Result<i32> {
     run_then(settings, request, &mut |_| {})
 }
 
-/// The same; `created` is told the number of the container's process before its program runs.
+/// As [`run`], but calls `created` with the PID of the container's process before its program runs.
 pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)) -> Result<i32> {
     if request.detach {
         let mut launched = launch(settings, &request.create, Manner::Detached)?;
@@ -48,14 +49,14 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
     }
 }
 
-/// Tells the waiting process to start and hears that it did. After an error nothing is left.
+/// Starts the waiting process and checks that it started. On error everything is undone.
 fn begin(launched: &Launched) -> Result<()> {
-    // Other commands wait for the lock until the program runs. A hook may be one of them.
+    // Other commands wait for the lock until the program runs. A hook may run such a command.
     tell(launched).and_then(|()| launched.folder.unlock()).map_err(|error| end(error, launched))?;
     poststart(&launched.folder, &launched.record)
 }
 
-/// Takes everything away after an error.
+/// Removes everything after an error.
 fn end(error: Error, launched: &Launched) -> Error {
     error.after_cleaning(destroy::at_the_end(&launched.folder, &launched.record))
 }

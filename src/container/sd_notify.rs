@@ -1,10 +1,12 @@
-//! The service manager's NOTIFY_SOCKET, sd_notify(3): the container has a socket of its own, of which only READY=1 is passed on.
+//! The service manager's NOTIFY_SOCKET, sd_notify(3): the container has its own socket, from which
+//! only READY=1 is passed on.
 //!
 //! ```text
 //! process ── any message ──▶ /run/notify/notify.sock ──▶ runtime ── READY=1, MAINPID=…, BARRIER=1 ──▶ service manager
 //! ```
-//! The container's directory has a directory with the socket, which is mounted read-only. `run` listens from before the clone;
-//! after `create`, `start` does. What the container sends is hostile: its length and number are limited, no descriptor is taken.
+//! The container's state directory has a directory with the socket, which is mounted read-only.
+//! `run` listens from before the clone; after `create`, `start` does. The container's messages are
+//! hostile: their length and number are limited, and no descriptor is accepted.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,30 +29,33 @@ use crate::error::{Doing, Result};
 use crate::spec::{Mount, Spec};
 use crate::sys::fd;
 
-/// In the container, as with runc.
+/// The directory's path in the container, as with runc.
 const INSIDE: &str = "/run/notify";
-/// In the container's directory.
+/// The directory's name in the container's state directory.
 const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
 
-/// The longest message that systemd itself accepts.
+/// The maximum length of a message, as in systemd.
 const LONGEST: usize = 4096;
 
-/// How many messages are read of one container. A program that reports its progress sends some hundreds.
+/// Maximum number of messages read from a container. A program that reports its progress sends some
+/// hundreds.
 const MOST_MESSAGES: u32 = 1 << 16;
 
-/// How many of them at once: more than wait in the queue of a socket that nobody reads (net.unix.max_dgram_qlen).
+/// Maximum number of messages read at once: more than the queue of an unread socket holds
+/// (net.unix.max_dgram_qlen).
 const AT_ONCE: u32 = 1024;
 
-/// How long the service manager may take for a message, as systemd-notify(1).
+/// Timeout of the service manager for a message, as in systemd-notify(1).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the service manager listens.
+/// The address of the service manager.
 #[derive(Clone)]
 pub struct Manager(SocketAddrUnix);
 
 impl Manager {
-    /// What NOTIFY_SOCKET names. `None`: no service manager waits, or it cannot be reached so.
+    /// The address in NOTIFY_SOCKET. `None`: no service manager waits, or its address cannot be
+    /// used.
     pub fn of_environment() -> Option<Self> {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         let address = match name.as_bytes() {
@@ -64,8 +69,8 @@ impl Manager {
         usable.ok().map(Self)
     }
 
-    /// Tells it that the service is ready, and which process it is if that is not this one. The descriptor is at its end once the
-    /// manager has dealt with it.
+    /// Reports that the service is ready, and its main process if that is not this one. The
+    /// returned descriptor reaches end of file once the manager has processed the messages.
     fn announce(&self, main: Option<i32>) -> rustix::io::Result<OwnedFd> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
@@ -80,7 +85,7 @@ impl Manager {
     }
 }
 
-/// Adds the container's socket to its mounts, and its name to the environment.
+/// Adds the container's socket to its mounts and to its environment.
 pub(super) fn amend(spec: &mut Spec, settings: &Settings, id: &ContainerId) -> Result<()> {
     let Some(process) = &mut spec.process else { return Ok(()) };
     let root = std::path::absolute(&settings.root).doing(|| "find the state directory")?;
@@ -94,11 +99,11 @@ pub(super) fn amend(spec: &mut Spec, settings: &Settings, id: &ContainerId) -> R
     Ok(())
 }
 
-/// Makes the directory that is mounted, which every user of the container may enter.
+/// Creates the directory to be mounted, which every user of the container may enter.
 pub(super) fn make_directory(folder: &Folder) -> Result<()> {
     let make = || {
         rustix::fs::mkdirat(folder, DIRECTORY, Mode::from_raw_mode(0o755))?;
-        // The umask of the caller counts in mkdir(2).
+        // mkdir(2) applies the caller's umask.
         rustix::fs::fchmod(open_directory(folder)?, Mode::from_raw_mode(0o755))
     };
     make().doing(|| format!("make {}", folder.path().join(DIRECTORY).display()))
@@ -112,15 +117,16 @@ fn open_directory(folder: &Folder) -> rustix::io::Result<OwnedFd> {
 /// The container's socket, while the runtime listens to it.
 pub struct Listener {
     manager: Manager,
-    /// `None` once no message is worth reading.
+    /// `None` once no message is of interest.
     socket: Option<OwnedFd>,
     messages: u32,
-    /// Set once the manager knows: at its end when it has dealt with that.
+    /// Set once readiness is reported: at end of file when the manager has processed it.
     announced: Option<OwnedFd>,
 }
 
 impl Listener {
-    /// Listens for a container that was created with a socket. `None`: it has none, or no service manager waits.
+    /// Listens for a container that was created with a socket. `None`: it has none, or no service
+    /// manager waits.
     pub(super) fn bind(folder: &Folder, manager: Option<Manager>) -> Result<Option<Self>> {
         let Some(manager) = manager else { return Ok(None) };
         let doing = || format!("listen at {}", folder.path().join(DIRECTORY).join(SOCKET).display());
@@ -132,19 +138,20 @@ impl Listener {
         Ok(Some(Self { manager, socket: Some(socket), messages: 0, announced: None }))
     }
 
-    /// What becomes readable with a message.
+    /// The descriptor to poll for messages.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there, and passes READY=1 on. `main` is the process that the service is from then on.
+    /// Reads pending messages, and passes READY=1 on. `main` is the service's main process from
+    /// then on.
     pub(super) fn hear(&mut self, main: Option<i32>) {
         if !self.read() || self.announced.is_some() {
             return;
         }
         match self.manager.announce(main) {
             Ok(barrier) => self.announced = Some(barrier),
-            // It may have gone; the container does not depend on it.
+            // The manager may be gone; the container does not depend on it.
             Err(error) => {
                 tracing::warn!(
                     "tell the service manager (NOTIFY_SOCKET) that the container is ready: {error}"
@@ -154,13 +161,13 @@ impl Listener {
         }
     }
 
-    /// Whether one of the next messages says READY=1.
+    /// Whether one of the pending messages contains READY=1.
     fn read(&mut self) -> bool {
         let mut ready = false;
         for _ in 0..AT_ONCE {
             let Some(socket) = &self.socket else { return ready };
             let mut room = [0; LONGEST];
-            // Without room for them, the kernel closes descriptors that come with a message.
+            // Without a control buffer, the kernel closes descriptors that come with a message.
             let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
             match rustix::net::recv(socket, &mut room, flags) {
                 Ok((_, length)) => ready |= room.get(..length).is_some_and(says_ready),
@@ -178,7 +185,8 @@ impl Listener {
         ready
     }
 
-    /// Waits until the container is ready, whose process `main` the service then is, or until that has ended.
+    /// Waits until the container is ready or its process `main`, then the service's main process,
+    /// has ended.
     pub(super) fn until_ready(mut self, main: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
         while let Some(socket) = &self.socket {
             let mut list =
@@ -196,7 +204,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Waits until the service manager has dealt with what it was told: it asks who a sender is, which must live until then.
+    /// Waits until the service manager has processed the messages: it looks up the sender, which
+    /// must live until then.
     pub(super) fn finish(mut self) {
         self.socket = None;
         if let Some(barrier) = self.announced {
@@ -215,14 +224,16 @@ fn says_ready(message: &[u8]) -> bool {
     message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
 }
 
-/// A socket of this name, to which everybody may write. The path to it may be longer than an address.
+/// Binds the socket in `directory`, writable for every user. Its path may be longer than a socket
+/// address.
 fn bind_in(directory: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))?;
-    // By the umask, not by its name afterwards: by then whoever is in the container might have put a link there.
+    // By umask, not by a later chmod of the path: by then a process in the container might have
+    // replaced it by a link.
     let umask = rustix::process::umask(Mode::empty());
     let bound = match rustix::net::bind(&socket, &address) {
-        // Of a `start` that was killed.
+        // Left by a killed `start`.
         Err(Errno::ADDRINUSE) => rustix::fs::unlinkat(directory, SOCKET, AtFlags::empty())
             .and_then(|()| rustix::net::bind(&socket, &address)),
         bound => bound,

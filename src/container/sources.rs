@@ -1,4 +1,4 @@
-//! What the container's process mounts and only the runtime may open: bind sources, idmapped ones, the root file system.
+//! Mount sources that only the runtime may open: bind sources, idmapped ones, the root file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,16 +14,17 @@ use crate::rootfs::path;
 use crate::sys::mount::{Attributes, Procfs, map_ids, open_tree, prepare};
 use crate::sys::namespace::Namespace;
 
-/// Bind sources that the child could not open, by index of the mount: those that get a mapping, and all when it is in another user
-/// namespace. `joined`: that namespace, if it is one that exists.
+/// Opens the bind sources that the child could not open, by mount index: those with an ID map, and
+/// all if the child is in another user namespace. `joined`: that namespace, if an existing one is
+/// joined.
 ///
-/// A joined mount namespace has mounts of its own, in which the child looks sources up.
+/// In a joined mount namespace, the child looks sources up among that namespace's mounts.
 pub fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Option<OwnedFd>>> {
     let other_user = is_other_user(plan);
     let mut room = spare_descriptors();
     let mounts = plan.rootfs.mounts.iter().enumerate();
     let opened = mounts.map(|(index, step)| match &step.kind {
-        // What an earlier mount shows is seen by the child alone.
+        // Only the child sees a source inside an earlier mount.
         MountKind::Bind(bound) if bound.within.is_some() => Ok(None),
         MountKind::Bind(bound) if bound.copy_symlink && !other_user => Ok(None),
         MountKind::Bind(bound) if bound.copy_symlink => match link(plan, bound, index)? {
@@ -42,39 +43,41 @@ pub fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Optio
     Ok(opened)
 }
 
-/// Whether the child is in another user namespace than the runtime, and in no mount namespace that exists.
+/// Whether the child is in another user namespace than the runtime, and not in a joined mount
+/// namespace.
 fn is_other_user(plan: &Plan) -> bool {
     let namespaces = &plan.namespaces;
     let joins_both = namespaces.joins(Namespace::User) && namespaces.joins(Namespace::Mount);
     namespaces.own(Namespace::User) && !joins_both
 }
 
-/// How many descriptors may be held and leave some for everything else.
+/// Number of descriptors that may be held, with some left for other uses.
 fn spare_descriptors() -> u64 {
     const OTHERS: u64 = 64;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(u64::MAX, |limit| limit.saturating_sub(OTHERS))
 }
 
-/// Opens one that the child might also open, later. `room`: how many more are opened before that is left to it.
+/// Opens a source that the child might also open later. `room`: how many more are opened here
+/// before the rest is left to the child.
 fn by_runtime(plan: &Plan, bound: &BindSource, index: usize, room: &mut u64) -> Result<Option<OwnedFd>> {
     if *room == 0 {
         return Ok(None);
     }
     *room -= 1;
     match source(plan, bound, index) {
-        // An ordinary user cannot; the child, root in its own namespace, may.
+        // An ordinary user may not; the child, root in its own namespace, may.
         Err(error) if error.errno() == Some(libc::EPERM) => Ok(None),
         other => other.map(Some),
     }
 }
 
-/// The source itself, if it is a symbolic link, which is copied and not mounted.
+/// The source itself, if it is a symbolic link, which is copied instead of mounted.
 fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>> {
     let words = || plan.describe(Step::MountSource, index);
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = match rustix::fs::open(&bound.path, flags, Mode::empty()) {
-        // The child may enter folders of ids that only its namespace may give rights to.
+        // The child may have the right to enter a directory that only its user namespace grants.
         Err(Errno::ACCESS) => return Ok(None),
         found => found.doing(words)?,
     };
@@ -82,7 +85,7 @@ fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>
     Ok((kind == rustix::fs::FileType::Symlink).then_some(found))
 }
 
-/// A bind source as a detached mount, with the mapping of its own if it has one.
+/// A bind source as a detached mount, idmapped if it has its own maps.
 pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
     let words = || plan.describe(Step::MountSource, index);
     let mount = open_source(bound).doing(words)?;
@@ -93,20 +96,21 @@ pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> 
     Ok(mount)
 }
 
-/// Has it propagate as if the child had cloned it from its own copy of the mounts.
+/// Sets the propagation that a clone from the child's own copy of the mounts would have.
 fn as_the_childs(plan: &Plan, mount: &OwnedFd) -> std::io::Result<()> {
     let wanted = Attributes::propagating(plan.rootfs.start_propagation);
     if wanted.propagation == libc::MS_SHARED { Ok(()) } else { prepare(mount, wanted, true, Procfs::Here) }
 }
 
-/// The root file system as a detached mount, for a child that may not be allowed to enter the folders above it.
+/// The root file system as a detached mount, for a child that may lack permission to enter the
+/// directories above it.
 pub fn root(plan: &Plan) -> Result<Option<OwnedFd>> {
     if !is_other_user(plan) {
         return Ok(None);
     }
     let words = || plan.describe(Step::RootBind, 0);
     match open_tree(CWD, &plan.rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32) {
-        // An ordinary user cannot, and owns what he uses.
+        // An ordinary user may not, and owns the directories that it uses.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
         opened => {
             let root = opened.doing(words)?;
@@ -135,7 +139,8 @@ fn map_mount(
     })
 }
 
-/// Makes a mount idmapped that the child has opened. `pid`: a process of the container's user namespace.
+/// Makes a mount idmapped that the child has opened. `pid`: a process in the container's user
+/// namespace.
 pub fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Result<()> {
     let Some(MountKind::Bind(bound)) = plan.rootfs.mounts.get(index).map(|step| &step.kind) else {
         return Err(Error::new(crate::error::Kind::System, format!("mounts[{index}] is no bind mount")));
@@ -147,7 +152,8 @@ pub fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Res
     map_mount(plan, bound, index, mount, &namespace)
 }
 
-/// Gives the container's own mapping to the mounts that asked for it, once that namespace exists.
+/// Applies the container's own maps to the mounts that request them, once its user namespace
+/// exists.
 pub fn map_to_container(
     plan: &Plan,
     sources: &[Option<OwnedFd>],

@@ -1,4 +1,5 @@
-//! The state document of the specification, and the status it tells. Source: runtime-spec runtime.md, "State".
+//! The state document of the specification, and the status in it. Source: runtime-spec runtime.md,
+//! "State".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,23 +17,24 @@ use crate::error::{Doing, Result};
 /// Version of the specification that the state document follows.
 pub const OCI_VERSION: &str = "1.3.0";
 
-/// Where a container is in its life.
+/// Life-cycle status of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// `create` is at work.
+    /// `create` runs.
     Creating,
     /// All is set up; the program has not been started.
     Created,
     /// The program runs.
     Running,
-    /// Created or running, but the kernel lets none of its processes go on. runc's word, not the specification's.
+    /// Created or running, but its processes are frozen. From runc, not in the specification.
     Paused,
-    /// The program has ended, or the creation was cut off.
+    /// The program has ended, or the creation was interrupted.
     Stopped,
 }
 
 impl Status {
-    /// What the kernel says: whether the process lives, whether its group is frozen, and whether it waits at its fifo.
+    /// The status, from the kernel: whether the process lives, whether its cgroup is frozen, and
+    /// whether it waits at its fifo.
     pub fn of(record: &Record, folder: &Folder) -> Result<Self> {
         if record.phase == Phase::Creating {
             return Ok(if record.creator.is_alive() { Status::Creating } else { Status::Stopped });
@@ -44,15 +46,15 @@ impl Status {
             return Ok(Status::Paused);
         }
         match folder.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
-            // Somebody reads: the process is before its execve.
+            // The fifo has a reader: the process is before its execve.
             Ok(_) => Ok(Status::Created),
-            // ENXIO: nobody does any more. ENOENT: there never was one, because `run` needs none.
+            // ENXIO: it has no reader any more. ENOENT: there never was one, as `run` needs none.
             Err(Errno::NXIO | Errno::NOENT) => Ok(Status::Running),
             Err(error) => Err(error).doing(|| format!("open {}", folder.path().join(START_FIFO).display())),
         }
     }
 
-    /// The specification's word; `paused` is runc's.
+    /// The status as in the specification; `paused` is runc's.
     pub fn word(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -70,7 +72,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// What `state` prints, and hooks read; with runc's members in runc's order.
+/// The document that `state` prints and hooks read; with runc's members in runc's order.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
@@ -78,23 +80,23 @@ pub struct State {
     pub oci_version: String,
     /// The container's name.
     pub id: String,
-    /// The container's process; 0 when it has none.
+    /// The PID of the container's process; 0 if it has none.
     pub pid: i32,
-    /// See [`Status`].
+    /// The status: [`Status::word`].
     pub status: String,
-    /// The bundle, absolute. JSON has no other bytes than those of UTF-8: for each other one there is a U+FFFD.
+    /// The bundle's absolute path. JSON is UTF-8: each invalid sequence is replaced by U+FFFD.
     pub bundle: String,
-    /// The same, as the kernel knows it.
+    /// The bundle's path as bytes.
     #[serde(skip)]
     pub bundle_path: PathBuf,
     /// The root file system on the host.
     pub rootfs: String,
-    /// Moment of creation, RFC 3339.
+    /// Time of creation, RFC 3339.
     pub created: String,
     /// The configuration's annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Name of the user who created it.
+    /// Name of the user that created it.
     pub owner: String,
 }
 

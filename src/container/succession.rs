@@ -1,4 +1,5 @@
-//! How a process comes to be among others that may trace it (CVE-2016-9962): by a successor, made as late as its plan allows.
+//! Puts a process among others that may trace it (CVE-2016-9962): by a successor, created as late
+//! as its plan allows.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,8 @@ use crate::spec;
 use crate::sys::seccomp::SockFilter;
 
 impl Succession {
-    /// For the program of `plan`, into the pid namespace behind `namespace`, which comes from `origin`.
+    /// A succession for the program of `plan`, into the pid namespace of the file `namespace`,
+    /// which comes from `origin`.
     pub fn into(namespace: OwnedFd, origin: Origin, plan: &Plan) -> Result<Self> {
         let mounts = !plan.rootfs.mounts.is_empty();
         let filter = if mounts { procfs_filter()? } else { Vec::new() };
@@ -20,7 +22,7 @@ impl Succession {
     }
 }
 
-/// The later, the less is there to be taken.
+/// When the successor takes over. The later it happens, the less an attacker gains.
 fn moment(plan: &Plan) -> Moment {
     let Some(process) = &plan.process else { return Moment::BeforeLimits };
     let not_inherited = process.scheduler.as_ref().is_some_and(|wanted| {
@@ -32,7 +34,7 @@ fn moment(plan: &Plan) -> Moment {
         return Moment::BeforeLimits;
     }
     match &plan.seccomp {
-        // With no_new_privs a filter is loaded without any right, so that comes last.
+        // With no_new_privs, loading a filter needs no privilege, so it comes last.
         Some(filter) if !process.no_new_privileges => {
             let silent = filter.listener.is_none() && filter.lets_through(&calls_of_successor());
             if silent { Moment::Last } else { Moment::BeforeFilter }
@@ -41,18 +43,18 @@ fn moment(plan: &Plan) -> Moment {
     }
 }
 
-/// The pid namespace of a container, by its process.
+/// The pid namespace of a container, from its process.
 pub fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/pid", init.pid);
     let file = File::open(&path).map(OwnedFd::from);
-    // What was looked up by the number was this process's, if it still lives.
+    // The PID lookup was right if the process still lives.
     if !init.is_alive() {
         return Err(Error::new(Kind::State, "container not running"));
     }
     file.doing(|| format!("open {path}"))
 }
 
-/// The filter of who opens a procfs among processes that may trace it.
+/// The filter of the helper that opens a procfs among processes that may trace it.
 pub fn procfs_filter() -> Result<Vec<SockFilter>> {
     let profile = spec::Seccomp {
         default_action: "SCMP_ACT_KILL_PROCESS".into(),

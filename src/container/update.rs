@@ -1,4 +1,5 @@
-//! `update`: other limits for a container that exists, or, when one of them cannot be, the ones it had.
+//! `update`: changes the limits of an existing container; if one of them fails, restores the former
+//! ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +15,10 @@ use crate::plan::update::{Change, Devices, change, fields};
 use crate::plan::{BadField, Limiting, rdt};
 use crate::spec::Resources;
 
-/// `update`. First the files of the control group, then the shares of resctrl; devices last, since their change is one step that
-/// is done or not. What has been done before a failure is taken back.
+/// `update`. First the files of the cgroup, then the shares of resctrl; devices last, as their
+/// change is one atomic step. On error, the changes are rolled back.
 pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<()> {
-    // Two at once would each take the other's values for the former ones.
+    // Two concurrent updates would each take the other's values for the former ones.
     let mut there = Existing::lock(settings, id)?;
     there.init()?;
     let shares = shares(wanted, &there.record.id)?;
@@ -38,18 +39,18 @@ pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<
 /// The limits of a container before a change.
 struct FormerLimits<'a> {
     files: Former<'a>,
-    /// Of the container's unit, if systemd manages its cgroup.
+    /// Properties of the container's unit, if systemd manages its cgroup.
     unit: Option<FormerProperties>,
 }
 
-/// systemd first: it writes the files of the limits that it knows.
+/// Restores the former limits. systemd first: it writes the files of the limits that it knows.
 fn put_back(former: &Option<FormerLimits<'_>>) -> Result<()> {
     let Some(former) = former else { return Ok(()) };
     let unit = former.unit.as_ref().map_or(Ok(()), FormerProperties::put_back);
     unit.and(former.files.put_back())
 }
 
-/// Changes the files of the control group; what becomes of its devices is left to do.
+/// Changes the files of the cgroup; returns the change of devices, which is still to be made.
 fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<FormerLimits<'a>>, Devices)> {
     let wanted = made.complete(wanted)?;
     let limiting = if made.group().is_unified() { Limiting::Unified } else { Limiting::Legacy };
@@ -60,13 +61,13 @@ fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<FormerLimits<
     };
     scope.fit(&mut change.settings).map_err(|faults| refuse(&fields(faults)))?;
     let files = made.change(&change.settings)?;
-    // Without it, the next reload of systemd would bring the former limits back.
+    // Otherwise the next reload of systemd would restore the former limits.
     let told = made.keep_cpu_period(|| scope.set(&change.settings, &wanted.devices));
     let unit = told.map_err(|error| error.after_cleaning(files.put_back()))?;
     Ok((Some(FormerLimits { files, unit: Some(unit) }), change.devices))
 }
 
-/// A change in which nothing is wrong; warnings go to the log.
+/// The validated change; warnings go to the log.
 fn judge(wanted: &Resources, limiting: Limiting) -> Result<Change> {
     let change = change(wanted, limiting).map_err(|faults| refuse(&faults))?;
     change.settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -78,7 +79,7 @@ fn refuse(faults: &[BadField]) -> Error {
     Error::new(Kind::Invalid, words.join("; "))
 }
 
-/// A container outside of any control group has no limits; that is only a fault when some are asked for.
+/// A container without a cgroup has no limits; that is only an error if limits are requested.
 fn without_group(wanted: &Resources) -> Result<(Option<FormerLimits<'static>>, Devices)> {
     let change = judge(wanted, Limiting::Unified)?;
     let field = match (change.settings.writes.first(), &change.devices) {
@@ -90,7 +91,7 @@ fn without_group(wanted: &Resources) -> Result<(Option<FormerLimits<'static>>, D
     Err(Error::new(Kind::Unsupported, words))
 }
 
-/// The shares that are asked for; `None`: none.
+/// The requested shares; `None`: none.
 fn shares(wanted: &Update, id: &str) -> Result<Option<ResctrlWish>> {
     if wanted.l3_cache_schema.is_empty() && wanted.mem_bw_schema.is_empty() {
         return Ok(None);
@@ -99,22 +100,22 @@ fn shares(wanted: &Update, id: &str) -> Result<Option<ResctrlWish>> {
     wish.map(Some).map_err(|faults| refuse(&faults))
 }
 
-/// What has been done about shares.
+/// The changes made to shares.
 enum Shared {
     Nothing,
-    /// The container has been given a group.
+    /// The container got a resctrl group.
     Given,
-    /// Its group had these.
+    /// Its group had these shares before.
     Changed(String),
 }
 
-/// Gives the container's group other shares; one that has none gets one of its own.
+/// Changes the shares of the container's resctrl group; creates a group if it has none.
 fn share(there: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
     let Some(wish) = wish else { return Ok(Shared::Nothing) };
     if let Some(group) = &there.record.rdt {
         return group.share(&wish.shares).map(Shared::Changed);
     }
-    // Noted before it is made, so that `delete` finds it whatever happens.
+    // Recorded before it is created, so that `delete` finds it in any case.
     there.record.rdt = Some(wish.place(&there.record.id)?);
     there.folder.write(&there.record)?;
     let given = give(&mut there.record, &wish).and_then(|()| there.folder.write(&there.record));
@@ -124,7 +125,7 @@ fn share(there: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
     }
 }
 
-/// Makes the group that is noted and moves every thread of the container into it.
+/// Creates the recorded group and moves every thread of the container into it.
 fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
     let Some(group) = &mut record.rdt else { return Ok(()) };
     group.make(wish)?;
@@ -133,7 +134,8 @@ fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
         (None, init) => Ok(init.iter().map(|init| init.pid).collect()),
     };
     let mut moved = BTreeSet::new();
-    // What is forked by a thread that was not yet moved is found by another look; what a moved one forks is where it is.
+    // Repeat until no thread is new: threads that a not yet moved thread creates are found by the
+    // next pass; those of a moved thread are in the group.
     loop {
         let mut all = Vec::new();
         for pid in processes()? {
@@ -150,7 +152,7 @@ fn give(record: &mut Record, wish: &ResctrlWish) -> Result<()> {
     }
 }
 
-/// The threads of a process; none when it has ended.
+/// The threads of a process; empty if it has ended.
 fn threads(pid: i32) -> Result<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let doing = || format!("read {path}");
@@ -170,7 +172,7 @@ fn threads(pid: i32) -> Result<Vec<i32>> {
     Ok(threads)
 }
 
-/// Takes back what [`share`] has done.
+/// Undoes [`share`].
 fn unshare(there: &mut Existing, shared: &Shared) -> Result<()> {
     match (shared, &there.record.rdt) {
         (Shared::Changed(held), Some(group)) => group.put_back(held),

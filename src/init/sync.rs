@@ -3,25 +3,25 @@
 //!
 //! ```text
 //! child                                runtime
-//!   ── Successor + pidfd ────────────►  the process goes on as another one, which waits for
-//!   ◄─────────────────────────── Go ──  this before it says its first word
-//!   ── MapIds ───────────────────────►  writes the id maps, joins cgroups of version 1, moves network devices
+//!   ── Successor + pidfd ────────────►  the process continues as its successor, which waits
+//!   ◄─────────────────────────── Go ──  for this before it sends its first message
+//!   ── MapIds ───────────────────────►  writes the ID maps, joins v1 cgroups, moves network devices
 //!   ◄─────────────────────────── Go ──
 //!   ── KeyringStays ─────────────────►  warns that the process shares the caller's session keyring
 //!   ◄─────────────────────────── Go ──
-//!   ── MapMount + descriptor ────────►  makes this bind source idmapped, which only the child can see
+//!   ── MapMount + descriptor ────────►  makes this bind source idmapped; only the child sees it
 //!   ◄─────────────────────────── Go ──
-//!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: all is mounted, nothing pivoted
+//!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: after the mounts, before pivot_root
 //!   ◄─────────────────────────── Go ──
 //!   ── Limits ───────────────────────►  sets rlimits that only the host's root may raise
 //!   ◄─────────────────────────── Go ──
-//!   ── Listener ─────────────────────►  a filter that asks a listener is loaded next: may the runtime take that from here?
-//!   ◄─────────────────── Go or Send ──  yes: it takes it as soon as it is there, and hands it on; Send: it may not
-//!   ── Notify + descriptor ──────────►  after Send: hands that on
+//!   ── Listener ─────────────────────►  a filter with a listener is loaded next: may the runtime take the listener?
+//!   ◄─────────────────── Go or Send ──  Go: it takes the listener once it exists, and hands it on; Send: it may not
+//!   ── Notify + descriptor ──────────►  after Send: hands the listener on
 //!   ◄─────────────────────────── Go ──
-//!   ── Waiting ──────────────────────►  `create` may return; nothing can fail any more but execve
-//!   ◄─────────────────────────── Go ──  `create`: the process is noted, the byte to start comes through a fifo; `run`: start
-//!   ── Hooked ───────────────────────►  all startContainer hooks have ended well (only when there are any)
+//!   ── Waiting ──────────────────────►  `create` may return; only execve can still fail
+//!   ◄─────────────────────────── Go ──  `create`: the process is recorded, the start message comes through a fifo; `run`: start
+//!   ── Hooked ───────────────────────►  all startContainer hooks have succeeded (only if there are any)
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment before `Waiting` and before its filter, the child may send `Done` for a finished

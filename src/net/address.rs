@@ -1,4 +1,5 @@
-//! The addresses that a device keeps when it moves: the kernel removes them all, so they are read before and set again inside.
+//! The addresses that a device keeps when it moves: the kernel removes them all, so they are read
+//! before and set again afterwards.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +15,8 @@ use super::answer::{Body, broken};
 use super::socket::Socket;
 use crate::error::Result;
 
-/// The flags that belong to the one who sets an address; the others are the kernel's findings (secondary, tentative, …).
+/// The flags that the creator of an address sets; the others are set by the kernel (secondary,
+/// tentative, …).
 const OURS: AddressFlags = AddressFlags::Nodad
     .union(AddressFlags::Homeaddress)
     .union(AddressFlags::Managetempaddr)
@@ -31,7 +33,7 @@ impl Addresses {
         Self::parse(&socket.dump(&request)?)
     }
 
-    /// From the messages of the kernel's answer.
+    /// Parses the messages of the kernel's answer.
     pub fn parse(answer: &[Body]) -> Result<Self> {
         let mut header = NetlinkHeader::default();
         header.message_type = libc::RTM_NEWADDR;
@@ -46,20 +48,21 @@ impl Addresses {
         Ok(Self(found))
     }
 
-    /// Those of the device with this number that move with it: permanent and of global scope, in the kernel's order, which
-    /// makes the first of a network the primary one again.
+    /// The addresses of the device with this index that move with it: permanent and of global
+    /// scope, in the kernel's order, so that the first of a network becomes the primary one again.
     pub fn kept(&self, index: u32) -> impl Iterator<Item = Kept> {
         let of_device = self.0.iter().filter(move |address| address.header.index == index);
         of_device.filter(|address| moves(address)).cloned().map(Kept)
     }
 }
 
-/// config-linux.md, "Network Devices": IFA_F_PERMANENT and RT_SCOPE_UNIVERSE.
+/// Whether an address moves, config-linux.md, "Network Devices": IFA_F_PERMANENT and
+/// RT_SCOPE_UNIVERSE.
 fn moves(address: &AddressMessage) -> bool {
     address.header.scope == AddressScope::Universe && all_flags(address).contains(AddressFlags::Permanent)
 }
 
-/// The flags of the attribute, which has room for all of them, else those of the header.
+/// The flags of the attribute, which holds all of them, otherwise those of the header.
 fn all_flags(address: &AddressMessage) -> AddressFlags {
     let attribute = address.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Flags(flags) => Some(*flags),
@@ -68,11 +71,12 @@ fn all_flags(address: &AddressMessage) -> AddressFlags {
     attribute.unwrap_or(AddressFlags::from_bits_retain(address.header.flags.bits().into()))
 }
 
-/// An address to be set inside.
+/// An address to set in the container.
 pub struct Kept(AddressMessage);
 
 impl Kept {
-    /// The message that gives the address to the device `index` inside, which was `host_name` and is `name` now.
+    /// The message that sets the address of the device `index` inside, formerly `host_name` and now
+    /// `name`.
     pub fn request(self, index: u32, host_name: &str, name: &str) -> RouteNetlinkMessage {
         let Kept(mut address) = self;
         let flags = all_flags(&address) & OURS;
@@ -86,7 +90,8 @@ impl Kept {
     }
 }
 
-/// What of an address is set again; the rest the kernel makes itself or belongs to the old namespace.
+/// The attribute to set again, if any; the kernel creates the others, or they belong to the old
+/// namespace.
 fn carried(attribute: AddressAttribute, host_name: &str, name: &str) -> Option<AddressAttribute> {
     use AddressAttribute::{Address, Broadcast, CacheInfo, Label, Local, Protocol, RoutePriority};
     match attribute {

@@ -1,6 +1,7 @@
-//! The kernel's answer to one request of rtnetlink, from the bytes of its datagrams.
+//! The kernel's answer to one rtnetlink request, from the bytes of its datagrams.
 //!
-//! An answer ends with NLMSG_ERROR (code 0 is the acknowledgement) or, when it is a dump, with NLMSG_DONE. netlink(7), rtnetlink(7).
+//! An answer ends with NLMSG_ERROR (code 0: the acknowledgement) or, for a dump, with NLMSG_DONE.
+//! netlink(7), rtnetlink(7).
 
 use std::io;
 
@@ -14,25 +15,26 @@ use crate::error::{Error, Kind, Result};
 /// One message of an answer: its body without the netlink header.
 pub type Body = Vec<u8>;
 
-/// What has come so far.
+/// The messages received so far.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The messages.
+    /// Their bodies.
     pub bodies: Vec<Body>,
-    /// Whether the kernel says that the list changed while it was written.
+    /// Whether the kernel reports that the list changed during the dump.
     pub torn: bool,
-    /// Whether this is all.
+    /// Whether the answer is complete.
     pub finished: bool,
 }
 
 impl Answer {
-    /// Adds the messages of one datagram; those of another request (`sequence` tells) are skipped.
+    /// Adds the messages of one datagram; skips those with another `sequence` number, as they
+    /// answer another request.
     ///
-    /// Errors with the kernel's own, or when the bytes are no messages.
+    /// Returns the kernel's error, or an error if the bytes are no messages.
     pub fn take(&mut self, mut rest: &[u8], sequence: u32) -> Result<()> {
         while !rest.is_empty() && !self.finished {
             let message = NetlinkBuffer::new_checked(rest).map_err(broken)?;
-            // Messages start at multiples of four.
+            // Messages are aligned to four bytes.
             let next = (message.length() as usize).next_multiple_of(4);
             if message.sequence_number() == sequence {
                 self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
@@ -58,7 +60,7 @@ impl Answer {
         Ok(())
     }
 
-    /// The end of the answer: 0, or an error number below zero.
+    /// Ends the answer: `code` is 0 or a negative errno.
     fn finish(&mut self, code: i32) -> Result<()> {
         self.finished = true;
         if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg()).into()) } else { Ok(()) }

@@ -1,4 +1,5 @@
-//! Network devices, from the runtime's side, over rtnetlink: `linux.netDevices` moved into the container.
+//! Network devices, on the runtime's side, over rtnetlink: moves `linux.netDevices` into the
+//! container.
 //!
 //! runtime-spec config-linux.md, "Network Devices": a moved device keeps its permanent addresses of global scope, takes its new
 //! name, and is up afterwards. It is never moved back: it lives as long as the container's network namespace.
@@ -24,17 +25,19 @@ use socket::Socket;
 pub struct Move {
     /// Its name in the runtime's network namespace.
     pub host_name: String,
-    /// Its name in the container; a `%d` at the end stands for the lowest number that makes a free name.
+    /// Its name in the container; a `%d` at the end is replaced by the lowest number that gives a
+    /// free name.
     pub container_name: String,
 }
 
-/// The longest device name in bytes: IFNAMSIZ less the NUL.
+/// The maximum length of a device name in bytes: IFNAMSIZ without the NUL.
 const LONGEST: usize = libc::IFNAMSIZ - 1;
 
-/// Checks a device's name as the kernel would (`dev_valid_name`), so that the plan can refuse it before anything is made.
-/// A `%d` is allowed at the end, where it makes the name a template (config-linux.md, "Network Devices").
+/// Checks a device's name as the kernel does (`dev_valid_name`), so that the plan can refuse it
+/// before anything is made. A `%d` is permitted at the end, where it makes the name a template
+/// (config-linux.md, "Network Devices").
 ///
-/// The error is why not, to be put behind the JSON path.
+/// The error is the reason, to follow the JSON path.
 pub fn check_name(name: &str) -> std::result::Result<(), String> {
     let plain = name.strip_suffix("%d").unwrap_or(name);
     // The kernel's isspace() works on Latin-1, where 0xa0 is a space too.
@@ -52,10 +55,11 @@ pub fn check_name(name: &str) -> std::result::Result<(), String> {
     Err(format!("the device name {name:?} {why}"))
 }
 
-/// Moves the devices from the calling thread's network namespace to the one behind `netns`, with their addresses, and sets them up.
+/// Moves the devices from the calling thread's network namespace to `netns`, with their addresses,
+/// and sets them up.
 ///
-/// All is checked before the first device moves. The calling thread enters `netns` for a moment, so the process must have no
-/// other thread that cares. Needs CAP_NET_ADMIN in both namespaces and CAP_SYS_ADMIN.
+/// Checks everything before the first device moves. The calling thread enters `netns` for a moment,
+/// so no other thread may depend on it. Needs CAP_NET_ADMIN in both namespaces and CAP_SYS_ADMIN.
 pub fn move_devices(devices: &[Move], netns: BorrowedFd<'_>) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
@@ -75,20 +79,21 @@ pub fn move_devices(devices: &[Move], netns: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A device that can be moved.
+/// A validated device.
 struct Ready<'a> {
-    /// Where config.json names it.
+    /// Its JSON path in config.json.
     path: String,
     /// Its name on the host.
     host_name: &'a str,
-    /// Its number on the host.
+    /// Its index on the host.
     index: u32,
-    /// Its name inside, free so far, with no `%d` left.
+    /// Its name inside, which is free, without `%d`.
     name: String,
 }
 
 impl<'a> Ready<'a> {
-    /// Judges one device against both namespaces. `taken`: names that devices before it will have inside.
+    /// Validates one device in both namespaces. `taken`: names that devices before it will have
+    /// inside.
     fn check(
         device: &'a Move,
         taken: &mut BTreeSet<String>,
@@ -127,17 +132,17 @@ impl<'a> Ready<'a> {
         host: &mut Socket,
         inside: &mut Socket,
     ) -> Result<()> {
-        // One message moves and renames, so that the old name need not be free inside.
+        // One message moves and renames, so that the old name may be in use inside.
         let target =
             vec![LinkAttribute::NetNsFd(netns.as_raw_fd()), LinkAttribute::IfName(self.name.clone())];
         let moving = link(self.index, LinkFlags::empty(), target);
         host.ask(RouteNetlinkMessage::SetLink(moving)).doing(|| format!("move it as {}", self.name))?;
 
-        // Its number changes when another device inside has it.
+        // Its index changes if another device inside has it.
         let Some(found) = find(inside, &self.name)? else {
             return Err(Error::new(Kind::System, format!("{} is gone after the move", self.name)));
         };
-        // Addresses before the device is up: the program never sees it up and without.
+        // Set addresses before the device is up: the program never sees it up without them.
         for address in addresses {
             let words = address.to_string();
             inside
@@ -150,7 +155,7 @@ impl<'a> Ready<'a> {
     }
 }
 
-/// The lowest number that makes a free name behind `stem`, as the kernel fills a `%d`.
+/// The name with the lowest free number after `stem`, as the kernel expands a `%d`.
 fn lowest_free(stem: &str, taken: &BTreeSet<String>, inside: &mut Socket) -> Result<String> {
     for number in 0_u32.. {
         let name = format!("{stem}{number}");
@@ -168,7 +173,8 @@ fn is_free(name: &str, taken: &BTreeSet<String>, inside: &mut Socket) -> Result<
     Ok(!taken.contains(name) && find(inside, name)?.is_none())
 }
 
-/// Asks for the device `name`; `None` when there is none. Of the answer only the header is read: attributes differ by kernel.
+/// Looks for the device `name`; `None` if there is none. Only the header of the answer is parsed:
+/// attributes differ between kernels.
 fn find(socket: &mut Socket, name: &str) -> Result<Option<LinkHeader>> {
     let named = link(0, LinkFlags::empty(), vec![LinkAttribute::IfName(name.to_owned())]);
     let answer = match socket.ask(RouteNetlinkMessage::GetLink(named)) {
@@ -181,7 +187,7 @@ fn find(socket: &mut Socket, name: &str) -> Result<Option<LinkHeader>> {
     }
 }
 
-/// A message about the device `index`, which raises `flags`.
+/// A message about the device `index` that sets `flags`.
 fn link(index: u32, flags: LinkFlags, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;

@@ -1,4 +1,4 @@
-//! One rtnetlink socket, synchronous: a request goes out, its answer comes back whole.
+//! A synchronous rtnetlink socket: sends a request and reads its whole answer.
 
 use std::fs::File;
 use std::io;
@@ -11,10 +11,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::answer::{Answer, Body};
 use crate::error::{Doing, Error, Kind, Result};
 
-/// How often a dump is asked for again because the devices changed while the kernel wrote it.
+/// Attempts of a dump, which is repeated if the devices change meanwhile.
 const DUMP_TRIES: u32 = 16;
 
-/// A socket of the network namespace it was opened in, wherever the process goes later.
+/// A socket of the network namespace that it was opened in, wherever the process moves later.
 pub struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
@@ -29,28 +29,30 @@ impl Socket {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Opens a socket in the network namespace behind `netns`; the calling thread is back in its own afterwards.
+    /// Opens a socket in the network namespace `netns`; the calling thread returns to its own.
     ///
-    /// After an error `return to the runtime's network namespace` the thread is in `netns`, and the process should end. setns(2).
+    /// If that fails (error `return to the runtime's network namespace`), the thread is in `netns`,
+    /// and the process should end. setns(2).
     pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self> {
-        // Opened before leaving: inside there may be no way to find it.
+        // Opened before entering: inside the path may not exist.
         let home = File::open("/proc/thread-self/ns/net").doing(|| "open /proc/thread-self/ns/net")?;
         let net = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(netns, net).doing(|| "enter the container's network namespace")?;
-        // No `?` between here and the way back.
+        // No `?` before the return.
         let opened = Self::open();
         let back = move_into_link_name_space(home.as_fd(), net);
         back.doing(|| "return to the runtime's network namespace")?;
         opened.doing(|| "open a netlink socket in the container")
     }
 
-    /// Sends a request and waits for the kernel's answer. What it holds besides the acknowledgement is returned.
+    /// Sends a request and waits for the kernel's answer. Returns its messages without the
+    /// acknowledgement.
     pub fn ask(&mut self, request: RouteNetlinkMessage) -> Result<Vec<Body>> {
         self.send(request, NLM_F_ACK)?;
         self.receive().map(|answer| answer.bodies)
     }
 
-    /// Sends a request for a list and returns all of it, as it was at one moment.
+    /// Requests a list and returns a consistent snapshot of it.
     pub fn dump(&mut self, request: &RouteNetlinkMessage) -> Result<Vec<Body>> {
         for _ in 0..DUMP_TRIES {
             self.send(request.clone(), NLM_F_DUMP)?;
@@ -83,7 +85,7 @@ impl Socket {
         Ok(answer)
     }
 
-    /// Reads one datagram, however long it is.
+    /// Reads one datagram of any length.
     fn datagram(&self) -> io::Result<Vec<u8>> {
         let mut buffer = Vec::new();
         let length = retry(|| self.socket.recv(&mut &mut [0_u8; 1][..], libc::MSG_PEEK | libc::MSG_TRUNC))?;

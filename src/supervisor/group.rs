@@ -1,4 +1,4 @@
-//! The processes of a group, from their start to the end of the last.
+//! The processes of a group, from their start until the last has ended.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -18,14 +18,16 @@ use crate::sys::command;
 use crate::sys::process::{self, Exit};
 use crate::sys::signal;
 
-/// Not forwarded: what comes from our own children, and what nobody can catch.
+/// Signals not forwarded: those caused by our children or our own output, and those that cannot be
+/// caught.
 const OWN: [i32; 4] = [libc::SIGCHLD, libc::SIGPIPE, libc::SIGKILL, libc::SIGSTOP];
 
-/// A processor's complaints about ourselves: they must do what they do.
+/// Signals of our own faults, with their default action.
 const FAULTS: [i32; 6] =
     [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
 
-/// Runs the group until nothing of it is left, or it fails too often, or it is asked to end: the status to end with.
+/// Runs the group until no process is left, it fails too often, or it is asked to end. Returns the
+/// exit status.
 pub(super) fn supervise(group: &Group) -> Result<u8> {
     let watched = (1..=64).filter(|number| !FAULTS.contains(number));
     let watched = signal::set(watched);
@@ -34,7 +36,7 @@ pub(super) fn supervise(group: &Group) -> Result<u8> {
     let pids = vec![None; group.members.len()];
     let (intensity, late) = (Intensity::default(), Vec::new());
     let mut life = Life { group, signals, pids, intensity, late, failed: None, asked: false };
-    // The first start is for temporary ones too.
+    // The first start includes temporary members.
     life.start(0..group.members.len(), |_| true)?;
     life.run()
 }
@@ -42,14 +44,14 @@ pub(super) fn supervise(group: &Group) -> Result<u8> {
 struct Life<'a> {
     group: &'a Group,
     signals: OwnedFd,
-    /// Of those that run.
+    /// PIDs of the running members.
     pids: Vec<Option<Pid>>,
     intensity: Intensity,
-    /// Others that have ended while some were waited for.
+    /// Members outside the stopped range that ended meanwhile.
     late: Vec<(usize, Exit)>,
-    /// How the first ended that failed and is not started again.
+    /// Exit status of the first failed member that is not restarted.
     failed: Option<Exit>,
-    /// Whether somebody wants us to end.
+    /// Whether we were asked to end.
     asked: bool,
 }
 
@@ -79,14 +81,14 @@ impl Life<'_> {
         }
     }
 
-    /// What follows from the end of `one`: the status to end with when that was once too often.
+    /// Handles the exit of `one`; returns the exit status if the restart limit is exceeded.
     fn ended(&mut self, one: usize, exit: Exit) -> Result<Option<u8>> {
         let Some(member) = self.group.members.get(one) else { return Ok(None) };
         if !wants_restart(member.restart, exit) {
             self.note(exit);
             return Ok(None);
         }
-        // It was started again already, because another has ended at the same time.
+        // It was already restarted, because another member ended at the same time.
         if self.pids.get(one).is_some_and(Option::is_some) {
             return Ok(None);
         }
@@ -99,7 +101,7 @@ impl Life<'_> {
         tell(&format!("{} {}: started again", member.name, words(exit)));
         let range = concerned(self.group, one);
         self.stop(range.clone())?;
-        // Who asks us to end while others end wants no new start.
+        // When asked to end meanwhile, restart nothing.
         if !self.asked {
             self.start(range, |restart| restart != Restart::Temporary)?;
         }
@@ -116,7 +118,8 @@ impl Life<'_> {
         self.failed.map_or(0, status)
     }
 
-    /// Starts those of these that are of a `wanted` kind, in order. When one cannot be started, the others are ended.
+    /// Starts the members of the range whose restart kind is `wanted`, in order. If one cannot be
+    /// started, all are ended.
     fn start(&mut self, range: std::ops::Range<usize>, wanted: impl Fn(Restart) -> bool) -> Result<()> {
         for at in range {
             let (Some(member), Some(pid)) = (self.group.members.get(at), self.pids.get_mut(at)) else {
@@ -133,7 +136,8 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// Asks these to end, last first, and kills those that do not within their time; with all that they have left running.
+    /// Asks the members of the range to end, last first, and kills those that exceed the grace
+    /// period, with all their processes.
     fn stop(&mut self, range: std::ops::Range<usize>) -> Result<()> {
         let running: BTreeSet<usize> =
             range.clone().filter(|at| self.pids.get(*at).is_some_and(Option::is_some)).collect();
@@ -149,7 +153,7 @@ impl Life<'_> {
                 running.iter().for_each(|at| self.send(*at, libc::SIGKILL));
                 killed = true;
             }
-            // Who was killed ends; only the kernel can take its time.
+            // Killed processes end; only the kernel can delay it.
             self.wait((!killed).then_some(left))?;
             for (at, exit) in self.reap()? {
                 if self.asked {
@@ -165,7 +169,7 @@ impl Life<'_> {
     fn send(&self, at: usize, number: i32) {
         let Some(Some(pid)) = self.pids.get(at) else { return };
         let Some(signal) = Signal::from_named_raw(number) else {
-            // Real-time signals have no name: the pidfd call takes any number.
+            // Real-time signals have no name here: the pidfd call takes any number.
             if let Ok(pidfd) = process::pidfd_open(pid.as_raw_nonzero().get()) {
                 let _ = process::signal(pidfd.as_fd(), number);
             }
@@ -177,7 +181,7 @@ impl Life<'_> {
         };
     }
 
-    /// Waits for signals, at most for `patience`, and passes them on.
+    /// Waits for signals, at most for `patience`, and forwards them.
     fn wait(&mut self, patience: Option<Duration>) -> Result<()> {
         let timeout = patience.and_then(|left| Timespec::try_from(left).ok());
         let mut ready = [PollFd::new(&self.signals, PollFlags::IN)];
@@ -197,7 +201,7 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// Reaps whoever has ended: members, and orphans that the kernel gave us.
+    /// Reaps all that have ended: members, and orphans reparented to us.
     fn reap(&mut self) -> Result<Vec<(usize, Exit)>> {
         let mut ended = Vec::new();
         loop {
@@ -208,7 +212,7 @@ impl Life<'_> {
                 Err(error) => return Err(Error::from(error).within("reap children")),
             };
             let Some(at) = self.pids.iter().position(|own| *own == Some(pid)) else { continue };
-            // What it has started and left is not for the next one to meet.
+            // The next instance must not meet its left processes.
             let _ = kill_process_group(pid, Signal::KILL);
             if let Some(place) = self.pids.get_mut(at) {
                 *place = None;
@@ -220,7 +224,7 @@ impl Life<'_> {
     }
 }
 
-/// In a process group of its own, with every signal as programs expect it.
+/// Starts a member in its own process group, with default signal handling.
 fn start(member: &Member) -> Result<Pid> {
     let doing = || format!("start {}: {}", member.name, member.args.first().map_or("", String::as_str));
     let words = member.args.iter().map(|word| CString::new(word.as_bytes()));

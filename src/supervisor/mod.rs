@@ -1,11 +1,12 @@
-//! Pid 1 of a container with several programs: starts them, reaps all, forwards signals, starts again what ends, as Erlang's supervisors do.
+//! PID 1 of a container with several programs: starts them, reaps all processes, forwards signals,
+//! and restarts programs as Erlang's supervisors do.
 //!
 //! ```text
-//! rules   which are started again, and when enough is enough: pure
+//! rules   which programs are restarted, and the restart limit: pure functions
 //! group   the processes
 //! ```
-//! It is this program under another name, which is that of no command; what it starts stands in a file beside it, which the container
-//! cannot write to. Its exit status is that of the program that failed, or 0.
+//! It is this binary under a name that is no command. A file next to it lists the programs; the
+//! container cannot write to that file. Its exit status is that of the program that failed, or 0.
 
 #![forbid(unsafe_code)]
 
@@ -18,15 +19,16 @@ use std::process::ExitCode;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::group::{DOCUMENT, Group, PROGRAM};
 
-/// What it ends with when it cannot do its work; as a shell does for what it cannot run.
+/// Exit status if it cannot do its work, as a shell's for a program that it cannot run.
 const FAILED: u8 = 127;
 
-/// Whether this process is a supervisor: the whole of its command line is a name that only the bundles of automatons give it.
+/// Whether this process is a supervisor: its whole command line is a name that only bundles of
+/// automata use.
 pub fn is_asked() -> bool {
     std::env::args_os().eq([OsStr::new(PROGRAM)])
 }
 
-/// Supervises, and ends with the status of what failed.
+/// Supervises, and exits with the status of the failed program.
 pub fn main() -> ExitCode {
     match document().and_then(|group| group::supervise(&group)) {
         Ok(status) => ExitCode::from(status),
@@ -47,7 +49,7 @@ fn document() -> Result<Group> {
     }
 }
 
-/// One line for people. Where nobody reads, nothing is to be done.
+/// Prints one line to standard error. A failure to print is ignored.
 fn tell(words: &str) {
     use std::io::Write as _;
     let _ = std::io::stderr().write_all(format!("emergence init: {words}\n").as_bytes());

@@ -1,4 +1,5 @@
-//! When a program is started again, and which with it. Source: Erlang/OTP, "Supervisor Behaviour".
+//! Decides when a program is restarted, and which others with it. Source: Erlang/OTP, "Supervisor
+//! Behaviour".
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::spec::group::{Group, Restart, Strategy};
 use crate::sys::process::Exit;
 
-/// Whether the end of a program is one that asks for a new start.
+/// Whether an exit triggers a restart.
 pub(super) fn wants_restart(restart: Restart, exit: Exit) -> bool {
     match restart {
         Restart::Permanent => true,
@@ -16,7 +17,8 @@ pub(super) fn wants_restart(restart: Restart, exit: Exit) -> bool {
     }
 }
 
-/// Which are ended and started again when `one` of `group` is; among them those that still run. A temporary one is only ended.
+/// The members that are ended and restarted when `one` of `group` is, including those that still
+/// run. Temporary members are only ended.
 pub(super) fn concerned(group: &Group, one: usize) -> Range<usize> {
     match group.strategy {
         Strategy::OneForOne => one..one + 1,
@@ -25,12 +27,12 @@ pub(super) fn concerned(group: &Group, one: usize) -> Range<usize> {
     }
 }
 
-/// Counts restarts.
+/// Counts recent restarts.
 #[derive(Debug, Default)]
 pub(super) struct Intensity(VecDeque<Instant>);
 
 impl Intensity {
-    /// One more, at `now`: whether that is still within bounds.
+    /// Counts a restart at `now`. Returns whether it is within the limit.
     pub fn allows(&mut self, group: &Group, now: Instant) -> bool {
         let span = Duration::from_secs(group.seconds.into());
         while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > span) {

@@ -1,7 +1,8 @@
-//! The copying between our standard files and the master of the container's terminal; no byte is lost on the way.
+//! Copies between our standard files and the master of the container's terminal, without loss.
 //!
-//! Nothing here blocks: the master is non-blocking, and our own files, whose mode others share, are touched only when poll(2)
-//! calls them ready, and written in pieces that a ready pipe takes at once.
+//! Nothing here blocks: the master is non-blocking. Our own files, whose mode other processes
+//! share, are used only when poll(2) reports them ready, and written in pieces that a ready pipe
+//! accepts without blocking.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -14,13 +15,14 @@ use crate::error::{Doing, Result};
 use crate::plan::{Plan, TerminalSize};
 use crate::sys::{pty, signal};
 
-/// Bytes in flight each way.
+/// Size of the buffer in each direction, in bytes.
 const ROOM: usize = 16 * 1024;
 
-/// What a pipe that poll(2) calls writable takes without blocking: PIPE_BUF.
+/// Bytes that a writable pipe accepts without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// The most that can be in the terminal when its process ends is far less; beyond it somebody else is writing, without end perhaps.
+/// Maximum of bytes read after the process has ended. A terminal buffers far less; more comes from
+/// another process, perhaps without end.
 const LEFT_AT_MOST: usize = 1024 * 1024;
 
 /// The runtime's own standard files.
@@ -39,32 +41,33 @@ impl Host<'_> {
         }
     }
 
-    /// The size of the terminal we run in, if any.
+    /// The size of the terminal that we run in, if any.
     fn size(&self) -> Option<pty::Size> {
         [self.input, self.output, self.error].into_iter().find_map(|fd| pty::size(fd).ok())
     }
 }
 
-/// The container's terminal, seen from outside.
+/// The container's terminal, from outside.
 pub struct Terminal {
     master: OwnedFd,
-    /// Held open: the master would report the end (EIO) in every moment in which no process has the slave open, as when an
-    /// init closes its console to open it again later.
+    /// Held open: otherwise the master reports the end (EIO) whenever no process has the slave
+    /// open, for example while an init closes its console to open it again later.
     _slave: Option<OwnedFd>,
 }
 
-/// Where the first size of a terminal comes from.
+/// The source of a terminal's initial size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SizeFrom {
-    /// The terminal we run in.
+    /// The terminal that we run in.
     Host,
     /// process.consoleSize, which the container's process has set.
     Process,
 }
 
 impl Terminal {
-    /// Takes over the master that the container's process made. The size of the terminal we run in becomes its size, unless
-    /// the plan has one. Call it before the program starts, so that it finds the size right.
+    /// Takes over the master that the container's process created. Its size becomes that of the
+    /// terminal that we run in, unless the plan has one. Call it before the program starts, so that
+    /// the program reads the right size.
     pub fn of(master: OwnedFd, plan: &Plan) -> Result<Self> {
         let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
         let size = if size == TerminalSize::default() { SizeFrom::Host } else { SizeFrom::Process };
@@ -72,7 +75,7 @@ impl Terminal {
     }
 
     pub(super) fn at(host: &Host<'_>, master: OwnedFd, size: SizeFrom) -> Result<Self> {
-        // Ours alone: the process that made it has sent it and closed its own.
+        // The master is ours alone: the process that created it has sent it and closed its own.
         rustix::io::ioctl_fionbio(&master, true).doing(|| "make the terminal non-blocking")?;
         if let Some(size) = host.size().filter(|_| size == SizeFrom::Host) {
             pty::set_size(&master, size).doing(|| "set the terminal's size")?;
@@ -85,21 +88,22 @@ impl Terminal {
     }
 }
 
-/// Our own terminal in raw mode, for as long as this lives: every key goes to the container, ^C too.
+/// Our own terminal in raw mode, while this exists: every key goes to the container, including ^C.
 struct Raw<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
     output: Output,
 }
 
-/// Who makes a carriage return and a line feed of the program's line feed.
+/// The terminal that converts the program's line feeds to CR LF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
-    /// The container's terminal. Our output is the terminal that we read from: it shows every byte as it comes, and a program that
-    /// changes the container's terminal sees the same as in one of its own.
+    /// The container's terminal. Our output is the terminal that we read from: it shows every byte
+    /// unchanged, and a program that changes the container's terminal sees the same as on its own
+    /// terminal.
     Inside,
-    /// Our own terminal, where there is one. Our output goes elsewhere, to a pipe or a file, which must get the program's own bytes;
-    /// and what others write to our terminal meanwhile must look right.
+    /// Our own terminal, if any. Our output is a pipe or a file, which must get the program's
+    /// unchanged bytes; and output of other processes to our terminal must look right.
     Outside,
 }
 
@@ -117,7 +121,7 @@ impl Output {
 }
 
 impl<'a> Raw<'a> {
-    /// `None` when `terminal` is none, or when the shell does not let us have it.
+    /// Enters raw mode. `None`: `terminal` is not a terminal, or the shell does not let us have it.
     fn enter(terminal: BorrowedFd<'a>, output: Output) -> Result<Option<Self>> {
         let Ok(before) = rustix::termios::tcgetattr(terminal) else { return Ok(None) };
         let raw = Self { terminal, before, output };
@@ -140,21 +144,23 @@ impl<'a> Raw<'a> {
 
 impl Drop for Raw<'_> {
     fn drop(&mut self) {
-        // Of a job in the background, the shell has its own mode there; and a terminal that has gone needs none.
+        // For a background job, the shell has set its own mode; and a terminal that is gone needs
+        // none.
         if !is_in_background(self.terminal) {
             let _ = rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before);
         }
     }
 }
 
-/// Whether `terminal` controls this process, and the shell has given it to another job.
+/// Whether `terminal` is our controlling terminal, and another job has the foreground.
 fn is_in_background(terminal: BorrowedFd<'_>) -> bool {
     rustix::termios::tcgetpgrp(terminal).is_ok_and(|front| front != rustix::process::getpgrp())
 }
 
-/// Reads from or changes the terminal as job control wants it: a job in the background stops, and goes on here when the shell has
-/// brought it to the foreground. While SIGTTIN and SIGTTOU are blocked, which they are to be passed on, the kernel does not stop us: it
-/// refuses to read, and lets us change a mode that is the shell's. termios(3), tty_ioctl(4).
+/// Reads from or changes the terminal under job control: a background job stops, and continues here
+/// when the shell has brought it to the foreground. We block SIGTTIN and SIGTTOU to forward them.
+/// While they are blocked, the kernel does not stop us: it refuses reads, and lets us change a mode
+/// that is the shell's. termios(3), tty_ioctl(4).
 fn as_job<T>(
     terminal: BorrowedFd<'_>,
     mut act: impl FnMut() -> rustix::io::Result<T>,
@@ -164,12 +170,12 @@ fn as_job<T>(
     }
     let Ok(mask) = signal::unblock(&signal::set([libc::SIGTTIN, libc::SIGTTOU])) else { return act() };
     let done = act();
-    // It was valid when the kernel gave it.
+    // The kernel supplied this mask.
     let _ = signal::set_mask(&mask);
     done
 }
 
-/// One way of the copying: what has been read and not yet written.
+/// One direction of the copy: bytes that are read and not yet written.
 struct Stream {
     bytes: Box<[u8]>,
     start: usize,
@@ -191,12 +197,14 @@ impl Stream {
         self.start == self.end
     }
 
-    /// Only an empty stream reads: what does not fit stays where poll(2) and the writer see it.
+    /// Reads only when empty: other bytes stay in the source, where poll(2) and the writer see
+    /// them.
     fn wants_more(&self) -> bool {
         self.open && self.is_empty()
     }
 
-    /// Reads once. `Some(0)` is nothing yet; `None` the end, which an error is too: EIO of a terminal that has gone.
+    /// Reads once. `Some(0)`: nothing yet. `None`: the end, or an error (EIO: the terminal is
+    /// gone).
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> Option<usize> {
         match read(&mut self.bytes) {
             Ok(length) if length > 0 => {
@@ -211,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Writes once, at most `most` bytes; `false` when nobody will ever take more.
+    /// Writes once, at most `most` bytes; `false`: the reader is gone.
     fn flush(&mut self, to: BorrowedFd<'_>, most: usize) -> bool {
         let pending = self.pending();
         match rustix::io::write(to, pending.get(..most).unwrap_or(pending)) {
@@ -227,34 +235,34 @@ impl Stream {
     }
 }
 
-/// Where poll(2)'s list has our files, if it has.
+/// The indices of our files in poll(2)'s list, if they are in it.
 #[derive(Default)]
 pub struct Places {
     pub input: Option<usize>,
     pub output: Option<usize>,
 }
 
-/// Which of our files poll(2) called ready.
+/// Whether poll(2) reported our files ready.
 #[derive(Default)]
 pub struct Ready {
     pub input: bool,
     pub output: bool,
 }
 
-/// Both ways at work.
+/// The copy in both directions.
 pub struct Relay<'a> {
     terminal: Terminal,
     host: &'a Host<'a>,
-    /// Our output opened anew and non-blocking, where that can be.
+    /// Our output, reopened non-blocking, if possible.
     output: Option<OwnedFd>,
     raw: Option<Raw<'a>>,
     /// From our input to the master.
     inward: Stream,
     /// From the master to our output.
     outward: Stream,
-    /// Whether output is read only to be thrown away: our reader has gone, but the program must not block on that.
+    /// Whether output is discarded: its reader is gone, but the program must not block on that.
     discard: bool,
-    /// Bytes still to be read after the process ended; `None` while it lives.
+    /// Bytes still to be read after the process has ended; `None` while it lives.
     left: Option<usize>,
 }
 
@@ -272,7 +280,7 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Adds what we wait for to poll(2)'s list through `add`, which returns the place.
+    /// Adds our files to poll(2)'s list through `add`, which returns the index.
     pub fn watch<'s>(&'s self, mut add: impl FnMut(BorrowedFd<'s>, PollFlags) -> usize) -> Places {
         let mut places = Places::default();
         let mut master = PollFlags::empty();
@@ -294,7 +302,7 @@ impl<'a> Relay<'a> {
         self.output.as_ref().map_or(self.host.output, |fd| fd.as_fd())
     }
 
-    /// Moves what can be moved without blocking.
+    /// Copies as much as possible without blocking.
     pub fn copy(&mut self, ready: &Ready) {
         let master = self.terminal.master.as_fd();
         if ready.input && self.inward.wants_more() {
@@ -314,7 +322,7 @@ impl<'a> Relay<'a> {
         while self.outward.wants_more() && self.read_out() {}
     }
 
-    /// Reads from the master; whether reading on makes sense at once.
+    /// Reads from the master. Returns whether to read again at once.
     fn read_out(&mut self) -> bool {
         let master = self.terminal.master.as_fd();
         let got = self.outward.fill(|room| rustix::io::read(master, room));
@@ -322,7 +330,7 @@ impl<'a> Relay<'a> {
             (self.outward.start, self.outward.end) = (0, 0);
         }
         match (got, &mut self.left) {
-            // The kernel brings up all that was written before it says that there is nothing.
+            // The kernel returns all written output before it reports that there is none.
             (None | Some(0), Some(_)) => self.outward.open = false,
             (Some(length), Some(left)) => match left.checked_sub(length) {
                 Some(rest) => *left = rest,
@@ -330,7 +338,7 @@ impl<'a> Relay<'a> {
             },
             _ => {}
         }
-        // While the process lives, signals come first: one piece a turn.
+        // While the process lives, signals take precedence: one read per turn.
         self.left.is_some() && self.outward.open
     }
 
@@ -342,49 +350,50 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// The process has ended: its last output is brought out, input is over.
+    /// After the end of the process: copies its last output, and stops the input.
     pub fn drain(&mut self) {
         self.inward.close();
         self.left = Some(LEFT_AT_MOST);
     }
 
-    /// The output that nobody takes is given up.
+    /// Discards output that is not read.
     pub fn give_up(&mut self) {
         self.outward.close();
     }
 
-    /// Whether all output has been written. Only after [`Relay::drain`] can that be.
+    /// Whether all output is written. Never true before [`Relay::drain`].
     pub fn is_done(&self) -> bool {
         !self.outward.open && self.outward.is_empty()
     }
 
-    /// Our terminal's size has changed: the container's gets it, and the kernel tells its processes.
+    /// Copies our terminal's changed size to the container's; the kernel notifies its processes.
     pub fn resize(&self) {
         if let Some(size) = self.host.size() {
-            // A terminal that has gone has no size; its end is found by reading.
+            // A terminal that is gone has no size; reading detects its end.
             let _ = pty::set_size(&self.terminal.master, size);
         }
     }
 
-    /// We had been stopped, and the shell has used the terminal since.
+    /// Restores raw mode after a stop, as the shell has used the terminal meanwhile.
     pub fn resume(&self) {
         if let Some(raw) = &self.raw {
-            // As in `resize`.
+            // A terminal that is gone needs no mode.
             let _ = raw.again();
         }
         self.resize();
     }
 }
 
-/// No line feed becomes a carriage return and a line feed (ONLCR) on its way out of the container's terminal.
+/// Clears ONLCR: the container's terminal does not convert line feeds to CR LF.
 fn keep_line_feeds(master: &OwnedFd) -> rustix::io::Result<()> {
     let mut mode = rustix::termios::tcgetattr(master)?;
     mode.output_modes.remove(OutputModes::ONLCR);
     rustix::termios::tcsetattr(master, OptionalActions::Now, &mode)
 }
 
-/// Our output opened anew through /proc, non-blocking: setting O_NONBLOCK on the descriptor itself would set it for the
-/// shell too. `None` where that fails (a pipe of another user, no /proc) or brings nothing (files, sockets).
+/// Reopens our output through /proc, non-blocking: setting O_NONBLOCK on the descriptor itself
+/// would set it for the shell too. `None` if that fails (a pipe of another user, no /proc) or has
+/// no effect (files, sockets).
 fn own_output(output: BorrowedFd<'_>) -> Option<OwnedFd> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(output).ok()?.st_mode);
     if kind != FileType::Fifo && !rustix::termios::isatty(output) {

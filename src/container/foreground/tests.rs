@@ -1,4 +1,5 @@
-//! Real processes behind real pseudoterminals and pipes. Signals go to the waiting thread, so tests do not meet each other's.
+//! Real processes on real pseudoterminals and pipes. Signals are sent to the waiting thread, so
+//! tests do not receive each other's.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use super::relay::SizeFrom;
 use super::*;
 use crate::sys::pty;
 
-/// A pseudoterminal that is unlocked: master, slave.
+/// An unlocked pseudoterminal: master, slave.
 fn pty_pair() -> (OwnedFd, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags).unwrap();
@@ -33,7 +34,7 @@ fn nothing() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// Starts a child with the mask that a program gets; its pid and pidfd.
+/// Starts a child with the signal mask of a program; returns its PID and pidfd.
 fn start(command: &mut Command, foreground: &Foreground) -> (i32, OwnedFd) {
     let mask = foreground.original;
     // SAFETY: one system call, which is all that a child may do before exec.
@@ -44,7 +45,7 @@ fn start(command: &mut Command, foreground: &Foreground) -> (i32, OwnedFd) {
     (pid, process::pidfd_open(pid).unwrap())
 }
 
-/// A script's end that waits for a signal, but not for ever.
+/// The end of a script: waits for a signal, with a timeout.
 const LOOP: &str = "i=0; while [ $i -lt 500 ]; do i=$((i+1)); sleep 0.02; done";
 
 fn shell(script: &str) -> Command {
@@ -57,7 +58,8 @@ fn without_terminal(pidfd: &OwnedFd, pid: i32) -> Program<'_> {
     Program { pid, pidfd: pidfd.as_fd(), terminal: None, listener: None }
 }
 
-/// Runs `script` behind a terminal, as a container's program would run, with `input` and `output` as the runtime's files.
+/// Runs `script` on a terminal, as a container's program, with `input` and `output` as the
+/// runtime's files.
 fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
     let foreground = Foreground::prepare().unwrap();
     let (master, slave) = pty_pair();
@@ -87,7 +89,7 @@ fn run_behind_terminal(script: &str, raw: bool, input: BorrowedFd<'_>, output: B
 
 /// The calling thread, for [`send`].
 fn this_thread() -> libc::pthread_t {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: has no arguments and cannot fail.
     unsafe { libc::pthread_self() }
 }
 
@@ -96,7 +98,7 @@ fn send(thread: libc::pthread_t, signal: i32) {
     assert_eq!(unsafe { libc::pthread_kill(thread, signal) }, 0);
 }
 
-/// Reads until `words` have come.
+/// Reads until `words` have arrived.
 fn read_until(file: &mut File, words: &str) -> String {
     let mut text = String::new();
     let mut buffer = [0; 256];
@@ -108,7 +110,7 @@ fn read_until(file: &mut File, words: &str) -> String {
     text
 }
 
-/// What the calling thread has used so far.
+/// CPU time used by the calling thread.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec to `time`, which outlives the call.
@@ -164,7 +166,7 @@ fn the_mask_comes_back_and_late_signals_are_forgotten() {
     let during = signal::block(&empty).unwrap();
     for number in 1..=LAST {
         assert_eq!(has(&foreground.original, number), has(&before, number), "{number}");
-        // glibc keeps 32 and 33 for itself and lets nobody block them.
+        // glibc reserves 32 and 33 and does not let programs block them.
         let taken = !NOT_OURS.contains(&number) && !(32..34).contains(&number);
         assert_eq!(has(&during, number), taken || has(&before, number), "{number}");
     }
@@ -285,7 +287,7 @@ fn input_that_has_ended_costs_no_time() {
 fn a_console_that_is_closed_and_opened_again_stays_connected() {
     let (mut from_output, output) = pipe();
     let null = nothing();
-    // As an init does: nobody has the terminal open for a while.
+    // As an init does: no process has the terminal open for a while.
     let script = "t=$(tty); exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again >$t; sleep 0.1";
     assert_eq!(run_behind_terminal(script, false, null.as_fd(), output.as_fd()), 0);
     drop(output);
@@ -310,14 +312,15 @@ fn a_reader_that_does_not_read_does_not_stop_signals() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let begun = Instant::now();
-            // The first one ends the program, the next the wait for a reader of what it wrote.
+            // The first signal ends the program, the next one ends the wait for a reader of its
+            // output.
             while !done.load(std::sync::atomic::Ordering::Acquire) {
                 thread::sleep(Duration::from_millis(200));
                 send(waiting, libc::SIGTERM);
                 assert!(begun.elapsed() < Duration::from_secs(20), "it hangs");
             }
         });
-        // Outlives the signals that come after the wait.
+        // Blocks the signals that come after the wait.
         let _blocked = Foreground::prepare().unwrap();
         let script = format!("trap 'kill $!; exit 9' TERM; yes & {LOOP}; kill $!");
         assert_eq!(run_behind_terminal(&script, true, null.as_fd(), output.as_fd()), 9);
@@ -326,7 +329,8 @@ fn a_reader_that_does_not_read_does_not_stop_signals() {
     });
 }
 
-/// Reaping takes every child of the process, other tests' too, so the test proper has a process of its own.
+/// Reaping affects every child of the process, including other tests' children, so the actual test
+/// runs in its own process.
 #[test]
 fn orphans_are_reaped_and_the_status_is_not_lost() {
     let mut own = Command::new(std::env::current_exe().unwrap());
@@ -346,7 +350,8 @@ fn orphans_in_a_process_of_its_own() {
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(600));
-            // The kernel's own may have gone to another thread of the test program, where it is not blocked.
+            // The kernel's SIGCHLD may have been delivered to another thread of the test program
+            // that does not block it.
             send(waiting, libc::SIGCHLD);
         });
         assert_eq!(foreground.wait(without_terminal(&pidfd, pid)).unwrap(), 5);
@@ -381,7 +386,7 @@ fn a_tracer_that_holds_the_dead_costs_no_time() {
     let status = foreground.wait(without_terminal(&pidfd, pid)).unwrap();
     let (whole, spent) = (begin.elapsed(), own_time() - before);
     let mut seized = 1;
-    // SAFETY: a child of this test, and a place for its status.
+    // SAFETY: a child of this test, and a valid pointer for its status.
     unsafe { libc::waitpid(tracer, &raw mut seized, 0) };
     assert_eq!(status, 7);
     if seized != 0 {
