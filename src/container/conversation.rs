@@ -36,7 +36,7 @@ impl Child {
     }
 }
 
-/// What the process waits for once it is set up.
+/// The message that the process waits for once it is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// The answer, sent now.

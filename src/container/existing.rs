@@ -27,7 +27,7 @@ impl Existing {
     }
 
     /// Waits for other commands that change the container, then reads it. Other commands wait until
-    /// the folder is dropped.
+    /// the returned value is dropped.
     ///
     /// `Kind::State`: it is being created. Its creator holds the lock all that time, and may be
     /// waiting for a hook that runs this very command.

@@ -1,4 +1,5 @@
-//! Lets a test stop the runtime at a named step, to kill it there: EMERGENCE_RUNC_HOLD=STEP. Debug builds only.
+//! Test hook: stops the runtime at a named step, to be killed there: EMERGENCE_RUNC_HOLD=STEP.
+//! Debug builds only.
 
 use crate::init::Hold;
 

@@ -1,4 +1,5 @@
-//! Hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop. Source: runtime-spec config.md, "POSIX-platform Hooks".
+//! Hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop. Source:
+//! runtime-spec config.md, "POSIX-platform Hooks".
 
 use std::fs::File;
 use std::io::{Read, Seek};

@@ -109,7 +109,8 @@ fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Re
     };
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe");
     let ((ready, there), (ends, end)) = (pipe()?, pipe()?);
-    // SAFETY: no memory is shared; the new process only enters a namespace, closes and reads pipes before _exit.
+    // SAFETY: no memory is shared; the new process only enters a namespace, closes and reads pipes
+    // before _exit.
     match unsafe { process::clone3(new.flags() as u64, None) }
         .doing(|| "make a process for a user namespace")?
     {

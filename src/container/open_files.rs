@@ -1,4 +1,5 @@
-//! The limit of open files (RLIMIT_NOFILE), raised while the runtime and its child hold a descriptor for each of many mounts.
+//! Raises the limit of open files (RLIMIT_NOFILE) while the runtime and its child hold a descriptor
+//! for each of many mounts.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

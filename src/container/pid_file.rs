@@ -5,7 +5,7 @@
 //! | nothing | the file is created atomically |
 //! | a regular file | replaced atomically, by rename |
 //! | a fifo, a character device | written to; nothing is created or renamed |
-//! | a symbolic link owned by the caller or root (`/dev/stdout`) | followed; its target is written to |
+//! | a symbolic link of the caller or root (`/dev/stdout`) | followed; its target is written to |
 //! | a symbolic link of another user; a directory, socket or block device | refused |
 //!
 //! The directory may be writable for others: a symbolic link of another user is never followed.

@@ -59,7 +59,7 @@ fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
             known.insert(name, value);
         }
     }
-    // The directory supplies the ID. A bundle is never removed on the word of a broken record.
+    // The directory supplies the ID. A broken record never causes a bundle's removal.
     let record = serde_json::from_value(whole).map_err(failed)?;
     Ok((Record { id: folder.id().to_string(), bundle_goes: false, ..record }, known))
 }

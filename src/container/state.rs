@@ -82,7 +82,7 @@ pub struct State {
     pub id: String,
     /// The PID of the container's process; 0 if it has none.
     pub pid: i32,
-    /// The status: [`Status::word`].
+    /// The status, as [`Status::word`] returns it.
     pub status: String,
     /// The bundle's absolute path. JSON is UTF-8: each invalid sequence is replaced by U+FFFD.
     pub bundle: String,

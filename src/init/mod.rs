@@ -1,4 +1,5 @@
-//! The container's process from clone3 to execve: a flat list of stages that carries out a [`Plan`].
+//! The container's process from clone3 to execve: a flat list of stages that carries out a
+//! [`Plan`].
 //!
 //! No heap, no panic, no lock: another thread of an embedding program may have held any lock at the
 //! clone. A failure is sent as eight bytes to the runtime, which makes the message.
@@ -368,7 +369,8 @@ impl Opened {
 
     fn begin_reports(&self) {
         if self.asks.reports {
-            // SAFETY: `sync` is only closed by the execve of the program, or with this process; the reports end before.
+            // SAFETY: `sync` is only closed by the execve of the program, or with this process; the
+            // reports end before.
             unsafe { report::begin(self.sync.as_fd()) };
         }
     }

@@ -5,23 +5,23 @@
 //! child                                runtime
 //!   ── Successor + pidfd ────────────►  the process continues as its successor, which waits
 //!   ◄─────────────────────────── Go ──  for this before it sends its first message
-//!   ── MapIds ───────────────────────►  writes the ID maps, joins v1 cgroups, moves network devices
+//!   ── MapIds ───────────────────────►  writes ID maps, joins v1 cgroups, moves network devices
 //!   ◄─────────────────────────── Go ──
 //!   ── KeyringStays ─────────────────►  warns that the process shares the caller's session keyring
 //!   ◄─────────────────────────── Go ──
 //!   ── MapMount + descriptor ────────►  makes this bind source idmapped; only the child sees it
 //!   ◄─────────────────────────── Go ──
-//!   ── Hooks ────────────────────────►  runs prestart and createRuntime hooks: after the mounts, before pivot_root
+//!   ── Hooks ────────────────────────►  runs prestart, createRuntime hooks, before pivot_root
 //!   ◄─────────────────────────── Go ──
 //!   ── Limits ───────────────────────►  sets rlimits that only the host's root may raise
 //!   ◄─────────────────────────── Go ──
-//!   ── Listener ─────────────────────►  a filter with a listener is loaded next: may the runtime take the listener?
-//!   ◄─────────────────── Go or Send ──  Go: it takes the listener once it exists, and hands it on; Send: it may not
-//!   ── Notify + descriptor ──────────►  after Send: hands the listener on
+//!   ── Listener ─────────────────────►  a filter with a listener is loaded next
+//!   ◄─────────────────── Go or Send ──  Go: the runtime takes the listener; Send: it may not
+//!   ── Notify + descriptor ──────────►  after Send: passes the listener
 //!   ◄─────────────────────────── Go ──
 //!   ── Waiting ──────────────────────►  `create` may return; only execve can still fail
-//!   ◄─────────────────────────── Go ──  `create`: the process is recorded, the start message comes through a fifo; `run`: start
-//!   ── Hooked ───────────────────────►  all startContainer hooks have succeeded (only if there are any)
+//!   ◄─────────────────────────── Go ──  `run`: start; `create`: recorded, the start comes by fifo
+//!   ── Hooked ───────────────────────►  all startContainer hooks have succeeded (if any)
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment before `Waiting` and before its filter, the child may send `Done` for a finished

@@ -1,8 +1,9 @@
 //! Network devices, on the runtime's side, over rtnetlink: moves `linux.netDevices` into the
 //! container.
 //!
-//! runtime-spec config-linux.md, "Network Devices": a moved device keeps its permanent addresses of global scope, takes its new
-//! name, and is up afterwards. It is never moved back: it lives as long as the container's network namespace.
+//! runtime-spec config-linux.md, "Network Devices": a moved device keeps its permanent addresses of
+//! global scope, gets its new name, and is up afterwards. It is never moved back: it exists as long
+//! as the container's network namespace.
 
 #![forbid(unsafe_code)]
 
