@@ -129,10 +129,10 @@ pub struct SubGroup {
 /// `update`.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// The limits to change; those absent, zero or empty stay.
+    /// The limits to change; those absent, zero or empty do not change.
     pub resources: Resources,
-    /// Cache line of the resctrl schemata; empty: stays.
+    /// Cache line of the resctrl schemata; empty: unchanged.
     pub l3_cache_schema: String,
-    /// Memory bandwidth line of the resctrl schemata; empty: stays.
+    /// Memory bandwidth line of the resctrl schemata; empty: unchanged.
     pub mem_bw_schema: String,
 }
