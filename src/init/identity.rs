@@ -69,7 +69,7 @@ pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Changes from root in the container to the program's user.
+/// Changes from the runtime's root to the program's user.
 pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
     own_standard_io(process.uid);
     // As root first, for a directory that only root may enter; after the change of user, for
