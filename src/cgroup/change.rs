@@ -1,4 +1,4 @@
-//! Puts new limits in the place of those that are there: all of them, or the former ones stay.
+//! Replaces limits as a whole: either all new values are written or the former ones are restored.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,8 +9,8 @@ use super::write::Target;
 use super::{Made, Missing, Setting, Settings};
 use crate::error::{Doing, Result};
 
-/// Files with a line for each device or other key, and what takes a line away again. Source: cgroup-v2.rst; for version 1,
-/// Documentation/admin-guide/cgroup-v1.
+/// Files with one line per device or other key, and the value that removes a line. Source:
+/// cgroup-v2.rst; for v1, Documentation/admin-guide/cgroup-v1.
 const KEYED: &[(&str, &str)] = &[
     ("io.max", "rbps=max wbps=max riops=max wiops=max"),
     ("io.weight", "default"),
@@ -28,10 +28,10 @@ const KEYED: &[(&str, &str)] = &[
     ("net_prio.ifpriomap", "0"),
 ];
 
-/// The one file of version 1's devices that can be read.
+/// The only file of the v1 devices controller that can be read.
 const DEVICES_LIST: &str = "devices.list";
 
-/// What the files of a cgroup held before a change.
+/// The contents of a cgroup's files before a change.
 pub struct Former<'a> {
     files: Vec<Saved<'a>>,
 }
@@ -40,14 +40,15 @@ struct Saved<'a> {
     target: Target<'a>,
     file: String,
     text: String,
-    /// What comes to the same where the kernel does not take `text`.
+    /// An equivalent value, for when the kernel rejects `text`.
     same: Option<String>,
 }
 
 impl Made {
-    /// Writes the settings. When the kernel refuses one, every file gets back what it held, and the error is the kernel's.
+    /// Writes the settings. If the kernel refuses one, every file is restored, and the kernel's
+    /// error is returned.
     ///
-    /// What can only be written, such as `memory.reclaim`, cannot be taken back.
+    /// Files that can only be written, such as `memory.reclaim`, cannot be restored.
     pub fn change(&self, settings: &Settings) -> Result<Former<'_>> {
         settings.writes.iter().try_for_each(|setting| self.check_file(setting))?;
         let former = self.former(settings)?;
@@ -64,7 +65,7 @@ impl Made {
                 if files.iter().any(|saved| saved.file == file) {
                     continue;
                 }
-                // Without a directory for it, the write fails before it changes anything.
+                // Without a directory for the file, the write fails before it changes anything.
                 let Ok(target) = self.target(setting) else { continue };
                 let place = || format!("read {}/{file}", target.path().display());
                 if let Some(text) = present(target.dir(), file).doing(place)? {
@@ -77,7 +78,8 @@ impl Made {
     }
 }
 
-/// The text of a file. `None`: there is none, or it can only be written, so that it holds nothing to put back.
+/// The text of a file; `None` if it does not exist or can only be written: then it holds nothing to
+/// restore.
 fn present(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Option<String>> {
     match read_at(dir, file) {
         Ok(text) => Ok(Some(text)),
@@ -86,7 +88,8 @@ fn present(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Option<String>
     }
 }
 
-/// A cpuset with processes in it is not made empty again. Empty, it had what the group above has.
+/// The effective list of an empty cpuset, which is its parent's: a cpuset with processes in it
+/// cannot be emptied again.
 fn same(dir: BorrowedFd<'_>, file: &str, text: &str) -> Option<String> {
     let is_list = matches!(file, "cpuset.cpus" | "cpuset.mems");
     if is_list && text.is_empty() { read_at(dir, format!("{file}.effective")).ok() } else { None }
@@ -102,15 +105,16 @@ fn touched(setting: &Setting) -> impl Iterator<Item = &str> {
         Missing::Instead(file, _) => Some(*file),
         _ => None,
     };
-    // The kernel gives a group that is no longer idle the usual weight.
+    // The kernel resets the weight to its default when a group stops being idle.
     let weight = (own == "cpu.idle").then_some("cpu.weight");
     [Some(own), instead, weight].into_iter().flatten()
 }
 
 impl Former<'_> {
-    /// Writes the former values where other ones are now, the last change first.
+    /// Writes the former values where the present ones differ, the last change first.
     ///
-    /// What fails is tried once more after the rest: a value may only fit once another one is back.
+    /// Failed writes are tried once more at the end: a value may fit only after another one is
+    /// restored.
     pub fn put_back(&self) -> Result<()> {
         let failed: Vec<_> = self.files.iter().rev().filter(|saved| saved.put_back().is_err()).collect();
         failed.into_iter().map(Saved::put_back).fold(Ok(()), Result::and)
@@ -133,7 +137,7 @@ impl Saved<'_> {
     }
 }
 
-/// The writes that bring a file from what it holds `now` back to what it held: (file, line).
+/// The writes that restore a file from its contents `now` to its former contents: (file, line).
 fn back<'a>(file: &'a str, was: &str, now: &str) -> Vec<(&'a str, String)> {
     if was == now {
         return Vec::new();
@@ -151,12 +155,12 @@ fn back<'a>(file: &'a str, was: &str, now: &str) -> Vec<(&'a str, String)> {
             let allowed = was.lines().map(|line| ("devices.allow", all(line)));
             std::iter::once(("devices.deny", "a".to_owned())).chain(allowed).collect()
         }
-        // `oom_kill_disable 0`, and lines that only tell.
+        // `oom_kill_disable 0`, and lines that are only informative.
         "memory.oom_control" => {
             let first = was.lines().next().and_then(|line| line.split_whitespace().nth(1));
             first.map(|word| (file, word.to_owned())).into_iter().collect()
         }
-        // A write of nothing is none, so an empty list is an empty line.
+        // A write of zero bytes has no effect, so an empty list is written as an empty line.
         _ if was.is_empty() => vec![(file, "\n".to_owned())],
         _ => vec![(file, was.to_owned())],
     }
@@ -166,7 +170,7 @@ fn back<'a>(file: &'a str, was: &str, now: &str) -> Vec<(&'a str, String)> {
 mod tests {
     use super::*;
 
-    /// File, what it held, what it holds, and the writes between.
+    /// File, its former contents, its present contents, and the writes that restore it.
     type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
 
     #[test]

@@ -1,7 +1,8 @@
-//! What an update leaves out, but one of the kernel's files holds together with what it names.
+//! Completes an update with the present values that share a kernel file with an updated value.
 //!
-//! Version 2 has quota and period in one file, and counts swap apart from memory where config.json counts the sum. So a part that is
-//! not named is what it is now. Version 1 has a file for each.
+//! cgroup v2 has quota and period in one file, and counts swap separately from memory, while
+//! config.json counts the sum. So a part that the update does not name keeps its present value.
+//! cgroup v1 has a file for each.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,12 +13,13 @@ use super::{BadLimit, Made};
 use crate::error::{Doing, Result};
 use crate::spec::Resources;
 
-/// The present limits, as far as they matter; absent where there is no such file.
+/// The present limits, as far as they matter; `None` if the file does not exist.
 #[derive(Clone, Debug, Default)]
 struct Present {
     /// `cpu.max`.
     cpu: Option<String>,
-    /// The period that systemd knows of, in microseconds; without a quota, `cpu.max` has the default instead.
+    /// The period that systemd knows, in microseconds; without a quota, `cpu.max` has the default
+    /// instead.
     period: Option<u64>,
     /// `cpu.idle`.
     idle: Option<String>,
@@ -28,9 +30,9 @@ struct Present {
 }
 
 impl Made {
-    /// The resources of an update with the parts that they leave out.
+    /// Returns the resources of an update, completed with the parts that it leaves out.
     ///
-    /// Errors when memory alone is to become more than memory and swap together may be, which stays.
+    /// Errors if only the memory limit is named and exceeds the present limit of memory plus swap.
     pub fn complete(&self, wanted: &Resources) -> Result<Resources> {
         let Some(dir) = self.dir_fd().filter(|_| self.group().is_unified()) else {
             return Ok(wanted.clone());
@@ -52,7 +54,7 @@ impl Made {
     }
 }
 
-/// The text of a file that matters; `None` where there is no such file.
+/// The text of a file if `matters`; `None` if it does not exist.
 fn read(dir: BorrowedFd<'_>, file: &str, matters: bool) -> Result<Option<String>> {
     match if matters { read_at(dir, file) } else { Err(Errno::NOENT) } {
         Ok(text) => Ok(Some(text)),
@@ -102,13 +104,14 @@ fn complete(wanted: &Resources, present: &Present) -> std::result::Result<Resour
     Ok(all)
 }
 
-/// Completes a change of a group that is idle. It has no weight while it is, and the usual one afterwards.
+/// Completes an update of an idle group. An idle group has no weight; afterwards it gets the
+/// default one.
 fn leave_idle(all: &mut Resources) {
     const USUAL_SHARES: u64 = 1024;
     const USUAL_WEIGHT: &str = "100";
     if let Some(cpu) = &mut all.cpu {
         match (cpu.idle, cpu.shares.unwrap_or(0)) {
-            // The kernel refuses a weight for an idle group.
+            // The kernel refuses to set the weight of an idle group.
             (None, shares) if shares != 0 => cpu.idle = Some(0),
             (Some(0), 0) => cpu.shares = Some(USUAL_SHARES),
             _ => {}
@@ -120,7 +123,7 @@ fn leave_idle(all: &mut Resources) {
     }
 }
 
-/// A limit; `None`: `max`.
+/// A limit; `None` for `max`.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok()
 }

@@ -1,4 +1,5 @@
-//! Makes a container's cgroup, with as few calls as the host allows, and puts processes into it.
+//! Creates a container's cgroup, with as few system calls as the host allows, and moves processes
+//! into it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,17 +13,17 @@ use super::systemd::Property;
 use super::{Directory, Group, Legacy, life};
 use crate::error::{Doing, Error, Kind, Result};
 
-/// A cgroup that is there, and open.
+/// A cgroup that exists and is open.
 #[derive(Debug)]
 pub struct Made {
     group: Group,
-    /// What we made and nobody had made before, outermost first.
+    /// The directories that we created, outermost first.
     made: Vec<PathBuf>,
     /// The v2 directory.
     fd: Option<OwnedFd>,
 }
 
-/// What becomes of a directory for which the kernel refuses permission.
+/// How to treat a directory for which the kernel denies permission.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IfRefused {
     Fail,
@@ -30,15 +31,17 @@ enum IfRefused {
 }
 
 impl Group {
-    /// Makes the directories and, in v2, hands every controller of the host down to them.
+    /// Creates the directories and, in v2, enables every controller of the host for them.
     ///
-    /// A cgroup that is there already is used if it is empty and not frozen. A failure removes what was made.
+    /// An existing cgroup is used if it is empty and not frozen. On error, the created directories
+    /// are removed.
     pub fn create(&self) -> Result<Option<Made>> {
         self.create_unless(IfRefused::Fail)
     }
 
-    /// The same, for an ordinary user who asked for no limit: where the kernel refuses permission there is no cgroup, `None`, or
-    /// in v1 a group without that hierarchy; so the state file must keep [`Made::group`], not this one.
+    /// As [`Group::create`], for an unprivileged user who asked for no limit. If the kernel denies
+    /// permission, there is no cgroup (`None`) or, in v1, a group without that hierarchy; so the
+    /// state file must keep [`Made::group`], not this one.
     pub fn create_if_permitted(&self) -> Result<Option<Made>> {
         self.create_unless(IfRefused::GoWithout)
     }
@@ -52,7 +55,7 @@ impl Group {
         }
     }
 
-    /// Opens the cgroup of a container that exists, to limit it or to add a process.
+    /// Opens the cgroup of an existing container, to limit it or to add a process.
     pub fn open(&self) -> Result<Made> {
         let fd = self.unified.as_ref().map(|dir| {
             let path = dir.path();
@@ -61,9 +64,11 @@ impl Group {
         Ok(Made { group: self.clone(), made: Vec::new(), fd: fd.transpose()? })
     }
 
-    /// Has systemd make the group's unit, with the process inside; what systemd says of its place is noted here.
+    /// Has systemd create the group's unit with the process inside, and records the cgroup that
+    /// systemd chose.
     ///
-    /// `Kind::Exists`: the unit is somebody else's, and in use. After another error, [`Group::remove`] takes away what is there.
+    /// `Kind::Exists`: the unit belongs to another container or service and is in use. After
+    /// another error, [`Group::remove`] removes the leftovers.
     pub fn start(&mut self, pid: i32, properties: &[Property]) -> Result<Made> {
         let (Some(scope), Some(planned)) = (&mut self.scope, &self.unified) else {
             return Err(Error::new(Kind::System, "this cgroup is no unit of systemd"));
@@ -76,18 +81,19 @@ impl Group {
         let dir = Directory { mount: scope.dir.mount.clone(), below: join(&scope.dir.below, &subgroup) };
         let path = dir.path();
         self.unified = Some(dir.clone());
-        // The unit's own end takes with it what is made below.
+        // Directories created below the unit are removed when the unit ends.
         make(&dir, &path, &mut Vec::new())?;
         if is_moved {
             self.join(pid)?;
         }
         let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
-        // systemd has enabled its controllers; others (hugetlb, rdma) it neither enables nor minds.
+        // systemd has enabled its controllers; it neither enables nor disables the others (hugetlb,
+        // rdma).
         hand_down(&dir, fd.as_fd()).doing(|| format!("enable controllers for cgroup {}", path.display()))?;
         Ok(Made { group: self.clone(), made: Vec::new(), fd: Some(fd) })
     }
 
-    /// Moves a process in, in every hierarchy.
+    /// Moves a process into the group, in every hierarchy.
     pub fn join(&self, pid: i32) -> Result<()> {
         for dir in self.dirs() {
             let path = dir.path().join("cgroup.procs");
@@ -99,18 +105,19 @@ impl Group {
 }
 
 impl Made {
-    /// What was made: what the state file keeps.
+    /// The group as it was created; the state file keeps it.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// The v2 directory (O_PATH), for CLONE_INTO_CGROUP. Where [`Group::is_unified`] holds, a process cloned into it is where
-    /// it belongs and needs no [`Group::join`].
+    /// The v2 directory (O_PATH), for CLONE_INTO_CGROUP. If [`Group::is_unified`], a process cloned
+    /// into it needs no [`Group::join`].
     pub fn dir_fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Removes the directories that [`Group::create`] made, for when a later step fails. Nothing may run in them.
+    /// Removes the directories that [`Group::create`] created, after a later step has failed. They
+    /// must have no processes.
     pub fn undo(self) -> Result<()> {
         for path in self.made.iter().rev() {
             match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
@@ -121,7 +128,7 @@ impl Made {
         Ok(())
     }
 
-    /// Moves the container's process on into the cgroup that is delegated to it, where there is one.
+    /// Moves the container's process into the delegated cgroup, if there is one.
     pub fn enter_delegated(&self, pid: i32) -> Result<()> {
         if self.group.delegated.is_none() {
             return Ok(());
@@ -133,8 +140,9 @@ impl Made {
         inner.join(pid)
     }
 
-    /// Gives the v2 cgroup, and the delegated one below it, to a user, who may then make cgroups in it: the directory and the files
-    /// that /sys/kernel/cgroup/delegate names, and no limit. config-linux.md, "Cgroup ownership", says when. Nothing happens in v1.
+    /// Gives the v2 cgroup, and the delegated one below it, to a user, who may then create cgroups
+    /// in it: the directory and the files listed in /sys/kernel/cgroup/delegate, but no limit.
+    /// config-linux.md, "Cgroup ownership", says when. Does nothing in v1.
     pub fn delegate(&self, uid: u32) -> Result<()> {
         const USUAL: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
         let Some(dir) = self.dir_fd().filter(|_| self.group.is_unified()) else { return Ok(()) };
@@ -151,7 +159,8 @@ impl Made {
         Ok(())
     }
 
-    /// Why no process can enter the v2 cgroup, when clone3(2) or [`Group::join`] says `EOPNOTSUPP`.
+    /// Explains why no process can enter the v2 cgroup, after clone3(2) or [`Group::join`] failed
+    /// with `EOPNOTSUPP`.
     pub fn why_not_joinable(&self) -> Option<String> {
         let kind = read_at(self.dir_fd()?, "cgroup.type").ok()?;
         let path = self.group.unified.as_ref()?.path();
@@ -184,7 +193,7 @@ impl Made {
     }
 }
 
-/// Whether this is what an ordinary user must expect.
+/// Whether an unprivileged user must expect this error.
 fn refused(error: &Error) -> bool {
     matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
@@ -197,7 +206,7 @@ fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
         check_unused(&path)?;
         match read_at(fd.as_fd(), "cgroup.freeze") {
             Ok(text) if text == "1" => return Err(frozen(&path)),
-            // Linux before 5.2 has none.
+            // Linux before 5.2 has no such file.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error).doing(|| format!("read {}/cgroup.freeze", path.display())),
         }
@@ -226,7 +235,7 @@ fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directory and those above it that are missing. False: it was there.
+/// Creates the directory and its missing parents. Returns false if it existed.
 fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     match make_one(path) {
         Ok(()) => {
@@ -249,7 +258,8 @@ fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     Ok(true)
 }
 
-/// A container's user must be able to enter the directory, whatever the caller's umask is.
+/// Sets the mode explicitly: the container's user must be able to enter the directory, whatever the
+/// caller's umask is.
 fn make_one(path: &Path) -> rustix::io::Result<()> {
     let mode = Mode::from_raw_mode(0o755);
     mkdir(path, mode)?;
@@ -273,10 +283,11 @@ fn frozen(path: &Path) -> Error {
     )
 }
 
-/// Enables in each cgroup above `leaf`, from the top, what the top has. True: not all of it could be.
+/// Enables the root's controllers in each cgroup above `leaf`, from the top. Returns true if some
+/// could not be enabled.
 ///
-/// What cannot be enabled now (`EBUSY`: processes in a cgroup above; `EACCES`: not ours) matters only to a limit that needs it,
-/// and then that limit's error says so.
+/// A controller that cannot be enabled now (`EBUSY`: processes in a cgroup above; `EACCES`: not
+/// ours) matters only to a limit that needs it; that limit's error then says so.
 fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let mut here = open_dir(&dir.mount)?;
     let all = read_at(here.as_fd(), "cgroup.controllers")?;
@@ -299,18 +310,21 @@ fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> 
 
 /// Whether controllers may be enabled for the groups below.
 ///
-/// A group with processes of its own takes only those that count threads (cpu, cpuset, pids), and by taking them becomes the root of a
-/// threaded tree: no process could enter the groups below any more. The hierarchy's true root, which has no type, is exempt.
+/// A group with processes of its own accepts only the threaded controllers (cpu, cpuset, pids), and
+/// then becomes the root of a threaded tree: no process could enter the groups below any more. The
+/// hierarchy's true root, which has no type, is exempt.
 pub(super) fn may_hand_down(dir: BorrowedFd<'_>) -> bool {
     matches!(read_at(dir, "cgroup.type"), Err(Errno::NOENT))
         || read_at(dir, "cgroup.procs").is_ok_and(|processes| processes.is_empty())
 }
 
-/// Together, as that is one call; one by one when that fails, for the kernel enables all of a write or none.
+/// Enables all in one write; one by one if that fails, because the kernel enables all controllers
+/// of a write or none.
 fn enable(dir: BorrowedFd<'_>, controllers: &[String]) {
     const FILE: &str = "cgroup.subtree_control";
     match write_at(dir, FILE, &controllers.join(" ")) {
-        // The file can't be opened, or the cgroup can have no controllers at all: no single one will do better.
+        // The file can't be opened, or the cgroup can have no controllers at all: single writes
+        // would fail too.
         Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::OPNOTSUPP) => {}
         Err(_) => {
             for controller in controllers {
@@ -320,7 +334,8 @@ fn enable(dir: BorrowedFd<'_>, controllers: &[String]) {
     }
 }
 
-/// A new v1 cpuset has no processors and no memory, and takes no process until it has; its parent may be as new.
+/// Fills a new v1 cpuset, which has no CPUs and no memory nodes and accepts no process until it
+/// has; its parent may be as new.
 fn inherit_cpuset(dir: &Directory) -> Result<()> {
     let mut path = dir.mount.clone();
     for name in dir.below.split('/') {

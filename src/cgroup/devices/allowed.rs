@@ -1,4 +1,4 @@
-//! Device rules as a list of what is allowed, for systemd, which knows no denials.
+//! Device rules as an allow-list for systemd, which has no deny rules.
 
 use super::table::{Table, letters};
 use super::{ALL, Access, Class, Rule};
@@ -6,13 +6,13 @@ use super::{ALL, Access, Class, Rule};
 /// One entry of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// Of devices of this class …
+    /// Class of the devices.
     pub class: Class,
-    /// … with this major number, or any …
+    /// Major number; `None`: any.
     pub major: Option<u32>,
-    /// … and this minor number, or any …
+    /// Minor number; `None`: any.
     pub minor: Option<u32>,
-    /// … these accesses are allowed, beside those that another entry allows.
+    /// The accesses that this entry allows, in addition to those of other entries.
     pub access: Access,
 }
 
@@ -23,8 +23,8 @@ impl Allowed {
     }
 }
 
-/// The rules as such a list. `None`: they allow everything, or are none: they deny a part of what they allow, or speak of a minor
-/// number under every major.
+/// The rules as an allow-list. `None` if they allow everything, or cannot be expressed: they deny a
+/// part of what they allow, or name a minor number for every major.
 pub fn allowed(rules: &[Rule]) -> Option<Vec<Allowed>> {
     let mut list = Vec::new();
     let mut all = true;

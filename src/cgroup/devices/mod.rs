@@ -1,8 +1,10 @@
-//! Device rules: `linux.resources.devices` as a table of who may do what, for eBPF (cgroup v2) or `devices.allow` (v1).
+//! Device rules: `linux.resources.devices` as a table of allowed accesses, for eBPF (cgroup v2) or
+//! `devices.allow` (v1).
 //!
-//! The rules in the order of config.json, then [`DEFAULTS`]; the last rule that matches decides, for each of read, write and mknod
-//! by itself; what no rule names is denied. A request is allowed when each access in it is. `linux.devices` adds no rule: it
-//! only makes nodes, and an engine that makes one read-only says so in its rules.
+//! The rules apply in the order of config.json, then [`DEFAULTS`]. The last matching rule decides,
+//! separately for read, write and mknod; without a matching rule, access is denied. A request is
+//! allowed if each access in it is. `linux.devices` adds no rule: it only creates nodes, and an
+//! engine that makes one read-only says so in its rules.
 
 mod allowed;
 mod program;
@@ -23,7 +25,7 @@ pub const MKNOD: Access = 1;
 pub const READ: Access = 2;
 /// Opening for writing.
 pub const WRITE: Access = 4;
-/// All three.
+/// All three accesses.
 pub const ALL: Access = MKNOD | READ | WRITE;
 
 /// The two kinds of devices.
@@ -35,18 +37,18 @@ pub enum Class {
     Char,
 }
 
-/// One rule, checked.
+/// One validated rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Whether matching access is allowed.
     pub allow: bool,
-    /// Absent: both.
+    /// Device class; `None`: both.
     pub class: Option<Class>,
-    /// Absent: any.
+    /// Major number; `None`: any.
     pub major: Option<u32>,
-    /// Absent: any.
+    /// Minor number; `None`: any.
     pub minor: Option<u32>,
-    /// Which accesses the rule speaks of.
+    /// The accesses that the rule allows or denies.
     pub access: Access,
 }
 
@@ -54,7 +56,8 @@ const fn allow(class: Class, major: Option<u32>, minor: Option<u32>, access: Acc
     Rule { allow: true, class: Some(class), major, minor, access }
 }
 
-/// Always allowed, as runc and crun do: the default devices, terminals, and making (not opening) any node.
+/// Always allowed, as in runc and crun: the default devices, terminals, and creating (not opening)
+/// any node.
 pub const DEFAULTS: [Rule; 11] = [
     allow(Class::Char, None, None, MKNOD),
     allow(Class::Block, None, None, MKNOD),
@@ -69,12 +72,14 @@ pub const DEFAULTS: [Rule; 11] = [
     allow(Class::Char, Some(136), None, ALL),  // pts/*
 ];
 
-/// The work on a list grows with its square; this keeps it below a tenth of a second, and no engine writes more than hundreds.
+/// The work grows with the square of the list's length. This bound keeps it below 0.1 s; no engine
+/// writes more than hundreds.
 const MOST_RULES: usize = 4096;
 
-/// The rules in force: those of config.json, then the defaults.
+/// The effective rules: those of config.json, then the defaults.
 ///
-/// Errors name every rule that can't be understood. An empty `access` is all; a number of -1 is any, as engines write it.
+/// Errors name every invalid rule. An empty `access` means all; a number of -1 means any, as
+/// engines write it.
 pub fn rules(spec: &[DeviceRule]) -> Result<Vec<Rule>, Vec<BadLimit>> {
     let mut rules = Vec::with_capacity(spec.len() + DEFAULTS.len());
     let mut bad = Vec::new();
@@ -118,7 +123,8 @@ fn rule(written: &DeviceRule) -> Result<Rule, (&'static str, String)> {
     Ok(Rule { allow: written.allow, class, major, minor, access })
 }
 
-/// Device numbers have 12 and 20 bits in the kernel; anything that an eBPF constant holds may be written.
+/// Device numbers have 12 and 20 bits in the kernel; any value that fits an eBPF constant is
+/// accepted.
 fn number(written: Option<i64>) -> Result<Option<u32>, String> {
     match written {
         None | Some(-1) => Ok(None),

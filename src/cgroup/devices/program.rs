@@ -1,13 +1,16 @@
-//! A table of device access as the smallest eBPF program that decides it.
+//! Compiles a table of device accesses to the smallest eBPF program that decides it.
 //!
-//! The verifier's time grows with instructions and branches, and every container pays it. What the program does:
-//! 1. what every device allows (mknod, by default) is allowed at once;
-//! 2. block or character device, each with its own part;
-//! 3. the majors that differ from the rest, one comparison each, then their minors: ranges, or one shift of a bitmap;
+//! The verifier's time grows with instructions and branches, and every container pays it. The
+//! program's order:
+//! 1. accesses that every device allows (mknod, by default) are allowed at once;
+//! 2. block and character devices each have a section;
+//! 3. the majors that differ from the rest, one comparison each, then their minors: ranges, or one
+//!    shift of a bitmap;
 //! 4. the rest.
 //!
-//! Input (`struct bpf_cgroup_dev_ctx`): `u32 access_type` (access in the upper half, class in the lower), `u32 major`, `u32 minor`.
-//! Output in r0: 1 allows. All jumps go forward, so kernels before 5.3 take the program too.
+//! Input (`struct bpf_cgroup_dev_ctx`): `u32 access_type` (access in the upper half, class in the
+//! lower), `u32 major`, `u32 minor`. Output in r0: 1 allows. All jumps go forward, so kernels
+//! before 5.3 accept the program too.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,7 @@ use super::{ALL, Access, Class, Rule};
 use crate::cgroup::BadLimit;
 use crate::sys::bpf::Insn;
 
-// Registers, by what they hold.
+// Registers, by their contents.
 const ANSWER: u8 = 0;
 const CONTEXT: u8 = 1;
 const REQUEST: u8 = 2;
@@ -41,7 +44,7 @@ const EXIT: u8 = 0x95;
 const CLASS_BLOCK: i32 = 1;
 const ACCESS_SHIFT: u32 = 16;
 
-/// A constant operand is signed, 32 bits.
+/// A constant operand is signed and has 32 bits.
 const BITMAP_BITS: u32 = 31;
 
 /// A program for a cgroup's device hook.
@@ -96,7 +99,7 @@ pub fn compile(rules: &[Rule]) -> Result<Option<Program>, BadLimit> {
     Ok(Some(Program(insns)))
 }
 
-/// The one answer for the whole class, if there is only one.
+/// The access set of the whole class, if it is the same for all its devices.
 fn only(table: &Table) -> Option<Access> {
     (table.majors.is_empty() && table.rest.minors.is_empty()).then_some(table.rest.rest)
 }
@@ -112,16 +115,16 @@ struct Label(usize);
 const DENY: Label = Label(0);
 const ALLOW: Label = Label(1);
 
-/// Instructions whose jumps still name labels.
+/// A program under construction, whose jumps still refer to labels.
 struct Assembler {
     insns: Vec<Insn>,
-    /// (instruction, where it jumps).
+    /// (instruction, target of its jump).
     jumps: Vec<(usize, Label)>,
-    /// Where each label is, once it is bound.
+    /// The position of each label, once it is bound.
     labels: Vec<Option<usize>>,
-    /// What has been allowed before the sections, so that a request which gets there asks for more.
+    /// The accesses allowed before the sections; a request that reaches a section asks for more.
     floor: Access,
-    /// Shared ends for sets of accesses that are neither all nor nothing.
+    /// Shared endings for access sets that are neither all nor nothing.
     partial: BTreeMap<Access, Label>,
 }
 
@@ -161,7 +164,7 @@ impl Assembler {
         self.insns.push(Insn::new(LOAD_WORD, register, CONTEXT, offset, 0));
     }
 
-    /// Where to jump when `access` is what is allowed.
+    /// The jump target when `access` is the allowed set.
     fn target(&mut self, access: Access) -> Label {
         if access == ALL {
             ALLOW
@@ -176,7 +179,7 @@ impl Assembler {
         }
     }
 
-    /// Ends this way through the program: `access` is what is allowed.
+    /// Ends this path through the program with `access` as the allowed set.
     fn end(&mut self, access: Access) {
         match self.target(access) {
             Label(1) => self.put(EXIT, 0, 0, 0),
@@ -184,7 +187,7 @@ impl Assembler {
         }
     }
 
-    /// One class of devices.
+    /// Emits the section of one class of devices.
     fn section(&mut self, table: &Table) {
         if let Some(access) = only(table) {
             return self.end(access);
@@ -217,7 +220,7 @@ impl Assembler {
         self.row(&table.rest);
     }
 
-    /// The devices of one major.
+    /// Emits the decision for the devices of one major.
     fn row(&mut self, row: &Row) {
         if let Some(bitmap) = self.bitmap(row) {
             let above = self.target(row.rest);
@@ -243,7 +246,8 @@ impl Assembler {
         self.end(row.rest);
     }
 
-    /// The minors as bits, where that answers at once: all or nothing, small numbers, more than one run of them.
+    /// The minors as a bitmap, if it decides directly: accesses are all or nothing, minors are
+    /// small, with more than one run.
     fn bitmap(&mut self, row: &Row) -> Option<u32> {
         let nothing = row.rest == 0 || row.rest == self.floor;
         let fits = row.minors.iter().all(|(minor, access)| *minor < BITMAP_BITS && *access == ALL);
@@ -251,14 +255,14 @@ impl Assembler {
             .then(|| row.minors.keys().fold(0, |bits, minor| bits | 1 << minor))
     }
 
-    /// The shared ends, then the jumps' distances.
+    /// Emits the shared endings, then resolves the jumps.
     fn finish(mut self) -> Option<Vec<Insn>> {
         for (access, label) in std::mem::take(&mut self.partial) {
             self.bind(label);
             self.jump(JUMP_ANY_BIT, REQUEST, denied_bits(access), DENY);
             self.put(EXIT, 0, 0, 0);
         }
-        // A jump that would only go on to the next instruction.
+        // Removes a jump to the next instruction.
         if let Some((at, Label(0))) = self.jumps.last().copied()
             && at + 1 == self.insns.len()
             && self.insns.last().is_some_and(|insn| insn.code == JUMP)
@@ -279,7 +283,7 @@ impl Assembler {
     }
 }
 
-/// Majors with the same row, together; those that need no look at the minor come first.
+/// Groups majors with equal rows; rows that ignore the minor come first.
 fn alike(majors: &BTreeMap<u32, Row>) -> Vec<(Vec<u32>, &Row)> {
     let mut groups: Vec<(Vec<u32>, &Row)> = Vec::new();
     for (major, row) in majors {

@@ -1,23 +1,23 @@
-//! Rules as a table: for each class of device, major and minor, the accesses that are allowed.
+//! Rules as a table: the allowed accesses for each device class, major and minor.
 
 use std::collections::BTreeMap;
 
 use super::{ALL, Access, Class, MKNOD, READ, Rule, WRITE};
 use crate::cgroup::BadLimit;
 
-/// What is allowed on the devices of one major number.
+/// The allowed accesses to the devices of one major number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    /// For the minors that are not named.
+    /// For minors without an entry.
     pub(super) rest: Access,
     /// Only those that differ from `rest`.
     pub(super) minors: BTreeMap<u32, Access>,
 }
 
-/// What is allowed on the devices of one class.
+/// The allowed accesses to the devices of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table {
-    /// For the majors that are not named.
+    /// For majors without an entry.
     pub(super) rest: Row,
     /// Only those that differ from `rest`.
     pub(super) majors: BTreeMap<u32, Row>,
@@ -37,7 +37,7 @@ impl Table {
         Self { rest, majors }
     }
 
-    /// Every set of accesses that stands somewhere in the table.
+    /// Every set of accesses in the table.
     pub(super) fn cells(&self) -> impl Iterator<Item = Access> {
         let rows = self.majors.values().chain([&self.rest]);
         rows.flat_map(|row| row.minors.values().copied().chain([row.rest]))
@@ -61,15 +61,16 @@ impl Row {
     }
 }
 
-/// Applies in order the rules that match one device.
+/// Applies the rules that match one device, in order.
 fn decide<'a>(matching: impl Iterator<Item = &'a Rule>) -> Access {
     matching.fold(0, |have, rule| if rule.allow { have | rule.access } else { have & !rule.access })
 }
 
-/// What to write into a fresh cgroup v1 devices group: (file, value) in order.
+/// The writes for a new cgroup v1 devices group: (file, value), in order.
 ///
-/// The kernel there keeps one default and a list of exceptions to it, all of one direction (device_cgroup.c): "all but these" or
-/// "none but these". Rules that need both are refused; cgroup v2 can do them.
+/// The v1 kernel keeps one default and a list of exceptions, all of one direction
+/// (device_cgroup.c): "all but these" or "none but these". Rules that need both are refused; cgroup
+/// v2 supports them.
 pub fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String)>, BadLimit> {
     let tables = [("b", Table::new(rules, Class::Block)), ("c", Table::new(rules, Class::Char))];
     let all_allowed = tables.iter().all(|(_, table)| table.rest.rest == ALL);
@@ -84,7 +85,8 @@ pub fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String)>, BadLimit
             writes.push((file, format!("{letter} {}:{} {}", name(major), name(minor), letters(access))));
         }
     };
-    // An exception can't be taken back for some of the devices it covers: the narrower one must go further the same way.
+    // An exception can't be revoked for a part of its devices: the narrower one must go further in
+    // the same direction.
     let further =
         |narrow: Access, wide: Access| if all_allowed { narrow & !wide == 0 } else { wide & !narrow == 0 };
     for (letter, table) in &tables {
@@ -119,7 +121,7 @@ pub fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String)>, BadLimit
     Ok(writes)
 }
 
-/// As config.json writes them: some of `rwm`.
+/// The accesses as config.json writes them: some of `rwm`.
 pub(super) fn letters(access: Access) -> String {
     [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
         .iter()

@@ -1,4 +1,4 @@
-//! The program, run by a small interpreter, against the rules read one by one.
+//! Compares the program, run by a small interpreter, with the rules evaluated one by one.
 
 use super::*;
 use crate::cgroup::devices::{DEFAULTS, MKNOD, READ, WRITE};
@@ -46,7 +46,7 @@ fn run(insns: &[Insn], class: Class, major: u32, minor: u32, access: Access) -> 
     }
 }
 
-/// The meaning of a list of rules, with no table in between: for each access, the last rule that matches.
+/// Evaluates a list of rules directly: for each access, the last matching rule decides.
 fn allowed(rules: &[Rule], class: Class, major: u32, minor: u32, access: Access) -> bool {
     [MKNOD, READ, WRITE].into_iter().filter(|bit| access & bit != 0).all(|bit| {
         let last = rules.iter().rev().find(|rule| {
@@ -59,7 +59,7 @@ fn allowed(rules: &[Rule], class: Class, major: u32, minor: u32, access: Access)
     })
 }
 
-/// Compares both over all devices that the rules name, their neighbours, and some far ones.
+/// Compares both for all devices that the rules name, their neighbours, and some distant ones.
 fn compare(rules: &[Rule]) {
     let program = compile(rules).unwrap();
     let near = |numbers: Vec<u32>| {
@@ -101,7 +101,7 @@ impl Dice {
     }
 
     fn rule(&mut self) -> Rule {
-        // Few numbers, so that rules meet; some large, so that the bitmap's end is met too.
+        // Few numbers, so that rules overlap; some large ones, to reach the end of the bitmap.
         const NUMBERS: [u32; 12] = [0, 1, 2, 3, 4, 5, 6, 9, 29, 30, 31, 200];
         let class = [None, Some(Class::Block), Some(Class::Char), Some(Class::Char)][self.below(4) as usize];
         let mut number = |wild: u64| (self.below(wild) != 0).then(|| NUMBERS[self.below(12) as usize]);
@@ -124,7 +124,7 @@ fn program_means_the_rules() {
             0 => rules.extend(DEFAULTS),
             1 => rules.insert(0, all),
             2 => {
-                // Many minors of few majors, all with one access: what ranges and bitmaps are for.
+                // Many minors of few majors, all with one access: the case for ranges and bitmaps.
                 for rule in &mut rules {
                     *rule =
                         Rule { allow: true, class: Some(Class::Char), major: Some(7), access: ALL, ..*rule };
