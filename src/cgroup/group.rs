@@ -1,4 +1,4 @@
-//! Which directories are a container's cgroup.
+//! Decides which directories form a container's cgroup.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,21 @@ use super::{BadLimit, Driver};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::mountinfo;
 
-/// A container's cgroup, made or not: what the state file keeps of it.
+/// A container's cgroup, created or not; the state file keeps it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Group {
-    /// In the v2 hierarchy, where the limits are; on a hybrid host it holds no controllers.
+    /// The directory in the v2 hierarchy, which has the limits; on a hybrid host it has no
+    /// controllers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unified: Option<Directory>,
-    /// In the v1 hierarchies.
+    /// The directories in the v1 hierarchies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy: Vec<Legacy>,
-    /// The unit of systemd that has the v2 cgroup, or a cgroup above it.
+    /// The systemd unit that owns the v2 cgroup, or a cgroup above it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// The cgroup below `unified` that the container's processes begin in; all of `unified` is then the container's to arrange.
+    /// The cgroup below `unified` in which the container's processes start; the container may then
+    /// manage all of `unified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegated: Option<String>,
 }
@@ -33,9 +35,9 @@ pub struct Group {
 /// A cgroup's directory.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Directory {
-    /// Where its hierarchy is mounted.
+    /// The mount point of its hierarchy.
     pub mount: PathBuf,
-    /// Clean and relative to `mount`: no empty part, no `.` or `..`.
+    /// Normalized and relative to `mount`: no empty part, no `.` or `..`.
     pub below: String,
 }
 
@@ -51,16 +53,18 @@ impl Directory {
 pub struct Legacy {
     /// `cpu`, `cpuacct`, …, or one `name=…`.
     pub controllers: Vec<String>,
-    /// Where.
+    /// The directory.
     pub dir: Directory,
 }
 
 impl Group {
-    /// Decides where the cgroup of container `id` is; nothing is made. `None`: no cgroup, by wish or because none is mounted.
+    /// Decides where the cgroup of container `id` is; creates nothing. `None`: no cgroup, by
+    /// request or because none is mounted.
     ///
-    /// `cgroups_path` is `linux.cgroupsPath`: an absolute one counts from the hierarchy's root; a relative one, or `id` when it is
-    /// empty, from beside our own cgroup in v2 (which has processes, us, so it cannot have children with controllers) and from
-    /// our own cgroup in v1. No `..` leads out. Reads /proc/self/cgroup only when our own cgroup matters.
+    /// `cgroups_path` is `linux.cgroupsPath`. An absolute one is relative to the hierarchy's root.
+    /// A relative one, or `id` if it is empty, is in v2 a sibling of our own cgroup (which has
+    /// processes, us, so it cannot have children with controllers), and in v1 a child of our own
+    /// cgroup. `..` cannot escape. Reads /proc/self/cgroup only when our own cgroup matters.
     pub fn place(layout: &Layout, driver: Driver, cgroups_path: &str, id: &str) -> Result<Option<Self>> {
         match driver {
             Driver::Disabled => return Ok(None),
@@ -93,7 +97,8 @@ impl Group {
         Self { unified: Some(dir), ..Self::default() }
     }
 
-    /// Adds what annotations ask for below the group: `run.oci.systemd.subgroup` (of a unit only), `run.oci.delegate-cgroup`.
+    /// Adds the cgroups that annotations request below the group: `run.oci.systemd.subgroup` (of a
+    /// unit only), `run.oci.delegate-cgroup`.
     pub fn annotated(mut self, annotations: &BTreeMap<String, String>) -> Result<Self> {
         const DELEGATED: &str = "run.oci.delegate-cgroup";
         self.delegated = systemd::subgroup(annotations, DELEGATED)?;
@@ -110,12 +115,13 @@ impl Group {
         Ok(self)
     }
 
-    /// Whether a process is put into the group after it was made, since neither clone3(2) nor we alone can make it there.
+    /// Whether a process can only be moved into the group after its creation: clone3(2) cannot
+    /// create it there.
     pub fn is_joined_late(&self) -> bool {
         self.scope.is_some() || !self.is_unified()
     }
 
-    /// The group that the container's processes begin in, where `exec` puts its own too.
+    /// The group in which the container's processes start; `exec` uses it too.
     #[must_use]
     pub fn of_processes(&self) -> Self {
         match &self.delegated {
@@ -124,7 +130,8 @@ impl Group {
         }
     }
 
-    /// Whether all controllers are v2's, so that limits are those of [`super::limits`] and devices are eBPF's.
+    /// Whether all controllers are in v2, so that [`super::limits`] applies and devices are
+    /// controlled by eBPF.
     pub fn is_unified(&self) -> bool {
         self.legacy.is_empty()
     }
@@ -135,7 +142,7 @@ impl Group {
         self.legacy.iter().find(holds).map(|legacy| &legacy.dir)
     }
 
-    /// All paths by controller, v2's under the empty name.
+    /// All paths by controller; v2's has an empty name.
     pub fn paths(&self) -> BTreeMap<String, PathBuf> {
         let v2 = self.unified.iter().map(|dir| (String::new(), dir.path()));
         let v1 = self
@@ -145,10 +152,10 @@ impl Group {
         v2.chain(v1).collect()
     }
 
-    /// This group, but in a cgroup below it (`exec --cgroup`): in the hierarchies of these v1 controllers, or in every one
-    /// when none is named. It is not made.
+    /// Returns the group at `path` below this one (`exec --cgroup`), in the hierarchies of these v1
+    /// controllers, or in every one if none is named. It is not created.
     ///
-    /// Errors when `path` leads out, and when a controller is not one of this group's.
+    /// Errors if `path` leads out, or a controller is not one of this group's.
     pub fn below(self, controllers: &[String], path: &str) -> Result<Self> {
         let refuse = |words: String| Err(Error::new(Kind::Usage, format!("--cgroup: {words}")));
         if path.split('/').any(|part| part == "..") {
@@ -166,7 +173,7 @@ impl Group {
         Ok(self.inside(&clean(path), |legacy| every || named(legacy), every))
     }
 
-    /// The group at `path`, which is clean, below this one in the chosen hierarchies.
+    /// The group at the normalized `path` below this one, in the chosen hierarchies.
     fn inside(mut self, path: &str, chosen: impl Fn(&Legacy) -> bool, unified: bool) -> Self {
         for legacy in self.legacy.iter_mut().filter(|legacy| chosen(legacy)) {
             legacy.dir.below = join(&legacy.dir.below, path);
@@ -177,9 +184,9 @@ impl Group {
         self
     }
 
-    /// Where a process of this group is now, which may have moved to a cgroup below. Version 2 only.
+    /// The present group of a process, which may have moved to a cgroup below this one. v2 only.
     ///
-    /// `None` when it is not in this group at all.
+    /// `None` if the process is not in this group.
     pub fn of_member(&self, pid: i32) -> Result<Option<Self>> {
         let Some(dir) = self.unified.as_ref().filter(|_| self.is_unified()) else { return Ok(None) };
         let file = format!("/proc/{pid}/cgroup");
@@ -204,7 +211,8 @@ impl Group {
         Ok(false)
     }
 
-    /// Where a process is, wherever that is, in the hierarchies of this group. `None`: in none that is mounted here.
+    /// The present group of any process, in the hierarchies of this group. `None`: in none that is
+    /// mounted here.
     pub fn of_process(&self, pid: i32) -> Result<Option<Self>> {
         let file = format!("/proc/{pid}/cgroup");
         let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
@@ -241,7 +249,7 @@ fn of_systemd(layout: &Layout, cgroups_path: &str, id: &str) -> Result<Group> {
     Ok(Group { unified: Some(scope.dir.clone()), scope: Some(scope), ..Group::default() })
 }
 
-/// `linux.cgroupsPath`, clean and never empty.
+/// `linux.cgroupsPath`, normalized and never empty.
 enum Wish {
     Absolute(String),
     Relative(String),
@@ -284,7 +292,7 @@ pub(super) fn join(above: &str, path: &str) -> String {
     }
 }
 
-/// The path without empty parts, `.` and `..`, as if `/` were its top.
+/// Normalizes a path: no empty parts, no `.` and `..`; `..` at the top stays at the top.
 fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {

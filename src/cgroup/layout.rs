@@ -7,52 +7,53 @@ use rustix::fs::{FsWord, statfs};
 use crate::error::{Doing, Result};
 use crate::sys::mountinfo::{self, Mount};
 
-/// Where v2 is mounted wherever systemd is, and nearly everywhere else.
+/// The mount point of v2 under systemd, and nearly everywhere else.
 const USUAL_MOUNT: &str = "/sys/fs/cgroup";
 
 /// `f_type` of cgroup2, linux/magic.h.
 const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 
-/// The hierarchies that processes here can be limited by.
+/// The hierarchies that can limit processes of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// None is mounted.
     None,
     /// cgroup v2 alone.
     Unified {
-        /// Where it is mounted.
+        /// The mount point.
         mount: PathBuf,
     },
     /// cgroup v1, one hierarchy for each set of controllers.
     Legacy {
         /// In the order of /proc/self/cgroup.
         hierarchies: Vec<Hierarchy>,
-        /// v2 beside it, without the controllers that v1 has (systemd calls this hybrid).
+        /// The v2 hierarchy next to it, without the controllers that v1 has (systemd calls this
+        /// hybrid).
         unified: Option<Hierarchy>,
     },
 }
 
-/// One mounted hierarchy, and where we are in it.
+/// One mounted hierarchy, and our cgroup in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
     /// `cpu`, `cpuacct`, …, or one `name=…`; empty for v2.
     pub controllers: Vec<String>,
-    /// Where it is mounted.
+    /// The mount point.
     pub mount: PathBuf,
-    /// Which cgroup is seen there: `/`, or another one in a container.
+    /// The cgroup that is the root of the mount: `/`, or another one in a container.
     pub root: String,
     /// Our own cgroup.
     pub own: String,
 }
 
 impl Hierarchy {
-    /// Our own cgroup as it is seen below the mount.
+    /// Our own cgroup, relative to the mount.
     pub(super) fn own_below_root(&self) -> &str {
         below_root(&self.root, &self.own)
     }
 }
 
-/// A cgroup's path as it is seen below a mount that shows the cgroup `root`.
+/// A cgroup's path, relative to a mount that shows the cgroup `root`.
 pub(super) fn below_root<'p>(root: &str, path: &'p str) -> &'p str {
     match path.strip_prefix(root.trim_end_matches('/')) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
@@ -60,9 +61,9 @@ pub(super) fn below_root<'p>(root: &str, path: &'p str) -> &'p str {
     }
 }
 
-/// Looks. Where v2 is at its usual place this is one statfs(2).
+/// Detects the layout. If v2 is at the usual path, this is one statfs(2).
 ///
-/// Errors when /proc is not readable.
+/// Errors if /proc is not readable.
 pub fn layout() -> Result<Layout> {
     if statfs(USUAL_MOUNT).is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC) {
         return Ok(Layout::Unified { mount: PathBuf::from(USUAL_MOUNT) });

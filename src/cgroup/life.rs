@@ -1,4 +1,4 @@
-//! A running group: its processes, freezing, killing, and its end.
+//! A running group: lists, freezes and kills its processes, and removes it.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,14 +16,15 @@ use super::{Directory, Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock;
 
-/// How long the kernel may take to freeze or to empty a group. A killed process can be in the middle of a slow call.
+/// How long the kernel may take to freeze or to empty a group. A killed process can be in the
+/// middle of a slow system call.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// v1 gives no notice; between two looks.
+/// Poll interval for v1, which has no notification.
 const LEGACY_PAUSE: Duration = Duration::from_millis(5);
 
 impl Group {
-    /// The processes in the group and in all below it, by number. None when the group is gone.
+    /// The PIDs in the group and all groups below it. Empty if the group no longer exists.
     pub fn pids(&self) -> Result<Vec<i32>> {
         match self.main() {
             Some(dir) => pids(&dir.path()),
@@ -31,23 +32,24 @@ impl Group {
         }
     }
 
-    /// Stops every process, those of groups below too, and returns once they are stopped.
+    /// Stops every process of the group and of those below, and returns once they are stopped.
     ///
-    /// Errors when they are not after two seconds; they then go on.
+    /// Errors, and lets them continue, if they are not stopped after two seconds.
     pub fn freeze(&self) -> Result<()> {
         self.set_frozen(true)
     }
 
-    /// Lets every process go on.
+    /// Lets every process continue.
     pub fn thaw(&self) -> Result<()> {
         self.set_frozen(false)
     }
 
-    /// Whether every process stands still: by [`Group::freeze`], or because somebody else froze this group or one above it.
-    /// False when it is gone. One small read.
+    /// Whether every process is stopped: by [`Group::freeze`], or because another process froze
+    /// this group or one above it. False if the group no longer exists. One small read.
     pub fn is_frozen(&self) -> Result<bool> {
         let Some((dir, file, _)) = self.freezer() else { return Ok(false) };
-        // What v2's own switch says is a wish; the events tell what came of it, wherever it was asked for.
+        // In v2, cgroup.freeze is only the requested state; cgroup.events has the real one,
+        // including a freeze from above.
         let (file, lines): (_, &[&str]) = match file {
             "cgroup.freeze" => ("cgroup.events", &["frozen 1"]),
             file => (file, &["FROZEN", "FREEZING"]),
@@ -60,8 +62,8 @@ impl Group {
         }
     }
 
-    /// What tells this group from any other that will ever be at its path: the inode number of its first directory, which the
-    /// kernel does not use twice. None when it is gone.
+    /// A unique identity of this group among all that will ever have its path: the inode number of
+    /// its first directory, which the kernel does not reuse. `None` if the group no longer exists.
     pub fn identity(&self) -> Result<Option<u64>> {
         let Some(path) = self.main().map(Directory::path) else { return Ok(None) };
         match statat(CWD, &path, AtFlags::empty()) {
@@ -71,8 +73,8 @@ impl Group {
         }
     }
 
-    /// Lets killed processes end: version 1's freezer holds even SIGKILL back until the group is thawed. Nothing happens in version
-    /// 2, and when the group is not frozen or gone.
+    /// Lets killed processes end: the v1 freezer delays even SIGKILL until the group is thawed.
+    /// Does nothing in v2, or if the group is not frozen or no longer exists.
     pub fn let_killed_end(&self) -> Result<()> {
         if self.legacy_dir("freezer").is_some() && self.is_frozen()? { self.thaw_or_gone() } else { Ok(()) }
     }
@@ -84,9 +86,10 @@ impl Group {
         }
     }
 
-    /// Sends SIGKILL to every process of the group and of all below it. Nothing happens when the group is gone.
+    /// Sends SIGKILL to every process of the group and of all below it. Does nothing if the group
+    /// no longer exists.
     ///
-    /// One write where the kernel has cgroup.kill (Linux 5.14); else as [`Group::signal`].
+    /// One write if the kernel has cgroup.kill (Linux 5.14); otherwise as [`Group::signal`].
     pub fn kill(&self) -> Result<()> {
         if let (Some(dir), true) = (&self.unified, self.legacy.is_empty()) {
             let path = dir.path();
@@ -105,11 +108,12 @@ impl Group {
 
     /// Sends a signal to every process of the group and of all below it.
     ///
-    /// They are frozen meanwhile, so that none forks away and no number is given to another process. Then the group is as frozen as it was
-    /// before; but after SIGKILL it is thawed, as v1 kills no frozen process.
+    /// The group is frozen meanwhile, so that no process escapes by fork and no PID is reused. Then
+    /// the former state is restored, except that the group is thawed after SIGKILL, because v1
+    /// kills no frozen process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let was_frozen = self.is_frozen()?;
-        // A group that can't be frozen (no freezer, not ours) gets its signals all the same.
+        // A group that can't be frozen (no freezer, not ours) is signalled anyway.
         let frozen = was_frozen || self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen && (!was_frozen || signal == Signal::KILL) {
@@ -118,27 +122,31 @@ impl Group {
         sent
     }
 
-    /// Removes the group and all below it; what is still in it is killed. Fine when it is gone.
+    /// Removes the group and all below it, and kills the processes in it. No error if it no longer
+    /// exists.
     ///
-    /// Errors when processes are left after two seconds, and names them. Directories above the group stay, even those that
-    /// [`Group::create`] made: another container may have come to use them.
+    /// Errors if processes are left after two seconds, and names them. Directories above the group
+    /// stay, even those that [`Group::create`] created: another container may use them by now.
     pub fn remove(&self) -> Result<()> {
         let Some(scope) = &self.scope else {
             return self.dirs().try_for_each(|dir| self.remove_dir(dir));
         };
         match scope.stop() {
-            // Its cgroup has gone with it; and one that is there now is a new unit's.
+            // The unit's cgroup was removed with it; a cgroup that exists now belongs to a new
+            // unit.
             Ok(Ended::Now | Ended::Replaced) => Ok(()),
             Ok(Ended::Before) => self.remove_dir(&scope.dir),
             Err(error) => {
-                // Without systemd (a user's has gone, its socket is lost) nobody else takes the cgroup away.
+                // Without systemd (the user's instance has ended, its socket is lost) nothing else
+                // removes the cgroup.
                 tracing::warn!("{error}; the cgroup is removed without systemd");
                 self.remove_dir(&scope.dir)
             }
         }
     }
 
-    /// As [`Group::remove`], but kills nothing: what still runs after two seconds is another container's, and the group with it.
+    /// As [`Group::remove`], but kills nothing: if processes still run after two seconds, the group
+    /// is another container's.
     pub fn remove_if_unused(&self) -> Result<()> {
         if self.scope.is_some() {
             return self.remove();
@@ -148,9 +156,10 @@ impl Group {
             .try_for_each(|dir| if wait_empty(&dir.path(), until)? { self.remove_dir(dir) } else { Ok(()) })
     }
 
-    /// Whether the group is in truth another container's, that has the same unit: then nothing in it is ours to kill.
+    /// Whether another container owns the unit by now: then no process in the group may be killed.
     ///
-    /// Without systemd (a user's has gone, its socket is lost) it is taken for ours.
+    /// Without systemd (the user's instance has ended, its socket is lost) the group is assumed to
+    /// be ours.
     pub fn is_another_s(&self) -> Result<bool> {
         self.scope.as_ref().map_or(Ok(false), Scope::is_another_s)
     }
@@ -162,7 +171,8 @@ impl Group {
             match unlinkat(CWD, &path, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-                // On a read-only file system the kernel refuses before it looks.
+                // On a read-only file system the kernel returns EROFS even if the directory does
+                // not exist.
                 Err(Errno::ROFS) if matches!(statat(CWD, &path, AtFlags::empty()), Err(Errno::NOENT)) => {
                     return Ok(());
                 }
@@ -180,7 +190,7 @@ impl Group {
             if Instant::now() >= until {
                 return Err(still_busy(&path));
             }
-            // Processes that exit are counted a moment longer than they are listed.
+            // Exiting processes are counted a moment longer than they are listed.
             std::thread::sleep(LEGACY_PAUSE);
         }
     }
@@ -188,14 +198,15 @@ impl Group {
     fn signal_each(&self, signal: Signal) -> Result<()> {
         let ourselves = std::process::id() as i32;
         for number in self.pids()? {
-            // 0 is a process outside of our pid namespace.
+            // 0 is a process outside our PID namespace.
             let Some(pid) = Pid::from_raw(number).filter(|_| number > 0 && number != ourselves) else {
                 continue;
             };
             let sent =
                 pidfd_open(pid, PidfdFlags::empty()).and_then(|pidfd| pidfd_send_signal(&pidfd, signal));
             match sent {
-                // It has ended; after the look at its number, only a thread, session or group may have that.
+                // It has ended; since the list was read, only a thread, session or group may have
+                // its number.
                 Ok(()) | Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => {}
                 Err(error) => {
                     return Err(error)
@@ -206,13 +217,14 @@ impl Group {
         Ok(())
     }
 
-    /// The directory that lists the processes: v2's alone, else the first of v1, for what v2 shows in hybrid may not be all.
+    /// The directory that lists the processes: v2's if it is the only one, else the first of v1,
+    /// because a hybrid v2 may not list all.
     fn main(&self) -> Option<&Directory> {
         let by_name = ["freezer", "pids", "memory", "devices"].iter().find_map(|name| self.legacy_dir(name));
         by_name.or_else(|| self.dirs().next())
     }
 
-    /// Where freezing is done, by which file, in which words.
+    /// The directory, file and values for freezing.
     fn freezer(&self) -> Option<(&Directory, &'static str, Words)> {
         match (self.legacy_dir("freezer"), &self.unified) {
             (Some(dir), _) => Some((dir, "freezer.state", Words { frozen: "FROZEN", thawed: "THAWED" })),
@@ -234,13 +246,13 @@ impl Group {
         write(word)?;
         let done = if file == "cgroup.freeze" {
             let line = if frozen { "frozen 1" } else { "frozen 0" };
-            // Below a frozen cgroup nothing thaws; that is not for us to wait for.
+            // Below a frozen cgroup nothing thaws, so we do not wait for it.
             if frozen { wait_event(&path, line, Instant::now() + PATIENCE)? } else { true }
         } else {
             let mut asked = Ok(());
             let done = wait_legacy(|| match legacy_state(&path) {
                 Ok(Some(state)) if state == word => true,
-                // A process that was forking can hold it up until it is asked again.
+                // A forking process can delay the freeze until it is requested again.
                 Ok(Some(_)) => write(word).is_err(),
                 Ok(None) => true,
                 Err(error) => {
@@ -264,7 +276,7 @@ struct Words {
     thawed: &'static str,
 }
 
-/// The processes in a cgroup and below, each once.
+/// The processes in a cgroup and below, without duplicates.
 pub(super) fn pids(path: &Path) -> Result<Vec<i32>> {
     let mut found = BTreeSet::new();
     tree::each(path, |dir| match read_at(dir, "cgroup.procs") {
@@ -272,7 +284,7 @@ pub(super) fn pids(path: &Path) -> Result<Vec<i32>> {
             found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
             Ok(())
         }
-        // Gone meanwhile; or threaded, and its processes are listed above.
+        // Removed meanwhile; or threaded, and its processes are listed above.
         Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(()),
         Err(error) => Err(error),
     })
@@ -280,7 +292,7 @@ pub(super) fn pids(path: &Path) -> Result<Vec<i32>> {
     Ok(found.into_iter().collect())
 }
 
-/// What freezer.state of a v1 cgroup says, where there is one.
+/// The value of freezer.state of a v1 cgroup, if it exists.
 pub(super) fn legacy_state(path: &Path) -> Result<Option<String>> {
     match open_dir(path).and_then(|dir| read_at(dir.as_fd(), "freezer.state")) {
         Ok(state) => Ok(Some(state)),
@@ -289,11 +301,11 @@ pub(super) fn legacy_state(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Waits until nothing runs in the cgroup or below it, or until the time is over.
+/// Waits until the cgroup and those below have no processes, or until the deadline.
 fn wait_empty(path: &Path, until: Instant) -> Result<bool> {
     match open_dir(path).and_then(|dir| open_events(dir.as_fd())) {
         Ok(_) => return wait_event(path, "populated 0", until),
-        // Version 1 has no such file; and a cgroup that is gone has no processes.
+        // v1 has no such file; and a cgroup that no longer exists has no processes.
         Err(Errno::NOENT | Errno::NODEV) => {}
         Err(error) => return Err(error).doing(|| format!("open {}/cgroup.events", path.display())),
     }
@@ -308,7 +320,8 @@ fn wait_empty(path: &Path, until: Instant) -> Result<bool> {
     listed.map(|()| empty)
 }
 
-/// Waits for a line of cgroup.events without asking again and again: the kernel tells of each change. False: the time is over.
+/// Waits for a line of cgroup.events without polling at intervals: the kernel notifies each change.
+/// False: timed out.
 fn wait_event(path: &Path, line: &str, until: Instant) -> Result<bool> {
     let wait = || {
         let dir = open_dir(path)?;
@@ -327,7 +340,7 @@ fn wait_event(path: &Path, line: &str, until: Instant) -> Result<bool> {
         }
     };
     match wait() {
-        // A cgroup that is gone holds nothing.
+        // A cgroup that no longer exists has no processes.
         Err(Errno::NOENT | Errno::NODEV) => Ok(true),
         waited => waited.doing(|| format!("wait for {line:?} in {}/cgroup.events", path.display())),
     }

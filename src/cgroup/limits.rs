@@ -1,8 +1,9 @@
-//! `linux.resources` as cgroup v2 files and values, without touching the kernel; devices apart (see [`super::devices`]).
+//! Translates `linux.resources` to cgroup v2 files and values, without kernel access; devices are
+//! in [`super::devices`].
 //!
-//! Values that ask for nothing (0 shares, no swap given) write nothing. What v2 has no file for is refused, except kernel memory
-//! limits, which the kernel itself has given up in v1 too: they are a warning.
-//! Source: runtime-spec config-linux.md, "Control groups"; kernel: cgroup-v2.rst.
+//! Values that request nothing (0 shares, no swap given) write nothing. Values without a v2 file
+//! are refused, except kernel memory limits, which the kernel has dropped in v1 too: they cause a
+//! warning. Source: runtime-spec config-linux.md, "Control groups"; kernel: cgroup-v2.rst.
 
 use super::settings::{BadLimit, Missing, Settings, Usage};
 use crate::spec::resources::{
@@ -13,12 +14,12 @@ use crate::spec::resources::{
 const CPU_PERIOD: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
 /// The kernel's lowest quota, in microseconds.
 const CPU_QUOTA_LEAST: i64 = 1_000;
-/// The period where only a quota is given (cgroup-v2.rst, "cpu.max").
+/// The default period, if only a quota is given (cgroup-v2.rst, "cpu.max").
 const CPU_PERIOD_USUAL: u64 = 100_000;
 
 type Faults = Vec<BadLimit>;
 
-/// What to write for these limits, or all that is wrong with them.
+/// The writes for these limits, or all errors in them.
 pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     let mut settings = Settings::default();
     let mut faults = Faults::new();
@@ -38,7 +39,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     for (device, limit) in &resources.rdma {
         rdma_limit(device, limit, &mut settings, &mut faults);
     }
-    // Nearly last: a lower limit may have something killed, which no later refusal could undo.
+    // Late: a lower limit may kill processes, which no later refusal could undo.
     if let Some(memory) = &resources.memory {
         memory_limits(memory, &mut settings, &mut faults);
     }
@@ -56,7 +57,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     no_counterpart(memory, faults);
     settings.warnings.extend(kernel_memory(memory));
     match swap_max(memory.limit, memory.swap) {
-        // Without swap on the host there is no file, and then none is used anyway.
+        // A host without swap has no such file, and uses no swap anyway.
         Ok(Some(value)) if value == "max" || value == "0" => {
             settings.put_or("linux.resources.memory.swap", "memory.swap.max", value, Missing::Skip);
         }
@@ -78,7 +79,8 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     check_before_update(memory, settings, faults);
 }
 
-/// Notes the new limits that `checkBeforeUpdate` compares with the present usage. It needs one: alone it would say nothing.
+/// Records the new limits that `checkBeforeUpdate` compares with the present usage. It needs one of
+/// them.
 pub(super) fn check_before_update(memory: &Memory, settings: &mut Settings, faults: &mut Faults) {
     if memory.check_before_update != Some(true) {
         return;
@@ -151,7 +153,7 @@ fn no_counterpart(memory: &Memory, faults: &mut Faults) {
     }
 }
 
-/// A warning for each limit on kernel memory that would be one.
+/// A warning for each kernel memory limit that is set.
 pub(super) fn kernel_memory(memory: &Memory) -> impl Iterator<Item = String> + use<> {
     let limits = [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)];
     limits.into_iter().filter(|(_, limit)| limit.is_some_and(|limit| limit > 0)).map(|(name, _)| {
@@ -192,7 +194,7 @@ fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
     }
 }
 
-/// What is wrong with processor limits in either version of cgroups.
+/// Reports errors in CPU limits that apply to both cgroup versions.
 pub(super) fn check_cpu(cpu: &Cpu, faults: &mut Faults) {
     if let Some(period) = cpu.period.filter(|period| *period != 0 && !CPU_PERIOD.contains(period)) {
         let words = format!("{period} µs; the kernel takes {} to {}", CPU_PERIOD.start(), CPU_PERIOD.end());
@@ -217,10 +219,11 @@ pub(super) fn check_cpu(cpu: &Cpu, faults: &mut Faults) {
     }
 }
 
-/// The value for `cpu.weight` (1 to 10000) that stands for v1's shares (2 to 262144); 0 is not given.
+/// The value for `cpu.weight` (1 to 10000) that corresponds to v1's shares (2 to 262144); 0 is not
+/// given.
 ///
-/// The curve goes through the three points that matter: least, default (1024 → 100) and most. It is the one that runc 1.3.2 and
-/// crun 1.23 use; the older straight line made the default 39.
+/// The curve passes through the minimum, the default (1024 → 100) and the maximum. runc 1.3.2 and
+/// crun 1.23 use the same; the older linear mapping made the default 39.
 pub fn cpu_weight(shares: u64) -> Option<u64> {
     match shares {
         0 => None,
@@ -234,7 +237,8 @@ pub fn cpu_weight(shares: u64) -> Option<u64> {
     }
 }
 
-/// The value for `cpu.max`, in microseconds: quota (below 0: no limit; 0 or absent: not given) and period (0 or absent: the usual).
+/// The value for `cpu.max`, in microseconds: quota (below 0: no limit; 0 or absent: not given) and
+/// period (0 or absent: the default).
 pub fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
     let (quota, period) = (quota.unwrap_or(0), period.unwrap_or(0));
     if quota == 0 && period == 0 {
@@ -244,7 +248,8 @@ pub fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
     Some(if quota > 0 { format!("{quota} {period}") } else { format!("max {period}") })
 }
 
-/// 0 is a limit like others (specification 1.3): nothing in the group may fork. Absent leaves the file alone.
+/// 0 is a valid limit (specification 1.3): nothing in the group may fork. If absent, the file is
+/// left alone.
 pub(super) fn pids_limit(pids: &Pids, settings: &mut Settings, faults: &mut Faults) {
     const FIELD: &str = "linux.resources.pids.limit";
     match pids.limit {
@@ -263,7 +268,7 @@ fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
         faults.push(BadLimit::unsupported("linux.resources.blockIO.leafWeight", NO_LEAF));
     }
     if let Some(weight) = checked_weight("linux.resources.blockIO.weight".into(), io.weight, faults) {
-        // BFQ's weights are v1's; where another scheduler is in charge, io.weight has a scale of its own.
+        // BFQ's weights have v1's scale; with another scheduler, io.weight has its own scale.
         let instead = Missing::Instead("io.weight", io_weight(weight).to_string());
         settings.put_or("linux.resources.blockIO.weight", "io.bfq.weight", weight, instead);
     }
@@ -292,7 +297,7 @@ fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
     ];
     for (member, key, devices) in throttles {
         for (field, number, rate) in rates(member, devices, faults) {
-            // v1 takes a limit away with 0, v2 with a word.
+            // v1 removes a limit with 0, v2 with `max`.
             let rate = if rate == 0 { "max".to_owned() } else { rate.to_string() };
             settings.put(field, "io.max", format!("{number} {key}={rate}"));
         }
@@ -322,7 +327,7 @@ pub(super) fn device_number(field: &str, major: i64, minor: i64, faults: &mut Fa
     format!("{major}:{minor}")
 }
 
-/// An entry of `weightDevice` must give the device a weight.
+/// Requires that an entry of `weightDevice` gives the device a weight.
 pub(super) fn has_weight(field: &str, device: &WeightDevice, faults: &mut Faults) {
     if device.weight.unwrap_or(0) == 0 && device.leaf_weight.unwrap_or(0) == 0 {
         faults.push(BadLimit::invalid(field, "has neither weight nor leafWeight; write 10 to 1000"));
@@ -339,12 +344,14 @@ pub(super) fn checked_weight(field: String, weight: Option<u16>, faults: &mut Fa
     Some(weight)
 }
 
-/// The value for `io.weight` (1 to 10000) that stands for v1's weight (10 to 1000), on a straight line as runc's and crun's.
+/// The value for `io.weight` (1 to 10000) that corresponds to v1's weight (10 to 1000), linearly,
+/// as in runc and crun.
 pub fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
 }
 
-/// `limit` is the last part of the file's name: `max`, in v1 `limit_in_bytes`.
+/// Puts the limits of huge pages. `limit` is the last part of the file's name: `max`, in v1
+/// `limit_in_bytes`.
 pub(super) fn hugepage_limits(
     limits: &[HugepageLimit],
     limit: &str,
@@ -363,7 +370,7 @@ pub(super) fn hugepage_limits(
             continue;
         }
         settings.put(field.clone(), format!("hugetlb.{size}.{limit}"), written.limit);
-        // What is reserved counts too where the kernel counts it (Linux 5.7).
+        // Reservations are limited too, if the kernel counts them (Linux 5.7).
         settings.put_or(field, format!("hugetlb.{size}.rsvd.{limit}"), written.limit, Missing::Skip);
     }
 }

@@ -1,7 +1,7 @@
-//! `linux.resources` as cgroup v1 files and values, without touching the kernel.
+//! Translates `linux.resources` to cgroup v1 files and values, without kernel access.
 //!
-//! config.json speaks v1's language, so this is mostly names. Device rules come last. Source: runtime-spec config-linux.md, "Control
-//! groups"; kernel: Documentation/admin-guide/cgroup-v1.
+//! config.json uses v1's units, so this is mostly names. Device rules come last. Source:
+//! runtime-spec config-linux.md, "Control groups"; kernel: Documentation/admin-guide/cgroup-v1.
 
 use super::devices;
 use super::limits::{
@@ -13,7 +13,7 @@ use crate::spec::resources::{BlockIo, Cpu, Memory, Resources};
 
 type Faults = Vec<BadLimit>;
 
-/// What to write for these limits and device rules, or all that is wrong with them.
+/// The writes for these limits and device rules, or all errors in them.
 pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     let mut settings = Settings::default();
     let mut faults = Faults::new();
@@ -32,7 +32,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     hugepage_limits(&resources.hugepage_limits, "limit_in_bytes", &mut settings, &mut faults);
     if let Some(network) = &resources.network {
         if let Some(class) = network.class_id {
-            // Without the file, no packet has a class, which is 0.
+            // Without the file, every packet has class 0.
             let missing = if class == 0 { Missing::Skip } else { Missing::Refuse };
             settings.put_or("linux.resources.network.classID", "net_cls.classid", class, missing);
         }
@@ -54,7 +54,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
         .and_then(|rules| devices::v1_writes(&rules).map_err(|bad| vec![bad]));
     match rules {
         Ok(writes) => {
-            // Without rules of its own, a container on a host without the controller lacks nothing that was asked for.
+            // If config.json has no rules, a host without the controller still satisfies it.
             let missing = if resources.devices.is_empty() { Missing::Skip } else { Missing::Refuse };
             for (file, value) in writes {
                 settings.put_or("linux.resources.devices", file, value, missing.clone());
@@ -69,7 +69,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     settings.warnings.extend(kernel_memory(memory));
     let limited = memory.limit.is_some_and(|limit| limit > 0);
     let swap = match (memory.limit, memory.swap.filter(|swap| *swap != 0)) {
-        // Unlimited memory with no swap given frees swap too, as runc does.
+        // Unlimited memory without a swap limit means unlimited swap too, as in runc.
         (Some(-1), None) => Some(-1),
         (Some(limit), Some(swap)) if limited && swap != -1 && swap < limit => {
             let words = format!(
@@ -82,7 +82,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     };
     let sizes = [
         ("linux.resources.memory.limit", "memory.limit_in_bytes", memory.limit, Missing::Refuse),
-        // Not there where the kernel does not count swap.
+        // The file does not exist if the kernel does not count swap.
         (
             "linux.resources.memory.swap",
             "memory.memsw.limit_in_bytes",
@@ -121,7 +121,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
         }
     }
     if let Some(disable) = memory.disable_oom_killer {
-        // Without the file, nobody has disabled it.
+        // Without the file, the OOM killer is enabled.
         let missing = if disable { Missing::Refuse } else { Missing::Skip };
         let field = "linux.resources.memory.disableOOMKiller";
         settings.put_or(field, "memory.oom_control", u8::from(disable), missing);
@@ -193,7 +193,7 @@ fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
     }
 }
 
-/// BFQ's files stand in for CFQ's, which left with Linux 5.0.
+/// BFQ's files replace CFQ's, which were removed in Linux 5.0.
 fn instead(file: &'static str, value: String) -> Missing {
     if file.is_empty() { Missing::Refuse } else { Missing::Instead(file, value) }
 }

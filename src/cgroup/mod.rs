@@ -1,8 +1,9 @@
-//! Control groups: where a container's group is, what is written there, and its end.
+//! Control groups: where a container's group is, what is written there, and its removal.
 //!
-//! [`layout`] finds how this host's hierarchies are mounted, [`Group::place`] decides the directories, [`Group::create`] makes them.
-//! What to write is decided without touching the kernel, by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`].
-//! With the systemd driver the cgroup is a unit's, see [`systemd`].
+//! [`layout`] detects how this host's hierarchies are mounted, [`Group::place`] decides the
+//! directories, [`Group::create`] creates them. The values to write are computed without kernel
+//! access by [`limits`] (cgroup v2), [`limits_v1`] and [`devices`]. With the systemd driver the
+//! cgroup belongs to a unit, see [`systemd`].
 
 #![forbid(unsafe_code)]
 
@@ -35,14 +36,14 @@ pub use resctrl::{Resctrl, ResctrlGroup, ResctrlWish};
 pub use settings::{BadLimit, Missing, Setting, Settings};
 pub use stats::Stats;
 
-/// Which driver makes cgroups.
+/// The driver that creates cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// By mkdir and write.
+    /// Creates directories and writes files itself.
     #[default]
     Plain,
-    /// By asking systemd for a scope.
+    /// Requests a scope from systemd.
     Systemd,
-    /// Not at all.
+    /// Creates no cgroup.
     Disabled,
 }

@@ -1,4 +1,4 @@
-//! Hears of out-of-memory kills in a group from the kernel, without asking again and again.
+//! Notification of out-of-memory kills in a group, without polling at intervals.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,14 +16,15 @@ pub struct OomWatch(Source);
 
 #[derive(Debug)]
 enum Source {
-    /// memory.events, and how many kills it has told already. Kernel: cgroup-v2.rst, "Memory Interface Files".
+    /// memory.events, and the number of kills already reported. Kernel: cgroup-v2.rst, "Memory
+    /// Interface Files".
     Events(OwnedFd, u64),
-    /// An eventfd that counts, and the group that it is about. Kernel: cgroup-v1/memory.rst, "OOM Control".
+    /// An eventfd that counts kills, and its group. Kernel: cgroup-v1/memory.rst, "OOM Control".
     Counter { counter: OwnedFd, group: OwnedFd },
 }
 
 impl Group {
-    /// Begins to listen. `None`: nothing limits this group's memory, or it is gone.
+    /// Starts to watch. `None`: this group's memory is not limited, or the group no longer exists.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         let v2 = self.unified.as_ref().filter(|_| self.is_unified());
         let Some(dir) = v2.or_else(|| self.legacy_dir("memory")) else { return Ok(None) };
@@ -52,7 +53,7 @@ impl Group {
 }
 
 impl OomWatch {
-    /// What to poll, and for what.
+    /// The descriptor to poll, and the events to poll for.
     pub fn fd(&self) -> (BorrowedFd<'_>, PollFlags) {
         match &self.0 {
             Source::Events(events, _) => (events.as_fd(), PollFlags::PRI),
@@ -60,7 +61,8 @@ impl OomWatch {
         }
     }
 
-    /// Whether there were kills since the last call. `None`: the group is gone, and nothing more will come.
+    /// Whether there were kills since the last call. `None`: the group no longer exists, and no
+    /// more events will come.
     pub fn happened(&mut self) -> Option<bool> {
         match &mut self.0 {
             Source::Events(events, told) => {
@@ -74,7 +76,7 @@ impl OomWatch {
                     Err(Errno::AGAIN) => return Some(false),
                     count => count.ok()?,
                 };
-                // The end of the group is counted, too.
+                // The counter also counts the removal of the group.
                 let there = accessat(group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
                 there.ok().map(|()| count > 0)
             }
@@ -82,13 +84,13 @@ impl OomWatch {
     }
 }
 
-/// How many processes of the group and of all below were killed, as memory.events says now.
+/// The number of killed processes of the group and of all below, from memory.events.
 fn kills_now(events: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     seek(events, SeekFrom::Start(0))?;
     Ok(kills(&String::from_utf8_lossy(&read_to_end(events)?)))
 }
 
-/// The same, from the text of memory.events.
+/// The number of killed processes, from the text of memory.events.
 pub(super) fn kills(events: &str) -> u64 {
     let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
     kills.unwrap_or(0)

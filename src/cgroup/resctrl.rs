@@ -1,8 +1,10 @@
-//! Groups of the resctrl file system: shares of the processor's caches and of the memory's bandwidth, and counters of their use.
+//! Groups of the resctrl file system: shares of CPU caches and memory bandwidth, and counters of
+//! their use.
 //!
-//! A group is a directory, as with cgroups, and the kernel fills it: `tasks` takes threads, `schemata` the shares, and below
-//! `mon_groups` are groups that only count. Intel calls it RDT; processors of AMD have it too.
-//! Source: runtime-spec config-linux.md, "IntelRdt"; kernel: Documentation/filesystems/resctrl.rst.
+//! A group is a directory, as with cgroups, and the kernel creates its files: `tasks` lists
+//! threads, `schemata` the shares, and below `mon_groups` are groups that only count. Intel calls
+//! it RDT; AMD processors have it too. Source: runtime-spec config-linux.md, "IntelRdt"; kernel:
+//! Documentation/filesystems/resctrl.rst.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,54 +18,55 @@ use super::file::{read_at, write_at};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::mountinfo;
 
-/// This host's resctrl: where it is and what it can.
+/// This host's resctrl: its mount point and features.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resctrl {
-    /// Where it is mounted.
+    /// The mount point.
     pub mount: PathBuf,
-    /// What there are shares of: `L3`, `L2`, `MB`, …; with `L3_MON`, what is counted too.
+    /// The resources that have shares: `L3`, `L2`, `MB`, …; also those that are counted, such as
+    /// `L3_MON`.
     pub resources: Vec<String>,
-    /// What is counted: `llc_occupancy`, `mbm_total_bytes`, …
+    /// The counters: `llc_occupancy`, `mbm_total_bytes`, …
     pub counters: Vec<String>,
 }
 
-/// What a container asks of it, judged.
+/// A container's validated request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResctrlWish {
-    /// Where resctrl is mounted.
+    /// The mount point of resctrl.
     pub mount: PathBuf,
-    /// Name of the group; `/` is the one of all that is in no other, `None` one of the container's own.
+    /// Name of the group; `/` is the default group, `None` a group named after the container.
     pub clos: Option<String>,
-    /// Lines of shares that a group of this name must have already, if it is there.
+    /// Lines of shares; if a group of this name exists, it must have them already.
     pub shares: Vec<String>,
-    /// Lines of shares that are written after those, in any case.
+    /// Lines of shares that are written after `shares`, in any case.
     pub schemata: Vec<String>,
-    /// Whether the container is counted by itself.
+    /// Whether the container has counters of its own.
     pub counted: bool,
 }
 
-/// A container's group, made or not: what the state file keeps of it.
+/// A container's group, created or not; the state file keeps it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ResctrlGroup {
     /// Its directory.
     pub control: PathBuf,
-    /// Whether the container brings it and takes it away.
+    /// Whether the group is created and deleted with the container.
     pub ours: bool,
-    /// Whether others may have come to use it, since its name is in the configuration.
+    /// Whether others may use it, since its name is in the configuration.
     pub shared: bool,
-    /// The directory that counts the container alone.
+    /// The directory with the container's own counters.
     pub counting: Option<PathBuf>,
 }
 
 impl Resctrl {
-    /// Looks where it is mounted and what it can. `None`: nowhere.
+    /// Finds its mount point and features. `None`: not mounted.
     pub fn find() -> Result<Option<Self>> {
         let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
         let mount = mounts.into_iter().find(|mount| mount.fstype == "resctrl");
         mount.map(|mount| Self::at(mount.place.into())).transpose()
     }
 
-    /// What the one that is mounted here can.
+    /// Reads the features of the resctrl mounted here.
     pub fn at(mount: PathBuf) -> Result<Self> {
         let info = mount.join("info");
         let entries = fs::read_dir(&info).doing(|| format!("read {}", info.display()))?;
@@ -84,10 +87,10 @@ impl Resctrl {
 }
 
 impl ResctrlWish {
-    /// Decides where the group of container `id` is; nothing is made.
+    /// Decides where the group of container `id` is; creates nothing.
     ///
-    /// Errors when a group that is there has other shares than were asked for, or is to be the container's own and has tasks; and when
-    /// one that should be there is not.
+    /// Errors if an existing group has other shares than requested, or is to be the container's own
+    /// and has tasks; and if a group that must exist does not.
     pub fn place(&self, id: &str) -> Result<ResctrlGroup> {
         const CLOS: &str = "linux.intelRdt.closID";
         let name = self.clos.as_deref().unwrap_or(id);
@@ -115,13 +118,13 @@ impl ResctrlWish {
 }
 
 impl ResctrlGroup {
-    /// Makes what is to be made and sets the shares. After an error nothing of it is left; shares of a group that was there may
-    /// be those asked for.
+    /// Creates the group and sets the shares. On error, nothing of it is left, except that a group
+    /// that existed may keep the requested shares.
     pub fn make(&mut self, wish: &ResctrlWish) -> Result<()> {
         if self.ours {
             match fs::create_dir(&self.control) {
                 Ok(()) => {}
-                // Somebody was faster, or a container of this name has left it.
+                // Created concurrently, or left over from a container of this name.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => self.take_over()?,
                 Err(error) => {
                     return Err(error).doing(|| format!("linux.intelRdt: make {}", self.control.display()));
@@ -153,7 +156,7 @@ impl ResctrlGroup {
         }
         let free = self.check_unused();
         if free.is_err() {
-            // And so not to be taken away either.
+            // Another container's group: it must not be removed either.
             (self.ours, self.counting) = (false, None);
         }
         free
@@ -167,7 +170,8 @@ impl ResctrlGroup {
         Err(Error::new(Kind::State, words))
     }
 
-    /// Writes lines of shares, together: the kernel takes all or none. What they replace is the text for [`Self::put_back`].
+    /// Writes lines of shares in one write: the kernel accepts all or none. Returns the replaced
+    /// text for [`Self::put_back`].
     pub fn share(&self, lines: &[String]) -> Result<String> {
         if lines.is_empty() {
             return Ok(String::new());
@@ -178,12 +182,12 @@ impl ResctrlGroup {
         Ok(held)
     }
 
-    /// Gives the shares back that [`Self::share`] has replaced.
+    /// Restores the shares that [`Self::share`] replaced.
     pub fn put_back(&self, held: &str) -> Result<()> {
         self.share(&held.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()).map(drop)
     }
 
-    /// Moves a thread in, and with it what it forks from then on.
+    /// Moves a thread into the group; its later children start there too.
     pub fn join(&self, thread: i32) -> Result<()> {
         self.write("tasks", &format!("{thread}\n"))?;
         match &self.counting {
@@ -196,8 +200,8 @@ impl ResctrlGroup {
         }
     }
 
-    /// Takes away what the container has brought. Fine when it is gone. A group whose name others may know stays while it has
-    /// tasks.
+    /// Removes the directories created for the container. No error if they no longer exist. A
+    /// shared group stays while it has tasks.
     pub fn remove(&self) -> Result<()> {
         let gone = |folder: &Path| match fs::remove_dir(folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -214,7 +218,7 @@ impl ResctrlGroup {
         gone(&self.control)
     }
 
-    /// Whether a task is in the group that has not ended. One that nobody has waited for yet is still listed.
+    /// Whether a task of the group still runs. The group also lists zombies.
     fn is_used(&self) -> Result<bool> {
         let file = self.control.join("tasks");
         let tasks = match fs::read_to_string(&file) {
@@ -226,7 +230,7 @@ impl ResctrlGroup {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
                 stat => stat.doing(|| format!("read /proc/{task}/stat"))?,
             };
-            // The name before the state may hold any byte.
+            // The name before the state may contain any byte.
             let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
             if !matches!(state, Some(b'Z' | b'X')) {
                 return Ok(true);
@@ -238,7 +242,7 @@ impl ResctrlGroup {
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let file = self.control.join(name);
         write_at(CWD, &file.to_string_lossy(), text).doing(|| {
-            // The kernel's number says little; beside it, it has words.
+            // The errno says little; the kernel writes its reason to this file.
             let why = self.control.ancestors().map(|above| above.join("info/last_cmd_status"));
             let why = why.filter_map(|file| fs::read_to_string(file).ok()).next().unwrap_or_default();
             let why = match why.trim() {
@@ -254,14 +258,16 @@ fn read(file: &Path) -> Result<String> {
     read_at(CWD, file).doing(|| format!("read {}", file.display()))
 }
 
-/// Whether the text of a `schemata` file has the shares of `line`: for each domain that it names the same number.
+/// Whether the text of a `schemata` file has the shares of `line`: the same number for each domain
+/// that it names.
 fn holds(schemata: &str, line: &str) -> bool {
     let Some((name, wanted)) = shares(line) else { return false };
     let held = schemata.lines().filter_map(shares).find(|(other, _)| *other == name);
     held.is_some_and(|(_, held)| wanted.iter().all(|(domain, share)| held.get(domain) == Some(share)))
 }
 
-/// `L3:0=00f;1=F` as a name and, for each domain, its share without leading zeros, in small letters.
+/// Parses `L3:0=00f;1=F` into a name and a share for each domain, without leading zeros and in
+/// lower case.
 fn shares(line: &str) -> Option<(&str, BTreeMap<&str, String>)> {
     let (name, domains) = line.trim().split_once(':')?;
     let share = |text: &str| text.trim().trim_start_matches('0').to_ascii_lowercase();

@@ -1,28 +1,29 @@
-//! What is to be written into a cgroup, and what of `linux.resources` can't be.
+//! The values to write into a cgroup, and the errors in `linux.resources`.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::error::{Error, Kind};
 
-/// A value of `linux.resources` that cannot be carried out.
+/// A value of `linux.resources` that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLimit {
     /// JSON path, such as `linux.resources.memory.limit`.
     pub field: String,
-    /// Why, and what to write instead.
+    /// The reason, and what to write instead.
     pub words: String,
-    /// [`Kind::Invalid`], or [`Kind::Unsupported`] when another kernel or cgroup version could do it.
+    /// [`Kind::Invalid`], or [`Kind::Unsupported`] if another kernel or cgroup version could apply
+    /// it.
     pub kind: Kind,
 }
 
 impl BadLimit {
-    /// A value that is wrong everywhere.
+    /// A value that is always invalid.
     pub fn invalid(field: impl Into<String>, words: impl Into<String>) -> Self {
         Self { field: field.into(), words: words.into(), kind: Kind::Invalid }
     }
 
-    /// A value that this version of cgroups has nothing for.
+    /// A value without a counterpart in this cgroup version.
     pub fn unsupported(field: impl Into<String>, words: impl Into<String>) -> Self {
         Self { field: field.into(), words: words.into(), kind: Kind::Unsupported }
     }
@@ -40,13 +41,13 @@ impl From<BadLimit> for Error {
     }
 }
 
-/// What to do when the file is not there.
+/// How to handle a missing file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
-    /// Refuse: the limit was asked for.
+    /// Refuse: the limit was requested.
     #[default]
     Refuse,
-    /// Go on: without the file, what was asked is already so.
+    /// Continue: without the file, the request already holds.
     Skip,
     /// Write another file: (file, value).
     Instead(&'static str, String),
@@ -57,16 +58,17 @@ pub enum Missing {
 pub struct Setting {
     /// File name; its part before the first dot is the controller.
     pub file: Cow<'static, str>,
-    /// What is written; each line by its own write.
+    /// The value; each line is a separate write.
     pub value: String,
-    /// JSON path of what asked for it.
+    /// JSON path of the field that requests it.
     pub field: Cow<'static, str>,
-    /// What to do when the file is not there.
+    /// How to handle a missing file.
     pub missing: Missing,
 }
 
 impl Setting {
-    /// The controller that must be enabled for the file to be there; empty for the core's own files (`cgroup.…`).
+    /// The controller that must be enabled for the file to exist; empty for the core's own files
+    /// (`cgroup.…`).
     pub fn controller(&self) -> &str {
         match self.file.split('.').next() {
             Some("cgroup") | None => "",
@@ -75,7 +77,7 @@ impl Setting {
     }
 }
 
-/// Most that a group may use, in bytes. `None`: any amount.
+/// The maximum that a group may use, in bytes. `None`: any amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Memory.
@@ -84,14 +86,14 @@ pub struct Usage {
     pub sum: Option<u64>,
 }
 
-/// All that `linux.resources` asks for, in the order of writing.
+/// All settings of `linux.resources`, in the order of writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The writes.
     pub writes: Vec<Setting>,
-    /// With `memory.checkBeforeUpdate`: nothing is written while the group uses more.
+    /// With `memory.checkBeforeUpdate`: nothing is written if the group uses more.
     pub usage_at_most: Usage,
-    /// What the kernel has no file for but no one loses by; for the log.
+    /// Settings without a kernel file that can safely be ignored; for the log.
     pub warnings: Vec<String>,
 }
 

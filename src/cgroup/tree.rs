@@ -1,7 +1,8 @@
-//! Goes through a cgroup and all that the container made below it.
+//! Walks a cgroup and all cgroups that the container created below it.
 //!
-//! The container may have nested cgroups as deep as it liked, so this neither recurses nor builds paths, and holds one descriptor at a
-//! time: down by name, up by `..` (cgroups cannot be moved).
+//! The container may nest cgroups without limit, so the walk neither recurses nor builds paths, and
+//! holds one descriptor at a time: it descends by name and ascends by `..` (cgroups cannot be
+//! moved).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,19 +13,19 @@ use rustix::io::{Errno, Result};
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// What happens at each step of the way.
+/// The actions of a walk.
 trait Visit {
-    /// In a cgroup, before those below it.
+    /// Called in a cgroup, before those below it.
     fn enter(&mut self, _dir: BorrowedFd<'_>) -> Result<()> {
         Ok(())
     }
-    /// Back in `parent`, all below `child` is done.
+    /// Called back in `parent`, once `child` and all below it are done.
     fn leave(&mut self, _parent: BorrowedFd<'_>, _child: &CStr) -> Result<()> {
         Ok(())
     }
 }
 
-/// Calls `look` in the cgroup and in each below it. A cgroup that is gone is as good as one with nothing in it.
+/// Calls `look` in the cgroup and in each below it. A cgroup that no longer exists counts as empty.
 pub(super) fn each(top: &Path, look: impl FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
     struct Look<F>(F);
     impl<F: FnMut(BorrowedFd<'_>) -> Result<()>> Visit for Look<F> {
@@ -35,13 +36,14 @@ pub(super) fn each(top: &Path, look: impl FnMut(BorrowedFd<'_>) -> Result<()>) -
     walk(top, &mut Look(look))
 }
 
-/// Removes every cgroup below `top`, deepest first, and leaves `top`. Goes on past those that can't be removed.
+/// Removes every cgroup below `top`, deepest first, and leaves `top`. Skips those that can't be
+/// removed.
 pub(super) fn remove_below(top: &Path) -> Result<()> {
     struct Remove;
     impl Visit for Remove {
         fn leave(&mut self, parent: BorrowedFd<'_>, child: &CStr) -> Result<()> {
             match unlinkat(parent, child, AtFlags::REMOVEDIR) {
-                // Busy or refilled: the caller sees it by `top` itself, which then can't be removed either.
+                // Busy or refilled: then `top` can't be removed either, and the caller notices.
                 Ok(()) | Err(Errno::NOENT | Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
                 Err(error) => Err(error),
             }
@@ -77,7 +79,8 @@ fn walk(top: &Path, visit: &mut impl Visit) -> Result<()> {
 
 /// The cgroups directly below.
 fn children(dir: &OwnedFd) -> Result<Vec<CString>> {
-    // A cgroup's link count is 2 and one for each child (kernfs): most have none, and their files needn't be listed.
+    // A cgroup's link count is 2 plus one for each child (kernfs): most have none, and need no
+    // listing.
     if fstat(dir)?.st_nlink == 2 {
         return Ok(Vec::new());
     }

@@ -1,23 +1,26 @@
-//! Which files of a cgroup `linux.resources.unified` may name. Source: runtime-spec config-linux.md, "Unified"; cgroup-v2.rst.
+//! Checks which cgroup files `linux.resources.unified` may name. Source: runtime-spec
+//! config-linux.md, "Unified"; cgroup-v2.rst.
 
-/// The core's own files that hold a limit or a switch. The others move processes, stop them or end them, change the kind of the
-/// cgroup or hand out controllers: that is the runtime's work.
+/// The core's own files that hold a limit or a switch. The others move, freeze or kill processes,
+/// change the cgroup's type or enable controllers: only the runtime may do that.
 const CORE: &[&str] = &["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
 
-/// Files that take a write for as long as it stays open only, by their last part: a monitor's trigger, a peak that is counted anew.
+/// Files whose writes hold only while the file is open, by their last part: a pressure trigger, a
+/// peak counter that is reset.
 const WHILE_OPEN: &[&str] = &["pressure", "peak"];
 
-/// Checks a member of `unified`: that it names a limit, and gives a value.
+/// Checks a member of `unified`: it must name a limit and have a value.
 pub(super) fn check(file: &str, value: &str) -> Result<(), String> {
     check_name(file)?;
-    // Elsewhere the kernel would take it for a 0, and end the container for it.
+    // Elsewhere the kernel would read it as 0, and kill the container.
     if value.trim().is_empty() && !file.starts_with("cpuset.") {
         return Err("the value is empty, which only lists of cpuset.* may be".into());
     }
     Ok(())
 }
 
-/// Checks a key of `unified`, which is the name of a file in the container's cgroup; the error says what to write instead.
+/// Checks a key of `unified`, the name of a file in the container's cgroup; the error says what to
+/// write instead.
 fn check_name(file: &str) -> Result<(), String> {
     if file.contains(['/', '\0']) {
         return Err("write a file name, with no `/` in it".into());

@@ -1,4 +1,4 @@
-//! `memory.checkBeforeUpdate`: no limit below the present usage.
+//! `memory.checkBeforeUpdate`: refuses a limit below the present usage.
 
 use std::os::fd::AsFd;
 
@@ -11,13 +11,13 @@ use crate::error::{Doing, Error, Kind, Result};
 
 const FIELD: &str = "linux.resources.memory.checkBeforeUpdate";
 
-/// The file of each version of cgroups that tells the memory in use.
+/// The files with the memory in use, of cgroup v2 and v1.
 const MEMORY: [&str; 2] = ["memory.current", "memory.usage_in_bytes"];
-/// The file for swap: version 2 counts it apart from memory, version 1 counts their sum.
+/// The files for swap: v2 counts it separately from memory, v1 counts their sum.
 const SWAP: [&str; 2] = ["memory.swap.current", "memory.memsw.usage_in_bytes"];
 
 impl Made {
-    /// Errors when the group uses more than one of the limits.
+    /// Errors if the group uses more than one of the limits.
     pub(super) fn check_usage(&self, most: Usage) -> Result<()> {
         if most == Usage::default() {
             return Ok(());
@@ -48,7 +48,8 @@ impl Made {
     }
 }
 
-/// The number in the file; `None` where there is no such file, since then writing the limit fails too, or nothing is counted.
+/// The number in the file; `None` if it does not exist: then writing the limit fails too, or
+/// nothing is counted.
 fn read(dir: std::os::fd::BorrowedFd<'_>, file: &str) -> Result<Option<u64>> {
     let doing = || format!("{FIELD}: read {file}");
     match read_at(dir, file) {

@@ -16,8 +16,9 @@ use crate::sys::bpf;
 impl Made {
     /// Writes the settings in their order.
     ///
-    /// What the kernel calls invalid is tried once more after the rest: a limit may only fit once another one has changed
-    /// (memory below memory + swap, quota above burst), and which of the two must go first depends on what is there.
+    /// Writes that fail with EINVAL are tried once more at the end: a limit may fit only after
+    /// another one has changed (memory below memory + swap, quota above burst), and which of the
+    /// two must come first depends on the present values.
     pub fn apply(&self, settings: &Settings) -> Result<()> {
         self.check_usage(settings.usage_at_most)?;
         let mut again = Vec::new();
@@ -30,9 +31,10 @@ impl Made {
         again.into_iter().try_for_each(|setting| self.write(setting))
     }
 
-    /// Lets the program decide over the devices of a cgroup that was just made; none means all are allowed.
+    /// Attaches the program that decides about devices to a new cgroup; `None`: all devices are
+    /// allowed.
     ///
-    /// `EPERM` as errno when eBPF is not for us (in a user namespace). Only for v2.
+    /// The errno is `EPERM` if we may not use eBPF (in a user namespace). v2 only.
     pub fn guard_devices(&self, program: Option<&Program>) -> Result<()> {
         let Some(program) = program else { return Ok(()) };
         let cgroup = self.v2()?;
@@ -40,9 +42,9 @@ impl Made {
         bpf::attach_device_program(cgroup, loaded.as_fd()).doing(|| "attach the device program to the cgroup")
     }
 
-    /// Puts the program in the place of those that are attached, without a moment in between that allows more. Only for v2.
+    /// Replaces the attached programs, without a moment in between that allows more. v2 only.
     ///
-    /// After an error those that were attached are so again.
+    /// On error, the previously attached programs are restored.
     pub fn replace_device_program(&self, program: Option<&Program>) -> Result<()> {
         let cgroup = self.v2()?;
         let old = bpf::device_programs(cgroup).doing(|| "list the device programs of the cgroup")?;
@@ -69,18 +71,19 @@ impl Made {
         Ok(())
     }
 
-    /// Whether the kernel has killed a process of this v2 cgroup for want of memory.
+    /// Whether the kernel has killed a process of this v2 cgroup because it was out of memory.
     pub fn has_killed(&self) -> bool {
         let events = self.dir_fd().and_then(|dir| read_at(dir, "memory.events").ok());
         events.is_some_and(|events| kills(&events) > 0)
     }
 
-    /// Writes the period of an unlimited quota back after `change`, a change of the unit's properties: systemd then writes its default
-    /// period to cpu.max of a unit without a quota, whichever period it keeps.
+    /// Restores the period of an unlimited quota after `change`, a change of the unit's properties:
+    /// systemd writes its default period to cpu.max of a unit without a quota, whichever period it
+    /// keeps.
     pub fn keep_cpu_period<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         const FILE: &str = "cpu.max";
         let dir = self.v2()?;
-        // Without the controller there is no such file.
+        // Without the controller, the file does not exist.
         let before = read_at(dir, FILE).ok().filter(|text| text.starts_with("max "));
         let changed = change()?;
         if let Some(text) = before
@@ -121,7 +124,7 @@ impl Made {
                 );
                 Ok(())
             }
-            // The kernel has no such file in this cgroup; opening never makes one there.
+            // The file does not exist in this cgroup; opening it can never create it.
             Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) if has_file(dir, file) == Ok(false) => {
                 Err(self.absent(dir, &target, setting))
             }
@@ -131,7 +134,8 @@ impl Made {
         }
     }
 
-    /// Whether the file is there, or need not be; else the error that writing it would give.
+    /// Checks that the file exists or may be missing; otherwise returns the error that writing it
+    /// would give.
     pub(super) fn check_file(&self, setting: &Setting) -> Result<()> {
         if setting.missing != Missing::Refuse {
             return Ok(());
@@ -144,7 +148,7 @@ impl Made {
         Err(self.absent(target.dir(), &target, setting))
     }
 
-    /// Where the setting is written.
+    /// The directory of the setting's file.
     pub(super) fn target(&self, setting: &Setting) -> Result<Target<'_>> {
         let group = self.group();
         if let (Some(fd), Some(dir), true) = (self.dir_fd(), &group.unified, group.is_unified()) {
@@ -159,7 +163,7 @@ impl Made {
         Ok(Target::Legacy(fd, path))
     }
 
-    /// Why the file is not there. Only read when something is missing.
+    /// The reason why the file is missing. Reads further files only in this case.
     fn absent(&self, dir: BorrowedFd<'_>, target: &Target<'_>, setting: &Setting) -> Error {
         let (field, file, controller, path) =
             (&setting.field, &setting.file, setting.controller(), target.path());
@@ -181,7 +185,8 @@ impl Made {
         Error::new(Kind::Unsupported, words)
     }
 
-    /// Finds the first cgroup that keeps a controller from those below, and asks the kernel once more for its reason.
+    /// Finds the first cgroup that does not enable a controller for its children, and retries to
+    /// get the kernel's reason.
     fn why_not_handed_down(&self, controller: &str) -> String {
         let Some(dir) = &self.group().unified else { return "cgroup v2 is not mounted".into() };
         let mut path = dir.mount.clone();
@@ -214,7 +219,7 @@ impl Made {
     }
 }
 
-/// A directory in which a setting's file is.
+/// The directory of a setting's file.
 pub(super) enum Target<'a> {
     Unified(BorrowedFd<'a>, PathBuf),
     Legacy(OwnedFd, PathBuf),
@@ -240,7 +245,8 @@ fn load(program: &Program) -> Result<OwnedFd> {
         .doing(|| "load the device program (linux.resources.devices)")
 }
 
-/// The kernel takes one device or key a write, so each line is its own; an empty value is written too.
+/// Writes each line separately, because the kernel accepts one device or key per write; an empty
+/// value is written too.
 fn lines(dir: BorrowedFd<'_>, file: &str, value: &str) -> rustix::io::Result<()> {
     if value.trim().contains('\n') {
         return value
@@ -248,7 +254,8 @@ fn lines(dir: BorrowedFd<'_>, file: &str, value: &str) -> rustix::io::Result<()>
             .filter(|line| !line.trim().is_empty())
             .try_for_each(|line| write_at(dir, file, line));
     }
-    // A write of no bytes is none: the kernel would neither empty a list nor refuse the value.
+    // A write of zero bytes has no effect: the kernel would neither empty a list nor refuse the
+    // value.
     write_at(dir, file, if value.is_empty() { "\n" } else { value })
 }
 

@@ -1,8 +1,8 @@
-//! JSON in, (file, value) out.
+//! Tests from JSON to (file, value).
 
 use super::*;
 
-/// What is written, as `file=value` by spaces, and `!` before the field of each fault.
+/// The writes as `file=value`, and the fields with errors as `!field`.
 fn written(json: &str) -> Vec<String> {
     let resources: Resources = serde_json::from_str(json).unwrap();
     match limits(&resources) {

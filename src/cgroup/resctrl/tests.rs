@@ -1,8 +1,8 @@
-//! On plain folders with the files that the kernel would have put there.
+//! Tests on plain directories with the files that the kernel would create.
 
 use super::*;
 
-/// A folder like a mounted resctrl with the groups `names`.
+/// A directory like a mounted resctrl with the groups `names`.
 fn resctrl(names: &[&str]) -> tempfile::TempDir {
     let mount = tempfile::tempdir().unwrap();
     for folder in ["info/L3", "info/MB", "info/L3_MON", "mon_groups"] {
@@ -16,7 +16,7 @@ fn resctrl(names: &[&str]) -> tempfile::TempDir {
     mount
 }
 
-/// What the kernel puts into a new group.
+/// Creates the files of a new group, as the kernel does.
 fn fill(group: &Path) {
     fs::create_dir_all(group.join("mon_groups")).unwrap();
     fs::write(group.join("tasks"), "").unwrap();
@@ -88,7 +88,7 @@ fn a_group_of_the_containers_own() {
     fs::write(folder.join("tasks"), "").unwrap();
     group.join(1).unwrap();
     assert_eq!(fs::read_to_string(folder.join("tasks")).unwrap(), "1\n");
-    // One of the same name that is in use is another's, and stays.
+    // A group of the same name that is in use belongs to another container, and stays.
     let error = wish.place("web").unwrap_err().to_string();
     assert!(error.ends_with("web is there and has tasks"), "{error}");
     let mut second = group.clone();
@@ -106,7 +106,7 @@ fn a_group_that_cannot_be_filled_is_not_left() {
     let mount = resctrl(&[]);
     let wish = wish(&mount, None, &["L3:0=f"], &[]);
     let mut group = wish.place("web").unwrap();
-    // A plain folder gets no file by itself.
+    // In a plain directory no file appears by itself.
     assert!(group.make(&wish).is_err());
     assert!(!mount.path().join("web").exists());
 }
@@ -120,7 +120,7 @@ fn a_named_group_is_shared_and_counted() {
     group.make(&wish).unwrap();
     let file = |name: &str| mount.path().join("gold").join(name);
     let text = |name: &str| fs::read_to_string(file(name)).unwrap();
-    // A plain file keeps what lies behind the write.
+    // A plain file keeps the text after the written part.
     assert!(text("schemata").starts_with("L3:0=f\nMB:0=50\n"));
     assert!(file("mon_groups/web").is_dir());
     fs::write(file("mon_groups/web/tasks"), "").unwrap();
@@ -129,7 +129,7 @@ fn a_named_group_is_shared_and_counted() {
     fs::remove_file(file("mon_groups/web/tasks")).unwrap();
     group.remove().unwrap();
     assert!(file("tasks").exists() && !file("mon_groups/web").exists());
-    // One that we made goes when nobody is in it any more.
+    // A group that we created is removed once it has no tasks.
     group.ours = true;
     group.remove().unwrap();
     assert!(file("tasks").exists(), "process 1 lives");

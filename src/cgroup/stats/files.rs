@@ -1,4 +1,4 @@
-//! The texts of a group's statistics files, and the forms that both versions share.
+//! Parses a group's statistics files, for the formats that both versions share.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ impl Files<'_> {
         (self.0)(file).unwrap_or_default()
     }
 
-    /// The number that is all of the file; `max` is the greatest.
+    /// A file with a single number; `max` is the greatest `u64`.
     pub(super) fn number(&self, file: &str) -> u64 {
         match self.text(file).as_str() {
             "max" => u64::MAX,
@@ -30,7 +30,7 @@ impl Files<'_> {
         text.lines().filter_map(line).collect()
     }
 
-    /// The number beside a name in such a file.
+    /// The number of one name in such a file.
     pub(super) fn entry(&self, file: &str, name: &str) -> u64 {
         self.table(file).get(name).copied().unwrap_or(0)
     }
@@ -40,19 +40,19 @@ impl Files<'_> {
     }
 }
 
-/// The same in both versions.
+/// The numbers of the pids controller, whose files are the same in both versions.
 pub(super) fn pids(files: &Files<'_>) -> Pids {
     let limit = files.number("pids.max");
     Pids { current: files.number("pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
 
-/// `8:0`.
+/// Parses `MAJOR:MINOR`.
 pub(super) fn device(text: &str) -> Option<(u64, u64)> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and a line for `full`.
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and a line for `full`.
 fn psi(text: &str) -> Option<Psi> {
     let mut found = Psi::default();
     for line in text.lines() {
@@ -75,7 +75,7 @@ fn psi(text: &str) -> Option<Psi> {
     (!text.is_empty()).then_some(found)
 }
 
-/// The kernel's way of writing a set of numbers: `0-3,8`.
+/// Parses the kernel's list format: `0-3,8`.
 pub(super) fn list(text: &str) -> Vec<u16> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

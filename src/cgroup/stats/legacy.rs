@@ -1,11 +1,11 @@
-//! A group's statistics from the files of version 1. Kernel: admin-guide/cgroup-v1.
+//! Reads a group's statistics from the v1 files. Kernel: admin-guide/cgroup-v1.
 
 use super::files::{Files, device, list, pids};
 use super::types::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Stats, Throttling,
 };
 
-/// USER_HZ is 100 on every architecture that there is still; cpuacct.stat counts in it.
+/// USER_HZ, the unit of cpuacct.stat, is 100 on every supported architecture.
 const NANOSECONDS_A_TICK: u64 = 10_000_000;
 
 /// The numbers of all controllers that have files.
@@ -32,7 +32,7 @@ pub(super) fn read(files: &Files<'_>, hugepage_sizes: &[String]) -> Stats {
 
 fn cpu(files: &Files<'_>) -> Cpu {
     let numbers = |text: &str| text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    // After a heading, `0 USER SYSTEM` for each processor.
+    // After a heading, `CPU USER SYSTEM` for each CPU.
     let all = files.text("cpuacct.usage_all");
     let column = |at: usize| {
         let cell = |line: &str| line.split_whitespace().nth(at)?.parse().ok();
@@ -94,7 +94,8 @@ fn memory(files: &Files<'_>) -> Memory {
 }
 
 fn blkio(files: &Files<'_>) -> Blkio {
-    // The scheduler in use tells most; the throttling layer, below every scheduler, knows bytes and counts only.
+    // The scheduler in use reports most; the throttling layer, below every scheduler, knows only
+    // bytes and counts.
     let read = |what: &str| {
         let names = [
             format!("blkio.bfq.{what}_recursive"),
@@ -121,7 +122,7 @@ fn blkio(files: &Files<'_>) -> Blkio {
     }
 }
 
-/// `8:0 Read 123`, or `8:0 123` where there is no operation. The sum over all devices, at the end, is left out.
+/// Parses `8:0 Read 123`, or `8:0 123` without an operation. The total line at the end is left out.
 fn entries(text: &str) -> Vec<BlkioEntry> {
     let entry = |line: &str| {
         let mut words = line.split_whitespace();

@@ -1,7 +1,9 @@
-//! What a group has used, in the form of runc's `events`: member names, nesting and order are those of its package types.
+//! A group's resource usage in the format of runc's `events`: member names, nesting and order are
+//! those of its package types.
 //!
-//! Read from small files, each of which may be missing (its controller is not there, or the kernel is older): what they would
-//! tell is then zero or left out. The texts become numbers without touching the kernel: `unified` for version 2, `legacy` for version 1.
+//! Read from small files, each of which may be missing (no such controller, or an older kernel):
+//! their values are then zero or left out. The texts are parsed without kernel access: `unified`
+//! for v2, `legacy` for v1.
 
 mod files;
 mod legacy;
@@ -19,9 +21,9 @@ use crate::error::{Doing, Result};
 pub use types::Stats;
 
 impl Group {
-    /// Reads the statistics. Zeros where the group is gone.
+    /// Reads the statistics. All zeros if the group no longer exists.
     ///
-    /// Errors when descriptors or memory are short: then nothing is known.
+    /// Errors if descriptors or memory are short: then nothing is known.
     pub fn stats(&self) -> Result<Stats> {
         let v2 = self.unified.as_ref().filter(|_| self.is_unified()).map(super::Directory::path);
         let failed = Cell::new(None);
@@ -44,13 +46,13 @@ impl Group {
             return Err(error).doing(|| format!("read {}", path.display()));
         }
         if let (0, Some(path)) = (stats.pids.current, v2) {
-            // Without the controller the processes are counted, if not their threads.
+            // Without the controller, processes are counted, but not their threads.
             stats.pids.current = life::pids(&path)?.len() as u64;
         }
         Ok(stats)
     }
 
-    /// `2MB`, `1GB`, …: what the hugetlb controller has files for.
+    /// The page sizes that the hugetlb controller has files for: `2MB`, `1GB`, …
     fn hugepage_sizes(&self) -> Result<Vec<String>> {
         let dir = self.legacy_dir("hugetlb").or(self.unified.as_ref().filter(|_| self.is_unified()));
         let Some(path) = dir.map(super::Directory::path) else { return Ok(Vec::new()) };
@@ -72,7 +74,8 @@ impl Group {
 }
 
 impl Stats {
-    /// From the texts of a group's files, by name; `sizes` are those of huge pages, such as `2MB`.
+    /// Parses the texts of a group's files, by name; `sizes` are those of huge pages, such as
+    /// `2MB`.
     pub fn read(unified: bool, file: &dyn Fn(&str) -> Option<String>, sizes: &[String]) -> Self {
         let files = Files(file);
         if unified { unified::read(&files, sizes) } else { legacy::read(&files, sizes) }

@@ -1,11 +1,11 @@
-//! Texts of the kernel's files to runc's JSON.
+//! Tests from texts of the kernel's files to runc's JSON.
 
 use serde_json::json;
 
 use super::types::*;
 use super::*;
 
-/// What the files say, as JSON.
+/// The statistics of these files, as JSON.
 fn told(
     of: impl Fn(&Files<'_>, &[String]) -> Stats,
     texts: &[(&str, &str)],

@@ -1,4 +1,4 @@
-//! The statistics of a group in the members of `events`, as runc prints them.
+//! The statistics of a group as runc's `events` prints them.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Stats {
     /// By page size, such as `2MB`.
     pub(super) hugetlb: BTreeMap<String, Hugetlb>,
     pub(super) intel_rdt: Nothing,
-    /// runc tells of the devices that it has made itself. We make none, which it writes as null.
+    /// runc reports the devices that it created itself. We create none; runc then prints null.
     pub(super) network_interfaces: Option<Nothing>,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Cpuset {
     pub(super) sched_relax_domain_level: i64,
 }
 
-/// Bytes. Swap counts memory and swap together, as version 1 does.
+/// Bytes. `swap` counts memory and swap together, as in v1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Memory {
@@ -108,7 +108,7 @@ pub(super) struct Memory {
     pub(super) psi: Option<Psi>,
 }
 
-/// Bytes, and how often the limit was met. Without a limit it is the greatest number.
+/// Bytes, and how often the limit was reached. No limit is the greatest `u64`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct MemoryEntry {
     pub(super) limit: u64,
@@ -119,7 +119,7 @@ pub(super) struct MemoryEntry {
     pub(super) failcnt: u64,
 }
 
-/// Processes and threads. Without a limit it is 0.
+/// Processes and threads. No limit is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Pids {
     #[serde(skip_serializing_if = "is_zero")]
@@ -163,7 +163,7 @@ pub(super) struct BlkioEntry {
     pub(super) value: u64,
 }
 
-/// Bytes, and how often the limit was met.
+/// Bytes, and how often the limit was reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Hugetlb {
     #[serde(skip_serializing_if = "is_zero")]

@@ -1,11 +1,11 @@
-//! A group's statistics from the files of version 2. Kernel: cgroup-v2.rst, "Controllers".
+//! Reads a group's statistics from the v2 files. Kernel: cgroup-v2.rst, "Controllers".
 
 use super::files::{Files, device, list, pids};
 use super::types::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Psi, Stats, Throttling,
 };
 
-/// From the files of version 2. Kernel: cgroup-v2.rst, "Controllers".
+/// The numbers of all controllers that have files.
 pub(super) fn read(files: &Files<'_>, hugepage_sizes: &[String]) -> Stats {
     let cpu = files.table("cpu.stat");
     let nanoseconds = |name| cpu.get(name).copied().unwrap_or(0).saturating_mul(1000);
@@ -52,7 +52,7 @@ fn memory(files: &Files<'_>) -> Memory {
         swap: MemoryEntry {
             limit: swap.limit.saturating_add(usage.limit),
             usage: swap.usage.saturating_add(usage.usage),
-            // Both peaks need not have been at one time.
+            // The peaks of memory and swap may be at different times, so their sum means nothing.
             max: 0,
             failcnt: swap.failcnt,
         },
@@ -63,7 +63,8 @@ fn memory(files: &Files<'_>) -> Memory {
     }
 }
 
-/// io.stat has a line `8:0 rbytes=1 wbytes=2 rios=3 …` for each device; they are told in version 1's words.
+/// Parses io.stat, with a line `8:0 rbytes=1 wbytes=2 rios=3 …` for each device, into v1's
+/// operation names.
 fn blkio(io: &str, psi: Option<Psi>) -> Blkio {
     let mut blkio = Blkio { psi, ..Blkio::default() };
     for line in io.lines() {
@@ -87,7 +88,7 @@ fn blkio(io: &str, psi: Option<Psi>) -> Blkio {
 
 fn hugetlb(files: &Files<'_>, size: &str) -> Hugetlb {
     let kind = format!("hugetlb.{size}");
-    // What is reserved, where the kernel counts that (Linux 5.7).
+    // Reserved pages, if the kernel counts them (Linux 5.7).
     let reserved = (files.0)(&format!("{kind}.rsvd.current")).and_then(|text| text.parse().ok());
     Hugetlb {
         usage: reserved.unwrap_or_else(|| files.number(&format!("{kind}.current"))),

@@ -6,15 +6,17 @@ use super::value::Value;
 use super::{Property, gvariant};
 use crate::cgroup::BadLimit;
 
-/// In front of a property's name.
+/// Prefix of a property's name.
 const PREFIX: &str = "org.systemd.property.";
 
-/// What the unit is made of: to change it would take the container out of its place.
+/// Properties that the runtime sets: changing them would move the container out of its unit.
 const OURS: &[&str] = &["PIDs", "PIDFDs", "Slice", "Delegate"];
 
-/// The properties that `org.systemd.property.NAME` ask for, in GVariant's text format, or all that is wrong with them.
+/// The properties requested by `org.systemd.property.NAME`, in GVariant's text format, or all
+/// errors in them.
 ///
-/// A name in `…Sec` is the setting of a unit file, which on D-Bus is a number of microseconds, `…USec`.
+/// A name in `…Sec` is the setting of a unit file, which is `…USec` on D-Bus, a number of
+/// microseconds.
 pub fn properties(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>, Vec<BadLimit>> {
     let mut properties = Vec::new();
     let mut faults = Vec::new();
@@ -64,7 +66,8 @@ fn microseconds(seconds: &Value) -> Result<Value, String> {
     micro.map(Value::U64).ok_or_else(|| "write a number of seconds, 0 or more".into())
 }
 
-/// The name of a cgroup below the container's own, from annotation `name`; `None`: not asked for, or empty.
+/// The name of a cgroup below the container's own, from annotation `name`; `None`: not requested,
+/// or empty.
 pub fn subgroup(annotations: &BTreeMap<String, String>, name: &str) -> Result<Option<String>, BadLimit> {
     let Some(path) = annotations.get(name).filter(|path| !path.is_empty()) else { return Ok(None) };
     let clean = path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0');

@@ -1,4 +1,4 @@
-//! Which message bus leads to the systemd that is meant, and a blocking connection to it.
+//! Chooses the message bus of the right systemd, and connects to it; calls are blocking.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,26 +18,27 @@ use crate::sys::fd;
 
 /// D-Bus specification, "Well-known Message Bus Instances"; the older /var/run is a link to it.
 const SYSTEM_ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
-/// systemd's own socket for root: for a host without a bus, and so early that there is none yet.
+/// systemd's own socket for root: for a host without a bus, or before the bus has started.
 const SYSTEM_PRIVATE: &str = "/run/systemd/private";
 
-/// How long an answer may take. A systemd that reloads answers after it; on a big host that takes seconds.
+/// Time limit for an answer. A systemd that is reloading answers afterwards; on a big host that
+/// takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer to the authentication, in bytes; dbus-daemon's own limit.
 const LONGEST_LINE: usize = 16 * 1024;
 
-/// Which systemd makes the scope.
+/// The systemd that creates the scope.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Bus {
-    /// The machine's.
+    /// The system's.
     System,
-    /// A user's own: the address of the bus, as D-Bus writes it.
+    /// A user's own: the address of the bus, in D-Bus notation.
     User(String),
 }
 
 impl Bus {
-    /// The systemd that the caller of this process means, see [`choose`].
+    /// The systemd for this process, see [`choose`].
     pub fn of_caller() -> Result<Self> {
         let is_root = rustix::process::geteuid().is_root();
         let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -50,10 +51,11 @@ impl Bus {
     }
 }
 
-/// The machine's systemd for root, the user's own for everybody else.
+/// Chooses the system's systemd for root, the user's own for every other user.
 ///
-/// Somebody else is also the root of a user namespace that an ordinary user made, as rootless podman does. It is known by the
-/// user's XDG_RUNTIME_DIR, as for the state folder; a root with a systemd of its own, in a container, has none or that of user 0.
+/// The root of a user namespace that an unprivileged user created, as rootless podman does, counts
+/// as that user. It is recognized by the user's XDG_RUNTIME_DIR, as for the state directory; the
+/// root of a container that has its own systemd has no such variable, or that of user 0.
 fn choose(
     is_root: bool,
     uid_map: impl FnOnce() -> String,
@@ -90,7 +92,7 @@ fn choose(
     }
 }
 
-/// The number that id 0 has outside, from the text of a uid_map, when it is not that of the whole machine.
+/// The outside ID of ID 0, from the text of a uid_map, unless it is the initial user namespace's.
 fn outside(map: &str) -> Option<u32> {
     let numbers = map
         .lines()
@@ -101,7 +103,7 @@ fn outside(map: &str) -> Option<u32> {
     })
 }
 
-/// A path as a value in an address, D-Bus specification, "Server Addresses".
+/// Escapes a path as a value in an address, D-Bus specification, "Server Addresses".
 fn escape(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.\\*".contains(&byte);
     path.bytes()
@@ -109,7 +111,7 @@ fn escape(path: &str) -> String {
         .collect()
 }
 
-/// The other way round. `None`: it is not written so.
+/// Undoes the escaping. `None`: not correctly escaped.
 fn unescape(value: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = value.bytes();
@@ -124,20 +126,21 @@ fn unescape(value: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A connection: calls go out one by one, and what signals come in between is kept.
+/// A connection: calls are sent one by one, and signals that arrive meanwhile are kept.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
-    /// Without a bus in between, which would know names.
+    /// Connected to systemd itself, without a bus, so names have no meaning.
     direct: bool,
     serial: u32,
-    /// Bytes that have come but are no whole message yet.
+    /// Received bytes that do not form a whole message yet.
     input: Vec<u8>,
     signals: VecDeque<(String, Vec<Value>)>,
 }
 
 impl Connection {
-    /// Connects and says who we are: the other side sees it by the socket's credentials, which are right in every user namespace.
+    /// Connects and authenticates: the peer reads our identity from the socket's credentials, which
+    /// are right in every user namespace.
     pub fn open(bus: &Bus) -> Result<Self> {
         let (stream, direct) = match bus {
             Bus::User(address) => {
@@ -146,7 +149,8 @@ impl Connection {
             Bus::System => system()?,
         };
         if fd::peer_pid(stream.as_fd()).doing(|| "look who is behind the message bus")? == 0 {
-            // It would take our number of the container's process for another process, and move that one.
+            // systemd would interpret our PID of the container's process in its own PID namespace,
+            // and move another process.
             let words = "the systemd cgroup driver cannot be used here: systemd is in another pid namespace; use \
                 --cgroup-manager cgroupfs";
             return Err(Error::new(Kind::Unsupported, words));
@@ -195,7 +199,7 @@ impl Connection {
         }
     }
 
-    /// The next signal, one that came during a call first.
+    /// The next signal; one that arrived during a call comes first.
     pub fn signal(&mut self, until: Instant) -> Result<(String, Vec<Value>)> {
         if let Some(signal) = self.signals.pop_front() {
             return Ok(signal);
@@ -207,8 +211,9 @@ impl Connection {
         }
     }
 
-    /// SASL in its shortest form: mechanism EXTERNAL with no identity given, so that the server takes the one it sees; then the
-    /// messages begin. All of it can be said at once. D-Bus specification, "Authentication Protocol".
+    /// SASL in its shortest form: mechanism EXTERNAL with no identity given, so that the server
+    /// uses the socket's credentials; then the messages begin. All of it is sent at once. D-Bus
+    /// specification, "Authentication Protocol".
     fn authenticate(&mut self, until: Instant) -> Result<()> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", until)?;
         loop {
@@ -252,7 +257,7 @@ impl Connection {
                     self.input.extend(piece.get(..count).unwrap_or_default());
                     return Ok(());
                 }
-                // The time that is left is looked at again.
+                // The loop checks the remaining time again.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -268,7 +273,7 @@ impl Connection {
     }
 }
 
-/// The system bus, or systemd's own socket where there is none. True: the latter.
+/// Connects to the system bus, or to systemd's own socket if there is no bus. True: the latter.
 fn system() -> Result<(UnixStream, bool)> {
     let named = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
     let address = named.as_deref().unwrap_or(SYSTEM_ADDRESS);
@@ -291,7 +296,7 @@ fn too_long() -> Error {
     Error::new(Kind::System, format!("no answer in {} s", PATIENCE.as_secs()))
 }
 
-/// Connects to the first of the addresses that can be reached: `unix:path=…` or `unix:abstract=…`, with `;` between.
+/// Connects to the first reachable address: `unix:path=…` or `unix:abstract=…`, separated by `;`.
 fn connect(addresses: &str) -> Result<UnixStream> {
     let mut last =
         Error::new(Kind::Invalid, "none of these addresses is of the form unix:path=… or unix:abstract=…");
@@ -391,7 +396,8 @@ mod tests {
                 client.read_exact(&mut asked).unwrap();
                 client.write_all(answer).unwrap();
                 if !answer.is_empty() {
-                    // What else the client says has no answer; it hangs up.
+                    // The rest of the client's messages gets no answer; the client closes the
+                    // connection.
                     std::io::copy(&mut client, &mut std::io::sink()).unwrap();
                 }
             }

@@ -1,6 +1,6 @@
-//! Values of cgroup files, read as the kernel reads them.
+//! Parses values of cgroup files as the kernel does.
 
-/// Where cpu.max names no period, in microseconds.
+/// The default period of cpu.max, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
 /// A number as the kernel reads it (kstrtoull with base 0): decimal, `0x` and hexadecimal, or `0` and octal.

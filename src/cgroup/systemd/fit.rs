@@ -1,7 +1,9 @@
-//! Rounds limits to values that systemd can keep, so that the cgroup's files and the unit's properties hold the same limit.
+//! Rounds limits to values that systemd can keep, so that the cgroup's files and the unit's
+//! properties hold the same limit.
 //!
-//! systemd writes its properties to the files whenever it applies a unit: after a change of a property and after daemon-reload.
-//! Source: systemd.resource-control(5); systemd's src/core/dbus-cgroup.c and src/core/cgroup.c.
+//! systemd writes its properties to the files whenever it applies a unit: after a change of a
+//! property and after daemon-reload. Source: systemd.resource-control(5); systemd's
+//! src/core/dbus-cgroup.c and src/core/cgroup.c.
 
 use super::file_value::{number, quota_and_period};
 use crate::cgroup::{BadLimit, Settings};
@@ -9,22 +11,24 @@ use crate::cgroup::{BadLimit, Settings};
 /// Microseconds in a second.
 const SECOND: u64 = 1_000_000;
 
-/// How finely systemd keeps CPUQuota=, in microseconds of processor time in each second.
+/// The resolution of CPUQuota=, in microseconds of CPU time per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaStep(u64);
 
 impl QuotaStep {
-    /// Whole percents of a processor.
+    /// Whole percents of a CPU.
     pub const PERCENT: Self = Self(10_000);
 
     /// The step of this version of systemd.
     pub fn of_version(version: u32) -> Self {
-        /// Keeps hundredths of a percent. Older versions may too, but a coarser step is never less than was asked for.
+        /// Since this version, hundredths of a percent. Older versions may too, but rounding up to
+        /// a coarser step never grants less than requested.
         const HUNDREDTHS_SINCE: u32 = 257;
         if version >= HUNDREDTHS_SINCE { Self(100) } else { Self::PERCENT }
     }
 
-    /// `quota` in each `period`, both in microseconds, as microseconds in each second: the next step, so never less than asked for.
+    /// Converts `quota` in each `period`, both in microseconds, to microseconds per second, rounded
+    /// up to the next step.
     pub fn per_second(self, quota: u64, period: u64) -> Option<u64> {
         quota
             .checked_mul(SECOND)?
@@ -34,14 +38,16 @@ impl QuotaStep {
     }
 }
 
-/// Rounds up what systemd cannot keep as it is: a quota between two steps, and no process at all.
+/// Rounds up values that systemd cannot keep exactly: a quota between two steps, and a limit of 0
+/// processes.
 ///
-/// The faults are lists that only the kernel understands.
+/// Errors are for lists that only the kernel understands.
 pub fn fit(settings: &mut Settings, step: QuotaStep) -> Result<(), Vec<BadLimit>> {
     let mut faults = Vec::new();
     for setting in &mut settings.writes {
         match setting.file.as_ref() {
-            // TasksMax= is 1 or more. The container's first process is in the cgroup, so with 1 as with 0 nothing can fork.
+            // TasksMax= is at least 1. The container's first process is in the cgroup, so nothing
+            // can fork with 1 either.
             "pids.max" if number(&setting.value) == Some(0) => setting.value = "1".into(),
             "cpu.max" => {
                 if let Some(value) = rounded(&setting.value, step) {
@@ -59,14 +65,15 @@ pub fn fit(settings: &mut Settings, step: QuotaStep) -> Result<(), Vec<BadLimit>
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// The value of cpu.max that systemd writes for this one. `None`: it has no quota, or it is for the kernel to refuse.
+/// The value of cpu.max that systemd writes for this one. `None`: it has no quota, or is invalid,
+/// and the kernel refuses it.
 fn rounded(value: &str, step: QuotaStep) -> Option<String> {
     let (quota, period) = quota_and_period(value)?;
     let quota = step.per_second(quota?, period)?.checked_mul(period)? / SECOND;
     Some(format!("{quota} {period}"))
 }
 
-/// Whether a list has `all` or `N` (the last one), which the kernel takes.
+/// Whether a list has `all` or `N` (the last one), which only the kernel understands.
 fn has_symbols(list: &str) -> bool {
     list.contains(['N', 'n']) || list.to_ascii_lowercase().contains("all")
 }

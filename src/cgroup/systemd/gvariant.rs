@@ -11,10 +11,10 @@
 
 use super::value::{Value, first_type};
 
-/// Values may be nested this deep.
+/// The maximum nesting depth of values.
 const DEEPEST: usize = 16;
 
-/// Words in front of a value that tell its type.
+/// Keywords for the type of the value after them.
 const WORDS: &[(&str, &str)] = &[
     ("boolean", "b"),
     ("byte", "y"),
@@ -30,7 +30,7 @@ const WORDS: &[(&str, &str)] = &[
     ("signature", "g"),
 ];
 
-/// Reads one value and nothing behind it. The error says what is wrong, where, in bytes.
+/// Parses exactly one value. The error contains the reason and the byte offset.
 pub fn parse(text: &str) -> Result<Value, String> {
     let mut parser = Parser { text, at: 0 };
     let value = parser.value(None, 0).and_then(|value| {
@@ -48,7 +48,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// A value; of this type, where something in front has told it.
+    /// Parses a value; of type `wanted`, if the text before it determines the type.
     fn value(&mut self, wanted: Option<&str>, depth: usize) -> Parsed<Value> {
         if depth > DEEPEST {
             return Err("too deeply nested");
@@ -130,7 +130,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Values up to `close`, with commas between them; `wanted` tells the type of the next from those before it.
+    /// Parses values up to `close`, separated by commas; `wanted` derives the type of the next from
+    /// the previous ones.
     fn list(
         &mut self,
         close: char,
@@ -163,7 +164,7 @@ impl<'a> Parser<'a> {
         of_type(Value::Variant(Box::new(inner)), wanted)
     }
 
-    /// `b'…'`: the bytes, and a 0 at the end.
+    /// Parses `b'…'`: the bytes, and a 0 at the end.
     fn bytes(&mut self, wanted: Option<&str>) -> Parsed<Value> {
         self.take(1);
         let text = self.string()?;
@@ -171,7 +172,7 @@ impl<'a> Parser<'a> {
         of_type(Value::Array("y".into(), bytes), wanted)
     }
 
-    /// Between quotes, with the escapes of C and \uXXXX.
+    /// Parses a quoted string, with the escapes of C and \uXXXX.
     fn string(&mut self) -> Parsed<String> {
         let quote = self.take(1);
         let mut text = String::new();
@@ -257,7 +258,7 @@ fn string(text: String, kind: &str) -> Parsed<Value> {
     }
 }
 
-/// Decimal, 0x… or 0…, as strtoll(3) reads it; with a dot or an exponent, a double.
+/// Parses decimal, 0x… or 0…, as strtoll(3) does; with a dot or an exponent, a double.
 fn number(word: &str, wanted: Option<&str>) -> Parsed<Value> {
     const WRONG: &str = "not a number of its type";
     let (negative, digits) = match word.strip_prefix('-') {
@@ -274,7 +275,7 @@ fn number(word: &str, wanted: Option<&str>) -> Parsed<Value> {
         (None, Some(octal)) if !octal.is_empty() => i128::from_str_radix(octal, 8),
         _ => digits.parse(),
     };
-    // A second sign would be taken by the parsers of std.
+    // The parsers of std would accept a second sign.
     let magnitude = magnitude.ok().filter(|_| !digits.contains(['+', '-'])).ok_or(WRONG)?;
     let number = if negative { -magnitude } else { magnitude };
     let value = match wanted.unwrap_or("i") {

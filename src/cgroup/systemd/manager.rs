@@ -15,7 +15,7 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
-/// Refusals of a call to the object of a unit that is no longer loaded.
+/// Errors of a call to the object of a unit that is no longer loaded.
 const NO_OBJECT: [&str; 4] = [
     NO_SUCH_UNIT,
     "org.freedesktop.DBus.Error.UnknownObject",
@@ -23,13 +23,14 @@ const NO_OBJECT: [&str; 4] = [
     "org.freedesktop.DBus.Error.UnknownMethod",
 ];
 
-/// How long a job of a unit may take: making a scope takes milliseconds, stopping one as long as its processes take to die.
+/// Time limit for a job of a unit: creating a scope takes milliseconds, stopping one as long as its
+/// processes take to die.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an ended unit of the same name may take to go away, which it does by itself.
+/// How long an ended unit of the same name may take to disappear by itself.
 const PATIENCE_WITH_OLD: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// systemd, the machine's or a user's.
+/// A connection to systemd, the system's or a user's.
 #[derive(Debug)]
 pub struct Manager {
     connection: Connection,
@@ -37,12 +38,12 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Connects.
+    /// Connects to the systemd on this bus.
     pub fn connect(bus: &Bus) -> Result<Self> {
         Ok(Self { connection: Connection::open(bus)?, listens: false })
     }
 
-    /// systemd's own cgroup, in which all of its units' are; the hierarchy's root is empty.
+    /// systemd's own cgroup, the parent of all its units; the hierarchy's root is empty.
     pub fn own_cgroup(&mut self) -> Result<String> {
         match self.get(MANAGER_PATH, MANAGER, "ControlGroup")? {
             Some(Value::Str(path)) => Ok(path.trim_matches('/').to_owned()),
@@ -50,7 +51,7 @@ impl Manager {
         }
     }
 
-    /// The number of systemd's version; 0 when it is not told as one.
+    /// The version number of systemd; 0 if it has no number.
     pub fn version(&mut self) -> Result<u32> {
         let Some(Value::Str(text)) = self.get(MANAGER_PATH, MANAGER, "Version")? else { return Ok(0) };
         let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
@@ -58,7 +59,7 @@ impl Manager {
         Ok(digits.get(..end).and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
-    /// A unit's Description and the cgroup that it has now. `None`: there is no such unit.
+    /// A unit's Description and its present cgroup. `None`: there is no such unit.
     pub fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
         let mut text = |interface: &str, name: &str| match self.get(&path, interface, name)? {
@@ -73,13 +74,13 @@ impl Manager {
         Ok(Some((description, cgroup.trim_matches('/').to_owned())))
     }
 
-    /// A property that only a scope or a slice has. `None`: there is no such unit.
+    /// A property that only scopes or slices have. `None`: there is no such unit.
     pub fn property(&mut self, unit: &str, name: &str) -> Result<Option<Value>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
         self.get(&path, interface(unit), name)
     }
 
-    /// A unit's object. `None`: there is no such unit.
+    /// The path of a unit's object. `None`: there is no such unit.
     fn path(&mut self, unit: &str) -> Result<Option<String>> {
         match self.ask("GetUnit", &[Value::text(unit)])? {
             Ok(values) => match values.into_iter().next() {
@@ -91,9 +92,11 @@ impl Manager {
         }
     }
 
-    /// Makes a transient unit and waits until it is there. `Kind::Exists`: another container's unit has the name.
+    /// Creates a transient unit and waits until it exists. `Kind::Exists`: another container's unit
+    /// has the name.
     ///
-    /// An ended unit of the same name, failed or about to go, is taken away first; `in_use` tells whether one has processes.
+    /// An ended unit of the same name, failed or disappearing, is removed first; `in_use` says
+    /// whether one has processes.
     pub fn start(&mut self, unit: &str, properties: &[Property], in_use: impl Fn() -> bool) -> Result<()> {
         self.listen()?;
         let properties =
@@ -135,7 +138,8 @@ impl Manager {
         }
     }
 
-    /// Stops a unit and waits until it has stopped, then lets systemd forget it. Fine when there is none.
+    /// Stops a unit, waits until it has stopped, then resets its failed state. No error if there is
+    /// no such unit.
     pub fn stop(&mut self, unit: &str) -> Result<()> {
         self.listen()?;
         let job = match self.ask("StopUnit", &[Value::text(unit), Value::text("replace")])? {
@@ -144,16 +148,16 @@ impl Manager {
             Err(refusal) => return Err(refused(refusal)).doing(|| format!("systemd: stop unit {unit}")),
         };
         let result = self.wait(&job)?;
-        // Also after a bad end: a failed unit would stay.
+        // Also if the job failed: a failed unit would stay.
         self.reset(unit);
-        // "canceled": somebody else's job, such as a stop, has taken its place.
+        // "canceled": another job, such as a stop by another process, has replaced it.
         if matches!(result.as_str(), "done" | "canceled") {
             return Ok(());
         }
         Err(Error::new(Kind::System, format!("systemd: stop unit {unit}: the job ended as {result:?}")))
     }
 
-    /// Changes properties of a unit until it ends.
+    /// Changes properties of a unit for its remaining lifetime.
     pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         let properties =
             properties.iter().map(|property| property_value(&property.name, &property.value)).collect();
@@ -167,14 +171,15 @@ impl Manager {
         }
     }
 
-    /// Clears the failed state, so that the unit can go. What has not failed is left alone, and one that is gone is no error.
+    /// Clears the failed state, so that systemd can unload the unit. A unit that has not failed, or
+    /// does not exist, is no error.
     fn reset(&mut self, unit: &str) {
         if let Err(error) = self.ask("ResetFailedUnit", &[Value::text(unit)]) {
             tracing::debug!("ResetFailedUnit {unit}: {error}");
         }
     }
 
-    /// Has systemd and the bus send us the end of jobs; before the first job, so that none is missed.
+    /// Subscribes to the end of jobs; before the first job, so that none is missed.
     fn listen(&mut self) -> Result<()> {
         if self.listens {
             return Ok(());
@@ -203,7 +208,7 @@ impl Manager {
             .map_err(|refusal| refused(refusal).within("subscribe to systemd's signals"))
     }
 
-    /// How the job ended: `done`, `failed`, `timeout`, …
+    /// Waits for the job; returns its result: `done`, `failed`, `timeout`, …
     fn wait(&mut self, job: &str) -> Result<String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -227,7 +232,7 @@ impl Manager {
         })
     }
 
-    /// A property. `None`: the unit has been removed since its object was asked for.
+    /// Reads a property. `None`: the unit was removed after its object was looked up.
     fn get(&mut self, path: &str, interface: &str, name: &str) -> Result<Option<Value>> {
         let body = [Value::text(interface), Value::text(name)];
         let call = Call { destination: DESTINATION, path, interface: PROPERTIES, member: "Get", body: &body };
@@ -246,7 +251,7 @@ fn property_value(name: &str, value: &Value) -> Value {
     Value::Struct(vec![Value::text(name), Value::Variant(Box::new(value.clone()))])
 }
 
-/// The interface of this kind of unit.
+/// The D-Bus interface of this kind of unit.
 fn interface(unit: &str) -> &'static str {
     if unit.ends_with(".slice") { "org.freedesktop.systemd1.Slice" } else { "org.freedesktop.systemd1.Scope" }
 }
@@ -262,7 +267,7 @@ fn unexpected(what: &str) -> Error {
     Error::new(Kind::System, format!("systemd's answer to {what} is not what its documentation says"))
 }
 
-/// systemd's own words tell what is wrong; the name, where there are none.
+/// Uses systemd's message; the error's name if there is no message.
 fn refused(refusal: Refusal) -> Error {
     Error::new(Kind::System, if refusal.words.is_empty() { refusal.name } else { refusal.words })
 }

@@ -5,26 +5,26 @@ use super::value::{Reader, Value, pad};
 /// A method call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Who is called, a name of the bus; not on a connection without a bus.
+    /// Bus name of the receiver; unused on a connection without a bus.
     pub destination: &'a str,
-    /// Which object.
+    /// Path of the object.
     pub path: &'a str,
-    /// Which interface of it.
+    /// Interface of the object.
     pub interface: &'a str,
-    /// Which method.
+    /// Name of the method.
     pub member: &'a str,
     /// Its arguments.
     pub body: &'a [Value],
 }
 
-/// What arrives.
+/// A received message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrived {
     /// The answer to the call with this serial number.
     Answer(u32, Answer),
     /// A signal's name and values.
     Signal(String, Vec<Value>),
-    /// Nothing for us.
+    /// A message that we ignore.
     Other,
 }
 
@@ -33,16 +33,16 @@ pub enum Arrived {
 pub enum Answer {
     /// The method's results.
     Values(Vec<Value>),
-    /// It refused.
+    /// The method's error.
     Refusal(Refusal),
 }
 
-/// Why a method refused.
+/// The error that a method returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Such as `org.freedesktop.systemd1.NoSuchUnit`.
     pub name: String,
-    /// For people.
+    /// Human-readable message.
     pub words: String,
 }
 
@@ -64,13 +64,13 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-/// The fixed part of the header, and the length of its fields.
+/// Length of the fixed part of the header, including the length of its fields.
 pub const FIXED: usize = 16;
-/// The longest message that is taken. The specification allows 128 MiB, of which a reader makes values of many times that size; what
-/// systemd tells us is never longer than some hundred bytes.
+/// The longest accepted message. The specification allows 128 MiB, whose values would need many
+/// times that size; systemd's messages to us are at most a few hundred bytes.
 const LONGEST: usize = 1 << 20;
 
-/// The bytes of a call.
+/// Encodes a call.
 pub fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
     let mut body = Vec::new();
     call.body.iter().for_each(|value| value.encode(&mut body));
@@ -97,7 +97,7 @@ pub fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
     out
 }
 
-/// How long the message is whose first [`FIXED`] bytes these are. `None`: they are not a message's.
+/// The length of the message that starts with these [`FIXED`] bytes. `None`: not a valid message.
 pub fn length(head: &[u8]) -> Option<usize> {
     let [endian, _, _, VERSION, ..] = *head else { return None };
     let mut numbers = Reader::new(head.get(4..)?, is_big(endian)?);
@@ -108,13 +108,14 @@ pub fn length(head: &[u8]) -> Option<usize> {
     header.checked_add(body).filter(|whole| *whole <= LONGEST)
 }
 
-/// Reads a whole message. `None`: it is none.
+/// Parses a whole message. `None`: not a valid message.
 pub fn decode(bytes: &[u8]) -> Option<Arrived> {
     let (endian, kind) = (bytes.first()?, *bytes.get(1)?);
     let big = is_big(*endian)?;
     let fields_length = Reader::new(bytes.get(12..FIXED)?, big).u32()? as usize;
     let fields_end = FIXED.checked_add(fields_length)?;
-    // From 8 bytes before the array on, so that it stands as in the message: 4 bytes behind a multiple of 8.
+    // Starts 8 bytes before the array, to keep its alignment in the message: 4 bytes after a
+    // multiple of 8.
     let fields = Reader::new(bytes.get(8..fields_end)?, big).values("ua(yv)")?;
     let (mut member, mut error, mut serial, mut signature) = (String::new(), String::new(), 0, String::new());
     let Some(Value::Array(_, fields)) = fields.into_iter().nth(1) else { return None };
@@ -132,7 +133,7 @@ pub fn decode(bytes: &[u8]) -> Option<Arrived> {
     let body = bytes.get(fields_end.checked_next_multiple_of(8)?..)?;
     let values = |signature: &str| Reader::new(body, big).values(signature);
     Some(match kind {
-        // What has a type that we do not know is of no use to us; but it is an answer.
+        // Values of a type that we do not know are useless to us; but the message is an answer.
         METHOD_RETURN => Arrived::Answer(serial, Answer::Values(values(&signature).unwrap_or_default())),
         ERROR => {
             let words = match values(&signature).unwrap_or_default().into_iter().next() {
@@ -158,7 +159,7 @@ fn is_big(endian: u8) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// A message made by hand, as no one but a bus sends them.
+    /// Builds a message as a bus would send it.
     fn message(kind: u8, fields: Vec<(u8, Value)>, body: &[Value]) -> Vec<u8> {
         let fields = fields
             .into_iter()

@@ -1,12 +1,14 @@
-//! A container's cgroup as a unit of systemd: a transient scope (or slice), made and ended over D-Bus.
+//! A container's cgroup as a unit of systemd: a transient scope (or slice), created and stopped
+//! over D-Bus.
 //!
 //! ```text
-//! Place     which unit, and where it lives        from cgroupsPath, pure
-//! Property  what systemd should know of it        from limits (after `fit`) and annotations, pure
-//! Scope     the unit, as the record keeps it      Manager → Connection → message → Value: the way of a call
+//! Place     which unit, and its slice              from cgroupsPath, pure
+//! Property  the unit's properties                  from limits (after `fit`) and annotations, pure
+//! Scope     the unit, as the record keeps it      Manager → Connection → message → Value: the path of a call
 //! ```
-//! systemd makes a scope around processes that are there, so the container's process is made first and waits; the scope is
-//! started with it inside, and it never is without. systemd ends a scope by itself when its last process has ended.
+//! systemd creates a scope around existing processes, so the container's process is created first
+//! and waits; the scope is started with it inside, and is never empty. systemd stops a scope by
+//! itself when its last process has ended.
 
 mod annotations;
 mod bus;

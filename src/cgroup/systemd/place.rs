@@ -1,28 +1,31 @@
-//! Which unit a container is, from `linux.cgroupsPath`, and where systemd puts it. Source: systemd.unit(5), systemd.slice(5).
+//! Derives the unit of a container from `linux.cgroupsPath`, and its cgroup. Source:
+//! systemd.unit(5), systemd.slice(5).
 
 use crate::error::{Error, Result};
 
-/// A unit to be made.
+/// A unit to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its name, with `.scope` or `.slice`.
     pub unit: String,
-    /// The slice it lives in; `-.slice` is the root.
+    /// The slice that contains it; `-.slice` is the root.
     pub slice: String,
 }
 
 /// The root slice's name.
 pub const ROOT: &str = "-.slice";
-/// The longest name that systemd takes (UNIT_NAME_MAX).
+/// The longest unit name that systemd accepts (UNIT_NAME_MAX).
 const LONGEST: usize = 255;
-/// Stands before the id where cgroupsPath names no prefix because it is absent.
+/// The prefix of the id if cgroupsPath is absent.
 const PREFIX: &str = "emergence";
 
 impl Place {
-    /// `SLICE:PREFIX:NAME`, as runc reads it.
+    /// Parses `SLICE:PREFIX:NAME`, as runc does.
     ///
-    /// * An empty SLICE is `system.slice`, and `user.slice` at a user's own systemd; `-` is the root slice.
-    /// * The unit is `PREFIX-NAME.scope`, which begins with `-` if PREFIX is empty; NAME itself where it ends in `.slice`.
+    /// * An empty SLICE is `system.slice`, or `user.slice` for a user's own systemd; `-` is the
+    ///   root slice.
+    /// * The unit is `PREFIX-NAME.scope`, which begins with `-` if PREFIX is empty; if NAME ends in
+    ///   `.slice`, it is NAME itself.
     /// * An absent path is `:emergence:ID`.
     pub fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
         const FIELD: &str = "linux.cgroupsPath";
@@ -51,7 +54,7 @@ impl Place {
             if let Err(words) = check_slice(name) {
                 return Err(Error::invalid(FIELD, format!("{name:?} is not a slice's name: {words}")));
             }
-            // Where a slice lives is told by its own name.
+            // A slice's name determines its parent.
             Self { unit: (*name).to_owned(), slice: parent(name).to_owned() }
         } else {
             Self { unit: format!("{prefix}-{name}.scope"), slice: slice.to_owned() }
@@ -70,7 +73,7 @@ impl Place {
         self.unit.ends_with(".slice")
     }
 
-    /// The unit's cgroup below systemd's own, clean and relative.
+    /// The unit's cgroup relative to systemd's own, normalized.
     pub fn below(&self) -> String {
         if self.is_slice() {
             return expand(&self.unit);
@@ -82,14 +85,15 @@ impl Place {
     }
 }
 
-/// `a-b.slice` lives in `a.slice/a-b.slice`; the root slice is systemd's own cgroup.
+/// The path of a slice's cgroup: `a-b.slice` is `a.slice/a-b.slice`; the root slice is systemd's
+/// own cgroup.
 fn expand(slice: &str) -> String {
     let Some(name) = slice.strip_suffix(".slice").filter(|name| *name != "-") else { return String::new() };
     let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
     ends.filter_map(|end| name.get(..end)).map(|part| format!("{part}.slice")).collect::<Vec<_>>().join("/")
 }
 
-/// The slice that a slice lives in.
+/// The parent of a slice.
 fn parent(slice: &str) -> String {
     let name = slice.strip_suffix(".slice").unwrap_or(slice);
     name.rsplit_once('-').map_or_else(|| ROOT.to_owned(), |(above, _)| format!("{above}.slice"))
@@ -119,7 +123,7 @@ fn check_unit(unit: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
-/// An id may have `+`, which no unit's name has: systemd-escape(1).
+/// Escapes `+`, which an id may have but a unit's name may not: systemd-escape(1).
 fn escape(id: &str) -> String {
     id.replace('+', "\\x2b")
 }

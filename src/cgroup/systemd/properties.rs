@@ -1,7 +1,9 @@
-//! Limits as properties of a unit, so that systemd knows them and a daemon-reload does not undo them. Pure.
+//! Translates limits to properties of a unit, so that systemd knows them and a daemon-reload does
+//! not undo them. Pure.
 //!
-//! They are made from what is written into the cgroup's files, so that both say the same; what systemd has no property for is in
-//! the files alone. Source: systemd.resource-control(5); org.freedesktop.systemd1(5), "Scope Unit Objects"; cgroup-v2.rst.
+//! They are derived from the values for the cgroup's files, so that both agree; settings without a
+//! systemd property are only in the files. Source: systemd.resource-control(5);
+//! org.freedesktop.systemd1(5), "Scope Unit Objects"; cgroup-v2.rst.
 
 use super::file_value::{number, quota_and_period};
 use super::fit::QuotaStep;
@@ -12,16 +14,16 @@ use crate::cgroup::devices::{Allowed, Class};
 /// One property of a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Property {
-    /// Its name, as `systemctl show` has it.
+    /// Its name, as in `systemctl show`.
     pub name: String,
     /// Its value.
     pub value: Value,
-    /// The first version of systemd that knows it; 0: every one that runs with cgroup v2.
+    /// The first version of systemd that knows it; 0: every version that runs with cgroup v2.
     pub since: u32,
 }
 
 impl Property {
-    /// One that every systemd knows.
+    /// A property that every systemd knows.
     pub fn new(name: impl Into<String>, value: Value) -> Self {
         Self { name: name.into(), value, since: 0 }
     }
@@ -32,14 +34,16 @@ impl Property {
     }
 }
 
-/// No limit, in any property that is a number.
+/// No limit, for any numeric property.
 const INFINITY: u64 = u64::MAX;
-/// More processors than any machine has; a list that goes beyond is left to the kernel to refuse.
+/// More CPUs than any machine has; longer lists are left to the kernel, which refuses them.
 const MOST_CPUS: usize = 1 << 16;
 
-/// The properties for these files. A value that cannot be understood makes none: the kernel will say why when it is written.
+/// The properties for these files. An invalid value yields none: the kernel reports the error when
+/// it is written.
 ///
-/// * `bfq`: whether `io.bfq.weight` is there, to which systemd's IOWeight is then also written, on another scale.
+/// * `bfq`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
+///   scale.
 /// * `step`: see [`super::fit`].
 pub fn limits(settings: &Settings, bfq: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();
@@ -48,7 +52,7 @@ pub fn limits(settings: &Settings, bfq: bool, step: QuotaStep) -> Vec<Property> 
             crate::cgroup::Missing::Instead(file, value) if !bfq => (*file, value.as_str()),
             _ => (setting.file.as_ref(), setting.value.as_str()),
         };
-        // An empty value is a line too: it empties a list.
+        // An empty value counts as a line: it empties a list.
         for line in if value.is_empty() { "\n" } else { value }.lines().map(str::trim) {
             properties.extend(of_file(file, line, step).unwrap_or_default());
         }
@@ -59,7 +63,7 @@ pub fn limits(settings: &Settings, bfq: bool, step: QuotaStep) -> Vec<Property> 
 fn of_file(file: &str, value: &str, step: QuotaStep) -> Option<Vec<Property>> {
     let number_of = |name: &str, value: u64| Property::new(name, Value::U64(value));
     Some(vec![match file {
-        // 0 is out of systemd's range here. The kernel counts pages, so that 1 byte is as good.
+        // 0 is out of systemd's range here. The kernel counts pages, so that 1 byte is equivalent.
         "memory.max" => number_of("MemoryMax", bytes(value)?.max(1)),
         "memory.high" => number_of("MemoryHigh", bytes(value)?.max(1)),
         "memory.low" => number_of("MemoryLow", bytes(value)?),
@@ -114,7 +118,7 @@ fn cpu_max(value: &str, step: QuotaStep) -> Option<Vec<Property>> {
     ])
 }
 
-/// The value of cpu.weight for one of cpu.weight.nice (-20 to 19), rounded as the kernel does.
+/// The cpu.weight for a value of cpu.weight.nice (-20 to 19), rounded as in the kernel.
 fn weight_of_nice(value: &str) -> Option<u64> {
     /// sched_prio_to_weight (kernel/sched/core.c), from nice -20.
     const WEIGHTS: [u64; 40] = [
@@ -127,9 +131,10 @@ fn weight_of_nice(value: &str) -> Option<u64> {
     Some((weight * 100 + 512) / 1024)
 }
 
-/// A list such as `0-3,7` or `0-31:1/4` (the first of each four) as a bit mask, the lowest in the first byte.
+/// A list such as `0-3,7` or `0-31:1/4` (the first of every four) as a bit mask, the lowest in the
+/// first byte.
 fn mask(list: &str) -> Option<Value> {
-    /// Each is gone through on its own; no list needs more.
+    /// The maximum number of patterns, since each is expanded separately.
     const MOST_PATTERNS: usize = 256;
     let mut ranges = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -148,7 +153,7 @@ fn mask(list: &str) -> Option<Value> {
     if ranges.iter().filter(|(.., used, group)| used < group).count() > MOST_PATTERNS {
         return None;
     }
-    // In their order each processor of a plain range is looked at once, however often the list names it.
+    // In sorted order each CPU of a plain range is visited once, however often the list names it.
     ranges.sort_unstable();
     let mut bytes: Vec<u8> = Vec::new();
     let mut next = 0;
@@ -167,7 +172,7 @@ fn mask(list: &str) -> Option<Value> {
     Some(Value::Array("y".into(), bytes.into_iter().map(Value::Byte).collect()))
 }
 
-/// `WEIGHT`, `default WEIGHT` or `DEVICE WEIGHT`.
+/// Parses `WEIGHT`, `default WEIGHT` or `DEVICE WEIGHT`.
 fn weight(value: &str, scale: impl Fn(u64) -> Option<u64>) -> Option<Property> {
     let weight = |word: &str| word.parse().ok().and_then(&scale);
     match value.split_once(' ') {
@@ -177,13 +182,13 @@ fn weight(value: &str, scale: impl Fn(u64) -> Option<u64>) -> Option<Property> {
     }
 }
 
-/// The IOWeight (1 to 10000) from which systemd computes this BFQ weight (1 to 1000): both scales have 100 in the middle, and
-/// systemd stretches the part above.
+/// The IOWeight (1 to 10000) from which systemd computes this BFQ weight (1 to 1000): both scales
+/// have 100 in the middle, and systemd stretches the upper part.
 fn from_bfq(weight: u64) -> Option<u64> {
     if weight <= 100 { Some(weight) } else { (weight - 100).checked_mul(11)?.checked_add(100) }
 }
 
-/// One `KEY=RATE` of io.max.
+/// Parses one `KEY=RATE` of io.max.
 fn io_max(device: &str, rate: &str) -> Option<Property> {
     let (key, rate) = rate.split_once('=')?;
     let name = match key {
@@ -196,13 +201,14 @@ fn io_max(device: &str, rate: &str) -> Option<Property> {
     Some(per_device(name, device, if rate == "max" { INFINITY } else { rate.parse().ok()? }))
 }
 
-/// `device` is MAJOR:MINOR.
+/// A property for one device. `device` is MAJOR:MINOR.
 fn per_device(name: &str, device: &str, value: u64) -> Property {
     let entry = Value::Struct(vec![Value::text(format!("/dev/block/{device}")), Value::U64(value)]);
     Property::new(name, Value::Array("(st)".into(), vec![entry]))
 }
 
-/// The device rules: what is allowed, and nothing else. `None`, where they are no such list, leaves devices to our own program.
+/// The device rules: an exclusive allow-list. `None`: the rules are not an allow-list; our own
+/// program then controls devices.
 pub fn devices(allowed: Option<&[Allowed]>) -> Vec<Property> {
     let none = Value::Array("(ss)".into(), Vec::new());
     let policy = |word: &str| Property::new("DevicePolicy", Value::text(word));
@@ -213,11 +219,12 @@ pub fn devices(allowed: Option<&[Allowed]>) -> Vec<Property> {
         .iter()
         .map(|rule| Value::Struct(vec![Value::text(device_name(rule)), Value::text(rule.letters())]));
     let list = Value::Array("(ss)".into(), entries.collect());
-    // An empty list takes back what was there; each further one adds to it.
+    // An empty list resets the former one; each further list is appended.
     vec![policy("strict"), Property::new("DeviceAllow", none), Property::new("DeviceAllow", list)]
 }
 
-/// As DeviceAllow= has it: a node of one number, `char-MAJOR` for every minor, `char-*` for all.
+/// The name for DeviceAllow=: a node for one number, `char-MAJOR` for every minor, `char-*` for
+/// all.
 fn device_name(rule: &Allowed) -> String {
     let class = match rule.class {
         Class::Block => "block",
@@ -303,7 +310,7 @@ mod tests {
                     "IOWriteBandwidthMax=Array(\"(st)\", [Struct([Str(\"/dev/block/8:16\"), U64(1)])])",
                 ],
             ),
-            // As the kernel reads numbers and lists.
+            // Numbers and lists as the kernel parses them.
             (
                 r#"{"unified": {"cpu.weight": "0x10", "pids.max": "010", "memory.max": "0x1k", "memory.high": "0", "cpuset.cpus": "0-7:1/4", "cpuset.mems": ""}}"#,
                 &[
@@ -320,7 +327,7 @@ mod tests {
             (r#"{"unified": {"cpu.weight.nice": "19"}}"#, &["CPUWeight=U64(1)"]),
             (r#"{"unified": {"cpu.weight.nice": "20"}}"#, &[]),
             (r#"{"unified": {"memory.zswap.writeback": "0"}}"#, &["MemoryZSwapWriteback=Bool(false)"]),
-            // What is wrong is for the kernel to refuse.
+            // Invalid values are left to the kernel, which refuses them.
             (
                 r#"{"unified": {"memory.max": "x", "memory.high": "1KB", "cpu.max": "1 0", "cpuset.cpus": "0-99999999", "cpuset.mems": "0-3:3/2", "pids.max": "-1"}}"#,
                 &[],

@@ -1,4 +1,4 @@
-//! The unit of a container, from its planning to its end.
+//! The unit of a container, from its placement to its end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,39 +20,40 @@ use crate::cgroup::{BadLimit, Directory, Settings, devices, life};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::DeviceRule;
 
-/// A container's unit, made or not: what the state file keeps of it.
+/// A container's unit, created or not; the state file keeps it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Scope {
     /// Its name, with `.scope` or `.slice`.
     pub unit: String,
-    /// The slice that it lives in.
+    /// The slice that contains it.
     slice: String,
-    /// Whose systemd has it.
+    /// The systemd that manages it.
     bus: Bus,
-    /// Its Description, by which we know our own unit from another of the same name.
+    /// Its Description, which tells our own unit from another of the same name.
     description: String,
     /// Its cgroup.
     pub dir: Directory,
     /// Whether this host's cgroups have `io.bfq.weight`.
     bfq: bool,
-    /// The version of its systemd; 0: not known.
+    /// The version of its systemd; 0: unknown.
     #[serde(default)]
     version: u32,
 }
 
-/// What had become of a unit that was to be stopped.
+/// The result of stopping a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was there, and is no more.
+    /// It existed and is now stopped.
     Now,
-    /// There was none.
+    /// It did not exist.
     Before,
-    /// The name is another container's now.
+    /// Another container's unit has the name now.
     Replaced,
 }
 
 impl Scope {
-    /// Decides which unit container `id` will be, and asks systemd where its cgroup will be. Nothing is made.
+    /// Decides the unit of container `id`, and asks systemd where its cgroup will be. Creates
+    /// nothing.
     pub fn place(mount: &Path, cgroups_path: &str, id: &str) -> Result<Self> {
         let bus = Bus::of_caller()?;
         let place = Place::parse(cgroups_path, id, bus.is_user())?;
@@ -75,9 +76,10 @@ impl Scope {
         self.unit.ends_with(".slice")
     }
 
-    /// The properties for these limits; for devices too when rules are given, at the machine's systemd: a user's has no right to them.
+    /// The properties for these limits; also for devices if rules are given and it is the system's
+    /// systemd: a user's may not set them.
     ///
-    /// The faults are those of the device rules.
+    /// The errors are those of the device rules.
     pub fn properties(
         &self,
         settings: &Settings,
@@ -91,15 +93,15 @@ impl Scope {
         Ok(properties)
     }
 
-    /// Makes the unit, with the process inside where it is a scope; returns the cgroup that it got.
+    /// Creates the unit (a scope with the process inside); returns its cgroup.
     ///
-    /// `Kind::Exists`: somebody else's unit has the name, and it is in use.
+    /// `Kind::Exists`: another unit has the name, and is in use.
     pub fn start(&self, pid: i32, wanted: &[Property]) -> Result<Directory> {
         let mut manager = Manager::connect(&self.bus)?;
         let yes = |name: &str| Property::new(name, Value::Bool(true));
         let mut properties = vec![
             Property::new("Description", Value::text(&self.description)),
-            // A unit that fails, by a processor time limit or by a stop that takes too long, must not stay behind.
+            // A unit that fails, by a CPU time limit or by a slow stop, must be unloaded too.
             Property::new("CollectMode", Value::text("inactive-or-failed")),
             Property::new("DefaultDependencies", Value::Bool(false)),
             yes("MemoryAccounting"),
@@ -116,7 +118,7 @@ impl Scope {
                 Property::new("PIDs", Value::Array("u".into(), vec![Value::U32(pid as u32)])),
             ]);
         }
-        // Later ones win, so what annotations ask for comes last.
+        // The last value wins, so annotations come last.
         properties.extend_from_slice(wanted);
         known_only(&mut manager, &mut properties)?;
         let path = self.dir.path();
@@ -141,9 +143,11 @@ impl Scope {
         QuotaStep::of_version(self.version)
     }
 
-    /// Tells systemd of changed limits, for as long as the unit lives. What `settings` and `rules` do not name stays as it is.
+    /// Passes changed limits to systemd, for the remaining lifetime of the unit. Values that
+    /// `settings` and `rules` do not name stay.
     ///
-    /// systemd then writes the files that it knows, with the same values, as [`Scope::fit`] has been here.
+    /// systemd then writes the files that it knows, with the same values, after [`Scope::fit`] has
+    /// rounded them.
     pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<FormerProperties> {
         let rules = Some(rules).filter(|rules| !rules.is_empty());
         let mut properties = self.properties(settings, rules).map_err(first)?;
@@ -158,7 +162,7 @@ impl Scope {
                 continue;
             }
             if let Some(value) = manager.property(&self.unit, name)? {
-                // A list that is set is added to the present one, unless that is emptied first.
+                // A list is appended to the present one, unless an empty list is set first.
                 if let Value::Array(kind, _) = &value {
                     former.properties.push(Property::new(name, Value::Array(kind.clone(), Vec::new())));
                 }
@@ -169,7 +173,8 @@ impl Scope {
         Ok(former)
     }
 
-    /// The period that the unit's quota has, or would have, in microseconds. `None`: systemd knows of none.
+    /// The period of the unit's quota, in microseconds, even if there is no quota. `None`: systemd
+    /// knows none.
     ///
     /// Without a quota, the cgroup's file has systemd's own period instead.
     pub fn cpu_period(&self) -> Result<Option<u64>> {
@@ -179,7 +184,7 @@ impl Scope {
         }
     }
 
-    /// Stops the unit and waits until it is gone, its cgroup too.
+    /// Stops the unit and waits until it and its cgroup are removed.
     pub fn stop(&self) -> Result<Ended> {
         let mut manager = Manager::connect(&self.bus)?;
         match manager.unit(&self.unit)? {
@@ -189,7 +194,7 @@ impl Scope {
         }
     }
 
-    /// Whether the unit of this name is another container's: then nothing of ours is there.
+    /// Whether the unit of this name belongs to another container: then ours no longer exists.
     pub fn is_another_s(&self) -> Result<bool> {
         let mut manager = match Manager::connect(&self.bus) {
             Ok(manager) => manager,
@@ -202,7 +207,7 @@ impl Scope {
         Ok(unit.is_some_and(|(description, _)| description != self.description))
     }
 
-    /// Takes over what an annotation says of the Description.
+    /// Adopts the Description of an annotation.
     pub(in crate::cgroup) fn describe(&mut self, annotations: &BTreeMap<String, String>) {
         let named = annotated_properties(annotations).unwrap_or_default();
         let named = named.into_iter().find(|property| property.name == "Description");
@@ -212,7 +217,8 @@ impl Scope {
     }
 }
 
-/// Whether the BFQ scheduler has files in cgroups, seen in one that is there already: a slice of systemd's.
+/// Whether cgroups have files of the BFQ scheduler, checked in an existing one: a slice of
+/// systemd's.
 fn has_bfq(mount: &Path, below: &str) -> bool {
     let first = below.split('/').next().unwrap_or_default();
     fs::exists(mount.join(first).join("io.bfq.weight")).unwrap_or(false)
@@ -223,7 +229,7 @@ fn first(faults: Vec<BadLimit>) -> Error {
     first.unwrap_or_else(|| BadLimit::invalid("linux.resources", "cannot be understood")).into()
 }
 
-/// Leaves out what this systemd is too old for: the limit is then in the files alone.
+/// Removes properties that this systemd is too old for: the limit is then only in the files.
 fn known_only(manager: &mut Manager, properties: &mut Vec<Property>) -> Result<()> {
     if properties.iter().any(|property| property.since > 0) {
         let version = manager.version().doing(|| "find systemd's version")?;
@@ -240,7 +246,7 @@ pub struct FormerProperties {
 }
 
 impl FormerProperties {
-    /// Gives the unit these properties again.
+    /// Restores these properties.
     pub fn put_back(&self) -> Result<()> {
         if self.properties.is_empty() {
             return Ok(());

@@ -1,9 +1,12 @@
-//! D-Bus values and their bytes. Source: D-Bus specification, "Type system" and "Marshaling (wire format)".
+//! D-Bus values and their encoding. Source: D-Bus specification, "Type system" and "Marshaling
+//! (wire format)".
 //!
-//! A number stands at a multiple of its size, a struct at a multiple of 8, counted from the start of the message; a string is its
-//! length (u32), its bytes and a NUL; an array is its length in bytes (u32), then the elements from their own alignment on.
+//! A number is aligned to its size, a struct to 8, counted from the start of the message. A string
+//! is its length (u32), its bytes and a NUL; an array is its length in bytes (u32), then the
+//! elements at their own alignment.
 
-/// A value of any type that systemd's properties and our few calls have; no dictionaries, no descriptors.
+/// A value of any type that systemd's properties and our few calls use; no dictionaries, no
+/// descriptors.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // the names are the specification's
 pub enum Value {
@@ -25,7 +28,7 @@ pub enum Value {
     Variant(Box<Value>),
 }
 
-/// Types may be nested this deep; the specification allows twice as much.
+/// The maximum nesting depth of types; the specification allows twice as much.
 const DEEPEST: usize = 32;
 
 impl Value {
@@ -34,7 +37,7 @@ impl Value {
         Self::Str(text.into())
     }
 
-    /// Strings, each a value of its own type `s`.
+    /// An array of strings.
     pub fn texts(texts: impl IntoIterator<Item = String>) -> Self {
         Self::Array("s".into(), texts.into_iter().map(Self::Str).collect())
     }
@@ -63,7 +66,8 @@ impl Value {
         letter.into()
     }
 
-    /// Appends the bytes, little endian, to a message (or to a part of one that begins at a multiple of 8).
+    /// Appends the little-endian encoding to a message (or to a part of one that begins at a
+    /// multiple of 8).
     pub fn encode(&self, out: &mut Vec<u8>) {
         pad(out, alignment(&self.signature()));
         match self {
@@ -108,12 +112,12 @@ fn encode_signature(text: &str, out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Fills up to a multiple of `to`.
+/// Pads to a multiple of `to`.
 pub(super) fn pad(out: &mut Vec<u8>, to: usize) {
     out.resize(out.len().next_multiple_of(to), 0);
 }
 
-/// At which multiple a value of the type that `signature` begins with stands.
+/// The alignment of the first type of `signature`.
 fn alignment(signature: &str) -> usize {
     match signature.as_bytes().first() {
         Some(b'y' | b'g' | b'v') => 1,
@@ -123,7 +127,7 @@ fn alignment(signature: &str) -> usize {
     }
 }
 
-/// The first complete type of a signature, and the rest. `None`: it is none that we know.
+/// Splits a signature after its first complete type. `None`: not a type that we know.
 pub fn first_type(signature: &str) -> Option<(&str, &str)> {
     split(signature, 0)
 }
@@ -140,7 +144,7 @@ fn split(signature: &str, depth: usize) -> Option<(&str, &str)> {
             while !rest.starts_with(')') {
                 rest = split(rest, depth + 1)?.1;
             }
-            // At least one member: `()` is no type.
+            // At least one member: `()` is invalid.
             Some(signature.len() - rest.len() + 1).filter(|length| *length > 2)?
         }
         _ => return None,
@@ -156,12 +160,12 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// From the start of a message, or of a part that begins at a multiple of 8.
+    /// Reads from the start of a message, or of a part that begins at a multiple of 8.
     pub fn new(bytes: &'a [u8], big_endian: bool) -> Self {
         Self { bytes, at: 0, big_endian }
     }
 
-    /// The values of the types in `signature`. `None`: the bytes are not that.
+    /// Reads the values of the types in `signature`. `None`: the bytes do not match.
     pub fn values(&mut self, mut signature: &str) -> Option<Vec<Value>> {
         let mut values = Vec::new();
         while !signature.is_empty() {
@@ -172,7 +176,7 @@ impl<'a> Reader<'a> {
         Some(values)
     }
 
-    /// A value of this one type, which has been checked by [`first_type`].
+    /// Reads a value of this one type, which [`first_type`] has checked.
     fn value(&mut self, kind: &str, depth: usize) -> Option<Value> {
         if depth > DEEPEST {
             return None;
@@ -225,13 +229,13 @@ impl<'a> Reader<'a> {
         (self.at == end).then(|| Value::Array(element.to_owned(), elements))
     }
 
-    /// A `u32` at the next multiple of 4.
+    /// Reads a `u32` at the next multiple of 4.
     pub fn u32(&mut self) -> Option<u32> {
         self.align(4)?;
         Some(u32::from_le_bytes(self.number()?))
     }
 
-    /// The bytes of a number as little endian.
+    /// Reads the bytes of a number in little-endian order.
     fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
         let mut bytes: [u8; N] = self.take(N)?.try_into().ok()?;
         if self.big_endian {
@@ -279,7 +283,8 @@ mod tests {
             (Value::text("foo"), "s", b"\x03\0\0\0foo\0"),
             (Value::Signature("as".into()), "g", b"\x02as\0"),
             (Value::Variant(Box::new(Value::U32(5))), "v", &[1, b'u', 0, 0, 5, 0, 0, 0]),
-            // The specification's own example: an array with one 64-bit number, padded up to it.
+            // The specification's own example: an array with one 64-bit number, padded to its
+            // alignment.
             (
                 Value::Array("x".into(), vec![Value::I64(5)]),
                 "ax",
@@ -316,7 +321,7 @@ mod tests {
         for (signature, bytes) in table {
             assert_eq!(Reader::new(bytes, false).values(signature), None, "{signature} {bytes:?}");
         }
-        // Variants in variants, deeper than any sender means it.
+        // Variants in variants, nested too deeply.
         let deep = [1, b'v', 0].repeat(1000);
         assert_eq!(Reader::new(&deep, false).values("v"), None);
         assert_eq!(first_type(&"a".repeat(1000)), None);
