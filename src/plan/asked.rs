@@ -1,4 +1,5 @@
-//! The options of one mount, read as a whole: what they ask for together, and which of them its kind cannot carry out.
+//! Reads the options of one mount as a whole: their combined effect, and which of them its kind
+//! cannot have.
 
 use rustix::mount::MountFlags;
 
@@ -8,19 +9,19 @@ use super::options::{self, Word};
 use crate::spec;
 use crate::sys::mount::Attributes;
 
-/// Words about an id mapping of a mount that cannot have one.
+/// The error for an id mapping of a mount that cannot have one.
 const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add bind or rbind";
 
-/// Everything that the `options` of one mount ask for.
+/// The combined `options` of one mount.
 #[derive(Debug)]
 pub struct Asked {
     /// MS_…
     pub flags: MountFlags,
-    /// Propagation, in order: MS_…, and whether for all mounts below too.
+    /// Propagation, in order: MS_…, and whether recursive.
     pub propagation: Vec<(u64, bool)>,
-    /// `bind` or `rbind`; the value: whether recursively.
+    /// `bind` or `rbind`; the value: whether recursive.
     pub bind: Option<bool>,
-    /// `idmap` or `ridmap`; the value: whether recursively.
+    /// `idmap` or `ridmap`; the value: whether recursive.
     pub idmap: Option<bool>,
     /// `remount`.
     pub remount: bool,
@@ -32,9 +33,9 @@ pub struct Asked {
     pub source_nofollow: bool,
     /// `dest-nofollow`.
     pub target_nofollow: bool,
-    /// Those among the options that belong to the file system and not to one mount of it.
+    /// Options that apply to the file system, not to one of its mounts.
     pub of_file_system: Vec<String>,
-    /// Options that only the file system's type knows.
+    /// Options that only the file system type understands.
     pub data: Vec<String>,
     set: u64,
     clear: u64,
@@ -47,11 +48,11 @@ pub struct Asked {
 pub enum Fits<'a> {
     /// A new instance of a file system of this type.
     New(&'a str),
-    /// A new mount of a file system instance that others have mounted too: of this type.
+    /// A new mount of a file system instance that has other mounts too: of this type.
     Shared(&'a str),
     /// A new bind mount.
     Bind,
-    /// A change of a mount alone.
+    /// A change of one mount only.
     RemountOne,
     /// A change of a mount and its file system.
     RemountAll,
@@ -60,7 +61,7 @@ pub enum Fits<'a> {
 const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
 
 impl Asked {
-    /// Reads the words; later ones win.
+    /// Parses the options; later ones win.
     pub fn read(options: &[String]) -> Self {
         let mut asked = Self {
             flags: MountFlags::empty(),
@@ -123,12 +124,13 @@ impl Asked {
         }
     }
 
-    /// `MOUNT_ATTR_…` that the mount gets, or all below it.
+    /// `MOUNT_ATTR_…` set on the mount or on all mounts below it.
     pub fn set_anywhere(&self) -> u64 {
         self.set | self.recursive_set
     }
 
-    /// For the mount alone. Only what is named changes: with `relatime` the access times, without it not.
+    /// Attributes for this mount only. Only named ones change: the access times change with
+    /// `relatime`, and stay without it.
     pub fn attributes(&self) -> Attributes {
         let times = if self.flags.contains(MountFlags::STRICTATIME) {
             (libc::MOUNT_ATTR_STRICTATIME, TIMES)
@@ -142,12 +144,13 @@ impl Asked {
         Attributes { set: self.set & !TIMES | times.0, clear: self.clear & !TIMES | times.1, propagation: 0 }
     }
 
-    /// For the mount and all below it.
+    /// Attributes for the mount and all below it.
     pub fn recursive(&self) -> Attributes {
         options::attributes(self.recursive_set, self.recursive_clear)
     }
 
-    /// `atime` and `nostrictatime` ask for relatime in place of this MOUNT_ATTR_…, and of no other.
+    /// The MOUNT_ATTR_… that `atime` or `nostrictatime` replaces by relatime; other access times
+    /// stay.
     pub fn undone_times(&self) -> Option<u64> {
         match self.clear & TIMES {
             0 => None,
@@ -161,7 +164,7 @@ impl Asked {
         self.clear & both == both
     }
 
-    /// Refuses options that exclude each other, and those that a mount of this kind cannot have.
+    /// Refuses mutually exclusive options, and those that a mount of this kind cannot have.
     pub fn judge(&self, fits: Fits<'_>, path: &str, judge: &mut Judge) {
         let mut refuse = |words: String| judge.fault(format!("{path}.options"), words);
         if self.flags.contains(MountFlags::NOATIME | MountFlags::STRICTATIME) {
@@ -213,12 +216,12 @@ impl Asked {
     }
 }
 
-/// Whether the kernel passes `iversion` on to this type, or the type always does what it asks for.
+/// Whether the kernel passes `iversion` to this type, or the type always counts versions.
 fn counts_versions(fstype: &str) -> bool {
     matches!(fstype, "ext4" | "xfs" | "btrfs")
 }
 
-/// Refuses id mappings where nothing can be mapped.
+/// Refuses id mappings for a mount that cannot be idmapped.
 pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
     for (list, name) in [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")] {
         if !list.is_empty() {
@@ -227,7 +230,7 @@ pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
     }
 }
 
-/// Options of a file system, one by one: key, and value or flag.
+/// Splits the options of a file system: key, and value or flag.
 pub(super) fn data_options(words: &[String], path: &str, judge: &mut Judge) -> Option<Vec<FsOption>> {
     let place = format!("{path}.options");
     let words = words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty());
@@ -256,7 +259,7 @@ mod tests {
         assert_eq!(asked.bind, Some(true));
     }
 
-    /// What a bind mount of each kind of source gets: a new value, or relatime if it has this one.
+    /// The access times of a bind mount: a new value, or relatime if the source has this one.
     #[test]
     fn access_times_change_when_they_are_named() {
         const NO: u64 = libc::MOUNT_ATTR_NOATIME;

@@ -1,14 +1,14 @@
-//! The likely cause of a step that the kernel refused with one bare word, such as EINVAL.
+//! The likely cause of a step that failed with an ambiguous errno, such as EINVAL.
 
 use super::{Fault, MountKind, Plan, Step};
 use crate::error::shortened;
 use crate::sys::namespace::Namespace;
 
-/// Values of config.json stand in messages; an engine's may be long.
+/// Maximum length of values of config.json in messages, which may be long.
 const SHOWN: usize = 120;
 
 impl Fault {
-    /// What to look at, in a few words; `None` where the kernel's own say it, or nobody can tell.
+    /// A hint in a few words; `None` if the kernel's error is clear, or the cause is unknown.
     pub(super) fn likely_cause(self, plan: &Plan) -> Option<String> {
         let mapped = plan.namespaces.own(Namespace::User);
         let words = match (self.step, self.errno) {

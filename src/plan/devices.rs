@@ -6,12 +6,12 @@ use std::ffi::CString;
 use super::{Judge, mounts};
 use crate::spec;
 
-/// One node to make.
+/// One node to create.
 #[derive(Debug)]
 pub struct DeviceStep {
-    /// Below the root, without the slash in front.
+    /// Path below the root, without the leading slash.
     pub path: CString,
-    /// The same on the host, bound where nodes cannot be made.
+    /// Path on the host, bound if nodes cannot be created.
     pub host: CString,
     /// File type, S_IF…
     pub kind: u32,
@@ -23,7 +23,7 @@ pub struct DeviceStep {
     pub uid: Option<u32>,
     /// Group inside; `None`: any, and 0 for a new node.
     pub gid: Option<u32>,
-    /// Its place in `linux.devices`; `None`: a default device.
+    /// Its index in `linux.devices`; `None`: a default device.
     pub at: Option<usize>,
 }
 
@@ -38,8 +38,8 @@ impl DeviceStep {
         mode & libc::S_IFMT == self.kind && (self.kind == libc::S_IFIFO || device == self.device)
     }
 
-    /// Whether a node with these attributes has those that were asked for. `owner`: user and group, as this process numbers the
-    /// container's ids.
+    /// Whether a node has the requested attributes. `owner`: the user and group inside, as IDs in
+    /// this process's user namespace.
     pub fn has(&self, mode: u32, owner: (u32, u32)) -> bool {
         let agrees = |wanted: Option<u32>, found: u32| wanted.is_none_or(|wanted| wanted == found);
         agrees(self.mode, mode & 0o7777) && agrees(self.uid, owner.0) && agrees(self.gid, owner.1)
@@ -54,7 +54,8 @@ const DEFAULT: &[(&str, u32, u32)] =
 const MOST_MAJOR: u32 = 0xfff;
 const MOST_MINOR: u32 = 0xf_ffff;
 
-/// The default nodes (when /dev is ours to fill), then those of config.json, which replace a default one of the same path.
+/// The default nodes (if the runtime fills /dev), then those of config.json, which replace a
+/// default one of the same path.
 pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<DeviceStep> {
     let mut steps = Vec::with_capacity(DEFAULT.len() + devices.len());
     for (name, major, minor) in DEFAULT.iter().filter(|_| make_dev) {
@@ -85,21 +86,21 @@ fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceS
             0
         }
     };
-    // The kernel would take the lower bits of a larger one, and make another device.
+    // The kernel would use only the lower bits of a larger number, and create another device.
     let mut number = |name: &str, value: i64, most: u32| {
         u32::try_from(value).ok().filter(|value| *value <= most).unwrap_or_else(|| {
             judge.fault(format!("{place}.{name}"), format!("{value} is not from 0 to {most}"));
             0
         })
     };
-    // A fifo has no numbers, whatever is written.
+    // A fifo has no device number; values in config.json are ignored.
     let numbers = if kind == libc::S_IFIFO {
         (0, 0)
     } else {
         (number("major", device.major, MOST_MAJOR), number("minor", device.minor, MOST_MINOR))
     };
     for (name, id) in [("uid", device.uid), ("gid", device.gid)] {
-        // chown(2) takes it as: leave the owner.
+        // chown(2) interprets it as: leave the owner.
         if id == Some(u32::MAX) {
             judge.fault(format!("{place}.{name}"), format!("{} stands for no id", u32::MAX));
         }
@@ -108,7 +109,7 @@ fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceS
         return None;
     }
     Some(DeviceStep {
-        // Engines copy st_mode whole, with the type's bits.
+        // Engines copy the whole st_mode, with the type bits.
         mode: device.file_mode.map(|mode| mode & 0o7777),
         uid: device.uid,
         gid: device.gid,
@@ -117,7 +118,7 @@ fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceS
     })
 }
 
-/// A device of any mode and owner.
+/// A device without mode and owner.
 fn step(
     path: &str,
     kind: u32,

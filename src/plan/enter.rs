@@ -1,4 +1,5 @@
-//! The plan for one more process in a container that exists (`exec`): its program, and what of the container binds it.
+//! Plans one more process in an existing container (`exec`): its program, and the restrictions of
+//! the container.
 
 use super::{
     Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, Words, filter, limits, namespaces, process,
@@ -9,10 +10,11 @@ use crate::spec::{self, Spec};
 use crate::sys::namespace::Namespace;
 
 impl Plan {
-    /// Judges `process`, for a container that was made from `spec`. Namespaces, filter, personality and memory policy are the
-    /// container's; nothing of its root file system is touched. `words` take the place of the process's own.
+    /// Validates `process`, for a container created from `spec`. Namespaces, filter, personality
+    /// and memory policy are the container's; its root file system is not changed. `words` replace
+    /// the process's own arguments.
     ///
-    /// Faults have the JSON path `process.…`.
+    /// Errors have the JSON path `process.…`.
     pub fn enter(
         spec: &Spec,
         wanted: &spec::Process,

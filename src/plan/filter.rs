@@ -1,4 +1,5 @@
-//! The system call filter: compiled from `linux.seccomp`, or brought by an annotation that replaces it.
+//! The system call filter: compiled from `linux.seccomp`, or supplied by an annotation that
+//! replaces it.
 
 use super::{Judge, annotated};
 use crate::security::seccomp::{self, Arch, Filter};
@@ -6,13 +7,13 @@ use crate::spec::{self, Spec};
 use crate::sys::base64;
 use crate::sys::seccomp::SockFilter;
 
-/// A filter that is compiled already: `struct sock_filter` one behind the other, in base64. Source: crun(1).
+/// A compiled filter: an array of `struct sock_filter` in base64. Source: crun(1).
 const READY: &str = "run.oci.seccomp_bpf_data";
 
-/// Another receiver than `listenerPath`. Source: crun(1).
+/// The receiver of the notify descriptor, instead of `listenerPath`. Source: crun(1).
 const RECEIVER: &str = "run.oci.seccomp.receiver";
 
-/// Most instructions that the kernel takes, BPF_MAXINSNS.
+/// The maximum number of instructions in the kernel, BPF_MAXINSNS.
 const MOST: usize = 4096;
 
 pub(super) fn plan(spec: &Spec, judge: &mut Judge) -> Option<Filter> {
@@ -55,10 +56,11 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
     }
 }
 
-/// Calls that the container's process makes under the filter: it says that it is ready, waits for the word to start, becomes its program.
+/// System calls of the container's process under the filter: it reports that it is ready, waits for
+/// the start, executes the program.
 const NEEDED: [&str; 3] = ["read", "write", "execve"];
 
-/// A filter that answers one of [`NEEDED`] in its place would stop the start half way.
+/// Refuses a profile that does not allow one of [`NEEDED`]: the start would fail half way.
 fn let_start(profile: &spec::Seccomp, judge: &mut Judge) {
     for call in NEEDED {
         if let Some((path, action)) = refusal(profile, call) {
@@ -71,14 +73,14 @@ fn let_start(profile: &spec::Seccomp, judge: &mut Judge) {
     }
 }
 
-/// Where the profile refuses `call`, whatever its arguments are, and with which action.
+/// The field and action of the profile that refuse `call`, whatever its arguments are.
 fn refusal<'a>(profile: &'a spec::Seccomp, call: &str) -> Option<(String, &'a str)> {
     let refuses = |action: &str| !matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_NOTIFY");
     let mut depends = false;
     for (at, rule) in profile.syscalls.iter().enumerate() {
         let Some(place) = rule.names.iter().position(|name| name == call) else { continue };
         if rule.args.is_empty() {
-            // This rule alone decides.
+            // This rule decides, since it has no conditions.
             let path = format!("syscalls[{at}].names[{place}]");
             return refuses(&rule.action).then_some((path, rule.action.as_str()));
         }
@@ -88,7 +90,7 @@ fn refusal<'a>(profile: &'a spec::Seccomp, call: &str) -> Option<(String, &'a st
     (!depends && refuses(default)).then(|| ("defaultAction".to_owned(), default))
 }
 
-/// The kernel judges what the instructions do.
+/// Decodes the filter; the kernel checks the instructions.
 fn ready(text: &str) -> Result<Vec<SockFilter>, String> {
     let bytes = base64::decode(text).ok_or("is not base64")?;
     let (each, rest) = bytes.as_chunks::<8>();
@@ -123,7 +125,7 @@ mod tests {
                 [None, Some("syscalls[0].names[1]"), None],
             ),
             ("ERRNO", allowed.replace("ALLOW", "NOTIFY"), [None; 3]),
-            // It depends on what nobody knows yet.
+            // Depends on the arguments of the call.
             (
                 "ERRNO",
                 format!(r#"{{"names":["read","write","execve"],"action":"SCMP_ACT_ALLOW",{sixth}}}"#),

@@ -1,4 +1,4 @@
-//! Hooks, ready to run: the child's as C strings, the runtime's as they were written.
+//! Hooks, ready to run: the child's as C strings, the runtime's as written in config.json.
 
 use std::ffi::CString;
 
@@ -15,7 +15,7 @@ pub struct Hooks {
     pub create_container: Vec<ContainerHook>,
     /// Run by the child before the program.
     pub start_container: Vec<ContainerHook>,
-    /// Run by `start` when the program runs.
+    /// Run by `start` after the program has started.
     pub poststart: Vec<RuntimeHook>,
     /// Run by `delete`.
     pub poststop: Vec<RuntimeHook>,
@@ -24,7 +24,7 @@ pub struct Hooks {
 /// A hook in the runtime's namespaces.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 pub struct RuntimeHook {
-    /// Where it stands in config.json, such as `hooks.prestart[0]`.
+    /// Its JSON path, such as `hooks.prestart[0]`.
     pub place: String,
     /// The hook as written.
     pub hook: spec::Hook,
@@ -34,9 +34,9 @@ pub struct RuntimeHook {
 pub struct ContainerHook {
     /// Absolute path.
     pub path: CString,
-    /// Milliseconds; -1 for ever.
+    /// Timeout in milliseconds; -1: none.
     pub timeout: i32,
-    /// Arguments; the strings live in `strings`.
+    /// Arguments; the strings are in `strings`.
     pub argv: Pointers,
     /// Its environment.
     pub environment: HookEnvironment,
@@ -44,13 +44,14 @@ pub struct ContainerHook {
 }
 
 impl RuntimeHook {
-    /// As errors name it.
+    /// Its name in errors.
     pub fn named(&self) -> String {
         named(&self.place, &self.hook.path)
     }
 }
 
-/// A hook in runc's words, which scripts look for, with its place in config.json: `createRuntime hook #0: hooks.createRuntime[0] /x`.
+/// A hook as runc names it, for scripts that parse this, with its JSON path: `createRuntime hook
+/// #0: hooks.createRuntime[0] /x`.
 pub fn named(place: &str, path: &str) -> String {
     let parts = place.strip_prefix("hooks.").and_then(|rest| rest.strip_suffix(']')?.split_once('['));
     match parts {
@@ -61,9 +62,10 @@ pub fn named(place: &str, path: &str) -> String {
 
 /// The environment of a [`ContainerHook`].
 pub enum HookEnvironment {
-    /// The one that the hook names, or the runtime's; the strings live in the hook.
+    /// The hook's own or the runtime's; the strings are in the hook.
     Listed(Pointers),
-    /// That of the container's process, with HOME. Only for hooks that run in the container's root.
+    /// The environment of the container's process, with HOME. Only for hooks that run in the
+    /// container's root.
     OfProcess,
 }
 
@@ -73,10 +75,10 @@ impl std::fmt::Debug for ContainerHook {
     }
 }
 
-/// All hooks of `spec`, judged.
+/// Validates all hooks of `spec`.
 ///
-/// `inherited` is the runtime's environment. createContainer hooks that name none have it; startContainer hooks have that of the
-/// container's process, as with runc and crun.
+/// `inherited` is the runtime's environment. createContainer hooks without an own environment
+/// inherit it; startContainer hooks inherit that of the container's process, as with runc and crun.
 pub fn plan(spec: &spec::Spec, inherited: &[CString], judge: &mut Judge) -> Hooks {
     let Some(hooks) = &spec.hooks else { return Hooks::default() };
     let mut runtime = |name: &str, list: &[spec::Hook]| -> Vec<RuntimeHook> {
@@ -123,7 +125,8 @@ fn check(hook: &spec::Hook, place: &str, judge: &mut Judge) -> bool {
     true
 }
 
-/// `inherited`: the environment of a hook that names none; `None` for that of the container's process.
+/// `inherited`: the environment of a hook without its own; `None` for that of the container's
+/// process.
 fn container_hook(
     hook: &spec::Hook,
     place: &str,

@@ -1,11 +1,11 @@
-//! User and group mappings of a user namespace, as the kernel wants them written.
+//! User and group mappings of a user namespace, in the kernel's format.
 
 use std::fmt::Write;
 
 use super::Judge;
 use crate::spec::{self, IdMapping};
 
-/// Both maps of a user namespace, checked: no empty range, no overlap, nothing past 2³².
+/// Both maps of a user namespace, validated: no empty range, no overlap, nothing beyond 2³².
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdMaps {
     /// User ids.
@@ -14,18 +14,18 @@ pub struct IdMaps {
     pub gid: Vec<IdMapping>,
 }
 
-/// The kernel's own bound, user_namespaces(7).
+/// The kernel's maximum number of lines, user_namespaces(7).
 const MOST_LINES: usize = 340;
 
 impl IdMaps {
-    /// Both maps, or faults below `path`.
+    /// Validates both maps; reports errors below `path`.
     pub fn judge(uid: &[IdMapping], gid: &[IdMapping], path: &str, judge: &mut Judge) -> Option<Self> {
         let good = check(uid, &format!("{path}.uidMappings"), judge)
             & check(gid, &format!("{path}.gidMappings"), judge);
         good.then(|| Self { uid: uid.to_vec(), gid: gid.to_vec() })
     }
 
-    /// The id outside for one inside.
+    /// The outside ID of an inside ID.
     pub fn outside(maps: &[IdMapping], id: u32) -> Option<u32> {
         maps.iter().find_map(|map| {
             let offset = id.checked_sub(map.container_id).filter(|offset| *offset < map.size)?;
@@ -79,10 +79,11 @@ pub fn lines(maps: &[IdMapping]) -> String {
     })
 }
 
-/// Whether a new user namespace has the ids that options of its new file systems name. The kernel would only answer that the argument
-/// is invalid.
+/// Checks that a new user namespace maps the ids in options of its new file systems. The kernel
+/// would only return EINVAL.
 pub(super) fn mapped_options(mounts: &[spec::Mount], maps: &IdMaps, judge: &mut Judge) {
-    // Those whose options for ids are read in the container's user namespace. A bind mount ignores them.
+    // File systems that interpret id options in the container's user namespace. A bind mount
+    // ignores them.
     let reads_ids = |mount: &&spec::Mount| {
         matches!(mount.kind.as_str(), "tmpfs" | "devpts")
             && !mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind" | "remount"))

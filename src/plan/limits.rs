@@ -6,8 +6,8 @@ use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
 use crate::spec;
 use crate::sys::namespace::Namespace;
 
-/// What to write into the control group, and the program for its devices; without any words on devices, only the default
-/// ones are allowed.
+/// The settings of the cgroup, and the program for its devices. Without device rules, only the
+/// default devices are allowed.
 pub fn resources(
     wanted: Option<&spec::Resources>,
     limiting: Limiting,
@@ -59,8 +59,9 @@ pub fn resources(
     }
 }
 
-/// The properties of the container's unit: its limits, and what annotations add or change. Annotations are judged without one too.
-/// `limits` become what systemd can keep.
+/// The properties of the container's unit: its limits, and those that annotations add or change.
+/// Annotations are validated without a unit too. `limits` are rounded to values that systemd can
+/// keep.
 pub fn scope(
     spec: &spec::Spec,
     limits: &mut Settings,
@@ -77,14 +78,15 @@ pub fn scope(
     }
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let rules = resources.map_or(&[][..], |resources| &resources.devices);
-    // Faults of the rules have been told with the device program.
+    // Errors in the rules have been reported with the device program.
     let mut properties = scope.properties(limits, Some(rules)).unwrap_or_default();
     properties.extend(annotated);
     properties
 }
 
-/// Who the container's cgroup is given to: the user who runs its program, if that one can make use of it, because the cgroup is the
-/// root of a namespace of the container's own and mounted for writing. Source: config-linux.md, "Cgroup ownership".
+/// The future owner of the container's cgroup: the user of its program, if the user can use it,
+/// because the cgroup is the root of the container's own cgroup namespace and mounted writable.
+/// Source: config-linux.md, "Cgroup ownership".
 pub fn cgroup_owner(
     process: &ProcessPlan,
     rootfs: &Rootfs,

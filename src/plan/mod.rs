@@ -1,7 +1,9 @@
-//! The only place that judges a spec: `Spec` and what was asked become a [`Plan`], or all faults at once.
+//! The only place that validates a spec: turns `Spec` and the command's request into a [`Plan`], or
+//! returns all errors.
 //!
-//! A plan is owned, checked, and complete: every string a C string, every number in range, every list in the order of its
-//! carrying out. Building it makes no system call; the child that carries it out makes nothing else.
+//! A plan is owned, validated, and complete: every string is a C string, every number in range,
+//! every list in execution order. Building it makes no system call; the child that executes it does
+//! nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -54,22 +56,22 @@ pub use rootfs::Rootfs;
 pub use step::{At, Fault, Step};
 pub use told::Detail;
 
-/// What we will do to make the container, or ([`Plan::enter`]) to make one more process in it.
+/// The actions that create the container, or ([`Plan::enter`]) one more process in it.
 #[derive(Debug)]
 pub struct Plan {
     /// Its namespaces.
     pub namespaces: Namespaces,
     /// Its root file system and all mounts.
     pub rootfs: Rootfs,
-    /// The program; `None` when config.json has none, and it then cannot be started.
+    /// The program; `None` if config.json has none: then the container cannot be started.
     pub process: Option<ProcessPlan>,
-    /// Host name inside; empty: not asked.
+    /// Host name inside; empty: not set.
     pub hostname: Vec<u8>,
-    /// NIS domain name inside; empty: not asked.
+    /// NIS domain name inside; empty: not set.
     pub domainname: Vec<u8>,
     /// Path below /proc/sys, and value.
     pub sysctl: Vec<(CString, Vec<u8>)>,
-    /// Programs run along the way.
+    /// Programs to run at certain points.
     pub hooks: Hooks,
     /// Name of a new session keyring.
     pub keyring: Option<CString>,
@@ -77,23 +79,24 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
-    /// What is written into the control group.
+    /// The settings written into the cgroup.
     pub limits: cgroup::Settings,
-    /// Who the container's cgroup is given to, as this process numbers users.
+    /// The new owner of the container's cgroup, as a user ID in this process's user namespace.
     pub cgroup_owner: Option<u32>,
-    /// What systemd is told of the container's unit, where it has one.
+    /// Properties of the container's systemd unit, if it has one.
     pub scope: Vec<cgroup::systemd::Property>,
-    /// Decides over devices in a cgroup of version 2; `None`: every access is allowed, or the group is none.
+    /// Decides about device accesses in cgroup v2; `None`: every access is allowed, or there is no
+    /// cgroup.
     pub device_program: Option<cgroup::devices::Program>,
     /// Shares of caches and memory bandwidth.
     pub rdt: Option<cgroup::ResctrlWish>,
     /// System call filter.
     pub seccomp: Option<Filter>,
-    /// Network devices moved in.
+    /// Network devices to move into the container.
     pub net_devices: Vec<Move>,
-    /// What the user should know though nothing is refused.
+    /// Warnings: nothing is refused, but the user should know.
     pub warnings: Vec<String>,
-    /// What only somebody who looks for a fault wants to know.
+    /// Debug messages.
     pub details: Vec<String>,
 }
 
@@ -102,22 +105,22 @@ pub struct Plan {
 pub struct MemoryPolicy {
     /// `MPOL_… | MPOL_F_…`.
     pub mode: i32,
-    /// In words of 64.
+    /// In 64-bit words.
     pub nodes: Vec<u64>,
 }
 
-/// What the command asks for, beside config.json.
+/// The request of the command, in addition to config.json.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
     /// The container's id.
     pub id: &'a str,
     /// The bundle, absolute.
     pub bundle: &'a Path,
-    /// No pivot_root.
+    /// Whether pivot_root is avoided.
     pub no_pivot: bool,
-    /// Whether the process gets a session keyring of its own.
+    /// Whether the process gets its own session keyring.
     pub new_keyring: bool,
-    /// Descriptors of the caller that the program keeps.
+    /// Descriptors of the caller that the program inherits.
     pub passed: &'a Passed,
 }
 
@@ -128,7 +131,7 @@ impl Ask<'_> {
     }
 }
 
-/// What this host and this process are, as far as a plan depends on it.
+/// The properties of this host and this process that a plan depends on.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The runtime's effective user.
@@ -141,21 +144,22 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether the kernel has SELinux on.
     pub selinux: bool,
-    /// Whether the kernel knows the mount option nosymfollow; before it does (Linux 5.10), mount(2) passes over it without a word.
+    /// Whether the kernel supports the mount option nosymfollow; before Linux 5.10, mount(2)
+    /// silently ignores it.
     pub nosymfollow: bool,
-    /// What a mount of type cgroup shows, if there is anything.
+    /// The contents of a mount of type cgroup, if there are any.
     pub cgroup_view: Option<CgroupView>,
-    /// How the container will be limited.
+    /// How the container's limits are applied.
     pub limiting: Limiting,
-    /// What there are shares of; only looked for where config.json has linux.intelRdt.
+    /// The resctrl resources of the host; only read if config.json has linux.intelRdt.
     pub resctrl: Option<cgroup::Resctrl>,
-    /// The unit of systemd that the container will be.
+    /// The container's future systemd unit.
     pub scope: Option<cgroup::systemd::Scope>,
-    /// The runtime's environment, for hooks that name none.
+    /// The runtime's environment, for hooks without their own.
     pub environment: Vec<CString>,
 }
 
-/// How a container is limited on this host.
+/// How a container's limits are applied on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limiting {
     /// Not at all: the host has no control groups.
@@ -168,7 +172,7 @@ pub enum Limiting {
     Unified,
 }
 
-/// What the parts of a plan need of each other; private to this room.
+/// Shared inputs of the parts of a plan; private to this module.
 #[derive(Debug)]
 pub struct Context<'a> {
     bundle: &'a Path,
@@ -181,14 +185,14 @@ pub struct Context<'a> {
     mount_context: &'static str,
     nosymfollow: bool,
     cgroup_view: Option<CgroupView>,
-    /// The namespaces that are not the runtime's.
+    /// The namespaces that differ from the runtime's.
     own: NamespaceSet,
-    /// Those that are new.
+    /// The new ones among them.
     made: NamespaceSet,
 }
 
 impl<'a> Context<'a> {
-    /// What does not depend on the container's namespaces.
+    /// The part that does not depend on the container's namespaces.
     fn of(spec: &Spec, ask: &Ask<'a>, host: &Host) -> Self {
         Self {
             bundle: ask.bundle,
@@ -235,12 +239,12 @@ impl Context<'_> {
     }
 }
 
-/// One thing that is wrong with config.json.
+/// One error in config.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadField {
     /// JSON path.
     pub path: String,
-    /// What is wrong and what to write instead.
+    /// The error, and what to write instead.
     pub words: String,
 }
 
@@ -251,14 +255,14 @@ impl fmt::Display for BadField {
     }
 }
 
-/// Collects what is wrong, so that all of it can be told at once.
+/// Collects errors, so that all of them are reported at once.
 #[derive(Debug, Default)]
 pub struct Judge {
-    /// What cannot work.
+    /// Errors: they cannot work.
     pub faults: Vec<BadField>,
-    /// What works otherwise than somebody might think.
+    /// Warnings: things that behave unexpectedly.
     pub warnings: Vec<String>,
-    /// What only somebody who looks for a fault wants to know.
+    /// Debug messages.
     pub details: Vec<String>,
 }
 
@@ -310,7 +314,7 @@ impl Judge {
 }
 
 impl Plan {
-    /// Judges `spec`: a plan, or every fault found.
+    /// Validates `spec`: returns a plan, or all errors.
     pub fn build(spec: &Spec, ask: &Ask<'_>, host: &Host) -> Result<Plan, Vec<BadField>> {
         let mut judge = Judge::default();
         let plan = build(spec, ask, host, &mut judge);

@@ -1,4 +1,4 @@
-//! Mounts as ordered steps, ready to be carried out.
+//! Mounts as ordered steps, ready to execute.
 
 use std::ffi::{CStr, CString};
 
@@ -7,30 +7,33 @@ use rustix::mount::MountFlags;
 use super::ids::IdMaps;
 use crate::sys::mount::Attributes;
 
-/// One mount, ready to be carried out.
+/// One mount, ready to execute.
 #[derive(Debug)]
 pub struct MountStep {
-    /// Below the root, without the slash in front; empty for the root itself.
+    /// Target below the root, without the leading slash; empty for the root itself.
     pub target: CString,
-    /// Whether a symbolic link at the target's end is left unresolved.
+    /// Whether a symbolic link as the target's last component is not followed.
     pub target_nofollow: bool,
-    /// What is mounted.
+    /// The mount's source or change.
     pub kind: MountKind,
-    /// Whether a target that is a symbolic link is refused: /proc, /sys, and those of proc and sysfs.
+    /// Whether a target that is a symbolic link is refused: /proc, /sys, and targets of proc and
+    /// sysfs.
     pub refuses_link: bool,
-    /// Applied to the mount alone: to a bind mount, one that is there, or one of the host's that stands in for a new one.
+    /// Applied to this mount only: to a bind mount, an existing one, or a host mount that replaces
+    /// a new one.
     pub attributes: Attributes,
-    /// MOUNT_ATTR_…: if the mount has these access times, it gets relatime in their place.
+    /// MOUNT_ATTR_…: if the mount has these access times, they are replaced by relatime.
     pub undone_times: Option<u64>,
     /// Applied to the mount and all below it.
     pub recursive: Attributes,
-    /// Applied last, in order: MS_…, recursively or not.
+    /// Applied last, in order: MS_…, and whether recursive.
     pub propagation: Vec<(u64, bool)>,
-    /// Made read-only only when everything below is in place.
+    /// Made read-only after everything below is in place.
     pub readonly_late: bool,
-    /// The new /dev, in which nodes are made: by its descriptor, whatever somebody does to its name meanwhile.
+    /// The new /dev, in which nodes are created: through its descriptor, so that renames of /dev
+    /// have no effect.
     pub holds_nodes: bool,
-    /// A later step changes its file system: by its descriptor too.
+    /// A later step changes its file system: through its descriptor too.
     pub changed_later: bool,
 }
 
@@ -40,12 +43,12 @@ impl MountStep {
         self.readonly_late || self.holds_nodes || self.changed_later
     }
 
-    /// Whether it mounts something on `target`, instead of changing what is there.
+    /// Whether it mounts something on `target`, instead of changing an existing mount.
     pub fn mounts_on(&self, target: &CStr) -> bool {
         self.target.as_c_str() == target && !matches!(self.kind, MountKind::Remount(_))
     }
 
-    /// Which step has made the file system that this one changes.
+    /// The index of the step that created the file system changed by this one.
     pub fn changes(&self) -> Option<usize> {
         match &self.kind {
             MountKind::Remount(Remount { file_system: Some(changed) }) => Some(changed.made_by),
@@ -54,16 +57,16 @@ impl MountStep {
     }
 }
 
-/// What is mounted.
+/// The kind of a mount.
 #[derive(Debug)]
 pub enum MountKind {
     /// A new instance of a file system.
     New(NewFs),
-    /// A file or folder of the host.
+    /// A file or directory of the host.
     Bind(BindSource),
-    /// The cgroup file system, as this host has it.
+    /// The cgroup file system, in the layout of this host.
     Cgroup(CgroupMount),
-    /// Options of a mount that is there already.
+    /// Options of an existing mount.
     Remount(Remount),
 }
 
@@ -73,27 +76,29 @@ pub type FsOption = (CString, Option<CString>);
 /// A new instance of a file system.
 #[derive(Debug)]
 pub struct NewFs {
-    /// Type, as mount(8) names it.
+    /// Type, as for mount(8).
     pub fstype: CString,
-    /// What stands as source in mountinfo.
+    /// The source shown in mountinfo.
     pub source: CString,
     /// MS_… for mount(2).
     pub flags: MountFlags,
     /// Options of the file system, joined by commas.
     pub data: CString,
-    /// The same, one by one, for fsconfig(2): key, and value or flag.
+    /// The options of `data` separately, for fsconfig(2): key, and value or flag.
     pub options: Vec<FsOption>,
-    /// A tmpfs without the option mode has the mode of the folder that it covers, if there is one.
+    /// A tmpfs without the option mode gets the mode of the directory that it covers, if there is
+    /// one.
     pub mode_of_covered: bool,
-    /// Fill it with what it covers.
+    /// Copies the covered contents into it.
     pub copy_up: bool,
-    /// The host's mount of the same instance, bound where the kernel refuses a new one: that is so in a user namespace
-    /// for what shows a namespace (pid, network, ipc) that the container shares with the runtime.
+    /// The host's mount of the same instance, bound if the kernel refuses a new one: this happens
+    /// in a user namespace for file systems of a namespace (pid, network, ipc) that the container
+    /// shares with the runtime.
     pub shared_instance: Option<&'static CStr>,
 }
 
 impl NewFs {
-    /// Whether nothing is asked of the file system itself: one that exists already can then stand in for it.
+    /// Whether no option applies to the file system itself: then an existing one can replace it.
     pub fn asks_nothing(&self) -> bool {
         let of_file_system = MountFlags::SYNCHRONOUS
             | MountFlags::DIRSYNC
@@ -103,21 +108,21 @@ impl NewFs {
     }
 }
 
-/// A file or folder of the host.
+/// A file or directory of the host.
 #[derive(Debug)]
 pub struct BindSource {
     /// Absolute path on the host.
     pub path: CString,
-    /// With all mounts below it.
+    /// Whether all mounts below it are included.
     pub recursive: bool,
-    /// Whether a symbolic link at its end is refused to be followed.
+    /// Whether a symbolic link as its last component is not followed.
     pub nofollow: bool,
-    /// Whether a source that is a symbolic link is copied as one, and nothing mounted.
+    /// Whether a source that is a symbolic link is copied as a link, without a mount.
     pub copy_symlink: bool,
-    /// Idmapped, by this mapping.
+    /// The mapping, if idmapped.
     pub idmap: Option<IdMap>,
-    /// Its path below the container's root, without the slash in front, where an earlier mount of the container shows it: the host's
-    /// path leads to what that mount covers.
+    /// Its path below the container's root, without the leading slash, if an earlier mount of the
+    /// container shows it: the host's path leads to the contents covered by that mount.
     pub within: Option<CString>,
 }
 
@@ -126,52 +131,52 @@ pub struct BindSource {
 pub struct IdMap {
     /// `None`: the container's own user namespace.
     pub maps: Option<IdMaps>,
-    /// For all mounts below too.
+    /// Whether recursive.
     pub recursive: bool,
 }
 
-/// A mount of type `cgroup` or `cgroup2`, in the form that this host needs.
+/// A mount of type `cgroup` or `cgroup2`, in the layout of this host.
 #[derive(Debug)]
 pub struct CgroupMount {
-    /// Flags of the whole, applied to each part.
+    /// Flags of the mount, applied to each part.
     pub flags: MountFlags,
-    /// The form.
+    /// The layout.
     pub view: CgroupView,
 }
 
-/// What a container sees as /sys/fs/cgroup.
+/// The contents of /sys/fs/cgroup in a container.
 #[derive(Clone, Debug)]
 pub enum CgroupView {
-    /// One cgroup2 file system; where it cannot be mounted, its folder on the host is bound.
+    /// One cgroup2 file system; if it cannot be mounted, its directory on the host is bound.
     Unified(CString),
-    /// A tmpfs with one entry for each hierarchy of version 1.
+    /// A tmpfs with one entry for each cgroup v1 hierarchy.
     Legacy(Vec<LegacyHierarchy>),
 }
 
-/// One hierarchy of cgroup version 1.
+/// One cgroup v1 hierarchy.
 #[derive(Clone, Debug)]
 pub struct LegacyHierarchy {
-    /// Its folder's name, such as `cpu,cpuacct` or `systemd`.
+    /// Its directory's name, such as `cpu,cpuacct` or `systemd`.
     pub name: CString,
     /// Mount options that select it, such as `cpu,cpuacct` or `none,name=systemd`.
     pub data: CString,
-    /// The container's own group on the host, bound where there is no cgroup namespace.
+    /// The container's own group on the host, bound if there is no cgroup namespace.
     pub own: CString,
-    /// Other names of it: one for each of several controllers.
+    /// Its other names: one for each of several controllers.
     pub links: Vec<CString>,
 }
 
-/// A change of a mount that is there already.
+/// A change of an existing mount.
 #[derive(Debug)]
 pub struct Remount {
-    /// Set when its file system changes too, and so all other mounts of that.
+    /// Set if its file system changes too, and thus all its mounts.
     pub file_system: Option<Reconfigured>,
 }
 
 /// A change of a file system.
 #[derive(Debug)]
 pub struct Reconfigured {
-    /// Which of the plan's mounts has made it.
+    /// The index of the mount step that created it.
     pub made_by: usize,
     /// For fsconfig(2): key, and value or flag.
     pub options: Vec<FsOption>,

@@ -1,4 +1,4 @@
-//! `mounts` of config.json, judged and turned into ordered steps.
+//! Validates `mounts` of config.json and turns them into ordered steps.
 
 use std::ffi::{CStr, CString};
 
@@ -23,7 +23,7 @@ pub fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<
     steps
 }
 
-/// One step; `before` are those for the mounts before it.
+/// One step; `before` are the steps of the previous mounts.
 fn step(
     mount: &spec::Mount,
     path: &str,
@@ -130,7 +130,7 @@ fn new_fs(
         copy_up: asked.copy_up,
         shared_instance: match fstype {
             "proc" if !context.owns(Namespace::Pid) => Some(c"/proc"),
-            // A joined one may belong to another user namespace than the container's.
+            // A joined one may be owned by another user namespace than the container's.
             "sysfs" if !context.makes(Namespace::Network) => Some(c"/sys"),
             "mqueue" if !context.owns(Namespace::Ipc) => Some(c"/dev/mqueue"),
             _ => None,
@@ -182,7 +182,8 @@ fn bind(
     }))
 }
 
-/// A path inside the container, cleaned of `.`, doubled slashes and (by words) `..`, without the slash in front.
+/// Normalizes a path inside the container: no `.`, no doubled slashes, `..` resolved lexically, no
+/// leading slash.
 pub fn inside(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -197,7 +198,7 @@ pub fn inside(path: &str) -> String {
     parts.join("/")
 }
 
-/// Finds the bind sources below `root` that earlier mounts show, [`BindSource::within`]: by words, as they are written.
+/// Finds the bind sources below `root` that earlier mounts show, [`BindSource::within`]: lexically.
 pub fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
     for index in 0..mounts.len() {
         let (earlier, rest) = mounts.split_at_mut(index);
@@ -215,7 +216,8 @@ pub fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
     }
 }
 
-/// The rest of a path below the root file system, clean; `None` where it is elsewhere or climbs.
+/// The rest of a path below the root file system, normalized; `None` if it is elsewhere or contains
+/// `..`.
 fn below_root(root: &CStr, path: &CStr) -> Option<CString> {
     let rest = path.to_bytes().strip_prefix(root.to_bytes())?;
     if !(rest.is_empty() || rest.starts_with(b"/"))
@@ -227,12 +229,12 @@ fn below_root(root: &CStr, path: &CStr) -> Option<CString> {
     CString::new(names.collect::<Vec<_>>().join(&b'/')).ok()
 }
 
-/// Whether `path` is `above` or below it.
+/// Whether `path` is `above` or below `above`.
 fn is_below(path: &[u8], above: &[u8]) -> bool {
     above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Whether something of the host is bound over /dev, which is then left as it is.
+/// Whether the host's /dev or a part of it is bound over /dev, which is then left unchanged.
 pub fn dev_is_bound(mounts: &[MountStep]) -> bool {
     mounts.iter().any(|step| step.target.as_bytes() == b"dev" && matches!(step.kind, MountKind::Bind(_)))
 }

@@ -1,4 +1,5 @@
-//! `linux.namespaces`, the id maps and time offsets: which are new, which are joined, and what they need.
+//! `linux.namespaces`, the id maps and time offsets: which namespaces are new or joined, and their
+//! parameters.
 
 use std::path::PathBuf;
 
@@ -9,24 +10,24 @@ use crate::sys::namespace::{Namespace, NamespaceSet};
 /// The namespaces of a container.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// Those to make.
+    /// Namespaces to create.
     pub new: NamespaceSet,
-    /// Those to join.
+    /// Namespaces to join.
     pub joined: Vec<Joined>,
-    /// Those that an existing container has, into which one more process goes.
+    /// Namespaces of an existing container, which one more process enters.
     pub entered: NamespaceSet,
-    /// Mapping of the user namespace; with a joined one, the one that it is said to have.
+    /// Mapping of the user namespace; for a joined one, the mapping that config.json declares.
     pub maps: Option<IdMaps>,
-    /// Who may write the maps.
+    /// The writer of the maps.
     pub maps_by: MapsBy,
-    /// What to write to timens_offsets; empty: nothing.
+    /// The text for timens_offsets; empty: nothing is written.
     pub time_offsets: String,
 }
 
 /// A namespace to join.
 #[derive(Clone, Debug)]
 pub struct Joined {
-    /// Its place in `linux.namespaces`.
+    /// Its index in `linux.namespaces`.
     pub at: usize,
     /// Its kind.
     pub kind: Namespace,
@@ -34,19 +35,19 @@ pub struct Joined {
     pub path: PathBuf,
 }
 
-/// Who writes the maps of a new user namespace, user_namespaces(7).
+/// The writer of a new user namespace's maps, user_namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapsBy {
     /// The runtime, which has the capabilities.
     Us,
-    /// The runtime without capabilities: its own ids alone, with setgroups(2) denied.
+    /// The runtime without capabilities: only its own ids, with setgroups(2) denied.
     SelfOnly,
     /// newuidmap(1) and newgidmap(1).
     Helpers,
 }
 
 impl Namespaces {
-    /// Whether a new namespace of this kind is made.
+    /// Whether a new namespace of this kind is created.
     pub fn creates(&self, kind: Namespace) -> bool {
         self.new.has(kind)
     }
@@ -56,17 +57,17 @@ impl Namespaces {
         self.joined.iter().any(|joined| joined.kind == kind)
     }
 
-    /// Whether the container has one that is not simply the runtime's.
+    /// Whether the container's namespace of this kind is not the runtime's.
     pub fn own(&self, kind: Namespace) -> bool {
         self.creates(kind) || self.joins(kind) || self.entered.has(kind)
     }
 
-    /// Those that are new or joined.
+    /// The new and the joined namespaces.
     pub(super) fn not_the_runtimes(&self) -> NamespaceSet {
         self.joined.iter().fold(self.new, |kinds, joined| kinds.with(joined.kind))
     }
 
-    /// The same, for who enters the container that has them.
+    /// The same namespaces, for a process that enters the existing container.
     pub fn to_enter(self) -> Self {
         let entered = self.not_the_runtimes();
         Self { new: NamespaceSet::EMPTY, joined: Vec::new(), entered, time_offsets: String::new(), ..self }
@@ -100,7 +101,7 @@ pub fn plan(linux: &spec::Linux, host: &Host, judge: &mut Judge) -> Namespaces {
             judge.fault(field("path"), format!("{:?} is not absolute", namespace.path));
         }
     }
-    // The user namespace first: it may give the right to join the others.
+    // The user namespace first: it may grant the right to join the others.
     joined.sort_by_key(|joined: &Joined| joined.kind != Namespace::User);
     let mut namespaces = Namespaces {
         new,

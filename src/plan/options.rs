@@ -1,31 +1,32 @@
-//! Mount options: the words of config.json, and what each asks of the kernel. One table, which `features` also prints.
+//! Mount options of config.json and their meaning for the kernel. One table, which `features` also
+//! prints.
 //!
 //! Source: runtime-spec config.md, "Linux mount options"; mount(8); mount_setattr(2).
 
 use rustix::mount::MountFlags;
 
-/// What one word asks for.
+/// The meaning of one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Nothing.
+    /// No effect.
     Default,
-    /// MS_… set at mount time, with the mount attribute that does the same to a bind mount (0: none).
+    /// MS_… set by mount(2), and the equivalent mount attribute for a bind mount (0: none).
     Set(MountFlags, u64),
-    /// Its opposite.
+    /// The flags and attribute are cleared.
     Clear(MountFlags, u64),
     /// A mount attribute for the mount and all below it.
     RecursiveSet(u64),
-    /// Its opposite.
+    /// A mount attribute cleared for the mount and all below it.
     RecursiveClear(u64),
-    /// MS_PRIVATE and its like, and whether for all mounts below too.
+    /// MS_PRIVATE and similar, and whether recursive.
     Propagation(MountFlags, bool),
-    /// Bind, and whether recursively.
+    /// Bind, and whether recursive.
     Bind(bool),
-    /// Change a mount that is there.
+    /// Change an existing mount.
     Remount,
-    /// Mount idmapped, and whether recursively.
+    /// Mount idmapped, and whether recursive.
     IdMap(bool),
-    /// Fill a tmpfs with what it covers.
+    /// Copy the covered contents into a tmpfs.
     CopyUp,
     /// Copy a source that is a symbolic link as a link.
     CopySymlink,
@@ -48,7 +49,7 @@ const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
 const MS_MANDLOCK: MountFlags = MountFlags::PERMIT_MANDATORY_FILE_LOCKING;
 const MS_IVERSION: MountFlags = MountFlags::from_bits_retain(libc::MS_I_VERSION as u32);
 
-/// Every word that is not passed on to the file system.
+/// Every option that is not passed to the file system.
 pub const WORDS: &[(&str, Word)] = &[
     ("async", Clear(MountFlags::SYNCHRONOUS, 0)),
     ("atime", Clear(MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME)),
@@ -89,7 +90,7 @@ pub const WORDS: &[(&str, Word)] = &[
     ("rnodev", RecursiveSet(NODEV)),
     ("rnodiratime", RecursiveSet(NODIRATIME)),
     ("rnoexec", RecursiveSet(NOEXEC)),
-    // As in runc: there is no value without relatime that this could name.
+    // As in runc: there is no other access time setting that this could name.
     ("rnorelatime", RecursiveClear(ATIME)),
     ("rnostrictatime", RecursiveClear(libc::MOUNT_ATTR_STRICTATIME)),
     ("rnosuid", RecursiveSet(NOSUID)),
@@ -118,18 +119,18 @@ pub const WORDS: &[(&str, Word)] = &[
     ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), false)),
 ];
 
-/// Words that ask something of a file system as a whole, of all its mounts. `ro` and `rw` do, too, but a mount alone may also be so;
-/// and `async`, which is the default everywhere, asks nothing.
+/// Options that apply to a file system as a whole, and so to all its mounts. `ro` and `rw` do too,
+/// but also apply to a single mount; `async`, which is the default everywhere, has no effect.
 pub const OF_FILE_SYSTEM: &[&str] =
     &["dirsync", "iversion", "lazytime", "mand", "noiversion", "nolazytime", "nomand", "sync"];
 
-/// The meaning of a word, or `None` when it is data for the file system.
+/// The meaning of an option, or `None` if it is data for the file system.
 pub fn word(text: &str) -> Option<Word> {
     let at = WORDS.binary_search_by_key(&text, |(name, _)| name).ok()?;
     WORDS.get(at).map(|(_, word)| *word)
 }
 
-/// The propagation that `linux.rootfsPropagation` names: MS_… and whether for all mounts below.
+/// The propagation named by `linux.rootfsPropagation`: MS_…, and whether recursive.
 pub fn propagation(text: &str) -> Option<(MountFlags, bool)> {
     match word(text) {
         Some(Propagation(flag, recursive)) => Some((flag, recursive)),
@@ -137,7 +138,8 @@ pub fn propagation(text: &str) -> Option<(MountFlags, bool)> {
     }
 }
 
-/// The atime attributes are one field of several bits: whatever value is set, the whole field is cleared with it.
+/// Builds the attributes. The atime attributes are one field of several bits: setting any of them
+/// clears the whole field.
 pub fn attributes(set: u64, clear: u64) -> crate::sys::mount::Attributes {
     let touches_atime = (set | clear) & ATIME != 0;
     crate::sys::mount::Attributes {

@@ -1,18 +1,19 @@
-//! What the runtime's caller passes on to the program besides the three standard files.
+//! The descriptors that the program inherits from the runtime's caller, besides the three standard
+//! files.
 
-/// Descriptors of the caller that the program keeps under their numbers.
+/// Descriptors of the caller that the program inherits under the same numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
-    /// The open ones, ascending, all above 2.
+    /// The open descriptors, ascending, all above 2.
     pub descriptors: Vec<u32>,
-    /// Those that systemd's protocol describes, sd_listen_fds(3); they are in `descriptors` too.
+    /// The sockets of systemd's protocol, sd_listen_fds(3); they are in `descriptors` too.
     pub listen: Option<Listen>,
 }
 
-/// Sockets passed as sd_listen_fds(3) says.
+/// Sockets passed by sd_listen_fds(3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// How many numbers from 3 on. Some of them may not be open.
+    /// The number of descriptors from 3 on. Some of them may not be open.
     pub count: u32,
     /// Value of LISTEN_FDNAMES, if the caller has set it.
     pub names: Option<String>,
@@ -22,7 +23,7 @@ pub struct Listen {
 pub static NOTHING: Passed = Passed { descriptors: Vec::new(), listen: None };
 
 impl Listen {
-    /// The variables of the protocol but LISTEN_PID, which only the process itself knows.
+    /// The variables of the protocol except LISTEN_PID, which only the process itself knows.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         let names = self.names.as_ref().map(|names| format!("LISTEN_FDNAMES={names}"));
         [format!("LISTEN_FDS={}", self.count)].into_iter().chain(names)

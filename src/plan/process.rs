@@ -1,4 +1,5 @@
-//! `process` of config.json, judged: arguments, environment, PATH candidates, ids, capabilities, limits, scheduling.
+//! Validates `process` of config.json: arguments, environment, PATH candidates, ids, capabilities,
+//! limits, scheduling.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
@@ -8,17 +9,19 @@ use crate::spec;
 use crate::sys::cred::{CapMask, SchedAttr};
 use crate::sys::process::Pointers;
 
-/// The program and everything its process has.
+/// The program and the attributes of its process.
 #[derive(Debug)]
 pub struct ProcessPlan {
-    /// Whether it gets a terminal of its own, and its size.
+    /// The size of its own terminal; `None`: no terminal.
     pub terminal: Option<TerminalSize>,
-    /// argv; `args[0]` is the name looked up.
+    /// argv; `args[0]` is the name to look up.
     args: Vec<CString>,
     env: Vec<CString>,
-    /// Where the program may be: one path when the name has a slash, else one for each folder of PATH.
+    /// The candidate paths of the program: one path if the name has a slash, else one for each
+    /// directory of PATH.
     pub candidates: Vec<CString>,
-    /// Whether HOME is missing from the environment and is found in the container's /etc/passwd.
+    /// Whether HOME is missing from the environment and is looked up in the container's
+    /// /etc/passwd.
     pub needs_home: bool,
     /// Working directory, absolute.
     pub cwd: CString,
@@ -36,9 +39,9 @@ pub struct ProcessPlan {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
-    /// Written to /proc/self/attr/…; empty: not asked.
+    /// Written to /proc/self/attr/…; empty: not set.
     pub apparmor: Vec<u8>,
-    /// Written to /proc/self/attr/exec; empty: not asked.
+    /// Written to /proc/self/attr/exec; empty: not set.
     pub selinux: Vec<u8>,
     /// Text of oom_score_adj.
     pub oom_score: Option<String>,
@@ -46,43 +49,45 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedAttr>,
     /// ioprio_set(2).
     pub io_priority: Option<i32>,
-    /// Numbers of the caller's descriptors that the program keeps, ascending, from 3 on.
+    /// Numbers of the caller's descriptors that the program inherits, ascending, from 3 on.
     pub kept_descriptors: Vec<u32>,
-    /// Whether the program is told of sockets as sd_listen_fds(3) says, which wants its own pid in the environment.
+    /// Whether the program gets sockets by sd_listen_fds(3), which needs its own PID in the
+    /// environment.
     pub listens: bool,
-    /// Processors of a process that `exec` makes.
+    /// CPU affinity of a process that `exec` creates.
     pub exec_affinity: Affinity,
 }
 
-/// What a process gets as bytes. A document is UTF-8; the command line of `exec` need not be.
+/// Strings of a process as bytes. A document is UTF-8; the command line of `exec` need not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
     /// The program and its arguments.
     pub args: Vec<Vec<u8>>,
-    /// `NAME=value`, each.
+    /// Each is `NAME=value`.
     pub env: Vec<Vec<u8>>,
     /// Working directory.
     pub cwd: Vec<u8>,
 }
 
 impl Words {
-    /// As the document has them.
+    /// The strings of the document.
     pub fn of(process: &spec::Process) -> Self {
         let bytes = |list: &[String]| list.iter().map(|text| text.as_bytes().to_vec()).collect();
         Self { args: bytes(&process.args), env: bytes(&process.env), cwd: process.cwd.as_bytes().to_vec() }
     }
 }
 
-/// `execCPUAffinity`: bit masks in words of 64, for sched_setaffinity(2).
+/// `execCPUAffinity`: bit masks in 64-bit words, for sched_setaffinity(2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affinity {
-    /// Of the runtime while it makes the process; `None` leaves its own.
+    /// CPUs of the runtime while it creates the process; `None`: unchanged.
     pub initial: Option<Vec<u64>>,
-    /// Of the process, once it is in its cgroup; `None`: what is left of `initial` there, or without that all that the cgroup has.
+    /// CPUs of the process, once it is in its cgroup; `None`: those of `initial` that the cgroup
+    /// allows, or without `initial` all that it allows.
     pub last: Option<Vec<u64>>,
 }
 
-/// In characters; zeros leave the kernel's default.
+/// Size in characters; zeros leave the kernel's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerminalSize {
     /// Rows.
@@ -108,29 +113,29 @@ impl ProcessPlan {
         self.args.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// The path tried as number `index`.
+    /// The candidate path with this index.
     pub fn candidate(&self, index: usize) -> String {
         self.candidates.get(index).map_or_else(|| self.program(), |path| path.to_string_lossy().into_owned())
     }
 
-    /// Whether the name has a slash and is not looked up.
+    /// Whether the name has a slash and so is not looked up in PATH.
     pub fn has_path(&self) -> bool {
         self.args.first().is_some_and(|name| name.as_bytes().contains(&b'/'))
     }
 
-    /// argv for execve(2); valid while the plan lives.
+    /// argv for execve(2); valid as long as the plan.
     pub fn argv(&self) -> Pointers {
         Pointers::new(self.args.iter().map(CString::as_c_str), 0)
     }
 
-    /// The environment for execve(2), with room for HOME and LISTEN_PID; valid while the plan lives.
+    /// The environment for execve(2), with room for HOME and LISTEN_PID; valid as long as the plan.
     pub fn envp(&self) -> Pointers {
         Pointers::new(self.env.iter().map(CString::as_c_str), 2)
     }
 }
 
-/// The plan for `process`, whose JSON path is `place`, with `words` in the place of its own arguments, environment and working
-/// directory.
+/// Plans `process`, whose JSON path is `place`; `words` replace its own arguments, environment and
+/// working directory.
 pub fn plan(
     process: &spec::Process,
     words: &Words,
@@ -149,7 +154,7 @@ pub fn plan(
     let args = strings(&words.args, &format!("{place}.args"), judge);
     let env = environment(&words.env, place, context, judge);
     let candidates = candidates(words, place, judge);
-    // Each judges on, whatever the others found, so that all faults are told at once.
+    // Each validation runs, whatever the others found, so that all errors are reported at once.
     let cwd = judge.cbytes_at(|| format!("{place}.cwd"), &words.cwd)?;
     Some(ProcessPlan {
         terminal: terminal(process, place, judge),
@@ -198,7 +203,8 @@ pub fn plan(
     })
 }
 
-/// setresuid(2) and setgroups(2) do not take (uid_t) -1: the first would leave the user as it is, root.
+/// Refuses (uid_t) -1, which setresuid(2) and setgroups(2) do not accept: the first would leave the
+/// user unchanged, as root.
 fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
     let user = &process.user;
     let more = user.additional_gids.iter().enumerate();
@@ -213,7 +219,8 @@ fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
     }
 }
 
-/// Whether a new user namespace has the user. The kernel, setresuid(2), would only answer that the argument is invalid.
+/// Checks that a new user namespace maps the user. The kernel, setresuid(2), would only return
+/// EINVAL.
 pub(super) fn mapped(process: &spec::Process, context: &Context<'_>, maps: &IdMaps, judge: &mut Judge) {
     for (name, id, maps) in [("uid", process.user.uid, &maps.uid), ("gid", process.user.gid, &maps.gid)] {
         if id != u32::MAX && IdMaps::outside(maps, id).is_none() {
@@ -234,7 +241,8 @@ fn strings(list: &[Vec<u8>], place: &str, judge: &mut Judge) -> Vec<CString> {
     list.filter_map(|(at, bytes)| judge.cbytes_at(|| format!("{place}[{at}]"), bytes)).collect()
 }
 
-/// As written, later entries of a name replacing earlier ones, as the other runtimes do.
+/// The environment as written, except that later entries of a name replace earlier ones, as in the
+/// other runtimes.
 fn environment(given: &[Vec<u8>], place: &str, context: &Context<'_>, judge: &mut Judge) -> Vec<CString> {
     let mut names = HashSet::new();
     let mut env: Vec<CString> = Vec::with_capacity(given.len() + 3);
@@ -252,7 +260,7 @@ fn environment(given: &[Vec<u8>], place: &str, context: &Context<'_>, judge: &mu
         env.retain(|entry| !is_of_activation(entry));
         env.extend(listen.variables().filter_map(|entry| CString::new(entry).ok()));
     }
-    // An empty HOME counts as missing, and must not stand before the one that is found.
+    // An empty HOME counts as missing, and must not precede the one that is looked up.
     env.retain(|entry| entry.as_c_str() != c"HOME=");
     env
 }
@@ -263,9 +271,10 @@ fn is_of_activation(entry: &CString) -> bool {
     passed::VARIABLES.iter().any(|variable| name == Some(variable.as_bytes()))
 }
 
-/// The folders that execvp(3) falls back to are not used: without PATH there is nothing to look through.
+/// The candidate paths. Unlike execvp(3), there are no default directories: without PATH nothing is
+/// searched.
 fn candidates(words: &Words, place: &str, judge: &mut Judge) -> Vec<CString> {
-    // An empty name is found nowhere, as execvp(3) says.
+    // An empty name is never found, as in execvp(3).
     let Some(name) = words.args.first().filter(|name| !name.is_empty()) else { return Vec::new() };
     let place = || format!("{place}.args[0]");
     if name.contains(&b'/') {
@@ -336,7 +345,8 @@ fn label(text: &str, prefix: &str, enabled: bool, place: &str, module: &str, jud
     format!("{prefix}{text}").into_bytes()
 }
 
-/// Without sets, the program gets no capability. What cannot be granted is left out with a warning: config.md, "capabilities".
+/// Without sets, the program gets no capability. Capabilities that cannot be granted are dropped
+/// with a warning: config.md, "capabilities".
 fn capabilities(process: &spec::Process, place: &str, context: &Context<'_>, judge: &mut Judge) -> CapSets {
     match &process.capabilities {
         Some(sets) => granted(sets, place, context, judge),
@@ -376,7 +386,8 @@ fn granted<'a>(
     }
     let have = context.grantable;
     let permitted = asked.permitted & have;
-    // The kernel's own rules, capset(2): within permitted, and new inheritable ones within bounding.
+    // The kernel's rules, capset(2): effective within permitted, and new inheritable ones within
+    // bounding.
     let inheritable = asked.inheritable & have & asked.bounding;
     let granted = CapSets {
         bounding: asked.bounding & have,

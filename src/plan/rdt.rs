@@ -6,10 +6,10 @@ use crate::spec::IntelRdt;
 
 const FIELD: &str = "linux.intelRdt";
 
-/// Folders of resctrl that are no groups.
+/// Directories of resctrl that are not groups.
 const NOT_GROUPS: &[&str] = &["info", "mon_groups", "mon_data", ".", ".."];
 
-/// What is asked for, for container `id` on a host with this resctrl.
+/// The request of container `id`, on a host with this resctrl.
 pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Judge) -> Option<ResctrlWish> {
     let host = mounted(host, judge)?;
     let clos = Some(wanted.clos_id.clone()).filter(|clos| !clos.is_empty());
@@ -38,7 +38,7 @@ fn check_name(name: &str, judge: &mut Judge) {
     }
 }
 
-/// What `update` asks for by these two schemas, for container `id`.
+/// The request of `update` with these two schemas, for container `id`.
 pub fn change(
     l3_cache: &str,
     memory: &str,
@@ -64,7 +64,7 @@ fn mounted<'a>(host: Option<&'a Resctrl>, judge: &mut Judge) -> Option<&'a Resct
     host
 }
 
-/// The lines of the two schemas: memory bandwidth is the second one's alone.
+/// The lines of the two schemas; only the second may set memory bandwidth.
 fn shares(l3_cache: &str, memory: &str, host: &Resctrl, judge: &mut Judge) -> Vec<String> {
     let mut all = lines(l3_cache, "linux.intelRdt.l3CacheSchema", host, judge);
     all.retain(|line| !line.starts_with("MB:"));
@@ -72,7 +72,8 @@ fn shares(l3_cache: &str, memory: &str, host: &Resctrl, judge: &mut Judge) -> Ve
     all
 }
 
-/// Whether what is to be counted can be: `enableMonitoring` asks for whatever there is, the older two for one thing each.
+/// Checks that the requested counters exist: `enableMonitoring` needs any, the two older options
+/// one kind each.
 fn counters(wanted: &IntelRdt, host: &Resctrl, judge: &mut Judge) {
     let counts = |name: &str| host.counters.iter().any(|counter| counter.starts_with(name));
     let table = [
@@ -85,7 +86,7 @@ fn counters(wanted: &IntelRdt, host: &Resctrl, judge: &mut Judge) {
     }
 }
 
-/// The lines of a text, each of which begins with the name of something that this host has shares of.
+/// The lines of a text, each of which must begin with the name of a resource of this host.
 fn lines(text: &str, field: &str, host: &Resctrl, judge: &mut Judge) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

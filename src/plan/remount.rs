@@ -1,4 +1,5 @@
-//! The option `remount`: what it may change. The container's mounts are its own; most of their file systems are the host's, too.
+//! The option `remount` and what it may change. The container's mounts are its own; most of their
+//! file systems also have mounts of the host.
 
 use std::ffi::CStr;
 
@@ -8,7 +9,7 @@ use super::{Context, Judge};
 use crate::spec;
 use crate::sys::namespace::Namespace;
 
-/// Judges a mount with the option `remount`. `before` are the steps for the mounts before it.
+/// Validates a mount with the option `remount`. `before` are the steps of the previous mounts.
 pub(super) fn plan(
     mount: &spec::Mount,
     path: &str,
@@ -60,10 +61,11 @@ pub(super) fn plan(
     Some(Remount { file_system: Some(Reconfigured { made_by: made_by?, options }) })
 }
 
-/// Options of every file system that fsconfig(2) takes by these names.
+/// Options of every file system, under their fsconfig(2) names.
 const FLAGS: [&str; 9] = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "ro", "rw", "sync"];
 
-/// Whether each new mount of this type is a new file system, or one that shows nothing but the container's new namespace.
+/// Whether each new mount of this type is a new file system, or one that shows only the container's
+/// new namespace.
 fn is_own(new: &NewFs, context: &Context<'_>) -> bool {
     match new.fstype.to_bytes() {
         b"tmpfs" | b"ramfs" | b"devpts" | b"overlay" | b"hugetlbfs" | b"bpf" => true,
@@ -74,7 +76,7 @@ fn is_own(new: &NewFs, context: &Context<'_>) -> bool {
     }
 }
 
-/// Whether a new mount of this type is known to be one more of a file system that others have mounted too.
+/// Whether a new mount of this type is known to share a file system that has other mounts.
 pub(super) fn is_shared(fstype: &str, context: &Context<'_>) -> bool {
     match fstype {
         "sysfs" => !context.makes(Namespace::Network),

@@ -4,7 +4,7 @@ use super::Judge;
 use super::words::unknown;
 use crate::spec;
 
-/// getrlimit(2).
+/// Names and numbers of the resources, getrlimit(2).
 const RLIMITS: &[(&str, u32)] = &[
     ("RLIMIT_AS", libc::RLIMIT_AS),
     ("RLIMIT_CORE", libc::RLIMIT_CORE),
@@ -24,12 +24,12 @@ const RLIMITS: &[(&str, u32)] = &[
     ("RLIMIT_STACK", libc::RLIMIT_STACK),
 ];
 
-/// `RLIMIT_…`.
+/// The name of a resource, `RLIMIT_…`.
 pub fn rlimit_name(resource: u32) -> &'static str {
     RLIMITS.iter().find(|(_, known)| *known == resource).map_or("unknown", |(name, _)| name)
 }
 
-/// Resource, soft, hard of each.
+/// Validates the limits; returns resource, soft and hard limit of each.
 pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u32, u64, u64)> {
     let mut found: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());
     for (at, limit) in list.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! `root` of config.json and everything below it: mounts, devices, hidden and protected paths, propagation.
+//! `root` of config.json and everything below it: mounts, devices, masked and read-only paths,
+//! propagation.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -7,39 +8,40 @@ use super::{Ask, Context, DeviceStep, Judge, MountStep, Namespaces, devices, mou
 use crate::spec::{self, Spec};
 use crate::sys::namespace::Namespace;
 
-/// The root file system and everything mounted in it. Paths inside are without the slash in front.
+/// The root file system and everything mounted in it. Paths inside have no leading slash.
 #[derive(Debug)]
 pub struct Rootfs {
     /// Absolute path on the host.
     pub path: CString,
-    /// Whether `/` ends read-only.
+    /// Whether `/` is read-only in the end.
     pub readonly: bool,
-    /// Whether the container has a mount namespace other than the runtime's; without, there is no pivot_root.
+    /// Whether the container's mount namespace differs from the runtime's; otherwise there is no
+    /// pivot_root.
     pub own_mounts: bool,
-    /// Propagation of all mounts while the container is made: MS_SLAVE unless the container shares.
+    /// Propagation of all mounts during creation: MS_SLAVE unless the container shares its mounts.
     pub start_propagation: u64,
-    /// `linux.rootfsPropagation`: MS_…, and for all mounts below too.
+    /// `linux.rootfsPropagation`: MS_…, and whether recursive.
     pub propagation: Option<(u64, bool)>,
-    /// MS_MOVE and chroot in place of pivot_root.
+    /// Whether MS_MOVE and chroot replace pivot_root.
     pub no_pivot: bool,
-    /// In order.
+    /// The mounts, in order.
     pub mounts: Vec<MountStep>,
     /// Whether /dev gets the default links and ptmx.
     pub make_dev: bool,
-    /// Nodes of /dev and others.
+    /// Device nodes, in /dev and elsewhere.
     pub devices: Vec<DeviceStep>,
-    /// Whether nodes are bound from the host, because a user namespace cannot make them.
+    /// Whether nodes are bound from the host, because a user namespace cannot create them.
     pub bind_devices: bool,
-    /// Hidden.
+    /// Masked paths.
     pub masked: Vec<CString>,
-    /// Not writable.
+    /// Read-only paths.
     pub readonly_paths: Vec<CString>,
-    /// Mount options of the tmpfs that hides a folder.
+    /// Mount options of the tmpfs that masks a directory.
     pub mask_data: CString,
 }
 
 impl Rootfs {
-    /// That of a container which is there already: there is nothing to do.
+    /// The root of an existing container, which is not changed.
     pub(super) fn untouched() -> Self {
         Self {
             path: CString::default(),
@@ -63,7 +65,7 @@ impl Rootfs {
     }
 }
 
-/// Judges `root`, `mounts`, and what `linux` says of paths and devices.
+/// Validates `root`, `mounts`, and the paths and devices of `linux`.
 pub fn plan(
     spec: &Spec,
     linux: &spec::Linux,
@@ -87,7 +89,7 @@ pub fn plan(
     let private = libc::MS_PRIVATE;
     let start_propagation = match propagation {
         Some((flag, _)) if flag == libc::MS_SHARED || flag == private => flag,
-        // Unbindable would forbid our own bind mounts; it is set at the end.
+        // Unbindable would forbid our own bind mounts, so it is set at the end.
         Some((flag, _)) if flag == libc::MS_UNBINDABLE => private,
         _ => libc::MS_SLAVE,
     };
@@ -115,7 +117,7 @@ pub fn plan(
     })
 }
 
-/// By words: `/bundle/./rootfs/` is `/bundle/rootfs`.
+/// Normalizes lexically: `/bundle/./rootfs/` becomes `/bundle/rootfs`.
 fn clean(path: &Path) -> PathBuf {
     path.components().collect()
 }

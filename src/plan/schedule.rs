@@ -1,11 +1,12 @@
-//! `process.scheduler`, `process.ioPriority` and `linux.memoryPolicy`: words and numbers turned into the kernel's.
+//! `process.scheduler`, `process.ioPriority` and `linux.memoryPolicy`: names and numbers translated
+//! to the kernel's.
 
 use super::words::{bit_list, pick};
 use super::{Judge, MemoryPolicy};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
 
-/// sched(7).
+/// Scheduling policies, sched(7).
 const POLICIES: &[(&str, u32)] = &[
     ("SCHED_OTHER", libc::SCHED_OTHER as u32),
     ("SCHED_FIFO", libc::SCHED_FIFO as u32),
@@ -16,7 +17,7 @@ const POLICIES: &[(&str, u32)] = &[
     ("SCHED_DEADLINE", libc::SCHED_DEADLINE as u32),
 ];
 
-/// sched_setattr(2).
+/// Scheduling flags, sched_setattr(2).
 const SCHED_FLAGS: &[(&str, u32)] = &[
     ("SCHED_FLAG_RESET_ON_FORK", 0x01),
     ("SCHED_FLAG_RECLAIM", 0x02),
@@ -27,7 +28,8 @@ const SCHED_FLAGS: &[(&str, u32)] = &[
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
-/// The structure of sched_setattr(2). What the kernel would ignore, or refuse without a reason, is a fault of its field.
+/// The structure for sched_setattr(2). Values that the kernel would ignore, or refuse without a
+/// reason, are errors.
 pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Option<SchedAttr> {
     let place = format!("{place}.scheduler");
     let policy = pick(&wanted.policy, POLICIES, &format!("{place}.policy"), judge)?;
@@ -98,7 +100,8 @@ fn priorities(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
     }
 }
 
-/// The kernel's rules, sched_setattr(2): 1024 <= runtime <= deadline <= period, each below 2^63. Period 0 stands for the deadline.
+/// Checks the kernel's rules, sched_setattr(2): 1024 <= runtime <= deadline <= period, each below
+/// 2^63. Period 0 means the deadline.
 fn deadline(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
     const SHORTEST: u64 = 1024;
     const LONGEST: u64 = i64::MAX as u64;
@@ -124,7 +127,7 @@ fn deadline(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
     }
 }
 
-/// ioprio_set(2): the class in the upper bits.
+/// The value for ioprio_set(2): the class in the upper bits.
 pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) -> Option<i32> {
     const CLASSES: &[(&str, u32)] =
         &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
@@ -138,7 +141,7 @@ pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) ->
     Some((class << CLASS_SHIFT) as i32 | wanted.priority as i32)
 }
 
-/// set_mempolicy(2): how memory is spread over nodes.
+/// Modes of set_mempolicy(2): how memory is distributed over nodes.
 pub const POLICY_MODES: &[(&str, u32)] = &[
     ("MPOL_DEFAULT", 0),
     ("MPOL_PREFERRED", 1),
@@ -149,14 +152,15 @@ pub const POLICY_MODES: &[(&str, u32)] = &[
     ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
 
-/// set_mempolicy(2): flags of those modes.
+/// Flags of these modes, set_mempolicy(2).
 pub const POLICY_FLAGS: &[(&str, u32)] = &[
     ("MPOL_F_STATIC_NODES", 1 << 15),
     ("MPOL_F_RELATIVE_NODES", 1 << 14),
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
 ];
 
-/// set_mempolicy(2). What the kernel would ignore, or refuse without a reason, is a fault of its field.
+/// The arguments of set_mempolicy(2). Values that the kernel would ignore, or refuse without a
+/// reason, are errors.
 pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<MemoryPolicy> {
     const FLAGS: &str = "linux.memoryPolicy.flags";
     let mode = pick(&wanted.mode, POLICY_MODES, "linux.memoryPolicy.mode", judge)?;
@@ -215,7 +219,8 @@ mod tests {
         assert_eq!(io_priority(&rt, "process", &mut judge), Some(1 << 13 | 3));
     }
 
-    /// Each pair: members of `process.scheduler` (or `linux.memoryPolicy`), and the fields that are told.
+    /// Each pair: members of `process.scheduler` (or `linux.memoryPolicy`), and the fields with
+    /// errors.
     #[test]
     fn what_the_kernel_would_ignore_or_refuse_is_told() {
         let ms = |count: u64| count * 1_000_000;

@@ -1,10 +1,11 @@
-//! The steps of the container's process, and a failed one: eight bytes from the child, words in the parent.
+//! The steps of the container's process; a failed one is eight bytes from the child, formatted as
+//! text in the parent.
 
 use super::Plan;
 use crate::error::{LONGEST_WORDS, errno_words, shortened};
 use crate::sys::report;
 
-/// Everything that can fail between the clone and the program, in about the order of the carrying out.
+/// Everything that can fail between clone and exec, roughly in execution order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs)] // `Plan::describe` has the words
@@ -89,7 +90,7 @@ pub enum Step {
     Exec,
 }
 
-/// In the order of their numbers.
+/// All steps, by their numbers.
 const ALL: &[Step] = &[
     Step::Sync,
     Step::JoinNamespace,
@@ -171,41 +172,41 @@ const ALL: &[Step] = &[
 ];
 
 impl Step {
-    /// The step of this number; `None` when there is none.
+    /// The step with this number, if it exists.
     pub fn from_number(number: u8) -> Option<Self> {
         ALL.get(usize::from(number)).copied()
     }
 
-    /// Whether a hook in the container ran and failed: what it printed is told too.
+    /// Whether a hook in the container ran and failed: its output is then reported too.
     pub fn is_failed_hook(self) -> bool {
         matches!(self, Step::HookExit | Step::HookSignal | Step::HookTimeout)
     }
 }
 
-/// All that crosses back from the child: it owns no heap, so sending it cannot fail half way.
+/// The only data that the child sends: it owns no heap memory, so sending it cannot fail half way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What failed.
+    /// The failed step.
     pub step: Step,
-    /// Which one of several: an index into the plan.
+    /// The index into the plan, if the step has several.
     pub index: u16,
-    /// The kernel's error number; for hooks the status or signal.
+    /// The errno; for hooks the exit status or signal.
     pub errno: i32,
 }
 
 impl Fault {
-    /// A fault of the kernel's making.
+    /// A system call error.
     pub fn of(step: Step, index: usize, error: &std::io::Error) -> Self {
         Self::new(step, index, error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// The fault with this error number.
+    /// The fault with this errno.
     pub fn new(step: Step, index: usize, errno: i32) -> Self {
         Self { step, index: short(index), errno }
     }
 
-    /// Puts the words back, in the parent, from the plan both sides share:
-    /// `mount proc on /proc (mounts[2]): operation not permitted`.
+    /// Formats the message, in the parent, from the plan that both sides share: `mount proc on
+    /// /proc (mounts[2]): operation not permitted`.
     pub fn explain(self, plan: &Plan) -> String {
         let doing = plan.describe(self.step, usize::from(self.index));
         match self.step {
@@ -220,7 +221,7 @@ impl Fault {
             Step::TimeOffsets if self.errno == libc::EINVAL => {
                 "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
             }
-            // Whatever else these lack on older kernels there is something in its place for.
+            // Every other call that older kernels lack here has a fallback.
             Step::MountAttributes | Step::CgroupMount | Step::Mount | Step::ReadonlyPath
                 if self.errno == libc::ENOSYS =>
             {
@@ -241,7 +242,7 @@ impl Fault {
                     errno_words(self.errno)
                 )
             }
-            // umount(2) has only the one word for it.
+            // umount(2) has no other errno for it.
             Step::Unmount if self.errno == libc::EINVAL => format!("{doing}: nothing is mounted there"),
             Step::CwdOutside => format!("{doing}: possible container breakout detected"),
             _ => {
@@ -255,9 +256,10 @@ impl Fault {
     }
 }
 
-/// A kernel call's result, with its place in the plan. Of what went well the runtime hears when it has asked for reports.
+/// A system call's result, with its step in the plan. Successful steps are reported too if the
+/// runtime has asked for it.
 pub trait At<T> {
-    /// Names the step and index.
+    /// Adds the step and index to an error.
     fn at(self, step: Step, index: usize) -> Result<T, Fault>;
 }
 
@@ -275,13 +277,14 @@ impl<T> At<T> for Result<T, rustix::io::Errno> {
     }
 }
 
-/// An index as a message carries it. It serves for words alone; of the places beyond 65535 none is named rightly.
+/// An index as a message carries it, used only for texts. Indexes above 65535 are all reported as
+/// 65535.
 fn short(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 impl Plan {
-    /// The words for a step, without the kernel's answer.
+    /// The text for a step, without the kernel's error.
     pub fn describe(&self, step: Step, index: usize) -> String {
         match step {
             Step::Sync => "talk to the runtime".into(),
@@ -370,7 +373,8 @@ impl Plan {
         )
     }
 
-    /// Type and options of the file system that a step makes or changes, if it has options; they are cut to a readable length.
+    /// Type and options of the file system that a step creates or changes, if it has options,
+    /// shortened to a readable length.
     fn options_of(&self, index: usize) -> Option<(String, String)> {
         use super::MountKind;
         const LONGEST: usize = 200;
@@ -451,7 +455,7 @@ impl Plan {
         }
     }
 
-    /// Of the limit's name, soft and hard value too: engines write many.
+    /// Includes the limit's name, soft and hard value: engines write many limits.
     pub fn describe_limit(&self, index: usize) -> String {
         let limit = self.process.as_ref().and_then(|process| process.rlimits.get(index));
         limit.map_or_else(String::new, |(resource, soft, hard)| {

@@ -1,4 +1,5 @@
-//! `linux.sysctl`: only parameters that the container's own namespaces hold; namespaces(7), sysctl(8).
+//! `linux.sysctl`: allows only parameters of the container's own namespaces; namespaces(7),
+//! sysctl(8).
 
 use std::ffi::CString;
 
@@ -18,7 +19,7 @@ const IPC: &[&str] = &[
     "kernel/shm_rmid_forced",
 ];
 
-/// Path below /proc/sys and value of each.
+/// Validates the parameters; returns path below /proc/sys and value of each.
 pub fn plan(spec: &Spec, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(CString, Vec<u8>)> {
     let Some(linux) = &spec.linux else { return Vec::new() };
     let list = linux.sysctl.iter();
@@ -36,7 +37,8 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(CSt
     .collect()
 }
 
-/// sysctl(8): the first separator decides; with dots, a slash stands for a dot within a name.
+/// The path of a name, as in sysctl(8): the first separator decides; with dots, a slash means a dot
+/// within a name.
 fn path(name: &str) -> String {
     match name.find(['.', '/']).and_then(|at| name.as_bytes().get(at)) {
         Some(b'.') => name

@@ -1,8 +1,8 @@
-//! The judge over whole documents: good, bad, and mutated.
+//! Tests the validation with whole documents: good, bad, and mutated.
 
 use super::*;
 
-/// What is asked of every plan in tests.
+/// The request of every plan in tests.
 pub(super) fn ask() -> Ask<'static> {
     Ask {
         id: "x",
@@ -45,7 +45,7 @@ fn the_default_config_has_a_plan() {
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
 }
 
-/// Each fault is told with the path of its field; several at once.
+/// Each error names the path of its field; several at once.
 #[test]
 fn faults_name_their_field() {
     let with = |members: &str| format!(r#"{{"ociVersion":"1.0.0","root":{{"path":"r"}},{members}}}"#);
@@ -122,7 +122,8 @@ fn an_option_that_the_kernel_would_pass_over_is_a_fault() {
     }
 }
 
-/// No bytes make the parser or the judge panic: mutations of a rich document, with a fixed seed.
+/// No bytes make the parser or the validation panic: mutations of a rich document, with a fixed
+/// seed.
 #[test]
 fn mutated_documents_do_not_panic() {
     let seed = include_bytes!("rich.json");

@@ -1,19 +1,19 @@
-//! Words for steps that went well: what `--debug` tells, from the plan that the child carries out.
+//! Texts for successful steps, printed by `--debug`, from the plan that the child executes.
 
 use super::{Plan, Step};
 use crate::sys::namespace::Namespace;
 
-/// Who wants to know of a step.
+/// The log level of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Who asks why a container does not start.
+    /// For users who look for the reason why a container does not start.
     Debug,
-    /// Who asks where the time goes: parts of a step that is told anyway, and waiting.
+    /// For users who look for time spent: parts of a step that is reported anyway, and waiting.
     Trace,
 }
 
 impl Step {
-    /// `None`: that it went well is no news; it only looks whether something is as it must be.
+    /// `None`: its success is not reported, because it only checks something.
     fn detail(self) -> Option<Detail> {
         match self {
             Step::CwdOutside
@@ -47,18 +47,18 @@ impl Step {
 }
 
 impl Plan {
-    /// What the step with this index did. `None`: nothing that anybody wants to know.
+    /// The text for the step with this index. `None`: nothing worth reporting.
     pub fn told(&self, step: Step, index: u16) -> Option<(Detail, String)> {
         let detail = step.detail()?;
         if step == Step::EnterUser && !self.namespaces.own(Namespace::User) {
-            return None; // it is root as it is
+            return None; // it is root already
         }
         let words = match step {
             Step::Cwd => {
                 let cwd = self.process.as_ref().map(|process| process.cwd.to_string_lossy().into_owned());
                 format!("change to the working directory {}", cwd.unwrap_or_default())
             }
-            // The error's words without "error".
+            // The error's text without "error".
             Step::HookSpawn => self
                 .describe(step, usize::from(index))
                 .trim_start_matches("error running")
@@ -70,7 +70,8 @@ impl Plan {
     }
 }
 
-/// Errors end with a piece of advice in brackets. What has no space in it is no advice but a place in config.json.
+/// Removes the advice in brackets at the end of an error. Brackets without a space contain a JSON
+/// path, not advice.
 fn without_advice(mut words: String) -> String {
     let advice = words
         .rfind(" (")

@@ -1,28 +1,29 @@
-//! The limits that `update` names, judged: what of a control group is changed.
+//! Validates the limits of `update`: which parts of a cgroup change.
 
 use super::{BadField, Limiting};
 use crate::cgroup::{self, BadLimit, Settings, devices};
 use crate::spec::Resources;
 
-/// What to change in a control group.
+/// The changes of a cgroup.
 #[derive(Debug)]
 pub struct Change {
-    /// What is written into its files.
+    /// The settings for its files.
     pub settings: Settings,
-    /// What becomes of the decision over devices; in version 1 it is among the settings.
+    /// The change of device control; in v1 it is among the settings.
     pub devices: Devices,
 }
 
-/// Decisions over the devices of a cgroup of version 2.
+/// The change of device control in cgroup v2.
 #[derive(Debug)]
 pub enum Devices {
-    /// As before.
+    /// Unchanged.
     Stay,
-    /// By this program; `None`: every access is allowed.
+    /// Replaced by this program; `None`: every access is allowed.
     Become(Option<devices::Program>),
 }
 
-/// Judges the limits of an update: a change, or every fault found. No rule for devices leaves them as they are.
+/// Validates the limits of an update: returns a change, or all errors. Without device rules, device
+/// control is unchanged.
 pub fn change(wanted: &Resources, limiting: Limiting) -> Result<Change, Vec<BadField>> {
     let devices_stay = wanted.devices.is_empty();
     if limiting == Limiting::Legacy {
@@ -41,7 +42,7 @@ pub fn change(wanted: &Resources, limiting: Limiting) -> Result<Change, Vec<BadF
     Ok(Change { settings, devices: Devices::Become(program) })
 }
 
-/// Faults of limits as those of other fields.
+/// Converts errors of limits to errors of fields.
 pub fn fields(faults: Vec<BadLimit>) -> Vec<BadField> {
     faults.into_iter().map(|fault| BadField { path: fault.field, words: fault.words }).collect()
 }
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn only_what_is_named_changes() {
-        /// As Docker writes it: a zero is a value that is not named.
+        /// As Docker writes it: zero means not given.
         const ZEROS: &str = r#"{"memory":{"limit":0,"reservation":0,"swap":0,"kernel":0},"blockIO":{"weight":0},
             "cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":""}}"#;
         for limiting in [Limiting::Unified, Limiting::Legacy] {

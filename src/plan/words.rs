@@ -1,10 +1,10 @@
-//! Words and lists of config.json, turned into the kernel's numbers.
+//! Translates names and lists of config.json to the kernel's numbers.
 
 use super::Judge;
 
-/// A list such as `0-3,7` as a bit mask in words.
+/// Converts a list such as `0-3,7` to a bit mask in 64-bit words.
 pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
-    /// Far above what the kernel's MAX_NUMNODES and NR_CPUS are.
+    /// Far above the kernel's MAX_NUMNODES and NR_CPUS.
     const MOST: usize = 16 * 1024;
     let mut words: Vec<u64> = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -19,7 +19,7 @@ pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
         if words.len() <= last / 64 {
             words.resize(last / 64 + 1, 0);
         }
-        // Word by word: a list may name the same many over and over.
+        // Whole words at a time: a list may name the same large range repeatedly.
         for (at, word) in words.iter_mut().enumerate().take(last / 64 + 1).skip(first / 64) {
             let (low, high) = (first.saturating_sub(at * 64), (last - at * 64).min(63));
             *word |= u64::MAX << low & u64::MAX >> (63 - high);
@@ -31,7 +31,7 @@ pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
     Ok(words)
 }
 
-/// The number of a word in `table`; a word that is missing there is a fault at `place`.
+/// The number of a name in `table`; an unknown name is an error at `place`.
 pub(super) fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut Judge) -> Option<u32> {
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     if found.is_none() {
@@ -40,7 +40,7 @@ pub(super) fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut J
     found
 }
 
-/// Words about a value that is not in `table`.
+/// The error text for a name that is not in `table`.
 pub(super) fn unknown(name: &str, table: &[(&str, u32)]) -> String {
     let known: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
     format!("{name:?} is unknown; use one of {}", known.join(", "))
