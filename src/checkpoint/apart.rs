@@ -1,5 +1,5 @@
-//! A mount namespace apart, in which criu starts: the new root is a mount there, as criu wants it, and nowhere else. It ends
-//! with criu, whatever happens to us.
+//! A separate mount namespace in which criu starts: only there, the new root is a mount, as criu
+//! requires. The namespace ends with criu, whatever happens to us.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -16,14 +16,15 @@ use crate::sys::process::{self, WayBack};
 /// The mount that criu makes the root of the restored processes.
 #[derive(Debug)]
 pub struct NewRoot {
-    /// A folder, bound onto itself.
+    /// A directory, bound onto itself.
     pub path: CString,
     /// Whether that mount is read-only.
     pub readonly: bool,
 }
 
-/// Calls `act` in a new mount namespace with that root, and comes back. What `act` starts stays there, and so do the folders
-/// that it opens: criu mounts in its folder of logs, which must be of its own namespace.
+/// Calls `act` in a new mount namespace with that root, and returns to the former one. Processes
+/// started by `act` stay there, and so do the directories that it opens: criu mounts in its log
+/// directory, which must be in its own namespace.
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back =
         folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
@@ -35,8 +36,8 @@ pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 fn mount(root: &NewRoot) -> io::Result<()> {
-    // What is mounted here does not reach the host; what the host mounts still comes here. criu makes the container's
-    // mounts slaves of the same masters as these, where they were slaves before.
+    // Mounts made here do not propagate to the host; the host's mounts still propagate here. criu
+    // makes the container's mounts slaves of the same masters as these, if they were slaves before.
     mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     let recursive = libc::AT_RECURSIVE as u32;
     let mount = open_tree(CWD, &root.path, libc::OPEN_TREE_CLONE | recursive)?;

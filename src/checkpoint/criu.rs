@@ -22,16 +22,17 @@ use crate::sys::process;
 /// criu's own buffer for a message; its answers are far shorter.
 const LONGEST: usize = 64 * 1024;
 
-/// What criu is started for.
+/// The purpose of a criu process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To make processes: they have our standard files, and criu ends when we do.
+    /// Create processes: they inherit our standard files, and criu ends when we do.
     Make,
-    /// To look at processes, or at what criu can do.
+    /// Inspect processes, or criu's features.
     Look,
 }
 
-/// A `criu swrk` that waits for its request, or for our answer. Dropped, it is killed if it still runs.
+/// A `criu swrk` that waits for its request, or for our answer. Dropping it kills the process if it
+/// still runs.
 #[derive(Debug)]
 pub struct Criu {
     process: Child,
@@ -39,7 +40,7 @@ pub struct Criu {
 }
 
 impl Criu {
-    /// Starts criu. `keep` stays open in it, under the same numbers.
+    /// Starts criu. It inherits `keep`, under the same numbers.
     pub fn start(purpose: Purpose, keep: &[BorrowedFd<'_>]) -> Result<Self> {
         let pair =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
@@ -53,12 +54,14 @@ impl Criu {
         let prepare = move || {
             process::was_forked();
             kept.iter().try_for_each(|number| process::keep_on_exec(*number))?;
-            // We may be killed at any moment; criu must not go on to make processes that nobody knows of. A dump is better
-            // left to notice that by itself: it then lets the processes go as they were.
+            // We may be killed at any moment; criu must not continue to create processes that no
+            // one manages. A dump is better left to notice that by itself: it then lets the
+            // processes continue unchanged.
             if purpose == Purpose::Make { process::die_with_parent(true) } else { Ok(()) }
         };
-        // SAFETY: after the fork `prepare` makes system calls and nothing else: it takes no memory and no lock that another thread
-        // could hold, and its errors are numbers. The descriptors that it changes stay open until `spawn` has returned.
+        // SAFETY: after the fork `prepare` only makes system calls: it allocates no memory and
+        // takes no lock that another thread could hold, and its errors are numbers. The descriptors
+        // that it changes stay open until `spawn` has returned.
         unsafe { command.pre_exec(prepare) };
         let process = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
@@ -70,15 +73,16 @@ impl Criu {
         Ok(Self { process, socket: Some(ours) })
     }
 
-    /// criu's process.
+    /// The PID of criu.
     pub fn pid(&self) -> i32 {
         self.process.id() as i32
     }
 
-    /// Makes the request and lets `hear` answer each notice, which may come with a descriptor. Returns when criu has ended.
+    /// Sends the request and calls `hear` for each notice, which may come with a descriptor.
+    /// Returns when criu has ended.
     ///
-    /// When `hear` fails, criu is told so and gives up; the error is that of `hear`. When criu fails, the error quotes its
-    /// log, `log` (the file that the request names, with its folder).
+    /// If `hear` fails, criu is told to give up, and the error is that of `hear`. If criu fails,
+    /// the error quotes its log file `log` (the full path of the file that the request names).
     pub fn ask(
         mut self,
         request: &Request,
@@ -96,7 +100,7 @@ impl Criu {
             let (Kind::Notify, Some(notice)) = (response.kind(), &response.notice) else { break response };
             tracing::debug!("criu: {} {}", notice.script, notice.pid);
             let heard = match &refused {
-                // It may still have something to say while it gives up.
+                // criu may send further notices while it gives up.
                 Some(_) => Ok(()),
                 None => hear(notice, fd),
             };
@@ -105,7 +109,7 @@ impl Criu {
             let answer = Request { kind: Kind::Notify.into(), notify_success, ..Request::default() };
             self.send(&answer)?;
         };
-        // It serves further requests until nobody can make one.
+        // criu serves further requests until the socket is closed.
         self.socket = None;
         self.process.wait().doing(|| "wait for criu")?;
         match refused {
@@ -126,7 +130,7 @@ impl Criu {
         }
     }
 
-    /// `None`: criu has ended.
+    /// Receives a response; `None`: criu has ended.
     fn receive(&self) -> Result<Option<(Response, Option<OwnedFd>)>> {
         let Some(socket) = &self.socket else { return Ok(None) };
         let mut bytes = vec![0; LONGEST];
@@ -159,13 +163,13 @@ impl Criu {
 impl Drop for Criu {
     fn drop(&mut self) {
         self.socket = None;
-        // It has usually ended and been waited for; then both do nothing.
+        // Usually it has ended and been waited for; then both calls do nothing.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What criu says was wrong. Of an error that it has no words for, the log's.
+/// The error for a failed request: criu's message, or the log's if it sent none.
 fn failure(request: &Request, answer: &Response, log: &Path) -> Error {
     let what = match request.kind() {
         Kind::Dump => "dump",
@@ -200,7 +204,7 @@ pub fn version() -> Result<Version> {
     Ok(Version(version.major, version.minor, version.sublevel))
 }
 
-/// Asks which of the `wanted` features there are.
+/// Returns which of the `wanted` features are supported.
 pub fn features(wanted: Features) -> Result<Features> {
     let request = Request { kind: Kind::FeatureCheck.into(), features: Some(wanted), ..Request::default() };
     let answer = Criu::start(Purpose::Look, &[])?.ask(&request, Path::new(""), |_, _| Ok(()));

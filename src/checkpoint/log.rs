@@ -1,14 +1,15 @@
-//! criu's log, of which an error quotes the line that matters.
+//! Finds the relevant line of criu's log for an error.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// At the end of the log stands what ended it; before, at this level, everything that was done.
+/// The fatal error is at the end of the log; at this log level, everything else precedes it.
 const MOST: u64 = 256 * 1024;
 
-/// What an error ends with: the first line of the log that is an error, which those after it come of, and criu's last one, where that
-/// says something else; or else criu's own `message`; and where the log is.
+/// The end of an error text: the first error line of the log, which causes the later ones, and
+/// criu's last one, if it differs; without such lines, criu's own `message`; and the path of the
+/// log.
 pub fn quote(log: &Path, message: &str) -> String {
     let found = tail(log).unwrap_or_default();
     let line = match (errors(&found).next(), errors(&found).next_back()) {
@@ -29,8 +30,9 @@ fn tail(log: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Of `(00.017)  Error (criu/files-reg.c:1812): Can't lookup mount`, the words after the place in criu's source. The last words, that
-/// all has failed, are left out.
+/// Returns the text after the source location in lines like `(00.017)  Error
+/// (criu/files-reg.c:1812): Can't lookup mount`. The final line, which only says that all has
+/// failed, is left out.
 fn errors(log: &str) -> impl DoubleEndedIterator<Item = &str> {
     let says_no_more = |words: &&str| !words.ends_with(" FAILED.");
     log.lines().filter_map(words).filter(says_no_more)

@@ -1,4 +1,5 @@
-//! The messages of CRIU's RPC that we use: criu's `images/rpc.proto`, by field number. A field that is not set is not sent.
+//! The messages of CRIU's RPC that we use: criu's `images/rpc.proto`, by field number. An unset
+//! field is not sent.
 
 use prost::Message;
 
@@ -8,13 +9,13 @@ pub struct Request {
     /// One of [`Kind`].
     #[prost(enumeration = "Kind", required, tag = "1")]
     pub kind: i32,
-    /// What to do with the processes.
+    /// The options of a dump or restore.
     #[prost(message, optional, tag = "2")]
     pub options: Option<Options>,
     /// The answer to a notice.
     #[prost(bool, tag = "3")]
     pub notify_success: bool,
-    /// Features to ask for.
+    /// Features to query.
     #[prost(message, optional, tag = "5")]
     pub features: Option<Features>,
 }
@@ -22,10 +23,10 @@ pub struct Request {
 /// `criu_resp`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Response {
-    /// Of the request, or [`Kind::Notify`].
+    /// As in the request, or [`Kind::Notify`].
     #[prost(enumeration = "Kind", required, tag = "1")]
     pub kind: i32,
-    /// Whether it was done.
+    /// Whether the request succeeded.
     #[prost(bool, required, tag = "2")]
     pub success: bool,
     /// After a restore.
@@ -34,13 +35,13 @@ pub struct Response {
     /// A notice that waits for an answer.
     #[prost(message, optional, tag = "5")]
     pub notice: Option<Notice>,
-    /// Error number.
+    /// The errno.
     #[prost(int32, tag = "7")]
     pub errno: i32,
-    /// The features that there are.
+    /// The supported features.
     #[prost(message, optional, tag = "8")]
     pub features: Option<Features>,
-    /// The first error, in words.
+    /// The first error's text.
     #[prost(string, tag = "9")]
     pub message: String,
     /// The answer to [`Kind::Version`].
@@ -52,32 +53,33 @@ pub struct Response {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
-    /// Said by criu when it did not understand.
+    /// Sent by criu if it did not understand the request.
     Empty = 0,
     /// Write images.
     Dump = 1,
-    /// Make processes of them.
+    /// Create processes from images.
     Restore = 2,
-    /// Write memory only; the processes go on.
+    /// Write memory only; the processes continue.
     PreDump = 4,
-    /// criu tells how far it is, and waits for an answer.
+    /// criu reports its progress, and waits for an answer.
     Notify = 6,
-    /// Ask what criu and the kernel can do.
+    /// Query the features of criu and the kernel.
     FeatureCheck = 9,
-    /// Ask for criu's version.
+    /// Query criu's version.
     Version = 10,
 }
 
-/// `criu_opts`. Descriptors are numbers in our own process, but those of [`Inherit`] in criu's.
+/// `criu_opts`. Descriptors are numbers in our own process, except those of [`Inherit`], which are
+/// numbers in criu's.
 #[derive(Clone, PartialEq, Message)]
 pub struct Options {
-    /// The folder of the images.
+    /// The directory of the images.
     #[prost(int32, required, tag = "1")]
     pub images_dir_fd: i32,
     /// The first process of the tree to dump.
     #[prost(int32, tag = "2")]
     pub pid: i32,
-    /// The processes go on after the dump.
+    /// The processes continue after the dump.
     #[prost(bool, tag = "3")]
     pub leave_running: bool,
     /// Unix sockets with a peer outside.
@@ -86,7 +88,7 @@ pub struct Options {
     /// Open TCP connections.
     #[prost(bool, tag = "5")]
     pub tcp_established: bool,
-    /// A device may be reached by another path than its process did.
+    /// A device may be reached by a path other than the process's.
     #[prost(bool, tag = "6")]
     pub evasive_devices: bool,
     /// Session and terminal of a process outside.
@@ -98,10 +100,10 @@ pub struct Options {
     /// 0 (nothing) to 4 (everything).
     #[prost(int32, tag = "9")]
     pub log_level: i32,
-    /// A name in the work folder.
+    /// A name in the work directory.
     #[prost(string, tag = "10")]
     pub log_file: String,
-    /// Where pages go instead of into the images.
+    /// The destination of pages, instead of the images.
     #[prost(message, optional, tag = "11")]
     pub page_server: Option<PageServer>,
     /// Whether notices are sent.
@@ -113,55 +115,56 @@ pub struct Options {
     /// An earlier dump, relative to the images.
     #[prost(string, tag = "14")]
     pub parent_img: String,
-    /// Pages are watched for changes, for the next dump.
+    /// Changes of pages are tracked, for the next dump.
     #[prost(bool, tag = "15")]
     pub track_mem: bool,
-    /// Pages that this dump replaces are freed in earlier ones; when restoring, those that were read.
+    /// Pages that this dump replaces are freed in earlier dumps; during a restore, pages that were
+    /// read.
     #[prost(bool, tag = "16")]
     pub auto_dedup: bool,
-    /// The folder of logs and sockets.
+    /// The directory of logs and sockets.
     #[prost(int32, tag = "17")]
     pub work_dir_fd: i32,
-    /// Files that have no name any more get one.
+    /// Deleted files get a name.
     #[prost(bool, tag = "18")]
     pub link_remap: bool,
     /// Whether cgroups are restored at all.
     #[prost(bool, tag = "24")]
     pub manage_cgroups: bool,
-    /// What the root of the dumped cgroups becomes.
+    /// New roots for the dumped cgroups.
     #[prost(message, repeated, tag = "25")]
     pub cg_root: Vec<CgroupRoot>,
-    /// Restored processes become children of ours.
+    /// Restored processes become our children.
     #[prost(bool, tag = "26")]
     pub rst_sibling: bool,
-    /// Descriptors that stand for what was outside.
+    /// Descriptors that replace external resources.
     #[prost(message, repeated, tag = "27")]
     pub inherit_fd: Vec<Inherit>,
     /// One of [`CgroupMode`].
     #[prost(enumeration = "CgroupMode", optional, tag = "34")]
     pub manage_cgroups_mode: Option<i32>,
-    /// What is outside, `TYPE[ID]:NAME`.
+    /// External resources, `TYPE[ID]:NAME`.
     #[prost(string, repeated, tag = "37")]
     pub external: Vec<String>,
-    /// CLONE_NEW… of namespaces whose content is not kept.
+    /// CLONE_NEW… of namespaces whose contents are not saved.
     #[prost(uint32, tag = "38")]
     pub empty_ns: u32,
     /// Namespaces that restored processes join.
     #[prost(message, repeated, tag = "39")]
     pub join_ns: Vec<JoinNamespace>,
-    /// The cgroup that is frozen meanwhile.
+    /// The cgroup that is frozen during the dump.
     #[prost(string, tag = "44")]
     pub freeze_cgroup: String,
-    /// TCP connections that are only half made are left out.
+    /// Half-open TCP connections are left out.
     #[prost(bool, tag = "46")]
     pub tcp_skip_in_flight: bool,
-    /// Pages are fetched when they are needed.
+    /// Pages are fetched on demand.
     #[prost(bool, tag = "48")]
     pub lazy_pages: bool,
-    /// Gets a zero byte when the page server is ready.
+    /// Receives a zero byte when the page server is ready.
     #[prost(int32, optional, tag = "49")]
     pub status_fd: Option<i32>,
-    /// Masters of terminals that nobody inside has are sent with a notice.
+    /// Masters of terminals that no process inside has open are sent with a notice.
     #[prost(bool, tag = "50")]
     pub orphan_pts_master: bool,
     /// Options that override these.
@@ -170,10 +173,10 @@ pub struct Options {
     /// Dumped TCP connections are restored as closed ones.
     #[prost(bool, tag = "52")]
     pub tcp_close: bool,
-    /// `apparmor:PROFILE` or `selinux:LABEL` in place of the dumped one.
+    /// `apparmor:PROFILE` or `selinux:LABEL` that replaces the dumped one.
     #[prost(string, tag = "53")]
     pub lsm_profile: String,
-    /// SELinux context in place of that of dumped mounts.
+    /// SELinux context that replaces that of dumped mounts.
     #[prost(string, tag = "63")]
     pub lsm_mount_context: String,
 }
@@ -192,7 +195,7 @@ pub struct PageServer {
 /// `cgroup_root`.
 #[derive(Clone, PartialEq, Message)]
 pub struct CgroupRoot {
-    /// A controller of version 1, `name=…`, or empty for version 2.
+    /// A cgroup v1 controller, `name=…`, or empty for v2.
     #[prost(string, required, tag = "1")]
     pub controller: String,
     /// Path below the hierarchy's mount.
@@ -203,7 +206,7 @@ pub struct CgroupRoot {
 /// `inherit_fd`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Inherit {
-    /// What it is in the images.
+    /// Its name in the images.
     #[prost(string, required, tag = "1")]
     pub key: String,
     /// Number in criu's process.
@@ -226,13 +229,13 @@ pub struct JoinNamespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum CgroupMode {
-    /// They are neither dumped nor restored.
+    /// Cgroups are neither dumped nor restored.
     Ignore = 0,
-    /// Properties of those that restoring makes.
+    /// Properties of the cgroups that the restore creates.
     Soft = 3,
     /// All properties.
     Full = 4,
-    /// None may be there before.
+    /// None of the cgroups may exist before.
     Strict = 5,
 }
 
@@ -242,7 +245,7 @@ pub struct Features {
     /// Whether changes to memory can be tracked.
     #[prost(bool, optional, tag = "1")]
     pub mem_track: Option<bool>,
-    /// Whether pages can be fetched later.
+    /// Whether pages can be fetched on demand.
     #[prost(bool, optional, tag = "2")]
     pub lazy_pages: Option<bool>,
 }
@@ -258,10 +261,10 @@ pub struct Restored {
 /// `criu_notify`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Notice {
-    /// Name of the moment.
+    /// Name of the event.
     #[prost(string, tag = "1")]
     pub script: String,
-    /// The first process, once there is one.
+    /// The first process, once it exists.
     #[prost(int32, tag = "2")]
     pub pid: i32,
 }

@@ -1,15 +1,17 @@
-//! CRIU, the program that writes processes into images and makes processes of images, and its RPC.
+//! CRIU, the program that dumps processes into images and restores processes from images, and its
+//! RPC.
 //!
-//! One SEQPACKET socket pair, one protobuf message a packet; `criu swrk N` is started for one request and ends after it:
+//! One SEQPACKET socket pair, one protobuf message per packet; `criu swrk N` is started for one
+//! request and ends after it:
 //!
 //! ```text
 //! we   ── Request: kind, options ──────────────▶ criu
-//!      ◀─ Response NOTIFY: script, pid (+ fd) ──       as often as it has to tell something;
+//!      ◀─ Response NOTIFY: script, pid (+ fd) ──       for each event that it reports;
 //!      ── Request NOTIFY: notify_success ──────▶       it waits for each answer
 //!      ◀─ Response of the request's kind ───────
 //! ```
 //!
-//! Sources: criu's `images/rpc.proto`, criu.org "RPC", criu(8). Knows nothing of containers.
+//! Sources: criu's `images/rpc.proto`, criu.org "RPC", criu(8). Does not depend on containers.
 
 mod apart;
 mod criu;

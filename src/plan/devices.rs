@@ -38,8 +38,8 @@ impl DeviceStep {
         mode & libc::S_IFMT == self.kind && (self.kind == libc::S_IFIFO || device == self.device)
     }
 
-    /// Whether a node has the requested attributes. `owner`: the user and group inside, as IDs in
-    /// this process's user namespace.
+    /// Whether a node has the requested attributes. `owner`: its user and group, as IDs of the
+    /// container.
     pub fn has(&self, mode: u32, owner: (u32, u32)) -> bool {
         let agrees = |wanted: Option<u32>, found: u32| wanted.is_none_or(|wanted| wanted == found);
         agrees(self.mode, mode & 0o7777) && agrees(self.uid, owner.0) && agrees(self.gid, owner.1)

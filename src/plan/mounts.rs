@@ -234,7 +234,7 @@ fn is_below(path: &[u8], above: &[u8]) -> bool {
     above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Whether the host's /dev or a part of it is bound over /dev, which is then left unchanged.
+/// Whether a host directory is bound over /dev; /dev is then left unchanged.
 pub fn dev_is_bound(mounts: &[MountStep]) -> bool {
     mounts.iter().any(|step| step.target.as_bytes() == b"dev" && matches!(step.kind, MountKind::Bind(_)))
 }

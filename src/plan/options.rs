@@ -120,7 +120,7 @@ pub const WORDS: &[(&str, Word)] = &[
 ];
 
 /// Options that apply to a file system as a whole, and so to all its mounts. `ro` and `rw` do too,
-/// but also apply to a single mount; `async`, which is the default everywhere, has no effect.
+/// but also apply to a single mount; `async` is not listed, because it is the default everywhere.
 pub const OF_FILE_SYSTEM: &[&str] =
     &["dirsync", "iversion", "lazytime", "mand", "noiversion", "nolazytime", "nomand", "sync"];
 

@@ -28,7 +28,7 @@ pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Jud
     })
 }
 
-/// Whether a group may have this name.
+/// Checks that a group may have this name.
 fn check_name(name: &str, judge: &mut Judge) {
     if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
         let words = format!(

@@ -1,4 +1,4 @@
-//! Options, attributes and propagation, given to mounts of every kind. Child side, no heap.
+//! Applies options, attributes and propagation to mounts of every kind. Child side, no heap.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -10,22 +10,22 @@ use crate::plan::mount_step::FsOption;
 use crate::plan::{At, Fault, MountStep, Step};
 use crate::sys::mount::{Attributes, Procfs, access_times, attach, prepare, set_attributes};
 
-/// Has the runtime make a detached mount idmapped, as the mount with this index is.
+/// Asks the runtime to idmap a detached mount, with the mapping of the mount with this index.
 pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
 
-/// What mounting may use beside the plan.
+/// The resources for mounting, in addition to the plan.
 pub struct Place<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
     /// The host's procfs.
     pub proc: Procfs<'a>,
-    /// The container has a cgroup namespace other than the runtime's.
+    /// Whether the container's cgroup namespace differs from the runtime's.
     pub own_cgroup_namespace: bool,
-    /// For a source that this process has to open itself.
+    /// Used for a source that this process has to open itself.
     pub map_ids: &'a MapIds<'a>,
 }
 
-/// Gives options to a file system that is made or changed.
+/// Sets options of a file system that is created or changed.
 pub(super) fn configure(context: BorrowedFd<'_>, options: &[FsOption]) -> rustix::io::Result<()> {
     use rustix::mount::{fsconfig_set_flag, fsconfig_set_string};
     options.iter().try_for_each(|(key, value)| match value {
@@ -34,7 +34,7 @@ pub(super) fn configure(context: BorrowedFd<'_>, options: &[FsOption]) -> rustix
     })
 }
 
-/// The attributes of a mount that mount(2) would have set by these flags.
+/// The mount attributes that are equivalent to these flags of mount(2).
 pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
     const SAME: &[(MountFlags, MountAttrFlags)] = &[
         (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
@@ -56,7 +56,7 @@ pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
     }
 }
 
-/// What changes of this very mount.
+/// The attributes to change on this mount.
 pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> Result<Attributes, Fault> {
     let mut attributes = step.attributes;
     if let Some(undone) = step.undone_times
@@ -67,7 +67,7 @@ pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> 
     Ok(attributes)
 }
 
-/// Applied last, once the mount is in its place.
+/// Sets the propagation: last, once the mount is in place.
 pub(super) fn propagate(
     step: &MountStep,
     index: usize,
@@ -81,7 +81,7 @@ pub(super) fn propagate(
     Ok(())
 }
 
-/// Attaches a clone of a mount of the host's in place of a new file system, with the options that were asked for.
+/// Attaches a clone of a host mount instead of a new file system, with the requested options.
 pub(super) fn attach_of_host(
     mount: OwnedFd,
     step: &MountStep,
@@ -91,10 +91,11 @@ pub(super) fn attach_of_host(
 ) -> std::io::Result<OwnedFd> {
     let mut wanted = step.attributes;
     if wanted.set & libc::MOUNT_ATTR__ATIME == 0 {
-        // relatime, which every config.json has: a user namespace keeps the host's times, and these files have none that count.
+        // Ignores relatime, which every config.json has: a user namespace locks the host's access
+        // times, and these files have none that matter.
         wanted.clear &= !libc::MOUNT_ATTR__ATIME;
     }
-    // What is cleared is what this mount itself has: below it, the host may have locked it.
+    // Attributes are cleared on this mount only: below it, the host may have locked them.
     let below = Attributes::setting(wanted.set & !libc::MOUNT_ATTR__ATIME);
     for (wanted, recursive) in [(below, recursive), (wanted, false)] {
         if !wanted.is_empty() {
@@ -105,7 +106,7 @@ pub(super) fn attach_of_host(
     Ok(mount)
 }
 
-/// The number of an error of the system.
+/// The errno of an I/O error.
 pub(super) fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
 }

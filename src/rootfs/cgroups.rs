@@ -1,4 +1,4 @@
-//! Mounts of type cgroup and cgroup2, in the form that this host needs. Child side, no heap.
+//! Mounts of type cgroup and cgroup2, in the layout of this host. Child side, no heap.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use crate::plan::mount_step::LegacyHierarchy;
 use crate::plan::{CgroupMount, CgroupView, MountStep};
 use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
 
-/// Mounts it on `target`. The value: the mount's handle, when one was needed.
+/// Mounts it on `target`. Returns the mount's descriptor, if one was needed.
 pub fn mount(
     cgroup: &CgroupMount,
     step: &MountStep,
@@ -40,11 +40,12 @@ fn unified(
         detached_cgroup(flags).and_then(|mount| attach(&mount, target).map_err(errno).map(|()| Some(mount)))
     };
     match mounted {
-        // Without a cgroup namespace of its own a user namespace may not mount it: the folder of the host is bound.
+        // A user namespace without its own cgroup namespace may not mount it: the host's directory
+        // is bound instead.
         Err(Errno::PERM | Errno::BUSY | Errno::NODEV) => {
             let how = libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32;
             let mount = match open_tree(CWD, own, how).map_err(errno) {
-                // An ordinary user's container has no group of its own.
+                // A rootless container has no cgroup of its own.
                 Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
                 other => other?,
             };
@@ -62,7 +63,8 @@ fn detached_cgroup(flags: MountFlags) -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
 }
 
-/// A tmpfs with a folder for each hierarchy, and a link for each of several controllers of one.
+/// Mounts a tmpfs with a directory for each hierarchy, and links for hierarchies with several
+/// controllers.
 fn legacy(
     hierarchies: &[LegacyHierarchy],
     flags: MountFlags,

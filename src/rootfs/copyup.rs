@@ -1,4 +1,5 @@
-//! tmpcopyup: fills a new tmpfs with what it will cover. No heap: names come through buffers on the stack.
+//! tmpcopyup: fills a new tmpfs with the contents that it will cover. No heap: names are in buffers
+//! on the stack.
 
 use crate::plan::mount_step::FsOption;
 use std::ffi::CStr;
@@ -8,14 +9,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, Uid};
 use rustix::io::{Errno, Result};
 
-/// Folders within folders; a deeper tree is refused rather than copied in part.
+/// Maximum directory depth; a deeper tree is refused instead of copied in part.
 const DEEPEST: usize = 64;
 
-/// Room for directory entries in each folder that is open.
+/// Buffer size for directory entries, per open directory.
 const ENTRIES: usize = 4096;
 
-/// Copies the content of folder `from` into the new tmpfs `to`: owner, mode, times, links, devices; not across file systems. Of the
-/// folder itself, whose mode the tmpfs has already, owner and times too; but `options` of the tmpfs name what it has for its own.
+/// Copies the contents of directory `from` into the new tmpfs `to`: owner, mode, times, links,
+/// devices; not across file systems. Also copies the owner and times of `from` itself, except for
+/// an owner that the tmpfs `options` name; the tmpfs has its mode already.
 pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, options: &[FsOption]) -> Result<()> {
     let whole = rustix::fs::fstat(from)?;
     let from = reopen(from, c".")?;
@@ -77,7 +79,7 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, device: u64, dept
 }
 
 fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
-    // Non-blocking: between the look and the opening somebody may have put a fifo there.
+    // Non-blocking: another process may have replaced the file by a fifo since it was checked.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let from = rustix::fs::openat(from, name, flags, Mode::empty())?;
     if super::path::kind(&from)? != FileType::RegularFile {
@@ -94,12 +96,12 @@ fn copy_file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Res
     }
 }
 
-/// Owner, mode and times as the original's.
+/// Copies owner, mode and times of the original.
 fn like(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        // chown clears the set-user-ID bits, so the mode comes after it.
+        // chown clears the set-user-ID bits, so the mode is set after it.
         rustix::fs::chmodat(at, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
     }
     rustix::fs::utimensat(at, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)

@@ -1,6 +1,7 @@
 //! Device nodes and the default links of /dev. Child side, no heap.
 //!
-//! Nothing that exists is removed or changed, since it may be a file of the host: below a bind mount, or in a devtmpfs.
+//! No existing file is removed or changed, since it may belong to the host: below a bind mount, or
+//! in a devtmpfs.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,26 +23,26 @@ const LINKS: &[(&CStr, &CStr)] = &[
     (c"stderr", c"/proc/self/fd/2"),
 ];
 
-/// devpts, statfs(2).
+/// Magic number of devpts, statfs(2).
 const DEVPTS_MAGIC: u64 = 0x1cd1;
 
-/// Permission bits of an empty file that a node was mounted on, by which it is known the next time.
+/// Permission bits of an empty file created as a mount point of a node; they identify it later.
 const MOUNT_POINT: u32 = 0;
 
-/// Where nodes are made.
+/// The directories in which nodes are created.
 pub struct Folder<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
-    /// What was mounted on its /dev. By name it might be another folder by now, of the image, on disk.
+    /// The mount on its /dev. The name may lead to another directory by now: the image's, on disk.
     pub dev: Option<BorrowedFd<'a>>,
-    /// Whether that is a new file system, which nobody but the container has.
+    /// Whether it is a new file system, which only the container uses.
     pub private: bool,
     /// The host's procfs.
     pub proc: Procfs<'a>,
 }
 
 impl Folder<'_> {
-    /// The folder of the node at `path` (made where missing), and the node's name.
+    /// The parent directory of the node at `path` (created if missing), and the node's name.
     fn parent(&self, path: &CStr) -> rustix::io::Result<(OwnedFd, PathBuffer)> {
         let below = path.to_bytes_with_nul().strip_prefix(b"dev/");
         match (self.dev, below.and_then(|rest| CStr::from_bytes_with_nul(rest).ok())) {
@@ -55,16 +56,16 @@ impl Folder<'_> {
     }
 }
 
-/// Nodes that the runtime has ready, since a user namespace cannot make them.
+/// Nodes that the runtime provides, since a user namespace cannot create them.
 #[derive(Clone, Copy)]
 pub struct Ready<'a> {
-    /// The host's, as detached mounts, by index of the device.
+    /// The host's nodes as detached mounts, by index of the device.
     pub hosts: &'a [Option<OwnedFd>],
-    /// A detached file system with others, named by their index.
+    /// A detached file system with further nodes, named by their index.
     pub made: Option<BorrowedFd<'a>>,
 }
 
-/// Makes all nodes. `bind`: they are mounted, not made.
+/// Creates all nodes. `bind`: they are mounted instead.
 pub fn make(devices: &[DeviceStep], bind: bool, place: &Folder<'_>, ready: Ready<'_>) -> Result<(), Fault> {
     let mut nodes = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
     for (index, device) in devices.iter().enumerate() {
@@ -88,7 +89,8 @@ fn one_node(
     if !bind {
         match make_node(device, folder.as_fd(), name) {
             Err(Errno::EXIST) => {}
-            // No right to make nodes, but no user namespace either: a runtime with few capabilities.
+            // Creating nodes is not permitted, although there is no user namespace: a runtime with
+            // few capabilities.
             Err(Errno::PERM) if !fifo => bind = true,
             other => return other.at(Step::Device, index),
         }
@@ -133,22 +135,23 @@ fn look(folder: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
     }
 }
 
-/// What becomes of a file that has a device's name.
+/// How to treat an existing file with a device's name.
 enum Standing {
-    /// It is the device, or what config.json mounts in place of a default one.
+    /// It is the device, or a mount of config.json that replaces a default device.
     Serves,
     /// The node is mounted on it.
     IsCovered,
 }
 
-/// EEXIST: it is not the device that config.json asks for; it stays. EISDIR: a folder has the name of a default device.
+/// Decides how to treat an existing file. EEXIST: it is not the requested device; it stays. EISDIR:
+/// a directory has the name of a default device.
 fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> std::io::Result<Standing> {
     let stat = rustix::fs::fstat(there)?;
     let is_device = device.is(stat.st_mode, stat.st_rdev);
     let usual_mode = bind || stat.st_mode & 0o7777 == device.permissions();
     if device.at.is_some() {
         let agrees = device.has(stat.st_mode, (stat.st_uid, stat.st_gid));
-        // An empty file that was made to mount the node on, the last time that this root was used.
+        // An empty file created as a mount point when this root was used before.
         let mount_point = bind
             && stat.st_mode == libc::S_IFREG | MOUNT_POINT
             && stat.st_size == 0
@@ -167,7 +170,7 @@ fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> 
     }
 }
 
-/// The host's node of the same path, after a look that it is the device that was asked for.
+/// Opens the host's node of the same path, and checks that it is the requested device.
 fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, Fault> {
     let node = open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE).at(Step::DeviceOfHost, index)?;
     let stat = rustix::fs::fstat(&node).at(Step::DeviceOfHost, index)?;
@@ -176,7 +179,8 @@ fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, Fault> {
     if agrees { Ok(node) } else { Err(Errno::NXIO).at(Step::DeviceOfHost, index) }
 }
 
-/// An empty file to mount something on. One that is there already serves, and so does a link, which is not followed.
+/// Creates an empty file as a mount point. An existing file is used too, also a link, which is not
+/// followed.
 pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&folder, name, make, mode) {
@@ -191,7 +195,7 @@ pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Re
     }
 }
 
-/// The default links, and ptmx to the container's own pseudo-terminals.
+/// Creates the default links, and ptmx for the container's own pseudo-terminals.
 pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let dev = place.dev()?;
     for (name, target) in LINKS {
@@ -210,7 +214,8 @@ fn link_one(folder: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<
     }
 }
 
-/// An image, or `linux.devices`, may have a node of this name, for the host's terminals.
+/// Links ptmx. An image, or `linux.devices`, may have a node of this name, which opens terminals of
+/// the host.
 fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
     const TARGET: &CStr = c"pts/ptmx";
     match rustix::fs::symlinkat(TARGET, dev, c"ptmx") {
@@ -218,7 +223,7 @@ fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
         other => return Ok(other?),
     }
     let Some(there) = look(dev, c"ptmx")? else { return Err(Errno::AGAIN.into()) };
-    // A mount is what config.json wants there.
+    // A mount there was requested by config.json.
     if path::kind(&there)? == FileType::Symlink || is_mount_root(&there, place.proc)? {
         return Ok(());
     }
@@ -233,8 +238,8 @@ fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
     }
 }
 
-/// The container's /dev/pts/ptmx, after a look that it is one, and that look. ENODEV: an image's own file of this name, which
-/// could be any device.
+/// Opens the container's /dev/pts/ptmx, and returns its status too. ENODEV: it is not a ptmx but an
+/// image's file of this name, which could be any device.
 pub fn own_ptmx(root: InRoot<'_>) -> rustix::io::Result<(OwnedFd, rustix::fs::Stat)> {
     let ptmx = root.open(c"dev/pts/ptmx", true)?;
     let stat = rustix::fs::fstat(&ptmx)?;

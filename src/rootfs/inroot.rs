@@ -1,8 +1,10 @@
-//! Paths below the container's root, through descriptors only: whatever links the image has, nothing leads outside.
+//! Resolves paths below the container's root, through descriptors only: no link of the image leads
+//! outside.
 //!
-//! `walk` reads every link as if the folder were `/`. What is missing is made one name at a time,
-//! each relative to the folder just opened and never following a link at the end, so that an exchange of names in between
-//! can only fail. No heap: this runs between clone and exec.
+//! `walk` resolves every link as if the root directory were `/`. Missing names are created one at a
+//! time, each relative to the directory just opened and without following a link as the last
+//! component, so that a concurrent rename can only cause an error. No heap: this runs between clone
+//! and exec.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,26 +15,26 @@ use rustix::io::{Errno, Result};
 use super::path::{PATH_MAX, PathBuffer, split};
 use super::walk;
 
-/// How many links to what is missing are followed, as path_resolution(7) bounds it.
+/// Maximum number of links to missing files that are followed, as in path_resolution(7).
 const MOST_LINKS: usize = 40;
 
-/// How often a path is looked up again when somebody renames meanwhile (EAGAIN).
+/// Retries on EAGAIN (concurrent rename).
 const MOST_TRIES: usize = 64;
 
-/// The container's root folder.
+/// The container's root directory.
 #[derive(Clone, Copy)]
 pub struct InRoot<'a>(pub BorrowedFd<'a>);
 
 impl InRoot<'_> {
-    /// What is at `path`, as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link at the end is
-    /// opened as a link.
+    /// Opens `path` as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link
+    /// as the last component is opened as a link.
     pub fn open(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
         let flags =
             OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         self.open_with(path, flags)
     }
 
-    /// As [`InRoot::open`], for reading and so on. Never blocks on a fifo when O_NONBLOCK is among `flags`.
+    /// As [`InRoot::open`], with any flags. Never blocks on a fifo if `flags` contain O_NONBLOCK.
     pub fn open_with(&self, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
         let path = if path.is_empty() { c"." } else { path };
         let mut tries = 0;
@@ -44,7 +46,7 @@ impl InRoot<'_> {
         }
     }
 
-    /// The folder at `path`, made with all its parents (mode 0755) where it is missing.
+    /// Opens the directory at `path`; creates it and its parents (mode 0755) if missing.
     pub fn folder(&self, path: &CStr) -> Result<OwnedFd> {
         match self.open(path, false) {
             Err(Errno::NOENT) => self.make_folder(path.to_bytes()),
@@ -52,7 +54,7 @@ impl InRoot<'_> {
         }
     }
 
-    /// The file (of any kind) at `path`, made empty with its parents where it is missing.
+    /// Opens the file (of any kind) at `path`; creates it empty, with its parents, if missing.
     pub fn file(&self, path: &CStr) -> Result<OwnedFd> {
         match self.open(path, false) {
             Err(Errno::NOENT) => {}
@@ -64,7 +66,7 @@ impl InRoot<'_> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
         match rustix::fs::openat(&parent, name.as_cstr()?, flags, Mode::from_raw_mode(0o644)) {
             Ok(made) => Ok(made),
-            // A link to nothing: its end is made instead.
+            // A dangling link: its target is created instead.
             Err(Errno::EXIST) => {
                 let target = self.link_target(&parent, split(path.to_bytes()).0, name.as_cstr()?)?;
                 let (parent, name) = split(target.bytes());
@@ -80,7 +82,7 @@ impl InRoot<'_> {
         }
     }
 
-    /// The folder that `path` is in (made where missing), and its last name.
+    /// The parent directory of `path` (created if missing), and its last name.
     pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, PathBuffer)> {
         let (parent, name) = split(path.to_bytes());
         Ok((self.folder(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
@@ -99,7 +101,7 @@ impl InRoot<'_> {
         Err(Errno::LOOP)
     }
 
-    /// The longest beginning of `path` that exists, and how many bytes of it that is.
+    /// The longest existing prefix of `path`, and its length in bytes.
     fn deepest(&self, path: &PathBuffer) -> Result<(OwnedFd, usize)> {
         let mut end = path.bytes().len();
         loop {
@@ -117,7 +119,7 @@ impl InRoot<'_> {
         let mut done = depth;
         let rest = path.bytes().get(depth..).unwrap_or_default();
         for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            // Only `walk` knows where the root ends: it goes on from what stands now.
+            // Only `walk` knows where the root ends: it resolves the path again.
             if name == b".." {
                 return Ok(Made::UpToParent);
             }
@@ -131,7 +133,7 @@ impl InRoot<'_> {
             let before = path.bytes().get(..done).unwrap_or_default();
             match rustix::fs::openat(&at, single, flags, Mode::empty()) {
                 Ok(next) => at = next,
-                // The name was there already, as a link to something missing.
+                // The name exists, as a link to a missing file.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let mut target = self.link_target(&at, before, single)?;
                     let after = done + usize::from(done > 0) + name.len();
@@ -145,7 +147,7 @@ impl InRoot<'_> {
         Ok(Made::All(at))
     }
 
-    /// Where the link `name` in `folder` (whose path is `before`) leads, as a path below the root.
+    /// The target of link `name` in `folder` (whose path is `before`), as a path below the root.
     fn link_target(&self, folder: &OwnedFd, before: &[u8], name: &CStr) -> Result<PathBuffer> {
         let mut room = [std::mem::MaybeUninit::uninit(); PATH_MAX];
         let (target, rest) = rustix::fs::readlinkat_raw(folder, name, &mut room)?;
@@ -165,7 +167,7 @@ impl InRoot<'_> {
     }
 }
 
-// Boxing the path would be a use of the heap.
+// Boxing the path would use the heap.
 #[allow(clippy::large_enum_variant)]
 enum Made {
     All(OwnedFd),
@@ -174,7 +176,7 @@ enum Made {
     Link(PathBuffer),
 }
 
-/// `unlinkat(folder, name)`; a missing one is fine.
+/// `unlinkat(folder, name)`; no error if it is missing.
 pub fn remove(folder: impl AsFd, name: &CStr) -> Result<()> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),

@@ -1,5 +1,5 @@
-//! The container's root file system, from the runtime's mount namespace to pivot_root. Child side: it carries out the plan,
-//! always relative to the root's descriptor, with no heap and no panic.
+//! Builds the container's root file system, from the runtime's mount namespace to pivot_root. Child
+//! side: it executes the plan, always relative to the root's descriptor, without heap and panics.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![forbid(unsafe_code)]
@@ -32,16 +32,17 @@ pub struct Sources<'a> {
     pub proc: BorrowedFd<'a>,
     /// Bind sources that the parent had to open, by index of the mount.
     pub binds: &'a [Option<OwnedFd>],
-    /// Device nodes that it could not make.
+    /// Device nodes that the child cannot create.
     pub nodes: devices::Ready<'a>,
     /// Whether the container has a cgroup namespace of its own.
     pub own_cgroup_namespace: bool,
-    /// Has the runtime make a detached mount idmapped, as the mount with this index is.
+    /// Asks the runtime to idmap a detached mount, with the mapping of the mount with this index.
     pub map_ids: &'a attributes::MapIds<'a>,
 }
 
-/// Binds the root file system onto itself, so that it is a mount of its own that pivot_root takes. Gives its descriptor.
-/// `tree`: a clone of it, for a process that may not enter the folders above it. It is then mounted on `/`.
+/// Binds the root file system onto itself, because pivot_root needs a mount of its own. Returns its
+/// descriptor. `tree`: a clone of it, for a process that may not search the directories above it.
+/// It is then mounted on `/`.
 pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result<OwnedFd, Fault> {
     if rootfs.own_mounts {
         let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
@@ -60,11 +61,11 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
     };
     let private = Attributes::propagating(libc::MS_PRIVATE);
     if !rootfs.own_mounts {
-        // What is mounted here must not reach further than it has to.
+        // Mounts in the root must not propagate further.
         prepare(&root, private, true, proc).at(Step::RootBind, 0)?;
     } else if rootfs.start_propagation == libc::MS_SHARED {
-        // pivot_root refuses a new root that is shared, or mounted on what is. `finish` shares it again, in a group of its
-        // own, without the host.
+        // pivot_root refuses a new root that is shared or has a shared parent mount. `finish`
+        // shares it again, in a peer group of its own, without the host.
         prepare(&root, private, false, proc).at(Step::RootBind, 0)?;
         let parent = parent_mount(&folder, proc).at(Step::ParentPropagation, 0)?;
         set_attributes(&parent, private, false, proc).at(Step::ParentPropagation, 0)?;
@@ -73,7 +74,7 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
     Ok(root)
 }
 
-/// The mount point above (or at) `folder`, found by climbing to the first root of a mount.
+/// The mount point at or above `folder`, found by ascending to the first root of a mount.
 fn parent_mount(folder: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> {
     let open = |at: BorrowedFd<'_>, name| {
         rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -87,7 +88,7 @@ fn parent_mount(folder: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> 
     }
 }
 
-/// Makes every mount, device and link. `late` has a place for each mount that is needed later.
+/// Creates every mount, device and link. `late` has an entry for each mount that is needed later.
 pub fn assemble(
     rootfs: &Rootfs,
     root: BorrowedFd<'_>,
@@ -123,22 +124,23 @@ pub fn assemble(
     Ok(())
 }
 
-/// The file system that was mounted last on /dev, where it is ours, and whether it is a new one: others, such as devtmpfs, may have
-/// been there before, for the host.
+/// The last mount on /dev, if the container created it, and whether its file system is new: others,
+/// such as devtmpfs, may have mounts of the host.
 fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<(BorrowedFd<'a>, bool)> {
     let (step, mount) = rootfs.mounts.iter().zip(late).rfind(|(step, _)| step.mounts_on(c"dev"))?;
     let private = matches!(&step.kind, MountKind::New(new) if new.fstype.as_c_str() == c"tmpfs");
     mount.as_ref().filter(|_| step.holds_nodes).map(|mount| (mount.as_fd(), private))
 }
 
-/// Hides and protects paths. Before pivot_root, while the host's /dev/null can still be bound.
+/// Masks paths and makes paths read-only. Before pivot_root, while the host's /dev/null can still
+/// be bound.
 pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Result<(), Fault> {
     if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
         return Ok(());
     }
     let null = host_null().map_err(|error| Fault::new(Step::MaskedPath, 0, error.raw_os_error()))?;
     let kernel = KernelFolders::open(rootfs, InRoot(root)).at(Step::KernelFolder, 0)?;
-    // Read-only first: a path that is both is then hidden whole.
+    // Read-only first: a path that is both is then completely masked.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
         mounts::make_path_readonly(path, place, proc).at(Step::ReadonlyPath, index)?;
@@ -150,22 +152,23 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Resul
     Ok(())
 }
 
-/// The container's own procfs and sysfs, where it has them: what is below /proc and /sys is looked up from there. Somebody
-/// who exchanges those names meanwhile cannot have the masks put elsewhere, or left out as if there was nothing to hide.
+/// The container's own procfs and sysfs, if it has them: paths below /proc and /sys are looked up
+/// from them. So a concurrent rename of /proc or /sys cannot redirect the masks, or make a path
+/// appear to be missing.
 struct KernelFolders([Option<OwnedFd>; 2]);
 
 /// Name, type, and magic number, statfs(2).
 const KERNEL_FOLDERS: [(&CStr, &CStr, u64); 2] =
     [(c"proc", c"proc", 0x9fa0), (c"sys", c"sysfs", 0x6265_6572)];
 
-/// The number of the first folder of both file systems.
+/// The inode number of the root directory in both file systems.
 const FIRST_INODE: u64 = 1;
 
 impl KernelFolders {
     fn open(rootfs: &Rootfs, root: InRoot<'_>) -> rustix::io::Result<Self> {
         let mut found = [None, None];
         for (place, (name, fstype, magic)) in found.iter_mut().zip(KERNEL_FOLDERS) {
-            // Of several mounts on one name, the last is what is seen.
+            // Of several mounts on one name, the last is visible.
             let last = rootfs.mounts.iter().rev().find(|step| step.mounts_on(name));
             let is_ours =
                 |kind: &MountKind| matches!(kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
@@ -183,7 +186,7 @@ impl KernelFolders {
         Ok(Self(found))
     }
 
-    /// From where `path` is looked up, and by which path.
+    /// The directory and relative path by which `path` is looked up.
     fn place<'p>(&'p self, path: &'p CStr, root: InRoot<'p>) -> (InRoot<'p>, &'p CStr) {
         let named = self.0.iter().zip(KERNEL_FOLDERS).find_map(|(folder, (name, ..))| {
             let rest = path.to_bytes_with_nul().strip_prefix(name.to_bytes())?.strip_prefix(b"/")?;
@@ -193,7 +196,7 @@ impl KernelFolders {
     }
 }
 
-/// The host's /dev/null, after a look that it is the device; an image's own could be anything.
+/// Opens the host's /dev/null, and checks that it is the device; an image's own could be anything.
 fn host_null() -> rustix::io::Result<OwnedFd> {
     let null =
         rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -203,8 +206,8 @@ fn host_null() -> rustix::io::Result<OwnedFd> {
     if is_null { Ok(null) } else { Err(rustix::io::Errno::NODEV) }
 }
 
-/// What comes last: propagation of `/`, and everything that is read-only only now, since nothing below may need to mount
-/// or to make a file.
+/// The last actions: sets the propagation of `/`, and makes mounts read-only. Only now, because
+/// earlier steps may need to mount or to create a file there.
 pub fn finish(
     rootfs: &Rootfs,
     root: BorrowedFd<'_>,

@@ -1,7 +1,9 @@
-//! Carries out `mounts`: each target opened inside the root, each mount made on a descriptor. Child side, no heap.
+//! Executes `mounts`: each target is opened inside the root, each mount made on a descriptor. Child
+//! side, no heap.
 //!
-//! A plain new file system goes by mount(2) on ".", after fchdir to the target: the fewest calls, and nothing is looked up
-//! by name. What needs a handle afterwards (propagation, recursive attributes, a late read-only) is made detached first.
+//! A plain new file system is mounted by mount(2) on ".", after fchdir to the target: the fewest
+//! calls, and no lookup by name. A mount that needs a descriptor afterwards (propagation, recursive
+//! attributes, a late read-only) is created detached.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,9 +20,9 @@ use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
 use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
 use crate::sys::text::Text;
 
-/// Carries out one step. `given` is what was opened for it before: the detached bind source, if the parent had to; the context of a
-/// procfs that is another pid namespace's; or the mount whose file system is changed. `kept` gets the handle of a mount that is
-/// needed later.
+/// Executes one step. `given` was opened for it before: the detached bind source, if the parent had
+/// to open it; the fs context of a procfs for another PID namespace; or the mount whose file system
+/// is changed. `kept` gets the descriptor of a mount that is needed later.
 pub fn mount(
     step: &MountStep,
     index: usize,
@@ -61,15 +63,15 @@ pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result
     set_attributes(mount, Attributes::READONLY, false, proc).at(Step::MountReadonly, index)
 }
 
-/// Where a step mounts.
+/// The target of a step.
 struct Target {
     file: OwnedFd,
-    /// Whether it was there before.
+    /// Whether it existed before.
     existed: bool,
 }
 
 impl Target {
-    /// Opens it; where it is missing, a folder or a file is made, as `kind` says.
+    /// Opens the target; if it is missing, creates a directory or a file, as `kind` says.
     fn open(step: &MountStep, index: usize, place: &Place<'_>, kind: FileType) -> Result<Self, Fault> {
         let root = place.root;
         let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
@@ -79,7 +81,7 @@ impl Target {
                 } else {
                     root.file(&step.target)
                 };
-                // Somebody may have made it before us, and as a link.
+                // Another process may have created it first, as a link.
                 let made = if step.refuses_link { root.open(&step.target, true) } else { made };
                 made.map(|file| Self { file, existed: false })
             }
@@ -93,7 +95,8 @@ impl Target {
     }
 }
 
-/// Attributes and propagation that come once the mount is in its place. `tree`: there may be others below it.
+/// Sets attributes and propagation once the mount is in place. `tree`: there may be other mounts
+/// below it.
 fn finish(
     step: &MountStep,
     index: usize,
@@ -108,7 +111,7 @@ fn finish(
     propagate(step, index, handle, proc)
 }
 
-/// The new mount's handle, when one was needed.
+/// Mounts a new file system; returns the mount's descriptor, if one is needed.
 fn new_fs(
     new: &NewFs,
     step: &MountStep,
@@ -135,11 +138,12 @@ fn new_fs(
             configured(context.as_fd(), new, flags, mode)?
         }
     };
-    // Who opened the context stood among processes that may have had a hand in it.
+    // The process that opened the context was in a PID namespace whose members may have manipulated
+    // it.
     if context.is_some() && rustix::fs::fstatfs(&mount)?.f_type as u64 != PROC_MAGIC {
         return Err(Errno::STALE);
     }
-    // What has just been made for it has nothing worth a copy, its owner and times included.
+    // A target that was just created has nothing to copy, neither its owner nor its times.
     if new.copy_up && target.existed {
         copyup::copy(target.file.as_fd(), mount.as_fd(), &new.options)?;
     }
@@ -147,7 +151,7 @@ fn new_fs(
     Ok(Some(mount))
 }
 
-/// mount(2) on the working folder.
+/// Calls mount(2) on the working directory.
 fn mount_here(new: &NewFs, mode: Option<u32>) -> rustix::io::Result<()> {
     let Some(mode) = mode else {
         return rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str());
@@ -158,10 +162,10 @@ fn mount_here(new: &NewFs, mode: Option<u32>) -> rustix::io::Result<()> {
     rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, data.as_cstr()?)
 }
 
-/// procfs, statfs(2).
+/// Magic number of procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// A new instance that is mounted nowhere yet.
+/// Creates a new instance as a detached mount.
 fn configured(
     context: BorrowedFd<'_>,
     new: &NewFs,
@@ -191,7 +195,7 @@ fn configured(
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(flags))
 }
 
-/// The host's own mount of the same instance, with the options that were asked for.
+/// Attaches the host's own mount of the same instance, with the requested options.
 fn shared_instance(
     instance: &CStr,
     step: &MountStep,
@@ -229,14 +233,14 @@ fn bind(
     let folder = path::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
     let kind = if folder { FileType::Directory } else { FileType::RegularFile };
     let target = Target::open(step, index, place, kind)?.file;
-    // The kernel would only say that an argument is invalid.
+    // The kernel would only return EINVAL.
     match (folder, path::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
         (true, false) => Err(Errno::NOTDIR),
         (false, true) => Err(Errno::ISDIR),
         _ => Ok(()),
     }
     .at(Step::Mount, index)?;
-    // Before it is in its place: nobody has it for a moment without them.
+    // Before it is attached: it is never visible without them.
     for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
         if !attributes.is_empty() {
             prepare(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
@@ -246,20 +250,20 @@ fn bind(
     propagate(step, index, mount, place.proc)
 }
 
-/// The bind source as a detached mount; used by the parent too, when it must open it.
+/// Opens the bind source as a detached mount; the parent calls this too, if it must open it.
 pub fn open_source(bound: &BindSource) -> std::io::Result<OwnedFd> {
     let recursive = if bound.recursive { libc::AT_RECURSIVE as u32 } else { 0 };
     let nofollow = if bound.nofollow { libc::AT_SYMLINK_NOFOLLOW as u32 } else { 0 };
     open_tree(CWD, &bound.path, libc::OPEN_TREE_CLONE | recursive | nofollow)
 }
 
-/// The bind source that an earlier mount of the container shows.
+/// Opens a bind source that an earlier mount of the container shows.
 fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Result<OwnedFd> {
     clone_mount(root.open(path, bound.nofollow)?, bound.recursive)
 }
 
-/// Whether the source is a link, which then stands in the container as the same link. `opened`: the source, if the runtime had to
-/// open it.
+/// Copies a source that is a symbolic link to the container; returns whether it is one. `opened`:
+/// the source, if the runtime had to open it.
 fn copy_symlink(
     bound: &BindSource,
     step: &MountStep,
@@ -275,7 +279,7 @@ fn copy_symlink(
     };
     let target: &[u8] = match found {
         Ok((target, _)) => target,
-        // Not a link. By a descriptor, ENOENT says the same.
+        // Not a link. For a descriptor the error is ENOENT.
         Err(Errno::INVAL) => return Ok(false),
         Err(Errno::NOENT) if bound.within.is_some() => return Ok(false),
         Err(error) => return Err(error),
@@ -283,7 +287,7 @@ fn copy_symlink(
     let target = PathBuffer::new(target)?;
     let (parent, name) = place.root.parent(&step.target)?;
     match rustix::fs::symlinkat(target.as_cstr()?, &parent, name.as_cstr()?) {
-        // The image may have the very same link already.
+        // The image may already have the same link.
         Err(Errno::EXIST) => {
             let mut room = [std::mem::MaybeUninit::uninit(); 4096];
             let (there, _) = rustix::fs::readlinkat_raw(&parent, name.as_cstr()?, &mut room)?;
@@ -294,8 +298,8 @@ fn copy_symlink(
     }
 }
 
-/// Hides what is at `path`: a folder below an empty read-only tmpfs, anything else behind the host's /dev/null.
-/// What is missing needs no hiding.
+/// Masks `path`: a directory by an empty read-only tmpfs, any other file by the host's /dev/null. A
+/// missing path needs no mask.
 pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) -> rustix::io::Result<()> {
     let target = match root.open(path, false) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -309,7 +313,7 @@ pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) ->
     attach(&mount, &target).map_err(errno)
 }
 
-/// Makes `path` and all below it read-only, by a bind of it onto itself.
+/// Makes `path` and all below it read-only, by a bind mount of it onto itself.
 pub fn make_path_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> std::io::Result<()> {
     let target = match root.open(path, false) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),

@@ -1,7 +1,8 @@
-//! Device nodes on a file system of their own, from which they are mounted where they are wanted. No heap.
+//! Device nodes on a separate file system, from which they are mounted on their targets. No heap.
 //!
-//! So a node gets its mode and owner where another file already has its name, which then stays as it is; and in a user namespace,
-//! which cannot make nodes: the runtime makes them there.
+//! So a node gets its mode and owner although another file already has its name, which then stays
+//! unchanged. And it gets nodes into a user namespace, which cannot create them: the runtime
+//! creates them there.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +17,7 @@ use crate::plan::DeviceStep;
 use crate::sys::mount::{attach, open_tree};
 use crate::sys::text::Text;
 
-/// A detached tmpfs for nodes.
+/// Creates a detached tmpfs for nodes.
 pub fn file_system() -> rustix::io::Result<OwnedFd> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, c"source", c"devices")?;
@@ -26,7 +27,7 @@ pub fn file_system() -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Makes the node of the device with this index. `owner`: as this process numbers users and groups.
+/// Creates the node of the device with this index. `owner`: IDs in this process's user namespace.
 pub fn make(
     folder: BorrowedFd<'_>,
     device: &DeviceStep,
@@ -36,34 +37,36 @@ pub fn make(
     let name = name(index)?;
     let (name, mode) = (name.as_cstr()?, Mode::from_raw_mode(device.permissions()));
     rustix::fs::mknodat(folder, name, FileType::from_raw_mode(device.kind), mode, device.device)?;
-    rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?; // the umask has cut it
+    rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?; // mknod(2) applies the umask
     let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
     rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Opens the node of this index as a detached mount; its file system is attached. ENOENT: there is none.
+/// Opens the node of this index as a detached mount; its file system must be attached. ENOENT: it
+/// does not exist.
 pub fn open(folder: BorrowedFd<'_>, index: usize) -> io::Result<OwnedFd> {
     open_tree(folder, name(index)?.as_cstr()?, libc::OPEN_TREE_CLONE)
 }
 
-/// A name as long as any number.
+/// The name of a node: its index.
 fn name(index: usize) -> rustix::io::Result<Text<16>> {
     let mut name = Text::new(b"")?;
     name.push_number(index as i32)?;
     Ok(name)
 }
 
-/// File systems of nodes, mounted on the root while devices are made: older kernels clone only what is mounted.
+/// File systems of nodes, mounted on the root while devices are created: older kernels clone only
+/// attached mounts.
 #[derive(Default)]
 pub struct Attached<'a> {
     /// The runtime's.
     given: Option<BorrowedFd<'a>>,
-    /// Our own, made when it is needed.
+    /// Our own, created on demand.
     own: Option<OwnedFd>,
 }
 
 impl<'a> Attached<'a> {
-    /// With the file system that the runtime has made.
+    /// Starts with the file system that the runtime has created.
     pub fn with(given: Option<BorrowedFd<'a>>, root: BorrowedFd<'_>) -> io::Result<Self> {
         if let Some(given) = given {
             attach(given, root)?;
@@ -71,7 +74,7 @@ impl<'a> Attached<'a> {
         Ok(Self { given, own: None })
     }
 
-    /// The runtime's node for this device, if it has made one.
+    /// The runtime's node for this device, if it has created one.
     pub fn given(&self, index: usize) -> io::Result<Option<OwnedFd>> {
         let Some(given) = self.given else { return Ok(None) };
         match open(given, index) {
@@ -80,7 +83,7 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// A new node that this process makes.
+    /// Creates a new node in this process.
     pub fn make(&mut self, device: &DeviceStep, index: usize, root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         let own = match &self.own {
             Some(own) => own,
@@ -94,7 +97,7 @@ impl<'a> Attached<'a> {
         open(own.as_fd(), index)
     }
 
-    /// Unmounts them from the root. What was opened lives on.
+    /// Unmounts them from the root. Opened nodes stay valid.
     pub fn detach(self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
         for folder in [self.own.as_ref().map(AsFd::as_fd), self.given].into_iter().flatten() {
             rustix::process::fchdir(folder)?;

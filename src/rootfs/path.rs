@@ -7,13 +7,13 @@ use rustix::io::Result;
 
 use crate::sys::text::Text;
 
-/// The kernel's own bound for a path, with its NUL.
+/// The kernel's maximum length of a path, with its NUL.
 pub const PATH_MAX: usize = 4096;
 
-/// A path of bytes on the stack.
+/// A path in a buffer on the stack.
 pub type PathBuffer = Text<PATH_MAX>;
 
-/// The folder part and the last name of a path without slashes at its end.
+/// The directory part and the last name of a path without trailing slashes.
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! Makes the root file system `/`, and the host's unreachable. Child side, no heap.
+//! Makes the root file system `/`, and the host's root unreachable. Child side, no heap.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,15 +11,16 @@ use super::path::PathBuffer;
 use crate::plan::{At, Fault, Rootfs, Step};
 use crate::sys::mount::{Mounted, each_mount, path_of};
 
-/// Goes there. `proc` is the host's procfs.
+/// Changes the root. `proc` is the host's procfs.
 pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
     rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
     if !rootfs.own_mounts {
         return rustix::process::chroot(c".").at(Step::ChangeToRoot, 0);
     }
     if rootfs.no_pivot {
-        // Below the moved root the host's mounts stay, where the kernel finds them: it lets whoever makes a user and a mount
-        // namespace inside mount a procfs without masks, if one is there already.
+        // The host's mounts stay below the moved root, where the kernel finds them: a process that
+        // creates a user and a mount namespace inside may mount a procfs without masks, if a whole
+        // one already exists.
         remove_kernel_folders(root, proc).at(Step::HideKernelFolders, 0)?;
         rustix::mount::mount_move(c".", c"/").at(Step::MoveRoot, 0)?;
         rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
@@ -27,10 +28,11 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Res
     }
     let shared = rootfs.start_propagation == libc::MS_SHARED;
     let old = if shared { Some(open_here(c"/").at(Step::Pivot, 0)?) } else { None };
-    // Both at once: the old root ends up mounted over the new one, and unmounting `.` removes it; pivot_root(2).
+    // Both are the same directory: the old root ends up mounted over the new one, and unmounting
+    // `.` removes it; pivot_root(2).
     rustix::process::pivot_root(c".", c".").at(Step::Pivot, 0)?;
     if let Some(old) = old {
-        // Else the unmounting would reach the host.
+        // Otherwise the unmount would propagate to the host.
         rustix::process::fchdir(&old).at(Step::Pivot, 0)?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
@@ -39,7 +41,8 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Res
     rustix::process::chdir(c"/").at(Step::ChangeToRoot, 0)
 }
 
-/// Unmounts what is mounted on the working folder, with all below it: after a pivot_root the old root.
+/// Unmounts the mount on the working directory, with all below it: after a pivot_root, this is the
+/// old root.
 pub fn detach_current_folder() -> rustix::io::Result<()> {
     rustix::mount::unmount(c".", UnmountFlags::DETACH)
 }
@@ -48,8 +51,9 @@ fn open_here(path: &CStr) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Removes every procfs and sysfs that is mounted whole outside of `root` in this mount namespace, or covers it where a user namespace
-/// forbids to unmount it: the kernel then counts it as hidden in every user namespace below.
+/// Removes every whole procfs and sysfs mount outside `root` in this mount namespace, or covers it
+/// if a user namespace forbids to unmount it: a covered one does not permit new mounts in user
+/// namespaces below.
 fn remove_kernel_folders(root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let root = path_of(root, proc)?;
     separate_from_host(&root, proc)?;
@@ -61,14 +65,14 @@ fn remove_kernel_folders(root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> std::io:
     Ok(())
 }
 
-/// Whether a mount is outside of the container's root.
+/// Whether a mount is outside the container's root.
 fn is_outside(mounted: &Mounted<'_>, root: &PathBuffer) -> rustix::io::Result<bool> {
     let place = mounted.path()?;
     let below = place.bytes().strip_prefix(root.bytes());
     Ok(below.is_none_or(|rest| !rest.is_empty() && !rest.starts_with(b"/")))
 }
 
-/// What is unmounted or moved here must not be unmounted or moved on the host.
+/// Stops propagation to the host: unmounting and moving here must not affect it.
 fn separate_from_host(root: &PathBuffer, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     each_mount(proc, |mounted| {
         if mounted.is_shared() && is_outside(&mounted, root)? {
@@ -78,7 +82,8 @@ fn separate_from_host(root: &PathBuffer, proc: BorrowedFd<'_>) -> std::io::Resul
     })
 }
 
-/// The procfs or sysfs with the highest number below `bound`, and its place. Of two at one place, the upper one is newer.
+/// The procfs or sysfs with the highest mount ID below `bound`, and its mount point. Of two at one
+/// mount point, the upper one is newer.
 fn newest_before(
     bound: i32,
     root: &PathBuffer,
@@ -97,9 +102,10 @@ fn newest_before(
 }
 
 fn remove(id: i32, place: &CStr, root: &PathBuffer, proc: BorrowedFd<'_>) -> std::io::Result<()> {
-    // What lies over it goes first.
+    // Mounts that cover it are removed first.
     while newest_before(id.saturating_add(1), root, proc)?.is_some_and(|(found, _)| found == id) {
-        // Mounts below it go with it. One that is covered (autofs) has no path of its own, and may be shared with the host still.
+        // Mounts below it are unmounted too. A covered one (autofs) has no path of its own, and may
+        // still be shared with the host.
         let alone = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         let unmount = || rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         match rustix::mount::mount_change(place, alone).and_then(|()| unmount()) {
@@ -112,7 +118,8 @@ fn remove(id: i32, place: &CStr, root: &PathBuffer, proc: BorrowedFd<'_>) -> std
     Ok(())
 }
 
-/// Hides what is seen at `place`, unless that has been done: by a mount of the host, which is locked too.
+/// Covers the file system visible at `place`, unless a mount of the host, which is locked too,
+/// already covers it.
 fn cover(place: &CStr) -> rustix::io::Result<()> {
     const KERNEL_FOLDERS: [u64; 2] = [0x9fa0, 0x6265_6572];
     let seen = open_here(place)?;

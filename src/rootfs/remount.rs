@@ -1,4 +1,5 @@
-//! The option `remount`: changes a mount that is there, and its file system only if the container has made that. Child side, no heap.
+//! The option `remount`: changes an existing mount, and its file system only if the container
+//! created it. Child side, no heap.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -10,7 +11,8 @@ use crate::plan::mount_step::{Reconfigured, Remount};
 use crate::plan::{At, Fault, MountStep, Step};
 use crate::sys::mount::{is_mount_root, set_attributes};
 
-/// Carries it out. `made` is the mount whose file system changes; its name may lead elsewhere by now.
+/// Executes the step. `made` is the mount whose file system changes; its name may lead elsewhere by
+/// now.
 pub fn change(
     step: &MountStep,
     change: &Remount,
@@ -30,7 +32,8 @@ pub fn change(
             &found
         }
     };
-    // mount(2) would clear what is not named, and without its flag for bind mounts change the file system.
+    // mount(2) would clear unnamed flags, and without its flag for bind mounts change the file
+    // system.
     for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
         if !attributes.is_empty() {
             set_attributes(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
@@ -39,7 +42,7 @@ pub fn change(
     propagate(step, index, mount, place.proc)
 }
 
-/// The mount that is seen at the target.
+/// The visible mount at the target.
 fn uppermost(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
     let nofollow = step.target_nofollow || step.refuses_link;
     let found = place.root.open(&step.target, nofollow).at(Step::MountTarget, index)?;
@@ -50,7 +53,7 @@ fn uppermost(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedF
     }
 }
 
-/// Changes only what is named: fspick(2), Linux 5.2.
+/// Changes only the named options: fspick(2), Linux 5.2.
 fn reconfigure(mount: &OwnedFd, wanted: &Reconfigured) -> rustix::io::Result<()> {
     let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
     let context = fspick(mount, c"", flags)?;

@@ -1,8 +1,10 @@
-//! A path looked up below a folder as if that were `/`: by openat2(2), or name by name where there is none (Linux before 5.6).
+//! Resolves a path below a directory as if that were `/`: by openat2(2), or name by name without it
+//! (Linux before 5.6).
 //!
-//! Name by name means: each name is opened in the folder that was opened before it, never through a link; links are read
-//! and taken apart here; `..` drops the last name, and the names left are opened anew from the root. Nothing is ever opened by
-//! the name `..`: in a folder that somebody moves out of the root meanwhile, that would lead outside. No heap.
+//! Name by name: each name is opened relative to the directory opened before it, never through a
+//! link. Links are read and parsed here. `..` drops the last name, and the remaining names are
+//! opened again from the root. `..` itself is never opened: in a directory that another process
+//! moves out of the root meanwhile, it would lead outside. No heap.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -14,34 +16,38 @@ use rustix::io::{Errno, Result};
 use super::path::{PathBuffer, kind, split};
 use crate::sys::text::Text;
 
-/// Links in one path, path_resolution(7).
+/// Maximum number of links in one path, path_resolution(7).
 const MOST_LINKS: usize = 40;
 
-/// Names opened for one path. `..` opens those before it again, so a path made for it could keep us for minutes.
+/// Maximum number of names opened for one path. `..` opens the names before it again, so a
+/// malicious path could take minutes.
 const MOST_OPENED: usize = 100_000;
 
-/// procfs, statfs(2).
+/// Magic number of procfs, statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// `ST_NOSYMFOLLOW`: the mount lets nobody follow its links. statfs(2), Linux 5.10.
+/// `ST_NOSYMFOLLOW`: links on the mount are not followed. statfs(2), Linux 5.10.
 const NO_LINKS: u64 = 0x2000;
 
-/// How a folder on the way is opened, and what a name is opened with to see what it is.
+/// The flags to open a directory on the way, and a name to find its type.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens `path` below `root` with `flags`; links lead nowhere outside, and those of procfs that are more than a text nowhere at all.
+/// Opens `path` below `root` with `flags`; links never lead outside, and magic links of procfs are
+/// refused.
 ///
-/// EAGAIN: somebody renames at the same moment; try again. ELOOP: too many links, or one that is not to be followed.
+/// EAGAIN: a concurrent rename; try again. ELOOP: too many links, or one that must not be followed.
 pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-        // EPERM is how old engines' filters refuse an unknown call. The walk is as safe, and meets any other reason again.
+        // Seccomp filters of old engines return EPERM for unknown calls. The walk is as safe, and
+        // any other reason for EPERM recurs.
         Err(Errno::NOSYS | Errno::PERM) => by_names(root, path, flags),
         other => other,
     }
 }
 
-/// As [`open`] without openat2. Its buffers are not for the stack of who does not need it.
+/// As [`open`] without openat2. A separate function, to keep its large buffers off the caller's
+/// stack.
 #[cold]
 #[inline(never)]
 fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
@@ -92,7 +98,7 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
             Mode::empty(),
         );
         return match opened {
-            // It has become a link since we looked.
+            // It has been replaced by a link since it was checked.
             Err(Errno::LOOP) if kind != FileType::Symlink => Err(Errno::AGAIN),
             other => other,
         };
@@ -108,21 +114,21 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
 /// One name of a path.
 struct Name {
     bytes: Text<256>,
-    /// No other name comes behind it.
+    /// No other name follows.
     is_last: bool,
-    /// A slash comes behind it.
+    /// A slash follows.
     is_folder: bool,
 }
 
 struct Walk<'a> {
     root: BorrowedFd<'a>,
-    /// The folder at `names`; `None` is the root.
+    /// The directory at `names`; `None` is the root.
     here: Option<OwnedFd>,
-    /// Names of the folders from the root to here, none of them a link.
+    /// Names of the directories from the root to `here`, none of them a link.
     names: PathBuffer,
-    /// Whether `names` has lost some since `here` was opened.
+    /// Whether `names` was shortened since `here` was opened.
     moved: bool,
-    /// What is still to be gone; its first `at` bytes are done.
+    /// The rest of the path; its first `at` bytes are done.
     rest: PathBuffer,
     at: usize,
     links: usize,
@@ -147,7 +153,7 @@ impl Walk<'_> {
         Ok(Some(found))
     }
 
-    /// The folder where we are.
+    /// The present directory.
     fn folder(&mut self) -> Result<BorrowedFd<'_>> {
         if std::mem::take(&mut self.moved) {
             self.here = None;
@@ -157,7 +163,7 @@ impl Walk<'_> {
                     Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::AGAIN),
                     other => other?,
                 };
-                // It was a folder.
+                // It was a directory before.
                 if kind(&found)? != FileType::Directory {
                     return Err(Errno::AGAIN);
                 }
@@ -167,7 +173,7 @@ impl Walk<'_> {
         Ok(self.here.as_ref().map_or(self.root, OwnedFd::as_fd))
     }
 
-    /// Opens what has this name here, a link as a link.
+    /// Opens this name in the present directory, a link as a link.
     fn look(&mut self, name: &Text<256>) -> Result<OwnedFd> {
         self.opened += 1;
         if self.opened > MOST_OPENED {
@@ -193,7 +199,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Puts the text of a link before what is still to be gone.
+    /// Inserts the target of a link before the rest of the path.
     fn follow(&mut self, link: &OwnedFd) -> Result<()> {
         self.links += 1;
         if self.links > MOST_LINKS {
@@ -226,8 +232,9 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a link of procfs with this text jumps to a file, whatever the text says, when the kernel follows it: `exe`, `fd/3`.
-/// Those that are nothing but a text are relative (`self`, `mounts`, `net`), and no kind of file is named in them (`pipe:[4]`).
+/// Whether a link of procfs with this text is a magic link, which the kernel follows regardless of
+/// the text: `exe`, `fd/3`. Ordinary links are relative (`self`, `mounts`, `net`), and contain no
+/// file type (`pipe:[4]`).
 fn is_jump(target: &[u8]) -> bool {
     target.starts_with(b"/") || target.contains(&b':')
 }

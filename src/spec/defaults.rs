@@ -4,7 +4,7 @@ use super::{
     Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, Process, Resources, Rlimit, Root, Spec,
 };
 
-/// A container that runs as it is, started by root: `sh` in a folder named rootfs.
+/// A container that runs without changes, started by root: `sh` in a directory named rootfs.
 pub fn spec() -> Spec {
     Spec {
         oci_version: "1.3.0".into(),
@@ -17,11 +17,12 @@ pub fn spec() -> Spec {
     }
 }
 
-/// Changes [`spec`] to what an ordinary user with these ids can run: root only in a user namespace of one id.
+/// Changes [`spec`] so that an unprivileged user with these ids can run it: root only in a user
+/// namespace of one id.
 ///
-/// * The host's network is shared, since only root can connect a new one. A sysfs may only be mounted in a network
-///   namespace of one's own, so the host's is bound.
-/// * Options that name ids without a mapping go, and limits, which need a delegated cgroup.
+/// * The host's network is shared, since only root can connect a new one. sysfs may only be mounted
+///   with a network namespace of one's own, so the host's is bound.
+/// * Options that name unmapped ids are removed, and so are limits, which need a delegated cgroup.
 pub fn rootless(spec: &mut Spec, euid: u32, egid: u32) {
     for mount in &mut spec.mounts {
         mount.options.retain(|option| !option.starts_with("gid=") && !option.starts_with("uid="));
@@ -45,7 +46,8 @@ fn process() -> Process {
         args: words(&["sh"]),
         env: words(&["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"]),
         cwd: "/".into(),
-        // Neither inheritable nor ambient: what sh starts as another user gets none of them (CVE-2022-29162).
+        // Neither inheritable nor ambient: programs that sh starts as another user get none of them
+        // (CVE-2022-29162).
         capabilities: Some(Capabilities {
             bounding: capabilities.clone(),
             effective: capabilities.clone(),

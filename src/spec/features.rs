@@ -1,12 +1,13 @@
 //! The features document. Source: runtime-spec 1.3.0, features.md and features-linux.md.
 //!
-//! This room knows the document's form; what a build supports is told by the rooms that do it, as [`Support`].
+//! This module knows the document's format; the modules with the features provide the values, as
+//! [`Support`].
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What this build does, whatever the host can; by default nothing.
+/// The features of this build, independent of the host; by default none.
 #[derive(Clone, Debug, Default)]
 pub struct Support {
     /// Options of `mounts[].options` that are not passed to the file system.
@@ -15,7 +16,7 @@ pub struct Support {
     pub capabilities: Vec<String>,
     /// Cgroup versions and drivers.
     pub cgroup: Cgroup,
-    /// System call filters, when there are any.
+    /// System call filters, if supported.
     pub seccomp: Option<SeccompWords>,
     /// Whether `process.apparmorProfile` is honoured.
     pub apparmor: bool,
@@ -23,17 +24,18 @@ pub struct Support {
     pub selinux: bool,
     /// `linux.intelRdt`.
     pub intel_rdt: IntelRdt,
-    /// `linux.memoryPolicy`, when it is honoured.
+    /// `linux.memoryPolicy`, if it is honoured.
     pub memory_policy: Option<MemoryPolicy>,
     /// Whether `mounts[].uidMappings` are honoured.
     pub idmap: bool,
     /// Whether `linux.netDevices` is honoured.
     pub net_devices: bool,
-    /// Annotations of config.json that weaken isolation; a last `.` stands for every name that begins so.
+    /// Annotations of config.json that weaken isolation; a trailing `.` means every name with this
+    /// prefix.
     pub unsafe_annotations: Vec<&'static str>,
 }
 
-/// What a filter may be written with.
+/// The names that a filter may use.
 #[derive(Clone, Debug, Default)]
 pub struct SeccompWords {
     /// `SCMP_ACT_…`.
@@ -42,9 +44,9 @@ pub struct SeccompWords {
     pub operators: Vec<&'static str>,
     /// `SCMP_ARCH_…`.
     pub archs: Vec<&'static str>,
-    /// `SECCOMP_FILTER_FLAG_…` that are understood.
+    /// `SECCOMP_FILTER_FLAG_…` that are recognized.
     pub known_flags: Vec<&'static str>,
-    /// Those of `known_flags` that are also set.
+    /// Those of `known_flags` that are also applied.
     pub supported_flags: Vec<&'static str>,
 }
 
@@ -62,7 +64,7 @@ pub struct Features {
     pub potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
-/// features-linux.md, the whole.
+/// The `linux` member, features-linux.md.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
@@ -105,7 +107,7 @@ pub struct Seccomp {
     pub supported_flags: Vec<&'static str>,
 }
 
-/// A feature that is either there or not.
+/// A feature that is either supported or not.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct Enabled {
@@ -203,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Reads ours by oci-spec's type and writes that again: a member that either side does not know is seen as lost.
+    /// Converts ours through oci-spec's type: a member that either side does not know is lost.
     fn through_oci_spec(ours: &Features) -> (serde_json::Value, serde_json::Value) {
         let ours = serde_json::to_value(ours).unwrap();
         let theirs: runtime::Features = serde_json::from_value(ours.clone()).unwrap();

@@ -1,56 +1,58 @@
-//! What our small pid 1 starts in a container: a document of ours, which lies in the bundle beside config.json.
+//! The document for our small PID 1 in a container, with the programs to start; it is in the
+//! bundle, next to config.json.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the supervisor's program and its document are in a container.
+/// Path of the supervisor's program in a container.
 pub const PROGRAM: &str = "/.emergence/init";
 
-/// See [`PROGRAM`].
+/// Path of the supervisor's document in a container.
 pub const DOCUMENT: &str = "/.emergence/group.json";
 
 /// Programs under a supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Group {
-    /// Which are started again when one ends.
+    /// Which programs are restarted when one ends.
     pub strategy: Strategy,
-    /// More than so many restarts …
+    /// The maximum number of restarts within `seconds`; one more ends all programs.
     pub restarts: u32,
-    /// … within so many seconds end them all.
+    /// The period of `restarts`, in seconds.
     pub seconds: u32,
-    /// The signal, by its number, that asks a program to end.
+    /// The number of the signal that asks a program to end.
     pub stop_signal: i32,
-    /// Seconds that they have to end when they are asked to.
+    /// Seconds between this signal and SIGKILL.
     pub grace: u32,
-    /// The programs, in the order in which they are started. Environment and working folder are the supervisor's own.
+    /// The programs, in start order. They inherit the supervisor's environment and working
+    /// directory.
     pub members: Vec<Member>,
 }
 
-/// One of them.
+/// One program.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
     /// The program and its arguments.
     pub args: Vec<String>,
-    /// When it is started again.
+    /// When it is restarted.
     pub restart: Restart,
 }
 
-/// Which programs are started again when one of them is.
+/// Which programs are restarted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// That one.
+    /// Only the one that ended.
     OneForOne,
     /// All.
     OneForAll,
-    /// That one, and those behind it.
+    /// The one that ended, and those after it.
     RestForOne,
 }
 
-/// When a program is started again.
+/// When a program is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Restart {

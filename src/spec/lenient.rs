@@ -1,17 +1,19 @@
-//! A document as values, with what only members that nobody reads may contain left out.
+//! Parses a document into values, without the parts that only ignored members may contain.
 //!
-//! serde passes over a member that means nothing without a look at its value. A value of `serde_json` takes less: no half of a surrogate
-//! pair, no byte that is not UTF-8, no number that no float holds, no more than 128 levels. A document that can be read has to have values all the same.
+//! serde skips an unknown member without parsing its value. A `serde_json::Value` accepts less: no
+//! lone surrogate, no invalid UTF-8, no number beyond a float, at most 128 levels. Every document
+//! that can be read must be convertible to values.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use serde_json::{Error, Map, Value};
 
-/// Levels of structures and lists. No structure of a specification has half as many.
+/// Maximum nesting of structures and lists. No structure of a specification has half as many
+/// levels.
 pub(super) const DEEPEST: usize = 100;
 
-/// The values of a document whose syntax is right. What no value can hold is null.
+/// The values of a document with valid syntax. Parts that no value can represent become null.
 pub(super) fn lenient(bytes: &[u8]) -> Result<Value, Error> {
     serde_json::from_str::<&RawValue>(&String::from_utf8_lossy(bytes)).map(|text| value(text, 0))
 }

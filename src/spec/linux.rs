@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Resources, or_default};
 
-/// config-linux.md, the whole.
+/// The `linux` member, config-linux.md.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Linux {
@@ -25,7 +25,7 @@ pub struct Linux {
     /// Limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Place in the cgroup tree; its form depends on the driver.
+    /// Path in the cgroup tree; its form depends on the driver.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub cgroups_path: String,
     /// Namespaces that are not inherited.
@@ -46,7 +46,7 @@ pub struct Linux {
     /// Hidden paths.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub masked_paths: Vec<String>,
-    /// Paths that cannot be written through.
+    /// Read-only paths.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
     /// SELinux context of mounts.
@@ -73,12 +73,12 @@ pub struct IdMapping {
     /// First id outside.
     #[serde(rename = "hostID", default)]
     pub host_id: u32,
-    /// How many.
+    /// Number of ids.
     #[serde(default)]
     pub size: u32,
 }
 
-/// Added to a clock, time_namespaces(7).
+/// An offset that is added to a clock, time_namespaces(7).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct TimeOffset {
     /// Seconds.
@@ -89,7 +89,7 @@ pub struct TimeOffset {
     pub nanosecs: u32,
 }
 
-/// One namespace: new when it has no path, else joined.
+/// One namespace: new if it has no path, otherwise joined.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Namespace {
     /// `pid`, `network`, `mount`, `ipc`, `uts`, `user`, `cgroup` or `time`.
@@ -129,7 +129,7 @@ pub struct Device {
 /// config-linux.md, "Network Devices".
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct NetDevice {
-    /// Name inside; the host's name when empty.
+    /// Name inside; empty: the host's name.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
@@ -138,21 +138,21 @@ pub struct NetDevice {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
-    /// For calls that no entry names.
+    /// Action for calls without an entry.
     pub default_action: String,
-    /// Error number for a default action that takes one.
+    /// Errno for a default action that takes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_…`; empty: the machine's own.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`; an empty list is another thing than none.
+    /// `SECCOMP_FILTER_FLAG_…`; an empty list differs from an absent one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<String>>,
     /// Unix socket that receives the notify descriptor.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
-    /// Opaque words for the listener.
+    /// Opaque string for the listener.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub listener_metadata: String,
     /// The rules.
@@ -168,7 +168,7 @@ pub struct SeccompRule {
     pub names: Vec<String>,
     /// `SCMP_ACT_…`.
     pub action: String,
-    /// Error number for an action that takes one.
+    /// Errno for an action that takes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
     /// Conditions, all of which must hold.
@@ -182,9 +182,9 @@ pub struct SeccompRule {
 pub struct SeccompArg {
     /// 0 to 5.
     pub index: u32,
-    /// Compared with; the mask for `SCMP_CMP_MASKED_EQ`.
+    /// Value to compare with; the mask for `SCMP_CMP_MASKED_EQ`.
     pub value: u64,
-    /// Compared with after masking.
+    /// Value to compare with after masking.
     #[serde(default, deserialize_with = "or_default")]
     pub value_two: u64,
     /// `SCMP_CMP_…`.
@@ -235,7 +235,7 @@ pub struct MemoryPolicy {
 pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
-    /// None are defined so far.
+    /// No flags are defined so far.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }

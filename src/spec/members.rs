@@ -1,7 +1,8 @@
-//! Members of a document that no structure of ours has: likely typing errors.
+//! Finds members of a document that none of our structures has: likely typing errors.
 //!
-//! serde's derived code names the members of a structure when it asks a deserializer for one. [`Reader`] is a deserializer over a parsed
-//! document that compares them with the members that are there, so that there is no second list to keep.
+//! serde's derived code passes the members of a structure to the deserializer. [`Reader`] is a
+//! deserializer over a parsed document that compares them with the members of the document, so
+//! there is no second list to maintain.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use serde_json::{Error, Value};
 
 use super::lenient::lenient;
 
-/// A member that means nothing here.
+/// A member without a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownMember {
     /// JSON path of the structure, empty for the document.
@@ -32,12 +33,14 @@ impl UnknownMember {
         below(&self.within, &self.name)
     }
 
-    /// Whether the name is that of a known member but for upper and lower case. Go's JSON parser, and so runc, accepts such a member.
+    /// Whether a known member's name differs only in case. Go's JSON parser, and so runc, accepts
+    /// such a member.
     pub fn differs_in_case_only(&self) -> bool {
         self.meant.is_some_and(|meant| meant.eq_ignore_ascii_case(&self.name))
     }
 
-    /// Whether the specification has it, for another platform or as something that no runtime for Linux reads.
+    /// Whether the specification defines it, for another platform or without a meaning for Linux
+    /// runtimes.
     fn is_for_others(&self) -> bool {
         matches!(
             (self.within.as_str(), self.name.as_str()),
@@ -48,12 +51,12 @@ impl UnknownMember {
     }
 }
 
-/// What was seen while a document was read.
+/// Observations while a document is read.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Members that no structure has.
     pub unknown: Vec<UnknownMember>,
-    /// The known members of each structure that was met, by its path.
+    /// The known members of each structure in the document, by its path.
     pub structures: BTreeMap<String, &'static [&'static str]>,
 }
 
@@ -72,7 +75,7 @@ pub(super) fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The known name that is most like `name`.
+/// The known name that is most similar to `name`.
 fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
     let most = 1 + name.len() / 4;
     let lower = name.to_ascii_lowercase();
@@ -82,7 +85,7 @@ fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// How many characters must be inserted, removed or replaced (Levenshtein).
+/// The number of characters to insert, remove or replace (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let mut costs: Vec<usize> = (0..=other.chars().count()).collect();
     for (row, left) in one.chars().enumerate() {
@@ -101,7 +104,7 @@ fn distance(one: &str, other: &str) -> usize {
     costs.last().copied().unwrap_or_default()
 }
 
-/// See the module.
+/// A deserializer over a parsed document that records unknown members.
 pub struct Reader<'a> {
     value: &'a Value,
     path: String,
@@ -109,7 +112,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// For a whole document.
+    /// Reads a whole document.
     pub fn new(value: &'a Value, seen: &'a RefCell<Seen>) -> Self {
         Self { value, path: String::new(), seen }
     }

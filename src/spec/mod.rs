@@ -1,7 +1,9 @@
-//! config.json exactly as it was written: no defaults filled in, nothing judged. Source: OCI runtime-spec 1.3.0, config.md.
+//! config.json exactly as written: no defaults filled in, nothing validated. Source: OCI
+//! runtime-spec 1.3.0, config.md.
 //!
-//! Own types, not oci-spec's, for reasons measured in docs/decisions.md: unknown capabilities must be a warning and every
-//! value must be nameable by its JSON path, so words stay words here and `plan` judges them. A test compares with oci-spec.
+//! Own types instead of oci-spec's, for reasons measured in docs/decisions.md: unknown capabilities
+//! must be a warning and every value needs a JSON path, so names stay strings here and `plan`
+//! validates them. A test compares with oci-spec.
 
 #![forbid(unsafe_code)]
 
@@ -44,7 +46,7 @@ pub struct Spec {
     /// The root file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
-    /// What runs in the container.
+    /// The process in the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// Host name inside.
@@ -56,13 +58,13 @@ pub struct Spec {
     /// File systems to mount, in this order.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    /// Programs run at moments of the container's life.
+    /// Programs to run at certain points of the container's life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
-    /// Free metadata.
+    /// Arbitrary metadata.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What only Linux has.
+    /// Linux-specific settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
 }
@@ -82,7 +84,7 @@ pub struct Root {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
-    /// Path inside; a relative one counts from `/`.
+    /// Path inside; a relative one is relative to `/`.
     pub destination: String,
     /// File system type.
     #[serde(
@@ -92,7 +94,7 @@ pub struct Mount {
         skip_serializing_if = "String::is_empty"
     )]
     pub kind: String,
-    /// Device name, or the path to bind; relative paths count from the bundle.
+    /// Device name, or the path to bind; a relative path is relative to the bundle.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub source: String,
     /// Flags, propagation, extensions, and data for the file system.
@@ -116,13 +118,13 @@ pub struct Process {
     /// The terminal's size in characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
-    /// Whom the process runs as.
+    /// User and groups of the process.
     #[serde(default, deserialize_with = "or_default")]
     pub user: User,
     /// The program and its arguments.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// `NAME=value`, each.
+    /// Each is `NAME=value`.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// Working directory, absolute inside the container.
@@ -151,7 +153,7 @@ pub struct Process {
     /// ioprio_set(2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
-    /// CPUs for the runtime's child while it enters (`exec`), and for the program after.
+    /// CPUs for the runtime's child while it enters (`exec`), and for the program afterwards.
     #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
 }
@@ -288,10 +290,10 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path.
     pub path: String,
-    /// The argument vector, `path` alone when empty.
+    /// The argument vector; empty: only `path`.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The whole environment; `None`: the one that the hook inherits.
+    /// The whole environment; `None`: the hook inherits one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<String>>,
     /// Seconds until it is killed.

@@ -1,11 +1,11 @@
-//! Where each value of a JSON document stands.
+//! Finds the line and column of each value in a JSON document.
 
 use std::collections::BTreeMap;
 
 use super::lenient::DEEPEST;
 use super::members::below;
 
-/// A place in a document, in lines and columns from 1; columns count bytes, as serde_json does.
+/// A position in a document: line and column count from 1; columns count bytes, as in serde_json.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// From 1; 0: unknown.
@@ -14,24 +14,24 @@ pub struct Place {
     pub column: usize,
 }
 
-/// The places of all values of a document.
+/// The positions of all values of a document.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// By JSON path; the empty one is the document's.
+    /// By JSON path; the empty one is the whole document.
     values: BTreeMap<String, Place>,
-    /// Members that their object has more than once: its path, the name, the later place.
+    /// Duplicate members of an object: the object's path, the name, the position of the later one.
     pub twice: Vec<(String, String, Place)>,
 }
 
 impl Places {
-    /// Reads a document whose syntax is right.
+    /// Scans a document with valid syntax.
     pub fn of(bytes: &[u8]) -> Self {
         let mut scan = Scan { bytes, at: 0, here: Place { line: 1, column: 1 }, places: Self::default() };
         scan.value(String::new(), 0);
         scan.places
     }
 
-    /// The place of the value at `path`, or of the nearest one around it that is there.
+    /// The position of the value at `path`, or of the nearest existing value around it.
     pub fn nearest(&self, path: &str) -> Place {
         let mut path = path;
         loop {
@@ -91,7 +91,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Passes over a structure or a list, whatever it contains.
+    /// Skips a structure or a list, whatever it contains.
     fn skip_levels(&mut self) {
         let mut open = 0_usize;
         loop {
@@ -193,7 +193,7 @@ mod tests {
             ("a[2]", 2, 3),
             ("a.c", 2, 19),
             ("d", 3, 22),
-            // What is not there is looked for around it.
+            // A missing value has the position of the value around it.
             ("a[1].none", 1, 11),
             ("a[7]", 1, 7),
             ("none.at.all", 1, 1),

@@ -1,4 +1,4 @@
-//! Reads config.json: bytes to [`Spec`], and a fault's place (file, line, column, field) when they do not fit.
+//! Parses config.json to a [`Spec`], or to an error with its position (line, column, field).
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::de::DeserializeOwned;
 use super::{Mount, Process, Resources, Spec};
 use crate::error::{LONGEST_PATH, LONGEST_WORDS, shortened};
 
-/// Why a document could not be read.
+/// The error of a document that cannot be parsed.
 #[derive(Debug)]
 pub struct Fault {
-    /// JSON path of the field, empty when the whole document is meant.
+    /// JSON path of the field; empty for the whole document.
     pub field: String,
     /// From 1.
     pub line: usize,
     /// From 1.
     pub column: usize,
-    /// What is wrong there.
+    /// The error text.
     pub words: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
-    /// The parser's error, which has a place.
+    /// Converts the parser's error, which has a position.
     pub(super) fn of(field: String, error: &serde_json::Error) -> Self {
         let words = error.to_string();
         let words = match words.rfind(" at line ") {
@@ -66,12 +66,12 @@ pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Fault> {
     read(bytes).map(|object: Object| object.mounts)
 }
 
-/// Parses the bytes of a document that is `linux.resources` alone, as `update` takes it.
+/// Parses the bytes of a document that contains only `linux.resources`, as for `update`.
 pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Fault> {
     read(bytes)
 }
 
-/// Fast first; only a broken document is read again to learn where in it the fault is.
+/// Parses fast; only an invalid document is parsed again to locate the error.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -145,7 +145,7 @@ mod tests {
         assert!(spec.unwrap().mounts.is_empty());
     }
 
-    /// What we write by default, oci-spec understands, and we understand what it writes.
+    /// oci-spec understands our default document, and we understand its output.
     #[test]
     fn agrees_with_oci_spec() {
         let ours = serde_json::to_vec(&super::super::defaults::spec()).unwrap();

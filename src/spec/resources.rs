@@ -16,7 +16,7 @@ pub struct Resources {
     /// Memory and swap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// Processor time and placement.
+    /// CPU time and placement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// Number of tasks.
@@ -34,7 +34,7 @@ pub struct Resources {
     /// RDMA by device.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, Rdma>,
-    /// cgroup v2 files and what to write to them, applied last.
+    /// cgroup v2 files and their values, applied last.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
 }
@@ -172,7 +172,7 @@ pub struct WeightDevice {
 pub struct ThrottleDevice {
     pub major: i64,
     pub minor: i64,
-    /// Bytes or operations a second.
+    /// Bytes or operations per second.
     pub rate: u64,
 }
 

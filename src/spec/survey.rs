@@ -1,7 +1,8 @@
-//! Reads a config.json to its end, whatever is wrong with its types, for who wants to know all faults at once.
+//! Reads a config.json to its end, despite errors in its types, to report all errors at once.
 //!
-//! The document is read again and again. After each fault the value in question is replaced by one of another type, until the fault is
-//! gone; so the structures themselves say what is right, and there is no second list to keep.
+//! The document is read repeatedly. After each error the value in question is replaced by one of
+//! another type, until the error is gone; so the structures themselves define the valid types, and
+//! there is no second list to maintain.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,27 +17,28 @@ use super::members::{Reader, Seen, UnknownMember, below};
 use super::places::{Place, Places};
 use super::read::{Fault, parse};
 
-/// All that reading a config.json finds.
+/// The results of reading a config.json.
 #[derive(Debug)]
 pub struct Survey {
-    /// What the document says, with stand-ins for the values that `faults` names. `None`: it is none of a container at all.
+    /// The contents of the document, with stand-ins for the values named in `faults`. `None`: it
+    /// does not describe a container.
     pub spec: Option<Spec>,
-    /// Faults of its types, in the order of their places.
+    /// Type errors, in the order of their positions.
     pub faults: Vec<Fault>,
-    /// Members that mean nothing.
+    /// Members without a meaning.
     pub unknown: Vec<UnknownMember>,
     stand_ins: Vec<String>,
     places: Places,
 }
 
-/// More faults than anybody reads.
+/// More errors than anyone reads.
 const MOST: usize = 500;
 
-/// Reads the bytes of a config.json. The error is one of syntax, after which nothing more can be said.
+/// Reads the bytes of a config.json. The returned error is a syntax error, which ends the survey.
 pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
     let mut document = match serde_json::from_slice(bytes) {
         Ok(document) => document,
-        // In the words that other commands have for it, if they cannot read it either.
+        // With the error text of other commands, if they cannot read it either.
         Err(error) => {
             parse(bytes).and_then(|_| lenient(bytes).map_err(|_| Fault::of(String::new(), &error)))?
         }
@@ -52,12 +54,12 @@ pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
 }
 
 impl Survey {
-    /// Where the value at this JSON path stands, or the one around it.
+    /// The position of the value at this JSON path, or of the value around it.
     pub fn place(&self, path: &str) -> Place {
         self.places.nearest(path)
     }
 
-    /// Whether what is said of the value at `path` is said of a stand-in.
+    /// Whether a statement about the value at `path` concerns a stand-in.
     pub fn is_about_stand_in(&self, path: &str) -> bool {
         self.stand_ins.iter().any(|stand_in| is_within(path, stand_in) || is_within(stand_in, path))
     }
@@ -71,7 +73,7 @@ fn is_within(path: &str, outer: &str) -> bool {
 struct Found<'a> {
     places: &'a Places,
     faults: Vec<Fault>,
-    /// By path, how many stand-ins have been tried.
+    /// Number of stand-ins tried, by path.
     tried: BTreeMap<String, usize>,
 }
 
@@ -92,7 +94,8 @@ impl Found<'_> {
         }
     }
 
-    /// Notes the fault, if it is the document's own, and puts the next stand-in into its place. `None`: there is none.
+    /// Records the error, if the document caused it, and inserts the next stand-in. `None`: no
+    /// stand-in is left.
     fn replace(
         &mut self,
         document: &mut Value,
@@ -118,7 +121,7 @@ impl Found<'_> {
             self.note(around, words);
             return None;
         }
-        // A stand-in may lack members in turn.
+        // A stand-in may lack members too.
         if !self.tried.keys().any(|stand_in| is_within(&name, stand_in)) {
             self.note(around, words);
         }
@@ -133,7 +136,8 @@ impl Found<'_> {
         self.faults.push(Fault { field, line, column, words });
     }
 
-    /// A structure takes no member twice; the parsed document has the last one only.
+    /// Reports duplicate members, which a structure refuses; the parsed document has only the last
+    /// one.
     fn twice(&mut self, seen: &Seen) {
         for (within, name, place) in &self.places.twice {
             if seen.structures.get(within).is_some_and(|known| known.contains(&name.as_str())) {
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(survey.spec.unwrap().process.unwrap().args, ["sh"]);
     }
 
-    /// As such a document can be read.
+    /// Such a document can be read by [`parse`] too.
     #[test]
     fn what_nobody_reads_may_be_anything() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

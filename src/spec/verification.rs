@@ -1,11 +1,12 @@
-//! The names by which a verification of the root file system is demanded, whether this build can do it or not.
+//! The names that demand a verification of the root file system, whether this build supports it or
+//! not.
 
 use std::collections::BTreeMap;
 
 /// The prefix of the annotations of `emergence`.
 pub const PREFIX: &str = "com.matrixai.emergence.";
 
-/// The file in which the owner of the machine demands it of every container.
+/// The file in which the machine's owner demands it for every container.
 pub const MACHINE: &str = "/etc/emergence/runtime.json";
 
 /// The annotations that demand it, without their prefix.

@@ -4,7 +4,7 @@
 //! ```text
 //! Place     which unit, and its slice              from cgroupsPath, pure
 //! Property  the unit's properties                  from limits (after `fit`) and annotations, pure
-//! Scope     the unit, as the record keeps it      Manager → Connection → message → Value: the path of a call
+//! Scope     the unit, as the record keeps it      Manager → Connection → message → Value
 //! ```
 //! systemd creates a scope around existing processes, so the container's process is created first
 //! and waits; the scope is started with it inside, and is never empty. systemd stops a scope by

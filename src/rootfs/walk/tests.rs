@@ -1,4 +1,5 @@
-//! The walk against the kernel's own: the same answer on every path, and never one from outside while names are exchanged.
+//! Compares the walk with the kernel's: the same result on every path, and never one outside during
+//! concurrent renames.
 
 use super::*;
 use std::fs;
@@ -10,7 +11,7 @@ fn folder(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-/// What an answer comes to: which file it is, or why there is none.
+/// The result for comparison: the identity of the file, or the error.
 fn identity(answer: Result<OwnedFd>) -> Result<(u64, u64)> {
     let stat = rustix::fs::fstat(answer?)?;
     Ok((stat.st_dev, stat.st_ino))
@@ -20,7 +21,7 @@ fn by_kernel(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            // Any renaming on the machine, and this has just happened to meet it.
+            // Any concurrent rename on the machine can cause it.
             Err(Errno::AGAIN) => {}
             other => return other,
         }
@@ -124,7 +125,8 @@ fn long_ways_have_an_end() {
     assert_eq!(walk("n".repeat(255)), Err(Errno::NOENT));
 }
 
-/// `root/x` is a folder, then a link that leads up, then a folder outside with the one from inside in its place.
+/// `root/x` is a directory, then a link that leads up, then a directory from outside, while the one
+/// from inside takes its place outside.
 #[test]
 fn whoever_exchanges_names_lets_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -172,7 +174,7 @@ fn whoever_exchanges_names_lets_nobody_out() {
                 }
             }
         }
-        // Before anything fails: else the other thread goes on for ever.
+        // Before any assertion fails: otherwise the other thread runs forever.
         done.store(true, Ordering::Relaxed);
         assert_eq!(escaped, None, "led outside");
         assert!(seen[0] > 100 && seen[1] > 100, "the race was none: {seen:?}");
