@@ -18,7 +18,7 @@ const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 pub enum Layout {
     /// None is mounted.
     None,
-    /// cgroup v2 alone.
+    /// cgroup v2 only.
     Unified {
         /// The mount point.
         mount: PathBuf,

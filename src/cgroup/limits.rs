@@ -106,14 +106,15 @@ fn bytes(field: &'static str, size: Option<i64>) -> Result<Option<String>, BadLi
     }
 }
 
-/// The value for `memory.swap.max`, or `None` to leave the file alone.
+/// The value for `memory.swap.max`, or `None` to leave the file unchanged.
 ///
 /// * `memory`, `swap`: bytes, as in config.json; -1 is no limit, 0 or absent is not given.
-/// * config.json counts memory **plus** swap (cgroup v1's meaning); v2 counts swap alone, so a memory limit is taken off.
-/// * Unlimited memory with no swap given frees swap too, as runc does.
+/// * config.json counts memory **plus** swap (cgroup v1's meaning); v2 counts swap separately, so
+///   the memory limit is subtracted.
+/// * Unlimited memory without a swap limit means unlimited swap too, as in runc.
 ///
-/// Errors when swap is limited below memory, or limited with no memory limit given.
-/// Spec: runtime-spec config-linux.md, "Memory"; kernel: cgroup-v2.rst, "memory.swap.max".
+/// Errors when swap is limited below memory, or limited without a memory limit. Spec: runtime-spec
+/// config-linux.md, "Memory"; kernel: cgroup-v2.rst, "memory.swap.max".
 pub fn swap_max(memory: Option<i64>, swap: Option<i64>) -> Result<Option<String>, BadLimit> {
     const FIELD: &str = "linux.resources.memory.swap";
     match (memory.unwrap_or(0), swap.unwrap_or(0)) {
@@ -249,7 +250,7 @@ pub fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
 }
 
 /// 0 is a valid limit (specification 1.3): nothing in the group may fork. If absent, the file is
-/// left alone.
+/// unchanged.
 pub(super) fn pids_limit(pids: &Pids, settings: &mut Settings, faults: &mut Faults) {
     const FIELD: &str = "linux.resources.pids.limit";
     match pids.limit {

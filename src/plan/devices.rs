@@ -1,4 +1,5 @@
-//! `linux.devices` and the default nodes of /dev. Source: runtime-spec config-linux.md, "Devices" and "Default Devices".
+//! `linux.devices` and the default nodes of /dev. Source: runtime-spec config-linux.md, "Devices"
+//! and "Default Devices".
 
 use std::collections::BTreeMap;
 use std::ffi::CString;

@@ -1,4 +1,5 @@
-//! `linux.intelRdt`: shares of caches and memory bandwidth. Source: runtime-spec config-linux.md, "IntelRdt".
+//! `linux.intelRdt`: shares of caches and memory bandwidth. Source: runtime-spec config-linux.md,
+//! "IntelRdt".
 
 use super::{BadField, Judge};
 use crate::cgroup::{Resctrl, ResctrlWish};

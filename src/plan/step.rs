@@ -8,7 +8,7 @@ use crate::sys::report;
 /// Everything that can fail between clone and exec, roughly in execution order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)] // `Plan::describe` has the words
+#[allow(missing_docs)] // `Plan::describe` has the texts
 pub enum Step {
     Sync,
     JoinNamespace,

@@ -233,7 +233,7 @@ fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
     }
     match own_ptmx(place.root) {
         Ok((ptmx, _)) => attach(clone_mount(ptmx, false)?, &there),
-        Err(Errno::NOENT | Errno::NODEV) => Ok(()), // no terminals are mounted
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()), // no devpts is mounted
         Err(error) => Err(error.into()),
     }
 }

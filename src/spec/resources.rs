@@ -1,4 +1,5 @@
-//! `linux.resources` of config.json, as written. Source: runtime-spec config-linux.md, "Control groups".
+//! `linux.resources` of config.json, as written. Source: runtime-spec config-linux.md, "Control
+//! groups".
 
 use std::collections::BTreeMap;
 

@@ -58,7 +58,8 @@ pub(super) struct Throttling {
     pub(super) throttled_time: u64,
 }
 
-/// Pressure: how much time some or all processes waited for the resource. Kernel: accounting/psi.rst.
+/// Pressure: how much time some or all processes waited for the resource. Kernel:
+/// accounting/psi.rst.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Psi {
     pub(super) some: Pressure,

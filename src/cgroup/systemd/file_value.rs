@@ -3,7 +3,8 @@
 /// The default period of cpu.max, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
-/// A number as the kernel reads it (kstrtoull with base 0): decimal, `0x` and hexadecimal, or `0` and octal.
+/// Parses a number as the kernel does (kstrtoull with base 0): decimal, `0x` and hexadecimal, or
+/// `0` and octal.
 pub fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     let lower = text.to_ascii_lowercase();

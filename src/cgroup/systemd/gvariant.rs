@@ -1,13 +1,15 @@
-//! Values in GVariant's text format, as annotations `org.systemd.property.NAME` have them. Source: GLib, "GVariant Text Format".
+//! Parses GVariant's text format, which annotations `org.systemd.property.NAME` use. Source: GLib,
+//! "GVariant Text Format".
 //!
 //! ```text
-//! value  = TYPE-WORD value | "@" SIGNATURE value | "true" | "false" | NUMBER | STRING | b STRING | array | tuple | variant
+//! value  = TYPE-WORD value | "@" SIGNATURE value | "true" | "false" | NUMBER | STRING | b STRING
+//!        | array | tuple | variant
 //! array  = "[" [ value { "," value } ] "]"
 //! tuple  = "(" value { "," value } [ "," ] ")"
 //! variant = "<" value ">"
 //! ```
-//! A number without a type is int32, as GLib reads it; the elements of an array take the type of the first. No property of
-//! systemd has a dictionary or a maybe, so these are not read.
+//! A number without a type is int32, as in GLib; the elements of an array have the type of the
+//! first. No property of systemd has a dictionary or a maybe, so these are not supported.
 
 use super::value::{Value, first_type};
 
