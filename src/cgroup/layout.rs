@@ -16,7 +16,7 @@ const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 /// The hierarchies that can limit processes of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// None is mounted.
+    /// No hierarchy is mounted.
     None,
     /// cgroup v2 only.
     Unified {

@@ -24,7 +24,7 @@ enum Source {
 }
 
 impl Group {
-    /// Starts to watch. `None`: this group's memory is not limited, or the group no longer exists.
+    /// Starts to watch. `None`: the group has no memory controller, or no longer exists.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         let v2 = self.unified.as_ref().filter(|_| self.is_unified());
         let Some(dir) = v2.or_else(|| self.legacy_dir("memory")) else { return Ok(None) };

@@ -162,13 +162,13 @@ pub struct Host {
 /// How a container's limits are applied on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limiting {
-    /// Not at all: the host has no control groups.
+    /// Not limited: the host has no cgroups.
     Nothing,
-    /// Not at all: the user has disabled it.
+    /// Not limited: the user has disabled it.
     Disabled,
-    /// By cgroup version 1.
+    /// By cgroup v1.
     Legacy,
-    /// By cgroup version 2.
+    /// By cgroup v2.
     Unified,
 }
 

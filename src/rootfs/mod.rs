@@ -26,7 +26,7 @@ use crate::plan::{At, Fault, MountKind, Rootfs, Step};
 use crate::sys::mount::{Attributes, Procfs, attach, is_mount_root, open_tree, prepare, set_attributes};
 use inroot::InRoot;
 
-/// Descriptors of the host that the child needs while it builds the root.
+/// Descriptors of the host that the child needs to build the root.
 pub struct Sources<'a> {
     /// The host's procfs.
     pub proc: BorrowedFd<'a>,

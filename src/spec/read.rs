@@ -49,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<Spec, Fault> {
     read(bytes)
 }
 
-/// Parses the bytes of a process.json, whose content is that of `process` in config.json.
+/// Parses the bytes of a process.json, with the contents of `process` in config.json.
 pub fn parse_process(bytes: &[u8]) -> Result<Process, Fault> {
     read(bytes)
 }

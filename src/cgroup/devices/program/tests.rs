@@ -3,7 +3,7 @@
 use super::*;
 use crate::cgroup::devices::{DEFAULTS, MKNOD, READ, WRITE};
 
-/// Runs a program as the kernel does; panics where the verifier would refuse it.
+/// Runs a program as the kernel does; panics if the verifier would refuse it.
 fn run(insns: &[Insn], class: Class, major: u32, minor: u32, access: Access) -> bool {
     let class = if class == Class::Block { 1 } else { 2 };
     let context = [u32::from(access) << 16 | class, major, minor];
