@@ -1,4 +1,4 @@
-//! Files that are read whole, within a limit of bytes.
+//! Files that are read whole, up to a limit in bytes.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -9,17 +9,18 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 
-/// Bytes of a document at most.
+/// Maximum size of a document, in bytes.
 pub(crate) const LONGEST: u64 = 4 << 20;
 
-/// All of `input`, which is called `subject`. Refused with `limit.document` when that is more than 4 MiB.
+/// Reads all of `input`, which messages call `subject`. Refused with `limit.document` if it is
+/// longer than 4 MiB.
 pub fn read_document(input: impl Read, subject: &str) -> Result<Vec<u8>> {
     read_at_most(input, subject, LONGEST)
 }
 
-/// The same with another bound, in bytes.
+/// As [`read_document`], with the limit `most`, in bytes.
 pub(crate) fn read_at_most(input: impl Read, subject: &str, most: u64) -> Result<Vec<u8>> {
-    // Most are small: then two calls read them.
+    // Most documents are small and take two calls of read(2).
     let mut bytes = Vec::with_capacity(8 << 10);
     input.take(most + 1).read_to_end(&mut bytes).doing(|| format!("read {subject}"))?;
     if bytes.len() as u64 > most {
@@ -29,7 +30,8 @@ pub(crate) fn read_at_most(input: impl Read, subject: &str, most: u64) -> Result
     Ok(bytes)
 }
 
-/// Opens a regular file for reading; a fifo is refused without waiting for a writer. `None`: there is no such file.
+/// Opens a regular file for reading. A FIFO is refused without waiting for a writer. `None`: the
+/// file does not exist.
 pub(crate) fn open_file(path: &Path) -> Result<Option<File>> {
     let doing =
         |error: std::io::Error| Fault::from(Error::from(error).within(format!("open {}", path.display())));

@@ -1,14 +1,14 @@
-//! What NARs and layers are compressed with.
+//! Compression formats of NARs and layers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::refusal::Fault;
 use crate::error::Error;
 
-/// A way to compress.
+/// A compression format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// As it is.
+    /// Not compressed.
     None,
     /// xz(1), of one or several streams.
     Xz,
@@ -18,16 +18,16 @@ pub enum Compression {
     Gzip,
     /// bzip2(1), of one or several streams.
     Bzip2,
-    /// Brotli, which has no mark to be known by.
+    /// Brotli, which has no magic bytes.
     Brotli,
 }
 
-/// Memory, in bytes, that what is compressed may ask for.
+/// Memory limits of decompression, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// For the dictionary of xz.
     pub xz: u64,
-    /// For the window of zstd; its decoder knows powers of two.
+    /// For the window of zstd. Its decoder takes powers of two only.
     pub zstd: u64,
 }
 
@@ -37,11 +37,11 @@ impl Default for Memory {
     }
 }
 
-/// Bytes read at once.
+/// Size of the read buffer, in bytes.
 const ROOM: usize = 64 * 1024;
 
 impl Compression {
-    /// All, by name; the one for none first.
+    /// All formats with their names and file suffixes; [`Self::None`] first.
     const NAMES: [(Self, &'static str, &'static str); 6] = [
         (Self::None, "none", ""),
         (Self::Xz, "xz", ".xz"),
@@ -51,22 +51,23 @@ impl Compression {
         (Self::Brotli, "br", ".br"),
     ];
 
-    /// The one that a narinfo calls so.
+    /// The format that a narinfo calls `name`.
     pub fn named(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known, _)| *known == name).map(|(one, ..)| *one)
     }
 
-    /// What a narinfo calls it.
+    /// Its name in a narinfo.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(one, ..)| *one == self).map_or("none", |(_, name, _)| name)
     }
 
-    /// What stands at the end of a file's name.
+    /// The suffix of file names.
     pub fn suffix(self) -> &'static str {
         Self::NAMES.iter().find(|(one, ..)| *one == self).map_or("", |(.., suffix)| suffix)
     }
 
-    /// The one that a file begins as; `None` for what is none of them, which may be Brotli.
+    /// Detects the format by its magic bytes. [`Self::None`] if they are unknown; the format may
+    /// still be Brotli.
     pub fn recognised(first: &[u8]) -> Self {
         const MARKS: [(&[u8], Compression); 4] = [
             (b"\xfd7zXZ\0", Compression::Xz),
@@ -77,7 +78,7 @@ impl Compression {
         MARKS.iter().find(|(mark, _)| first.starts_with(mark)).map_or(Self::None, |(_, one)| *one)
     }
 
-    /// Reads what was compressed so, to its very end: bytes behind it are an error, as is its lack of an end.
+    /// Decompresses all of `input`. Bytes after the end, or a missing end, are an error.
     pub fn reader<'a>(self, input: impl Read + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
         match self {
             Self::None => Ok(Box::new(input)),
@@ -85,7 +86,7 @@ impl Compression {
         }
     }
 
-    /// The same of what comes in buffers already.
+    /// As [`Self::reader`], for input that is already buffered.
     pub fn buffered<'a>(self, input: impl BufRead + 'a, memory: Memory) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
@@ -106,7 +107,8 @@ impl Compression {
     }
 }
 
-/// Its decoder tells of bytes behind the end only to who reads on there, and only of those that it has read.
+/// Brotli's decoder reports bytes after the end only on a further read, and only those that it has
+/// in its buffer.
 struct Brotli<R: Read>(brotli_decompressor::Decompressor<R>);
 
 impl<R: Read> Read for Brotli<R> {
@@ -120,15 +122,15 @@ impl<R: Read> Read for Brotli<R> {
     }
 }
 
-/// Level of zstd: what Nix uses.
+/// Level of zstd: Nix's default.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Level of xz, and of gzip: what the programs use.
+/// Level of xz and gzip: the default of the programs.
 const USUAL_LEVEL: u32 = 6;
 
-/// Compresses what is written into it, and hands that to `W`. The same bytes give the same bytes.
+/// Compresses the bytes written into it and writes the result to `W`. The output is deterministic.
 pub enum Compressor<W: Write> {
-    /// As it is.
+    /// Not compressed.
     None(W),
     /// See [`Compression::Xz`].
     Xz(liblzma::write::XzEncoder<W>),
@@ -141,7 +143,7 @@ pub enum Compressor<W: Write> {
 }
 
 impl<W: Write> Compressor<W> {
-    /// One that writes to `out`. `ErrorKind::Unsupported`: nothing here writes Brotli.
+    /// A compressor that writes to `out`. `ErrorKind::Unsupported`: Brotli cannot be written.
     pub fn new(compression: Compression, out: W) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::None(out),
@@ -155,7 +157,7 @@ impl<W: Write> Compressor<W> {
         })
     }
 
-    /// Writes the end and gives back where all went.
+    /// Writes the end and returns the output.
     pub fn finish(self) -> io::Result<W> {
         match self {
             Self::None(out) => Ok(out),
@@ -183,7 +185,8 @@ impl<W: Write> Write for Compressor<W> {
     }
 }
 
-/// What it means that compressed bytes could not be read: what is not the kernel's fault is the decoder's, and `refused`.
+/// Converts an error of reading compressed bytes: with an errno it is the system's, otherwise it is
+/// the decoder's and `refused` makes the refusal.
 pub fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
     match error.raw_os_error() {
         Some(_) => Error::from(error).within(format!("read {what}")).into(),

@@ -1,10 +1,10 @@
-//! Names with `*` for any characters and `?` for one.
+//! Patterns with `*` for any characters and `?` for one.
 
-/// Whether the whole of `text` is as `pattern` says. Time grows with the product of both lengths at most.
+/// Whether `pattern` matches the whole of `text`. Time: at most the product of both lengths.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where the last `*` stands, and up to where it reaches in the text.
+    // Position of the last `*`, and of the end of its match in the text.
     let mut star: Option<(usize, usize)> = None;
     while let Some(c) = text.get(t) {
         match pattern.get(p) {

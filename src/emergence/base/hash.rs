@@ -1,4 +1,4 @@
-//! Hashes: the algorithms that Nix and OCI name contents by, and the ways they are written.
+//! Hashes: the algorithms that Nix and OCI use, and their text forms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use super::nix32;
 use super::refusal::{Code, Fault, Result};
 use crate::sys::base64;
 
-/// What a hash is made with. Only the SHA-2 ones prove anything; the others are names that old recipes use.
+/// A hash algorithm. Only SHA-2 counts as proof; the others occur as names in old recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     /// MD5, 16 bytes.
@@ -24,10 +24,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All, by name.
+    /// All algorithms.
     pub const ALL: [Algorithm; 4] = [Algorithm::Md5, Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512];
 
-    /// Its name, in small letters.
+    /// Its name, in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Md5 => "md5",
@@ -37,7 +37,7 @@ impl Algorithm {
         }
     }
 
-    /// Bytes of its hashes.
+    /// Length of its hashes, in bytes.
     pub const fn size(self) -> usize {
         match self {
             Algorithm::Md5 => 16,
@@ -65,31 +65,31 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// How a hash is written.
+/// A text form of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `sha256:` and hexadecimal digits, as OCI digests are.
     Oci,
     /// `sha256-` and base64, Subresource Integrity.
     Sri,
-    /// Nix's digits alone.
+    /// Nix's base-32 digits only.
     Nix32,
-    /// Hexadecimal digits alone.
+    /// Hexadecimal digits only.
     Base16,
-    /// Base64 alone.
+    /// Base64 only.
     Base64,
 }
 
-/// A hash and what made it.
+/// A hash and its algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hash {
     algorithm: Algorithm,
-    /// The rest behind the algorithm's size is 0.
+    /// Bytes after the algorithm's size are 0.
     bytes: [u8; 64],
 }
 
 impl Hash {
-    /// A hash from its bytes; `None` when they are not as many as the algorithm makes.
+    /// A hash from its bytes; `None` if their number is not the algorithm's.
     pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
         let mut hash = Self { algorithm, bytes: [0; 64] };
         if bytes.len() != algorithm.size() {
@@ -106,7 +106,7 @@ impl Hash {
         hasher.finish()
     }
 
-    /// What made it.
+    /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -116,17 +116,17 @@ impl Hash {
         self.bytes.get(..self.algorithm.size()).unwrap_or_default()
     }
 
-    /// Hexadecimal digits, in small letters.
+    /// Hexadecimal digits, in lower case.
     pub fn hex(&self) -> String {
         HEXLOWER.encode(self.bytes())
     }
 
-    /// Nix's digits.
+    /// Nix's base-32 digits.
     pub fn nix32(&self) -> String {
         nix32::encode(self.bytes())
     }
 
-    /// Written in this format.
+    /// Its text in this format.
     pub fn written(&self, format: Format) -> String {
         match format {
             Format::Oci => format!("{}:{}", self.algorithm, self.hex()),
@@ -137,8 +137,8 @@ impl Hash {
         }
     }
 
-    /// Reads what any [`Format`] writes, and `algorithm:` before Nix's digits or base64, as Nix reads it. Digits alone need
-    /// `algorithm`, which must also be the one that is named, when both are there.
+    /// Parses any [`Format`], and `algorithm:` before Nix's digits or base64, as Nix does. Digits
+    /// without a prefix need `algorithm`; a prefix must agree with it.
     ///
     /// Refused with `hash.syntax`.
     pub fn parse(text: &str, algorithm: Option<Algorithm>) -> Result<Self> {
@@ -148,7 +148,7 @@ impl Hash {
             (Some((name, digits)), _) => (Some(named(name)?), digits),
             (None, Some((name, digits))) => {
                 let found = named(name)?;
-                // Behind a dash, only base64.
+                // After a dash, only base64.
                 let bytes = base64::decode(digits);
                 let hash = bytes.and_then(|bytes| Self::new(found, &bytes));
                 let hash = hash.ok_or_else(|| {
@@ -171,7 +171,7 @@ impl Hash {
         hash.of(algorithm, refuse)
     }
 
-    /// By their number, the digits are hexadecimal, Nix's, or base64.
+    /// Their number decides whether the digits are hexadecimal, Nix's, or base64.
     fn from_digits(algorithm: Algorithm, digits: &str) -> Option<Self> {
         let mut bytes = vec![0; algorithm.size()];
         if digits.len() == algorithm.size() * 2 {
@@ -192,7 +192,7 @@ impl Hash {
     }
 }
 
-/// `algorithm:hexadecimal`, as OCI digests are written.
+/// `algorithm:hexadecimal`, the form of OCI digests.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written(Format::Oci))
@@ -205,7 +205,7 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// Makes a hash from bytes that come piece by piece.
+/// Computes a hash piece by piece.
 #[derive(Clone)]
 pub enum Hasher {
     /// See [`Algorithm::Md5`].
@@ -219,7 +219,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// One that has seen nothing yet.
+    /// A hasher without input.
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Md5 => Hasher::Md5(md5::Md5::new()),
@@ -229,7 +229,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Md5(hasher) => hasher.update(bytes),
@@ -239,7 +239,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of all that was taken.
+    /// The hash of all bytes added.
     pub fn finish(self) -> Hash {
         fn fill(algorithm: Algorithm, made: &[u8]) -> Hash {
             let mut hash = Hash { algorithm, bytes: [0; 64] };

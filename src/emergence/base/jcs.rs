@@ -1,20 +1,22 @@
-//! The one way to write a JSON document that its digest is taken of. Source: RFC 8785, for documents without fractions.
+//! Canonical JSON, the form that digests are computed of. Source: RFC 8785, for documents without
+//! fractions.
 
 use serde_json::{Number, Value};
 
 use super::refusal::{Code, Fault, Result};
 
-/// Whole numbers from here on are not the same in every reader of JSON.
+/// From here on, readers of JSON may disagree on integers.
 const UNSAFE: u64 = 1 << 53;
 
-/// Writes `value`. Refused with `json.syntax`: a number that has a fraction or an exponent, or is not between -2^53 and 2^53.
+/// Writes `value`. Refused with `json.syntax`: a number with a fraction or an exponent, or not
+/// between -2^53 and 2^53.
 pub fn canonical(value: &Value) -> Result<Vec<u8>> {
     let mut text = String::new();
     write(value, &mut text)?;
     Ok(text.into_bytes())
 }
 
-/// As deep as the document, of which its reader has made sure.
+/// Recursion is as deep as the document, whose reader limits the depth.
 fn write(value: &Value, to: &mut String) -> Result<()> {
     match value {
         Value::Null => to.push_str("null"),
@@ -87,7 +89,7 @@ mod tests {
     fn one_way_to_write_it() {
         let table = [
             (r#" { "b" : [ 1 , -2 , 0 ] , "a" : null } "#, r#"{"a":null,"b":[1,-2,0]}"#),
-            // A pair of surrogates stands before U+FB33, though its character comes after it.
+            // A surrogate pair sorts before U+FB33, though its code point is greater.
             (
                 r#"{"\ufb33":1,"\ud83d\ude00":2,"\u20ac":3,"\r":4,"1":5,"\u0080":6,"\u00f6":7}"#,
                 "{\"\\r\":4,\"1\":5,\"\u{80}\":6,\"\u{f6}\":7,\"\u{20ac}\":3,\"\u{1f600}\":2,\"\u{fb33}\":1}",

@@ -1,4 +1,4 @@
-//! JSON documents: strictly JSON, no member twice, no deeper than a bound; and the place of what does not fit.
+//! Strict JSON: no duplicate members, a maximum depth, and the path of what does not fit.
 
 mod exact;
 
@@ -10,15 +10,16 @@ use serde_json::{Map, Number, Value};
 use self::exact::Exact;
 use super::refusal::{Code, Fault, Result};
 
-/// Lists and objects in one another at most. serde_json has a bound of its own, which is a little higher.
+/// Maximum nesting of lists and objects. serde_json's own limit is slightly higher.
 const DEEPEST: usize = 100;
 
-/// What an error begins with that is about a member that is twice there. No other error of a parser does.
+/// Prefix of the error for a duplicate member. No other error of a parser begins with it.
 const TWICE: &str = "a member is twice there: ";
 
-/// Reads the document `bytes`, which messages call `subject`.
+/// Parses the document `bytes`, which messages call `subject`.
 ///
-/// Refused: what is no JSON, or nested deeper than 100 (`json.syntax`); a member that is twice there (`json.duplicate-key`).
+/// Refused: not JSON, or nested deeper than 100 (`json.syntax`); a duplicate member
+/// (`json.duplicate-key`).
 pub fn parse(bytes: &[u8], subject: &str) -> Result<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let mut place = Vec::new();
@@ -33,12 +34,14 @@ pub fn parse(bytes: &[u8], subject: &str) -> Result<Value> {
     })
 }
 
-/// Reads a document as [`parse`] does, and gives it the form of `T`; `json.syntax` with the JSON path of what has no such form.
+/// Parses a document as [`parse`] does and converts it to `T`. Refused with `json.syntax` and the
+/// JSON path of the value that does not fit.
 pub fn read<T: DeserializeOwned>(bytes: &[u8], subject: &str) -> Result<T> {
     shaped(parse(bytes, subject)?, subject)
 }
 
-/// Gives a document the form of `T`; `json.syntax` with the JSON path of what has no such form. A list is no object.
+/// Converts a document to `T`. Refused with `json.syntax` and the JSON path of the value that does
+/// not fit. A list is not accepted for an object.
 pub fn shaped<T: DeserializeOwned>(value: Value, subject: &str) -> Result<T> {
     serde_path_to_error::deserialize(Exact(value)).map_err(|error| {
         let path = error.path().to_string();
@@ -48,7 +51,7 @@ pub fn shaped<T: DeserializeOwned>(value: Value, subject: &str) -> Result<T> {
     })
 }
 
-/// Reads one value, and knows where it stands.
+/// Reads one value and keeps its path.
 struct Seed<'a> {
     place: &'a mut Vec<String>,
     depth: usize,
@@ -159,7 +162,7 @@ mod tests {
         }
         parse(deep(100).as_bytes(), "x.json").unwrap();
         let text = r#"{"a":[1,-2,3.5,"x",null,true,922337036854775802036854775807],"b":{}}"#;
-        // Numbers stay what they are when they are written and read again.
+        // Numbers are unchanged after writing and reading.
         let written = parse(text.as_bytes(), "x").unwrap().to_string();
         assert_eq!(parse(written.as_bytes(), "x").unwrap(), parse(text.as_bytes(), "x").unwrap());
         assert_eq!(parse(text.as_bytes(), "x").unwrap(), serde_json::from_str::<Value>(text).unwrap());

@@ -2,13 +2,13 @@
 
 use super::compress::Memory;
 
-/// Nodes on the path from the root of a tree to any node, both included, unless the caller allows more.
+/// Default maximum depth of a tree: nodes on the path from its root to any node, both included.
 pub const DEEPEST: usize = 64;
 
-/// Bounds on what an artifact may make us read or write.
+/// Limits on what an artifact may make this program read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that may come out of one blob.
+    /// Uncompressed bytes of one blob.
     pub size: u64,
     /// Entries of all trees of an artifact.
     pub entries: u64,
@@ -20,9 +20,9 @@ pub struct Limits {
     pub document: u64,
     /// Bytes of a narinfo.
     pub narinfo: u64,
-    /// What decompression may take.
+    /// Memory for decompression.
     pub memory: Memory,
-    /// Nodes on the way from the root of a tree to any node of it, itself included.
+    /// Nodes on the path from the root of a tree to any node, both included.
     pub depth: usize,
 }
 

@@ -1,17 +1,18 @@
-//! Nix's digits of five bits. Source: emergence's contract, checked against Nix's answers.
+//! Nix's base-32 encoding, checked against Nix's output.
 //!
-//! The bytes are one number, the first byte lowest; its digits are written highest first. So the first character holds what is
-//! left over at the top, and the bits of it that no byte has must be 0.
+//! The bytes are one number, least significant byte first. Its digits are written most significant
+//! first. So the first character holds the remaining high bits; its bits beyond the bytes must be
+//! 0.
 
-/// Without e, o, t and u.
+/// No e, o, t and u.
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// How many characters `bytes` bytes take.
+/// Length of the encoding of `bytes` bytes, in characters.
 pub const fn length(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
 }
 
-/// The digits of `bytes`.
+/// Encodes `bytes`.
 pub fn encode(bytes: &[u8]) -> String {
     let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
     let digit = |at: usize| (0..5).fold(0, |value, place| value | usize::from(bit(at * 5 + place)) << place);
@@ -19,7 +20,8 @@ pub fn encode(bytes: &[u8]) -> String {
     digits.filter_map(|digit| DIGITS.get(digit)).map(|byte| char::from(*byte)).collect()
 }
 
-/// Fills `bytes` from as many digits as it takes. `None`: other characters, another length, or bits beyond the bytes.
+/// Decodes `text` into `bytes`. `None`: other characters, another length, or bits set beyond the
+/// bytes.
 pub fn decode(text: &str, bytes: &mut [u8]) -> Option<()> {
     if text.len() != length(bytes.len()) {
         return None;

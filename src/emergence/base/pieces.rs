@@ -1,4 +1,5 @@
-//! Bytes that one thread reads and another one uses, in whole buffers that go to and fro between them.
+//! Bytes that one thread reads and another uses, passed in whole buffers that are returned for
+//! reuse.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,31 +8,31 @@ use std::thread::JoinHandle;
 use super::hash::{Hash, Hasher};
 use super::stream::ROOM;
 
-/// Buffers on their way at most.
+/// Maximum number of buffers in flight.
 const AHEAD: usize = 4;
 
-/// What comes from the thread that reads.
+/// A message of the reading thread.
 enum Piece {
     Bytes(Vec<u8>),
-    /// There is more than may be.
+    /// The input exceeds the limit.
     TooMuch,
     Failed(io::Error),
 }
 
-/// How far the other thread reads.
+/// How far the thread reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// To the end, even when nobody wants it any more.
+    /// To the end, even if the receiver is gone.
     End,
-    /// As long as somebody wants it, and at most so many bytes.
+    /// While the receiver exists, and at most this many bytes.
     Most(u64),
 }
 
-/// The thread that reads.
+/// The reading thread.
 pub(crate) struct Source(JoinHandle<io::Result<(u64, Option<Hash>)>>);
 
 impl Source {
-    /// Has a thread read what `open` opens there, and hash it.
+    /// Starts a thread that opens the input with `open`, reads it and hashes it.
     pub(crate) fn start<R: Read>(
         name: &str,
         open: impl FnOnce() -> io::Result<R> + Send + 'static,
@@ -45,7 +46,7 @@ impl Source {
         Ok((Self(thread), Pieces { from: Some((pieces, used)), piece: Vec::new(), at: 0, exceeded: false }))
     }
 
-    /// How many bytes it read, and their hash. An error of the reading is given here too.
+    /// The number of bytes read, and their hash. A read error is returned here too.
     pub(crate) fn finish(self) -> io::Result<(u64, Option<Hash>)> {
         self.0.join().unwrap_or_else(|_| Err(io::Error::other("the thread that reads has ended")))
     }
@@ -63,7 +64,7 @@ fn read<R: Read>(
             Some(number) => io::Error::from_raw_os_error(number),
             None => io::Error::new(error.kind(), error.to_string()),
         };
-        // Nobody may want it any more, here and below.
+        // Fails if the receiver is gone, which is fine, here and below.
         let _ = to.send(Piece::Failed(told));
         error
     };
@@ -90,7 +91,7 @@ fn read<R: Read>(
     Ok((total, hasher.map(Hasher::finish)))
 }
 
-/// As much as there is room, or all up to the end or an error.
+/// Reads until `room` is full, or to the end or an error.
 pub(crate) fn fill(input: &mut impl Read, room: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
     while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -104,7 +105,7 @@ pub(crate) fn fill(input: &mut impl Read, room: &mut [u8]) -> (usize, Option<io:
     (filled, None)
 }
 
-/// What the thread has read.
+/// The bytes of the reading thread.
 pub(crate) struct Pieces {
     from: Option<(Receiver<Piece>, SyncSender<Vec<u8>>)>,
     piece: Vec<u8>,
@@ -113,7 +114,7 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Whether there was more than may be, which is also an error of the reading.
+    /// Whether the input exceeded the limit, which is also a read error.
     pub(crate) fn exceeded(&self) -> bool {
         self.exceeded
     }
@@ -127,7 +128,7 @@ impl BufRead for Pieces {
                 Ok(Piece::Bytes(bytes)) => {
                     let used = std::mem::replace(&mut self.piece, bytes);
                     self.at = 0;
-                    // It may have all that it needs.
+                    // The thread may have ended, or have enough buffers.
                     let _ = back.try_send(used);
                 }
                 Ok(Piece::TooMuch) => {

@@ -1,10 +1,12 @@
-//! Why an artifact is not taken: a code for programs, words for people, and what was declared beside what was found.
+//! Refusals of artifacts: a code for programs, a text for people, and the expected and actual
+//! values.
 
 use std::fmt::{self, Write as _};
 
 use crate::error::{Error, Kind, OneLine};
 
-/// Makes [`Code`] from a table: the variant, its text, and the exit status of a command that ends with it.
+/// Defines [`Code`] from a table: the variant, its text, the exit status of a command that ends
+/// with it, and its doc comment.
 macro_rules! codes {
     ($($name:ident $text:literal $status:literal $meaning:literal),+ $(,)?) => {
         /// The reason for a refusal.
@@ -12,13 +14,14 @@ macro_rules! codes {
         pub enum Code { $(#[doc = $meaning] $name),+ }
 
         impl Code {
-            /// The word that stands at the end of the message and in JSON.
+            /// Its text, at the end of the message and in JSON.
             pub fn text(self) -> &'static str {
                 match self { $(Code::$name => $text),+ }
             }
 
-            /// What a command ends with: 1, the system failed; 3, the artifact is not what it says; 4, something named is missing; 5, this
-            /// machine lacks what it needs; 6, it is not trusted; 7, the store is locked.
+            /// The command's exit status: 1, the system failed; 3, the artifact is not as declared;
+            /// 4, something named is missing; 5, this machine lacks a requirement; 6, the artifact
+            /// is not trusted; 7, the store is locked.
             pub fn status(self) -> u8 {
                 match self { $(Code::$name => $status),+ }
             }
@@ -95,18 +98,18 @@ codes! {
     Space "space" 1 "The file system has too little space.",
 }
 
-/// One reason not to take an artifact.
+/// The refusal of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// See [`Code`].
+    /// Its code.
     pub code: Code,
-    /// What it is about: a path, a digest, a field.
+    /// The object of the refusal: a path, a digest, a field.
     pub subject: String,
-    /// What is wrong with it, without the subject.
+    /// The reason, without the subject.
     pub words: String,
-    /// What was declared, where there are two to compare.
+    /// The declared value, if two values were compared.
     pub expected: Option<String>,
-    /// What was found instead.
+    /// The value found instead.
     pub actual: Option<String>,
 }
 
@@ -119,16 +122,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What ends a command of `emergence`: the artifact's fault, or the system's.
+/// An error that ends a command of `emergence`: a refusal of the artifact, or a failure of the
+/// system.
 #[derive(Debug)]
 pub enum Fault {
-    /// The artifact is not taken, with the steps that led there, innermost first.
+    /// The artifact is refused, with the steps that led there, innermost first.
     Refused(Box<Refusal>, Vec<String>),
-    /// The system failed us, or the command line is wrong.
+    /// A system call failed, or the command line is wrong.
     Failed(Error),
 }
 
-/// The result of what looks into artifacts.
+/// The result of functions that inspect artifacts.
 pub type Result<T> = std::result::Result<T, Fault>;
 
 impl Fault {
@@ -138,7 +142,7 @@ impl Fault {
         Fault::Refused(Box::new(Refusal { code, subject, words, expected: None, actual: None }), Vec::new())
     }
 
-    /// A refusal of `subject` that is `actual` where `expected` was declared; `what` is compared.
+    /// A refusal of `subject`, whose `what` is `actual` where `expected` was declared.
     pub fn differs(code: Code, subject: impl Into<String>, what: &str, expected: &str, actual: &str) -> Self {
         let words = format!("{what} is {actual}, declared is {expected}");
         let (expected, actual) = (Some(expected.to_owned()), Some(actual.to_owned()));
@@ -148,12 +152,12 @@ impl Fault {
         )
     }
 
-    /// The command line asks for what cannot be.
+    /// An error in the command line.
     pub fn usage(words: impl Into<String>) -> Self {
         Fault::Failed(Error::new(Kind::Usage, words))
     }
 
-    /// Names an outer step.
+    /// Adds an outer step.
     #[must_use]
     pub fn within(self, step: impl Into<String>) -> Self {
         match self {
@@ -165,7 +169,7 @@ impl Fault {
         }
     }
 
-    /// The whole message without its code, to be part of another one.
+    /// The message without its code, for use in another message.
     pub(crate) fn words(&self) -> String {
         match self {
             Fault::Refused(refusal, _) => format!("{}: {}", refusal.subject, refusal.words),
@@ -173,7 +177,7 @@ impl Fault {
         }
     }
 
-    /// The reason, when it is the artifact's fault.
+    /// The code, if it is a refusal.
     pub fn code(&self) -> Option<Code> {
         match self {
             Fault::Refused(refusal, _) => Some(refusal.code),
@@ -181,8 +185,8 @@ impl Fault {
         }
     }
 
-    /// What the command ends with: 1, the system failed us; 2, usage; 4, what was named is not there; for refusals see
-    /// [`Code::status`].
+    /// The command's exit status: 1, the system failed; 2, usage; 4, something named does not
+    /// exist; for refusals [`Code::status`].
     pub fn status(&self) -> u8 {
         match self {
             Fault::Refused(refusal, _) => refusal.code.status(),
@@ -218,7 +222,7 @@ impl From<Error> for Fault {
     }
 }
 
-/// Attaches the step that failed, lazily.
+/// Adds the step that failed, lazily.
 pub trait Within<T> {
     /// Names the step and its object.
     fn within<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
@@ -230,7 +234,7 @@ impl<T> Within<T> for Result<T> {
     }
 }
 
-/// Bytes that are often text, on one line.
+/// Bytes that are usually text, escaped to one line.
 pub fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }

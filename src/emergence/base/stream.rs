@@ -1,4 +1,5 @@
-//! Long streams of bytes in buffers that are handed on whole, so that one thread reads while another hashes.
+//! Long byte streams in buffers that are passed on whole, so that one thread reads while another
+//! hashes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,19 +8,19 @@ use std::thread::JoinHandle;
 
 use super::hash::{Algorithm, Hash, Hasher};
 
-/// Bytes of a buffer.
+/// Size of a buffer, in bytes.
 pub const ROOM: usize = 256 * 1024;
 
-/// How many buffers are on their way at most.
+/// Maximum number of buffers in flight.
 const AHEAD: usize = 4;
 
-/// Where full buffers go.
+/// The receiver of full buffers.
 pub trait Drain {
-    /// Takes a buffer and gives one back to be filled, of any content.
+    /// Takes a buffer and returns one to fill, with any content.
     fn drain(&mut self, full: Vec<u8>) -> io::Result<Vec<u8>>;
 }
 
-/// A buffer that is filled in place, and handed to `D` when it is full.
+/// A buffer that is filled in place and passed to `D` when full.
 pub struct Buffer<D> {
     bytes: Vec<u8>,
     filled: usize,
@@ -28,17 +29,17 @@ pub struct Buffer<D> {
 }
 
 impl<D: Drain> Buffer<D> {
-    /// An empty one.
+    /// An empty buffer.
     pub fn new(drain: D) -> Self {
         Self { bytes: vec![0; ROOM], filled: 0, total: 0, drain }
     }
 
-    /// How many bytes have come.
+    /// Bytes received so far.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// A place for the next bytes, never empty.
+    /// Space for the next bytes, never empty.
     pub fn room(&mut self) -> io::Result<&mut [u8]> {
         if self.filled == self.bytes.len() {
             self.hand_on()?;
@@ -46,13 +47,13 @@ impl<D: Drain> Buffer<D> {
         Ok(self.bytes.get_mut(self.filled..).unwrap_or_default())
     }
 
-    /// Says that the first `count` bytes of the room are filled.
+    /// Marks the first `count` bytes of the space as filled.
     pub fn fill(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.bytes.len());
         self.total += count as u64;
     }
 
-    /// Puts bytes behind those that are there.
+    /// Appends `bytes`.
     pub fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let room = self.room()?;
@@ -76,41 +77,41 @@ impl<D: Drain> Buffer<D> {
         Ok(())
     }
 
-    /// Hands the rest on and gives back where it went.
+    /// Passes the rest on and returns the receiver.
     pub fn finish(mut self) -> io::Result<D> {
         self.hand_on()?;
         Ok(self.drain)
     }
 }
 
-/// Reads ahead, so that a few bytes stand in one piece.
+/// A look-ahead buffer that makes the next bytes available contiguously.
 pub struct Ahead<R> {
     input: R,
     buffer: Vec<u8>,
-    /// What of the buffer is not used yet.
+    /// The unused part of the buffer.
     start: usize,
     end: usize,
-    /// Bytes used so far.
+    /// Bytes consumed.
     offset: u64,
 }
 
 impl<R: Read> Ahead<R> {
-    /// Nothing is read yet.
+    /// An empty look-ahead buffer.
     pub fn new(input: R) -> Self {
         Self { input, buffer: vec![0; ROOM], start: 0, end: 0, offset: 0 }
     }
 
-    /// How many bytes were used.
+    /// Bytes consumed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What was read and not used.
+    /// Bytes read but not consumed.
     pub fn unused(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Makes `count` bytes stand in one piece. False: the input ends before.
+    /// Makes `count` bytes available contiguously. False: the input ends before.
     pub fn fill(&mut self, count: usize) -> io::Result<bool> {
         if self.buffer.len() < count {
             self.buffer.resize(count, 0);
@@ -131,7 +132,7 @@ impl<R: Read> Ahead<R> {
         Ok(true)
     }
 
-    /// Uses the next `count` bytes, which were made to stand there.
+    /// Consumes the next `count` bytes, which [`Self::fill`] made available.
     pub fn used(&mut self, count: usize) -> &[u8] {
         let from = self.start;
         self.start = (from + count).min(self.end);
@@ -140,7 +141,7 @@ impl<R: Read> Ahead<R> {
     }
 }
 
-/// A thread that hashes. Dropping it ends the thread.
+/// A thread that hashes. It ends when this is dropped.
 pub struct HashThread {
     to: Option<SyncSender<Vec<u8>>>,
     back: Receiver<Vec<u8>>,
@@ -148,7 +149,7 @@ pub struct HashThread {
 }
 
 impl HashThread {
-    /// Starts it.
+    /// Starts the thread.
     pub fn start(algorithm: Algorithm) -> io::Result<Self> {
         let (to, incoming) = sync_channel::<Vec<u8>>(AHEAD);
         let (used, back) = sync_channel(AHEAD + 2);
@@ -156,7 +157,7 @@ impl HashThread {
             let mut hasher = Hasher::new(algorithm);
             while let Ok(full) = incoming.recv() {
                 hasher.update(&full);
-                // Nobody may want it any more.
+                // Fails if the receiver is gone, which is fine.
                 let _ = used.try_send(full);
             }
             hasher.finish()
@@ -165,7 +166,7 @@ impl HashThread {
         Ok(Self { to: Some(to), back, thread: Some(thread) })
     }
 
-    /// The hash of all that came, when that is done.
+    /// Waits for the hash of all buffers.
     pub fn finish(mut self) -> io::Result<Hash> {
         self.to = None;
         let ended = self.thread.take().map(JoinHandle::join);
@@ -190,7 +191,7 @@ impl Drain for HashThread {
     }
 }
 
-/// Buffers are written.
+/// Writes the buffers to `W`.
 pub struct Written<W>(pub W);
 
 impl<W: Write> Drain for Written<W> {
@@ -200,7 +201,7 @@ impl<W: Write> Drain for Written<W> {
     }
 }
 
-/// Reads from `R`, and hashes all that is read in another thread.
+/// Reads from `R` and hashes the bytes in another thread.
 pub struct Hashing<R> {
     input: R,
     buffer: Buffer<HashThread>,
@@ -212,7 +213,7 @@ impl<R: Read> Hashing<R> {
         Self { input, buffer: Buffer::new(thread) }
     }
 
-    /// The hash of what was read, and how many bytes that is.
+    /// The hash of the bytes read, and their number.
     pub fn finish(self) -> io::Result<(Hash, u64)> {
         let total = self.buffer.total();
         Ok((self.buffer.finish()?.finish()?, total))
@@ -227,7 +228,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Hashes what `file` has from here on. Gives the hash and the number of bytes.
+/// Hashes `file` from its current position. Returns the hash and the number of bytes.
 pub fn hash_file(file: File, algorithm: Algorithm) -> io::Result<(Hash, u64)> {
     let mut buffer = Buffer::new(HashThread::start(algorithm)?);
     loop {
@@ -250,7 +251,7 @@ mod tests {
     fn whatever_the_pieces_the_hash_is_of_all() {
         let bytes: Vec<u8> = (0..3 * ROOM + 17).map(|at| (at * 7 % 251) as u8).collect();
         for piece in [1, 100, ROOM - 1, ROOM, ROOM + 1, bytes.len()] {
-            // One byte at a time for all of it takes too long in a debug build.
+            // Byte by byte, the whole input takes too long in a debug build.
             let bytes = if piece == 1 { bytes.get(..1000).unwrap() } else { &bytes };
             let mut buffer = Buffer::new(HashThread::start(Algorithm::Sha256).unwrap());
             bytes.chunks(piece).for_each(|piece| buffer.put(piece).unwrap());

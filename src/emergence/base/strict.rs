@@ -1,11 +1,12 @@
-//! Small documents of ours, strictly read.
+//! Strict reading of this program's own small documents.
 
 use std::collections::BTreeMap;
 
 use super::refusal::{Code, Fault, Result};
 
-/// A document that is called `subject`, of a form that refuses members which it does not know: `doc.unknown-field`, `json.duplicate-key`, or `json.syntax`
-/// for all else, with the member's JSON path.
+/// Reads a document, called `subject` in messages, into a type that denies unknown members. Refused
+/// with `doc.unknown-field`, `json.duplicate-key`, or else `json.syntax`, and the member's JSON
+/// path.
 pub(crate) fn document<T: serde::de::DeserializeOwned>(bytes: &[u8], subject: &str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed: std::result::Result<T, _> = serde_path_to_error::deserialize(&mut reader);
@@ -25,7 +26,7 @@ pub(crate) fn document<T: serde::de::DeserializeOwned>(bytes: &[u8], subject: &s
     }
 }
 
-/// A map whose members may not be there twice.
+/// A map without duplicate members.
 pub(crate) fn once<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<BTreeMap<String, String>, D::Error> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::refusal::{Fault, Result};
 use crate::error::{Doing, Error};
 
-/// Does `work` for 0 to `count` - 1, `jobs` at once. After a fault nothing new is begun; of several, the one of the lowest number is given.
+/// Runs `work` for 0 to `count` - 1, `jobs` at once. After an error no new piece is started. Of
+/// several errors, that of the lowest number is returned.
 pub(crate) fn each(jobs: usize, count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     if jobs <= 1 || count <= 1 {
         return (0..count).try_for_each(work);

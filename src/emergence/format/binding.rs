@@ -1,4 +1,4 @@
-//! The values that parameters get when an automaton is started.
+//! Binds the parameters of an automaton to values when it is started.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use super::document::{Document, PortNumber, Protocol};
 use super::parameters::{Parameter, refuse};
 use crate::emergence::base::refusal::{Fault, Result};
 
-/// What an automaton is started with: its document with values for all parameters.
+/// A document with values for all parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The program and its arguments. Empty when only the group has programs.
+    /// The program and its arguments. Empty if only the group has programs.
     pub args: Vec<String>,
     /// The environment.
     pub env: BTreeMap<String, String>,
-    /// Where it can be reached.
+    /// Its ports.
     pub ports: Vec<BoundPort>,
     /// The value of each parameter.
     pub parameters: BTreeMap<String, String>,
@@ -22,20 +22,20 @@ pub struct Bound {
 /// A port with its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundPort {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// How it is spoken to.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Its number.
     pub port: u16,
-    /// Whether a parameter says it.
+    /// Whether a parameter sets the number.
     pub configurable: bool,
 }
 
-/// Gives the parameters of `document` these values, and their defaults to the others.
+/// Binds the parameters of `document` to the given values, and the others to their defaults.
 ///
-/// Refused with `doc.parameter`: one that is not declared or given twice, a value that is not of its type, and one that lacks a
-/// value. A default is no value for one that is `required`.
+/// Refused with `doc.parameter`: an undeclared parameter, one that is given twice, a value of the
+/// wrong type, and a missing value. A parameter that is `required` does not take its default.
 pub fn bind(document: &Document, given: &[(String, String)]) -> Result<Bound> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in given {
@@ -69,7 +69,8 @@ fn not_declared(name: &str, document: &Document) -> Fault {
     refuse(&name.escape_debug().to_string(), format!("is not declared; there {known}"))
 }
 
-/// The document with its defaults, as far as there are any; other parameters keep their `{name}`, and their ports are left out.
+/// Binds parameters to their defaults. Those without a default keep their `{name}`, and their ports
+/// are left out.
 pub(crate) fn defaults(document: &Document) -> Result<Bound> {
     let default = |parameter: &Parameter| Some((parameter.name.clone(), parameter.default.clone()?));
     fill(document, document.parameters.iter().filter_map(default).collect())

@@ -14,7 +14,8 @@ pub struct Declaration {
     pub kind: DeclarationKind,
     /// Its digest, D.
     pub digest: Hash,
-    /// What other recipes that build the same share with it: the derivation modulo its fixed inputs.
+    /// What other recipes that build the same share with it: the derivation modulo its fixed
+    /// inputs.
     pub equivalence: Option<Hash>,
     /// The derivation's own path.
     pub store_path: Option<StorePath>,
@@ -64,8 +65,9 @@ pub struct Input {
 }
 
 impl Declaration {
-    /// Reads the member `declaration`. Refused with `declaration.unpinned` when an input has no digest, and
-    /// `declaration.mismatch` when the digest is not that of the inputs, for kinds where it is.
+    /// Reads the member `declaration`. Refused with `declaration.unpinned` when an input has no
+    /// digest, and `declaration.mismatch` when the digest is not that of the inputs, for kinds
+    /// where it is.
     pub(crate) fn read(field: &Field<'_>, dir: &StoreDir) -> Result<Self> {
         let mut members = field.members()?;
         let kind = members.need("kind")?.word(&KINDS)?;
@@ -103,7 +105,8 @@ impl Declaration {
         Err(Fault::differs(Code::DeclarationMismatch, "declaration", "the digest", &declared, &found))
     }
 
-    /// Holds a fixed output against the object that it is said to be: its content address, or the hash of its NAR.
+    /// Holds a fixed output against the object that it is said to be: its content address, or the
+    /// hash of its NAR.
     pub(crate) fn check_output(&self, output: &Object) -> Result<()> {
         match (self.kind, &output.ca) {
             (DeclarationKind::FixedOutput, Some(ContentAddress::Fixed(_, hash))) => self.must_be(hash),

@@ -33,8 +33,8 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Those of a document whose outputs have these contents: for each output the hash of its NAR, in which its own digest counts as
-    /// zeros.
+    /// Those of a document whose outputs have these contents: for each output the hash of its NAR,
+    /// in which its own digest counts as zeros.
     pub fn of(document: &Document, contents: &BTreeMap<String, Hash>) -> Result<Self> {
         let declaration = document.declaration.as_ref().map(|declaration| declaration.digest);
         let output = output_digest(contents);

@@ -1,4 +1,5 @@
-//! The document of an automaton as it is written: strictly typed, nothing of it proved. Source: emergence's contract, 4.4.
+//! The document of an automaton as it is written: strictly typed, nothing of it proved. Source:
+//! emergence's contract, 4.4.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +49,8 @@ pub struct Document {
 /// How an automaton is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Init {
-    /// The program, by its absolute path, and its first arguments. Empty only when there is a group.
+    /// The program, by its absolute path, and its first arguments. Empty only when there is a
+    /// group.
     pub entrypoint: Vec<String>,
     /// More arguments, with parameters in them.
     pub args: Vec<Text>,
@@ -166,9 +168,10 @@ pub struct CpuMax {
 impl Document {
     /// Reads a document, which messages call `subject`.
     ///
-    /// Refused: `json.syntax` and `json.duplicate-key`; what is not known (`doc.unknown-field`); a text where a list of arguments
-    /// belongs (`doc.shell-form`); parameters that are not declared or not used (`doc.parameter`); nothing to start
-    /// (`doc.entrypoint`); an input without a digest (`declaration.unpinned`); what [`StorePath`], [`Hash`] and [`ContentAddress`] refuse.
+    /// Refused: `json.syntax` and `json.duplicate-key`; what is not known (`doc.unknown-field`); a
+    /// text where a list of arguments belongs (`doc.shell-form`); parameters that are not declared
+    /// or not used (`doc.parameter`); nothing to start (`doc.entrypoint`); an input without a
+    /// digest (`declaration.unpinned`); what [`StorePath`], [`Hash`] and [`ContentAddress`] refuse.
     pub fn parse(bytes: &[u8], subject: &str, dir: &StoreDir) -> Result<Self> {
         Self::from_value(json::parse(bytes, subject)?, dir)
     }
@@ -431,7 +434,8 @@ fn port_number(field: &Field<'_>) -> Result<PortNumber> {
 }
 
 fn constraints(field: &Field<'_>) -> Result<Vec<Value>> {
-    // A kind that is not known here is a matter of each machine; how it is written is the document's.
+    // A kind that is not known here is a matter of each machine; how it is written is the
+    // document's.
     Constraints::parse(field.value, &field.path)?;
     Ok(field.list()?.iter().map(|element| element.value.clone()).collect())
 }

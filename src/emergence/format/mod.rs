@@ -1,4 +1,5 @@
-//! The documents of automata: the declaration of one, its parameters, its constraints, and the facts of a machine.
+//! The documents of automata: the declaration of one, its parameters, its constraints, and the
+//! facts of a machine.
 //!
 //! ```text
 //! document      the document, strictly typed; fields takes JSON apart

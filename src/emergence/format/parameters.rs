@@ -130,7 +130,8 @@ enum Part {
 }
 
 impl Text {
-    /// Reads `{name}`, and `{{` as a brace. Refused with `doc.parameter`; `path` is where it stands.
+    /// Reads `{name}`, and `{{` as a brace. Refused with `doc.parameter`; `path` is where it
+    /// stands.
     pub(crate) fn parse(text: &str, path: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut plain = String::new();

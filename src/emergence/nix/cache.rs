@@ -1,4 +1,4 @@
-//! Binary caches of Nix in a folder: `nix-cache-info`, a `.narinfo` for each object, and their NARs.
+//! Nix binary caches in a directory: `nix-cache-info`, a `.narinfo` for each object, and the NARs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::emergence::base::bounded::{open_file, read_at_most};
 use crate::emergence::base::limits::Limits;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 
-/// A cache. What it says is only declared.
+/// A binary cache. Its contents are only claims.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
@@ -19,7 +19,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `folder`. Refused with `cache.info` when it is none, or its store is not `dir`.
+    /// Opens the cache in `folder`. Refused with `cache.info` if it is not a cache, or its store
+    /// directory is not `dir`.
     pub fn open(folder: &Path, dir: &StoreDir, limits: &Limits) -> Result<Self> {
         let info = folder.join("nix-cache-info");
         let subject = || info.display().to_string();
@@ -46,7 +47,7 @@ impl Cache {
         }
     }
 
-    /// What it says of the object with these digits; `None`: it does not know it.
+    /// The narinfo of the object with these digits; `None` if the cache does not have it.
     pub fn info(&self, digits: &str) -> Result<Option<NarInfo>> {
         let path = self.folder.join(format!("{digits}.narinfo"));
         let subject = path.display().to_string();
@@ -60,10 +61,11 @@ impl Cache {
         Ok(Some(info))
     }
 
-    /// The object with these digits and all that it refers to, each behind what it refers to; what is `elsewhere` may be missing.
+    /// The closure of the object with these digits, dependencies first. Objects that are
+    /// `elsewhere` may be missing.
     ///
-    /// Refused: the object itself is not there (`cache.missing`), or one of the others (`closure.incomplete`); more objects than may be
-    /// (`limit.entries`).
+    /// Refused: the object itself is missing (`cache.missing`), or one of the others
+    /// (`closure.incomplete`); too many objects (`limit.entries`).
     pub fn closure(
         &self,
         digits: &str,
@@ -100,7 +102,7 @@ impl Cache {
         Ok(dependencies_first(found, |info| &info.object.references))
     }
 
-    /// Where a NAR is, as a description names it.
+    /// The path of a NAR, from its URL in a narinfo.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -1,4 +1,4 @@
-//! Ed25519 keys and signatures, named and written as Nix does: `name:base64`.
+//! Ed25519 keys and signatures, in Nix's form `name:base64`.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::sys::base64;
 
-/// Splits `name:base64`, where the bytes must be `size`. `None`: it is not written so.
+/// Splits `name:base64`; `None` if the form is wrong or the bytes are not `size`.
 fn split(text: &str, size: usize) -> Option<(&str, Vec<u8>)> {
     let (name, coded) = text.split_once(':')?;
     let bytes = base64::decode(coded)?;
@@ -24,7 +24,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Reads `name:base64`.
+    /// Parses `name:base64`.
     pub fn parse(text: &str) -> Option<Self> {
         let (key, bytes) = split(text, 64)?;
         Some(Self { key: key.to_owned(), bytes: bytes.try_into().ok()? })
@@ -37,7 +37,7 @@ impl fmt::Display for Signature {
     }
 }
 
-/// Whose signatures count.
+/// A key to verify signatures with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     name: String,
@@ -45,7 +45,7 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads `name:base64` of 32 bytes; a usage error otherwise.
+    /// Parses `name:base64` of 32 bytes; a usage error otherwise.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = || Fault::usage(format!("{text}: a public key is NAME:BASE64 of 32 bytes"));
         let (name, bytes) = split(text.trim_end(), 32).ok_or_else(wrong)?;
@@ -54,12 +54,13 @@ impl PublicKey {
         Ok(Self { name: name.to_owned(), key })
     }
 
-    /// Its name, which signatures carry.
+    /// Its name, which signatures contain.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether this key has made the signature of these bytes. Strictly: no signature has a second form.
+    /// Whether `signature` is this key's signature of `bytes`. Strict: a signature has only one
+    /// valid form.
     pub fn verifies(&self, bytes: &[u8], signature: &Signature) -> bool {
         let signed = ed25519_dalek::Signature::from_bytes(&signature.bytes);
         signature.key == self.name && self.key.verify_strict(bytes, &signed).is_ok()
@@ -72,14 +73,14 @@ impl fmt::Display for PublicKey {
     }
 }
 
-/// Makes signatures.
+/// A key to sign with.
 pub struct SecretKey {
     name: String,
     key: SigningKey,
 }
 
 impl SecretKey {
-    /// A new one of this name, from the kernel's random numbers.
+    /// Generates a key with this name from the kernel's random numbers.
     pub fn generate(name: &str) -> Result<Self> {
         let plain =
             !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control());
@@ -97,7 +98,8 @@ impl SecretKey {
         }
     }
 
-    /// Reads `name:base64` of 64 bytes, the seed and the public key. A usage error otherwise, which does not show the text.
+    /// Parses `name:base64` of 64 bytes, the seed and the public key. A usage error otherwise,
+    /// without the text in the message.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = || Fault::usage("a secret key is NAME:BASE64 of 64 bytes, a seed and its public key");
         let (name, bytes) = split(text.trim_end(), 64).ok_or_else(wrong)?;
@@ -106,23 +108,23 @@ impl SecretKey {
         Ok(Self { name: name.to_owned(), key })
     }
 
-    /// The other half.
+    /// The public key.
     pub fn public(&self) -> PublicKey {
         PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
-    /// Signs bytes.
+    /// Signs `bytes`.
     pub fn sign(&self, bytes: &[u8]) -> Signature {
         Signature { key: self.name.clone(), bytes: self.key.sign(bytes).to_bytes() }
     }
 
-    /// The text that [`SecretKey::parse`] reads. Who has it can sign.
+    /// The text that [`SecretKey::parse`] reads. It is secret.
     pub fn reveal(&self) -> String {
         format!("{}:{}", self.name, base64::encode(&self.key.to_keypair_bytes()))
     }
 }
 
-/// Never the key itself.
+/// Shows the name and never the key.
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretKey({})", self.name)
@@ -156,7 +158,7 @@ mod tests {
         for bad in ["", "a:b", "a b", "a\n"] {
             assert!(SecretKey::generate(bad).is_err(), "{bad}");
         }
-        // The second half of a pair must be the first one's.
+        // The second half of the bytes must be the public key of the first.
         let key = SecretKey::generate("a").unwrap().reveal();
         let mut bytes = base64::decode(key.strip_prefix("a:").unwrap()).unwrap();
         bytes[40] ^= 1;

@@ -1,4 +1,5 @@
-//! The formats of Nix: store paths, archives, derivations, binary caches and signatures. Decides nothing about trust.
+//! The formats of Nix: store paths, archives, derivations, binary caches and signatures. Decides
+//! nothing about trust.
 //!
 //! ```text
 //! store_path   names of store objects, and how they are computed

@@ -1,5 +1,6 @@
-//! The hash of an object that names itself: its own digest counts as zeros, and where it stood is hashed behind the rest. For one
-//! that does not name itself it is the hash of the NAR. Source: emergence's contract; Nix does the same for `fixed:r:` addresses.
+//! The hash of an object that may refer to itself: its own digest is replaced by zeros, and the
+//! positions of the digest are hashed at the end. Without self-references it is the hash of the
+//! NAR. Nix computes `fixed:r:` addresses the same way.
 
 use std::io;
 
@@ -8,25 +9,25 @@ use memchr::memmem;
 use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::base::stream::Drain;
 
-/// Hashes a stream, in which `digits` count as zeros.
+/// Hashes a stream with `digits` replaced by zeros.
 pub struct ModuloHasher {
     digits: Vec<u8>,
-    /// The end of what came, in which the digits may begin, with what was found already blanked.
+    /// The end of the input, where the digits may begin; occurrences are already zeroed.
     tail: Vec<u8>,
-    /// Where the tail stands in the stream.
+    /// Offset of the tail in the stream.
     offset: u64,
     found: Vec<u64>,
     hasher: Hasher,
 }
 
 impl ModuloHasher {
-    /// One that has seen nothing yet.
+    /// A hasher without input.
     pub fn new(algorithm: Algorithm, digits: &[u8]) -> Self {
         let hasher = Hasher::new(algorithm);
         Self { digits: digits.to_vec(), tail: Vec::new(), offset: 0, found: Vec::new(), hasher }
     }
 
-    /// The hash of all that came.
+    /// The hash of the whole input.
     pub fn finish(mut self) -> Hash {
         self.hasher.update(&self.tail);
         for place in &self.found {

@@ -1,4 +1,5 @@
-//! What a binary cache says of an object: the lines of a `.narinfo`. Source: emergence's contract; the vectors in tests are Nix's.
+//! The narinfo of an object in a binary cache: the lines of a `.narinfo`. The vectors in tests are
+//! Nix's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +10,10 @@ use crate::emergence::base::compress::Compression;
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// The deriver that Nix writes when it knows none.
+/// Nix's value for an unknown deriver.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
 
-/// Fields that we understand, in the order in which Nix writes them. Others are passed over.
+/// Known fields, in the order in which Nix writes them. Others are ignored.
 const FIELDS: [&str; 11] = [
     "StorePath",
     "URL",
@@ -27,12 +28,12 @@ const FIELDS: [&str; 11] = [
     "CA",
 ];
 
-/// An object as its cache declares it, and where its NAR is. Nothing of it is proved.
+/// An object as declared by its cache, and the location of its NAR. Unverified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NarInfo {
     /// The object.
     pub object: Object,
-    /// Its NAR, below the cache's folder.
+    /// Its NAR, below the cache's directory.
     pub stored: Stored,
 }
 
@@ -41,12 +42,13 @@ fn refuse(words: impl Into<String>) -> Fault {
 }
 
 impl NarInfo {
-    /// Reads the lines. Refused with `cache.narinfo`, `cache.url`, `cache.compression`, `hash.syntax`, `path.name` or `ca.syntax`.
+    /// Parses the lines. Refused with `cache.narinfo`, `cache.url`, `cache.compression`,
+    /// `hash.syntax`, `path.name` or `ca.syntax`.
     pub fn parse(text: &[u8], dir: &StoreDir) -> Result<Self> {
         let text = std::str::from_utf8(text).map_err(|_| refuse("is not UTF-8"))?;
         let mut fields = Fields::read(text)?;
         let compression = fields.one("Compression");
-        // What had no such field yet was compressed by bzip2.
+        // Caches without this field used bzip2.
         let compression = compression.as_deref().filter(|name| !name.is_empty()).unwrap_or("bzip2");
         let deriver =
             fields.one("Deriver").filter(|deriver| deriver != UNKNOWN_DERIVER && !deriver.is_empty());
@@ -75,7 +77,7 @@ impl NarInfo {
         Ok(Self { object, stored })
     }
 
-    /// The lines, as Nix writes them.
+    /// Prints the lines as Nix does.
     pub fn print(&self, dir: &StoreDir) -> String {
         let hash = |hash: &Hash| format!("{}:{}", hash.algorithm(), hash.nix32());
         let Self { object, stored } = self;
@@ -100,7 +102,7 @@ impl NarInfo {
     }
 }
 
-/// The values of the fields that we know.
+/// The values of the known fields.
 struct Fields(BTreeMap<&'static str, Vec<String>>);
 
 impl Fields {
@@ -156,7 +158,7 @@ fn references(text: &str) -> Result<BTreeSet<StorePath>> {
     Ok(references)
 }
 
-/// A path below the cache's folder; a query behind it says nothing to a folder.
+/// A path below the cache's directory, without a query, which has no meaning there.
 fn url(text: &str) -> Result<String> {
     let path = text.split('?').next().unwrap_or_default();
     let part = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -212,7 +214,7 @@ References:
         assert_eq!(NarInfo::parse(b"\xff", &dir).unwrap_err().code(), Some(Code::CacheNarinfo));
         let more = format!("{GOOD}Unknown: \nURL2: x\nDeriver: unknown-deriver\n").replace(".xz", ".xz?a=b");
         assert_eq!(NarInfo::parse(more.as_bytes(), &dir).unwrap(), info);
-        // The first caches did not say how.
+        // The first caches had no Compression field.
         let old = NarInfo::parse(GOOD.replace("Compression: xz\n", "").as_bytes(), &dir).unwrap();
         assert_eq!(old.stored.compression, Compression::Bzip2);
     }

@@ -1,4 +1,4 @@
-//! An object of a store as somebody declares it, and the file that its NAR is in. Nothing of either is proved.
+//! The declaration of a store object, and the file that contains its NAR. Both are unverified.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,47 +7,47 @@ use super::store_path::{ContentAddress, References, StoreDir, StorePath};
 use crate::emergence::base::compress::Compression;
 use crate::emergence::base::hash::Hash;
 
-/// What is declared of an object.
+/// The declaration of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// What the object is called.
+    /// Its store path.
     pub path: StorePath,
-    /// Hash of the NAR, by SHA-256.
+    /// SHA-256 of the NAR.
     pub nar_hash: Hash,
-    /// Bytes of the NAR.
+    /// Size of the NAR, in bytes.
     pub nar_size: u64,
-    /// What it refers to; itself among them, if it does.
+    /// The objects that it refers to, including itself if it does.
     pub references: BTreeSet<StorePath>,
-    /// The recipe that it was built by, as far as that is known.
+    /// The derivation that built it, if known.
     pub deriver: Option<StorePath>,
     /// Signatures of [`Object::fingerprint`].
     pub signatures: Vec<Signature>,
-    /// How its content proves its path.
+    /// Its content address, if it has one.
     pub ca: Option<ContentAddress>,
 }
 
-/// The file, or blob, that a NAR is in.
+/// The file or blob that contains a NAR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// What messages call it; in a binary cache, where it is below the folder.
+    /// Its name in messages; in a binary cache, its path below the directory.
     pub name: String,
-    /// How it is compressed.
+    /// Its compression.
     pub compression: Compression,
-    /// Hash of the file, compressed as it is.
+    /// Hash of the file as stored.
     pub hash: Option<Hash>,
-    /// Bytes of the file, compressed as it is.
+    /// Size of the file as stored, in bytes.
     pub size: Option<u64>,
 }
 
 impl Object {
-    /// What is signed: path, hash and size of the NAR, references.
+    /// The text that is signed: path, hash and size of the NAR, references.
     pub fn fingerprint(&self, dir: &StoreDir) -> String {
         let references: Vec<String> = self.references.iter().map(|path| dir.path(path)).collect();
         let (path, hash) = (dir.path(&self.path), self.nar_hash.nix32());
         format!("1;{path};sha256:{hash};{};{}", self.nar_size, references.join(","))
     }
 
-    /// References, with the one to itself apart.
+    /// The references, with a self-reference separated.
     pub fn split_references(&self) -> References {
         let mut others = self.references.clone();
         let itself = others.remove(&self.path);
@@ -55,12 +55,13 @@ impl Object {
     }
 }
 
-/// Bytes that these objects may take.
+/// Total NAR size of these objects, in bytes.
 pub(crate) fn bytes_of<'a>(objects: impl Iterator<Item = &'a Object>) -> u64 {
     objects.fold(0, |sum: u64, object| sum.saturating_add(object.nar_size))
 }
 
-/// Each behind what it refers to, as far as there are no circles; otherwise by path. No recursion: a chain may be long.
+/// Sorts objects with dependencies first, otherwise by path. References may be cyclic. No
+/// recursion, because chains may be long.
 pub(crate) fn dependencies_first<T>(
     found: BTreeMap<StorePath, T>,
     references: impl Fn(&T) -> &BTreeSet<StorePath>,

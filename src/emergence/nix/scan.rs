@@ -1,4 +1,4 @@
-//! Finds store paths that stand in the content of an object, by their digests: what it refers to, whatever was declared.
+//! Finds references in an object's content, by the digests of store paths.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,13 +7,13 @@ use super::object::Object;
 use super::store_path::{DIGITS, StoreDir, StorePath};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// What a digest is looked up by.
+/// The digits of a digest.
 type Digits = [u8; DIGITS];
 
-/// The digests that are searched for. Made once, and shared by those who search.
+/// The digests to search for, shared by all scanners.
 pub struct Searched {
     digits: HashMap<Digits, StorePath>,
-    /// Whether a byte can stand in a digest.
+    /// Whether a byte is a digit.
     digit: [bool; 256],
 }
 
@@ -38,21 +38,21 @@ impl Searched {
     }
 }
 
-/// Searches a stream of bytes, or the tree that it is told of.
+/// Searches a stream of bytes, or a tree as a [`Visitor`].
 pub struct Scanner<'a> {
     searched: &'a Searched,
     found: BTreeSet<StorePath>,
-    /// The end of what came, in which a digest may begin.
+    /// The end of the input, where a digest may begin.
     tail: Vec<u8>,
 }
 
 impl<'a> Scanner<'a> {
-    /// One that has seen nothing yet.
+    /// A scanner without input.
     pub fn new(searched: &'a Searched) -> Self {
         Self { searched, found: BTreeSet::new(), tail: Vec::with_capacity(2 * DIGITS) }
     }
 
-    /// The next bytes.
+    /// Searches the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         if bytes.len() < DIGITS {
             self.tail.extend_from_slice(bytes);
@@ -60,7 +60,7 @@ impl<'a> Scanner<'a> {
             self.search(&tail);
             self.tail = tail;
         } else {
-            // What may have begun before ends within these.
+            // A digest that began before ends within these.
             self.tail.extend_from_slice(bytes.get(..DIGITS - 1).unwrap_or_default());
             let tail = std::mem::take(&mut self.tail);
             self.search(&tail);
@@ -73,17 +73,17 @@ impl<'a> Scanner<'a> {
         self.tail.drain(..surplus);
     }
 
-    /// What comes next does not follow what came.
+    /// Separates the next bytes from the input so far.
     pub fn part(&mut self) {
         self.tail.clear();
     }
 
-    /// All that was found.
+    /// All references found.
     pub fn found(self) -> BTreeSet<StorePath> {
         self.found
     }
 
-    /// Looks at the last byte of each window first: where it is no digit, the whole window can be passed over.
+    /// Checks the last byte of a window first: if it is not a digit, the whole window is skipped.
     fn search(&mut self, bytes: &[u8]) {
         let mut start = 0;
         while let Some(window) = bytes.get(start..start + DIGITS) {
@@ -130,7 +130,7 @@ impl Visitor for Scanner<'_> {
     }
 }
 
-/// Refuses with `refs.undeclared` when something was found that the object does not declare.
+/// Refused with `refs.undeclared` if the object does not declare a reference that was found.
 pub fn check_found(object: &Object, found: &BTreeSet<StorePath>, dir: &StoreDir) -> Result<()> {
     match found.iter().find(|path| !object.references.contains(*path)) {
         None => Ok(()),

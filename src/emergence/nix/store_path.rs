@@ -1,6 +1,6 @@
-//! Store paths: `STOREDIR/DIGEST-NAME`, and what each kind of object takes its digest from.
+//! Store paths, `STOREDIR/DIGEST-NAME`, and how the digest of each kind of object is computed.
 //!
-//! Source: the Nix manual, "Store path specification"; the vectors in tests hold Nix's own answers.
+//! Source: the Nix manual, "Store path specification"; the vectors in tests are Nix's own output.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,24 +9,25 @@ use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::nix32;
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 
-/// Where Nix keeps its objects, unless told otherwise.
+/// Nix's default store directory.
 pub const USUAL_STORE: &str = "/nix/store";
 
-/// Bytes of a path's digest.
+/// Length of a path's digest, in bytes.
 const DIGEST: usize = 20;
 
-/// Characters of a path's digest.
+/// Length of a path's digest, in characters.
 pub const DIGITS: usize = nix32::length(DIGEST);
 
-/// Longest name of an object.
+/// Maximum length of an object's name.
 const LONGEST_NAME: usize = 211;
 
-/// The folder whose name goes into the digests of all paths in it. Absolute, without a slash at the end.
+/// The store directory that paths are computed for. Absolute, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreDir(String);
 
 impl StoreDir {
-    /// The folder with this name. A usage error when it is not absolute, or could be written shorter.
+    /// A store directory with this path. A usage error if it is not absolute and in its shortest
+    /// form.
     pub fn new(path: &str) -> Result<Self> {
         let part = |part: &str| !part.is_empty() && part != "." && part != "..";
         match path.strip_prefix('/') {
@@ -37,17 +38,17 @@ impl StoreDir {
         }
     }
 
-    /// The folder's path.
+    /// The directory's path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The path of `object` in it.
+    /// The path of `object` in this directory.
     pub fn path(&self, object: &StorePath) -> String {
         format!("{}/{object}", self.0)
     }
 
-    /// Reads a path of an object in it, without anything behind.
+    /// Parses the path of an object in this directory, without anything after it.
     pub fn parse(&self, path: &str) -> Result<StorePath> {
         let base = path.strip_prefix(self.as_str()).and_then(|rest| rest.strip_prefix('/'));
         let base = base.ok_or_else(|| {
@@ -63,12 +64,13 @@ impl Default for StoreDir {
     }
 }
 
-/// The name of an object: 1 to 211 of `[A-Za-z0-9+._?=-]`, not `.` or `..`, nor one of them with a dash behind it.
+/// The name of an object: 1 to 211 of `[A-Za-z0-9+._?=-]`, not `.` or `..`, and not beginning with
+/// `.-` or `..-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 impl Name {
-    /// This name; refused with `path.name` when it cannot be one.
+    /// Checks a name; refused with `path.name` if it is invalid.
     pub fn new(name: &str) -> Result<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+._?=-".contains(&byte);
         let dots = name.split_once('-').map_or(name, |(before, _)| before);
@@ -84,7 +86,7 @@ impl Name {
         Err(Fault::refused(Code::PathName, shown(name.as_bytes()), words))
     }
 
-    /// The name.
+    /// The name's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,7 +98,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// An object of a store, without its folder: shown as `DIGEST-NAME`, and in the order of that.
+/// A store path without its directory. Displayed as `DIGEST-NAME` and ordered by that text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StorePath {
     digest: [u8; DIGEST],
@@ -104,7 +106,7 @@ pub struct StorePath {
 }
 
 impl StorePath {
-    /// Reads `DIGEST-NAME`; refused with `path.name`.
+    /// Parses `DIGEST-NAME`; refused with `path.name`.
     pub fn parse(base: &str) -> Result<Self> {
         let refuse = || {
             let words = format!("does not begin with {DIGITS} of Nix's digits and a dash");
@@ -117,22 +119,22 @@ impl StorePath {
         Ok(Self { digest, name: Name::new(name)? })
     }
 
-    /// The digest, as it stands in the path.
+    /// The digest, as in the path.
     pub fn digits(&self) -> String {
         nix32::encode(&self.digest)
     }
 
-    /// What stands behind the digest.
+    /// The name, after the digest.
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// The path with the digest of a fingerprint: `TYPE:sha256:INNER:STOREDIR:NAME`, hashed and folded.
+    /// The path for a fingerprint: `TYPE:sha256:INNER:STOREDIR:NAME`, hashed and folded.
     fn make(dir: &StoreDir, kind: &str, inner: &Hash, name: Name) -> Self {
         let fingerprint = format!("{kind}:{}:{}:{name}", inner, dir.as_str());
         let hash = Hash::sha256(fingerprint.as_bytes());
         let mut digest = [0; DIGEST];
-        // Not cut: what is beyond is folded in.
+        // Not truncated: the remaining bytes are XORed in.
         for (at, byte) in hash.bytes().iter().enumerate() {
             if let Some(place) = digest.get_mut(at % DIGEST) {
                 *place ^= byte;
@@ -141,13 +143,14 @@ impl StorePath {
         Self { digest, name }
     }
 
-    /// The path of what a build makes as its output `output`. `modulo` is the hash of the recipe, as [`super::drv`] makes it.
+    /// The path of a derivation's output `output`. `modulo` is the hash that [`super::drv`]
+    /// computes.
     pub fn output(dir: &StoreDir, modulo: &Hash, output: &str, drv_name: &Name) -> Result<Self> {
         Ok(Self::make(dir, &format!("output:{output}"), modulo, output_name(drv_name, output)?))
     }
 }
 
-/// The name of an output: that of the derivation, with the output's behind it unless that is `out`.
+/// The name of an output: the derivation's name, with `-OUTPUT` appended unless that is `out`.
 pub fn output_name(drv_name: &Name, output: &str) -> Result<Name> {
     if output == "out" { Ok(drv_name.clone()) } else { Name::new(&format!("{drv_name}-{output}")) }
 }
@@ -160,7 +163,7 @@ impl fmt::Display for StorePath {
 
 impl Ord for StorePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // The digits are written from the last byte to the first, and ascend as their values do.
+        // Digits are written from the last byte to the first, and sort as their values do.
         self.digest.iter().rev().cmp(other.digest.iter().rev()).then_with(|| self.name.cmp(&other.name))
     }
 }
@@ -171,40 +174,41 @@ impl PartialOrd for StorePath {
     }
 }
 
-/// What of an object is hashed for its content address.
+/// The form of an object that is hashed for its content address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The bytes of a single file. Whether it can be executed is not told: `nix-store --add-fixed` keeps that of its source.
+    /// The bytes of a single file. They do not contain the execute bit: `nix-store --add-fixed`
+    /// keeps that of its source.
     Flat,
     /// The NAR.
     Nar,
 }
 
-/// How the content of an object proves its path: the field `CA` of a narinfo.
+/// The content address of an object: the field `CA` of a narinfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentAddress {
-    /// `text:sha256:…`: a file that Nix wrote, such as a derivation.
+    /// `text:sha256:…`: a file written by Nix, such as a derivation.
     Text(Hash),
-    /// `fixed:…`: known by its content before it was made.
+    /// `fixed:…`: addressed by the hash of its content.
     Fixed(Method, Hash),
 }
 
-/// What an object refers to.
+/// The references of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// Other objects.
     pub others: BTreeSet<StorePath>,
-    /// Whether it names itself.
+    /// Whether it refers to itself.
     pub itself: bool,
 }
 
 impl References {
-    /// Whether there are none.
+    /// Whether there are no references.
     pub fn is_empty(&self) -> bool {
         self.others.is_empty() && !self.itself
     }
 
-    /// `TYPE`, and behind it each reference, which must be in `dir`.
+    /// `TYPE`, followed by each reference, which must be in `dir`.
     fn kind(&self, dir: &StoreDir, kind: &str) -> String {
         let mut text = kind.to_owned();
         for other in &self.others {
@@ -219,7 +223,7 @@ impl References {
 }
 
 impl ContentAddress {
-    /// Reads the field; refused with `ca.syntax`.
+    /// Parses the field; refused with `ca.syntax`.
     pub fn parse(text: &str) -> Result<Self> {
         let refuse = |words: &str| Fault::refused(Code::CaSyntax, text.escape_debug().to_string(), words);
         let hash = |digits: &str| {
@@ -239,7 +243,8 @@ impl ContentAddress {
         }
     }
 
-    /// The path of an object with this content. Refused with `ca.syntax` when it has references that such an object cannot have.
+    /// The path of an object with this content. Refused with `ca.syntax` if it has references that
+    /// such an object cannot have.
     pub fn path(&self, dir: &StoreDir, name: Name, references: &References) -> Result<StorePath> {
         let refuse = |words: &str| Err(Fault::refused(Code::CaSyntax, self.to_string(), words));
         match self {
@@ -259,7 +264,7 @@ impl ContentAddress {
     }
 }
 
-/// `fixed:out:[r:]ALGORITHM:HEX:`, which is hashed for the paths of fixed outputs, and for what depends on them.
+/// `fixed:out:[r:]ALGORITHM:HEX:`, hashed for the paths of fixed outputs and of their dependents.
 pub fn fixed_out(method: Method, hash: &Hash) -> String {
     format!("fixed:out:{}{hash}:", recursive(method))
 }

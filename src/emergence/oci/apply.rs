@@ -1,7 +1,9 @@
-//! Layers made into one tree of files, one over another. Every parent is looked up inside the tree, the last name is never followed.
+//! Layers made into one tree of files, one over another. Every parent is looked up inside the tree,
+//! the last name is never followed.
 //!
-//! For each layer: first goes what it takes away from those below, then its entries are made in the order of the tar, so that of two
-//! with one name the last stays. What has another type than an entry is replaced by it.
+//! For each layer: first goes what it takes away from those below, then its entries are made in the
+//! order of the tar, so that of two with one name the last stays. What has another type than an
+//! entry is replaced by it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
@@ -66,7 +68,8 @@ pub(crate) struct Tree {
     here: Option<Here>,
     /// Of the root, which is closed to others until all is done.
     root_mode: u32,
-    /// Folders whose owner may not do all in them; they get their modes at the end. By their identity, with the path.
+    /// Folders whose owner may not do all in them; they get their modes at the end. By their
+    /// identity, with the path.
     late: HashMap<(u64, u64), (Vec<u8>, u32)>,
     room: Vec<u8>,
     pub(crate) skipped: Skipped,
@@ -108,7 +111,8 @@ impl Tree {
         Ok(Self { layered: true, ..Self::new(root)? })
     }
 
-    /// In this folder, which shows what lies below the layer that comes: `below` is the root of that.
+    /// In this folder, which shows what lies below the layer that comes: `below` is the root of
+    /// that.
     pub(crate) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
         let doing = || "give the root what it has below";
         let stat = fstat(below).doing(doing)?;
@@ -146,7 +150,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Enters a folder of the layers below; false: they have none there, or what leads there is replaced by a folder of the layer's own.
+    /// Enters a folder of the layers below; false: they have none there, or what leads there is
+    /// replaced by a folder of the layer's own.
     fn enter_below(&mut self, path: &[u8], removals: &Removals) -> Result<bool> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain((!path.is_empty()).then_some(path.len())) {
@@ -178,7 +183,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives the folder where entries were made the times back that it had: what is in it does not count.
+    /// Gives the folder where entries were made the times back that it had: what is in it does not
+    /// count.
     fn leave(&mut self) -> Result<()> {
         match self.here.take() {
             Some(here) => futimens(&here.folder, &here.times)
@@ -277,7 +283,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Owner, attributes, mode and times, in this order: a new owner takes the capabilities and the bits above the mode away.
+    /// Owner, attributes, mode and times, in this order: a new owner takes the capabilities and the
+    /// bits above the mode away.
     fn adorn(&mut self, fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
         if self.owner(member) {
             fchown(fd, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))
@@ -473,8 +480,8 @@ fn not_inside(error: Errno) -> Fault {
     }
 }
 
-/// Attributes that an image may set: what a file may do, and what users say of it. Others are the system's own, such as labels and what
-/// overlayfs keeps.
+/// Attributes that an image may set: what a file may do, and what users say of it. Others are the
+/// system's own, such as labels and what overlayfs keeps.
 fn kept(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.")
 }

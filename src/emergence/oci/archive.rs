@@ -1,4 +1,5 @@
-//! A tar of a layout: which of its files is where. The tar is gone through once; its files are read in place.
+//! A tar of a layout: which of its files is where. The tar is gone through once; its files are read
+//! in place.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! The blobs of a layout, by their digest, from a folder or a tar. What is read of one is only what the layout says it is;
-//! [`Blobs::document`] proves it, for streams that is for who reads them.
+//! The blobs of a layout, by their digest, from a folder or a tar. What is read of one is only what
+//! the layout says it is; [`Blobs::document`] proves it, for streams that is for who reads them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,8 +14,8 @@ use crate::emergence::base::hash::{Hash, Hasher};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::error::Doing;
 
-/// Files of a folder that are kept open at most, so that a second reading is of the same file as the first. Beyond, a file is
-/// opened anew, and its digest tells whether it is the same.
+/// Files of a folder that are kept open at most, so that a second reading is of the same file as
+/// the first. Beyond, a file is opened anew, and its digest tells whether it is the same.
 const KEPT_OPEN: usize = 256;
 
 /// Where blobs are.
@@ -59,8 +59,9 @@ impl Blobs {
         Self { name: path.to_owned(), source: Source::Folder(Mutex::default()), most }
     }
 
-    /// Of the layout in this tar, which is not compressed. Refused: it is compressed or has a file twice (`oci.layout`), it is no tar
-    /// (`layer.header`), it has too many members (`limit.entries`).
+    /// Of the layout in this tar, which is not compressed. Refused: it is compressed or has a file
+    /// twice (`oci.layout`), it is no tar (`layer.header`), it has too many members
+    /// (`limit.entries`).
     pub fn archive(file: File, path: &Path, most: u64) -> Result<Self> {
         let subject = path.display().to_string();
         let archive = Archive::open(file, &subject).within(|| subject.clone())?;
@@ -103,7 +104,8 @@ impl Blobs {
 
     /// The bytes of this blob, of the size that is declared. What they hash to is not looked at.
     ///
-    /// Refused: `blob.missing`, `blob.size`, and `blob.digest` when the descriptor itself has other bytes than it declares.
+    /// Refused: `blob.missing`, `blob.size`, and `blob.digest` when the descriptor itself has other
+    /// bytes than it declares.
     pub fn open(&self, descriptor: &Descriptor) -> Result<Blob> {
         check_embedded(descriptor)?;
         let digest = &descriptor.digest;

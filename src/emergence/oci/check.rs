@@ -1,4 +1,5 @@
-//! What the first pass looks for in a layer: that it can be unpacked, and what it takes away from the layers below. Makes nothing.
+//! What the first pass looks for in a layer: that it can be unpacked, and what it takes away from
+//! the layers below. Makes nothing.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -12,7 +13,8 @@ use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 /// Bytes of the paths that one layer may take away.
 const MOST_WHITEOUTS: usize = 64 << 20;
 
-/// Paths, of which only a hash with a secret key is kept: whether one is there is all that is asked.
+/// Paths, of which only a hash with a secret key is kept: whether one is there is all that is
+/// asked.
 #[derive(Default)]
 pub(super) struct Paths {
     key: RandomState,
@@ -31,7 +33,8 @@ impl Paths {
     }
 }
 
-/// What a layer takes away from the layers below. It is done before the layer is applied, whose own entries it does not concern.
+/// What a layer takes away from the layers below. It is done before the layer is applied, whose own
+/// entries it does not concern.
 #[derive(Default)]
 pub(super) struct Removals {
     /// What goes.

@@ -1,5 +1,6 @@
-//! The documents of a layout as they are written: what they declare, nothing of it proved. Digests are always of a document's
-//! bytes, never of what is made of them here. Source: the OCI image specification.
+//! The documents of a layout as they are written: what they declare, nothing of it proved. Digests
+//! are always of a document's bytes, never of what is made of them here. Source: the OCI image
+//! specification.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -248,7 +249,8 @@ pub struct RootFs {
     pub diff_ids: Vec<Hash>,
 }
 
-/// A digest as OCI writes it, which is one way only: `sha256:` or `sha512:` and hexadecimal digits in small letters.
+/// A digest as OCI writes it, which is one way only: `sha256:` or `sha512:` and hexadecimal digits
+/// in small letters.
 pub fn digest(text: &str) -> Option<Hash> {
     let hash = Hash::parse(text, None).ok()?;
     let known = matches!(hash.algorithm(), Algorithm::Sha256 | Algorithm::Sha512);

@@ -18,13 +18,14 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of all that a folder has in the layers below.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// A path in the tree: its names, with one slash between them, none before and none behind; empty for the root.
+/// A path in the tree: its names, with one slash between them, none before and none behind; empty
+/// for the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InTree(Vec<u8>);
 
 impl InTree {
-    /// Reads a path of a tar, with or without a slash before it. Refused: `..` (`layer.escape`), and a name or a path that is too long
-    /// (`layer.header`).
+    /// Reads a path of a tar, with or without a slash before it. Refused: `..` (`layer.escape`),
+    /// and a name or a path that is too long (`layer.header`).
     pub(super) fn read(path: &[u8]) -> Result<Self> {
         let mut plain = Vec::with_capacity(path.len());
         let mut depth = 0;
@@ -79,7 +80,8 @@ pub(super) enum Meaning {
     Nothing,
 }
 
-/// What `member` means. Refused as by [`InTree::read`], and a whiteout that cannot be one (`layer.whiteout`).
+/// What `member` means. Refused as by [`InTree::read`], and a whiteout that cannot be one
+/// (`layer.whiteout`).
 pub(super) fn meaning(member: &Member) -> Result<Meaning> {
     let path = InTree::read(&member.path)?;
     let (folder, name) = path.split();
@@ -97,7 +99,8 @@ pub(super) fn meaning(member: &Member) -> Result<Meaning> {
         };
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(Meaning::Entry(path)) };
-    // AUFS makes whiteouts that are all one file, so that they are hard links in a tar; others make devices of them.
+    // AUFS makes whiteouts that are all one file, so that they are hard links in a tar; others make
+    // devices of them.
     if member.kind == MemberKind::Directory {
         return whiteout("is a whiteout, but a folder");
     }

@@ -1,4 +1,5 @@
-//! Plain images: verified as a whole, and then unpacked by a second reading, into a folder or as `stack` keeps them.
+//! Plain images: verified as a whole, and then unpacked by a second reading, into a folder or as
+//! `stack` keeps them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,8 @@ pub struct Verified {
     image: Image,
     /// What was found.
     pub report: Report,
-    /// What each layer takes away from those below it; nothing is known of one that was only recognised.
+    /// What each layer takes away from those below it; nothing is known of one that was only
+    /// recognised.
     removals: Vec<Option<Removals>>,
     /// Bytes of the files of all layers that were not only recognised.
     pub(crate) size: u64,
@@ -60,8 +62,9 @@ pub struct Unpacked {
 impl Image {
     /// The image that was found in `layout`.
     ///
-    /// Refused: its configuration or a layer is of another type (`oci.media-type`), configuration and manifest do not agree how many
-    /// layers there are (`oci.diff-id`), there are too many (`limit.entries`), and as by [`super::Blobs::document`].
+    /// Refused: its configuration or a layer is of another type (`oci.media-type`), configuration
+    /// and manifest do not agree how many layers there are (`oci.diff-id`), there are too many
+    /// (`limit.entries`), and as by [`super::Blobs::document`].
     pub fn open(layout: Layout, resolved: Resolved, terms: &Terms) -> Result<Self> {
         let manifest = &resolved.manifest;
         let declared = &manifest.config;
@@ -122,8 +125,8 @@ impl Image {
         self.layers.len()
     }
 
-    /// Of each layer together with all below it, the lowest first, as the image specification computes them; of no layers, the hash of
-    /// nothing.
+    /// Of each layer together with all below it, the lowest first, as the image specification
+    /// computes them; of no layers, the hash of nothing.
     pub(crate) fn chain(&self) -> Vec<Hash> {
         let mut ids = self.layers.iter().map(|layer| layer.diff_id);
         let mut top = ids.next().unwrap_or_else(|| Hash::sha256(b""));
@@ -140,8 +143,8 @@ impl Image {
         self.chain().pop().unwrap_or_else(|| Hash::sha256(b""))
     }
 
-    /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and with `trust.unproved` where a
-    /// signature is demanded: plain images have none.
+    /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and
+    /// with `trust.unproved` where a signature is demanded: plain images have none.
     pub(crate) fn trusted(&self, terms: &Terms) -> Result<bool> {
         let name = self.layout.blobs.name();
         let pinned = terms.trust.pinned(&name, &self.digest())? || self.resolved.pinned;
@@ -153,15 +156,17 @@ impl Image {
         }
     }
 
-    /// Proves everything: documents, then layers side by side. Writes nothing. `strict`: refuses a layer with a path twice in it
-    /// (`layer.duplicate`).
+    /// Proves everything: documents, then layers side by side. Writes nothing. `strict`: refuses a
+    /// layer with a path twice in it (`layer.duplicate`).
     ///
-    /// Refused as by [`super::Blobs::open`], and with codes `blob.*`, `layer.*`, `limit.*`, `oci.diff-id` and `trust.*`.
+    /// Refused as by [`super::Blobs::open`], and with codes `blob.*`, `layer.*`, `limit.*`,
+    /// `oci.diff-id` and `trust.*`.
     pub fn verify(self, terms: &Terms, strict: bool) -> Result<Verified> {
         self.proved(terms, strict, &|_| false)
     }
 
-    /// The same, but `known` layers are not decompressed: a blob that is there must have its digest.
+    /// The same, but `known` layers are not decompressed: a blob that is there must have its
+    /// digest.
     pub(crate) fn proved(
         self,
         terms: &Terms,
@@ -225,10 +230,11 @@ impl Verified {
         self.image
     }
 
-    /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name only when all is made. After an error
-    /// nothing is there. The stored bytes are hashed again.
+    /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name
+    /// only when all is made. After an error nothing is there. The stored bytes are hashed again.
     ///
-    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there), `layer.header`, `space`.
+    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there),
+    /// `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
         let (bytes, skipped) = made_whole(to, |new| {
             check_space(new.parent().unwrap_or(to), self.size)?;
@@ -276,7 +282,8 @@ fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
         let words = format!("is of type {}, which is no layer", descriptor.media_type.escape_debug());
         Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
     })?;
-    // With one hash for both, it is stored as it is, whatever its type says: skopeo writes such, and engines look at the bytes.
+    // With one hash for both, it is stored as it is, whatever its type says: skopeo writes such,
+    // and engines look at the bytes.
     let compression = if descriptor.digest == diff_id { Compression::None } else { compression };
     Ok(Layer { descriptor: descriptor.clone(), compression, diff_id })
 }

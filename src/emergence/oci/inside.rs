@@ -1,6 +1,8 @@
-//! Paths in a tree that is being made, as if it were `/`: links lead nowhere outside, whatever they say.
+//! Paths in a tree that is being made, as if it were `/`: links lead nowhere outside, whatever they
+//! say.
 //!
-//! Only this process knows the tree, so that nothing changes between two looks; other processes are kept out by the mode of its root.
+//! Only this process knows the tree, so that nothing changes between two looks; other processes are
+//! kept out by the mode of its root.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,12 +46,14 @@ pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Ow
     by_names(root, path, false)
 }
 
-/// The same, and makes what is missing: folders of mode 0755 whose time is 1970. The folder in which they are made keeps its own.
+/// The same, and makes what is missing: folders of mode 0755 whose time is 1970. The folder in
+/// which they are made keeps its own.
 pub(super) fn make_folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     by_names(root, path, true)
 }
 
-/// Name by name: each is opened in the folder that was opened before it, links are read and taken apart here.
+/// Name by name: each is opened in the folder that was opened before it, links are read and taken
+/// apart here.
 fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result<OwnedFd> {
     let mut rest: Vec<Vec<u8>> = names(path);
     let mut here: Vec<Rc<OwnedFd>> = Vec::new();
@@ -100,7 +104,8 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
             return Err(Errno::NAMETOOLONG);
         }
     }
-    // In the order in which they were made, so that a new one's own time comes after what was made in it.
+    // In the order in which they were made, so that a new one's own time comes after what was made
+    // in it.
     for (folder, times) in made.iter().rev() {
         futimens(&**folder, times)?;
     }

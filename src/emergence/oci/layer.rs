@@ -1,5 +1,6 @@
-//! One layer read from its blob: one thread reads and hashes what is stored, another one decompresses and does nothing else, the caller
-//! hashes what comes out and takes it apart into members. Both passes over an image read it this way.
+//! One layer read from its blob: one thread reads and hashes what is stored, another one
+//! decompresses and does nothing else, the caller hashes what comes out and takes it apart into
+//! members. Both passes over an image read it this way.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -63,10 +64,12 @@ pub(super) fn layer_compression(media_type: &str) -> Option<Compression> {
 }
 
 impl Layer {
-    /// Reads the layer and shows its members to `see`. What it is shown is proved only when this has returned.
+    /// Reads the layer and shows its members to `see`. What it is shown is proved only when this
+    /// has returned.
     ///
-    /// Refused: as by [`Blobs::open`]; `blob.digest`, in the second pass `changed-while-reading`; when the bytes are those that
-    /// were declared also `blob.compression`, `limit.size`, `layer.header`, `oci.diff-id`, and what `see` refuses.
+    /// Refused: as by [`Blobs::open`]; `blob.digest`, in the second pass `changed-while-reading`;
+    /// when the bytes are those that were declared also `blob.compression`, `limit.size`,
+    /// `layer.header`, `oci.diff-id`, and what `see` refuses.
     pub(super) fn read(
         &self,
         blobs: &Blobs,
@@ -77,7 +80,8 @@ impl Layer {
         self.read_named(blobs, terms, pass, see).within(|| format!("layer {}", self.descriptor.digest))
     }
 
-    /// Hashes the stored bytes of a layer whose members are known. A blob that is not there need not be.
+    /// Hashes the stored bytes of a layer whose members are known. A blob that is not there need
+    /// not be.
     ///
     /// Refused: as by [`Blobs::open`], and `blob.digest`.
     pub(super) fn recognise(&self, blobs: &Blobs, terms: &Terms) -> Result<LayerBytes> {
@@ -111,7 +115,8 @@ impl Layer {
         if let Err(Fault::Failed(error)) = taken {
             return Err(Fault::Failed(error));
         }
-        // What stands behind the end of the tar is part of the layer; behind a fault, it is part of the hash that is asked for first.
+        // What stands behind the end of the tar is part of the layer; behind a fault, it is part of
+        // the hash that is asked for first.
         let rest = members.input().pass(u64::MAX).map(drop).map_err(super::tar::input_fault);
         let output = members.into_input();
         if output.pieces.exceeded() {

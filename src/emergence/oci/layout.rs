@@ -1,4 +1,5 @@
-//! From what names an artifact in a layout to its manifest: `oci-layout`, `index.json`, indexes in it, and the choice of a platform.
+//! From what names an artifact in a layout to its manifest: `oci-layout`, `index.json`, indexes in
+//! it, and the choice of a platform.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -47,13 +48,15 @@ pub struct Resolved {
 /// The entries of an index.
 type Entries = Arc<[Descriptor]>;
 
-/// Asks whether a manifest of an index that is for the right platform may be taken; an error ends the search.
+/// Asks whether a manifest of an index that is for the right platform may be taken; an error ends
+/// the search.
 pub type Accept<'a> = &'a dyn Fn(&Descriptor) -> Result<bool>;
 
 impl Layout {
     /// Opens a layout in the folder or tar at `path`.
     ///
-    /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts (`oci.docker-v1`).
+    /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts
+    /// (`oci.docker-v1`).
     pub fn open(path: &Path) -> Result<Self> {
         Self::within(path, &Limits::default())
     }
@@ -101,12 +104,13 @@ impl Layout {
         &self.index
     }
 
-    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry only, or one for `platform`; by a
-    /// digest, its own or of an index that leads to it; or by both. Of an index, the first manifest for `platform` that `accept` takes;
-    /// where none names its platform, the first that `accept` takes.
+    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry
+    /// only, or one for `platform`; by a digest, its own or of an index that leads to it; or by
+    /// both. Of an index, the first manifest for `platform` that `accept` takes; where none names
+    /// its platform, the first that `accept` takes.
     ///
-    /// Refused: `oci.no-tag`, `oci.no-platform`, `oci.media-type`, `oci.layout` (indexes nested too deep), and as by
-    /// [`Blobs::document`] and [`json::read`].
+    /// Refused: `oci.no-tag`, `oci.no-platform`, `oci.media-type`, `oci.layout` (indexes nested too
+    /// deep), and as by [`Blobs::document`] and [`json::read`].
     pub fn resolve(
         &self,
         tag: Option<&str>,
@@ -158,8 +162,8 @@ impl Layout {
         }
     }
 
-    /// Some write one image for several platforms into `index.json` itself: entries with one name or none, each for a platform. The one for
-    /// this, which must be clear.
+    /// Some write one image for several platforms into `index.json` itself: entries with one name
+    /// or none, each for a platform. The one for this, which must be clear.
     fn of_platform(&self, entries: &[&Descriptor], platform: &Platform) -> Result<Option<Descriptor>> {
         let mut names = entries.iter().map(|entry| entry.annotations.get(media::REF_NAME));
         let first = names.next();
@@ -376,7 +380,8 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
     Ok(index)
 }
 
-/// Told before the bytes are looked at: of Docker's older manifests, the digest is not that of what is stored.
+/// Told before the bytes are looked at: of Docker's older manifests, the digest is not that of what
+/// is stored.
 fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
     match is_manifest(declared) {
         true => Ok(()),

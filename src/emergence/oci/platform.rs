@@ -43,7 +43,8 @@ impl Platform {
         })
     }
 
-    /// Whether what is made for `other` runs on this. What demands features of a kernel's does not: there is none that Linux has.
+    /// Whether what is made for `other` runs on this. What demands features of a kernel's does not:
+    /// there is none that Linux has.
     pub fn runs(&self, other: &Self) -> bool {
         self.os == other.os
             && self.architecture == other.architecture
@@ -51,7 +52,8 @@ impl Platform {
             && self.runs_variant(other.variant.as_deref().filter(|variant| !variant.is_empty()))
     }
 
-    /// An ARM of version 7 runs what is made for 6 and 5. Of x86-64, `v1` is all; of others, a variant is what it is called.
+    /// An ARM of version 7 runs what is made for 6 and 5. Of x86-64, `v1` is all; of others, a
+    /// variant is what it is called.
     fn runs_variant(&self, wanted: Option<&str>) -> bool {
         let Some(wanted) = wanted else { return true };
         let own = self.variant.as_deref().unwrap_or(match self.architecture.as_str() {

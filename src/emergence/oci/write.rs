@@ -1,4 +1,5 @@
-//! Writes a layout: blobs first, under another name; its own name, or its tag, when all of it is there.
+//! Writes a layout: blobs first, under another name; its own name, or its tag, when all of it is
+//! there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -49,7 +50,8 @@ fn beside(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Where an archive is renamed to: links are followed, and what is no regular file (`/dev/null`, a fifo) is refused.
+/// Where an archive is renamed to: links are followed, and what is no regular file (`/dev/null`, a
+/// fifo) is refused.
 fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
     let doing = || format!("look at {}", path.display());
     let path = match fs::symlink_metadata(&path) {
@@ -190,7 +192,8 @@ impl LayoutWriter {
         }
     }
 
-    /// Gives what was written its name: what `index.json` names by `old`, and by the tag if there is one, is `new` from now on.
+    /// Gives what was written its name: what `index.json` names by `old`, and by the tag if there
+    /// is one, is `new` from now on.
     pub fn replace(mut self, tag: Option<&str>, old: &Hash, new: &Descriptor) -> Result<()> {
         let (path, bytes) = match &self.target {
             Target::Folder(path) => (path.clone(), None),
@@ -251,7 +254,8 @@ impl LayoutWriter {
         self.publish(layout, &document)
     }
 
-    /// Moves the blobs to those that are there, then says so. When it cannot be said, they go again.
+    /// Moves the blobs to those that are there, then says so. When it cannot be said, they go
+    /// again.
     fn publish(&self, layout: &Path, document: &Value) -> Result<()> {
         let index = layout.join("index.json");
         let doing = || format!("write {}", index.display());

@@ -1,4 +1,5 @@
-//! Holds a tree that is told node by node against what is declared of its object, as far as bytes can show it.
+//! Holds a tree that is told node by node against what is declared of its object, as far as bytes
+//! can show it.
 
 use std::io;
 
@@ -58,7 +59,8 @@ impl<'a> Check<'a> {
         Ok(Self { object, tree, scanner: searched.map(Scanner::new) })
     }
 
-    /// The tree was told: its content hash. Refused with `nar.size`, `nar.hash`, `ca.mismatch` and `refs.undeclared`.
+    /// The tree was told: its content hash. Refused with `nar.size`, `nar.hash`, `ca.mismatch` and
+    /// `refs.undeclared`.
     pub(crate) fn finish(self, dir: &StoreDir) -> Result<Hash> {
         let Both(file, nar) = self.tree;
         let size = nar.total();

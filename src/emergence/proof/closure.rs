@@ -83,7 +83,8 @@ impl Report {
     }
 }
 
-/// An artifact of store objects, opened: its documents are read and held against their digests, nothing else is proved.
+/// An artifact of store objects, opened: its documents are read and held against their digests,
+/// nothing else is proved.
 pub trait Closure {
     /// What it is.
     fn kind(&self) -> Kind;
@@ -120,7 +121,8 @@ pub trait Closure {
         Ok(pieces)
     }
 
-    /// Digests, by SHA-256, of the blobs that objects came out of when it was verified, as far as they are declared.
+    /// Digests, by SHA-256, of the blobs that objects came out of when it was verified, as far as
+    /// they are declared.
     fn blobs(&self) -> BTreeMap<StorePath, Hash> {
         BTreeMap::new()
     }
@@ -128,13 +130,14 @@ pub trait Closure {
     /// Proves everything, in the order of the contract's section 5. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
-    /// What was proved of it when it came into the store, held against these terms; nothing of it is read again. `None`: it is in no store.
+    /// What was proved of it when it came into the store, held against these terms; nothing of it
+    /// is read again. `None`: it is in no store.
     fn recall(&self, _terms: &Terms) -> Result<Option<Report>> {
         Ok(None)
     }
 
-    /// Reads the objects that are `wanted` a second time and gives each to `to`, in any order. What is stored must be the same bytes as
-    /// when it was verified (`changed-while-reading`).
+    /// Reads the objects that are `wanted` a second time and gives each to `to`, in any order. What
+    /// is stored must be the same bytes as when it was verified (`changed-while-reading`).
     fn unpack(
         &self,
         terms: &Terms,
@@ -145,7 +148,8 @@ pub trait Closure {
 
 /// Takes the objects of a closure, from several threads.
 pub trait Receive {
-    /// Makes the tree of this object: calls `feed` once, with whoever makes it, and gives back what that gives.
+    /// Makes the tree of this object: calls `feed` once, with whoever makes it, and gives back what
+    /// that gives.
     fn object(
         &self,
         object: &Object,
@@ -173,7 +177,8 @@ pub fn check_complete(objects: &[Object], dir: &StoreDir) -> Result<()> {
     complete_with(objects.iter(), dir, &|_| Ok(false))
 }
 
-/// Refused with `closure.incomplete` when something that an object refers to is neither among them, nor `elsewhere`.
+/// Refused with `closure.incomplete` when something that an object refers to is neither among them,
+/// nor `elsewhere`.
 pub(crate) fn complete_with<'a>(
     objects: impl Iterator<Item = &'a Object> + Clone,
     dir: &StoreDir,

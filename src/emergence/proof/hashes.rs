@@ -1,5 +1,5 @@
-//! The hashes that prove one object, and their comparison with its declaration. The only code that decides which they are, however
-//! the object is read.
+//! The hashes that prove one object, and their comparison with its declaration. The only code that
+//! decides which they are, however the object is read.
 //!
 //! | hash | of |
 //! |---|---|
@@ -8,8 +8,9 @@
 //! | `fixed:r:ALGO` | the NAR by ALGO, modulo its own digest if the object refers to itself |
 //! | `fixed:ALGO`, `text:sha256` | the bytes of the only file, as they are |
 //!
-//! Source: the Nix manual, "Content-addressing store objects" and "Store path specification". A self reference with another algorithm
-//! than SHA-256 has a hash, but no store path: [`ContentAddress::path`] refuses it.
+//! Source: the Nix manual, "Content-addressing store objects" and "Store path specification". A
+//! self reference with another algorithm than SHA-256 has a hash, but no store path:
+//! [`ContentAddress::path`] refuses it.
 
 use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -80,8 +81,8 @@ pub(super) struct FileHash {
     /// None: the address does not name a file's bytes.
     hasher: Option<Hasher>,
     is_text: bool,
-    /// Whether the object is a file, and one that such an address can name. A text cannot be executable; of other files the address
-    /// does not tell.
+    /// Whether the object is a file, and one that such an address can name. A text cannot be
+    /// executable; of other files the address does not tell.
     is_fit: bool,
 }
 
@@ -111,8 +112,9 @@ impl Visitor for FileHash {
     }
 }
 
-/// Compares what was read of `object` with its declaration: `size` and `hash` of the NAR, and the hash that its content address names.
-/// Returns the content hash, if [`NarHashes::with_content`] made it; otherwise the NAR hash.
+/// Compares what was read of `object` with its declaration: `size` and `hash` of the NAR, and the
+/// hash that its content address names. Returns the content hash, if [`NarHashes::with_content`]
+/// made it; otherwise the NAR hash.
 ///
 /// Refused with `nar.size`, `nar.hash` and `ca.mismatch`.
 pub(super) fn check(object: &Object, size: u64, hash: Hash, nar: NarHashes, file: FileHash) -> Result<Hash> {

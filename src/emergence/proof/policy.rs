@@ -77,9 +77,10 @@ const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 
 impl Policy {
-    /// Reads the file that is called `subject`: `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
-    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`.
-    /// What it leaves out, it does not bound.
+    /// Reads the file that is called `subject`:
+    /// `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
+    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`. What it leaves out, it does not
+    /// bound.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
         let wrong = |place: &str, words: String| {
@@ -109,9 +110,11 @@ impl Policy {
         })
     }
 
-    /// What holds when the command line asks for `trust`; `said`: it names the demand. Without that the policy's holds.
+    /// What holds when the command line asks for `trust`; `said`: it names the demand. Without that
+    /// the policy's holds.
     ///
-    /// `trust.policy` when less is demanded than the policy does, or when a key is trusted that is not among its keys.
+    /// `trust.policy` when less is demanded than the policy does, or when a key is trusted that is
+    /// not among its keys.
     pub fn trust(&self, trust: Trust, said: bool) -> Result<Trust> {
         let strength = |demand: Demand| match demand {
             Demand::None => 0,
@@ -171,11 +174,11 @@ fn least<T: Ord>(own: Option<T>, limit: T) -> T {
 }
 
 impl Allow {
-    /// Whether an artifact of this `kind` and `name` may be taken: an automaton's own name, or that of the root object, or an image's tag.
-    /// Else `trust.policy`.
+    /// Whether an artifact of this `kind` and `name` may be taken: an automaton's own name, or that
+    /// of the root object, or an image's tag. Else `trust.policy`.
     ///
-    /// What has no store paths that could be proved must be pinned by the policy that demands proof, and one that demands signatures
-    /// does not take it.
+    /// What has no store paths that could be proved must be pinned by the policy that demands
+    /// proof, and one that demands signatures does not take it.
     pub fn admit(&self, kind: Kind, name: &str, provable: Provable) -> Result<()> {
         if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
             return Err(refused(name, format!("the policy does not allow the kind {}", kind.word())));

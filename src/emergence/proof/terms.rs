@@ -92,8 +92,8 @@ impl Terms {
         self.destination.as_ref()?.holdings.as_ref()
     }
 
-    /// The twin of `object` in the destination, which makes it needless to read the blob for it. Where objects are scanned, all are
-    /// read.
+    /// The twin of `object` in the destination, which makes it needless to read the blob for it.
+    /// Where objects are scanned, all are read.
     pub fn known(&self, object: &Object, evidence: Evidence<'_>) -> Result<Option<Twin>> {
         match self.holdings().filter(|_| !self.scan) {
             Some(holdings) => holdings.twin(object, evidence),
@@ -106,7 +106,8 @@ impl Terms {
         self.holdings().map_or(Ok(false), |holdings| holdings.has(object))
     }
 
-    /// Refused with `space` when the destination has too little space for the objects that it lacks.
+    /// Refused with `space` when the destination has too little space for the objects that it
+    /// lacks.
     pub fn check_space<'a>(&self, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
         let Some(Destination { folder, holdings }) = &self.destination else { return Ok(()) };
         let mut lacking = Vec::new();

@@ -1,4 +1,5 @@
-//! What proves that an object is what its store path says. Bytes that match their hashes prove nothing about a path that names a recipe.
+//! What proves that an object is what its store path says. Bytes that match their hashes prove
+//! nothing about a path that names a recipe.
 
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -36,7 +37,8 @@ pub enum Proof {
     Content,
     /// This key's signature.
     Signature(String),
-    /// The caller named its hash; or he trusts this key, which has signed the automaton that it is of.
+    /// The caller named its hash; or he trusts this key, which has signed the automaton that it is
+    /// of.
     Pinned(Option<String>),
     /// Nothing, and nothing was demanded.
     Nothing,
@@ -64,11 +66,12 @@ impl Proof {
 }
 
 impl Trust {
-    /// Looks for what proves the path of `info`; `pinned`: its hash is what the caller expects. That its content is as declared is
-    /// for others to check.
+    /// Looks for what proves the path of `info`; `pinned`: its hash is what the caller expects.
+    /// That its content is as declared is for others to check.
     ///
-    /// Refused: a trusted key's name on a signature that is not its own (`trust.signature`), whatever the demand; a content address
-    /// that gives another path (`path.mismatch`); and what the demand lacks (`trust.unproved`).
+    /// Refused: a trusted key's name on a signature that is not its own (`trust.signature`),
+    /// whatever the demand; a content address that gives another path (`path.mismatch`); and what
+    /// the demand lacks (`trust.unproved`).
     pub fn proof(&self, info: &Object, dir: &StoreDir, pinned: bool) -> Result<Proof> {
         let path = dir.path(&info.path);
         let signed = self.signer(info, dir)?;
@@ -99,7 +102,8 @@ impl Trust {
         }
     }
 
-    /// Whether the caller expects this hash, which `subject` has; refused when another was expected.
+    /// Whether the caller expects this hash, which `subject` has; refused when another was
+    /// expected.
     pub fn pinned(&self, subject: &str, found: &Hash) -> Result<bool> {
         match &self.expect {
             None => Ok(false),

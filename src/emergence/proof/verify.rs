@@ -1,4 +1,5 @@
-//! Reads the NAR of an object once, and holds everything that was declared of it against what it is. Writes nothing.
+//! Reads the NAR of an object once, and holds everything that was declared of it against what it
+//! is. Writes nothing.
 
 use std::io::{self, Read};
 
@@ -30,8 +31,9 @@ pub struct Seen {
     pub stored: Hash,
 }
 
-/// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against what is declared: size and hash of
-/// the file, compression, grammar, size and hash of the NAR, and the content address.
+/// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against
+/// what is declared: size and hash of the file, compression, grammar, size and hash of the NAR, and
+/// the content address.
 ///
 /// What the visitor is shown is proved only when this has returned.
 pub fn read_object(
@@ -60,8 +62,8 @@ pub fn read_object(
     Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
 }
 
-/// Reads a file whose content is known already, and need not come out of it again: it has to be the one that is declared, or it is told
-/// as [`read_object`] does.
+/// Reads a file whose content is known already, and need not come out of it again: it has to be the
+/// one that is declared, or it is told as [`read_object`] does.
 pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
     let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
@@ -69,7 +71,8 @@ pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     Ok(Bytes { read, unpacked: 0 })
 }
 
-/// Reads all of `file`, which messages call `name`: how many bytes came, and their hash. `size`: about how many there are.
+/// Reads all of `file`, which messages call `name`: how many bytes came, and their hash. `size`:
+/// about how many there are.
 pub(crate) fn hashed(
     file: impl Read,
     algorithm: Algorithm,
@@ -92,8 +95,9 @@ fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
     stored.hash.map_or(Ok(()), |declared| same(Code::BlobDigest, "the file's hash", &declared, hash))
 }
 
-/// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed: the same ones give the same NAR.
-/// Refused with `changed-while-reading` when they are others, whatever the visitor has seen by then.
+/// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed:
+/// the same ones give the same NAR. Refused with `changed-while-reading` when they are others,
+/// whatever the visitor has seen by then.
 pub fn read_again(
     file: impl Read,
     stored: &Stored,

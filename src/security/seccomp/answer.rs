@@ -1,4 +1,5 @@
-//! What a filter answers, found by running it: for the calls that the runtime itself makes once it is loaded.
+//! What a filter answers, found by running it: for the calls that the runtime itself makes once it
+//! is loaded.
 
 use super::{Arch, Filter, SockFilter};
 
@@ -9,7 +10,8 @@ pub type Call = (i64, [u64; 2]);
 const LETS_THROUGH: [u32; 2] = [0x7fff_0000, 0x7ffc_0000];
 
 impl Filter {
-    /// Whether each of `calls` of this machine's own kind is let through. False too for a program that does more than those of ours.
+    /// Whether each of `calls` of this machine's own kind is let through. False too for a program
+    /// that does more than those of ours.
     pub fn lets_through(&self, calls: &[Call]) -> bool {
         let Some(native) = Arch::native() else { return false };
         let passes = |call| {

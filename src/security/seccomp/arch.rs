@@ -1,4 +1,5 @@
-//! The architectures a filter can tell apart: their words, the kernel's audit number, word order and how calls are numbered.
+//! The architectures a filter can tell apart: their words, the kernel's audit number, word order
+//! and how calls are numbered.
 
 use super::syscalls::{self, Column};
 
@@ -20,7 +21,8 @@ pub enum Arch {
 /// Added to the number of every call made through x32.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
-/// Where 32-bit ARM's private calls begin (`__ARM_NR_BASE`); what lies here is not newer than the rest.
+/// Where 32-bit ARM's private calls begin (`__ARM_NR_BASE`); what lies here is not newer than the
+/// rest.
 const ARM_PRIVATE: u32 = 0x000f_0000;
 
 /// All that can be compiled for.
@@ -41,7 +43,8 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
     COMPILED.iter().map(|(word, _)| *word)
 }
 
-/// Words of the specification for machines this runtime has no table of; a profile may list them, calls through them are killed.
+/// Words of the specification for machines this runtime has no table of; a profile may list them,
+/// calls through them are killed.
 const FOREIGN: [&str; 14] = [
     "SCMP_ARCH_M68K",
     "SCMP_ARCH_MIPS",
@@ -107,8 +110,8 @@ impl Arch {
         }
     }
 
-    /// Whether a kernel of architecture `native` can run processes of this one. A filter needs no part for the others:
-    /// the kernel never shows it a call of theirs.
+    /// Whether a kernel of architecture `native` can run processes of this one. A filter needs no
+    /// part for the others: the kernel never shows it a call of theirs.
     pub(super) fn runs_on(self, native: Self) -> bool {
         let x86 = [Self::X86_64, Self::X86, Self::X32];
         let arm = [Self::Aarch64, Self::Arm];
@@ -131,13 +134,14 @@ impl Arch {
         }
     }
 
-    /// Whether both words of an argument are compared. x32's registers are wide, but its kernel entry points read the low
-    /// words of pointers and longs, so these decide, as in libseccomp.
+    /// Whether both words of an argument are compared. x32's registers are wide, but its kernel
+    /// entry points read the low words of pointers and longs, so these decide, as in libseccomp.
     pub(super) const fn wide(self) -> bool {
         !matches!(self, Self::X86 | Self::X32 | Self::Arm)
     }
 
-    /// Offsets of the low and the high word of argument `index` in `struct seccomp_data`, seccomp(2).
+    /// Offsets of the low and the high word of argument `index` in `struct seccomp_data`,
+    /// seccomp(2).
     pub(super) const fn argument(self, index: u32) -> (u32, u32) {
         let at = 16 + 8 * index;
         match self {
@@ -166,7 +170,8 @@ impl Arch {
         self != Self::Arm || number < ARM_PRIVATE
     }
 
-    /// The call that carries `name` as well, with the number it passes as first argument: socketcall(2) and ipc(2).
+    /// The call that carries `name` as well, with the number it passes as first argument:
+    /// socketcall(2) and ipc(2).
     pub(super) fn carrier(self, name: syscalls::Name) -> Option<(u32, u64)> {
         if !matches!(self, Self::X86 | Self::Ppc64le | Self::S390x) {
             return None;

@@ -1,8 +1,8 @@
 //! Several rules for one call: which of them decides, as libseccomp has it.
 //!
-//! The conditions of a rule stand in the order of their arguments, and rules that begin alike share their beginning. That makes a tree,
-//! which is asked from the top: the first rule that holds decides. What stands side by side is in the order of [`precedes`], not as
-//! written.
+//! The conditions of a rule stand in the order of their arguments, and rules that begin alike share
+//! their beginning. That makes a tree, which is asked from the top: the first rule that holds
+//! decides. What stands side by side is in the order of [`precedes`], not as written.
 
 use super::emit::LONGEST;
 use super::words::{Condition, Operator};
@@ -17,10 +17,12 @@ pub(super) struct Branch {
     pub(super) answer: Option<u32>,
 }
 
-/// Adds the rule that answers `action` where all of `conditions` hold, which are in the order of their arguments.
+/// Adds the rule that answers `action` where all of `conditions` hold, which are in the order of
+/// their arguments.
 ///
-/// `wide`: whether arguments have two words. A rule that asks less, or the same, and was written before leaves nothing to it.
-/// `None`: more conditions stand side by side than a filter can have instructions.
+/// `wide`: whether arguments have two words. A rule that asks less, or the same, and was written
+/// before leaves nothing to it. `None`: more conditions stand side by side than a filter can have
+/// instructions.
 pub(super) fn add(
     branches: &mut Vec<Branch>,
     conditions: &[Condition],
@@ -44,8 +46,9 @@ pub(super) fn add(
     (branches.len() <= LONGEST).then_some(())
 }
 
-/// Whether `new` is asked before `other`, which was written earlier: a later argument before an earlier one; values before ranges; a
-/// higher value before a lower one, if both look at the high word or neither does.
+/// Whether `new` is asked before `other`, which was written earlier: a later argument before an
+/// earlier one; values before ranges; a higher value before a lower one, if both look at the high
+/// word or neither does.
 fn precedes(new: &Condition, other: &Condition, wide: bool) -> bool {
     let is_range = |condition: &Condition| {
         use Operator::{Above, AtLeast, AtMost, Below};

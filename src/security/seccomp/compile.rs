@@ -102,8 +102,8 @@ impl Ranges {
         Some(())
     }
 
-    /// Answers call 0 with `hidden`: on s390x a number that the kernel does not know comes to a filter as 0, whose own call,
-    /// setup(2), is long gone. So does runc since 1.1.3.
+    /// Answers call 0 with `hidden`: on s390x a number that the kernel does not know comes to a
+    /// filter as 0, whose own call, setup(2), is long gone. So does runc since 1.1.3.
     fn hide_first(&mut self, hidden: Id) {
         let Some(first) = self.0.first_mut() else { return };
         let then = std::mem::replace(&mut first.then, hidden);
@@ -146,8 +146,9 @@ impl Numbered<'_> {
         self.inner.is_none() && self.rule.conditions.is_empty()
     }
 
-    /// As libseccomp does: an inner number takes the place of a condition on the first argument. The other arguments of the inner call
-    /// lie in memory, where no filter can look, yet conditions on them are kept.
+    /// As libseccomp does: an inner number takes the place of a condition on the first argument.
+    /// The other arguments of the inner call lie in memory, where no filter can look, yet
+    /// conditions on them are kept.
     fn conditions(&self) -> Vec<Condition> {
         let inner =
             self.inner.map(|value| Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value });
@@ -171,7 +172,8 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
     list
 }
 
-/// What happens to one call (`None`: too much for a filter): the first rule without conditions decides alone, as in libseccomp; else the rule that [`choice`] comes to.
+/// What happens to one call (`None`: too much for a filter): the first rule without conditions
+/// decides alone, as in libseccomp; else the rule that [`choice`] comes to.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Option<Id> {
     if let Some(always) = rules.iter().find(|numbered| numbered.always_holds()) {
         return Some(graph.answer(always.rule.action));
@@ -202,14 +204,15 @@ fn outcome_of(graph: &mut Graph, arch: Arch, branch: &Branch, beside: Id) -> Id 
     ask(graph, arch, &branch.further, answer)
 }
 
-/// Whether two conditions, which differ, compare the same bits of an argument for equality: only one of them can hold, so that their
-/// order does not matter.
+/// Whether two conditions, which differ, compare the same bits of an argument for equality: only
+/// one of them can hold, so that their order does not matter.
 fn excludes(one: &Condition, other: &Condition) -> bool {
     matches!(one.operator, Operator::Equal | Operator::MaskedEqual)
         && (one.operator, one.index, one.mask) == (other.operator, other.index, other.mask)
 }
 
-/// Chooses among `branches`, of which each excludes the others: by the high word, then by the low one, both read once.
+/// Chooses among `branches`, of which each excludes the others: by the high word, then by the low
+/// one, both read once.
 fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     let Some(Condition { index, mask, .. }) = branches.first().map(|branch| branch.condition) else {
         return none;
@@ -243,7 +246,8 @@ fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
 
 /// The outcome of the value in the accumulator: one of `cases`, which ascend, or `none`.
 fn among(graph: &mut Graph, cases: &[(u32, Id)], none: Id) -> Id {
-    /// Compared one after the other in a leaf of the tree: four times as few comparisons by order, for two steps more.
+    /// Compared one after the other in a leaf of the tree: four times as few comparisons by order,
+    /// for two steps more.
     const SINGLES: usize = 4;
     let mut ranges = Ranges(Vec::with_capacity(2 * cases.len() + 1));
     ranges.from(0, none);
@@ -313,7 +317,8 @@ struct Leaf {
     singles: Vec<(u32, Id)>,
 }
 
-/// Puts up to `most` lone numbers between ranges of the same outcome into one leaf with these: one comparison for each tells them apart.
+/// Puts up to `most` lone numbers between ranges of the same outcome into one leaf with these: one
+/// comparison for each tells them apart.
 fn leaves(ranges: &[Range], most: usize) -> Vec<Leaf> {
     let mut list = Vec::with_capacity(ranges.len());
     let mut left = ranges;

@@ -1,7 +1,8 @@
 //! A decision graph and its assembly into classic BPF, with jumps as long as they need to be.
 //!
-//! Nodes are made children first and equal nodes are one node, so a part that two calls (or two architectures) share is emitted once.
-//! The program is written from its end: every target then has its place before the jump to it is written.
+//! Nodes are made children first and equal nodes are one node, so a part that two calls (or two
+//! architectures) share is emitted once. The program is written from its end: every target then has
+//! its place before the jump to it is written.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,8 @@ impl Graph {
         self.nodes.get(id.0 as usize).copied()
     }
 
-    /// Which nodes can be reached from `root`. Parents stand behind their children, so one pass from the end sees all.
+    /// Which nodes can be reached from `root`. Parents stand behind their children, so one pass
+    /// from the end sees all.
     fn reached(&self, root: Id) -> Vec<bool> {
         let mut reached = vec![false; self.nodes.len()];
         let mark = |reached: &mut Vec<bool>, id: Id| {
@@ -166,7 +168,8 @@ struct Backwards<'a> {
 }
 
 impl Backwards<'_> {
-    /// Furthest distance at which one more instruction in between leaves a conditional jump (8 bits) possible.
+    /// Furthest distance at which one more instruction in between leaves a conditional jump (8
+    /// bits) possible.
     const REACH: usize = u8::MAX as usize - 1;
 
     fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) {

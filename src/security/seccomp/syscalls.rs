@@ -1,7 +1,8 @@
-//! Names of system calls and their numbers, laid out by the compiler: one sorted list of names, one column of numbers each architecture.
+//! Names of system calls and their numbers, laid out by the compiler: one sorted list of names, one
+//! column of numbers each architecture.
 //!
-//! Names stand in one string behind 16-bit offsets, so the table holds no pointers: nothing is relocated when the program starts, and only
-//! the pages that a search touches are read in.
+//! Names stand in one string behind 16-bit offsets, so the table holds no pointers: nothing is
+//! relocated when the program starts, and only the pages that a search touches are read in.
 
 // All indexing below happens while compiling, where an index out of range is a build error.
 #![allow(clippy::indexing_slicing, long_running_const_eval)]
@@ -179,7 +180,8 @@ impl Name {
         ARM_PRIVATE.iter().find(|(own, _)| *own == name).map(|(_, number)| base + number)
     }
 
-    /// The call that carries this one where calls are multiplexed, and the number that stands for this one there.
+    /// The call that carries this one where calls are multiplexed, and the number that stands for
+    /// this one there.
     pub(super) fn carried(self) -> Option<(&'static str, u64)> {
         match CARRIED.get(self.0)? {
             0 => None,
@@ -189,8 +191,9 @@ impl Name {
     }
 }
 
-/// What the `syscalls` crate says of a number, but for what it has wrong of aarch64 and loongarch64 (0.8.1): 79 is `newfstatat` on
-/// 64-bit machines, and 403 to 423 are the 64-bit times of 32-bit ones, scripts/syscall.tbl.
+/// What the `syscalls` crate says of a number, but for what it has wrong of aarch64 and loongarch64
+/// (0.8.1): 79 is `newfstatat` on 64-bit machines, and 403 to 423 are the 64-bit times of 32-bit
+/// ones, scripts/syscall.tbl.
 const fn name_of(column: usize, number: usize) -> Option<&'static [u8]> {
     if column == Column::Aarch64 as usize || column == Column::Loongarch64 as usize {
         match number {

@@ -1,4 +1,5 @@
-//! Judges the words of a profile: names of actions, operators, architectures and flags become numbers, or faults with their place.
+//! Judges the words of a profile: names of actions, operators, architectures and flags become
+//! numbers, or faults with their place.
 
 use super::arch::{self, Arch, Word};
 use super::syscalls::Name;
@@ -50,7 +51,8 @@ const FLAG_WORDS: [(&str, u32); 4] = [
 ];
 const WAIT_KILLABLE_WORD: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const TSYNC: u32 = 1;
-/// Set where a profile has no list of flags at all, as by runc and crun: the filter then brings no slower speculation.
+/// Set where a profile has no list of flags at all, as by runc and crun: the filter then brings no
+/// slower speculation.
 const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const TSYNC_ESRCH: u32 = 1 << 4;
@@ -116,8 +118,9 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// Whether calls newer than the profile get `ENOSYS`: not when they would be let through (a tracer is asked too, it can refuse
-    /// by itself), and not when the default action says `ENOSYS` anyway.
+    /// Whether calls newer than the profile get `ENOSYS`: not when they would be let through (a
+    /// tracer is asked too, it can refuse by itself), and not when the default action says `ENOSYS`
+    /// anyway.
     pub(super) fn hides_new_calls(&self) -> bool {
         !matches!(self.default & ACTION, ALLOW | LOG | TRACE) && self.default != NO_SUCH_CALL
     }
@@ -196,7 +199,8 @@ pub(super) fn judge(
     if notifies {
         flags |= NEW_LISTENER;
         if flags & TSYNC != 0 {
-            // Both would use the call's result; with this flag a failed TSYNC is an error number instead.
+            // Both would use the call's result; with this flag a failed TSYNC is an error number
+            // instead.
             flags |= TSYNC_ESRCH;
         }
     } else if flags & WAIT_KILLABLE != 0 {

@@ -1,4 +1,4 @@
-//! Trees of a store made once more: linked or copied, read-only and with its times.
+//! Copies of store trees, hard-linked or copied, read-only and with the store's times.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -16,27 +16,28 @@ use rustix::io::Errno;
 use crate::emergence::base::refusal::Result;
 use crate::error::{Doing, Error};
 
-/// The time of everything in a store.
+/// The time of all files in a store.
 pub const TIMES: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
 };
 
-/// Gives a file, folder or link the time that everything in a store has.
+/// Sets the time of a file, directory or link to that of all files in a store.
 pub fn set_time(path: &Path) -> Result<()> {
     let set = utimensat(CWD, path, &TIMES, AtFlags::SYMLINK_NOFOLLOW);
     Ok(set.doing(|| format!("set the time of {}", path.display()))?)
 }
 
-/// A folder, the one that is made of it, and the names in it that are still to be made. By descriptors: paths may be longer than the
-/// kernel takes.
+/// A source directory, its copy, and the names that are still to be copied. By file descriptor:
+/// paths may be longer than PATH_MAX.
 struct Open {
     from: OwnedFd,
     to: OwnedFd,
     left: Vec<CString>,
 }
 
-/// Makes the tree `from` again at `to`, where nothing is. `linked`: files are the same inodes, as far as there may be more links.
+/// Copies the tree `from` to `to`, which must not exist. `linked`: files are hard-linked, unless
+/// the file system allows no further links.
 pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     let make = || {
@@ -48,7 +49,7 @@ pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
                 open.extend(below);
                 continue;
             }
-            // Only when all is in it: nobody can write to it then.
+            // Last, because afterwards nothing can be created in the directory.
             fchmod(&*to, Mode::from_raw_mode(0o555))?;
             futimens(&*to, &TIMES)?;
             open.pop();
@@ -59,7 +60,7 @@ pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
     Ok(make().map_err(|error| Error::from(error).within(step()))?)
 }
 
-/// Makes one node. What is a folder is still empty.
+/// Copies one node. A directory is still empty afterwards.
 fn one(
     (at, name): (BorrowedFd<'_>, &CStr),
     (to, new): (BorrowedFd<'_>, &CStr),
@@ -98,7 +99,7 @@ fn file(
 ) -> io::Result<()> {
     if linked {
         match linkat(at, name, to, new, AtFlags::empty()) {
-            // The most names that a file may have, or a file system that knows no second names.
+            // The maximum number of links is reached, or the file system has no hard links.
             Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
             done => return Ok(done?),
         }
@@ -107,7 +108,7 @@ fn file(
     let mut source = File::from(openat(at, name, flags | OFlags::RDONLY, Mode::empty())?);
     let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let mut copy = File::from(openat(to, new, create, Mode::from_raw_mode(0o600))?);
-    // Within one file system that can, no byte is moved.
+    // Uses copy_file_range(2), which may share the blocks.
     io::copy(&mut source, &mut copy)?;
     fchmod(&copy, mode)?;
     Ok(futimens(&copy, &TIMES)?)

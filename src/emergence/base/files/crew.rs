@@ -1,4 +1,4 @@
-//! Small files are made by several threads, while the one that reads the archive goes on.
+//! Threads that create small files while the caller goes on reading the archive.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,28 +8,28 @@ use std::sync::{Arc, Mutex};
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::error::{Doing, Error};
 
-/// Files on their way to the threads at most.
+/// Maximum number of files queued for the threads.
 const AHEAD: usize = 32;
 
-/// Files up to this size are made by the threads.
+/// Maximum size of the files that the threads create, in bytes.
 pub const SMALL: u64 = 128 * 1024;
 
-/// Buffers larger than this are not kept for the next file.
+/// Larger buffers are not reused for the next file.
 const KEPT_ROOM: usize = 64 * 1024;
 
-/// A file that is to be made in the folder `F`.
+/// A file to be created in the directory `F`.
 pub struct Task<F> {
-    /// Open as long as somebody makes a file in it.
+    /// The directory, open until the last task in it is done.
     pub folder: Arc<F>,
-    /// Its name there.
+    /// The file's name.
     pub name: CString,
     /// Whether its owner may execute it.
     pub executable: bool,
-    /// All of its content.
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
-/// Hands files to the threads.
+/// Passes files to the threads.
 pub struct Crew<'a, F> {
     tasks: SyncSender<Task<F>>,
     rooms: Receiver<Vec<u8>>,
@@ -37,7 +37,7 @@ pub struct Crew<'a, F> {
 }
 
 impl<F> Crew<'_, F> {
-    /// Somebody makes this file. Gives back room for the next one.
+    /// Queues `task` for a thread. Returns a buffer for the next file.
     pub fn make(&self, task: Task<F>) -> Result<Vec<u8>> {
         if self.failed.load(Ordering::Relaxed) || self.tasks.send(task).is_err() {
             return Err(Error::from(std::io::Error::other("a file could not be made")).into());
@@ -46,7 +46,8 @@ impl<F> Crew<'_, F> {
     }
 }
 
-/// Does `work` with `hands` threads that make files by `one`, which gives back the bytes. What they fail at is what it fails at.
+/// Runs `work` with `hands` threads that create files with `one`, which returns the buffer. The
+/// first error of a thread is returned.
 pub fn with_crew<F: Send + Sync, T>(
     hands: usize,
     one: impl Fn(Task<F>) -> Result<Vec<u8>> + Sync,
@@ -66,7 +67,7 @@ pub fn with_crew<F: Send + Sync, T>(
                     match one(task) {
                         Ok(mut bytes) if bytes.capacity() <= KEPT_ROOM => {
                             bytes.clear();
-                            // Nobody may want it any more.
+                            // Fails if the receiver is gone, which is fine.
                             let _ = back.send(bytes);
                         }
                         Ok(_) => {}
@@ -83,7 +84,7 @@ pub fn with_crew<F: Send + Sync, T>(
             let started = std::thread::Builder::new().name("files".into()).spawn_scoped(scope, run);
             started.doing(|| "start a thread")?;
         }
-        // The threads end when the sender does, with the work.
+        // The threads end when `work` drops the sender.
         work(Crew { tasks, rooms, failed: &failed })
     });
     match first.into_inner() {

@@ -1,11 +1,11 @@
-//! Files and folders, whatever they are for: made before they have their names, linked or copied.
+//! Files and directories for any purpose: created under temporary names, linked or copied.
 //!
 //! ```text
-//! staging    what is made beside its place, and renamed when it is whole
-//! again      trees linked or copied
-//! crew       threads that make files
-//! overlay    folders one over another
-//! space      whether there is room for what is to be written
+//! staging    temporary directories whose content is renamed into place once it is complete
+//! again      copies of trees, linked or copied
+//! crew       threads that create files
+//! overlay    overlayfs mounts
+//! space      checks of free space
 //! ```
 
 mod again;

@@ -1,4 +1,4 @@
-//! Folders one over another, by overlayfs.
+//! Overlayfs mounts.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,16 @@ use crate::error::{Doing, Error};
 use crate::sys::namespace::Namespace;
 use crate::sys::process;
 
-/// Bytes of all options of a mount, mount(2); a few are for other options than our folders.
+/// Maximum length of all options of a mount, mount(2), less some space for options that are not
+/// directories.
 const MOST: usize = 4096 - 200;
 
-/// How a layer is made, whatever this machine's defaults are: it shows all that it changes itself, by whiteouts and whole files.
+/// Layers are the same whatever this machine's defaults are: complete in themselves, with whiteouts
+/// and whole files only.
 const PLAIN: &str = "redirect_dir=off,metacopy=off,index=off";
 
-/// The options that name the folders of an overlay: `lower`, the lowest first, and where changes and unfinished work go.
+/// The mount options for the directories of an overlay: `lower`, lowest first, the upper directory
+/// and the work directory.
 pub fn overlay_folders(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
     let below = lower.iter().rev().map(|path| checked(path)).collect::<Result<Vec<_>>>()?;
     Ok(vec![
@@ -38,28 +41,31 @@ fn checked(path: &Path) -> Result<&str> {
     }
 }
 
-/// Whether so many folders with names of `name` bytes in `folder` can be the lower ones of one overlay.
+/// Whether `count` directories in `folder`, with names of `name` bytes, can be the lower
+/// directories of one overlay.
 pub fn overlay_takes(folder: &Path, name: usize, count: usize) -> bool {
     let one = folder.as_os_str().len() + name + 2;
     checked(folder).is_ok() && one.saturating_mul(count + 2) < MOST
 }
 
-/// Whether an overlay shows what the upper of its folders hide. They say so by attributes that the kernel gives to nobody in a user
-/// namespace other than the first: what is hidden would be seen again there.
+/// Whether an overlay honours the upper directories' opaque markers. They are trusted.* extended
+/// attributes, which the kernel hides outside the initial user namespace: hidden files would
+/// reappear there.
 pub fn overlay_shows() -> bool {
     // PROC_USER_INIT_INO of the kernel.
     std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == 0xEFFF_FFFD)
 }
 
-/// Mounts an overlay of these options on the folder `at`.
+/// Mounts an overlay with these options on the directory `at`.
 pub fn overlay_on(at: &Path, options: String) -> Result<()> {
     let options = CString::new(options).map_err(|_| Fault::usage("a path has a NUL byte"))?;
     let made = mount("overlay", at, "overlay", MountFlags::NODEV, options.as_c_str());
     Ok(made.doing(|| format!("mount an overlay on {}", at.display()))?)
 }
 
-/// An overlay over `lower`, the lowest first, whose changes go to the folder `upper`; `staging` takes what it needs besides. Nobody else
-/// sees it: it is mounted in a mount namespace of its own, detached there, and lives as long as something of it is open.
+/// Mounts an overlay over `lower`, lowest first, with the upper directory `upper`; other
+/// directories it needs are created in `staging`. No other process sees the mount: it is made in
+/// its own mount namespace and detached there, and lives as long as a descriptor of it is open.
 pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
     for folder in [&work, &at] {
@@ -72,11 +78,12 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
         overlay_on(&at, options)?;
         let root = open_folder(&at)?;
-        // Not when the namespace ends, which may be later than who joins the thread goes on: what is closed is unmounted.
+        // The end of the namespace may come later than the join of the thread. After the detach,
+        // closing the descriptor unmounts.
         unmount(&at, UnmountFlags::DETACH).doing(|| format!("detach {}", at.display()))?;
         Ok(root)
     };
-    // unshare(2) of a mount namespace is for the thread that calls.
+    // unshare(2) of a mount namespace affects only the calling thread.
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("overlay".into()).spawn_scoped(scope, mounted);
         let thread = thread.doing(|| "start a thread")?;
@@ -84,8 +91,8 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
     })
 }
 
-/// Whether overlays can be mounted whose changes go to a folder in `staging`, whiteouts and all. Not where it is part of an overlay itself,
-/// and not without the rights to mount.
+/// Whether overlays with an upper directory in `staging` can be mounted and take whiteouts. False
+/// if `staging` itself is on an overlay, or without the privileges to mount.
 pub fn overlay_works(staging: &Path) -> Result<bool> {
     let (lower, upper) = (staging.join("lower"), staging.join("upper"));
     for folder in [&lower, &upper, &lower.join("gone")] {
@@ -101,7 +108,8 @@ pub fn overlay_works(staging: &Path) -> Result<bool> {
 mod tests {
     use super::*;
 
-    /// Who mounts what was made has no other mount in the way, not even where the kernel keeps an index of all overlays.
+    /// A later mount of the result finds no other mount of it, even if the kernel keeps an overlay
+    /// index.
     #[test]
     fn what_is_closed_is_unmounted() {
         let in_memory = Path::new("/dev/shm");

@@ -1,4 +1,4 @@
-//! Whether there is room for what is to be written.
+//! Free space checks before files are written.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -8,18 +8,18 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::Doing;
 
-/// From this size on a file's room is taken at once.
+/// Minimum size, in bytes, of files whose space is reserved in advance.
 const LARGE: u64 = 1 << 20;
 
-/// Takes the room of a new file that is going to have so many bytes. A wish: not every file system can, and a size that is only claimed may
-/// be more than there is.
+/// Reserves space for a new file of `size` bytes. Errors are ignored: some file systems cannot do
+/// it, and a declared size may exceed the free space.
 pub fn reserve(file: &impl AsFd, size: u64) {
     if size >= LARGE {
         let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
     }
 }
 
-/// Refused with `space` when so many bytes are more than are free in the file system that `folder` is in.
+/// Refused with `space` if the file system of `folder` has less than `needed` bytes free.
 pub fn check_space(folder: &Path, needed: u64) -> Result<()> {
     let system = rustix::fs::statvfs(folder).doing(|| format!("look at {}", folder.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);

@@ -1,5 +1,5 @@
-//! A hidden folder in which something is made before it has its name. Whoever makes it keeps it locked, so that what a dead process
-//! left is told from what is being made.
+//! A hidden directory for files that are not complete yet. Its creator keeps it locked: an unlocked
+//! one is the leftover of a dead process.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,25 +14,25 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 use crate::sys::remove::remove;
 
-/// What the names of such folders begin with; random digits follow.
+/// Prefix of the names of such directories; random digits follow.
 const PREFIX: &str = ".emergence-";
 
-/// A folder of our own, into which nobody else may look. What is still in it when it is dropped is gone.
+/// A directory of mode 0700. It is removed with its content on drop.
 pub struct Staging {
     path: PathBuf,
-    /// Open, and locked as long as it is.
+    /// Open and locked.
     folder: OwnedFd,
     ended: bool,
 }
 
-/// A name that nobody else has: 32 digits.
+/// A random name of 32 digits.
 pub fn random_name() -> Result<String> {
     let mut bytes = [0; 20];
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).map_err(Error::from)?;
     Ok(nix32::encode(&bytes))
 }
 
-/// Opens a folder; links are not followed.
+/// Opens a directory without following links.
 pub fn open_folder(path: &Path) -> Result<OwnedFd> {
     Ok(opened(path).doing(|| format!("open {}", path.display()))?)
 }
@@ -42,7 +42,7 @@ fn opened(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-/// Whether nobody else has the lock; it is ours then.
+/// Tries to lock the directory; false if another process has the lock.
 fn is_free(folder: &OwnedFd) -> Result<bool> {
     match flock(folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -52,13 +52,13 @@ fn is_free(folder: &OwnedFd) -> Result<bool> {
 }
 
 impl Staging {
-    /// A new folder in `above`.
+    /// Creates a new directory in `above`.
     pub fn new(above: &Path) -> Result<Self> {
         loop {
             let path = above.join(format!("{PREFIX}{}", random_name()?));
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.doing(|| format!("make {}", path.display()))?;
-            // Before it is locked, it may have been taken for what a dead process left.
+            // Before the lock is taken, another process may have removed the directory as stale.
             let folder = match opened(&path) {
                 Err(Errno::NOENT) => continue,
                 folder => folder.doing(|| format!("open {}", path.display()))?,
@@ -69,7 +69,7 @@ impl Staging {
         }
     }
 
-    /// Does `work` in a new folder in `above`, of which nothing is left afterwards.
+    /// Runs `work` with a new directory in `above`, which is removed afterwards.
     pub fn with<T>(above: &Path, work: impl FnOnce(&Staging) -> Result<T>) -> Result<T> {
         let mut staging = Self::new(above)?;
         let done = work(&staging);
@@ -84,12 +84,12 @@ impl Staging {
         }
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same, open.
+    /// The open directory.
     pub fn folder(&self) -> &OwnedFd {
         &self.folder
     }
@@ -103,12 +103,13 @@ impl Drop for Staging {
     }
 }
 
-/// Takes away what dead processes left in `folder`, which has nothing but what is being made.
+/// Removes leftovers of dead processes in `folder`, which holds only such directories.
 pub fn remove_stale(folder: &Path) -> Result<()> {
     stale(folder, |_, _| Ok(true))
 }
 
-/// The same in any folder: only what is surely ours.
+/// As [`remove_stale`], in a directory with other content: removes only directories that are
+/// certainly ours.
 pub fn remove_stale_beside(folder: &Path) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     stale(folder, |name, folder| {
@@ -123,7 +124,7 @@ fn stale(folder: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Res
     let doing = || format!("read {}", folder.display());
     for entry in fs::read_dir(folder).doing(doing)? {
         let entry = entry.doing(doing)?;
-        // Another one may be at it too.
+        // Another process may be removing it too.
         if let Some(name) = entry.file_name().to_str()
             && let Ok(opened) = opened(&entry.path())
             && is_ours(name, &opened)?
@@ -136,10 +137,11 @@ fn stale(folder: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Res
     Ok(())
 }
 
-/// Gives what is at `from` the name `to`, where nothing is: EEXIST, or ENOTEMPTY, otherwise.
+/// Renames `from` to `to`, which must not exist: EEXIST or ENOTEMPTY otherwise.
 pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
     match rename_once(from, to) {
-        // Who is not root cannot move a folder that he cannot write to, as its ".." changes.
+        // Without root privileges, moving a directory needs write permission on it, because its
+        // ".." changes.
         Err(Errno::ACCESS) => {}
         other => return other,
     }
@@ -156,7 +158,8 @@ pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
 
 fn rename_once(from: &Path, to: &Path) -> rustix::io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems have no such call; a folder only ever replaces an empty one.
+        // Some file systems do not support RENAME_NOREPLACE. rename(2) of a directory replaces only
+        // an empty one.
         Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => rustix::fs::rename(from, to),
         other => other,
     }
@@ -166,15 +169,16 @@ fn taken(to: &Path) -> Fault {
     Fault::refused(Code::StoreExists, to.display().to_string(), "is there already")
 }
 
-/// Refused with `store.exists` when something is at `to`.
+/// Refused with `store.exists` if `to` exists.
 pub fn vacant(to: &Path) -> Result<()> {
     if fs::symlink_metadata(to).is_ok() { Err(taken(to)) } else { Ok(()) }
 }
 
-/// Has `make` make what becomes `to`, at the path that it is given; there is nothing yet, and after a failure there is nothing again.
-/// What dead processes left beside it goes too.
+/// Creates `to` atomically: `make` creates it at the temporary path that it is given, and the
+/// result is renamed. After a failure nothing is left. Leftovers of dead processes next to `to` are
+/// removed too.
 ///
-/// Refused with `store.exists` when something is at `to`.
+/// Refused with `store.exists` if `to` exists.
 pub fn made_whole<T>(to: &Path, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     vacant(to)?;
     let name = to.file_name().ok_or_else(|| Fault::usage(format!("{}: has no name", to.display())))?;
@@ -242,7 +246,7 @@ mod tests {
         });
         assert_eq!(fails.unwrap_err().to_string(), "no");
         assert!(names(folder.path()).is_empty());
-        // A folder that cannot be written to moves all the same, and is so afterwards.
+        // A directory without write permission is moved all the same, and keeps its mode.
         let made = made_whole(&to, |new| {
             fs::DirBuilder::new().mode(0o555).create(new).unwrap();
             Ok(1)

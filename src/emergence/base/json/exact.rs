@@ -1,12 +1,12 @@
-//! Values that take the form of a structure only when they are objects. serde takes a list for one as well, its values for the members in
-//! their order, which no format of ours means.
+//! Values that deserialize to a structure only from objects. serde also accepts a list of the
+//! members' values in order, which none of our formats allows.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
 
-/// See the head of this file.
+/// A deserializer that refuses a list for a structure.
 pub(crate) struct Exact(pub(crate) Value);
 
 impl<'de> IntoDeserializer<'de, Error> for Exact {

@@ -1,10 +1,11 @@
-//! What an artifact needs of a machine: a list of small tests, all of which must hold.
+//! Constraints: tests that a machine must pass to run an artifact, all of them.
 //!
 //! ```text
 //! constraint = {"kind": KIND, its own members, "optional": true}
 //!            | {"anyOf": [constraint…], "allOf": […], "noneOf": […], "optional": true}   each list that is there must hold
 //! ```
-//! For kinds of words (arch, os, namespace, lsm, seccomp, label) the lists hold words. An optional one that does not hold is only told.
+//! For kinds with words (arch, os, namespace, lsm, seccomp, label) the lists contain words. An
+//! optional constraint that does not hold only causes a warning.
 
 mod parse;
 mod values;
@@ -14,13 +15,13 @@ use crate::emergence::base::glob;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use values::Values;
 
-/// What an artifact needs.
+/// The constraints of an artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constraints(Vec<Constraint>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Constraint {
-    /// Its JSON, for people.
+    /// Its JSON, for messages.
     shown: String,
     optional: bool,
     need: Need,
@@ -34,7 +35,7 @@ enum Need {
         none: Vec<Constraint>,
     },
     Test(Test),
-    /// Of a kind that is not known.
+    /// An unknown kind.
     Unknown(String),
 }
 
@@ -64,33 +65,34 @@ struct GpuNeed {
     driver: Option<String>,
 }
 
-/// What a container is given because its constraints ask for it.
+/// Resources that a container gets because of its constraints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
-    /// Device nodes of the machine, sorted, once each.
+    /// Device nodes of the machine, sorted, without duplicates.
     pub devices: Vec<String>,
-    /// Bytes of memory that it should keep when others want them.
+    /// Protected memory, in bytes.
     pub memory: Option<u64>,
 }
 
-/// Whether a constraint holds, and if not, what the machine has instead.
+/// Whether a constraint holds; if not, the machine's value.
 enum Outcome {
     Met,
     Unmet(String),
-    /// It is not understood, and whether the whole holds depends on it.
+    /// It is not understood, and the result depends on it.
     Unknown(String),
 }
 
 impl Constraints {
-    /// Whether nothing is needed.
+    /// Whether there are no constraints.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Tests all against `node`. What is optional and does not hold is given back, a line each.
+    /// Tests all constraints against `node`. Returns a warning for each optional one that does not
+    /// hold.
     ///
-    /// `constraint.unmet` lists every one that does not hold, with what the machine has; `constraint.unknown` when one among them is
-    /// of a kind that is not known.
+    /// `constraint.unmet` lists every constraint that does not hold, with the machine's value; it
+    /// is `constraint.unknown` if one of them is of an unknown kind.
     pub fn check(&self, node: &Node) -> Result<Vec<String>> {
         let (mut code, mut told) = (Code::ConstraintUnmet, Vec::new());
         let (mut unmet, mut warnings) = (Vec::new(), Vec::new());
@@ -121,8 +123,8 @@ impl Constraints {
         })
     }
 
-    /// What a container on `node` is given: the devices of each `gpu` and `device` that holds, the most memory that is asked for. Of
-    /// alternatives, the first that holds.
+    /// Resources for a container on `node`: the devices of each `gpu` and `device` that holds, and
+    /// the largest `memory`. Of alternatives, the first that holds.
     pub fn granted(&self, node: &Node) -> Granted {
         let mut granted = Granted::default();
         for one in &self.0 {
@@ -135,7 +137,8 @@ impl Constraints {
 }
 
 impl Constraint {
-    /// As the kind says; what is optional always holds, but is told. Bounded: parsing limits how deep lists nest.
+    /// Tests one constraint. An optional one always holds, but may add a warning. Recursion is
+    /// bounded: parsing limits the nesting of lists.
     fn outcome(&self, node: &Node, warnings: &mut Vec<String>) -> Outcome {
         let outcome = match &self.need {
             Need::Unknown(kind) => Outcome::Unknown(format!("the kind {kind:?} is not known")),
@@ -170,7 +173,7 @@ impl Constraint {
                     first.grant(node, granted);
                 }
             }
-            // What is optional need not hold.
+            // Only an optional constraint may be unmet here.
             Need::Test(test) if test.lacks(node).is_some() => {}
             Need::Test(Test::Memory { min }) => {
                 granted.memory = granted.memory.max(Some(*min));
@@ -189,7 +192,7 @@ fn every(list: &[Constraint], node: &Node, warnings: &mut Vec<String>) -> Outcom
     list.iter().fold(Outcome::Met, |so_far, one| both(so_far, || one.outcome(node, warnings)))
 }
 
-/// What does not hold weighs more than what is not understood, and the reasons add up.
+/// Combines two outcomes: unmet takes precedence over unknown, and reasons are joined.
 fn both(first: Outcome, second: impl FnOnce() -> Outcome) -> Outcome {
     match (first, second()) {
         (Outcome::Met, other) | (other, Outcome::Met) => other,
@@ -226,7 +229,7 @@ fn no_one(list: &[Constraint], node: &Node) -> Outcome {
 }
 
 impl Test {
-    /// What the machine has, when that is not what is needed.
+    /// The machine's value, if the test fails.
     fn lacks(&self, node: &Node) -> Option<String> {
         let (enough, has) = match self {
             Test::Arch(values) => return values.lack(std::slice::from_ref(&node.arch)),

@@ -15,8 +15,9 @@ const MOST: usize = 10_000;
 impl Constraints {
     /// Reads a list of them; `place`: its JSON path, for messages.
     ///
-    /// `doc.unknown-field` for a member that its kind does not have; `json.syntax` for one of another form. A kind that is not known is
-    /// no fault of the document's: see [`Constraints::check`].
+    /// `doc.unknown-field` for a member that its kind does not have; `json.syntax` for one of
+    /// another form. A kind that is not known is no fault of the document's: see
+    /// [`Constraints::check`].
     pub fn parse(value: &Value, place: &str) -> Result<Self> {
         let mut left = MOST;
         list(value, place, Within { depth: 0, may_be_optional: true }, &mut left).map(Self)

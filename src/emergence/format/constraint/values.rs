@@ -30,7 +30,8 @@ pub(crate) fn joined<T: AsRef<str>>(words: &[T]) -> String {
     }
 }
 
-/// The numbers at the start of a version, as `6.1.0-13-amd64` has 6, 1 and 0; zeros at the end do not count.
+/// The numbers at the start of a version, as `6.1.0-13-amd64` has 6, 1 and 0; zeros at the end do
+/// not count.
 pub(crate) fn version(text: &str) -> Vec<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let numbers = text.get(..end).unwrap_or_default().split('.').map_while(|number| number.parse().ok());

@@ -35,7 +35,8 @@ pub(crate) fn below(root: &Path) -> Vec<Gpu> {
 
 fn at(root: &Path, address: &str) -> Option<Gpu> {
     let folder = root.join("sys/bus/pci/devices").join(address);
-    // Class 03: display controllers; its subclasses differ by what is plugged in, not by what they compute.
+    // Class 03: display controllers; its subclasses differ by what is plugged in, not by what they
+    // compute.
     if !text(&folder.join("class")).starts_with("0x03") {
         return None;
     }
@@ -64,7 +65,8 @@ fn at(root: &Path, address: &str) -> Option<Gpu> {
     })
 }
 
-/// The nodes of direct rendering that the kernel lists for it, and those that its driver has besides; as far as they are there.
+/// The nodes of direct rendering that the kernel lists for it, and those that its driver has
+/// besides; as far as they are there.
 fn devices(root: &Path, folder: &Path, driver: Option<&str>, minor: Option<&str>) -> Vec<String> {
     let entries = fs::read_dir(folder.join("drm")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -15,7 +15,8 @@ use crate::error::Doing;
 /// Where a machine's owner says what he wants of it.
 const LABELS: &str = "etc/emergence/node.json";
 
-/// Device nodes that are listed at most; a machine with more has them of a kind that nobody asks for by name.
+/// Device nodes that are listed at most; a machine with more has them of a kind that nobody asks
+/// for by name.
 const MOST_DEVICES: usize = 10_000;
 
 /// Kinds of namespaces: the file of /proc/self/ns, config.json's word, the kernel's limit.
@@ -38,7 +39,8 @@ impl Node {
         Self::below(Path::new("/"), kept)
     }
 
-    /// The machine whose /proc, /sys, /dev and /etc are below `root`. Release, architecture and disk are this one's.
+    /// The machine whose /proc, /sys, /dev and /etc are below `root`. Release, architecture and
+    /// disk are this one's.
     pub(crate) fn below(root: &Path, kept: &Path) -> Result<Self> {
         let uname = rustix::system::uname();
         Ok(Self {

@@ -1,4 +1,5 @@
-//! What a machine has, as far as constraints ask for it: a document that one machine writes and another can read.
+//! What a machine has, as far as constraints ask for it: a document that one machine writes and
+//! another can read.
 
 mod file;
 mod gpu;
@@ -39,7 +40,8 @@ pub struct Node {
     pub namespaces: Vec<String>,
     /// Security modules that are in force, sorted.
     pub lsm: Vec<String>,
-    /// What a filter of system calls can answer, in the kernel's words; empty: there are no filters.
+    /// What a filter of system calls can answer, in the kernel's words; empty: there are no
+    /// filters.
     pub seccomp: Vec<String>,
     /// What the machine's owner says of it.
     #[serde(deserialize_with = "once")]
@@ -69,7 +71,8 @@ pub struct Cgroup {
 impl Node {
     /// Reads the document of a machine, which is called `subject`.
     ///
-    /// Refused when it has a member that is not known (`doc.unknown-field`), twice the same (`json.duplicate-key`), or is of another form.
+    /// Refused when it has a member that is not known (`doc.unknown-field`), twice the same
+    /// (`json.duplicate-key`), or is of another form.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         document(bytes, subject)
     }

@@ -1,8 +1,8 @@
-//! Derivations: the recipes of Nix, and the paths that follow from them.
+//! Derivations: the build recipes of Nix, and the output paths computed from them.
 //!
 //! ```text
 //! bytes of a .drv ─parse→ Derivation ─print→ the same bytes
-//! Derivation + those of its inputs ─modulo→ the hash that names what it builds
+//! Derivation + those of its inputs ─modulo→ the hash that its output paths are computed from
 //! ```
 
 mod modulo;
@@ -18,16 +18,16 @@ use super::store_path::{ContentAddress, Method, Name, References, StoreDir, Stor
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::Result;
 
-/// A build recipe, as its text has it. Strings are bytes where Nix takes any.
+/// A derivation. Strings are bytes where Nix accepts any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derivation {
-    /// What it builds, by name.
+    /// Its outputs, by name.
     pub outputs: BTreeMap<String, Output>,
-    /// Other recipes, and which of their outputs are wanted.
+    /// Input derivations, with the outputs that are used.
     pub input_drvs: BTreeMap<StorePath, Vec<String>>,
-    /// Other objects.
+    /// Other input objects.
     pub input_srcs: std::collections::BTreeSet<StorePath>,
-    /// What it can be built on.
+    /// The system that it can be built on.
     pub system: Vec<u8>,
     /// The program.
     pub builder: Vec<u8>,
@@ -37,33 +37,34 @@ pub struct Derivation {
     pub env: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// One output of a recipe.
+/// An output of a derivation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Its path follows from the recipe. `None`: from what an input will only then turn out to be.
+    /// Input-addressed. `None`: the path depends on an input whose path is not known before the
+    /// build.
     Recipe(Option<StorePath>),
-    /// Its content is known before.
+    /// Fixed: its content hash is declared.
     Fixed {
-        /// The path that follows from the content.
+        /// The path computed from the hash.
         path: StorePath,
-        /// What is hashed.
+        /// The form of the content that is hashed.
         method: Method,
         /// The content's hash.
         hash: Hash,
     },
-    /// Its path will follow from its content.
+    /// Content-addressed: its path is known after the build.
     Floating {
-        /// What will be hashed.
+        /// The form of the content that will be hashed.
         method: Method,
-        /// By what.
+        /// The hash algorithm.
         algorithm: Algorithm,
-        /// Whether each build may give another one.
+        /// Whether builds may give different results.
         impure: bool,
     },
 }
 
 impl Output {
-    /// Its path, as far as it is known.
+    /// Its path, if it is known.
     pub fn path(&self) -> Option<&StorePath> {
         match self {
             Output::Recipe(path) => path.as_ref(),
@@ -74,7 +75,7 @@ impl Output {
 }
 
 impl Derivation {
-    /// Its single output, when that is fixed.
+    /// Its only output, if that is fixed.
     pub fn fixed(&self) -> Option<(&StorePath, Method, &Hash)> {
         match self.outputs.first_key_value() {
             Some((_, Output::Fixed { path, method, hash })) => Some((path, *method, hash)),
@@ -82,7 +83,7 @@ impl Derivation {
         }
     }
 
-    /// The path of the recipe itself, which is a text of Nix's. `name` is with `.drv` at its end.
+    /// The path of the derivation itself, a text object. `name` includes `.drv`.
     pub fn path(&self, dir: &StoreDir, name: Name) -> Result<StorePath> {
         let others = self.input_srcs.iter().chain(self.input_drvs.keys()).cloned().collect();
         let text = Hash::sha256(&self.print(dir));

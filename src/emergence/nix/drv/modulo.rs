@@ -1,5 +1,6 @@
-//! The hash of a recipe *modulo*: with the paths of its inputs replaced by what they are made by, so that two ways to the same fixed
-//! input count as one. The paths of outputs follow from it. Source: the Nix manual, "Store derivation", and the vectors in tests.
+//! The hash of a derivation *modulo* its inputs: input paths are replaced by hashes of the inputs'
+//! derivations, so that two ways to the same fixed-output input count as one. Output paths are
+//! computed from it. Source: the Nix manual, "Store derivation", and the vectors in tests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,14 +10,14 @@ use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::emergence::nix::store_path::{ContentAddress, Name, References, StoreDir, StorePath, fixed_out};
 
-/// What stands for a recipe where another one depends on it.
+/// The substitute for a derivation in the derivations that depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Modulo {
-    /// Any of its outputs by this hash.
+    /// This hash, for any of its outputs.
     Recipe(Hash),
-    /// Its only output by this hash, which tells the content and not how it is got.
+    /// This hash, for its only output. It covers the content and not how the content is fetched.
     Fixed(Hash),
-    /// Nothing: what it builds is not known before.
+    /// None: its output paths are not known before the build.
     Unknown,
 }
 
@@ -30,28 +31,28 @@ impl Modulo {
     }
 }
 
-/// A recipe whose outputs have the paths that follow from it.
+/// A derivation whose output paths were verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Each output's path; `None` where it is not known before.
+    /// Each output's path; `None` if it is not known before the build.
     pub outputs: BTreeMap<String, Option<StorePath>>,
-    /// What stands for it elsewhere.
+    /// Its substitute in other derivations.
     pub modulo: Modulo,
 }
 
-/// A recipe whose inputs are being looked at.
+/// A derivation whose inputs are being checked.
 struct Open {
     path: Option<StorePath>,
     name: Name,
     drv: Derivation,
-    /// Inputs that are not looked at yet.
+    /// Inputs still to be checked.
     left: Vec<StorePath>,
 }
 
 impl Open {
     fn new(path: Option<StorePath>, name: Name, drv: Derivation) -> Self {
         let left = match drv.fixed() {
-            // How it is got does not count.
+            // The inputs of a fixed output do not count.
             Some(_) => Vec::new(),
             None => drv.input_drvs.keys().cloned().collect(),
         };
@@ -59,11 +60,11 @@ impl Open {
     }
 }
 
-/// Recomputes the paths of what `drv`, called `name`, builds. `load` gives the recipe of an input, which is checked to be the one that
-/// its path names, and then as `drv` is.
+/// Recomputes the output paths of `drv`, called `name`. `load` returns the derivation of an input.
+/// Its text is checked against its path, and its outputs are checked as those of `drv`.
 ///
-/// Refused: an output with another path than follows (`drv.output-mismatch`), an input that is another recipe than its path says
-/// (`path.mismatch`), and what `load` refuses.
+/// Refused: an output path that differs (`drv.output-mismatch`), an input whose text does not match
+/// its path (`path.mismatch`), and refusals of `load`.
 pub fn check(
     drv: Derivation,
     name: Name,
@@ -71,7 +72,8 @@ pub fn check(
     mut load: impl FnMut(&StorePath) -> Result<Derivation>,
 ) -> Result<Checked> {
     let mut known: HashMap<StorePath, Modulo> = HashMap::new();
-    // Own stack: the graph may be deep. A recipe's path is the hash of its text, so none can lead back to itself.
+    // An explicit stack, because the graph may be deep. A derivation's path is the hash of its
+    // text, so there are no cycles.
     let mut stack = vec![Open::new(None, name, drv)];
     loop {
         let Some(open) = stack.last_mut() else {
@@ -111,7 +113,7 @@ fn loaded(
     Ok(drv)
 }
 
-/// The name of what a recipe builds: its own without `.drv`.
+/// The name of a derivation's outputs: its own without `.drv`.
 pub(crate) fn drv_name(path: &StorePath) -> Result<Name> {
     let name = path.name().as_str();
     let stem = name.strip_suffix(".drv").ok_or_else(|| {
@@ -120,7 +122,7 @@ pub(crate) fn drv_name(path: &StorePath) -> Result<Name> {
     Name::new(stem)
 }
 
-/// One recipe, when all its inputs are known.
+/// Checks one derivation whose inputs are all known.
 fn one(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Result<Checked> {
     let drv = &open.drv;
     if let Some((path, method, hash)) = drv.fixed() {
@@ -157,7 +159,7 @@ fn one(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Resul
     Ok(Checked { outputs, modulo })
 }
 
-/// Looks that an output, and the variable that tells the builder of it, have the path that follows.
+/// Checks that an output, and its environment variable, have the computed path.
 fn same(
     dir: &StoreDir,
     drv: &Derivation,
@@ -179,7 +181,7 @@ fn same(
     }
 }
 
-/// The inputs by hash; `None` when one of them has none.
+/// The inputs by hash; `None` if one of them has no hash.
 fn inputs(drv: &Derivation, known: &HashMap<StorePath, Modulo>) -> Option<Inputs> {
     let mut inputs = Inputs::new();
     for (path, names) in &drv.input_drvs {

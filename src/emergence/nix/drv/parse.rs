@@ -1,4 +1,4 @@
-//! Reads a derivation from its text, an ATerm, and takes only what Nix would write.
+//! Parses the text of a derivation, an ATerm, and accepts only the form that Nix writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::emergence::nix::store_path::{Method, Name, StoreDir, StorePath, output_name};
 
-/// What each begins with.
+/// Prefix of every derivation.
 const BEGIN: &[u8] = b"Derive(";
 
-/// What one of a newer form begins with.
+/// Prefix of a derivation in a newer form.
 const VERSIONED: &[u8] = b"DrvWithVersion(";
 
-/// Reads a text. Refused with `drv.syntax` and the byte, or with `drv.version`.
+/// Parses a derivation. Refused with `drv.syntax` and the byte offset, or with `drv.version`.
 pub fn parse(text: &[u8], dir: &StoreDir) -> Result<Derivation> {
     if text.starts_with(VERSIONED) {
         return Err(Fault::refused(Code::DrvVersion, "", "derivations of a newer form are not understood"));
     }
     let mut reader = Reader { text, at: 0 };
     let drv = reader.derivation(dir)?;
-    // Escapes, order and blanks: whatever Nix would have written in another way.
+    // Escapes, order or blanks differ from Nix's form.
     if drv.print(dir) != text {
         return Err(Fault::refused(Code::DrvSyntax, "", "is not written in the only way that Nix writes it"));
     }
@@ -80,7 +80,7 @@ impl Reader<'_> {
         if self.at != self.text.len() {
             return Err(self.refuse("something stands behind the end"));
         }
-        // A list that is sorted and without doubles is the same as a map; the printing compares the order.
+        // A list becomes a map; printing it again checks the order.
         let drv = Derivation {
             outputs: self.map(outputs)?,
             input_drvs: self.map(input_drvs)?,
@@ -191,7 +191,7 @@ impl Reader<'_> {
         self.expect(b",")?;
         let hash = self.text()?;
         self.expect(b")")?;
-        // Part of the names of store paths.
+        // Output names are part of store paths.
         let stem = Name::new("x")?;
         if name.is_empty() || output_name(&stem, &name).is_err() {
             return Err(

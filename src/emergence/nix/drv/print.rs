@@ -1,11 +1,11 @@
-//! A derivation as its text, in the only way that Nix writes one.
+//! Prints a derivation in the only form that Nix writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Derivation, Output};
 use crate::emergence::nix::store_path::{Method, StoreDir};
 
-/// Input recipes as they stand in the text: by path, or by hash when that is what is hashed.
+/// Input derivations as printed: by path, or by hash when the text is hashed.
 pub(crate) type Inputs = BTreeMap<String, BTreeSet<String>>;
 
 impl Derivation {
@@ -16,7 +16,7 @@ impl Derivation {
         self.print_with(dir, &inputs.collect(), false)
     }
 
-    /// Its text with other names of its inputs; `masked`, without the paths of its own outputs.
+    /// Its text with the given inputs; `masked`: without the paths of its own outputs.
     pub(super) fn print_with(&self, dir: &StoreDir, inputs: &Inputs, masked: bool) -> Vec<u8> {
         let mut text = Text(b"Derive(".to_vec());
         text.list(&self.outputs, |text, (name, output)| text.output(dir, name, output, masked));

@@ -1,4 +1,5 @@
-//! A tree of the file system as a NAR: names by bytes, links as links, and nothing of the mode but the owner's execute bit.
+//! Writes a file tree as a NAR: entries sorted by bytes, links not followed, and only the owner's
+//! execute bit of the mode.
 
 use std::ffi::CStr;
 use std::io;
@@ -16,10 +17,11 @@ use crate::emergence::base::stream::{Buffer, Drain, HashThread};
 use crate::emergence::nix::modulo::ModuloHasher;
 use crate::error::{Doing, Error};
 
-/// Writes the tree at `path` into `out`; a link there is the tree itself. `deepest`: nodes below each other at most.
+/// Writes the tree at `path` to `out`. If `path` is a link, it is the tree. `deepest`: maximum
+/// depth in nodes.
 ///
-/// Refused: a file that is no file, folder or link (`type.unknown`), folders nested too deep (`nar.depth`), and a file whose
-/// length changes meanwhile (`changed-while-reading`).
+/// Refused: a file other than a regular file, directory or link (`type.unknown`), a tree that is
+/// too deep (`nar.depth`), and a file whose length changes meanwhile (`changed-while-reading`).
 pub fn dump<D: Drain>(path: &Path, deepest: usize, out: &mut Buffer<D>) -> Result<()> {
     let mut dumper = Dumper { out: Writer(out), deepest, path: Vec::new() };
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())
@@ -31,11 +33,11 @@ pub fn dump<D: Drain>(path: &Path, deepest: usize, out: &mut Buffer<D>) -> Resul
 struct Dumper<'a, D> {
     out: Writer<'a, D>,
     deepest: usize,
-    /// Of the node, from the root.
+    /// The current node's path from the root.
     path: Vec<u8>,
 }
 
-/// What goes wrong with the node that is being read.
+/// Converts a system error without adding a path.
 fn io_fault(error: impl Into<io::Error>) -> Fault {
     Error::from(error.into()).into()
 }
@@ -50,7 +52,8 @@ impl<D: Drain> Dumper<'_, D> {
         Fault::refused(code, path, words)
     }
 
-    /// `kind`: what the folder says that it is, if it does. As deep as the caller allows, so that recursion has a bound.
+    /// Writes one node. `kind`: its type, if the directory entry has it. `deepest` limits the
+    /// recursion.
     fn node(&mut self, at: BorrowedFd<'_>, name: &CStr, kind: Option<FileType>, depth: usize) -> Result<()> {
         if depth > self.deepest {
             return Err(self.refuse(Code::NarDepth, "is nested too deep for a NAR"));
@@ -85,7 +88,7 @@ impl<D: Drain> Dumper<'_, D> {
     }
 
     fn file(&mut self, at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-        // A fifo that has taken the name must not hold us up.
+        // A FIFO that replaced the file must not block the open.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = openat(at, name, flags, Mode::empty()).map_err(|error| self.failed(error))?;
         let stat = fstat(&file).map_err(|error| self.failed(error))?;
@@ -100,12 +103,12 @@ impl<D: Drain> Dumper<'_, D> {
         self.out.end_file(size).map_err(io_fault)
     }
 
-    /// False: the file has another length.
+    /// Copies the content. False: the file's length is not `size`.
     fn contents(&mut self, file: &OwnedFd, size: u64) -> Result<bool> {
         let mut left = size;
         loop {
             let room = self.out.0.room().map_err(io_fault)?;
-            // One byte more than there should be tells of growth without another call.
+            // Asking for one byte more detects growth without another call.
             let room = match usize::try_from(left.saturating_add(1)) {
                 Ok(enough) if enough < room.len() => room.get_mut(..enough).unwrap_or_default(),
                 _ => room,
@@ -117,7 +120,7 @@ impl<D: Drain> Dumper<'_, D> {
                 Ok(count) => {
                     self.out.0.fill(count);
                     left -= count as u64;
-                    // A short read of a file is its end.
+                    // A short read of a regular file is its end.
                     if left == 0 && (count as u64) < asked {
                         return Ok(true);
                     }
@@ -148,7 +151,7 @@ impl<D: Drain> Dumper<'_, D> {
     }
 }
 
-/// What is in a folder, in the order of a NAR.
+/// The entries of a directory, in the order of a NAR.
 fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<(std::ffi::CString, Option<FileType>)>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -163,7 +166,8 @@ fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<(std::ffi::CString, Optio
     Ok(found)
 }
 
-/// Makes a NAR of the tree at `path`, of `deepest` nodes below each other at most, and hashes it: the hash, and the NAR's size.
+/// Hashes the NAR of the tree at `path`. Returns the hash and the NAR's size. `deepest`: maximum
+/// depth in nodes.
 pub fn hash_tree(path: &Path, deepest: usize, algorithm: Algorithm) -> Result<(Hash, u64)> {
     let mut out = Buffer::new(HashThread::start(algorithm).doing(|| "start a thread")?);
     dump(path, deepest, &mut out)?;
@@ -172,7 +176,7 @@ pub fn hash_tree(path: &Path, deepest: usize, algorithm: Algorithm) -> Result<(H
     Ok((hash, size))
 }
 
-/// The same without size, by SHA-256, for a tree that may name itself by the digest `digits`.
+/// The SHA-256 of the NAR of a tree that may refer to itself by the digest `digits`.
 pub fn hash_modulo(path: &Path, deepest: usize, digits: &[u8]) -> Result<Hash> {
     let mut out = Buffer::new(ModuloHasher::new(Algorithm::Sha256, digits));
     dump(path, deepest, &mut out)?;

@@ -1,4 +1,5 @@
-//! A tree that is told node by node, back as a NAR: for what comes as another archive, and for a second hash of what passes by.
+//! Writes a NAR from the calls of a [`Visitor`], to convert other archives and to compute a second
+//! hash.
 
 use super::Writer;
 use super::read::Visitor;
@@ -6,17 +7,17 @@ use crate::emergence::base::refusal::Result;
 use crate::emergence::base::stream::{Buffer, Drain};
 use crate::error::Doing;
 
-/// Writes the NAR of the tree that it is told of. What is told must be a tree that a NAR can hold, in its order.
+/// A visitor that writes a NAR. The calls must describe a tree that a NAR can hold, in its order.
 pub struct Encoder<D> {
     out: Buffer<D>,
-    /// Folders that are open.
+    /// Number of open directories.
     depth: usize,
     size: u64,
     begun: bool,
 }
 
 impl<D: Drain> Encoder<D> {
-    /// One that writes into `drain`.
+    /// An encoder that writes to `drain`.
     pub fn new(drain: D) -> Self {
         Self { out: Buffer::new(drain), depth: 0, size: 0, begun: false }
     }
@@ -26,7 +27,7 @@ impl<D: Drain> Encoder<D> {
         self.out.total()
     }
 
-    /// The NAR is whole: where it went.
+    /// Ends the NAR and returns the drain.
     pub fn finish(self) -> Result<D> {
         Ok(self.out.finish().doing(|| "write the NAR")?)
     }
@@ -49,7 +50,7 @@ impl<D: Drain> Encoder<D> {
         Ok(written.doing(|| "write the NAR")?)
     }
 
-    /// Ends a node's entry, which all have but the root.
+    /// Ends a node, and its entry unless it is the root.
     fn end(&mut self, write: impl FnOnce(&mut Writer<'_, D>) -> std::io::Result<()>) -> Result<()> {
         let mut writer = Writer(&mut self.out);
         let written = write(&mut writer);
@@ -90,7 +91,7 @@ impl<D: Drain> Visitor for Encoder<D> {
     }
 }
 
-/// Tells two of the same tree, the first one first.
+/// Passes each call to two visitors, the first one first.
 pub struct Both<A, B>(pub A, pub B);
 
 impl<A: Visitor, B: Visitor> Visitor for Both<A, B> {

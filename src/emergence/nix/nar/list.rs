@@ -1,4 +1,4 @@
-//! What is in a NAR, without making it: its entries, and the contents of one file.
+//! Lists a NAR or prints one of its files, without unpacking it.
 
 use std::io::{Read, Write};
 
@@ -9,36 +9,36 @@ use crate::error::{Doing, Error, Kind};
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// From the root, which is `.`.
+    /// Path from the root, which is `.`.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: EntryKind,
 }
 
-/// See [`Entry`].
+/// The type of an [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A folder.
+    /// A directory.
     Directory,
     /// A file.
     File {
         /// Whether its owner may execute it.
         executable: bool,
-        /// In bytes.
+        /// Size, in bytes.
         size: u64,
     },
     /// A link.
     Symlink {
-        /// Where it leads.
+        /// Its target.
         target: Vec<u8>,
     },
 }
 
-/// Where the visitor is.
+/// The visitor's position in the tree.
 #[derive(Default)]
 struct Place {
     path: Vec<u8>,
-    /// Lengths of the path up to each open folder.
+    /// Lengths of the path before each open directory.
     above: Vec<usize>,
 }
 
@@ -63,14 +63,14 @@ impl Place {
     }
 }
 
-/// Tells each entry to `tell`, in the order of the NAR.
+/// A visitor that passes each entry to `tell`, in the order of the NAR.
 pub struct List<F> {
     place: Place,
     tell: F,
 }
 
 impl<F: FnMut(Entry) -> Result<()>> List<F> {
-    /// A visitor that has seen nothing yet.
+    /// A visitor at the start of a NAR.
     pub fn new(tell: F) -> Self {
         Self { place: Place::default(), tell }
     }
@@ -100,8 +100,8 @@ impl<F: FnMut(Entry) -> Result<()>> Visitor for List<F> {
     }
 }
 
-/// Writes the contents of the file at `inner` to `out`, and reads the NAR to its end, so that what was written is known to stand in a
-/// NAR. `Kind::NotFound`: there is none, or it is no file.
+/// Writes the contents of the file at `inner` to `out`. The NAR is read to its end, so that all of
+/// it is validated. `Kind::NotFound`: the file does not exist, or is not a regular file.
 pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write) -> Result<()> {
     let parts = inner.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     let wanted = parts.collect::<Vec<_>>().join(&b'/');

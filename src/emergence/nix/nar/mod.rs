@@ -1,5 +1,6 @@
-//! NAR, Nix's archive: one file tree as bytes, each tree in exactly one way. No owner, no time, and of the mode only whether the
-//! owner may execute a file. Source: the Nix manual, "Nix Archive format".
+//! NAR, Nix's archive format: a file tree as bytes, with exactly one encoding for each tree. No
+//! owners, no times, and only the owner's execute bit of a file's mode. Source: the Nix manual,
+//! "Nix Archive format".
 
 mod dump;
 mod encode;
@@ -18,19 +19,20 @@ pub use read::{Nothing, Visitor, read};
 pub use restore::{restore, restore_by};
 pub use write::Writer;
 
-/// What each begins with.
+/// The first string of every NAR.
 const MAGIC: &[u8] = b"nix-archive-1";
 
-/// Most that a caller may allow: each open folder costs a descriptor and a frame of the stack.
+/// Highest depth limit that a caller may set: each open directory costs a file descriptor and a
+/// stack frame.
 pub const DEEPEST_EVER: usize = 256;
 
-/// Longest name of an entry, in bytes.
+/// Maximum length of an entry's name, in bytes.
 const LONGEST_NAME: u64 = 255;
 
-/// Longest target of a link, in bytes.
+/// Maximum length of a link's target, in bytes.
 const LONGEST_TARGET: u64 = 4095;
 
-/// How many zeros follow a string of `length` bytes.
+/// Number of zero bytes after a string of `length` bytes.
 fn padding(length: u64) -> usize {
     (8 - (length % 8) as usize) % 8
 }

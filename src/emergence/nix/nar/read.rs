@@ -1,4 +1,5 @@
-//! Reads a NAR strictly, in constant memory: every byte is either what the grammar wants there, or refused with its place.
+//! Reads a NAR strictly, in constant memory. Bytes that the grammar does not allow are refused with
+//! their offset.
 
 use std::io::Read;
 
@@ -7,22 +8,23 @@ use crate::emergence::base::compress::unread;
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::emergence::base::stream::Ahead;
 
-/// Longest word of the grammar that is looked at; a longer one is none.
+/// Maximum length of a grammar token that is compared; all tokens are shorter.
 const LONGEST_WORD: u64 = 32;
 
-/// Is told of a tree, node by node, as it is read. `name` is empty for the root. What is not asked for is passed over.
+/// Receives the nodes of a tree as they are read. `name` is empty for the root. The default methods
+/// ignore the node.
 pub trait Visitor {
-    /// A folder begins; what follows is in it, until [`Visitor::leave`].
+    /// Start of a directory; the next nodes are in it, until [`Visitor::leave`].
     fn directory(&mut self, _name: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    /// The folder ends.
+    /// End of the directory.
     fn leave(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// A file of `size` bytes, which follow by [`Visitor::data`].
+    /// Start of a file of `size` bytes, which [`Visitor::data`] receives.
     fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
         Ok(())
     }
@@ -32,7 +34,7 @@ pub trait Visitor {
         Ok(())
     }
 
-    /// The file is whole.
+    /// End of the file.
     fn end_file(&mut self) -> Result<()> {
         Ok(())
     }
@@ -43,7 +45,7 @@ pub trait Visitor {
     }
 }
 
-/// A visitor for who only wants to know that it is a NAR.
+/// A visitor that ignores all nodes, to validate a NAR.
 pub struct Nothing;
 
 impl Visitor for Nothing {}
@@ -74,9 +76,10 @@ impl<V: Visitor + ?Sized> Visitor for &mut V {
     }
 }
 
-/// Reads one NAR from `input`, which must end with it. `deepest`: nodes below each other at most.
+/// Reads one NAR, which must be all of `input`. `deepest`: maximum depth in nodes.
 ///
-/// Refusals name the path so far (`.` is the root) and the byte; what the visitor refuses ends the reading too.
+/// Refusals contain the current path (`.` is the root) and the byte offset. An error of the visitor
+/// ends the reading too.
 pub fn read(input: impl Read, deepest: usize, visitor: &mut impl Visitor) -> Result<()> {
     let mut reader = Reader { input: Ahead::new(input), deepest, path: Vec::new() };
     reader.magic()?;
@@ -93,7 +96,7 @@ struct Reader<R> {
     path: Vec<u8>,
 }
 
-/// A word of the grammar, which may be any other.
+/// A token as read, valid or not.
 struct Word {
     bytes: [u8; LONGEST_WORD as usize],
     length: usize,
@@ -116,7 +119,7 @@ impl<R: Read> Reader<R> {
         Fault::refused(code, path, format!("at byte {offset}, {}", words.as_ref()))
     }
 
-    /// Makes `count` bytes stand in one piece. False: the input ends before.
+    /// Makes `count` bytes available contiguously. False: the input ends before.
     fn fill(&mut self, count: usize) -> Result<bool> {
         let filled = self.input.fill(count);
         filled.map_err(|error| unread(error, "the NAR", |words| self.refuse(Code::BlobCompression, words)))
@@ -181,7 +184,8 @@ impl<R: Read> Reader<R> {
         if word.bytes() == wanted.as_bytes() { Ok(()) } else { Err(self.unexpected(&word, wanted)) }
     }
 
-    /// A name or a target: `longest` bytes at most, none of them NUL.
+    /// Reads a name or a target: at most `longest` bytes, without NUL, with slashes only if
+    /// `slashes`.
     fn string(&mut self, code: Code, longest: u64, slashes: bool) -> Result<Vec<u8>> {
         let offset = self.input.offset();
         let length = self.number()?;
@@ -196,7 +200,7 @@ impl<R: Read> Reader<R> {
         Ok(bytes)
     }
 
-    /// The node behind `name`. As deep as the caller allows, so that recursion has a bound.
+    /// Reads the node called `name`. `deepest` limits the recursion.
     fn node(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
         if depth > self.deepest {
             return Err(self.refuse(Code::NarDepth, format!("is the {depth}th node below each other")));

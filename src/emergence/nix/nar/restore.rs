@@ -1,4 +1,4 @@
-//! A NAR back into the file system.
+//! Unpacks a NAR into the file system.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,16 +16,16 @@ use crate::emergence::base::refusal::{Fault, Result};
 use crate::error::{Doing, Error, Kind};
 use crate::sys::remove::remove;
 
-/// Threads that make small files.
+/// Number of threads that create small files.
 const HANDS: usize = 2;
 
-/// Makes the tree of the NAR in `input` at `to`, where nothing may be yet; modes follow the umask, as with `nix-store --restore`.
-/// After an error nothing is there.
+/// Unpacks the NAR `input` to `to`, which must not exist. Modes follow the umask, as with
+/// `nix-store --restore`. After an error nothing is left.
 pub fn restore(input: impl Read, deepest: usize, to: &Path) -> Result<()> {
     restore_by(to, |mut maker| read(input, deepest, &mut maker))
 }
 
-/// The same for a tree that `tell` tells of.
+/// As [`restore`], for a tree that `tell` passes to the visitor.
 pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) -> Result<()> {
     let name = CString::new(to.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
@@ -47,7 +47,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
     }
 }
 
-/// Makes a small file.
+/// Creates a small file.
 fn whole(task: Task<OwnedFd>) -> Result<Vec<u8>> {
     let doing = || format!("make the file {}", task.name.to_string_lossy());
     let mut file = create(task.folder.as_fd(), &task.name, task.executable).doing(doing)?;
@@ -61,28 +61,29 @@ fn create(at: BorrowedFd<'_>, name: &CString, executable: bool) -> rustix::io::R
     Ok(openat(at, name, flags, mode)?.into())
 }
 
-/// Makes what the NAR says. Each name is made new in the folder that was made for it, so no link can lead elsewhere.
+/// Creates the nodes. Each name is created in a directory just created, by file descriptor, so no
+/// link can redirect it.
 struct Maker<'a> {
     root: CString,
     crew: Crew<'a, OwnedFd>,
-    /// Those that are open, outermost first.
+    /// Open directories, outermost first.
     folders: Vec<Arc<OwnedFd>>,
     file: Option<Pending>,
     /// The content of a small file.
     room: Vec<u8>,
-    /// Whether something at the destination is ours.
+    /// Whether this created the destination.
     begun: bool,
 }
 
-/// A file that is not whole yet.
+/// A file that is not complete yet.
 enum Pending {
-    /// The crew makes it when all of it is here.
+    /// The crew creates it once its content is complete.
     Small(Arc<OwnedFd>, CString, bool),
     Open(fs::File),
 }
 
 impl Maker<'_> {
-    /// Does `make` with the folder that the node is in, and its name there.
+    /// Runs `make` with the directory of the node and the node's name.
     fn at<T>(
         &mut self,
         name: &[u8],

@@ -1,4 +1,4 @@
-//! The NAR of a file tree as a stream that can be read, made by a thread.
+//! The NAR of a file tree as a readable stream, produced by a thread.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use crate::emergence::base::refusal::Result;
 use crate::emergence::base::stream::{Buffer, Drain};
 use crate::error::Doing;
 
-/// Buffers on their way at most.
+/// Maximum number of buffers in flight.
 const AHEAD: usize = 2;
 
-/// Reads the NAR of a tree, which a thread makes meanwhile.
+/// A reader of the NAR of a tree. A thread produces the NAR meanwhile.
 pub struct TreeReader {
     from: Receiver<Vec<u8>>,
     back: SyncSender<Vec<u8>>,
@@ -35,7 +35,7 @@ impl Drain for Sender {
 }
 
 impl TreeReader {
-    /// Of the tree at `path`, of `deepest` nodes below each other at most.
+    /// Starts the thread for the tree at `path`. `deepest`: maximum depth in nodes.
     pub fn start(path: PathBuf, deepest: usize) -> Result<Self> {
         let (to, from) = sync_channel(AHEAD);
         let (back, used) = sync_channel(AHEAD + 2);
@@ -56,7 +56,7 @@ impl Read for TreeReader {
         while self.used == self.buffer.len() {
             match self.from.recv() {
                 Ok(next) => {
-                    // Nobody may want the old one any more.
+                    // Fails if the thread has ended, which is fine.
                     let _ = self.back.try_send(std::mem::replace(&mut self.buffer, next));
                     self.used = 0;
                 }

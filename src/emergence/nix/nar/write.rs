@@ -1,4 +1,4 @@
-//! Writes the words of the grammar. Who calls it keeps the order.
+//! Writes the tokens of a NAR. The caller keeps the order of the grammar.
 
 use std::io;
 
@@ -9,17 +9,18 @@ use crate::emergence::base::stream::{Buffer, Drain};
 pub struct Writer<'a, D>(pub &'a mut Buffer<D>);
 
 impl<D: Drain> Writer<'_, D> {
-    /// What stands before the root.
+    /// Writes the magic string.
     pub fn begin(&mut self) -> io::Result<()> {
         self.string(MAGIC)
     }
 
-    /// A link, whole.
+    /// Writes a complete link.
     pub fn symlink(&mut self, target: &[u8]) -> io::Result<()> {
         self.strings(&[b"(", b"type", b"symlink", b"target", target, b")"])
     }
 
-    /// A file up to its contents, `size` bytes that the caller puts into the buffer himself, before [`Writer::end_file`].
+    /// Begins a file. The caller writes its `size` bytes into the buffer and calls
+    /// [`Writer::end_file`].
     pub fn begin_file(&mut self, executable: bool, size: u64) -> io::Result<()> {
         self.strings(&[b"(", b"type", b"regular"])?;
         if executable {
@@ -29,23 +30,23 @@ impl<D: Drain> Writer<'_, D> {
         self.0.put(&size.to_le_bytes())
     }
 
-    /// What stands behind the contents of a file of `size` bytes.
+    /// Writes the padding and the end of a file of `size` bytes.
     pub fn end_file(&mut self, size: u64) -> io::Result<()> {
         self.pad(size)?;
         self.string(b")")
     }
 
-    /// A folder up to its first entry.
+    /// Begins a directory.
     pub fn begin_directory(&mut self) -> io::Result<()> {
         self.strings(&[b"(", b"type", b"directory"])
     }
 
-    /// An entry up to its node.
+    /// Begins an entry; its node follows.
     pub fn begin_entry(&mut self, name: &[u8]) -> io::Result<()> {
         self.strings(&[b"entry", b"(", b"name", name, b"node"])
     }
 
-    /// What ends an entry, and a folder.
+    /// Ends an entry or a directory.
     pub fn close(&mut self) -> io::Result<()> {
         self.string(b")")
     }

@@ -40,8 +40,9 @@ fn is_gnu(bytes: &[u8; 512]) -> bool {
     bytes.get(257..265) == Some(b"ustar  \0")
 }
 
-/// The name in the header itself: in ustar's, and in that of star, which is like it, the folders may stand apart. Go before 1.8 wrote them
-/// into GNU's too, where times belong; they are no numbers then.
+/// The name in the header itself: in ustar's, and in that of star, which is like it, the folders
+/// may stand apart. Go before 1.8 wrote them into GNU's too, where times belong; they are no
+/// numbers then.
 fn path(bytes: &[u8; 512]) -> Vec<u8> {
     let field = |from, to| bytes.get(from..to).unwrap_or_default();
     let is_number = |from| number(field(from, from + 12)).is_some();
@@ -56,8 +57,8 @@ fn path(bytes: &[u8; 512]) -> Vec<u8> {
     if folders.is_empty() { name.to_vec() } else { [folders, name].join(&b'/') }
 }
 
-/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0. Before digits, blanks and NULs are nothing:
-/// some put them there when a field is too short.
+/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0. Before
+/// digits, blanks and NULs are nothing: some put them there when a field is too short.
 fn number(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
@@ -174,7 +175,8 @@ impl Kept {
 
 fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {
     Ok(match header.entry_type() {
-        // What tars wrote before they knew types. One that says that it is a file is one to engines.
+        // What tars wrote before they knew types. One that says that it is a file is one to
+        // engines.
         EntryType::Regular if path.ends_with(b"/") && header.as_old().linkflag == [0] => {
             MemberKind::Directory
         }

@@ -1,5 +1,6 @@
-//! The members of a tar, one after another, in constant memory: ustar, GNU's and pax's long names, and sparse files of all kinds.
-//! What a header may mean in two ways is refused. Nothing is made of it here.
+//! The members of a tar, one after another, in constant memory: ustar, GNU's and pax's long names,
+//! and sparse files of all kinds. What a header may mean in two ways is refused. Nothing is made of
+//! it here.
 
 mod header;
 mod pax;
@@ -151,9 +152,11 @@ impl<R: Input> Members<R> {
         self.input
     }
 
-    /// The next member, past what is unread of the one before. `None`: the tar has ended, by two blocks of zeros or by its input.
+    /// The next member, past what is unread of the one before. `None`: the tar has ended, by two
+    /// blocks of zeros or by its input.
     ///
-    /// Refused with `layer.header`. An error of the input is one of the system, unless it has no number of one (`blob.compression`).
+    /// Refused with `layer.header`. An error of the input is one of the system, unless it has no
+    /// number of one (`blob.compression`).
     pub fn advance(&mut self) -> Result<Option<Member>> {
         let mut kept = Kept::default();
         loop {
@@ -201,8 +204,8 @@ impl<R: Input> Members<R> {
         Fault::refused(Code::LayerHeader, format!("tar, byte {}", self.at), words)
     }
 
-    /// Passes over what is left of the member. The last one's padding may be missing: archives that were never closed have none, as
-    /// those of `umoci insert`, and Go's readers take them.
+    /// Passes over what is left of the member. The last one's padding may be missing: archives that
+    /// were never closed have none, as those of `umoci insert`, and Go's readers take them.
     fn pass_rest(&mut self) -> Result<()> {
         let (needed, count) = (self.left, self.left + self.padding);
         (self.left, self.padding) = (0, 0);

@@ -1,4 +1,5 @@
-//! pax's records: `LENGTH KEY=VALUE\n`, before the member that they are about. A value may be any bytes.
+//! pax's records: `LENGTH KEY=VALUE\n`, before the member that they are about. A value may be any
+//! bytes.
 
 use super::{Extent, sparse};
 
@@ -153,8 +154,9 @@ impl Sparse {
     }
 }
 
-/// Records about all members that follow: those that a tree does not show are passed over, such as a comment or the name of an owner.
-/// About the others readers do not agree: some take them, others do not. What continues a file of another volume is no archive by itself.
+/// Records about all members that follow: those that a tree does not show are passed over, such as
+/// a comment or the name of an owner. About the others readers do not agree: some take them, others
+/// do not. What continues a file of another volume is no archive by itself.
 pub(super) fn check_global(bytes: &[u8]) -> Result<(), String> {
     let shown = |key: &[u8]| {
         let whole: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];

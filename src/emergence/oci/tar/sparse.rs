@@ -63,7 +63,8 @@ pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), St
     }
 }
 
-/// The map of version 1.0: the number of entries, and then offset and length of each, a line for each number.
+/// The map of version 1.0: the number of entries, and then offset and length of each, a line for
+/// each number.
 #[derive(Default)]
 pub(super) struct Map {
     pub(super) extents: Vec<Extent>,
