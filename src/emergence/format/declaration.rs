@@ -1,4 +1,4 @@
-//! What an automaton was made from: a recipe or a fixed output, and the digest D of it.
+//! The source of an automaton, a derivation, fixed output or list of inputs, and its digest D.
 
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -7,32 +7,32 @@ use crate::emergence::nix::store_path::{ContentAddress, StoreDir, StorePath};
 
 use super::fields::Field;
 
-/// What an automaton was made from.
+/// The source that an automaton was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
-    /// What it is.
+    /// Its kind.
     pub kind: DeclarationKind,
     /// Its digest, D.
     pub digest: Hash,
-    /// What other recipes that build the same share with it: the derivation modulo its fixed
-    /// inputs.
+    /// The derivation modulo its fixed inputs, which is equal for all derivations that build the
+    /// same.
     pub equivalence: Option<Hash>,
     /// The derivation's own path.
     pub store_path: Option<StorePath>,
-    /// Files that it was made from, in the order of the document.
+    /// Input files, in the order of the document.
     pub inputs: Vec<Input>,
 }
 
-/// What a declaration is.
+/// The kind of a declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeclarationKind {
-    /// A derivation of Nix; D is the SHA-256 of its bytes.
+    /// A Nix derivation; D is the SHA-256 of its bytes.
     NixDerivation,
-    /// Something whose content is known; D is the hash of that.
+    /// A fixed output; D is the hash of its content.
     FixedOutput,
-    /// A Dockerfile and what it reads; D is of its inputs.
+    /// A Dockerfile and the files that it reads; D is computed from the inputs.
     Dockerfile,
-    /// Something that we do not know; D is of its inputs.
+    /// A source of another kind; D is computed from the inputs.
     Opaque,
 }
 
@@ -49,25 +49,24 @@ impl DeclarationKind {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }
 
-    /// Whether the digest follows from the inputs.
+    /// Whether D is computed from the inputs.
     pub fn is_of_inputs(self) -> bool {
         matches!(self, Self::Dockerfile | Self::Opaque)
     }
 }
 
-/// A file that something was made from.
+/// An input file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Where it was, as the document has it.
+    /// Its path, as in the document.
     pub path: String,
-    /// Of its bytes, or of the NAR of a folder.
+    /// Digest of its bytes, or of the NAR of a directory.
     pub digest: Hash,
 }
 
 impl Declaration {
-    /// Reads the member `declaration`. Refused with `declaration.unpinned` when an input has no
-    /// digest, and `declaration.mismatch` when the digest is not that of the inputs, for kinds
-    /// where it is.
+    /// Reads the member `declaration`. Refused with `declaration.unpinned` if an input has no
+    /// digest, and with `declaration.mismatch` if D is computed from the inputs and differs.
     pub(crate) fn read(field: &Field<'_>, dir: &StoreDir) -> Result<Self> {
         let mut members = field.members()?;
         let kind = members.need("kind")?.word(&KINDS)?;
@@ -96,7 +95,7 @@ impl Declaration {
         Ok(declaration)
     }
 
-    /// Refused with `declaration.mismatch` when D is not `found`.
+    /// Refused with `declaration.mismatch` if D is not `found`.
     pub(crate) fn must_be(&self, found: &Hash) -> Result<()> {
         if self.digest == *found {
             return Ok(());
@@ -105,8 +104,7 @@ impl Declaration {
         Err(Fault::differs(Code::DeclarationMismatch, "declaration", "the digest", &declared, &found))
     }
 
-    /// Holds a fixed output against the object that it is said to be: its content address, or the
-    /// hash of its NAR.
+    /// Compares a fixed output with its object: with the content address, or with the NAR hash.
     pub(crate) fn check_output(&self, output: &Object) -> Result<()> {
         match (self.kind, &output.ca) {
             (DeclarationKind::FixedOutput, Some(ContentAddress::Fixed(_, hash))) => self.must_be(hash),
@@ -115,7 +113,7 @@ impl Declaration {
         }
     }
 
-    /// Holds the derivation against the object that it is said to be, whose path names its bytes.
+    /// Compares the derivation with its object, whose path is computed from its bytes.
     pub(crate) fn check_recipe(&self, recipe: &Object) -> Result<()> {
         match (self.kind, &recipe.ca) {
             (DeclarationKind::NixDerivation, Some(ContentAddress::Text(hash))) => self.must_be(hash),
@@ -128,7 +126,7 @@ fn input(field: &Field<'_>) -> Result<Input> {
     let mut members = field.members()?;
     let path = members.need("path")?;
     let text = path.argument()?;
-    // It stands in lines that are hashed.
+    // The path becomes part of a line that is hashed.
     if text.is_empty() || text.contains('\n') {
         return Err(path.refuse("must be a path on one line"));
     }
@@ -141,7 +139,7 @@ fn input(field: &Field<'_>) -> Result<Input> {
     Ok(Input { path: text.to_owned(), digest })
 }
 
-/// The digest of a declaration that is its inputs.
+/// The digest of a declaration that is computed from its inputs.
 pub(crate) fn of_inputs(inputs: &[Input]) -> Hash {
     let mut lines: Vec<String> =
         inputs.iter().map(|Input { path, digest }| format!("{path} {digest}\n")).collect();

@@ -1,4 +1,4 @@
-//! The digests of an automaton: D, O, I, and A of these three. Source: emergence's contract, 3.5.
+//! The digests of an automaton: D, O, I, and A, which is computed from these three.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use crate::emergence::base::hash::Hash;
 use crate::emergence::base::jcs::canonical;
 use crate::emergence::base::refusal::Result;
 
-/// What is hashed of a document for I.
+/// The members of a document that I covers.
 const INTERFACE: [&str; 5] = ["init", "parameters", "ports", "constraints", "resources"];
 
-/// O: of the content of each output, by name.
+/// O: the digest of the content of each output, by name.
 pub fn output_digest(contents: &BTreeMap<String, Hash>) -> Hash {
     let lines = contents.iter().map(|(name, content)| format!("{name} {}\n", content.hex()));
     let text = std::iter::once("emergence-output-1\n".to_owned()).chain(lines).collect::<String>();
     Hash::sha256(text.as_bytes())
 }
 
-/// The digests of an automaton (contract, 3.5).
+/// The digests of an automaton.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digests {
-    /// D: of the declaration, if there is one.
+    /// D: digest of the declaration, if there is one.
     pub declaration: Option<Hash>,
-    /// O: of the content of its outputs.
+    /// O: digest of the content of its outputs.
     pub output: Hash,
-    /// I: of its interface.
+    /// I: digest of its interface.
     pub interface: Hash,
-    /// A: of these three.
+    /// A: digest of these three.
     pub automaton: Hash,
 }
 
 impl Digests {
-    /// Those of a document whose outputs have these contents: for each output the hash of its NAR,
-    /// in which its own digest counts as zeros.
+    /// The digests of a document whose outputs have these content hashes: for each output the hash
+    /// of its NAR, with its own digest replaced by zeros.
     pub fn of(document: &Document, contents: &BTreeMap<String, Hash>) -> Result<Self> {
         let declaration = document.declaration.as_ref().map(|declaration| declaration.digest);
         let output = output_digest(contents);
@@ -45,13 +45,13 @@ impl Digests {
         Ok(Self { declaration, output, interface, automaton: Hash::sha256(text.as_bytes()) })
     }
 
-    /// What is signed: A and the document's own digest.
+    /// The text to sign: A and the document's own digest.
     pub fn signed_text(&self, document: &Document) -> Result<String> {
         signed_text(&self.automaton, document)
     }
 }
 
-/// What is signed of the automaton with this A.
+/// The text to sign for the automaton with this A.
 pub(crate) fn signed_text(automaton: &Hash, document: &Document) -> Result<String> {
     let digest = Hash::sha256(&document.canonical()?);
     Ok(format!("emergence-automaton-1;{automaton};{digest}"))

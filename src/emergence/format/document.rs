@@ -1,5 +1,4 @@
-//! The document of an automaton as it is written: strictly typed, nothing of it proved. Source:
-//! emergence's contract, 4.4.
+//! The document of an automaton: strictly typed, not verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,68 +17,68 @@ use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::{ContentAddress, Name, StoreDir, StorePath};
 use crate::sys::signal_names;
 
-/// The only form that there is so far.
+/// The only schema version so far.
 const SCHEMA: u64 = 1;
 
-/// What a document declares.
+/// The contents of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// What the automaton is called.
+    /// Name of the automaton.
     pub name: Name,
-    /// What it was made from, if that is told.
+    /// Its source, if declared.
     pub declaration: Option<Declaration>,
-    /// What it is: at least one object, by the name of the output.
+    /// Its output objects, at least one, by output name.
     pub outputs: BTreeMap<String, StorePath>,
-    /// The outputs and all that they refer to, in the order of the document.
+    /// The outputs and their references, transitively, in the order of the document.
     pub closure: Vec<Object>,
-    /// What is started, if anything is.
+    /// How to start it, if it can be started.
     pub init: Option<Init>,
-    /// What is given when it is started, in the order of the document.
+    /// Parameters that the caller binds at the start, in the order of the document.
     pub parameters: Vec<Parameter>,
-    /// Where it can be reached.
+    /// Its ports.
     pub ports: Vec<Port>,
-    /// What it needs of a machine: objects, which are not looked into here.
+    /// Its requirements on a machine: JSON objects, not interpreted here.
     pub constraints: Vec<Value>,
-    /// What it may use of a machine.
+    /// Its resource limits.
     pub resources: Resources,
-    /// All of it, as it was written.
+    /// The whole document as JSON.
     value: Value,
 }
 
 /// How an automaton is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Init {
-    /// The program, by its absolute path, and its first arguments. Empty only when there is a
+    /// The program, by its absolute path, and its first arguments. May be empty only if there is a
     /// group.
     pub entrypoint: Vec<String>,
-    /// More arguments, with parameters in them.
+    /// Further arguments, which may contain parameters.
     pub args: Vec<Text>,
-    /// The environment, with parameters in the values.
+    /// The environment; values may contain parameters.
     pub env: BTreeMap<String, Text>,
-    /// The working folder, an absolute path.
+    /// The working directory, an absolute path.
     pub cwd: String,
-    /// Who runs it: names or numbers, `user` or `user:group`.
+    /// The user of the process: names or numbers, `user` or `user:group`.
     pub user: String,
-    /// What ends it: `SIGTERM`. `None`: whatever usually does.
+    /// The stop signal, such as `SIGTERM`; `None`: the default.
     pub stop_signal: Option<String>,
-    /// Several programs under a supervisor, in the order in which they are started.
+    /// Programs that run under a supervisor, in start order.
     pub group: Vec<Member>,
-    /// Which of the group are started again when one ends.
+    /// Which programs of the group restart when one ends.
     pub strategy: Strategy,
 }
 
 /// A program of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// What it is called, as no other of the group is.
+    /// Its name, unique in the group.
     pub name: String,
     /// The program, by its absolute path, and its arguments.
     pub entrypoint: Vec<String>,
-    /// When it is started again.
+    /// When it is restarted.
     pub restart: Restart,
 }
 
-/// When a program of a group is started again.
+/// When a program of a group is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// Whenever it ends.
@@ -90,38 +89,38 @@ pub enum Restart {
     Temporary,
 }
 
-/// Which programs of a group are started again when one of them is.
+/// Which programs of a group restart when one of them does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// That one.
+    /// Only that one.
     OneForOne,
     /// All.
     OneForAll,
-    /// That one, and those behind it.
+    /// That one and those after it.
     RestForOne,
 }
 
-/// Where an automaton can be reached.
+/// A port of an automaton.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// What it is called, as no other port is.
+    /// Its name, unique among the ports.
     pub name: String,
-    /// How it is spoken to.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Its number.
     pub port: PortNumber,
 }
 
-/// What a port's number is.
+/// The number of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortNumber {
-    /// This one, always.
+    /// A fixed number.
     Fixed(u16),
-    /// What this parameter says.
+    /// The value of this parameter.
     Parameter(String),
 }
 
-/// A protocol that has ports.
+/// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// TCP.
@@ -141,44 +140,44 @@ impl Protocol {
     }
 }
 
-/// What an automaton may use of a machine. `None`: nothing is said.
+/// Resource limits of an automaton. `None`: not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Memory at most, in bytes.
+    /// Maximum memory, in bytes.
     pub memory_limit: Option<u64>,
-    /// Share of the processors among others, 1 to 10000; 100 is usual.
+    /// CPU weight relative to others, 1 to 10000; the default is 100.
     pub cpu_weight: Option<u64>,
-    /// Time on processors at most: microseconds of `max`, in each period of microseconds.
+    /// Maximum CPU time per period.
     pub cpu_max: Option<CpuMax>,
-    /// Processes and threads at most.
+    /// Maximum number of processes and threads.
     pub pids_limit: Option<u64>,
-    /// Share of block devices among others, 1 to 10000; 100 is usual.
+    /// Block I/O weight relative to others, 1 to 10000; the default is 100.
     pub io_weight: Option<u64>,
 }
 
-/// Time on processors: `"50000 100000"`, or `"max 100000"`.
+/// CPU bandwidth: `"50000 100000"`, or `"max 100000"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuMax {
-    /// Microseconds in each period; `None`: as many as there are.
+    /// Microseconds of CPU time in each period; `None`: unlimited.
     pub quota: Option<u64>,
-    /// Microseconds.
+    /// The period, in microseconds.
     pub period: u64,
 }
 
 impl Document {
-    /// Reads a document, which messages call `subject`.
+    /// Parses a document, which messages call `subject`.
     ///
-    /// Refused: `json.syntax` and `json.duplicate-key`; what is not known (`doc.unknown-field`); a
-    /// text where a list of arguments belongs (`doc.shell-form`); parameters that are not declared
-    /// or not used (`doc.parameter`); nothing to start (`doc.entrypoint`); an input without a
-    /// digest (`declaration.unpinned`); what [`StorePath`], [`Hash`] and [`ContentAddress`] refuse.
+    /// Refused: `json.syntax` and `json.duplicate-key`; an unknown member (`doc.unknown-field`); a
+    /// text instead of a list of arguments (`doc.shell-form`); parameters that are undeclared or
+    /// unused (`doc.parameter`); nothing to start (`doc.entrypoint`); an input without a digest
+    /// (`declaration.unpinned`); errors of [`StorePath`], [`Hash`] and [`ContentAddress`].
     pub fn parse(bytes: &[u8], subject: &str, dir: &StoreDir) -> Result<Self> {
         Self::from_value(json::parse(bytes, subject)?, dir)
     }
 
-    /// The same for what is read already, as [`json::parse`] does.
+    /// As [`Self::parse`], from the result of [`json::parse`].
     pub fn from_value(value: Value, dir: &StoreDir) -> Result<Self> {
-        // Numbers that have no canonical form are refused here, wherever they stand.
+        // Numbers without a canonical form are refused here, anywhere in the document.
         canonical(&value)?;
         let mut members = Field::root(&value).members()?;
         members.need("schemaVersion")?.number(SCHEMA, SCHEMA)?;
@@ -200,17 +199,17 @@ impl Document {
         Ok(Self { value, ..document })
     }
 
-    /// All of it, as it was written.
+    /// The whole document as JSON.
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// The one way to write it, RFC 8785.
+    /// Its canonical form, RFC 8785.
     pub fn canonical(&self) -> Result<Vec<u8>> {
         canonical(&self.value)
     }
 
-    /// What is declared of an object of the closure.
+    /// The declaration of an object in the closure.
     pub fn object(&self, path: &StorePath) -> Option<&Object> {
         self.closure.iter().find(|object| object.path == *path)
     }
@@ -241,7 +240,8 @@ impl Document {
 fn outputs(field: &Field<'_>, dir: &StoreDir) -> Result<BTreeMap<String, StorePath>> {
     let mut outputs = BTreeMap::new();
     for (name, path) in field.entries()? {
-        // What is no name of an object is none of an output: it stands in lines that are hashed.
+        // Output names have the form of object names, because they become part of lines that are
+        // hashed.
         Name::new(name)?;
         outputs.insert(name.to_owned(), dir.parse(path.text()?)?);
     }
@@ -281,7 +281,7 @@ fn signature(field: Field<'_>) -> Result<Signature> {
     Signature::parse(field.text()?).ok_or_else(|| field.refuse("must be NAME:BASE64 of 64 bytes"))
 }
 
-/// Reads each element of a list, which may be missing.
+/// Reads each element of a list; a missing list is empty.
 fn each<'a, T>(
     members: &mut Members<'a>,
     name: &str,
@@ -342,7 +342,7 @@ fn member(field: Field<'_>) -> Result<Member> {
     Ok(member)
 }
 
-/// What people call a part of an automaton.
+/// The name of a port or group member.
 fn name(field: &Field<'_>) -> Result<String> {
     let text = field.text()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
@@ -434,8 +434,7 @@ fn port_number(field: &Field<'_>) -> Result<PortNumber> {
 }
 
 fn constraints(field: &Field<'_>) -> Result<Vec<Value>> {
-    // A kind that is not known here is a matter of each machine; how it is written is the
-    // document's.
+    // Whether a kind is known is checked on each machine; only the form is checked here.
     Constraints::parse(field.value, &field.path)?;
     Ok(field.list()?.iter().map(|element| element.value.clone()).collect())
 }

@@ -1,4 +1,4 @@
-//! Takes a document apart member by member: each is of its type, and none is left over.
+//! Reads a JSON document member by member: each must have its type, and none may remain.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// What members begin with that are free.
+/// Prefix of members that are ignored.
 const FREE: &str = "x-";
 
-/// A value, and where it stands in the document: `init.group[0].name`.
+/// A value and its path in the document: `init.group[0].name`.
 pub struct Field<'a> {
     pub path: String,
     pub value: &'a Value,
@@ -27,12 +27,12 @@ impl<'a> Field<'a> {
         Self { path: String::new(), value }
     }
 
-    /// It has not the form that it should have.
+    /// A `json.syntax` refusal of the value.
     pub fn refuse(&self, words: impl Into<String>) -> Fault {
         self.refuse_with(Code::JsonSyntax, words)
     }
 
-    /// Refuses it for another reason.
+    /// A refusal with another code.
     pub fn refuse_with(&self, code: Code, words: impl Into<String>) -> Fault {
         let subject = if self.path.is_empty() { "the document" } else { &self.path };
         Fault::refused(code, subject, words)
@@ -43,7 +43,7 @@ impl<'a> Field<'a> {
         self.value.as_str().ok_or_else(|| self.refuse("must be a text"))
     }
 
-    /// A text that can be handed to a program.
+    /// A text without NUL, which can be passed to a program.
     pub fn argument(&self) -> Result<&'a str> {
         let text = self.text()?;
         if text.contains('\0') { Err(self.refuse("must not have a NUL byte")) } else { Ok(text) }
@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A whole number in these bounds.
+    /// An integer within these bounds, both included.
     pub fn number(&self, least: u64, most: u64) -> Result<u64> {
         let number = self.value.as_u64().filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| self.refuse(format!("must be a whole number from {least} to {most}")))
@@ -77,7 +77,7 @@ impl<'a> Field<'a> {
         Ok(list.iter().enumerate().map(element).collect())
     }
 
-    /// A list of arguments. A text is what a shell would take apart, and there is none.
+    /// A list of arguments. A single text is refused: there is no shell to split it.
     pub fn arguments(&self) -> Result<Vec<String>> {
         if self.value.is_string() {
             return Err(self.refuse_with(Code::DocShellForm, "is one text; must be a list of arguments"));
@@ -85,7 +85,7 @@ impl<'a> Field<'a> {
         self.list()?.iter().map(|argument| argument.argument().map(str::to_owned)).collect()
     }
 
-    /// The members of an object, by name, whatever names they have.
+    /// The members of an object with arbitrary names.
     pub fn entries(&self) -> Result<Vec<(&'a str, Field<'a>)>> {
         let member = |(name, value): (&'a String, &'a Value)| {
             (name.as_str(), Field { path: below(&self.path, name), value })
@@ -110,24 +110,24 @@ fn below(path: &str, name: &str) -> String {
 }
 
 impl<'a> Members<'a> {
-    /// Takes a member; `None`: it is not there, or null.
+    /// Takes a member; `None`: it is missing or null.
     pub fn take(&mut self, name: &str) -> Option<Field<'a>> {
         let value = self.left.remove(name).filter(|value| !value.is_null())?;
         Some(Field { path: below(&self.path, name), value })
     }
 
-    /// Takes a member that must be there.
+    /// Takes a required member.
     pub fn need(&mut self, name: &str) -> Result<Field<'a>> {
         let path = below(&self.path, name);
         self.take(name).ok_or_else(|| Fault::refused(Code::JsonSyntax, path, "is missing"))
     }
 
-    /// Takes a member if it is there, and reads it.
+    /// Takes a member, if present, and reads it.
     pub fn read<T>(&mut self, name: &str, read: impl FnOnce(Field<'a>) -> Result<T>) -> Result<Option<T>> {
         self.take(name).map(read).transpose()
     }
 
-    /// Refuses what was not taken, but for the free members.
+    /// Refuses remaining members, except those that are ignored.
     pub fn end(self) -> Result<()> {
         match self.left.keys().find(|name| !name.starts_with(FREE)) {
             Some(name) => {

@@ -1,4 +1,4 @@
-//! Parameters of an automaton: their declarations, and the texts in which they are used.
+//! Parameters of an automaton: their declarations, and the texts that contain them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,31 +7,31 @@ use serde_json::Value;
 use super::fields::Field;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// What is given when an automaton is started.
+/// A parameter that the caller binds at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What its values are.
+    /// The type of its values.
     pub kind: ParameterKind,
-    /// Its value when none is given, as a text.
+    /// Its default value, as text.
     pub default: Option<String>,
-    /// It must be given, even if there is a default.
+    /// Whether the caller must give a value, even if there is a default.
     pub required: bool,
 }
 
-/// What the values of a parameter are.
+/// The type of a parameter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKind {
     /// A number from 1 to 65535.
     Port,
     /// Any text without NUL.
     String,
-    /// A whole number of 64 bits, with a sign.
+    /// A signed 64-bit integer.
     Integer,
     /// `true` or `false`.
     Boolean,
-    /// A path, not empty.
+    /// A path that is not empty.
     Path,
 }
 
@@ -49,7 +49,7 @@ impl ParameterKind {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }
 
-    /// How such a value is written, for people.
+    /// The form of its values, for messages.
     pub(crate) fn form(self) -> &'static str {
         match self {
             Self::Port => "a number from 1 to 65535, without zeros before it",
@@ -60,7 +60,7 @@ impl ParameterKind {
         }
     }
 
-    /// Whether this text is such a value, written in the one way that is for it.
+    /// Whether `text` is a value of this type in its canonical form.
     pub(crate) fn has(self, text: &str) -> bool {
         match self {
             Self::Port => text.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == text),
@@ -72,7 +72,7 @@ impl ParameterKind {
     }
 }
 
-/// The list `parameters` of a document.
+/// Reads the list `parameters` of a document.
 pub(crate) fn read(field: &Field<'_>) -> Result<Vec<Parameter>> {
     let mut names = BTreeSet::new();
     let mut parameters = Vec::new();
@@ -119,7 +119,7 @@ fn default(field: &Field<'_>, kind: ParameterKind) -> Result<String> {
     }
 }
 
-/// A text in which parameters stand: `--port={port}`.
+/// A text that contains parameters: `--port={port}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(Vec<Part>);
 
@@ -130,8 +130,8 @@ enum Part {
 }
 
 impl Text {
-    /// Reads `{name}`, and `{{` as a brace. Refused with `doc.parameter`; `path` is where it
-    /// stands.
+    /// Parses `{name}`, and `{{` as a brace. Refused with `doc.parameter`; `path` is its path in
+    /// the document.
     pub(crate) fn parse(text: &str, path: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut plain = String::new();
@@ -168,7 +168,7 @@ impl Text {
         })
     }
 
-    /// The parameter that is all of it, if there is one.
+    /// The parameter, if the text consists of nothing else.
     pub fn only_parameter(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Part::Parameter(name)] => Some(name),
@@ -176,7 +176,7 @@ impl Text {
         }
     }
 
-    /// The text with these values. A parameter without one is left as `{name}`.
+    /// The text with these values inserted. A parameter without a value is left as `{name}`.
     pub fn filled(&self, values: &BTreeMap<String, String>) -> String {
         let part = |part: &Part| match part {
             Part::Plain(text) => text.clone(),
@@ -191,7 +191,7 @@ pub(crate) fn refuse(name: &str, words: impl Into<String>) -> Fault {
     Fault::refused(Code::DocParameter, format!("parameter {name}"), words)
 }
 
-/// Whether the parameter that a port has its number from is a port.
+/// Checks that the parameter of a port's number has the type port.
 pub(super) fn is_port(parameters: &[Parameter], name: &str, port: &str) -> Result<()> {
     match parameters.iter().find(|parameter| parameter.name == name) {
         Some(parameter) if parameter.kind != ParameterKind::Port => {
@@ -202,7 +202,7 @@ pub(super) fn is_port(parameters: &[Parameter], name: &str, port: &str) -> Resul
     }
 }
 
-/// Whether the parameters that are declared are those that are used.
+/// Checks that the declared parameters are those used.
 pub(super) fn all_used(parameters: &[Parameter], used: &BTreeSet<&str>) -> Result<()> {
     let declared: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     if let Some(name) = used.difference(&declared).next() {

@@ -1,9 +1,9 @@
-//! Layers made into one tree of files, one over another. Every parent is looked up inside the tree,
-//! the last name is never followed.
+//! Applies layers to one file tree, one over another. Parents are looked up inside the tree; the
+//! last component of a path is never followed.
 //!
-//! For each layer: first goes what it takes away from those below, then its entries are made in the
-//! order of the tar, so that of two with one name the last stays. What has another type than an
-//! entry is replaced by it.
+//! For each layer, first its whiteouts remove entries of the layers below. Then its entries are
+//! created in the order of the tar, so the last of two with the same name remains. An entry
+//! replaces an existing file of another type.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
@@ -26,22 +26,22 @@ use crate::emergence::base::stream::ROOM;
 use crate::error::{Doing, Error};
 use crate::sys::remove::{empty, remove_at};
 
-/// Names that are told of what could not be made, at most.
+/// Maximum number of names reported as skipped.
 const MOST_TOLD: usize = 1000;
 
-/// What of an image was not made, because it may not be or the file system cannot.
+/// Parts of an image that were not created, for lack of privileges or of file system support.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Paths of devices; the first 1000.
     pub devices: Vec<String>,
-    /// Names of extended attributes, and at how many entries; the first 1000.
+    /// Names of extended attributes, with the number of entries; the first 1000 names.
     pub xattrs: BTreeMap<String, u64>,
-    /// Entries that belong to another than who unpacks, where he may not give them away.
+    /// Entries whose owner could not be set without privileges.
     pub owners: u64,
 }
 
 impl Skipped {
-    /// What was not made of another layer, too.
+    /// Adds the skipped parts of another layer.
     pub(crate) fn add(&mut self, other: Self) {
         self.devices.extend(other.devices);
         self.devices.truncate(MOST_TOLD);
@@ -58,24 +58,24 @@ impl Skipped {
     }
 }
 
-/// The tree that is made.
+/// The tree that is being created.
 pub(crate) struct Tree {
     root: OwnedFd,
-    /// Whether owners and devices are ours to give.
+    /// Whether owners and devices can be set.
     privileged: bool,
-    /// It will be one layer of an overlay, which takes the device 0:0 for a whiteout.
+    /// Whether it becomes a layer of an overlay, where a character device 0:0 is a whiteout.
     layered: bool,
     here: Option<Here>,
-    /// Of the root, which is closed to others until all is done.
+    /// The root's final mode. The root is closed to others until the end.
     root_mode: u32,
-    /// Folders whose owner may not do all in them; they get their modes at the end. By their
-    /// identity, with the path.
+    /// Directories whose final mode does not give the owner full access. It is set at the end. By
+    /// device and inode, with the path and the mode.
     late: HashMap<(u64, u64), (Vec<u8>, u32)>,
     room: Vec<u8>,
     pub(crate) skipped: Skipped,
 }
 
-/// The folder in which entries are being made, and the times that it had before.
+/// The directory in which entries are being created, and its times before that.
 struct Here {
     path: Vec<u8>,
     folder: OwnedFd,
@@ -91,7 +91,7 @@ fn refused(code: Code, words: &str) -> Fault {
 }
 
 impl Tree {
-    /// In this folder, which is new and empty.
+    /// A tree in this new, empty directory.
     pub(crate) fn new(root: OwnedFd) -> Result<Self> {
         futimens(&root, &stamp((0, 0))).doing(|| "set the times of the root")?;
         Ok(Self {
@@ -106,13 +106,13 @@ impl Tree {
         })
     }
 
-    /// The same for the lowest layer of an overlay.
+    /// As [`Self::new`], for the lowest layer of an overlay.
     pub(crate) fn lowest(root: OwnedFd) -> Result<Self> {
         Ok(Self { layered: true, ..Self::new(root)? })
     }
 
-    /// In this folder, which shows what lies below the layer that comes: `below` is the root of
-    /// that.
+    /// A tree in this directory, which shows the layers below the next one; `below` is the root of
+    /// the layer below.
     pub(crate) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
         let doing = || "give the root what it has below";
         let stat = fstat(below).doing(doing)?;
@@ -129,7 +129,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Takes away what a layer hides of those below.
+    /// Removes the entries of lower layers that this layer hides.
     pub(super) fn take_away(&mut self, removals: &Removals) -> Result<()> {
         for path in &removals.gone {
             let (folder, name) = path.split();
@@ -150,8 +150,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Enters a folder of the layers below; false: they have none there, or what leads there is
-    /// replaced by a folder of the layer's own.
+    /// Enters a directory of the layers below. False: it does not exist there, or the layer
+    /// replaces a part of its path by a directory of its own.
     fn enter_below(&mut self, path: &[u8], removals: &Removals) -> Result<bool> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain((!path.is_empty()).then_some(path.len())) {
@@ -171,7 +171,7 @@ impl Tree {
         }
     }
 
-    /// Where entries are made now.
+    /// The directory in which entries are being created.
     fn folder(&self) -> BorrowedFd<'_> {
         self.here.as_ref().map_or(self.root.as_fd(), |here| here.folder.as_fd())
     }
@@ -183,8 +183,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives the folder where entries were made the times back that it had: what is in it does not
-    /// count.
+    /// Restores the times of the current directory: creating entries in it does not count.
     fn leave(&mut self) -> Result<()> {
         match self.here.take() {
             Some(here) => futimens(&here.folder, &here.times)
@@ -194,12 +193,12 @@ impl Tree {
         }
     }
 
-    /// Goes to the folder of an entry, which is made where it is missing.
+    /// Enters the directory of an entry and creates it if it is missing.
     fn go(&mut self, path: &[u8]) -> Result<()> {
         if self.here.as_ref().is_some_and(|here| here.path == path) {
             return Ok(());
         }
-        // The times of the one before may be what is looked at now.
+        // First, because the new directory's times may depend on the current one.
         self.leave()?;
         let folder = match inside::folder(self.root.as_fd(), path) {
             Err(Errno::NOENT) => inside::make_folder(self.root.as_fd(), path),
@@ -208,7 +207,7 @@ impl Tree {
         self.enter(path, folder.map_err(not_inside)?)
     }
 
-    /// Does `make`; where something is there already, that is removed and it is done again.
+    /// Calls `make`; on EEXIST, removes the existing entry and calls it again.
     fn make<T>(&self, name: &CStr, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => {
@@ -283,8 +282,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Owner, attributes, mode and times, in this order: a new owner takes the capabilities and the
-    /// bits above the mode away.
+    /// Sets owner, extended attributes, mode and times, in this order: chown(2) clears capabilities
+    /// and the set-ID bits.
     fn adorn(&mut self, fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
         if self.owner(member) {
             fchown(fd, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))
@@ -302,7 +301,7 @@ impl Tree {
         futimens(fd, &stamp(member.mtime)).doing(|| "set its times").map_err(Fault::from)
     }
 
-    /// Whether the owner can be set; otherwise it is counted when it is another.
+    /// Whether the owner can be set; if not, an owner other than 0:0 is counted as skipped.
     fn owner(&mut self, member: &Member) -> bool {
         if !self.privileged && (member.uid, member.gid) != (0, 0) {
             self.skipped.owners += 1;
@@ -337,7 +336,8 @@ impl Tree {
         self.adorn(&folder, member, mode)
     }
 
-    /// Who is not root must be able to enter the folder until all is made.
+    /// Without root privileges, the owner must be able to enter the directory until all entries are
+    /// created.
     fn mode_for_now(&mut self, path: &InTree, folder: &OwnedFd, mode: u32) -> Result<u32> {
         if self.privileged {
             return Ok(mode);
@@ -354,14 +354,14 @@ impl Tree {
     fn symlink(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let target = c_string(&member.link).map_err(system)?;
         self.make(name, || symlinkat(&target, self.folder(), name))?;
-        // Links take no attributes but the system's own.
+        // Links cannot have user.* attributes.
         for (attribute, _) in &member.xattrs {
             self.skip_xattr(attribute);
         }
         self.adorn_name(name, member)
     }
 
-    /// Owner and times of what cannot be opened.
+    /// Sets owner and times of a file that cannot be opened.
     fn adorn_name(&mut self, name: &CStr, member: &Member) -> Result<()> {
         if self.owner(member) {
             let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
@@ -373,7 +373,7 @@ impl Tree {
             .map_err(Fault::from)
     }
 
-    /// The file that it names must be there; that has owner, mode and times of its own.
+    /// Links to an existing file, which has its own owner, mode and times.
     fn hard_link(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let outside = |words: String| Fault::refused(Code::LayerEscape, shown(&member.link), words);
         let target = InTree::read(&member.link)?;
@@ -400,7 +400,7 @@ impl Tree {
     fn node(&mut self, name: &CStr, member: &Member, kind: FileType) -> Result<()> {
         let device = makedev(member.device.0, member.device.1);
         let mode = Mode::from_raw_mode(member.mode);
-        // As overlayfs itself says of its whiteouts.
+        // EPERM, as overlayfs itself returns for whiteout devices.
         let made = match self.layered && kind == FileType::CharacterDevice && device == 0 {
             true => self.vacate(name).and(Err(system(Errno::PERM))),
             false => self.make(name, || mknodat(self.folder(), name, kind, mode, device)),
@@ -422,7 +422,7 @@ impl Tree {
             rustix::fs::chownat(self.folder(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
         }
-        // It is new and no link; the umask has taken from its mode.
+        // The node is new and not a link; the umask has restricted its mode.
         rustix::fs::chmodat(self.folder(), name, mode, AtFlags::empty()).doing(|| "set its mode")?;
         utimensat(self.folder(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .doing(|| "set its times")
@@ -439,11 +439,11 @@ impl Tree {
         self.adorn(&root, member, 0o700)
     }
 
-    /// Opens the root to whom its mode lets in, when all else is done.
+    /// Sets the root's final mode last.
     pub(crate) fn finish(mut self) -> Result<Skipped> {
         self.leave()?;
         let mut late: Vec<_> = std::mem::take(&mut self.late).into_iter().collect();
-        // The deepest first: a folder that is closed lets nobody through.
+        // Deepest first, because a directory may become inaccessible to its owner.
         late.sort_by(|(_, (one, _)), (_, (other, _))| other.cmp(one));
         for (identity, (path, mode)) in late {
             let Ok(folder) = inside::folder(self.root.as_fd(), &path) else { continue };
@@ -463,14 +463,14 @@ impl See for Tree {
         match meaning(&member)? {
             Meaning::Root => self.root(&member),
             Meaning::Entry(path) => self.entry(&path, &member, from),
-            // Done before.
+            // Already applied by `take_away`.
             Meaning::Gone(_) | Meaning::Opaque(_) | Meaning::Nothing => Ok(()),
         }
         .within(|| shown(&member.path))
     }
 }
 
-/// What is said when the folder of an entry cannot be reached inside the tree.
+/// The refusal if the directory of an entry cannot be reached inside the tree.
 fn not_inside(error: Errno) -> Fault {
     match error {
         Errno::NOTDIR => refused(Code::LayerHeader, "is below what is no folder"),
@@ -480,18 +480,18 @@ fn not_inside(error: Errno) -> Fault {
     }
 }
 
-/// Attributes that an image may set: what a file may do, and what users say of it. Others are the
-/// system's own, such as labels and what overlayfs keeps.
+/// Extended attributes an image may set: security.capability and user.*. Others belong to the
+/// system, such as labels and those of overlayfs.
 fn kept(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.")
 }
 
-/// Takes the attributes away that the entry of a lower layer has set.
+/// Removes extended attributes that the entry of a lower layer has set.
 fn forget_xattrs(folder: &OwnedFd) -> rustix::io::Result<()> {
     kept_xattrs(folder)?.iter().try_for_each(|name| rustix::fs::fremovexattr(folder, name))
 }
 
-/// The names of the attributes that an image has set.
+/// The names of extended attributes that an image has set.
 fn kept_xattrs(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = vec![0u8; 64 * 1024];
     let count = match rustix::fs::flistxattr(folder, &mut names) {

@@ -1,5 +1,4 @@
-//! A tar of a layout: which of its files is where. The tar is gone through once; its files are read
-//! in place.
+//! A tar of a layout, indexed by file names. The tar is scanned once; its files are read in place.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,10 +12,10 @@ use crate::emergence::base::compress::Compression;
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::error::Doing;
 
-/// Members of such a tar at most: two for each blob and folder are enough.
+/// Maximum number of members of the tar: two for each blob and directory are enough.
 const MOST_MEMBERS: usize = 1 << 20;
 
-/// A part of a file, read in place: others may read the same descriptor.
+/// A part of a file, read with pread(2), so that parts can share the descriptor.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) file: Arc<File>,
@@ -43,12 +42,12 @@ impl Input for Part {
     }
 }
 
-/// A name without `./` or `/` before it.
+/// A name without a leading `./` or `/`.
 fn plain(name: &[u8]) -> Vec<u8> {
     InTree::read(name).map_or_else(|_| name.to_vec(), |path| path.bytes().to_vec())
 }
 
-/// The files of the tar by their names.
+/// The files of the tar, by name.
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
@@ -56,7 +55,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Goes through the tar. `subject` is what messages call it.
+    /// Scans the tar, called `subject` in messages.
     pub(super) fn open(file: File, subject: &str) -> Result<Self> {
         let file = Arc::new(file);
         let size = file.metadata().doing(|| format!("look at {subject}"))?.len();
@@ -78,7 +77,7 @@ impl Archive {
             }
             let place = match member.kind {
                 MemberKind::File if member.sparse.is_none() => (members.position(), member.size),
-                // What has several names on the disk has them in the tar.
+                // A file with several names on disk is a hard link in the tar.
                 MemberKind::HardLink => match files.get(&plain(&member.link)) {
                     Some(place) => *place,
                     None => continue,
@@ -93,7 +92,7 @@ impl Archive {
         Ok(Self { file, files })
     }
 
-    /// A file of it.
+    /// A file of the tar.
     pub(super) fn part(&self, name: &[u8]) -> Option<Part> {
         let (at, left) = *self.files.get(name)?;
         Some(Part { file: self.file.clone(), at, left })

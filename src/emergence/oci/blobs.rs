@@ -1,5 +1,5 @@
-//! The blobs of a layout, by their digest, from a folder or a tar. What is read of one is only what
-//! the layout says it is; [`Blobs::document`] proves it, for streams that is for who reads them.
+//! The blobs of a layout, by digest, from a directory or a tar. Their content is unverified, except
+//! by [`Blobs::document`]; for streams the reader verifies it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,17 +14,17 @@ use crate::emergence::base::hash::{Hash, Hasher};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::error::Doing;
 
-/// Files of a folder that are kept open at most, so that a second reading is of the same file as
-/// the first. Beyond, a file is opened anew, and its digest tells whether it is the same.
+/// Maximum number of files kept open, so that a second reading uses the same file as the first.
+/// Further files are opened again; their digest shows whether they are the same.
 const KEPT_OPEN: usize = 256;
 
-/// Where blobs are.
+/// The blobs of a layout.
 #[derive(Debug)]
 pub struct Blobs {
-    /// The folder or the tar, as it was named.
+    /// The directory or tar, as the caller named it.
     name: PathBuf,
     source: Source,
-    /// Bytes of a document at most.
+    /// Maximum size of a document, in bytes.
     most: u64,
 }
 
@@ -34,7 +34,7 @@ enum Source {
     Archive(Archive),
 }
 
-/// The bytes of a blob from its beginning. A clone begins where this one is.
+/// A reader of a blob from its beginning. A clone continues at the same position.
 #[derive(Clone, Debug)]
 pub struct Blob(Bytes);
 
@@ -54,26 +54,25 @@ impl Read for Blob {
 }
 
 impl Blobs {
-    /// Of the layout in this folder. `most`: bytes of a document.
+    /// The blobs of the layout in this directory. `most`: maximum size of a document, in bytes.
     pub fn folder(path: &Path, most: u64) -> Self {
         Self { name: path.to_owned(), source: Source::Folder(Mutex::default()), most }
     }
 
-    /// Of the layout in this tar, which is not compressed. Refused: it is compressed or has a file
-    /// twice (`oci.layout`), it is no tar (`layer.header`), it has too many members
-    /// (`limit.entries`).
+    /// The blobs of the layout in this tar. Refused: it is compressed or has a file twice
+    /// (`oci.layout`), it is not a tar (`layer.header`), it has too many members (`limit.entries`).
     pub fn archive(file: File, path: &Path, most: u64) -> Result<Self> {
         let subject = path.display().to_string();
         let archive = Archive::open(file, &subject).within(|| subject.clone())?;
         Ok(Self { name: path.to_owned(), source: Source::Archive(archive), most })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> String {
         self.name.display().to_string()
     }
 
-    /// A file of the layout; `None`: there is none.
+    /// A file of the layout; `None`: it does not exist.
     fn file(&self, inner: &str) -> Result<Option<Part>> {
         let opened = match &self.source {
             Source::Archive(archive) => return Ok(archive.part(inner.as_bytes())),
@@ -96,16 +95,16 @@ impl Blobs {
         Ok(Some(Part { file, at: 0, left }))
     }
 
-    /// All of the document `inner` of the layout that no digest names; `None`: it is not there.
+    /// Reads the document `inner` of the layout, which has no digest; `None`: it does not exist.
     pub(super) fn named(&self, inner: &str) -> Result<Option<Vec<u8>>> {
         let subject = || self.name.join(inner).display().to_string();
         self.file(inner)?.map(|part| read_at_most(part, &subject(), self.most)).transpose()
     }
 
-    /// The bytes of this blob, of the size that is declared. What they hash to is not looked at.
+    /// Opens a blob and checks its declared size, but not its digest.
     ///
-    /// Refused: `blob.missing`, `blob.size`, and `blob.digest` when the descriptor itself has other
-    /// bytes than it declares.
+    /// Refused: `blob.missing`, `blob.size`, and `blob.digest` if the descriptor's embedded data
+    /// does not match.
     pub fn open(&self, descriptor: &Descriptor) -> Result<Blob> {
         check_embedded(descriptor)?;
         let digest = &descriptor.digest;
@@ -124,7 +123,7 @@ impl Blobs {
         }
     }
 
-    /// All of a blob that is a document, proved to have the declared size and digest.
+    /// Reads a blob that is a document, and verifies its size and digest.
     ///
     /// Refused as by [`Blobs::open`], and with `limit.document` and `blob.digest`.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -133,18 +132,18 @@ impl Blobs {
         same(descriptor, &bytes).map(|()| bytes)
     }
 
-    /// Whether a blob is there, of whatever content.
+    /// Whether the blob exists; its content is not checked.
     pub fn has(&self, digest: &Hash) -> Result<bool> {
         Ok(self.file(&format!("blobs/{}/{}", digest.algorithm(), digest.hex()))?.is_some())
     }
 }
 
-/// What messages call a blob.
+/// The name of a blob in messages.
 pub(super) fn subject(digest: &Hash) -> String {
     format!("blob {digest}")
 }
 
-/// Bytes in a descriptor must be those that it names.
+/// Checks the data embedded in a descriptor against its size and digest.
 pub(super) fn check_embedded(descriptor: &Descriptor) -> Result<()> {
     match &descriptor.data {
         Some(data) => same(descriptor, data).within(|| "embedded data"),

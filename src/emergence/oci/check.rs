@@ -1,5 +1,5 @@
-//! What the first pass looks for in a layer: that it can be unpacked, and what it takes away from
-//! the layers below. Makes nothing.
+//! The first pass over a layer: checks that it can be unpacked, and collects its whiteouts. Creates
+//! nothing.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -10,11 +10,10 @@ use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 
-/// Bytes of the paths that one layer may take away.
+/// Maximum size of all whiteout paths of a layer, in bytes.
 const MOST_WHITEOUTS: usize = 64 << 20;
 
-/// Paths, of which only a hash with a secret key is kept: whether one is there is all that is
-/// asked.
+/// A set of paths. Only a keyed hash of each is kept, because only membership is tested.
 #[derive(Default)]
 pub(super) struct Paths {
     key: RandomState,
@@ -22,7 +21,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// False: it is there already.
+    /// False: the path is in the set already.
     fn insert(&mut self, path: &[u8]) -> bool {
         let hash = self.key.hash_one(path);
         self.seen.insert(hash)
@@ -33,15 +32,15 @@ impl Paths {
     }
 }
 
-/// What a layer takes away from the layers below. It is done before the layer is applied, whose own
-/// entries it does not concern.
+/// The whiteouts of a layer. They apply to the layers below and not to the layer's own entries, and
+/// are applied first.
 #[derive(Default)]
 pub(super) struct Removals {
-    /// What goes.
+    /// Paths that are removed.
     pub(super) gone: Vec<InTree>,
-    /// Folders of which all goes that is in them.
+    /// Directories whose content is removed.
     pub(super) opaque: Vec<InTree>,
-    /// Folders that the layer itself has. Kept only where something is taken away.
+    /// Directories that the layer itself has. Kept only if it has whiteouts.
     pub(super) folders: Paths,
     bytes: usize,
 }
@@ -52,27 +51,27 @@ impl Removals {
     }
 }
 
-/// The sums of all layers of an image, which have bounds together.
+/// Sums over all layers of an image, for common limits.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) entries: AtomicU64,
-    /// Bytes of all files.
+    /// Total size of all files, in bytes.
     pub(super) size: AtomicU64,
 }
 
-/// See the head of this file.
+/// Checks the members of one layer.
 pub(super) struct Check<'a> {
     pub(super) removals: Removals,
     totals: &'a Totals,
     most_entries: u64,
-    /// Bytes that files of this layer may still have.
+    /// Remaining size limit for the files of this layer, in bytes.
     size_left: u64,
-    /// All paths, when none may be there twice.
+    /// All paths, if duplicates are refused.
     names: Option<Paths>,
 }
 
 impl<'a> Check<'a> {
-    /// `strict`: no path may be there twice.
+    /// A check of one layer. `strict`: duplicate paths are refused.
     pub(super) fn new(totals: &'a Totals, entries: u64, size: u64, strict: bool) -> Self {
         Self {
             removals: Removals::default(),
@@ -83,7 +82,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What the layer takes away.
+    /// The whiteouts of the layer.
     pub(super) fn finish(mut self) -> Removals {
         if self.removals.is_empty() {
             self.removals.folders = Paths::default();
@@ -113,7 +112,7 @@ impl See for Check<'_> {
             let words = format!("there are more than {} entries", self.most_entries);
             return Err(Fault::refused(Code::LimitEntries, "", words));
         }
-        // A sparse file may be larger than the tar that it comes from.
+        // A sparse file may be larger than the tar that contains it.
         self.size_left = self.size_left.checked_sub(member.size).ok_or_else(|| {
             Fault::refused(
                 Code::LimitSize,

@@ -1,6 +1,5 @@
-//! The documents of a layout as they are written: what they declare, nothing of it proved. Digests
-//! are always of a document's bytes, never of what is made of them here. Source: the OCI image
-//! specification.
+//! The documents of a layout as declared, unverified. Digests are always computed from the original
+//! bytes, never from these structures. Source: the OCI image specification.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,37 +19,37 @@ pub mod media {
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// The configuration of an image.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    /// What Docker calls an index.
+    /// Docker's index.
     pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker's manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker's configuration of an image.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    /// A layer, as it is; `+gzip` or `+zstd` may follow.
+    /// An uncompressed layer; `+gzip` or `+zstd` may follow.
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    /// The annotation of a descriptor that is its tag.
+    /// The annotation that contains a descriptor's tag.
     pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 }
 
-/// Names a blob.
+/// A reference to a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// Media type of the blob.
     #[serde(default, deserialize_with = "or_default")]
     pub media_type: String,
-    /// Of its bytes.
+    /// Digest of the blob.
     #[serde(serialize_with = "write_digest", deserialize_with = "read_digest")]
     pub digest: Hash,
-    /// Bytes of it.
+    /// Size of the blob, in bytes.
     pub size: u64,
-    /// Where else it may be found. Nothing is fetched from there.
+    /// Alternative locations, which are not used.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Free members.
+    /// Arbitrary annotations.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The blob itself, when it is short.
+    /// The content of the blob, embedded.
     #[serde(
         default,
         serialize_with = "write_data",
@@ -58,16 +57,16 @@ pub struct Descriptor {
         skip_serializing_if = "Option::is_none"
     )]
     pub data: Option<Vec<u8>>,
-    /// What kind of artifact a manifest is of.
+    /// The artifact type of a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// What a manifest runs on.
+    /// The platform of a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
 impl Descriptor {
-    /// Of these bytes, by SHA-256.
+    /// A descriptor of `bytes`, with a SHA-256 digest.
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self {
             media_type: media_type.to_owned(),
@@ -82,22 +81,22 @@ impl Descriptor {
     }
 }
 
-/// What a program runs on, in Go's words.
+/// A platform, in Go's terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// Of the processor: `amd64`.
+    /// CPU architecture: `amd64`.
     #[serde(default)]
     pub architecture: String,
-    /// The kernel: `linux`.
+    /// Operating system: `linux`.
     #[serde(default)]
     pub os: String,
-    /// Of the architecture: `v7`.
+    /// Variant of the architecture: `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Least version of the kernel. Only other kernels than Linux have it.
+    /// Minimum version of the operating system. Not used on Linux.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
-    /// What the kernel must be able to do.
+    /// Required features of the operating system.
     #[serde(
         rename = "os.features",
         default,
@@ -123,44 +122,44 @@ impl fmt::Display for Platform {
 pub struct Index {
     /// Always 2.
     pub schema_version: u64,
-    /// Its own type, if it says that.
+    /// Its own media type, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What kind of artifact it is.
+    /// Its artifact type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Manifests, and other indexes.
+    /// Descriptors of manifests and of other indexes.
     #[serde(deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
-    /// What it is about.
+    /// The manifest that it refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Free members.
+    /// Arbitrary annotations.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What an artifact is made of.
+/// A manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u64,
-    /// Its own type, if it says that.
+    /// Its own media type, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What kind of artifact it is.
+    /// Its artifact type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The configuration, whatever kind that is of.
+    /// The configuration, of any media type.
     pub config: Descriptor,
-    /// Layers, the lowest first.
+    /// Layers, lowest first.
     #[serde(deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
-    /// What it is about.
+    /// The manifest that it refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Free members.
+    /// Arbitrary annotations.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -168,22 +167,22 @@ pub struct Manifest {
 /// The configuration of an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// See [`Platform::architecture`]. Docker leaves out what it does not know.
+    /// CPU architecture. Docker omits it if unknown.
     #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
-    /// See [`Platform::os`].
+    /// Operating system.
     #[serde(default, deserialize_with = "or_default")]
     pub os: String,
-    /// See [`Platform::variant`].
+    /// Variant of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// When it was made, RFC 3339.
+    /// Creation time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// How a container is started from it.
+    /// Execution parameters of a container.
     #[serde(default, deserialize_with = "or_default")]
     pub config: Execution,
-    /// What its layers are when they are not compressed.
+    /// Digests of the uncompressed layers.
     pub rootfs: RootFs,
     /// All other members.
     #[serde(flatten)]
@@ -191,7 +190,7 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// What it runs on.
+    /// Its platform.
     pub fn platform(&self) -> Platform {
         Platform {
             architecture: self.architecture.clone(),
@@ -206,7 +205,7 @@ impl ImageConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Execution {
-    /// As whom: `user[:group]`, names or numbers.
+    /// User of the process: `user[:group]`, names or numbers.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `80/tcp`: a port and its protocol.
@@ -218,19 +217,19 @@ pub struct Execution {
     /// The program, and its first arguments.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    /// The other arguments; the program too, where there is no entry point.
+    /// The other arguments, or the program and its arguments if there is no entry point.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Folders for data.
+    /// Directories for data.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Value>,
-    /// Where the program starts.
+    /// Working directory of the program.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
-    /// Free members.
+    /// Arbitrary labels.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// What ends the program: a name or a number.
+    /// Stop signal: a name or a number.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
     /// All other members.
@@ -244,20 +243,20 @@ pub struct RootFs {
     /// Always `layers`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Of each layer, the lowest first.
+    /// DiffID of each layer, lowest first.
     #[serde(serialize_with = "write_digests", deserialize_with = "read_digests")]
     pub diff_ids: Vec<Hash>,
 }
 
-/// A digest as OCI writes it, which is one way only: `sha256:` or `sha512:` and hexadecimal digits
-/// in small letters.
+/// Parses an OCI digest, which has only one form: `sha256:` or `sha512:` and lower-case hexadecimal
+/// digits.
 pub fn digest(text: &str) -> Option<Hash> {
     let hash = Hash::parse(text, None).ok()?;
     let known = matches!(hash.algorithm(), Algorithm::Sha256 | Algorithm::Sha512);
     (known && hash.to_string() == text).then_some(hash)
 }
 
-/// A member that is `null` is one that is not there.
+/// Treats `null` as a missing member.
 fn or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     reader: D,
 ) -> std::result::Result<T, D::Error> {

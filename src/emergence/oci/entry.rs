@@ -1,31 +1,32 @@
-//! What a member of a layer means: an entry of the tree, or the removal of one in the layers below.
+//! The meaning of a layer's member: an entry of the tree, or a whiteout of an entry in the layers
+//! below.
 
 use super::tar::{Member, MemberKind};
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 
-/// Names of a path at most: each may need a descriptor while it is looked up.
+/// Maximum number of components of a path: each may need a file descriptor during lookup.
 const DEEPEST: usize = 256;
 
-/// Longest name, NAME_MAX.
+/// Maximum length of a name, NAME_MAX.
 const LONGEST_NAME: usize = 255;
 
-/// What AUFS keeps for itself in the root of a layer; old engines packed it too.
+/// Files of AUFS in the root of a layer, which old engines included.
 const AUFS: [&[u8]; 3] = [b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk"];
 
-/// What every whiteout begins with.
+/// Prefix of every whiteout.
 const WHITEOUT: &[u8] = b".wh.";
 
-/// The whiteout of all that a folder has in the layers below.
+/// The opaque whiteout, which hides the directory's content in the layers below.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// A path in the tree: its names, with one slash between them, none before and none behind; empty
-/// for the root.
+/// A path in the tree: components separated by single slashes, none at the start or end; empty for
+/// the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InTree(Vec<u8>);
 
 impl InTree {
-    /// Reads a path of a tar, with or without a slash before it. Refused: `..` (`layer.escape`),
-    /// and a name or a path that is too long (`layer.header`).
+    /// Parses a path of a tar, with or without a leading slash. Refused: `..` (`layer.escape`), and
+    /// a component or path that is too long (`layer.header`).
     pub(super) fn read(path: &[u8]) -> Result<Self> {
         let mut plain = Vec::with_capacity(path.len());
         let mut depth = 0;
@@ -56,7 +57,7 @@ impl InTree {
         &self.0
     }
 
-    /// The folder that it is in, and its name there.
+    /// Its parent directory and its name.
     pub(super) fn split(&self) -> (&[u8], &[u8]) {
         match self.0.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (self.0.get(..at).unwrap_or_default(), self.0.get(at + 1..).unwrap_or_default()),
@@ -65,23 +66,23 @@ impl InTree {
     }
 }
 
-/// See the head of this file.
+/// The meaning of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The root folder itself.
+    /// The root directory.
     Root,
-    /// What is made.
+    /// An entry to create.
     Entry(InTree),
-    /// What goes of the layers below.
+    /// A whiteout: this path is removed from the layers below.
     Gone(InTree),
-    /// A folder that shows nothing of the layers below.
+    /// An opaque whiteout: the content of this directory in the layers below is removed.
     Opaque(InTree),
-    /// Nothing, as all engines say of what AUFS keeps for itself.
+    /// Ignored: a file of AUFS.
     Nothing,
 }
 
-/// What `member` means. Refused as by [`InTree::read`], and a whiteout that cannot be one
-/// (`layer.whiteout`).
+/// The meaning of `member`. Refused as by [`InTree::read`], and with `layer.whiteout` for an
+/// invalid whiteout.
 pub(super) fn meaning(member: &Member) -> Result<Meaning> {
     let path = InTree::read(&member.path)?;
     let (folder, name) = path.split();
@@ -99,8 +100,7 @@ pub(super) fn meaning(member: &Member) -> Result<Meaning> {
         };
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(Meaning::Entry(path)) };
-    // AUFS makes whiteouts that are all one file, so that they are hard links in a tar; others make
-    // devices of them.
+    // Whiteouts of AUFS are one file, so they are hard links in a tar; others are devices.
     if member.kind == MemberKind::Directory {
         return whiteout("is a whiteout, but a folder");
     }

@@ -1,5 +1,5 @@
-//! Plain images: verified as a whole, and then unpacked by a second reading, into a folder or as
-//! `stack` keeps them.
+//! Plain images: verified as a whole, then unpacked in a second reading, into a directory or as
+//! `stack` stores them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::emergence::proof::trust::Demand;
 use crate::emergence::proof::verify::Bytes;
 use crate::error::{Doing, Error};
 
-/// An image whose documents were read and held against their digests. Its layers are only declared.
+/// An image whose documents match their digests. Its layers are unverified.
 #[derive(Debug)]
 pub struct Image {
     layout: Layout,
@@ -34,36 +34,35 @@ pub struct Image {
     layers: Vec<Layer>,
 }
 
-/// An image of which all was proved.
+/// An image that was verified completely.
 pub struct Verified {
     image: Image,
-    /// What was found.
+    /// The result of the verification.
     pub report: Report,
-    /// What each layer takes away from those below it; nothing is known of one that was only
-    /// recognised.
+    /// The whiteouts of each layer; `None` for a layer that was not decompressed.
     removals: Vec<Option<Removals>>,
-    /// Bytes of the files of all layers that were not only recognised.
+    /// Size of the files of all layers that were decompressed, in bytes.
     pub(crate) size: u64,
 }
 
-/// What was unpacked.
+/// The result of unpacking.
 #[derive(Clone, Debug, Default)]
 pub struct Unpacked {
-    /// Where it is: the folders of its layers, the lowest first, or that of all in one tree.
+    /// The directories: one for each layer, lowest first, or one for the whole tree.
     pub folders: Vec<PathBuf>,
-    /// How many of them were there already.
+    /// Number of directories that existed already.
     pub reused: usize,
-    /// What was read again.
+    /// The bytes read again.
     pub bytes: Bytes,
-    /// What could not be made.
+    /// Parts that could not be created.
     pub skipped: Skipped,
 }
 
 impl Image {
-    /// The image that was found in `layout`.
+    /// Opens the image that was found in `layout`.
     ///
-    /// Refused: its configuration or a layer is of another type (`oci.media-type`), configuration
-    /// and manifest do not agree how many layers there are (`oci.diff-id`), there are too many
+    /// Refused: its configuration or a layer has another type (`oci.media-type`), configuration and
+    /// manifest have different numbers of layers (`oci.diff-id`), there are too many
     /// (`limit.entries`), and as by [`super::Blobs::document`].
     pub fn open(layout: Layout, resolved: Resolved, terms: &Terms) -> Result<Self> {
         let manifest = &resolved.manifest;
@@ -96,27 +95,27 @@ impl Image {
         Ok(Self { layout, resolved, config, layers })
     }
 
-    /// Of the manifest.
+    /// Digest of the manifest.
     pub fn digest(&self) -> Hash {
         self.resolved.descriptor.digest
     }
 
-    /// What it is made of.
+    /// Its manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.resolved.manifest
     }
 
-    /// How it is started.
+    /// Its configuration.
     pub fn config(&self) -> &ImageConfig {
         &self.config
     }
 
-    /// Its blobs besides the manifest: the configuration and the layers.
+    /// Its blobs except the manifest: the configuration and the layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.resolved.manifest.config).chain(&self.resolved.manifest.layers)
     }
 
-    /// Its layers as manifest and configuration declare them, the lowest first.
+    /// Its layers as declared by manifest and configuration, lowest first.
     pub fn layers(&self) -> Vec<LayerReport> {
         self.layers.iter().map(report).collect()
     }
@@ -125,8 +124,8 @@ impl Image {
         self.layers.len()
     }
 
-    /// Of each layer together with all below it, the lowest first, as the image specification
-    /// computes them; of no layers, the hash of nothing.
+    /// The chain ID of each layer, lowest first, as in the image specification. Without layers, the
+    /// hash of the empty string.
     pub(crate) fn chain(&self) -> Vec<Hash> {
         let mut ids = self.layers.iter().map(|layer| layer.diff_id);
         let mut top = ids.next().unwrap_or_else(|| Hash::sha256(b""));
@@ -138,13 +137,13 @@ impl Image {
         chain
     }
 
-    /// Of all layers together.
+    /// The chain ID of the whole image.
     pub fn chain_id(&self) -> Hash {
         self.chain().pop().unwrap_or_else(|| Hash::sha256(b""))
     }
 
-    /// What is trusted of it: whether the caller named its digest. Refused with `trust.expect`, and
-    /// with `trust.unproved` where a signature is demanded: plain images have none.
+    /// Whether the caller gave its digest. Refused with `trust.expect`, and with `trust.unproved`
+    /// if signatures are required: plain images have none.
     pub(crate) fn trusted(&self, terms: &Terms) -> Result<bool> {
         let name = self.layout.blobs.name();
         let pinned = terms.trust.pinned(&name, &self.digest())? || self.resolved.pinned;
@@ -156,8 +155,8 @@ impl Image {
         }
     }
 
-    /// Proves everything: documents, then layers side by side. Writes nothing. `strict`: refuses a
-    /// layer with a path twice in it (`layer.duplicate`).
+    /// Verifies the documents, and the layers in parallel. Writes nothing. `strict`: refuses a
+    /// layer with a duplicate path (`layer.duplicate`).
     ///
     /// Refused as by [`super::Blobs::open`], and with codes `blob.*`, `layer.*`, `limit.*`,
     /// `oci.diff-id` and `trust.*`.
@@ -165,8 +164,8 @@ impl Image {
         self.proved(terms, strict, &|_| false)
     }
 
-    /// The same, but `known` layers are not decompressed: a blob that is there must have its
-    /// digest.
+    /// As [`Self::verify`], but `known` layers are not decompressed; if their blob exists, its
+    /// digest must match.
     pub(crate) fn proved(
         self,
         terms: &Terms,
@@ -175,11 +174,12 @@ impl Image {
     ) -> Result<Verified> {
         let pinned = self.trusted(terms)?;
         let new = || self.layers.iter().enumerate().filter(|(at, _)| !known(*at)).map(|(_, layer)| layer);
-        // What is missing is told before anything is read.
+        // Missing blobs are reported before anything is read.
         for layer in new() {
             self.layout.blobs.open(&layer.descriptor)?;
         }
-        // What comes out is hardly less than what goes in; how much more it is only reading tells.
+        // Layers are hardly smaller uncompressed. How much larger they are is known only after
+        // reading them.
         if let Some(destination) = &terms.destination {
             let largest = new().map(|layer| layer.descriptor.size).max();
             check_space(&destination.folder, largest.unwrap_or(0))?;
@@ -220,20 +220,20 @@ impl Image {
 }
 
 impl Verified {
-    /// What was proved.
+    /// The verified image.
     pub fn image(&self) -> &Image {
         &self.image
     }
 
-    /// The same, when nothing of it is going to be read again.
+    /// The verified image, which is not going to be read again.
     pub fn into_image(self) -> Image {
         self.image
     }
 
-    /// Makes the root file system of the image at `to`, where nothing may be yet; it has its name
-    /// only when all is made. After an error nothing is there. The stored bytes are hashed again.
+    /// Unpacks the root file system of the image to `to`, which must not exist. It is renamed into
+    /// place when complete; after an error nothing is left. The stored bytes are hashed again.
     ///
-    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to what is not there),
+    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to a missing file),
     /// `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
         let (bytes, skipped) = made_whole(to, |new| {
@@ -243,7 +243,7 @@ impl Verified {
         Ok(Unpacked { folders: vec![to.to_owned()], reused: 0, bytes, skipped })
     }
 
-    /// Makes all layers in one tree, at `new`.
+    /// Unpacks all layers into one tree, at `new`.
     pub(crate) fn make(&self, terms: &Terms, new: &Path) -> Result<(Bytes, Skipped)> {
         self.expect(terms, new, 0..self.image.layer_count())?;
         let mut tree = Tree::new(open_folder(new)?)?;
@@ -254,7 +254,7 @@ impl Verified {
         Ok((bytes, tree.finish()?))
     }
 
-    /// Makes the folder `new`, and tells what will be read.
+    /// Creates the directory `new` and announces the bytes to read.
     pub(crate) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
         let made = fs::DirBuilder::new().mode(0o700).create(new);
         made.doing(|| format!("make {}", new.display()))?;
@@ -263,7 +263,7 @@ impl Verified {
         Ok(())
     }
 
-    /// Makes a layer in the tree that shows those below it.
+    /// Applies a layer to the tree of the layers below.
     pub(crate) fn apply(&self, terms: &Terms, at: usize, tree: &mut Tree, bytes: &mut Bytes) -> Result<()> {
         let (Some(layer), Some(Some(removals))) = (self.image.layers.get(at), self.removals.get(at)) else {
             let words = format!("layer {at} was there, and is not any more");
@@ -282,8 +282,8 @@ fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
         let words = format!("is of type {}, which is no layer", descriptor.media_type.escape_debug());
         Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
     })?;
-    // With one hash for both, it is stored as it is, whatever its type says: skopeo writes such,
-    // and engines look at the bytes.
+    // Equal hashes mean that the layer is not compressed, whatever its type: skopeo writes such
+    // layers, and engines look at the bytes.
     let compression = if descriptor.digest == diff_id { Compression::None } else { compression };
     Ok(Layer { descriptor: descriptor.clone(), compression, diff_id })
 }

@@ -1,8 +1,6 @@
-//! Paths in a tree that is being made, as if it were `/`: links lead nowhere outside, whatever they
-//! say.
+//! Looks up paths in a tree that is being created as if it were `/`: links cannot lead outside.
 //!
-//! Only this process knows the tree, so that nothing changes between two looks; other processes are
-//! kept out by the mode of its root.
+//! Other processes are kept out by the mode of the root, so nothing changes between two lookups.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,21 +11,21 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Links in one path, path_resolution(7).
+/// Maximum number of links in one path, path_resolution(7).
 const MOST_LINKS: usize = 40;
 
-/// Folders on the way to any other at most: each is open while we go by names.
+/// Maximum depth of directories: each is kept open during a lookup by names.
 const DEEPEST: usize = 256;
 
-/// How a folder is opened whose entries, times and attributes are changed.
+/// Flags to open a directory whose entries, times or attributes are changed.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A name or path for the kernel.
+/// A name or path for a system call.
 pub(super) fn c_string(bytes: &[u8]) -> rustix::io::Result<CString> {
     CString::new(bytes).map_err(|_| Errno::INVAL)
 }
 
-/// Opens the folder at `path` below `root`.
+/// Opens the directory at `path` below `root`.
 pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     if path.is_empty() {
         return openat(root, c".", FOLDER, Mode::empty());
@@ -36,9 +34,9 @@ pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Ow
     let name = c_string(path)?;
     for _ in 0..64 {
         match openat2(root, &name, FOLDER, Mode::empty(), resolve) {
-            // Somebody on this machine renames something.
+            // EAGAIN: a concurrent rename on this machine.
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Linux before 5.6, or the filter of an engine that does not know the call.
+            // Linux before 5.6, or a seccomp filter that does not know the call.
             Err(Errno::NOSYS | Errno::PERM) => break,
             other => return other,
         }
@@ -46,14 +44,14 @@ pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Ow
     by_names(root, path, false)
 }
 
-/// The same, and makes what is missing: folders of mode 0755 whose time is 1970. The folder in
-/// which they are made keeps its own.
+/// As [`folder`], but creates missing directories, with mode 0755 and time 0. The first parent
+/// keeps its times.
 pub(super) fn make_folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     by_names(root, path, true)
 }
 
-/// Name by name: each is opened in the folder that was opened before it, links are read and taken
-/// apart here.
+/// Looks up component by component: each is opened relative to the previous directory, and links
+/// are resolved here.
 fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result<OwnedFd> {
     let mut rest: Vec<Vec<u8>> = names(path);
     let mut here: Vec<Rc<OwnedFd>> = Vec::new();
@@ -76,7 +74,7 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
                 }
                 mkdirat(at, &name, Mode::from_raw_mode(0o755))?;
                 let new = Rc::new(openat(at, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?);
-                // The umask may have taken something.
+                // The umask may have restricted the mode.
                 rustix::fs::fchmod(&*new, Mode::from_raw_mode(0o755))?;
                 made.push((new.clone(), stamp((0, 0))));
                 new
@@ -104,21 +102,20 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
             return Err(Errno::NAMETOOLONG);
         }
     }
-    // In the order in which they were made, so that a new one's own time comes after what was made
-    // in it.
+    // In reverse order of creation, so that a directory's times are set after the entries in it.
     for (folder, times) in made.iter().rev() {
         futimens(&**folder, times)?;
     }
     openat(here.last().map_or(root, |folder| folder.as_fd()), c".", FOLDER, Mode::empty())
 }
 
-/// The names of a path, the last first.
+/// The components of a path, last first.
 fn names(path: &[u8]) -> Vec<Vec<u8>> {
     let names = path.split(|byte| *byte == b'/').rev();
     names.filter(|name| !matches!(*name, b"" | b".")).map(<[u8]>::to_vec).collect()
 }
 
-/// The times of a folder or file.
+/// The times of a directory or file.
 pub(super) fn times(fd: impl AsFd) -> rustix::io::Result<Timestamps> {
     let stat = fstat(fd)?;
     let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
@@ -128,7 +125,7 @@ pub(super) fn times(fd: impl AsFd) -> rustix::io::Result<Timestamps> {
     })
 }
 
-/// A time, seconds and nanoseconds since 1970, as that of the last change and of the last access.
+/// A time, in seconds and nanoseconds since 1970, as both modification and access time.
 pub(super) fn stamp(time: (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: time.0, tv_nsec: time.1.into() };
     Timestamps { last_access: time, last_modification: time }

@@ -1,6 +1,6 @@
-//! One layer read from its blob: one thread reads and hashes what is stored, another one
-//! decompresses and does nothing else, the caller hashes what comes out and takes it apart into
-//! members. Both passes over an image read it this way.
+//! Reads one layer from its blob. One thread reads and hashes the stored bytes, another
+//! decompresses them, and the caller hashes the result and splits it into members. Both passes over
+//! an image use this.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::emergence::proof::terms::{Terms, Watch};
 use crate::emergence::proof::verify::hashed;
 use crate::error::Doing;
 
-/// A layer as the manifest and the configuration declare it.
+/// A layer as declared by the manifest and the configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) descriptor: Descriptor,
@@ -27,26 +27,26 @@ pub(super) struct Layer {
 /// Which of the two readings it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// Everything is held against what is declared.
+    /// The first: everything is compared with the declaration.
     Verify,
-    /// The stored bytes must be those that were verified.
+    /// The second: the stored bytes must be those verified.
     Again,
 }
 
-/// Is shown the members of a layer.
+/// Receives the members of a layer.
 pub(super) trait See {
-    /// A member; its bytes may be read from `from`.
+    /// A member; its content may be read from `from`.
     fn member<R: Input>(&mut self, member: Member, from: &mut Members<R>) -> Result<()>;
 }
 
-/// How many bytes a layer has.
+/// Numbers of bytes of a layer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LayerBytes {
     pub(super) read: u64,
     pub(super) unpacked: u64,
 }
 
-/// The media types of layers, and what each is compressed with.
+/// The compression of a layer's media type; `None`: it is not a layer's.
 pub(super) fn layer_compression(media_type: &str) -> Option<Compression> {
     const BEGINNINGS: [&str; 2] =
         ["application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar"];
@@ -64,12 +64,11 @@ pub(super) fn layer_compression(media_type: &str) -> Option<Compression> {
 }
 
 impl Layer {
-    /// Reads the layer and shows its members to `see`. What it is shown is proved only when this
-    /// has returned.
+    /// Reads the layer and passes its members to `see`. They are unverified until this returns.
     ///
-    /// Refused: as by [`Blobs::open`]; `blob.digest`, in the second pass `changed-while-reading`;
-    /// when the bytes are those that were declared also `blob.compression`, `limit.size`,
-    /// `layer.header`, `oci.diff-id`, and what `see` refuses.
+    /// Refused: as by [`Blobs::open`]; `blob.digest`, in the second pass `changed-while-reading`.
+    /// If the digest matches, also `blob.compression`, `limit.size`, `layer.header`, `oci.diff-id`,
+    /// and refusals of `see`.
     pub(super) fn read(
         &self,
         blobs: &Blobs,
@@ -80,8 +79,7 @@ impl Layer {
         self.read_named(blobs, terms, pass, see).within(|| format!("layer {}", self.descriptor.digest))
     }
 
-    /// Hashes the stored bytes of a layer whose members are known. A blob that is not there need
-    /// not be.
+    /// Hashes the stored bytes of a layer whose members are known. The blob may be missing.
     ///
     /// Refused: as by [`Blobs::open`], and `blob.digest`.
     pub(super) fn recognise(&self, blobs: &Blobs, terms: &Terms) -> Result<LayerBytes> {
@@ -98,7 +96,7 @@ impl Layer {
 
     fn read_named(&self, blobs: &Blobs, terms: &Terms, pass: Pass, see: &mut impl See) -> Result<LayerBytes> {
         let declared = self.descriptor.digest;
-        // Not compressed, blob and tar are the same bytes, and one hash serves both.
+        // Without compression, blob and tar are the same bytes, and one hash serves both.
         let once = self.compression == Compression::None && declared.algorithm() == self.diff_id.algorithm();
         let hash_stored = pass == Pass::Again || !once;
         let stored = Stored { input: blobs.open(&self.descriptor)?, watch: terms.watch.clone() };
@@ -115,8 +113,8 @@ impl Layer {
         if let Err(Fault::Failed(error)) = taken {
             return Err(Fault::Failed(error));
         }
-        // What stands behind the end of the tar is part of the layer; behind a fault, it is part of
-        // the hash that is asked for first.
+        // Bytes after the tar's end are part of the layer. After a refusal they are read too,
+        // because the digest is checked first.
         let rest = members.input().pass(u64::MAX).map(drop).map_err(super::tar::input_fault);
         let output = members.into_input();
         if output.pieces.exceeded() {
@@ -158,7 +156,7 @@ fn take<R: Input>(members: &mut Members<R>, see: &mut impl See) -> Result<()> {
     Ok(())
 }
 
-/// A blob that is watched.
+/// A blob that reports progress.
 struct Stored {
     input: Blob,
     watch: Arc<dyn Watch>,
@@ -172,22 +170,22 @@ impl Read for Stored {
     }
 }
 
-/// What comes out of the decompression, hashed.
+/// The decompressed bytes, hashed.
 pub(super) struct Output {
     pieces: Pieces,
-    /// How many bytes are hashed of those that are here.
+    /// Number of available bytes that are hashed already.
     hashed: usize,
     hasher: Option<Hasher>,
     count: u64,
 }
 
 impl Output {
-    /// How many bytes came, and their hash.
+    /// The number of bytes, and their hash.
     fn finish(self) -> (u64, Option<Hash>) {
         (self.count, self.hasher.map(Hasher::finish))
     }
 
-    /// Bytes that are here; none at the end.
+    /// The available bytes; empty at the end.
     fn here(&mut self) -> io::Result<&[u8]> {
         let here = self.pieces.fill_buf()?;
         if self.hashed == 0 {

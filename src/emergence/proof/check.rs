@@ -1,5 +1,4 @@
-//! Holds a tree that is told node by node against what is declared of its object, as far as bytes
-//! can show it.
+//! Checks a tree, received node by node, against the declaration of its object.
 
 use std::io;
 
@@ -13,10 +12,10 @@ use crate::emergence::nix::scan::{Scanner, Searched, check_found};
 use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
 
-/// Bytes of a NAR up to which a thread of its own takes longer to start than to hash.
+/// Up to this NAR size, in bytes, starting a thread takes longer than hashing.
 const LIGHT: u64 = 128 * 1024;
 
-/// Watches one object.
+/// Checks one object.
 pub(crate) struct Check<'a> {
     object: &'a Object,
     tree: Both<FileHash, Encoder<Hashes>>,
@@ -48,7 +47,7 @@ impl Drain for Hashes {
 }
 
 impl<'a> Check<'a> {
-    /// Of this object; with `searched`, also for what it refers to.
+    /// A check of this object; with `searched`, also of its references.
     pub(crate) fn new(object: &'a Object, searched: Option<&'a Searched>) -> Result<Self> {
         let main = match object.nar_size <= LIGHT {
             true => Main::Here(Hasher::new(Algorithm::Sha256)),
@@ -59,8 +58,8 @@ impl<'a> Check<'a> {
         Ok(Self { object, tree, scanner: searched.map(Scanner::new) })
     }
 
-    /// The tree was told: its content hash. Refused with `nar.size`, `nar.hash`, `ca.mismatch` and
-    /// `refs.undeclared`.
+    /// Ends the check and returns the content hash. Refused with `nar.size`, `nar.hash`,
+    /// `ca.mismatch` and `refs.undeclared`.
     pub(crate) fn finish(self, dir: &StoreDir) -> Result<Hash> {
         let Both(file, nar) = self.tree;
         let size = nar.total();

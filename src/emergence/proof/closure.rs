@@ -1,4 +1,4 @@
-//! Closures: objects with everything that they refer to, and the report of their verification.
+//! Closures: objects with all their transitive references, and the report of their verification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
-/// What kind of artifact it is.
+/// The kind of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An OCI image of no automaton.
+    /// An OCI image that is not an automaton.
     OciImage,
-    /// An automaton that engines can run.
+    /// An automaton that container engines can run.
     AutomatonImage,
     /// An automaton whose layers are NARs.
     AutomatonArtifact,
@@ -26,7 +26,7 @@ pub enum Kind {
     Nar,
     /// An object of a binary cache.
     Cache,
-    /// What a store has already.
+    /// An object of a store.
     Store,
 }
 
@@ -47,70 +47,71 @@ impl Kind {
 /// A layer that was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerReport {
-    /// Of the blob.
+    /// Digest of the blob.
     pub digest: Hash,
-    /// Bytes of the blob.
+    /// Size of the blob, in bytes.
     pub size: u64,
     /// Its media type.
     pub media_type: String,
-    /// Of what comes out of it.
+    /// Digest of the uncompressed blob.
     pub diff_id: Option<Hash>,
 }
 
-/// What was verified of an artifact, and by what it is proved.
+/// The result of an artifact's verification, with the proofs.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Of the manifest, or of the root's NAR.
+    /// Digest of the manifest, or of the root's NAR.
     pub digest: Hash,
-    /// Of the automaton, if it is one.
+    /// Digests of the automaton, if it is one.
     pub digests: Option<Digests>,
-    /// Whether the caller named its digest.
+    /// Whether the caller gave its digest.
     pub pinned: bool,
-    /// Each behind what it refers to.
+    /// Its objects, dependencies first.
     pub objects: Vec<(Object, Proof)>,
     /// Layers of an image, lowest first.
     pub layers: Vec<LayerReport>,
-    /// What was read.
+    /// The bytes read.
     pub bytes: Bytes,
 }
 
 impl Report {
-    /// Of store objects that no document declares.
+    /// The report of store objects without a document.
     pub(crate) fn of_objects(kind: Kind, digest: Hash, (objects, pinned): Proofs, bytes: Bytes) -> Self {
         Self { kind, digest, digests: None, pinned, objects, layers: Vec::new(), bytes }
     }
 }
 
-/// An artifact of store objects, opened: its documents are read and held against their digests,
-/// nothing else is proved.
+/// An opened artifact of store objects. Its documents are read and match their digests; nothing
+/// else is verified.
 pub trait Closure {
-    /// What it is.
+    /// Its kind.
     fn kind(&self) -> Kind;
 
-    /// Of the manifest, or of the root's NAR.
+    /// Digest of the manifest, or of the root's NAR.
     fn digest(&self) -> Hash;
 
-    /// What it declares, each behind what it refers to, the root last.
+    /// The declared objects, dependencies first, the root last.
     fn objects(&self) -> &[Object];
 
-    /// The document, when it is an automaton.
+    /// The document, if it is an automaton.
     fn document(&self) -> Option<&Document> {
         None
     }
 
-    /// Signatures of the automaton, as its manifest has them: joined by spaces.
+    /// Signatures of the automaton from its manifest, separated by spaces.
     fn signature(&self) -> Option<&str> {
         None
     }
 
-    /// Its layers, when it has some, as they are declared.
+    /// Its layers as declared, if it has any.
     fn layers(&self) -> Vec<LayerReport> {
         Vec::new()
     }
 
-    /// What carries the objects for which `lacking` holds: their base names, or digests of blobs.
+    /// The parts that contain the objects for which `lacking` holds: base names of objects, or
+    /// digests of blobs.
     fn pieces(&self, lacking: &dyn Fn(&Object) -> Result<bool>) -> Result<Vec<String>> {
         let mut pieces = Vec::new();
         for object in self.objects() {
@@ -121,23 +122,23 @@ pub trait Closure {
         Ok(pieces)
     }
 
-    /// Digests, by SHA-256, of the blobs that objects came out of when it was verified, as far as
-    /// they are declared.
+    /// SHA-256 digests of the blobs that objects were unpacked from when verified, as far as they
+    /// are declared.
     fn blobs(&self) -> BTreeMap<StorePath, Hash> {
         BTreeMap::new()
     }
 
-    /// Proves everything, in the order of the contract's section 5. Writes nothing.
+    /// Verifies everything. Writes nothing.
     fn verify(&self, terms: &Terms) -> Result<Report>;
 
-    /// What was proved of it when it came into the store, held against these terms; nothing of it
-    /// is read again. `None`: it is in no store.
+    /// Checks the proofs recorded in the store against these terms, without reading the content
+    /// again. `None`: it is not in a store.
     fn recall(&self, _terms: &Terms) -> Result<Option<Report>> {
         Ok(None)
     }
 
-    /// Reads the objects that are `wanted` a second time and gives each to `to`, in any order. What
-    /// is stored must be the same bytes as when it was verified (`changed-while-reading`).
+    /// Reads the `wanted` objects a second time and passes each to `to`, in any order. Refused with
+    /// `changed-while-reading` if the stored bytes differ from those verified.
     fn unpack(
         &self,
         terms: &Terms,
@@ -146,10 +147,10 @@ pub trait Closure {
     ) -> Result<Bytes>;
 }
 
-/// Takes the objects of a closure, from several threads.
+/// Receives the objects of a closure, from several threads.
 pub trait Receive {
-    /// Makes the tree of this object: calls `feed` once, with whoever makes it, and gives back what
-    /// that gives.
+    /// Creates the tree of this object: calls `feed` once, with the visitor that creates it, and
+    /// returns its result.
     fn object(
         &self,
         object: &Object,
@@ -172,13 +173,12 @@ pub(crate) fn proofs(objects: &[Object], digest: &Hash, terms: &Terms) -> Result
     Ok((objects.iter().enumerate().map(proof).collect::<Result<_>>()?, pinned))
 }
 
-/// Refused with `closure.incomplete` when something that an object refers to is not among them.
+/// Refused with `closure.incomplete` if a reference is not among the objects.
 pub fn check_complete(objects: &[Object], dir: &StoreDir) -> Result<()> {
     complete_with(objects.iter(), dir, &|_| Ok(false))
 }
 
-/// Refused with `closure.incomplete` when something that an object refers to is neither among them,
-/// nor `elsewhere`.
+/// Refused with `closure.incomplete` if a reference is neither among the objects nor `elsewhere`.
 pub(crate) fn complete_with<'a>(
     objects: impl Iterator<Item = &'a Object> + Clone,
     dir: &StoreDir,

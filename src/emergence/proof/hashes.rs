@@ -1,5 +1,5 @@
-//! The hashes that prove one object, and their comparison with its declaration. The only code that
-//! decides which they are, however the object is read.
+//! The hashes that prove one object, and their comparison with its declaration. Only this code
+//! decides which hashes these are, however the object is read.
 //!
 //! | hash | of |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `fixed:ALGO`, `text:sha256` | the bytes of the only file, as they are |
 //!
 //! Source: the Nix manual, "Content-addressing store objects" and "Store path specification". A
-//! self reference with another algorithm than SHA-256 has a hash, but no store path:
+//! self-reference with an algorithm other than SHA-256 has a hash, but no store path:
 //! [`ContentAddress::path`] refuses it.
 
 use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
@@ -19,23 +19,23 @@ use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::{ContentAddress, Method};
 
-/// Hashes of a NAR besides its SHA-256.
+/// Hashes of a NAR in addition to its SHA-256.
 pub(super) struct NarHashes {
     /// The content hash, if the caller wants it and it is not the NAR hash.
     content: Option<ModuloHasher>,
     address: AddressHash,
 }
 
-/// The hash of the NAR that the content address names.
+/// The hash of the NAR for the content address.
 enum AddressHash {
-    /// The NAR hash, or none.
+    /// The NAR hash, or no hash of the NAR.
     Nar,
     Other(Hasher),
     Modulo(ModuloHasher),
 }
 
 impl NarHashes {
-    /// Those that prove the content address of `object`.
+    /// The hashes that prove the content address of `object`.
     pub(super) fn of_address(object: &Object) -> Self {
         let address = match &object.ca {
             Some(ContentAddress::Fixed(Method::Nar, hash)) if refers_to_itself(object) => {
@@ -49,7 +49,7 @@ impl NarHashes {
         Self { content: None, address }
     }
 
-    /// The same, and the content hash.
+    /// As [`Self::of_address`], and the content hash.
     pub(super) fn with_content(object: &Object) -> Self {
         let content = refers_to_itself(object).then(|| modulo(object, Algorithm::Sha256));
         Self { content, ..Self::of_address(object) }
@@ -76,13 +76,13 @@ fn modulo(object: &Object, algorithm: Algorithm) -> ModuloHasher {
     ModuloHasher::new(algorithm, object.path.digits().as_bytes())
 }
 
-/// Hashes the only file of an object whose content address names a file's bytes.
+/// Hashes the only file of an object that is addressed by a file's bytes.
 pub(super) struct FileHash {
-    /// None: the address does not name a file's bytes.
+    /// `None`: the address is not of a file's bytes.
     hasher: Option<Hasher>,
     is_text: bool,
-    /// Whether the object is a file, and one that such an address can name. A text cannot be
-    /// executable; of other files the address does not tell.
+    /// Whether the object is a single file that such an address allows. A text must not be
+    /// executable; for other files the address does not cover the execute bit.
     is_fit: bool,
 }
 
@@ -112,9 +112,9 @@ impl Visitor for FileHash {
     }
 }
 
-/// Compares what was read of `object` with its declaration: `size` and `hash` of the NAR, and the
-/// hash that its content address names. Returns the content hash, if [`NarHashes::with_content`]
-/// made it; otherwise the NAR hash.
+/// Compares the object as read with its declaration: `size` and `hash` of the NAR, and the hash of
+/// its content address. Returns the content hash if [`NarHashes::with_content`] was used, otherwise
+/// the NAR hash.
 ///
 /// Refused with `nar.size`, `nar.hash` and `ca.mismatch`.
 pub(super) fn check(object: &Object, size: u64, hash: Hash, nar: NarHashes, file: FileHash) -> Result<Hash> {
@@ -140,7 +140,7 @@ pub(super) fn check(object: &Object, size: u64, hash: Hash, nar: NarHashes, file
     Ok(nar.content.map_or(hash, ModuloHasher::finish))
 }
 
-/// Refused with `code` if `what` has another hash than was declared.
+/// Refused with `code` if the hash of `what` differs from the declared one.
 pub(super) fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
     if declared == found {
         return Ok(());
@@ -175,7 +175,7 @@ mod tests {
         hasher.finish()
     }
 
-    /// The content hash by either way of reading; both must give the same answer.
+    /// The content hash from both ways of reading, which must agree.
     fn proved(nar: &[u8], object: &Object) -> Result<Hash> {
         let stored = Stored { name: "it".into(), compression: Compression::None, hash: None, size: None };
         let read = read_object(nar, object, &stored, &Limits::default(), &mut Nothing);

@@ -1,4 +1,4 @@
-//! The policy file: what the owner of a machine allows, which a command line can only tighten.
+//! The policy file: limits set by the machine's owner, which a command line can only tighten.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::base::strict::document;
 use crate::emergence::nix::keys::PublicKey;
 
-/// What a policy file says.
+/// The contents of a policy file.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     demand: Option<Demand>,
@@ -20,7 +20,7 @@ pub struct Policy {
     allow: Allow,
 }
 
-/// Which artifacts may be taken at all.
+/// The artifacts that are allowed.
 #[derive(Clone, Debug, Default)]
 pub struct Allow {
     kinds: Option<Vec<Kind>>,
@@ -28,14 +28,14 @@ pub struct Allow {
     demand: Option<Demand>,
 }
 
-/// By what an artifact can be proved.
+/// The kind of proof that an artifact has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provable {
-    /// By its store paths.
+    /// Its store paths.
     Paths,
-    /// It has none, but the caller named its digest.
+    /// It has no store paths, but the caller gave its digest.
     Pinned,
-    /// By nothing.
+    /// None.
     Nothing,
 }
 
@@ -57,7 +57,7 @@ struct AllowFile {
     names: Option<Vec<String>>,
 }
 
-/// See [`Limits`].
+/// The limits of the file, with the meanings of [`Limits`].
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
@@ -72,15 +72,15 @@ struct Written {
     depth: Option<usize>,
 }
 
-/// Every kind, for its word.
+/// All kinds, to look up their words.
 const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 
 impl Policy {
-    /// Reads the file that is called `subject`:
-    /// `{"trust","trustedKeys","allow":{"kinds","names"},"limits":{"size","entries","objects","layers",
-    /// "depth","document","narinfo","xzMemory","zstdWindow"}}`. What it leaves out, it does not
-    /// bound.
+    /// Parses the file, called `subject` in messages:
+    /// `{"trust","trustedKeys","allow":{"kinds","names"},
+    /// "limits":{"size","entries","objects","layers","depth","document","narinfo",
+    /// "xzMemory","zstdWindow"}}`. A missing member sets no limit.
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let file: File = document(bytes, subject)?;
         let wrong = |place: &str, words: String| {
@@ -110,11 +110,11 @@ impl Policy {
         })
     }
 
-    /// What holds when the command line asks for `trust`; `said`: it names the demand. Without that
-    /// the policy's holds.
+    /// The effective trust for the command line's `trust`; `said`: the command line sets the
+    /// demand. If not, the policy's demand applies.
     ///
-    /// `trust.policy` when less is demanded than the policy does, or when a key is trusted that is
-    /// not among its keys.
+    /// `trust.policy` if the demand is weaker than the policy's, or if a trusted key is not among
+    /// the policy's keys.
     pub fn trust(&self, trust: Trust, said: bool) -> Result<Trust> {
         let strength = |demand: Demand| match demand {
             Demand::None => 0,
@@ -142,7 +142,7 @@ impl Policy {
         Ok(Trust { demand, keys, expect: trust.expect })
     }
 
-    /// The smaller of each.
+    /// The smaller of each pair of limits.
     pub fn limits(&self, limits: Limits) -> Limits {
         let own = self.limits;
         Limits {
@@ -160,7 +160,7 @@ impl Policy {
         }
     }
 
-    /// See [`Allow`].
+    /// The artifacts that are allowed.
     pub fn allow(self) -> Allow {
         self.allow
     }
@@ -174,11 +174,11 @@ fn least<T: Ord>(own: Option<T>, limit: T) -> T {
 }
 
 impl Allow {
-    /// Whether an artifact of this `kind` and `name` may be taken: an automaton's own name, or that
-    /// of the root object, or an image's tag. Else `trust.policy`.
+    /// Checks that an artifact of this `kind` and `name` is allowed: the name of an automaton or of
+    /// the root object, or the tag of an image. Otherwise `trust.policy`.
     ///
-    /// What has no store paths that could be proved must be pinned by the policy that demands
-    /// proof, and one that demands signatures does not take it.
+    /// If the policy demands proof, an artifact without store paths must be pinned. If it demands
+    /// signatures, such an artifact is refused.
     pub fn admit(&self, kind: Kind, name: &str, provable: Provable) -> Result<()> {
         if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
             return Err(refused(name, format!("the policy does not allow the kind {}", kind.word())));

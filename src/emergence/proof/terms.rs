@@ -1,4 +1,4 @@
-//! What the caller asks of every artifact: whom he trusts, how much may come out, who watches.
+//! The caller's terms for every artifact: trust, limits, and progress reports.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::object::{Object, bytes_of};
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
-/// Told how far long work has come, from several threads.
+/// Receives progress of long work, from several threads.
 pub trait Watch: Send + Sync {
-    /// So many bytes more are to be done, of `what`.
+    /// Announces that `what` takes `bytes` more bytes of work.
     fn expect(&self, what: &str, bytes: u64);
-    /// So many bytes more are done.
+    /// Reports that `bytes` more bytes are done.
     fn advance(&self, bytes: u64);
 }
 
-/// Nobody looks.
+/// Ignores progress.
 pub struct Unwatched;
 
 impl Watch for Unwatched {
@@ -28,37 +28,37 @@ impl Watch for Unwatched {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// The demands of the caller on every artifact.
+/// The caller's terms for every artifact.
 #[derive(Clone)]
 pub struct Terms {
-    /// Goes into the digests of store paths.
+    /// The store directory that paths are computed for.
     pub dir: StoreDir,
-    /// Whom and what to trust.
+    /// The trust policy.
     pub trust: Trust,
-    /// See [`Limits`].
+    /// Limits on sizes and counts.
     pub limits: Limits,
-    /// Search objects for references that are not declared.
+    /// Whether to search objects for undeclared references.
     pub scan: bool,
-    /// Blobs that are worked on at once, at least 1.
+    /// Number of blobs processed at once, at least 1.
     pub jobs: usize,
-    /// See [`Watch`].
+    /// The receiver of progress reports.
     pub watch: Arc<dyn Watch>,
-    /// Where what is verified is going to be written, if it is.
+    /// The destination of verified artifacts, if they are written.
     pub destination: Option<Destination>,
 }
 
-/// Where artifacts go once they are verified.
+/// The destination of verified artifacts.
 #[derive(Clone)]
 pub struct Destination {
     /// A directory in the file system that needs space for them.
     pub folder: PathBuf,
-    /// Objects that need not be read from a blob again.
+    /// Existing objects, which need not be read from a blob again.
     pub holdings: Option<Arc<dyn Holdings>>,
 }
 
-/// The objects that a destination has already.
+/// The existing objects of a destination.
 pub trait Holdings: Send + Sync {
-    /// Whether it has an object of this path.
+    /// Whether it has an object with this path.
     fn has(&self, object: &StorePath) -> Result<bool>;
 
     /// An object whose tree equals that of `object`: itself, or one under another path.
@@ -68,16 +68,16 @@ pub trait Holdings: Send + Sync {
     fn show(&self, object: &StorePath, visitor: &mut dyn Visitor) -> Result<()>;
 }
 
-/// An object of a destination whose tree equals that of another one.
+/// An object of a destination whose tree equals that of another object.
 #[derive(Clone, Debug)]
 pub struct Twin {
     /// Its path.
     pub path: StorePath,
-    /// The hash of its NAR, in which its own digest counts as zeros.
+    /// The hash of its NAR, with its own digest replaced by zeros.
     pub content: Hash,
 }
 
-/// The evidence that is required of a twin besides the hash of its NAR and its content address.
+/// Evidence required of a twin in addition to its NAR hash and content address.
 #[derive(Clone, Copy, Debug)]
 pub enum Evidence<'a> {
     /// None.
@@ -87,13 +87,13 @@ pub enum Evidence<'a> {
 }
 
 impl Terms {
-    /// The objects that the destination has already, if it is a store.
+    /// The existing objects of the destination, if it is a store.
     pub fn holdings(&self) -> Option<&Arc<dyn Holdings>> {
         self.destination.as_ref()?.holdings.as_ref()
     }
 
-    /// The twin of `object` in the destination, which makes it needless to read the blob for it.
-    /// Where objects are scanned, all are read.
+    /// The twin of `object` in the destination, which makes reading its blob unnecessary. `None` if
+    /// objects are scanned, because then all are read.
     pub fn known(&self, object: &Object, evidence: Evidence<'_>) -> Result<Option<Twin>> {
         match self.holdings().filter(|_| !self.scan) {
             Some(holdings) => holdings.twin(object, evidence),
@@ -106,8 +106,7 @@ impl Terms {
         self.holdings().map_or(Ok(false), |holdings| holdings.has(object))
     }
 
-    /// Refused with `space` when the destination has too little space for the objects that it
-    /// lacks.
+    /// Refused with `space` if the destination has too little space for the objects that it lacks.
     pub fn check_space<'a>(&self, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
         let Some(Destination { folder, holdings }) = &self.destination else { return Ok(()) };
         let mut lacking = Vec::new();

@@ -1,5 +1,5 @@
-//! What proves that an object is what its store path says. Bytes that match their hashes prove
-//! nothing about a path that names a recipe.
+//! Proofs of store paths. Bytes that match their declared hashes do not prove an input-addressed
+//! path.
 
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -7,7 +7,7 @@ use crate::emergence::nix::keys::PublicKey;
 use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::StoreDir;
 
-/// How much must be proved.
+/// The proof that is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Demand {
     /// Each path by its content, a trusted key's signature, or a pin.
@@ -15,32 +15,32 @@ pub enum Demand {
     Proved,
     /// Each path by a trusted key's signature.
     Signed,
-    /// Nothing, but what a trusted key has signed must still be so.
+    /// None, but existing signatures by trusted keys must verify.
     None,
 }
 
-/// Whom and what the caller trusts.
+/// The caller's trust policy.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// See [`Demand`].
+    /// The proof that is required.
     pub demand: Demand,
-    /// Whose signatures count.
+    /// Trusted keys.
     pub keys: Vec<PublicKey>,
-    /// The hash that the artifact must have, if the caller knows it.
+    /// The hash that the artifact must have, if given.
     pub expect: Option<Hash>,
 }
 
-/// What proved a path.
+/// The proof of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The path follows from its content.
+    /// The path is computed from the content.
     Content,
-    /// This key's signature.
+    /// A signature by this key.
     Signature(String),
-    /// The caller named its hash; or he trusts this key, which has signed the automaton that it is
-    /// of.
+    /// The caller gave its hash (`None`), or this trusted key signed the automaton that contains
+    /// it.
     Pinned(Option<String>),
-    /// Nothing, and nothing was demanded.
+    /// None was found, and none was required.
     Nothing,
 }
 
@@ -55,7 +55,7 @@ impl Proof {
         }
     }
 
-    /// The trusted key whose signature it is.
+    /// The trusted key that signed.
     pub fn signer(&self) -> Option<&str> {
         match self {
             Proof::Signature(key) => Some(key),
@@ -66,12 +66,12 @@ impl Proof {
 }
 
 impl Trust {
-    /// Looks for what proves the path of `info`; `pinned`: its hash is what the caller expects.
-    /// That its content is as declared is for others to check.
+    /// Finds the proof of the path of `info`; `pinned`: its hash is the expected one. The content
+    /// itself is checked elsewhere.
     ///
-    /// Refused: a trusted key's name on a signature that is not its own (`trust.signature`),
-    /// whatever the demand; a content address that gives another path (`path.mismatch`); and what
-    /// the demand lacks (`trust.unproved`).
+    /// Refused: a wrong signature under a trusted key's name (`trust.signature`), whatever the
+    /// demand; a content address that yields another path (`path.mismatch`); a missing proof
+    /// (`trust.unproved`).
     pub fn proof(&self, info: &Object, dir: &StoreDir, pinned: bool) -> Result<Proof> {
         let path = dir.path(&info.path);
         let signed = self.signer(info, dir)?;
@@ -102,8 +102,7 @@ impl Trust {
         }
     }
 
-    /// Whether the caller expects this hash, which `subject` has; refused when another was
-    /// expected.
+    /// Whether the caller expects the hash of `subject`; refused if another one is expected.
     pub fn pinned(&self, subject: &str, found: &Hash) -> Result<bool> {
         match &self.expect {
             None => Ok(false),
@@ -115,7 +114,7 @@ impl Trust {
         }
     }
 
-    /// The first trusted key that has signed.
+    /// The first trusted key that signed.
     fn signer(&self, info: &Object, dir: &StoreDir) -> Result<Option<String>> {
         let fingerprint = info.fingerprint(dir);
         let mut signer = None;

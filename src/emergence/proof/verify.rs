@@ -1,5 +1,4 @@
-//! Reads the NAR of an object once, and holds everything that was declared of it against what it
-//! is. Writes nothing.
+//! Reads the NAR of an object once and compares it with the whole declaration. Writes nothing.
 
 use std::io::{self, Read};
 
@@ -13,29 +12,29 @@ use crate::emergence::nix::nar::{self, Both, DEEPEST_EVER, Visitor};
 use crate::emergence::nix::object::{Object, Stored};
 use crate::error::Doing;
 
-/// What was read, in bytes.
+/// Numbers of bytes read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// Of files, as they are.
+    /// Bytes of files as stored.
     pub read: u64,
-    /// Of NARs.
+    /// Bytes of NARs.
     pub unpacked: u64,
 }
 
-/// What was seen of a stored NAR when it was proved, to be recognised by when it is read again.
+/// Identification of a stored NAR that was verified, for a second reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// What was read.
+    /// The bytes read.
     pub bytes: Bytes,
-    /// Of the file, compressed as it is.
+    /// Hash of the file as stored.
     pub stored: Hash,
 }
 
-/// Reads the NAR that is `stored` in `file` and shows it to `visitor`, while it is held against
-/// what is declared: size and hash of the file, compression, grammar, size and hash of the NAR, and
-/// the content address.
+/// Reads the NAR that is `stored` in `file`, passes it to `visitor` and compares it with the
+/// declaration: size and hash of the file, compression, grammar, size and hash of the NAR, and the
+/// content address.
 ///
-/// What the visitor is shown is proved only when this has returned.
+/// The nodes passed to the visitor are unverified until this returns.
 pub fn read_object(
     file: impl Read,
     object: &Object,
@@ -44,16 +43,16 @@ pub fn read_object(
     visitor: &mut impl Visitor,
 ) -> Result<Seen> {
     let weight = Weight::of(object.nar_size);
-    // Uncompressed, file and NAR are the same bytes, and one hash serves both.
+    // Without compression, file and NAR are the same bytes, and one hash serves both.
     let apart = stored.compression != Compression::None;
-    // Only a strong hash can tell that a file is the same when it is read again.
+    // Only a strong hash identifies the file in a second reading.
     let strong = |algorithm: &Algorithm| matches!(algorithm, Algorithm::Sha256 | Algorithm::Sha512);
     let declared = stored.hash.map(|hash| hash.algorithm());
     let other = declared.filter(|algorithm| !strong(algorithm) || !apart && *algorithm != Algorithm::Sha256);
     let main = apart.then(|| declared.filter(strong).unwrap_or(Algorithm::Sha256));
     let mut input = Tap::new(Tap::new(file, other, weight)?, main, weight)?;
     let nar = read_nar(&mut input, object, stored.compression, limits, visitor)?;
-    // What a decoder has no use for is part of the file still.
+    // Bytes that the decoder does not need are part of the file.
     io::copy(&mut input, &mut io::sink()).doing(|| format!("read {}", stored.name))?;
     let (inner, read, main_hash) = input.finish()?;
     let (_, _, other_hash) = inner.finish()?;
@@ -62,8 +61,8 @@ pub fn read_object(
     Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
 }
 
-/// Reads a file whose content is known already, and need not come out of it again: it has to be the
-/// one that is declared, or it is told as [`read_object`] does.
+/// Verifies a file without decompressing it, because its content is known already. Errors as of
+/// [`read_object`].
 pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
     let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
@@ -71,8 +70,8 @@ pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     Ok(Bytes { read, unpacked: 0 })
 }
 
-/// Reads all of `file`, which messages call `name`: how many bytes came, and their hash. `size`:
-/// about how many there are.
+/// Reads all of `file`, called `name` in messages. Returns the number of bytes and their hash.
+/// `size`: approximate number of bytes.
 pub(crate) fn hashed(
     file: impl Read,
     algorithm: Algorithm,
@@ -86,7 +85,7 @@ pub(crate) fn hashed(
     Ok((read, hash))
 }
 
-/// Holds a file's size and hash against what is declared.
+/// Compares a file's size and hash with the declaration.
 fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
     if let Some(declared) = stored.size.filter(|size| *size != read) {
         let (declared, found) = (declared.to_string(), read.to_string());
@@ -95,9 +94,9 @@ fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
     stored.hash.map_or(Ok(()), |declared| same(Code::BlobDigest, "the file's hash", &declared, hash))
 }
 
-/// Reads a NAR again that was proved, and shows it to `visitor`. Only the stored bytes are hashed:
-/// the same ones give the same NAR. Refused with `changed-while-reading` when they are others,
-/// whatever the visitor has seen by then.
+/// Reads a verified NAR again and passes it to `visitor`. Only the stored bytes are hashed, since
+/// the same bytes yield the same NAR. Refused with `changed-while-reading` if they differ, after
+/// the visitor has received the nodes.
 pub fn read_again(
     file: impl Read,
     stored: &Stored,
@@ -117,7 +116,7 @@ pub fn read_again(
         decoder.map_err(|error| Fault::refused(Code::BlobCompression, "", error.to_string())).and_then(
             |decoder| nar::read(decoder.take(seen.bytes.unpacked.saturating_add(1)), DEEPEST_EVER, visitor),
         );
-    // A fault of the visitor is the system's, and what it made is thrown away: no need to read on.
+    // An error of the visitor is a system error, and its output is discarded: no need to read on.
     if let Err(fault @ Fault::Failed(_)) = parsed {
         return Err(fault);
     }
@@ -129,7 +128,7 @@ pub fn read_again(
     parsed.map(|()| seen.bytes)
 }
 
-/// What a NAR turned out to be.
+/// Hash and size of a NAR as read.
 struct Nar {
     hash: Hash,
     size: u64,
@@ -168,7 +167,7 @@ fn read_nar(
     Ok(Nar { hash, size })
 }
 
-/// Whether there is enough to hash that a thread of its own is worth it.
+/// Whether there are enough bytes to hash to justify a thread.
 #[derive(Clone, Copy)]
 enum Weight {
     Light,
@@ -182,7 +181,7 @@ impl Weight {
     }
 }
 
-/// Hashes what comes, here or in another thread.
+/// Hashes bytes, in this thread or in another.
 enum Hashed {
     Here(Hasher),
     There(Buffer<HashThread>),
@@ -214,7 +213,7 @@ impl Hashed {
     }
 }
 
-/// Counts what is read, and hashes it.
+/// Counts and hashes the bytes that are read.
 struct Tap<R> {
     input: R,
     hash: Option<Hashed>,
@@ -227,7 +226,7 @@ impl<R> Tap<R> {
         Ok(Self { input, hash: hash.doing(|| "start a thread")?, count: 0 })
     }
 
-    /// What is read from, the bytes that came, and their hash.
+    /// The input, the number of bytes read, and their hash.
     fn finish(self) -> Result<(R, u64, Option<Hash>)> {
         let hash = self.hash.map(Hashed::finish).transpose().doing(|| "hash")?;
         Ok((self.input, self.count, hash))
@@ -245,18 +244,18 @@ impl<R: Read> Read for Tap<R> {
     }
 }
 
-/// Ends the stream where it is longer than it may be.
+/// Ends the stream at a maximum length.
 struct Bounded<R> {
     input: Tap<R>,
     left: u64,
     exceeded: bool,
-    /// Of what was read.
+    /// Hashes of the bytes read.
     hashes: NarHashes,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        // One byte more than may be tells of the excess.
+        // Reading one more byte detects the excess.
         let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(room.len());
         let room = room.get_mut(..most).unwrap_or_default();
         let count = self.input.read(room)?;

@@ -1,4 +1,4 @@
-//! Visitors that tell how far work has come, and bound it.
+//! Visitors that report progress and limit it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use super::terms::{Terms, Watch};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::nar::Visitor;
 
-/// Tells the watcher of the bytes of files.
+/// Reports the bytes of files to the watcher.
 pub(crate) struct Told<'a>(pub &'a dyn Watch);
 
 impl Visitor for Told<'_> {
@@ -16,7 +16,7 @@ impl Visitor for Told<'_> {
     }
 }
 
-/// The same, and counts the entries of all trees that share a count.
+/// Reports the bytes of files, and counts the entries of all trees that share the count.
 pub(crate) struct Counted<'a> {
     entries: &'a AtomicU64,
     most: u64,

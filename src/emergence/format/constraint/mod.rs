@@ -70,7 +70,7 @@ struct GpuNeed {
 pub struct Granted {
     /// Device nodes of the machine, sorted, without duplicates.
     pub devices: Vec<String>,
-    /// Protected memory, in bytes.
+    /// Memory to protect from reclaim by others, in bytes.
     pub memory: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Constraints from JSON, strictly: a member that is not known would be a need that is not met.
+//! Parses constraints from JSON, strictly: ignoring an unknown member would ignore a requirement.
 
 use serde_json::{Map, Value};
 
@@ -6,29 +6,28 @@ use super::values::{Values, version};
 use super::{Constraint, Constraints, GpuNeed, Need, Test};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// Lists within lists, at most.
+/// Maximum nesting of lists.
 const DEEPEST: usize = 16;
 
-/// Constraints in all their lists, at most.
+/// Maximum number of constraints in all lists.
 const MOST: usize = 10_000;
 
 impl Constraints {
-    /// Reads a list of them; `place`: its JSON path, for messages.
+    /// Parses a list of constraints; `place`: its JSON path, for messages.
     ///
-    /// `doc.unknown-field` for a member that its kind does not have; `json.syntax` for one of
-    /// another form. A kind that is not known is no fault of the document's: see
-    /// [`Constraints::check`].
+    /// `doc.unknown-field` for a member that its kind does not have; `json.syntax` for a malformed
+    /// one. An unknown kind is not an error of the document: see [`Constraints::check`].
     pub fn parse(value: &Value, place: &str) -> Result<Self> {
         let mut left = MOST;
         list(value, place, Within { depth: 0, may_be_optional: true }, &mut left).map(Self)
     }
 }
 
-/// Where a constraint stands.
+/// The position of a constraint.
 #[derive(Clone, Copy)]
 struct Within {
     depth: usize,
-    /// Among alternatives, and among what must not be, there is nothing that could be left out.
+    /// False in `anyOf` and `noneOf`, where an optional constraint has no meaning.
     may_be_optional: bool,
 }
 
@@ -42,7 +41,7 @@ fn list(value: &Value, place: &str, within: Within, left: &mut usize) -> Result<
     numbered.map(|(at, value)| constraint(value, &format!("{place}[{at}]"), within, left)).collect()
 }
 
-/// Recursion ends at [`DEEPEST`].
+/// Recursion is limited by [`DEEPEST`].
 fn constraint(value: &Value, place: &str, within: Within, left: &mut usize) -> Result<Constraint> {
     *left = left.checked_sub(1).ok_or_else(|| wrong(place, format!("there are more than {MOST}")))?;
     let map = value.as_object().ok_or_else(|| wrong(place, "must be an object with a kind, or lists"))?;
@@ -156,7 +155,7 @@ impl Members<'_> {
         format!("{}.{name}", self.place)
     }
 
-    /// Refuses what is neither among these nor common to all.
+    /// Refuses members that are neither in `known` nor common to all kinds.
     fn only(&self, known: &[&str]) -> Result<()> {
         let stranger = self.map.keys().find(|name| {
             !known.contains(&name.as_str())
@@ -212,7 +211,7 @@ impl Members<'_> {
         words.map(Some).ok_or_else(|| wrong(&self.at(name), "must be a list of texts"))
     }
 
-    /// `needed`: one of the lists must be there.
+    /// `needed`: one of the lists is required.
     fn values(&self, needed: bool) -> Result<Values> {
         let (any, all, none) = (self.words("anyOf")?, self.words("allOf")?, self.words("noneOf")?);
         let there = any.is_some() || all.is_some() || none.is_some();

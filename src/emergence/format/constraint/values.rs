@@ -1,6 +1,6 @@
-//! Words and versions that a constraint compares.
+//! Words and versions in constraints.
 
-/// Lists of words; each that is there must hold.
+/// Lists of words; each list that is present must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Values {
     /// At least one of these.
@@ -12,7 +12,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// What is there, when that is not what is needed.
+    /// The words that are present, if the lists do not hold.
     pub fn lack(&self, has: &[String]) -> Option<String> {
         let there = |word: &String| has.contains(word);
         let holds = self.any.as_ref().is_none_or(|any| any.iter().any(there))
@@ -22,7 +22,7 @@ impl Values {
     }
 }
 
-/// Words for people.
+/// The words as text for messages.
 pub(crate) fn joined<T: AsRef<str>>(words: &[T]) -> String {
     match words {
         [] => "none".into(),
@@ -30,8 +30,7 @@ pub(crate) fn joined<T: AsRef<str>>(words: &[T]) -> String {
     }
 }
 
-/// The numbers at the start of a version, as `6.1.0-13-amd64` has 6, 1 and 0; zeros at the end do
-/// not count.
+/// The numbers at the start of a version, without trailing zeros: 6 and 1 for `6.1.0-13-amd64`.
 pub(crate) fn version(text: &str) -> Vec<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let numbers = text.get(..end).unwrap_or_default().split('.').map_while(|number| number.parse().ok());

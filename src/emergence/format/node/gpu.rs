@@ -1,4 +1,4 @@
-//! Graphics processors, as the PCI bus and their drivers tell of them.
+//! GPUs, as reported by the PCI bus and their drivers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use super::file::text;
 
-/// One of them.
+/// A GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gpu {
     /// `nvidia`, `amd`, `intel`, or four hexadecimal digits.
     pub vendor: String,
-    /// Its driver's name for it, or eight hexadecimal digits `vendor:device`.
+    /// The driver's name for it, or eight hexadecimal digits `vendor:device`.
     pub model: String,
-    /// Bytes of its own memory, where the driver tells them.
+    /// Its own memory in bytes, if the driver reports it.
     pub memory: Option<u64>,
-    /// The kernel's driver; none: nobody drives it.
+    /// The kernel driver; `None` if no driver is bound.
     pub driver: Option<String>,
-    /// The driver's version, where it has one of its own.
+    /// The driver's version, if it has one of its own.
     pub driver_version: Option<String>,
-    /// Device nodes that a program needs to use it, sorted.
+    /// Device nodes that a program needs, sorted.
     pub devices: Vec<String>,
 }
 
-/// Those below `root`'s /sys, in the order of the bus.
+/// The GPUs below `root`'s /sys, in the order of their PCI addresses.
 pub(crate) fn below(root: &Path) -> Vec<Gpu> {
     let entries = fs::read_dir(root.join("sys/bus/pci/devices")).into_iter().flatten().flatten();
     let addresses: BTreeSet<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -35,8 +35,8 @@ pub(crate) fn below(root: &Path) -> Vec<Gpu> {
 
 fn at(root: &Path, address: &str) -> Option<Gpu> {
     let folder = root.join("sys/bus/pci/devices").join(address);
-    // Class 03: display controllers; its subclasses differ by what is plugged in, not by what they
-    // compute.
+    // Class 03: display controllers. Its subclasses distinguish outputs, not computing
+    // capabilities.
     if !text(&folder.join("class")).starts_with("0x03") {
         return None;
     }
@@ -65,8 +65,7 @@ fn at(root: &Path, address: &str) -> Option<Gpu> {
     })
 }
 
-/// The nodes of direct rendering that the kernel lists for it, and those that its driver has
-/// besides; as far as they are there.
+/// Its DRM nodes and those of its driver, as far as they exist.
 fn devices(root: &Path, folder: &Path, driver: Option<&str>, minor: Option<&str>) -> Vec<String> {
     let entries = fs::read_dir(folder.join("drm")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,4 +1,4 @@
-//! The facts of this machine, from where the kernel tells them.
+//! Facts about this machine, from the kernel's files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +12,10 @@ use crate::emergence::base::refusal::Result;
 use crate::emergence::base::strict::{document, once};
 use crate::error::Doing;
 
-/// Where a machine's owner says what he wants of it.
+/// Labels that the machine's owner assigns.
 const LABELS: &str = "etc/emergence/node.json";
 
-/// Device nodes that are listed at most; a machine with more has them of a kind that nobody asks
-/// for by name.
+/// Maximum number of device nodes listed. More than that are of a kind that no constraint names.
 const MOST_DEVICES: usize = 10_000;
 
 /// Kinds of namespaces: the file of /proc/self/ns, config.json's word, the kernel's limit.
@@ -32,15 +31,15 @@ const NAMESPACES: [(&str, &str, &str); 8] = [
 ];
 
 impl Node {
-    /// This machine; `kept`: where artifacts are, or will be kept.
+    /// The facts of this machine; `kept`: the directory of artifacts, which may not exist yet.
     ///
-    /// Refused when its owner's document is malformed.
+    /// Refused if the owner's label file is malformed.
     pub fn here(kept: &Path) -> Result<Self> {
         Self::below(Path::new("/"), kept)
     }
 
-    /// The machine whose /proc, /sys, /dev and /etc are below `root`. Release, architecture and
-    /// disk are this one's.
+    /// As [`Self::here`], with /proc, /sys, /dev and /etc below `root`. Release, architecture and
+    /// disk are this machine's.
     pub(crate) fn below(root: &Path, kept: &Path) -> Result<Self> {
         let uname = rustix::system::uname();
         Ok(Self {
@@ -66,7 +65,7 @@ fn words(text: &str) -> Vec<String> {
     sorted.into_iter().map(str::to_owned).collect()
 }
 
-/// Go's word for a machine of uname(2).
+/// Go's name for a machine of uname(2).
 fn arch(machine: &str) -> String {
     match machine {
         "x86_64" => "amd64",
@@ -89,7 +88,7 @@ fn cpu(root: &Path) -> Cpu {
     Cpu { count: listed(&online), features: features.unwrap_or_default() }
 }
 
-/// How many numbers a list such as `0-3,7` has.
+/// Number of elements in a list such as `0-3,7`.
 fn listed(list: &str) -> u64 {
     let one = |range: &str| -> Option<u64> {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -104,7 +103,7 @@ fn memory(meminfo: &str) -> u64 {
     total.trim().strip_suffix(" kB").and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Free bytes for ordinary users where `kept` is, or would be.
+/// Free bytes for unprivileged users in the file system of `kept`.
 fn disk(kept: &Path) -> Result<u64> {
     let there = kept.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let found =
@@ -112,7 +111,8 @@ fn disk(kept: &Path) -> Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Device nodes below /dev, without following links and without what programs make there at will.
+/// Device nodes below /dev, without following links and without directories where programs create
+/// nodes at will.
 fn devices(dev: &Path) -> Vec<String> {
     let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(folder) = folders.pop() {
@@ -158,7 +158,7 @@ fn namespaces(root: &Path) -> Vec<String> {
     made.map(|(_, word, _)| (*word).to_owned()).collect()
 }
 
-/// Where securityfs is not mounted, the two that show themselves elsewhere.
+/// Without securityfs, only the two modules that can be detected elsewhere.
 fn lsm(root: &Path) -> Vec<String> {
     let list = text(&root.join("sys/kernel/security/lsm"));
     if !list.is_empty() {

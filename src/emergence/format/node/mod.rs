@@ -1,5 +1,5 @@
-//! What a machine has, as far as constraints ask for it: a document that one machine writes and
-//! another can read.
+//! Facts about a machine that constraints test: a document that one machine writes and another can
+//! read.
 
 mod file;
 mod gpu;
@@ -14,36 +14,35 @@ use crate::emergence::base::strict::{document, once};
 
 pub use gpu::Gpu;
 
-/// The facts. What a document leaves out, the machine does not have.
+/// The facts. Anything missing from a document does not exist on the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Node {
-    /// As OCI images name it, which is as Go does: `amd64`, `arm64`.
+    /// Architecture in the terms of OCI images and Go: `amd64`, `arm64`.
     pub arch: String,
-    /// As OCI images name it: `linux`.
+    /// Operating system in the terms of OCI images: `linux`.
     pub os: String,
-    /// The kernel's release, as uname(2) tells it.
+    /// The kernel release, from uname(2).
     pub kernel: String,
-    /// See [`Cpu`].
+    /// Processors.
     pub cpu: Cpu,
-    /// Bytes of main memory.
+    /// Main memory, in bytes.
     pub memory: u64,
-    /// Bytes that are free where artifacts are kept.
+    /// Free bytes in the file system for artifacts.
     pub disk: u64,
-    /// Graphics processors and other accelerators of that class.
+    /// GPUs and other accelerators of PCI class 03.
     pub gpus: Vec<Gpu>,
     /// Device nodes, by path, sorted.
     pub devices: Vec<String>,
-    /// See [`Cgroup`].
+    /// Control groups.
     pub cgroup: Cgroup,
-    /// Kinds of namespaces that can be made, in config.json's words, sorted.
+    /// Namespace types that can be created, as in config.json, sorted.
     pub namespaces: Vec<String>,
-    /// Security modules that are in force, sorted.
+    /// Active security modules, sorted.
     pub lsm: Vec<String>,
-    /// What a filter of system calls can answer, in the kernel's words; empty: there are no
-    /// filters.
+    /// Seccomp actions, in the kernel's terms; empty if there is no seccomp.
     pub seccomp: Vec<String>,
-    /// What the machine's owner says of it.
+    /// Labels assigned by the machine's owner.
     #[serde(deserialize_with = "once")]
     pub labels: BTreeMap<String, String>,
 }
@@ -52,9 +51,9 @@ pub struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cpu {
-    /// How many are online.
+    /// Number of online processors.
     pub count: u64,
-    /// In the kernel's words, sorted: `flags` of /proc/cpuinfo, or `Features` on ARM.
+    /// CPU features in the kernel's terms, sorted: `flags` of /proc/cpuinfo, or `Features` on ARM.
     pub features: Vec<String>,
 }
 
@@ -62,17 +61,17 @@ pub struct Cpu {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cgroup {
-    /// 2 where all is in the one hierarchy, 1 elsewhere.
+    /// 2 for the unified hierarchy only, otherwise 1.
     pub version: u8,
-    /// In the words of version 2, sorted.
+    /// Controllers, with the names of cgroup v2, sorted.
     pub controllers: Vec<String>,
 }
 
 impl Node {
-    /// Reads the document of a machine, which is called `subject`.
+    /// Parses the document of a machine, called `subject` in messages.
     ///
-    /// Refused when it has a member that is not known (`doc.unknown-field`), twice the same
-    /// (`json.duplicate-key`), or is of another form.
+    /// Refused: an unknown member (`doc.unknown-field`), a duplicate (`json.duplicate-key`), or
+    /// another form (`json.syntax`).
     pub fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         document(bytes, subject)
     }
