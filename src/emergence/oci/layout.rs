@@ -1,5 +1,5 @@
-//! From what names an artifact in a layout to its manifest: `oci-layout`, `index.json`, indexes in
-//! it, and the choice of a platform.
+//! Finds the manifest of an artifact in a layout: `oci-layout`, `index.json`, nested indexes, and
+//! the choice of a platform.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::emergence::base::limits::Limits;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::error::{Error, Kind};
 
-/// Indexes in one another at most, `index.json` not counted.
+/// Maximum nesting of indexes, `index.json` not counted.
 const DEEPEST: usize = 4;
 
-/// The only version of layouts that there is.
+/// The only version of layouts.
 const VERSION: &str = "1.0.0";
 
-/// A layout that was opened: what its `index.json` says.
+/// An opened layout, with the contents of `index.json`.
 #[derive(Debug)]
 pub struct Layout {
     /// Its blobs.
@@ -33,35 +33,35 @@ pub struct Layout {
 /// A manifest that was found.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// What names it.
+    /// Its descriptor.
     pub descriptor: Descriptor,
-    /// Its bytes, which have the descriptor's digest.
+    /// Its bytes, which match the descriptor's digest.
     pub bytes: Vec<u8>,
-    /// What they say.
+    /// The parsed manifest.
     pub manifest: Manifest,
-    /// Whether the caller named its digest, or that of an index that names it.
+    /// Whether the caller gave its digest, or that of an index that leads to it.
     pub pinned: bool,
-    /// The entries of the index that lists it. Empty: none does but `index.json`.
+    /// The entries of the index that lists it. Empty if only `index.json` lists it.
     pub listed: Entries,
 }
 
 /// The entries of an index.
 type Entries = Arc<[Descriptor]>;
 
-/// Asks whether a manifest of an index that is for the right platform may be taken; an error ends
-/// the search.
+/// Decides whether a manifest of an index for the right platform is accepted; an error ends the
+/// search.
 pub type Accept<'a> = &'a dyn Fn(&Descriptor) -> Result<bool>;
 
 impl Layout {
-    /// Opens a layout in the folder or tar at `path`.
+    /// Opens a layout in the directory or tar at `path`.
     ///
-    /// Refused: it is none (`oci.layout`), or what docker save wrote before there were layouts
+    /// Refused: it is not a layout (`oci.layout`), or is in the older format of docker save
     /// (`oci.docker-v1`).
     pub fn open(path: &Path) -> Result<Self> {
         Self::within(path, &Limits::default())
     }
 
-    /// The same, within limits.
+    /// As [`Self::open`], within limits.
     pub fn within(path: &Path, limits: &Limits) -> Result<Self> {
         if path.is_dir() {
             return Self::of(Blobs::folder(path, limits.document));
@@ -99,15 +99,15 @@ impl Layout {
         Ok(Self { blobs, index })
     }
 
-    /// What `index.json` says.
+    /// The contents of `index.json`.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The manifest that is named: by a tag, which may be left out where `index.json` has one entry
-    /// only, or one for `platform`; by a digest, its own or of an index that leads to it; or by
-    /// both. Of an index, the first manifest for `platform` that `accept` takes; where none names
-    /// its platform, the first that `accept` takes.
+    /// Finds the manifest by its tag, by its digest or that of an index that leads to it, or by
+    /// both. The tag may be omitted if `index.json` has one entry only, or one for `platform`. Of
+    /// an index, the first manifest for `platform` that `accept` accepts; if there is none, the
+    /// first without a platform that `accept` accepts.
     ///
     /// Refused: `oci.no-tag`, `oci.no-platform`, `oci.media-type`, `oci.layout` (indexes nested too
     /// deep), and as by [`Blobs::document`] and [`json::read`].
@@ -129,7 +129,7 @@ impl Layout {
         self.manifest(start, Arc::default(), pinned, platform, accept)
     }
 
-    /// The entry of `index.json` to begin with.
+    /// The entry of `index.json` where the search starts.
     fn start(&self, tag: Option<&str>, digest: Option<&Hash>, platform: &Platform) -> Result<Descriptor> {
         let named = |entry: &&Descriptor| match tag {
             Some(tag) => entry.annotations.get(media::REF_NAME).is_some_and(|name| name == tag),
@@ -148,7 +148,7 @@ impl Layout {
             return Err(self.no_tag(tag, Some(digest)));
         }
         let first = entries.first().ok_or_else(|| self.no_tag(tag, digest))?;
-        // The same manifest may have several names; others may not share one.
+        // A manifest may have several names, but several manifests may not share one.
         if entries.iter().all(|entry| entry.digest == first.digest) {
             return Ok((*first).clone());
         }
@@ -162,8 +162,9 @@ impl Layout {
         }
     }
 
-    /// Some write one image for several platforms into `index.json` itself: entries with one name
-    /// or none, each for a platform. The one for this, which must be clear.
+    /// Finds the entry for this platform if `index.json` lists one image for several platforms
+    /// directly: entries with the same name or none, each for a platform. `None` if the choice is
+    /// ambiguous.
     fn of_platform(&self, entries: &[&Descriptor], platform: &Platform) -> Result<Option<Descriptor>> {
         let mut names = entries.iter().map(|entry| entry.annotations.get(media::REF_NAME));
         let first = names.next();
@@ -205,9 +206,9 @@ impl Layout {
         Fault::refused(Code::OciNoTag, self.name(tag, digest), words)
     }
 
-    /// What has this digest in the indexes below `from`, and what is listed with it.
+    /// The entry with this digest in the indexes below `from`, and the entries of its index.
     fn below(&self, from: &Descriptor, digest: Option<&Hash>) -> Result<Option<(Descriptor, Entries)>> {
-        // One index may be listed many times.
+        // An index may be listed many times.
         let mut seen = HashSet::new();
         let mut left = vec![(from.clone(), 1)];
         while let Some((descriptor, depth)) = left.pop() {
@@ -241,7 +242,7 @@ impl Layout {
         accept: Accept<'_>,
     ) -> Result<Resolved> {
         let mut found = Found::default();
-        // A stack, so that the first match is that of the order in which they are listed.
+        // A stack, so that the first match is the first in listing order.
         let mut left = vec![(from, 1, None)];
         let mut seen = HashSet::new();
         let mut descriptor = None;
@@ -256,7 +257,7 @@ impl Layout {
                 continue;
             }
             let Some(listed) = listed else {
-                // Named as it is, it need not be for this platform.
+                // The caller named this manifest itself, so its platform is not checked.
                 descriptor = Some((entry, beside));
                 break;
             };
@@ -284,10 +285,10 @@ impl Layout {
     }
 }
 
-/// What an index has.
+/// Manifests seen during the search.
 #[derive(Default)]
 struct Found {
-    /// The first that names no platform.
+    /// The first accepted manifest without a platform.
     unnamed: Option<(Descriptor, Entries)>,
     platforms: Vec<String>,
 }
@@ -310,7 +311,7 @@ impl Found {
     }
 }
 
-/// How an entry of an index is named to people.
+/// The name of an index entry in messages.
 fn named(entry: &Descriptor) -> String {
     match entry.annotations.get(media::REF_NAME) {
         Some(tag) => tag.escape_debug().to_string(),
@@ -326,7 +327,7 @@ fn is_manifest(media_type: &str) -> bool {
     [media::MANIFEST, media::DOCKER_MANIFEST].contains(&media_type)
 }
 
-/// Without `oci-layout`, it may be older than that.
+/// The refusal if `oci-layout` is missing: the format may be older.
 fn no_layout(blobs: &Blobs) -> Result<Fault> {
     for inner in ["manifest.json", "repositories"] {
         if blobs.named(inner).is_ok_and(|found| found.is_some()) {
@@ -338,7 +339,8 @@ fn no_layout(blobs: &Blobs) -> Result<Fault> {
     Ok(Fault::refused(Code::OciLayout, blobs.name(), "has no oci-layout; this is no layout"))
 }
 
-/// A document that could be both is none: readers would not agree about what it is.
+/// Refuses a document that could be an index and a manifest, because readers would disagree about
+/// its type.
 fn only(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
     match others.iter().find(|member| value.get(**member).is_some()) {
         Some(member) => {
@@ -349,7 +351,7 @@ fn only(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
     }
 }
 
-/// What a document says of itself must be what named it.
+/// Checks that a document's own media type is that of its descriptor.
 fn check_type(subject: &str, own: Option<&str>, declared: Option<&str>, version: u64) -> Result<()> {
     if version != 2 {
         return Err(Fault::differs(Code::OciMediaType, subject, "schemaVersion", "2", &version.to_string()));
@@ -380,8 +382,8 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
     Ok(index)
 }
 
-/// Told before the bytes are looked at: of Docker's older manifests, the digest is not that of what
-/// is stored.
+/// Checked before the bytes: the digest of Docker's older manifests is not that of the stored
+/// bytes.
 fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
     match is_manifest(declared) {
         true => Ok(()),

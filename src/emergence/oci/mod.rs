@@ -1,17 +1,16 @@
-//! OCI image layouts, in a folder or in a tar: their documents, and the images that they hold.
+//! OCI image layouts, in a directory or in a tar: their documents and images.
 //!
 //! ```text
-//! documents    descriptors, indexes, manifests, configurations
-//! blobs        bytes by their digest
-//! layout       from a tag to a manifest
-//! platform     which manifest is for which machine
-//! image        an image verified, and unpacked by a second reading
-//! stack        images in a store, layer over layer
-//! layer        one layer read: hashed, decompressed, taken apart
-//! tar, entry   the members of an archive, and what they mean in a layer
-//! check        what can be known of a layer before it is unpacked
-//! apply        layers made into one tree, always inside it
-//! write        a layout, or a tag of one, written
+//! documents      descriptors, indexes, manifests, configurations
+//! blobs          blobs by their digest; archive: those in a tar
+//! layout         from a tag to a manifest
+//! platform       which manifest is for which machine
+//! image          an image, verified, and unpacked in a second reading
+//! layer          one layer: read, hashed, decompressed, split into members
+//! tar, entry     the members of an archive, and their meaning in a layer
+//! check          checks of a layer before it is unpacked
+//! apply, inside  layers applied to one tree, without leaving it
+//! write          writes a layout, or a tag of one
 //! ```
 
 mod apply;

@@ -1,9 +1,9 @@
-//! Which of several manifests is for a platform.
+//! Chooses the manifest for a platform.
 
 use super::documents::Platform;
 
 impl Platform {
-    /// This machine.
+    /// The platform of this machine.
     pub fn here() -> Self {
         let (architecture, variant) = match std::env::consts::ARCH {
             "x86_64" => ("amd64", None),
@@ -23,7 +23,7 @@ impl Platform {
         }
     }
 
-    /// Reads `OS/ARCHITECTURE[/VARIANT]`.
+    /// Parses `OS/ARCHITECTURE[/VARIANT]`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
         let (os, architecture, variant) = (parts.next()?, parts.next()?, parts.next());
@@ -43,8 +43,8 @@ impl Platform {
         })
     }
 
-    /// Whether what is made for `other` runs on this. What demands features of a kernel's does not:
-    /// there is none that Linux has.
+    /// Whether programs for `other` run on this platform. Entries with os.features never match:
+    /// Linux defines none.
     pub fn runs(&self, other: &Self) -> bool {
         self.os == other.os
             && self.architecture == other.architecture
@@ -52,8 +52,8 @@ impl Platform {
             && self.runs_variant(other.variant.as_deref().filter(|variant| !variant.is_empty()))
     }
 
-    /// An ARM of version 7 runs what is made for 6 and 5. Of x86-64, `v1` is all; of others, a
-    /// variant is what it is called.
+    /// ARM v7 runs programs for v6 and v5. For x86-64 only `v1` matches; for others the variants
+    /// must be equal.
     fn runs_variant(&self, wanted: Option<&str>) -> bool {
         let Some(wanted) = wanted else { return true };
         let own = self.variant.as_deref().unwrap_or(match self.architecture.as_str() {

@@ -1,5 +1,5 @@
-//! Writes a layout: blobs first, under another name; its own name, or its tag, when all of it is
-//! there.
+//! Writes a layout: first the blobs, under a temporary name; the layout's name or tag is set when
+//! all is complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -19,30 +19,30 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::base::stream::{Buffer, HashThread};
 use crate::error::{Doing, Error, Kind};
 
-/// What marks a layout.
+/// The content of `oci-layout`.
 const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// A layout that something is written into.
+/// The layout to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A folder. When it is a layout already, what is written comes to what is there.
+    /// A directory. If it is a layout already, blobs and entries are added.
     Folder(PathBuf),
-    /// A tar, written anew.
+    /// A tar, which is rewritten.
     Archive(PathBuf),
 }
 
-/// A layout that is being written. Unless it is finished, nothing stays of it.
+/// A layout that is being written. It is removed unless it is finished.
 pub struct LayoutWriter {
     target: Target,
-    /// What becomes the target, or its blobs are moved there: a folder, or a tar.
+    /// The new directory or tar. It becomes the target, or its blobs are moved there.
     new: PathBuf,
-    /// Where that is.
+    /// The temporary directory that contains it.
     _staging: Staging,
     /// The tar.
     archive: Option<File>,
-    /// Each once, in the order in which they came.
+    /// Each blob once, in the order written.
     blobs: Vec<Hash>,
-    /// The layout that was there, kept from others who write into it.
+    /// The existing layout, locked against other writers.
     lock: Option<File>,
 }
 
@@ -50,8 +50,8 @@ fn beside(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Where an archive is renamed to: links are followed, and what is no regular file (`/dev/null`, a
-/// fifo) is refused.
+/// The path that an archive is renamed to: links are followed, and a file that is not regular
+/// (`/dev/null`, a FIFO) is refused.
 fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
     let doing = || format!("look at {}", path.display());
     let path = match fs::symlink_metadata(&path) {
@@ -71,7 +71,7 @@ fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
 }
 
 impl LayoutWriter {
-    /// Begins. Refused with `oci.layout`: a folder that has something else in it.
+    /// Begins a layout. Refused with `oci.layout`: the directory has other content.
     pub fn begin(target: Target) -> Result<Self> {
         let target = match target {
             Target::Archive(path) => Target::Archive(file_to_replace(path)?),
@@ -81,7 +81,7 @@ impl LayoutWriter {
         let mut above = beside(path);
         let mut lock = None;
         if matches!(target, Target::Folder(_)) && is_taken(path)? {
-            // Blobs have a short way to their place, on the same file system.
+            // Below the layout, so that blobs are moved within one file system.
             let taken = File::open(path).doing(|| format!("open {}", path.display()))?;
             let locked = rustix::fs::flock(&taken, FlockOperation::LockExclusive);
             locked.doing(|| format!("lock {}", path.display()))?;
@@ -106,7 +106,7 @@ impl LayoutWriter {
         Ok(Self { target, new, _staging: staging, archive, blobs: Vec::new(), lock })
     }
 
-    /// Writes a blob of this type; `write` gives its bytes.
+    /// Writes a blob of this type; `write` writes its bytes.
     pub fn blob(
         &mut self,
         media_type: &str,
@@ -141,7 +141,7 @@ impl LayoutWriter {
         Ok((digest, size))
     }
 
-    /// The header comes when digest and size are known; one that is there already is taken back.
+    /// The header is written when digest and size are known. A duplicate blob is truncated away.
     fn to_archive(
         &self,
         file: &mut File,
@@ -170,7 +170,7 @@ impl LayoutWriter {
         layout.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Gives what was written its name: `top` is what the tag, or nothing, names from now on.
+    /// Publishes the layout: the tag, or an entry without a tag, now refers to `top`.
     pub fn finish(mut self, tag: Option<&str>, mut top: Descriptor) -> Result<()> {
         if let Some(tag) = tag {
             top.annotations.insert(media::REF_NAME.to_owned(), tag.to_owned());
@@ -186,14 +186,14 @@ impl LayoutWriter {
                     let place = self.new.join(name);
                     fs::write(&place, bytes).doing(|| format!("write {}", place.display()))?;
                 }
-                // An empty folder may be there.
+                // rename(2) replaces an empty directory.
                 Ok(fs::rename(&self.new, &path).doing(|| format!("rename to {}", path.display()))?)
             }
         }
     }
 
-    /// Gives what was written its name: what `index.json` names by `old`, and by the tag if there
-    /// is one, is `new` from now on.
+    /// Publishes the layout: entries of `index.json` with digest `old`, and with the tag if given,
+    /// now refer to `new`.
     pub fn replace(mut self, tag: Option<&str>, old: &Hash, new: &Descriptor) -> Result<()> {
         let (path, bytes) = match &self.target {
             Target::Folder(path) => (path.clone(), None),
@@ -239,7 +239,7 @@ impl LayoutWriter {
         Ok(fs::rename(&self.new, path).doing(|| format!("rename to {}", path.display()))?)
     }
 
-    /// Adds an entry to those that are there.
+    /// Adds an entry to an existing layout.
     fn add_to(&mut self, layout: &Path, tag: Option<&str>, top: Value) -> Result<()> {
         let index = layout.join("index.json");
         let subject = index.display().to_string();
@@ -254,8 +254,8 @@ impl LayoutWriter {
         self.publish(layout, &document)
     }
 
-    /// Moves the blobs to those that are there, then says so. When it cannot be said, they go
-    /// again.
+    /// Moves the blobs into the existing layout, then replaces `index.json`. If that fails, the
+    /// blobs are removed again.
     fn publish(&self, layout: &Path, document: &Value) -> Result<()> {
         let index = layout.join("index.json");
         let doing = || format!("write {}", index.display());
@@ -289,7 +289,7 @@ impl LayoutWriter {
     }
 }
 
-/// Whether there is a folder that is not empty.
+/// Whether the path is a directory that is not empty.
 fn is_taken(path: &Path) -> Result<bool> {
     match fs::read_dir(path) {
         Ok(mut entries) => Ok(entries.next().is_some()),
@@ -315,7 +315,7 @@ fn index_of(manifests: Vec<Value>) -> Vec<u8> {
     index.to_string().into_bytes()
 }
 
-/// Of a member of the tar.
+/// The header of a tar member.
 fn header(name: &str, size: u64) -> Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header.set_path(name).doing(|| format!("write {name}"))?;
@@ -333,20 +333,20 @@ fn padding(size: u64) -> &'static [u8] {
     [0; 512].get(..count as usize).unwrap_or_default()
 }
 
-/// Writes, and hashes what it writes in another thread.
+/// Writes to `W`, and hashes the bytes in another thread.
 pub(crate) struct HashedWriter<W> {
     to: W,
     hash: Buffer<HashThread>,
 }
 
 impl<W: Write> HashedWriter<W> {
-    /// Writes to `to`.
+    /// A writer to `to`.
     pub(crate) fn new(to: W) -> Result<Self> {
         let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
         Ok(Self { to, hash: Buffer::new(thread) })
     }
 
-    /// The hash of all that was written, and how many bytes that is.
+    /// The hash of the bytes written, and their number.
     pub(crate) fn finish(mut self) -> io::Result<(Hash, u64)> {
         self.to.flush()?;
         let size = self.hash.total();

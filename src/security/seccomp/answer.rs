@@ -1,17 +1,16 @@
-//! What a filter answers, found by running it: for the calls that the runtime itself makes once it
-//! is loaded.
+//! Simulates a filter, for the system calls that the runtime itself makes after loading it.
 
 use super::{Arch, Filter, SockFilter};
 
-/// A call's number, and its first two arguments.
+/// A system call's number and its first two arguments.
 pub type Call = (i64, [u64; 2]);
 
 /// `SECCOMP_RET_ALLOW` and `SECCOMP_RET_LOG`, linux/seccomp.h.
 const LETS_THROUGH: [u32; 2] = [0x7fff_0000, 0x7ffc_0000];
 
 impl Filter {
-    /// Whether each of `calls` of this machine's own kind is let through. False too for a program
-    /// that does more than those of ours.
+    /// Whether all `calls` of the native architecture are allowed. False also for a program with
+    /// instructions that our filters do not use.
     pub fn lets_through(&self, calls: &[Call]) -> bool {
         let Some(native) = Arch::native() else { return false };
         let passes = |call| {
@@ -21,7 +20,7 @@ impl Filter {
     }
 }
 
-/// Source: linux/filter.h, and `struct seccomp_data` of seccomp(2).
+/// Runs the program. Source: linux/filter.h, and `struct seccomp_data` of seccomp(2).
 fn answer(program: &[SockFilter], audit: u32, call: &Call) -> Option<u32> {
     let (mut accumulator, mut at) = (0_u32, 0_usize);
     loop {

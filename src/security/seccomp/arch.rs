@@ -1,5 +1,5 @@
-//! The architectures a filter can tell apart: their words, the kernel's audit number, word order
-//! and how calls are numbered.
+//! The architectures that a filter distinguishes: their names, audit numbers, word order and system
+//! call numbers.
 
 use super::syscalls::{self, Column};
 
@@ -21,11 +21,11 @@ pub enum Arch {
 /// Added to the number of every call made through x32.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
-/// Where 32-bit ARM's private calls begin (`__ARM_NR_BASE`); what lies here is not newer than the
-/// rest.
+/// First number of 32-bit ARM's private calls (`__ARM_NR_BASE`). These do not count as newer than
+/// the rest.
 const ARM_PRIVATE: u32 = 0x000f_0000;
 
-/// All that can be compiled for.
+/// Architectures that filters can be compiled for.
 const COMPILED: [(&str, Arch); 9] = [
     ("SCMP_ARCH_X86_64", Arch::X86_64),
     ("SCMP_ARCH_X86", Arch::X86),
@@ -38,13 +38,13 @@ const COMPILED: [(&str, Arch); 9] = [
     ("SCMP_ARCH_LOONGARCH64", Arch::Loongarch64),
 ];
 
-/// The words of `architectures` that can be compiled for.
+/// The names in `architectures` that filters can be compiled for.
 pub fn architectures() -> impl Iterator<Item = &'static str> {
     COMPILED.iter().map(|(word, _)| *word)
 }
 
-/// Words of the specification for machines this runtime has no table of; a profile may list them,
-/// calls through them are killed.
+/// Names in the specification without a call table here. A profile may list them; calls through
+/// them are killed.
 const FOREIGN: [&str; 14] = [
     "SCMP_ARCH_M68K",
     "SCMP_ARCH_MIPS",
@@ -62,18 +62,18 @@ const FOREIGN: [&str; 14] = [
     "SCMP_ARCH_SHEB",
 ];
 
-/// What a word of `architectures` stands for.
+/// The meaning of a name in `architectures`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// The machine's own.
+    /// The native architecture.
     Native,
-    /// One with a table of calls.
+    /// An architecture with a call table.
     Compiled(Arch),
-    /// In the specification, without a table here.
+    /// An architecture of the specification without a call table.
     Foreign,
 }
 
-/// The meaning of a word of `architectures`; `None` when the specification does not have it.
+/// Looks up a name in `architectures`; `None` if the specification does not have it.
 pub(super) fn word(word: &str) -> Option<Word> {
     if word == "SCMP_ARCH_NATIVE" {
         return Some(Word::Native);
@@ -85,7 +85,7 @@ pub(super) fn word(word: &str) -> Option<Word> {
 }
 
 impl Arch {
-    /// The architecture this program was built for; `None` when there is no table of its calls.
+    /// The architecture that this program was built for; `None` if it has no call table.
     pub const fn native() -> Option<Self> {
         if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
             Some(Self::X86_64)
@@ -110,8 +110,8 @@ impl Arch {
         }
     }
 
-    /// Whether a kernel of architecture `native` can run processes of this one. A filter needs no
-    /// part for the others: the kernel never shows it a call of theirs.
+    /// Whether a kernel of architecture `native` can run processes of this one. A filter omits the
+    /// others, because their calls never reach it.
     pub(super) fn runs_on(self, native: Self) -> bool {
         let x86 = [Self::X86_64, Self::X86, Self::X32];
         let arm = [Self::Aarch64, Self::Arm];
@@ -120,7 +120,7 @@ impl Arch {
             || (arm.contains(&self) && arm.contains(&native))
     }
 
-    /// `AUDIT_ARCH_…` of linux/audit.h, as `struct seccomp_data` gives it; x32 shares x86_64's.
+    /// `AUDIT_ARCH_…` of linux/audit.h, as in `struct seccomp_data`; x32 shares x86_64's.
     pub(super) const fn audit(self) -> u32 {
         match self {
             Self::X86_64 | Self::X32 => 0xc000_003e,
@@ -135,7 +135,8 @@ impl Arch {
     }
 
     /// Whether both words of an argument are compared. x32's registers are wide, but its kernel
-    /// entry points read the low words of pointers and longs, so these decide, as in libseccomp.
+    /// entry points read only the low words of pointers and longs, so only these are compared, as
+    /// in libseccomp.
     pub(super) const fn wide(self) -> bool {
         !matches!(self, Self::X86 | Self::X32 | Self::Arm)
     }
@@ -150,7 +151,7 @@ impl Arch {
         }
     }
 
-    /// The number of a call, `None` where this architecture does not have it.
+    /// The number of a call; `None` if this architecture does not have it.
     pub(super) fn number(self, name: syscalls::Name) -> Option<u32> {
         match self {
             Self::X86_64 => name.number(Column::X86_64),
@@ -165,13 +166,13 @@ impl Arch {
         }
     }
 
-    /// Whether a number takes part in finding the newest call a profile knows.
+    /// Whether a number counts when the newest call of a profile is determined.
     pub(super) fn counts_as_newest(self, number: u32) -> bool {
         self != Self::Arm || number < ARM_PRIVATE
     }
 
-    /// The call that carries `name` as well, with the number it passes as first argument:
-    /// socketcall(2) and ipc(2).
+    /// The multiplexer of the call `name`, socketcall(2) or ipc(2), and the value of its first
+    /// argument.
     pub(super) fn carrier(self, name: syscalls::Name) -> Option<(u32, u64)> {
         if !matches!(self, Self::X86 | Self::Ppc64le | Self::S390x) {
             return None;

@@ -1,28 +1,26 @@
-//! Several rules for one call: which of them decides, as libseccomp has it.
+//! Decides between several rules for one call, as libseccomp does.
 //!
-//! The conditions of a rule stand in the order of their arguments, and rules that begin alike share
-//! their beginning. That makes a tree, which is asked from the top: the first rule that holds
-//! decides. What stands side by side is in the order of [`precedes`], not as written.
+//! The conditions of a rule are sorted by argument, and rules with the same first conditions share
+//! them. The result is a tree, evaluated from the top: the first rule that holds decides. Siblings
+//! are in the order of [`precedes`], not as written.
 
 use super::emit::LONGEST;
 use super::words::{Condition, Operator};
 
-/// A condition and what is asked where it holds.
+/// A condition and the decisions if it holds.
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) condition: Condition,
-    /// Asked first.
+    /// Evaluated first.
     pub(super) further: Vec<Branch>,
-    /// The answer where nothing further holds; `None`: the branch beside this one is asked.
+    /// The answer if no further branch holds; `None`: the next sibling is evaluated.
     pub(super) answer: Option<u32>,
 }
 
-/// Adds the rule that answers `action` where all of `conditions` hold, which are in the order of
-/// their arguments.
+/// Adds a rule that answers `action` if all `conditions` hold. They are sorted by argument.
 ///
-/// `wide`: whether arguments have two words. A rule that asks less, or the same, and was written
-/// before leaves nothing to it. `None`: more conditions stand side by side than a filter can have
-/// instructions.
+/// `wide`: whether arguments have two words. An earlier rule with the same or fewer conditions
+/// makes this one unreachable. `None`: there are more siblings than a filter can have instructions.
 pub(super) fn add(
     branches: &mut Vec<Branch>,
     conditions: &[Condition],
@@ -46,9 +44,9 @@ pub(super) fn add(
     (branches.len() <= LONGEST).then_some(())
 }
 
-/// Whether `new` is asked before `other`, which was written earlier: a later argument before an
-/// earlier one; values before ranges; a higher value before a lower one, if both look at the high
-/// word or neither does.
+/// Whether `new` is evaluated before `other`, which was written earlier: later arguments before
+/// earlier ones, values before ranges, and higher values before lower ones if both or neither use
+/// the high word.
 fn precedes(new: &Condition, other: &Condition, wide: bool) -> bool {
     let is_range = |condition: &Condition| {
         use Operator::{Above, AtLeast, AtMost, Below};

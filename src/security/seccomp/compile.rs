@@ -1,4 +1,4 @@
-//! Turns a profile into a decision graph: architecture, then call number, then arguments.
+//! Compiles a profile to a decision graph: architecture, then call number, then arguments.
 
 use super::SockFilter;
 use super::arch::{Arch, X32_BIT};
@@ -11,15 +11,15 @@ use super::words::{self, Condition, Operator, Profile, Rule};
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// About as many calls are carried by others.
+/// Approximate number of multiplexed calls.
 const CARRIED: usize = 32;
 
-/// The program, or `None` when it would be longer than the kernel takes.
+/// The program; `None` if it would exceed the kernel's limit.
 pub(super) fn program(profile: &Profile) -> Option<Vec<SockFilter>> {
     let mut graph = Graph::default();
     let mut root = graph.answer(words::KILL);
     let numbered = |arch: &&Arch| **arch != Arch::X32 || profile.architectures.first() == Some(&Arch::X32);
-    // The native architecture is tested first, so it is made last.
+    // The native architecture is tested first, so it is built last.
     for arch in profile.architectures.iter().filter(numbered).rev() {
         let calls = ranges(&mut graph, profile, *arch)?;
         let tree = tree(&mut graph, &calls);
@@ -30,14 +30,14 @@ pub(super) fn program(profile: &Profile) -> Option<Vec<SockFilter>> {
     graph.assemble(root)
 }
 
-/// What happens from a call number on.
+/// The outcome from a call number on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     first: u32,
     then: Id,
 }
 
-/// The whole space of call numbers of the processes that share `arch`'s audit number.
+/// The whole range of call numbers of the processes that share `arch`'s audit number.
 fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>> {
     let mut list = Ranges(Vec::new());
     let has = |arch| profile.architectures.contains(&arch);
@@ -65,7 +65,7 @@ fn ranges(graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<Vec<Range>
 struct Ranges(Vec<Range>);
 
 impl Ranges {
-    /// From `first` on, `then`; neighbours with the same outcome are one range.
+    /// Sets the outcome from `first` on; adjacent ranges with the same outcome are merged.
     fn from(&mut self, first: u32, then: Id) {
         if self.0.last().is_some_and(|last| last.first == first) {
             self.0.pop();
@@ -75,7 +75,7 @@ impl Ranges {
         }
     }
 
-    /// The calls of one architecture, and what lies between and behind them.
+    /// Adds the calls of one architecture, and the ranges between and after them.
     fn calls(&mut self, graph: &mut Graph, profile: &Profile, arch: Arch) -> Option<()> {
         let base = if arch == Arch::X32 { X32_BIT } else { 0 };
         let default = graph.answer(profile.default);
@@ -102,8 +102,8 @@ impl Ranges {
         Some(())
     }
 
-    /// Answers call 0 with `hidden`: on s390x a number that the kernel does not know comes to a
-    /// filter as 0, whose own call, setup(2), is long gone. So does runc since 1.1.3.
+    /// Sets the outcome of call 0 to `hidden`. On s390x, a filter sees a number unknown to the
+    /// kernel as 0, and call 0, setup(2), no longer exists. runc does the same since 1.1.3.
     fn hide_first(&mut self, hidden: Id) {
         let Some(first) = self.0.first_mut() else { return };
         let then = std::mem::replace(&mut first.then, hidden);
@@ -112,7 +112,7 @@ impl Ranges {
         }
     }
 
-    /// Puts `hidden` in the place of `default` behind the call `newest`.
+    /// Replaces `default` by `hidden` after the call `newest`.
     fn hide_after(&mut self, newest: u32, hidden: Id, default: Id) {
         let from = self.0.partition_point(|range| range.first <= newest);
         let later = self.0.split_off(from);
@@ -126,7 +126,7 @@ impl Ranges {
     }
 }
 
-/// The highest number of a call that the profile names.
+/// The highest number of the calls that the profile names.
 fn newest(profile: &Profile, arch: Arch) -> Option<u32> {
     let number = |name: &Name| arch.number(*name).filter(|number| arch.counts_as_newest(*number));
     profile.named.iter().filter_map(number).max()
@@ -137,7 +137,7 @@ fn newest(profile: &Profile, arch: Arch) -> Option<u32> {
 struct Numbered<'a> {
     number: u32,
     rule: &'a Rule,
-    /// The number of the call that this one carries, which it has as its first argument.
+    /// The value of the first argument for a multiplexed call.
     inner: Option<u64>,
 }
 
@@ -146,9 +146,9 @@ impl Numbered<'_> {
         self.inner.is_none() && self.rule.conditions.is_empty()
     }
 
-    /// As libseccomp does: an inner number takes the place of a condition on the first argument.
-    /// The other arguments of the inner call lie in memory, where no filter can look, yet
-    /// conditions on them are kept.
+    /// The conditions, as libseccomp computes them: the number of a multiplexed call replaces
+    /// conditions on the first argument. The other arguments of the inner call are in memory, where
+    /// a filter cannot read them, yet conditions on them are kept.
     fn conditions(&self) -> Vec<Condition> {
         let inner =
             self.inner.map(|value| Condition { index: 0, operator: Operator::Equal, mask: u64::MAX, value });
@@ -157,7 +157,7 @@ impl Numbered<'_> {
     }
 }
 
-/// The rules by number; for one number in the order they were written.
+/// The rules by number, and for one number in the order written.
 fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
     let mut list = Vec::with_capacity(profile.rules.len() + CARRIED);
     for rule in &profile.rules {
@@ -172,8 +172,8 @@ fn numbered_rules(profile: &Profile, arch: Arch) -> Vec<Numbered<'_>> {
     list
 }
 
-/// What happens to one call (`None`: too much for a filter): the first rule without conditions
-/// decides alone, as in libseccomp; else the rule that [`choice`] comes to.
+/// The outcome of one call; `None` if it exceeds a filter. The first rule without conditions
+/// decides, as in libseccomp; otherwise the rule that [`choice`] selects.
 fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Option<Id> {
     if let Some(always) = rules.iter().find(|numbered| numbered.always_holds()) {
         return Some(graph.answer(always.rule.action));
@@ -185,7 +185,7 @@ fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Op
     Some(ask(graph, arch, &branches, default))
 }
 
-/// Asks `branches` in their order; goes to `none` where no rule holds.
+/// Evaluates `branches` in order; goes to `none` if no rule holds.
 fn ask(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     let runs: Vec<&[Branch]> =
         branches.chunk_by(|one, next| excludes(&one.condition, &next.condition)).collect();
@@ -198,21 +198,21 @@ fn ask(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     })
 }
 
-/// Where a branch leads whose condition holds; `beside` where it answers nothing.
+/// The outcome of a branch whose condition holds; `beside` if it has no answer.
 fn outcome_of(graph: &mut Graph, arch: Arch, branch: &Branch, beside: Id) -> Id {
     let answer = branch.answer.map_or(beside, |action| graph.answer(action));
     ask(graph, arch, &branch.further, answer)
 }
 
-/// Whether two conditions, which differ, compare the same bits of an argument for equality: only
-/// one of them can hold, so that their order does not matter.
+/// Whether two different conditions compare the same bits of an argument for equality. At most one
+/// of them can hold, so their order does not matter.
 fn excludes(one: &Condition, other: &Condition) -> bool {
     matches!(one.operator, Operator::Equal | Operator::MaskedEqual)
         && (one.operator, one.index, one.mask) == (other.operator, other.index, other.mask)
 }
 
-/// Chooses among `branches`, of which each excludes the others: by the high word, then by the low
-/// one, both read once.
+/// Selects among mutually exclusive `branches`: by the high word, then by the low word, each read
+/// once.
 fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     let Some(Condition { index, mask, .. }) = branches.first().map(|branch| branch.condition) else {
         return none;
@@ -220,7 +220,7 @@ fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     let mut cases: Vec<(u64, Id)> = Vec::with_capacity(branches.len());
     for branch in branches {
         let value = branch.condition.value & mask;
-        // 32 bits never reach a value above them.
+        // A 32-bit argument never equals a larger value.
         if arch.wide() || value >> 32 == 0 {
             cases.push((value, outcome_of(graph, arch, branch, none)));
         }
@@ -244,10 +244,10 @@ fn select(graph: &mut Graph, arch: Arch, branches: &[Branch], none: Id) -> Id {
     }
 }
 
-/// The outcome of the value in the accumulator: one of `cases`, which ascend, or `none`.
+/// The outcome for the value in the accumulator: one of `cases`, which are ascending, or `none`.
 fn among(graph: &mut Graph, cases: &[(u32, Id)], none: Id) -> Id {
-    /// Compared one after the other in a leaf of the tree: four times as few comparisons by order,
-    /// for two steps more.
+    /// Values compared one by one in a leaf of the tree: a quarter of the order comparisons, for
+    /// two more steps.
     const SINGLES: usize = 4;
     let mut ranges = Ranges(Vec::with_capacity(2 * cases.len() + 1));
     ranges.from(0, none);
@@ -260,7 +260,7 @@ fn among(graph: &mut Graph, cases: &[(u32, Id)], none: Id) -> Id {
     search(graph, &leaves(&ranges.0, SINGLES))
 }
 
-/// Goes to `yes` where `condition` holds, to `no` elsewhere.
+/// Goes to `yes` if `condition` holds, otherwise to `no`.
 fn holds(graph: &mut Graph, arch: Arch, condition: &Condition, yes: Id, no: Id) -> Id {
     let (test, yes, no) = match condition.operator {
         Operator::Equal | Operator::MaskedEqual => (Test::Equal, yes, no),
@@ -273,14 +273,14 @@ fn holds(graph: &mut Graph, arch: Arch, condition: &Condition, yes: Id, no: Id) 
     let (low_at, high_at) = arch.argument(condition.index);
     let (low_mask, high_mask) = halves(condition.mask);
     let (low, high) = halves(condition.value & condition.mask);
-    // A word without a bit that counts is 0 and compared with 0.
+    // A word whose mask is 0 would compare 0 with 0.
     let low = if low_mask == 0 {
         yes
     } else {
         word(graph, low_at, low_mask, |graph| graph.choose(test, low, yes, no))
     };
     if !arch.wide() {
-        // 32 bits never reach a value above them.
+        // A 32-bit argument never equals a larger value.
         return if high == 0 { low } else { no };
     }
     if high_mask == 0 {
@@ -292,7 +292,7 @@ fn holds(graph: &mut Graph, arch: Arch, condition: &Condition, yes: Id, no: Id) 
     })
 }
 
-/// Reads one word and decides on the bits of `mask`.
+/// Reads one word and decides on the bits in `mask`.
 fn word(graph: &mut Graph, offset: u32, mask: u32, decide: impl FnOnce(&mut Graph) -> Id) -> Id {
     let decided = decide(graph);
     let masked = graph.and(mask, decided);
@@ -303,22 +303,22 @@ fn halves(value: u64) -> (u32, u32) {
     (value as u32, (value >> 32) as u32)
 }
 
-/// A search for the range that the number in the accumulator lies in.
+/// A search for the range of the number in the accumulator.
 fn tree(graph: &mut Graph, ranges: &[Range]) -> Id {
-    // One lone number a leaf: every call takes this path, which should be short.
+    // One single number per leaf: every call takes this path, so it should be short.
     let leaves = leaves(ranges, 1);
     search(graph, &leaves)
 }
 
-/// Ranges that are decided together: `rest`, but for the numbers in `singles`.
+/// Ranges decided together: `rest`, except for the numbers in `singles`.
 struct Leaf {
     first: u32,
     rest: Id,
     singles: Vec<(u32, Id)>,
 }
 
-/// Puts up to `most` lone numbers between ranges of the same outcome into one leaf with these: one
-/// comparison for each tells them apart.
+/// Merges up to `most` single numbers between ranges with the same outcome into one leaf with
+/// these; each takes one comparison.
 fn leaves(ranges: &[Range], most: usize) -> Vec<Leaf> {
     let mut list = Vec::with_capacity(ranges.len());
     let mut left = ranges;

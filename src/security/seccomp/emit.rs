@@ -1,7 +1,7 @@
-//! A decision graph and its assembly into classic BPF, with jumps as long as they need to be.
+//! A decision graph and its assembly into classic BPF, with jumps of any length.
 //!
-//! Nodes are made children first and equal nodes are one node, so a part that two calls (or two
-//! architectures) share is emitted once. The program is written from its end: every target then has
+//! Nodes are created children first and equal nodes are merged, so a part that two calls (or two
+//! architectures) share is emitted once. The program is written from its end, so every target has
 //! its place before the jump to it is written.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const ALWAYS: u16 = 0x05; // BPF_JMP | BPF_JA
 
-/// How a jump compares the accumulator with its constant.
+/// The comparison of a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Test {
     Equal,
@@ -34,7 +34,7 @@ impl Test {
     }
 }
 
-/// A node of a [`Graph`].
+/// The index of a node in a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id(u32);
 
@@ -50,12 +50,12 @@ enum Node {
     Choose { test: Test, value: u32, yes: Id, no: Id },
 }
 
-/// Decisions that end in answers; nodes are only ever added.
+/// A graph of decisions that end in answers; nodes are only added.
 #[derive(Default)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
     known: BTreeMap<Node, Id>,
-    /// Those of `known` that are asked for most, and are few.
+    /// The answers among `known`, which are few and looked up most often.
     answers: Vec<(u32, Id)>,
 }
 
@@ -69,7 +69,7 @@ impl Graph {
         id
     }
 
-    /// Answers with `action`.
+    /// A node that answers with `action`.
     pub(super) fn answer(&mut self, action: u32) -> Id {
         if let Some((_, id)) = self.answers.iter().find(|(known, _)| *known == action) {
             return *id;
@@ -79,26 +79,26 @@ impl Graph {
         id
     }
 
-    /// Reads the word at `offset`, then goes on.
+    /// A node that reads the word at `offset` and goes to `next`.
     pub(super) fn load(&mut self, offset: u32, next: Id) -> Id {
         match self.get(next) {
-            // An answer needs nothing read.
+            // An answer does not need the word.
             Some(Node::Return(_)) => next,
             _ => self.node(Node::Load { offset, next }),
         }
     }
 
-    /// Keeps the bits of `mask`, then goes on.
+    /// A node that keeps the bits of `mask` and goes to `next`.
     pub(super) fn and(&mut self, mask: u32, next: Id) -> Id {
         if mask == u32::MAX { next } else { self.node(Node::And { mask, next }) }
     }
 
-    /// Goes to `yes` or `no`.
+    /// A node that goes to `yes` or `no`.
     pub(super) fn choose(&mut self, test: Test, value: u32, yes: Id, no: Id) -> Id {
         if yes == no { yes } else { self.node(Node::Choose { test, value, yes, no }) }
     }
 
-    /// Whether so many nodes stand here that no program can hold them.
+    /// Whether the graph has more nodes than any program can hold.
     pub(super) fn too_long(&self) -> bool {
         self.nodes.len() > 4 * LONGEST
     }
@@ -107,8 +107,8 @@ impl Graph {
         self.nodes.get(id.0 as usize).copied()
     }
 
-    /// Which nodes can be reached from `root`. Parents stand behind their children, so one pass
-    /// from the end sees all.
+    /// Which nodes are reachable from `root`. Parents follow their children, so one pass from the
+    /// end is enough.
     fn reached(&self, root: Id) -> Vec<bool> {
         let mut reached = vec![false; self.nodes.len()];
         let mark = |reached: &mut Vec<bool>, id: Id| {
@@ -133,7 +133,7 @@ impl Graph {
         reached
     }
 
-    /// The program that starts at `root`; `None` when it would be longer than the kernel takes.
+    /// The program that starts at `root`; `None` if it would exceed the kernel's limit.
     pub(super) fn assemble(&self, root: Id) -> Option<Vec<SockFilter>> {
         let reached = self.reached(root);
         let mut program =
@@ -152,12 +152,12 @@ impl Graph {
     }
 }
 
-/// Where a node stands, counted from the program's end.
+/// The position of a node, counted from the program's end.
 #[derive(Clone, Copy, Default)]
 struct Place {
     /// The node itself.
     own: usize,
-    /// The nearest instruction that does the same: itself, a copy, or a jump to it.
+    /// The nearest equivalent instruction: the node itself, a copy, or a jump to it.
     near: usize,
 }
 
@@ -168,8 +168,8 @@ struct Backwards<'a> {
 }
 
 impl Backwards<'_> {
-    /// Furthest distance at which one more instruction in between leaves a conditional jump (8
-    /// bits) possible.
+    /// Maximum distance at which a conditional jump (8 bits) still reaches its target after one
+    /// more instruction is inserted.
     const REACH: usize = u8::MAX as usize - 1;
 
     fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
@@ -180,12 +180,12 @@ impl Backwards<'_> {
         self.places.get(id.0 as usize).copied()
     }
 
-    /// Instructions that the next one written skips to reach the place `to`.
+    /// Number of instructions between the next one written and the position `to`.
     fn distance(&self, to: usize) -> usize {
         self.code.len().saturating_sub(to + 1)
     }
 
-    /// Writes what does the same as `id` at the front, for jumps that cannot reach it.
+    /// Writes an equivalent of `id` at the front, for jumps that cannot reach it.
     fn repeat(&mut self, id: Id) -> Option<()> {
         let own = self.place(id)?.own;
         match self.graph.get(id)? {
@@ -197,7 +197,7 @@ impl Backwards<'_> {
         Some(())
     }
 
-    /// Sees to it that the instruction written next runs into `id`.
+    /// Ensures that the next instruction written falls through to `id`.
     fn enter(&mut self, id: Id) -> Option<()> {
         if self.distance(self.place(id)?.own) > 0 { self.repeat(id) } else { Some(()) }
     }

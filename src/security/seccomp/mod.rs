@@ -1,5 +1,5 @@
-//! Compiles `linux.seccomp` into classic BPF: judges its words, then answers exactly as a filter
-//! made by libseccomp would, in fewer steps.
+//! Compiles `linux.seccomp` into classic BPF: validates it, then builds a filter that answers
+//! exactly as libseccomp's does, in fewer steps.
 //!
 //! ```text
 //! spec::Seccomp ─words→ Profile (actions as numbers, conditions, architectures)
@@ -7,12 +7,11 @@
 //!               ─emit→ Vec<SockFilter>
 //! ```
 //!
-//! Two things go beyond the profile. A call newer than all that the profile names is answered with
-//! `ENOSYS`, so that a new C library falls back to an older call instead of meeting a refusal
-//! (runc's behaviour since 1.0). A call through an architecture that is not listed kills the
-//! thread.
+//! Two answers go beyond the profile. A call newer than all calls in the profile fails with
+//! `ENOSYS`, so that a new C library falls back to an older call instead of failing (runc's
+//! behaviour since 1.0). A call through an architecture that is not listed kills the thread.
 //!
-//! The room needs nothing of the others but the profile's type, so it serves as a library:
+//! This module uses only the profile's type of the other modules, so it serves as a library:
 //!
 //! ```
 //! use emergence_runc::security::seccomp::{Arch, compile};
@@ -57,8 +56,8 @@ pub use words::{actions, flags, operators};
 
 use crate::spec;
 
-/// What is wrong with a profile: a path below `linux.seccomp` (such as `syscalls[3].args[0].op`)
-/// and the reason.
+/// A fault of a profile: a path below `linux.seccomp` (such as `syscalls[3].args[0].op`) and the
+/// reason.
 pub type Fault = (String, String);
 
 /// A filter, ready to be loaded.
@@ -68,39 +67,39 @@ pub struct Filter {
     pub program: Vec<SockFilter>,
     /// `SECCOMP_FILTER_FLAG_…` for seccomp(2).
     pub flags: u32,
-    /// Present when a rule asks a listener, that is when `flags` has
+    /// Present if a rule notifies a listener, that is if `flags` has
     /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
     pub listener: Option<Listener>,
-    /// What was left out of the filter, in words for the log.
+    /// Parts of the profile that were left out of the filter, as messages for the log.
     pub warnings: Vec<String>,
 }
 
-/// Who answers for calls with `SCMP_ACT_NOTIFY`.
+/// The process that answers calls with `SCMP_ACT_NOTIFY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Unix socket that gets the descriptor; empty when config.json names none.
+    /// Unix socket that receives the listener's file descriptor; empty if config.json names none.
     pub path: String,
     /// Passed on as written.
     pub metadata: String,
-    /// Path of a name in the profile that asks about sendmsg(2), by which a descriptor is handed to
-    /// another process: whoever loads the filter can then not send the listener itself.
+    /// Path of a name in the profile that notifies the listener of sendmsg(2), which also passes
+    /// file descriptors. The process that loads the filter then cannot send the listener itself.
     pub asks_about_sending: Option<String>,
 }
 
-/// Compiles `profile` for a machine whose own architecture is `native`.
+/// Compiles `profile` for a machine whose native architecture is `native`.
 ///
-/// * Names that no architecture knows are left out with a warning, or are faults when
-///   `refuse_unknown` is set (the annotation `run.oci.seccomp_fail_unknown_syscall`).
-/// * Rules whose action is the default action say nothing and are left out, as runc does.
-/// * Where several rules for one call hold, the one decides that libseccomp's filter would come to:
-///   the first without conditions; else conditions on later arguments come before those on earlier
+/// * Names that no architecture has are left out with a warning, or are faults if `refuse_unknown`
+///   is set (the annotation `run.oci.seccomp_fail_unknown_syscall`).
+/// * Rules whose action is the default action are left out, as runc does.
+/// * If several rules for one call hold, the one decides that decides in libseccomp's filter: the
+///   first without conditions; otherwise conditions on later arguments come before those on earlier
 ///   ones, values before ranges, higher values before lower ones.
 /// * A profile without a list of flags has `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, as with runc and crun.
-/// * Several conditions on one argument in one rule hold each for itself, as runc reads them.
-/// * `listenerPath` is not asked for: the caller may know another receiver.
+/// * If a rule has several conditions on one argument, its conditions are alternatives, as in runc.
+/// * `listenerPath` is not required: the caller may know another receiver.
 ///
-/// Errors name every fault found. Spec: runtime-spec config-linux.md, "Seccomp"; kernel:
-/// seccomp(2), linux/seccomp.h.
+/// Errors list all faults. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2),
+/// linux/seccomp.h.
 pub fn compile(profile: &spec::Seccomp, native: Arch, refuse_unknown: bool) -> Result<Filter, Vec<Fault>> {
     let (profile, warnings) = words::judge(profile, native, refuse_unknown)?;
     let program = compile::program(&profile).ok_or_else(|| {

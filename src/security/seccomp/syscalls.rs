@@ -1,10 +1,10 @@
-//! Names of system calls and their numbers, laid out by the compiler: one sorted list of names, one
-//! column of numbers each architecture.
+//! Names and numbers of system calls, laid out at compile time: a sorted list of names, and a
+//! column of numbers for each architecture.
 //!
-//! Names stand in one string behind 16-bit offsets, so the table holds no pointers: nothing is
-//! relocated when the program starts, and only the pages that a search touches are read in.
+//! Names are stored in one string with 16-bit offsets. The table holds no pointers, so nothing is
+//! relocated at program start, and only the pages that a search touches are read.
 
-// All indexing below happens while compiling, where an index out of range is a build error.
+// All indexing below happens at compile time, where an index out of range is a build error.
 #![allow(clippy::indexing_slicing, long_running_const_eval)]
 
 /// The architectures with a column.
@@ -22,11 +22,11 @@ pub(super) enum Column {
     X32,
 }
 
-/// Those that the `syscalls` crate has; x32's is made of x86_64's.
+/// Number of columns of the `syscalls` crate; x32's is derived from x86_64's.
 const COLUMNS: usize = 8;
 /// More than any architecture's highest number, less than [`NONE`].
 const HIGHEST: usize = 1024;
-/// Room for the names while they are gathered.
+/// Capacity for the names while they are collected.
 const ROOM: usize = 1024;
 const NONE: u16 = u16::MAX;
 
@@ -34,7 +34,7 @@ const NONE: u16 = u16::MAX;
 const ARM_PRIVATE: [(&str, u32); 6] =
     [("breakpoint", 1), ("cacheflush", 2), ("usr26", 3), ("usr32", 4), ("set_tls", 5), ("get_tls", 6)];
 
-/// Calls that x32 numbers its own way, arch/x86/entry/syscalls/syscall_64.tbl, "x32".
+/// Calls with x32's own numbers, arch/x86/entry/syscalls/syscall_64.tbl, "x32".
 const X32: [&str; 36] = [
     "rt_sigaction",
     "rt_sigreturn",
@@ -75,7 +75,7 @@ const X32: [&str; 36] = [
 ];
 const X32_FIRST: u16 = 512;
 
-/// Calls of x86_64 that x32 lacks, the same table, "64".
+/// Calls of x86_64 that x32 lacks; the same table, "64".
 const NOT_X32: [&str; 14] = [
     "uselib",
     "_sysctl",
@@ -93,7 +93,7 @@ const NOT_X32: [&str; 14] = [
     "map_shadow_stack",
 ];
 
-/// The calls that socketcall(2) carries, linux/net.h `SYS_…`, from 1.
+/// The calls that socketcall(2) multiplexes, linux/net.h `SYS_…`, from 1.
 const SOCKETCALL: [&str; 20] = [
     "socket",
     "bind",
@@ -117,7 +117,7 @@ const SOCKETCALL: [&str; 20] = [
     "sendmmsg",
 ];
 
-/// The calls that ipc(2) carries, linux/ipc.h.
+/// The calls that ipc(2) multiplexes, linux/ipc.h.
 const IPC: [(&str, u8); 12] = [
     ("semop", 1),
     ("semget", 2),
@@ -133,12 +133,12 @@ const IPC: [(&str, u8); 12] = [
     ("shmctl", 24),
 ];
 
-/// A name that some architecture knows.
+/// A call name of at least one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name(usize);
 
 impl Name {
-    /// Looks a name up; `None` when no architecture has such a call.
+    /// Looks up a name; `None` if no architecture has such a call.
     pub(super) fn find(name: &str) -> Option<Self> {
         let (mut low, mut high) = (0, COUNT);
         while low < high {
@@ -168,20 +168,20 @@ impl Name {
         std::str::from_utf8(self.as_bytes()).unwrap_or("")
     }
 
-    /// The number in a column.
+    /// The call's number in a column.
     pub(super) fn number(self, column: Column) -> Option<u32> {
         let number = *NUMBERS.get(column as usize)?.get(self.0)?;
         (number != NONE).then_some(u32::from(number))
     }
 
-    /// The number among 32-bit ARM's private calls.
+    /// The call's number among 32-bit ARM's private calls.
     pub(super) fn arm_private(self, base: u32) -> Option<u32> {
         let name = self.as_str();
         ARM_PRIVATE.iter().find(|(own, _)| *own == name).map(|(_, number)| base + number)
     }
 
-    /// The call that carries this one where calls are multiplexed, and the number that stands for
-    /// this one there.
+    /// The multiplexer of this call on architectures that have one, and the number of this call
+    /// there.
     pub(super) fn carried(self) -> Option<(&'static str, u64)> {
         match CARRIED.get(self.0)? {
             0 => None,
@@ -191,9 +191,9 @@ impl Name {
     }
 }
 
-/// What the `syscalls` crate says of a number, but for what it has wrong of aarch64 and loongarch64
-/// (0.8.1): 79 is `newfstatat` on 64-bit machines, and 403 to 423 are the 64-bit times of 32-bit
-/// ones, scripts/syscall.tbl.
+/// The name of a number in the `syscalls` crate, with corrections for aarch64 and loongarch64
+/// (0.8.1): 79 is `newfstatat` on 64-bit machines, and 403 to 423 are the 64-bit time calls of
+/// 32-bit machines, scripts/syscall.tbl.
 const fn name_of(column: usize, number: usize) -> Option<&'static [u8]> {
     if column == Column::Aarch64 as usize || column == Column::Loongarch64 as usize {
         match number {
@@ -243,14 +243,14 @@ const fn order(a: &[u8], b: &[u8]) -> isize {
     a.len() as isize - b.len() as isize
 }
 
-/// Names while they are gathered, sorted.
+/// Names while they are collected, sorted.
 struct Names {
     list: [&'static [u8]; ROOM],
     count: usize,
 }
 
 impl Names {
-    /// The place of `name`, or where it belongs.
+    /// The position of `name`, or where to insert it.
     const fn search(&self, name: &[u8]) -> (bool, usize) {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -380,10 +380,10 @@ static NUMBERS: [[u16; COUNT]; COLUMNS + 1] = {
     numbers
 };
 
-/// Added to the numbers of ipc(2) in [`CARRIED`]; above all of socketcall(2)'s.
+/// Added to the numbers of ipc(2) in [`CARRIED`]; greater than all numbers of socketcall(2).
 const IPC_MARK: u8 = 100;
 
-/// The number each name has inside socketcall(2) or ipc(2), 0 for none.
+/// The number of each call in socketcall(2) or ipc(2), 0 for none.
 static CARRIED: [u8; COUNT] = {
     let names = GATHERED;
     let mut carried = [0; COUNT];

@@ -1,4 +1,4 @@
-//! Words and numbers, as tables.
+//! Tables of names and numbers.
 
 use super::arch::Arch;
 use super::syscalls::Name;
@@ -104,7 +104,7 @@ fn numbers() {
 
 #[test]
 fn a_program_may_be_too_long() {
-    // No two are neighbours, which would be one range.
+    // No two are adjacent, because those would be one range.
     let args: Vec<String> =
         (0..4000).map(|at| format!(r#"{{"index":0,"value":{},"op":"SCMP_CMP_EQ"}}"#, 2 * at)).collect();
     let rule = |count: usize| {

@@ -1,12 +1,12 @@
-//! Judges the words of a profile: names of actions, operators, architectures and flags become
-//! numbers, or faults with their place.
+//! Validates the names in a profile: actions, operators, architectures and flags become numbers, or
+//! faults with their path.
 
 use super::arch::{self, Arch, Word};
 use super::syscalls::Name;
 use super::{Fault, Listener};
 use crate::spec;
 
-/// Actions, seccomp(2): the word, the kernel's `SECCOMP_RET_…`, the highest data that may be given.
+/// Actions, seccomp(2): the name, the kernel's `SECCOMP_RET_…`, the maximum of its data.
 const ACTION_WORDS: [(&str, u32, Option<u32>); 9] = [
     ("SCMP_ACT_KILL", 0x0000_0000, None),
     ("SCMP_ACT_KILL_PROCESS", 0x8000_0000, None),
@@ -18,10 +18,10 @@ const ACTION_WORDS: [(&str, u32, Option<u32>); 9] = [
     ("SCMP_ACT_LOG", 0x7ffc_0000, None),
     ("SCMP_ACT_NOTIFY", 0x7fc0_0000, None),
 ];
-/// The kernel's highest error number, linux/err.h: it answers higher ones with this one.
+/// The kernel's maximum errno, linux/err.h; it replaces higher ones by this.
 const MAX_ERRNO: u32 = 4095;
 
-/// Kills the thread: the answer to an architecture that is not listed.
+/// Kills the thread: the answer for an architecture that is not listed.
 pub(super) const KILL: u32 = 0x0000_0000;
 const ERRNO: u32 = 0x0005_0000;
 const TRACE: u32 = 0x7ff0_0000;
@@ -51,29 +51,29 @@ const FLAG_WORDS: [(&str, u32); 4] = [
 ];
 const WAIT_KILLABLE_WORD: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const TSYNC: u32 = 1;
-/// Set where a profile has no list of flags at all, as by runc and crun: the filter then brings no
-/// slower speculation.
+/// Set if a profile has no list of flags, as by runc and crun: the filter then does not enable the
+/// speculative store bypass mitigation.
 const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const TSYNC_ESRCH: u32 = 1 << 4;
 const WAIT_KILLABLE: u32 = 1 << 5;
 
-/// Every action's word.
+/// The names of all actions.
 pub fn actions() -> impl Iterator<Item = &'static str> {
     ACTION_WORDS.iter().map(|(word, ..)| *word)
 }
 
-/// Every operator's word.
+/// The names of all operators.
 pub fn operators() -> impl Iterator<Item = &'static str> {
     OPERATOR_WORDS.iter().map(|(word, _)| *word)
 }
 
-/// Every flag's word.
+/// The names of all flags.
 pub fn flags() -> impl Iterator<Item = &'static str> {
     FLAG_WORDS.iter().map(|(word, _)| *word)
 }
 
-/// How an argument is compared, unsigned.
+/// An unsigned comparison of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operator {
     NotEqual,
@@ -91,12 +91,12 @@ pub(super) struct Condition {
     /// 0 to 5.
     pub(super) index: u32,
     pub(super) operator: Operator,
-    /// All ones but for [`Operator::MaskedEqual`].
+    /// All ones except for [`Operator::MaskedEqual`].
     pub(super) mask: u64,
     pub(super) value: u64,
 }
 
-/// An action for one call under conditions that must all hold.
+/// An action for one call if all conditions hold.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) name: Name,
@@ -104,23 +104,22 @@ pub(super) struct Rule {
     pub(super) conditions: Vec<Condition>,
 }
 
-/// A profile in numbers.
+/// A profile converted to numbers.
 #[derive(Debug)]
 pub(super) struct Profile {
     pub(super) default: u32,
-    /// The native one first, none twice.
+    /// The native architecture first, without duplicates.
     pub(super) architectures: Vec<Arch>,
     pub(super) rules: Vec<Rule>,
-    /// Every call the profile names, also where the action is the default one.
+    /// All calls that the profile names, also with the default action.
     pub(super) named: Vec<Name>,
     pub(super) flags: u32,
     pub(super) listener: Option<Listener>,
 }
 
 impl Profile {
-    /// Whether calls newer than the profile get `ENOSYS`: not when they would be let through (a
-    /// tracer is asked too, it can refuse by itself), and not when the default action says `ENOSYS`
-    /// anyway.
+    /// Whether calls newer than the profile get `ENOSYS`: not if they would be allowed (a tracer
+    /// can refuse them itself), and not if the default action is `ENOSYS` already.
     pub(super) fn hides_new_calls(&self) -> bool {
         !matches!(self.default & ACTION, ALLOW | LOG | TRACE) && self.default != NO_SUCH_CALL
     }
@@ -133,7 +132,7 @@ struct Judge {
     warnings: Vec<String>,
 }
 
-/// Turns the words into numbers, with warnings about what cannot be filtered.
+/// Converts the names to numbers, with warnings about calls that cannot be filtered.
 pub(super) fn judge(
     profile: &spec::Seccomp,
     native: Arch,
@@ -199,8 +198,7 @@ pub(super) fn judge(
     if notifies {
         flags |= NEW_LISTENER;
         if flags & TSYNC != 0 {
-            // Both would use the call's result; with this flag a failed TSYNC is an error number
-            // instead.
+            // Both use the call's return value; with this flag a failed TSYNC is an errno instead.
             flags |= TSYNC_ESRCH;
         }
     } else if flags & WAIT_KILLABLE != 0 {
@@ -230,7 +228,7 @@ impl Judge {
         }
     }
 
-    /// The kernel's number for an action and its data, with the places of both words.
+    /// The kernel's number for an action with its data. The paths of both values are for faults.
     fn action(&mut self, word: &str, errno: Option<u32>, (action_path, errno_path): (&str, &str)) -> u32 {
         let Some((_, number, most)) = ACTION_WORDS.iter().find(|(name, ..)| *name == word) else {
             self.fault(action_path, format!("unknown action {word:?}"));
@@ -300,7 +298,7 @@ impl Judge {
             list.push(Condition { index: arg.index, operator: *operator, mask, value: value & mask });
         }
         list.sort_by_key(|condition| condition.index);
-        // No bit counts: it always holds.
+        // With an empty mask, a condition always holds.
         let asks = |condition: &Condition| condition.mask != 0;
         if repeated {
             list.into_iter().map(|condition| Vec::from_iter(Some(condition).filter(asks))).collect()

@@ -1,14 +1,15 @@
-//! One header: its checksum and numbers, and a member made of it and of what came before it.
+//! Parses one header: its checksum and numbers, and the member described by it and the headers
+//! before it.
 
 use tar::{EntryType, Header};
 
 use super::pax::{self, Records};
 use super::{Member, MemberKind};
 
-/// Longest path that the kernel takes, PATH_MAX without its NUL.
+/// Maximum length of a path, PATH_MAX without its NUL.
 const LONGEST_PATH: usize = 4095;
 
-/// Checks what holds for each header, and gives the size that stands in it.
+/// Checks any header and returns its size field.
 pub(super) fn check(header: &Header) -> Result<u64, String> {
     let bytes = header.as_bytes();
     let field = bytes.get(148..156).unwrap_or_default();
@@ -17,7 +18,7 @@ pub(super) fn check(header: &Header) -> Result<u64, String> {
     for (at, byte) in bytes.iter().enumerate() {
         let byte = if (148..156).contains(&at) { b' ' } else { *byte };
         sum += i64::from(byte);
-        // Some wrote the sum of signed bytes.
+        // Some programs summed signed bytes.
         signed += i64::from(byte as i8);
     }
     if declared != sum && declared != signed {
@@ -40,9 +41,9 @@ fn is_gnu(bytes: &[u8; 512]) -> bool {
     bytes.get(257..265) == Some(b"ustar  \0")
 }
 
-/// The name in the header itself: in ustar's, and in that of star, which is like it, the folders
-/// may stand apart. Go before 1.8 wrote them into GNU's too, where times belong; they are no
-/// numbers then.
+/// The path in the header itself. In ustar, and in the similar format of star, a prefix may be
+/// stored separately. Go before 1.8 also wrote it into GNU headers, where times belong, which then
+/// are not numbers.
 fn path(bytes: &[u8; 512]) -> Vec<u8> {
     let field = |from, to| bytes.get(from..to).unwrap_or_default();
     let is_number = |from| number(field(from, from + 12)).is_some();
@@ -57,12 +58,12 @@ fn path(bytes: &[u8; 512]) -> Vec<u8> {
     if folders.is_empty() { name.to_vec() } else { [folders, name].join(&b'/') }
 }
 
-/// A number in octal digits, or in base 256 when the first bit is set; an empty field is 0. Before
-/// digits, blanks and NULs are nothing: some put them there when a field is too short.
+/// A number in octal digits, or in base 256 if the first bit is set; an empty field is 0. Leading
+/// blanks and NULs are ignored: some programs write them if a field is too short.
 fn number(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
-        // Two's complement, of which the first bit is only the mark.
+        // Two's complement; the first bit is only the marker.
         let start = i64::from(((first << 1) as i8) >> 1);
         return rest
             .iter()
@@ -76,7 +77,7 @@ fn number(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// What came before a member's own header.
+/// Data from the headers before a member's own header.
 #[derive(Default)]
 pub(super) struct Kept {
     path: Option<Vec<u8>>,
@@ -89,7 +90,7 @@ impl Kept {
         self.path.is_none() && self.link.is_none() && self.records.is_none()
     }
 
-    /// See [`Records::map_before_data`].
+    /// Whether the map of a sparse file precedes its data.
     pub(super) fn has_map_before_data(&self) -> bool {
         self.records.as_ref().is_some_and(|records| records.map_before_data)
     }
@@ -111,7 +112,7 @@ impl Kept {
         Ok(())
     }
 
-    /// The member, and how many bytes of it are in the tar.
+    /// The member, and the number of its bytes in the tar.
     pub(super) fn member(&self, header: &Header, size: u64) -> Result<(Member, u64), String> {
         let nothing = Records::default();
         let records = self.records.as_ref().unwrap_or(&nothing);
@@ -127,7 +128,7 @@ impl Kept {
             return Err("a name has a NUL byte".into());
         }
         let kind = kind(header, &path)?;
-        // What all readers pass over: the size of the file that a link names, or of a folder.
+        // All readers ignore the size field of a hard link or a directory.
         let stored = match header.entry_type() {
             EntryType::Link | EntryType::Directory => 0,
             _ => records.size.unwrap_or(size),
@@ -175,8 +176,7 @@ impl Kept {
 
 fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {
     Ok(match header.entry_type() {
-        // What tars wrote before they knew types. One that says that it is a file is one to
-        // engines.
+        // Old tars have no types. A type that says file is a file for engines.
         EntryType::Regular if path.ends_with(b"/") && header.as_old().linkflag == [0] => {
             MemberKind::Directory
         }

@@ -1,6 +1,5 @@
-//! The members of a tar, one after another, in constant memory: ustar, GNU's and pax's long names,
-//! and sparse files of all kinds. What a header may mean in two ways is refused. Nothing is made of
-//! it here.
+//! Reads the members of a tar one after another, in constant memory: ustar, long names of GNU and
+//! pax, and all kinds of sparse files. Ambiguous headers are refused. Nothing is unpacked here.
 
 mod header;
 mod pax;
@@ -12,81 +11,81 @@ use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::error::Error;
 use header::Kept;
 
-/// Bytes of everything in a tar.
+/// Size of a block, in bytes.
 const BLOCK: u64 = 512;
 
-/// Bytes of a long name or of a member's pax records at most; an xattr has up to 64 KiB.
+/// Maximum size of a long name or of a member's pax records, in bytes; an xattr has up to 64 KiB.
 const LONGEST_SPECIAL: u64 = 1 << 20;
 
-/// What a member is.
+/// The type of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberKind {
     /// A file.
     File,
-    /// Another name of a file.
+    /// A hard link.
     HardLink,
-    /// A link.
+    /// A symbolic link.
     Symlink,
     /// A character device.
     Character,
     /// A block device.
     Block,
-    /// A folder.
+    /// A directory.
     Directory,
-    /// A fifo.
+    /// A FIFO.
     Fifo,
 }
 
-/// A run of bytes of a sparse file that are in the tar; between them are zeros.
+/// A run of bytes of a sparse file that are stored in the tar; between runs there are zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// How many bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// What the headers say of a member.
+/// A member as its headers describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its name, as it is written.
+    /// Its path, as written.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: MemberKind,
-    /// Where a link leads, as it is written.
+    /// Target of a link, as written.
     pub link: Vec<u8>,
-    /// Permissions, and the three bits above them.
+    /// Permissions with the set-user-ID, set-group-ID and sticky bits.
     pub mode: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Seconds since 1970, and nanoseconds behind them.
+    /// Modification time: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
-    /// Numbers of a device.
+    /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Bytes of the file when it is made.
+    /// Size of the file when unpacked, in bytes.
     pub size: u64,
-    /// What of a sparse file is in the tar, in ascending order.
+    /// The stored parts of a sparse file, in ascending order.
     pub sparse: Option<Vec<Extent>>,
 }
 
-/// Bytes that come one after another, some of which nobody wants to see.
+/// A byte stream whose bytes can be skipped.
 pub trait Input: Read {
-    /// Passes over so many bytes; fewer, when it ends before.
+    /// Skips up to `count` bytes and returns their number; fewer at the end.
     fn pass(&mut self, count: u64) -> io::Result<u64>;
 }
 
-/// An input that has to be read to be passed over.
+/// An input that skips by reading.
 pub struct Streamed<R> {
     input: R,
     room: Vec<u8>,
 }
 
 impl<R: Read> Streamed<R> {
-    /// Of this.
+    /// Wraps `input`.
     pub fn new(input: R) -> Self {
         Self { input, room: vec![0; 64 * 1024] }
     }
@@ -117,46 +116,46 @@ impl<R: Read> Input for Streamed<R> {
 /// Reads a tar.
 pub struct Members<R> {
     input: R,
-    /// How much was read.
+    /// Bytes read so far.
     at: u64,
-    /// Of the member's bytes in the tar, how many are unread.
+    /// Bytes of the member in the tar that are unread.
     left: u64,
-    /// What follows them up to the next block.
+    /// Padding after them, up to the next block.
     padding: u64,
     done: bool,
 }
 
 impl<R: Input> Members<R> {
-    /// Nothing is read yet.
+    /// A reader at the start of the tar.
     pub fn new(input: R) -> Self {
         Self { input, at: 0, left: 0, padding: 0, done: false }
     }
 
-    /// Where in the tar we are.
+    /// The current offset in the tar.
     pub fn position(&self) -> u64 {
         self.at
     }
 
-    /// How many bytes of the member are in the tar and unread.
+    /// Number of unread bytes of the member in the tar.
     pub fn unread(&self) -> u64 {
         self.left
     }
 
-    /// What is read from.
+    /// The input.
     pub fn input(&mut self) -> &mut R {
         &mut self.input
     }
 
-    /// The same, when nothing more is read from the tar.
+    /// The input, after the last read from the tar.
     pub fn into_input(self) -> R {
         self.input
     }
 
-    /// The next member, past what is unread of the one before. `None`: the tar has ended, by two
-    /// blocks of zeros or by its input.
+    /// The next member, skipping unread bytes of the current one. `None`: the end, after two blocks
+    /// of zeros or at the end of the input.
     ///
-    /// Refused with `layer.header`. An error of the input is one of the system, unless it has no
-    /// number of one (`blob.compression`).
+    /// Refused with `layer.header`. An error of the input is a system error if it has an errno,
+    /// otherwise `blob.compression`.
     pub fn advance(&mut self) -> Result<Option<Member>> {
         let mut kept = Kept::default();
         loop {
@@ -173,7 +172,7 @@ impl<R: Input> Members<R> {
         }
     }
 
-    /// The next bytes of the member, as they are in the tar; 0 at their end.
+    /// Reads the next bytes of the member, as stored in the tar; 0 at their end.
     pub fn read(&mut self, room: &mut [u8]) -> Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(room.len());
         if most == 0 {
@@ -204,8 +203,8 @@ impl<R: Input> Members<R> {
         Fault::refused(Code::LayerHeader, format!("tar, byte {}", self.at), words)
     }
 
-    /// Passes over what is left of the member. The last one's padding may be missing: archives that
-    /// were never closed have none, as those of `umoci insert`, and Go's readers take them.
+    /// Skips the rest of the member. The last padding may be missing: `umoci insert` never closes
+    /// its archives, and Go's readers accept them.
     fn pass_rest(&mut self) -> Result<()> {
         let (needed, count) = (self.left, self.left + self.padding);
         (self.left, self.padding) = (0, 0);
@@ -214,7 +213,7 @@ impl<R: Input> Members<R> {
         if passed < needed { Err(self.refused("ends in the middle of a member")) } else { Ok(()) }
     }
 
-    /// As many bytes as there is room, or none at the very end.
+    /// Fills `room`. False: the input is at its end.
     fn full(&mut self, room: &mut [u8]) -> Result<bool> {
         let mut filled = 0;
         while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -227,7 +226,7 @@ impl<R: Input> Members<R> {
         Ok(true)
     }
 
-    /// A block that is a header; `None` at the end.
+    /// Reads a header block; `None` at the end.
     fn header(&mut self) -> Result<Option<[u8; 512]>> {
         let mut block = [0; BLOCK as usize];
         if self.done || !self.full(&mut block)? {
@@ -244,7 +243,7 @@ impl<R: Input> Members<R> {
         Ok(None)
     }
 
-    /// What is special comes before a member and is kept for it.
+    /// Special members precede a member and are kept for it.
     fn read_header(&mut self, block: &[u8; 512], kept: &mut Kept) -> Result<Option<Member>> {
         let header = tar::Header::from_byte_slice(block);
         let place = self.at - BLOCK;
@@ -282,7 +281,7 @@ impl<R: Input> Members<R> {
         Ok(Some(member))
     }
 
-    /// The bytes of a member that is about the next one.
+    /// Reads the bytes of a special member.
     fn special(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > LONGEST_SPECIAL {
             return Err(self.refused("a long name or pax records have more than 1 MiB"));
@@ -295,7 +294,7 @@ impl<R: Input> Members<R> {
         Ok(bytes)
     }
 
-    /// The blocks behind the header of GNU's old kind of sparse file.
+    /// Reads the blocks after the header of GNU's old sparse format.
     fn more_extents(&mut self, first: Vec<Extent>, header: &tar::Header) -> Result<Vec<Extent>> {
         let mut extents = first;
         let mut more = header.as_gnu().is_some_and(tar::GnuHeader::is_extended);
@@ -309,7 +308,8 @@ impl<R: Input> Members<R> {
         Ok(extents)
     }
 
-    /// pax's sparse files of version 1.0 have their map before their data, in decimal numbers.
+    /// Reads the map of a pax sparse file of version 1.0, which precedes the data as decimal
+    /// numbers.
     fn map_before_data(&mut self) -> Result<Vec<Extent>> {
         let mut map = sparse::Map::default();
         while !map.is_whole() {
@@ -324,7 +324,8 @@ impl<R: Input> Members<R> {
     }
 }
 
-/// What reads and decompresses has failed: the system by a number, or what is compressed by words.
+/// The error of reading and decompressing: a system error if it has an errno, otherwise a refusal
+/// of the compressed bytes.
 pub fn input_fault(error: io::Error) -> Fault {
     match error.raw_os_error() {
         Some(_) => Error::from(error).within("read").into(),

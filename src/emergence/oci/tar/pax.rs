@@ -1,9 +1,9 @@
-//! pax's records: `LENGTH KEY=VALUE\n`, before the member that they are about. A value may be any
+//! pax records: `LENGTH KEY=VALUE\n`, before the member that they describe. A value may be any
 //! bytes.
 
 use super::{Extent, sparse};
 
-/// What the records say that we take.
+/// The records that are used.
 #[derive(Default)]
 pub(super) struct Records {
     pub(super) path: Option<Vec<u8>>,
@@ -13,15 +13,15 @@ pub(super) struct Records {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Bytes of a sparse file when it is made.
+    /// Size of a sparse file when unpacked, in bytes.
     pub(super) real_size: Option<u64>,
-    /// The map of a sparse file, of version 0.
+    /// The map of a sparse file of version 0.
     pub(super) sparse: Option<Vec<Extent>>,
-    /// It is a sparse file of version 1.0.
+    /// Whether it is a sparse file of version 1.0.
     pub(super) map_before_data: bool,
 }
 
-/// What is collected of a sparse file while records are read.
+/// Data of a sparse file, collected while the records are read.
 #[derive(Default)]
 struct Sparse {
     numbers: Vec<u64>,
@@ -31,7 +31,7 @@ struct Sparse {
     minor: Option<u64>,
 }
 
-/// One record, and what follows it.
+/// Splits off one record: key, value, and the rest.
 fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let length: usize = std::str::from_utf8(bytes.get(..space)?).ok()?.parse().ok()?;
@@ -41,7 +41,7 @@ fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((record.get(..equals)?, record.get(equals + 1..)?, rest))
 }
 
-/// Each record.
+/// Calls `one` for each record.
 fn each(bytes: &[u8], mut one: impl FnMut(&[u8], &[u8]) -> Result<(), String>) -> Result<(), String> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -57,7 +57,7 @@ fn decimal(value: &[u8]) -> Result<u64, String> {
     number.ok_or_else(|| format!("{} in a pax record is no number", value.escape_ascii()))
 }
 
-/// `SECONDS[.FRACTION]`, to the nanosecond below.
+/// Parses `SECONDS[.FRACTION]`, rounded down to nanoseconds.
 fn time(value: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -89,7 +89,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
         if let Some(rest) = key.strip_prefix(b"GNU.sparse.") {
             return sparse.take(rest, value, &mut records);
         }
-        // An empty value takes back what stood before it.
+        // An empty value cancels an earlier one.
         let given = Some(value).filter(|value| !value.is_empty());
         match key {
             b"path" => records.path = given.map(<[u8]>::to_vec),
@@ -101,7 +101,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
                 let read = |value| time(value).ok_or("a time in a pax record is none");
                 records.mtime = given.map(read).transpose()?;
             }
-            // Other times, names of owners, character sets, comments: nothing that a tree keeps.
+            // Other times, owner names, character sets, comments: not part of a tree.
             _ => {}
         }
         Ok(())
@@ -118,14 +118,14 @@ impl Sparse {
             b"minor" => self.minor = Some(decimal(value)?),
             b"name" => self.name = Some(value.to_vec()),
             b"size" | b"realsize" => records.real_size = Some(decimal(value)?),
-            // Version 0.0: one record each, in turn.
+            // Version 0.0: one record for each number, alternating.
             b"offset" | b"numbytes" => {
                 if (key == b"offset") != self.numbers.len().is_multiple_of(2) {
                     return Err("the map of a sparse file is out of order".into());
                 }
                 self.numbers.push(decimal(value)?);
             }
-            // Version 0.1: all in one.
+            // Version 0.1: all numbers in one record.
             b"map" => {
                 let numbers = value.split(|byte| *byte == b',').filter(|text| !text.is_empty());
                 self.numbers = numbers.map(decimal).collect::<Result<_, _>>()?;
@@ -154,9 +154,9 @@ impl Sparse {
     }
 }
 
-/// Records about all members that follow: those that a tree does not show are passed over, such as
-/// a comment or the name of an owner. About the others readers do not agree: some take them, others
-/// do not. What continues a file of another volume is no archive by itself.
+/// Checks global records, for all members that follow. Those that do not affect a tree, such as a
+/// comment or an owner's name, are ignored. Others are refused, because readers disagree about
+/// them. A continued file of another volume is not an archive by itself.
 pub(super) fn check_global(bytes: &[u8]) -> Result<(), String> {
     let shown = |key: &[u8]| {
         let whole: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];

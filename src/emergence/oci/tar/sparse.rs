@@ -1,17 +1,17 @@
-//! Maps of sparse files: which of their bytes are in the tar.
+//! Maps of sparse files: the parts that are stored in the tar.
 
 use super::Extent;
 
-/// Runs of bytes in one map at most.
+/// Maximum number of extents in a map.
 const MOST: usize = 65_536;
 
-/// A number of a header, as long as it can be one.
+/// One entry of GNU's map; an error if a field is not a number.
 fn extent(entry: &tar::GnuSparseHeader) -> Result<Extent, String> {
     let wrong = |_| "the map of a sparse file has what is no number".to_owned();
     Ok(Extent { offset: entry.offset().map_err(wrong)?, length: entry.length().map_err(wrong)? })
 }
 
-/// Those in GNU's header.
+/// The extents in GNU's header.
 pub(super) fn of_header(header: &tar::Header) -> Result<Vec<Extent>, String> {
     let Some(gnu) = header.as_gnu() else {
         return Err("is a sparse file, but the header is not GNU's".into());
@@ -19,7 +19,7 @@ pub(super) fn of_header(header: &tar::Header) -> Result<Vec<Extent>, String> {
     gnu.sparse.iter().filter(|entry| !entry.is_empty()).map(extent).collect()
 }
 
-/// Those in a block behind it; whether one more follows.
+/// Adds the extents of a block after the header; returns whether another block follows.
 pub(super) fn of_block(block: &tar::GnuExtSparseHeader, extents: &mut Vec<Extent>) -> Result<bool, String> {
     for entry in block.sparse.iter().filter(|entry| !entry.is_empty()) {
         extents.push(extent(entry)?);
@@ -34,7 +34,7 @@ fn too_many() -> String {
     format!("the map of a sparse file has more than {MOST} entries")
 }
 
-/// Offset, length, offset, length…
+/// Extents from pairs of offset and length.
 pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<Extent>, String> {
     let pairs = numbers.chunks_exact(2);
     if !pairs.remainder().is_empty() {
@@ -46,7 +46,8 @@ pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<Extent>, String> {
     Ok(pairs.filter_map(|pair| Some(Extent { offset: *pair.first()?, length: *pair.last()? })).collect())
 }
 
-/// Ascending, apart, within the file, and together as many bytes as are in the tar.
+/// Checks that extents ascend without overlap within the file, and that their sum is the number of
+/// bytes in the tar.
 pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), String> {
     let (mut end, mut sum) = (0u64, 0u64);
     for extent in extents {
@@ -63,8 +64,8 @@ pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), St
     }
 }
 
-/// The map of version 1.0: the number of entries, and then offset and length of each, a line for
-/// each number.
+/// The map of version 1.0: the number of entries, then offset and length of each, one number per
+/// line.
 #[derive(Default)]
 pub(super) struct Map {
     pub(super) extents: Vec<Extent>,
@@ -78,7 +79,7 @@ impl Map {
         self.count.is_some_and(|count| self.extents.len() == count)
     }
 
-    /// Takes a block; what follows the last number in it is padding.
+    /// Parses a block; bytes after the last number are padding.
     pub(super) fn take(&mut self, block: &[u8]) -> Result<(), String> {
         for byte in block {
             if self.is_whole() {

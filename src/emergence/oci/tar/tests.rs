@@ -1,11 +1,11 @@
-//! Tars of all kinds, and what is none.
+//! Tars of all kinds, and invalid ones.
 
 use super::*;
 
-/// Type, name, bytes, and what pax records come before.
+/// Type, name, bytes, and pax records before it.
 type Made<'a> = (u8, &'a str, &'a [u8], &'a [(&'a str, &'a [u8])]);
 
-/// A tar of these.
+/// A tar of these members.
 fn made(members: &[Made<'_>]) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());
     for (kind, name, bytes, records) in members {
@@ -26,7 +26,7 @@ fn made(members: &[Made<'_>]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// Counts the checksum of the first header again.
+/// Recomputes the checksum of the first header.
 fn sum(tar: &mut [u8]) {
     tar[148..156].fill(b' ');
     let sum: u32 = tar[..512].iter().map(|byte| u32::from(*byte)).sum();
