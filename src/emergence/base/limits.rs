@@ -8,21 +8,21 @@ pub const DEEPEST: usize = 64;
 /// Limits on what an artifact may make this program read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Uncompressed bytes of one blob.
+    /// Maximum uncompressed size of one blob, in bytes.
     pub size: u64,
-    /// Entries of all trees of an artifact.
+    /// Maximum number of entries in all trees of an artifact.
     pub entries: u64,
-    /// Objects of a closure.
+    /// Maximum number of objects in a closure.
     pub objects: usize,
-    /// Layers of an image.
+    /// Maximum number of layers of an image.
     pub layers: usize,
-    /// Bytes of a document.
+    /// Maximum size of a document, in bytes.
     pub document: u64,
-    /// Bytes of a narinfo.
+    /// Maximum size of a narinfo, in bytes.
     pub narinfo: u64,
-    /// Memory for decompression.
+    /// Memory limits of decompression.
     pub memory: Memory,
-    /// Nodes on the path from the root of a tree to any node, both included.
+    /// Maximum depth of a tree: nodes on the path from its root to any node, both included.
     pub depth: usize,
 }
 

@@ -1,17 +1,17 @@
-//! Parts that know nothing of artifacts: hashes, JSON, files, streams of bytes, refusals.
+//! Modules that do not depend on artifacts: hashes, JSON, files, byte streams, refusals.
 //!
 //! ```text
 //! refusal          why an artifact is refused, with its code
 //! hash, nix32      hashes and their text forms
 //! json, jcs        JSON, read strictly and written canonically
-//! strict           small documents of this program
-//! bounded          files and documents that are read whole, within a limit
+//! strict           strict reading of this program's own small documents
+//! bounded          files and documents that are read whole, up to a limit
 //! limits           limits on what an artifact may make this program read or write
 //! compress         compression formats
 //! stream, pieces   bytes passed from one thread to another
 //! files            directories and files, made under temporary names and renamed
 //! work             many pieces of work, a few at a time
-//! glob             names with stars
+//! glob             patterns with * and ?
 //! ```
 
 pub mod bounded;

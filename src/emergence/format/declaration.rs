@@ -44,7 +44,7 @@ const KINDS: [(&str, DeclarationKind); 4] = [
 ];
 
 impl DeclarationKind {
-    /// Its word in documents.
+    /// Its name in documents.
     pub fn word(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }

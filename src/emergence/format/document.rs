@@ -94,7 +94,7 @@ pub enum Restart {
 pub enum Strategy {
     /// Only that one.
     OneForOne,
-    /// All.
+    /// All of them.
     OneForAll,
     /// That one and those after it.
     RestForOne,
@@ -134,7 +134,7 @@ pub enum Protocol {
 impl Protocol {
     const WORDS: [(&'static str, Self); 3] = [("tcp", Self::Tcp), ("udp", Self::Udp), ("sctp", Self::Sctp)];
 
-    /// Its word in documents.
+    /// Its name in documents.
     pub fn word(self) -> &'static str {
         Self::WORDS.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
     }

@@ -1,5 +1,5 @@
-//! Plain images: verified as a whole, then unpacked in a second reading, into a directory or as
-//! `stack` stores them.
+//! Plain images: verified as a whole, then unpacked in a second reading, into a directory, or layer
+//! by layer for `artifact::stack`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -81,7 +81,8 @@ impl LayoutWriter {
         let mut above = beside(path);
         let mut lock = None;
         if matches!(target, Target::Folder(_)) && is_taken(path)? {
-            // Below the layout, so that blobs are moved within one file system.
+            // The temporary directory is below the layout, so blobs are moved within one file
+            // system.
             let taken = File::open(path).doing(|| format!("open {}", path.display()))?;
             let locked = rustix::fs::flock(&taken, FlockOperation::LockExclusive);
             locked.doing(|| format!("lock {}", path.display()))?;

@@ -31,7 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its word in reports and policies.
+    /// Its name in reports and policies.
     pub fn word(self) -> &'static str {
         match self {
             Kind::OciImage => "oci-image",

@@ -1,5 +1,5 @@
-//! What proves an artifact: the terms of a verification, the interface of closures, and the checks
-//! of one object.
+//! Proofs of artifacts: the terms of a verification, the interface of closures, and the checks of
+//! one object.
 //!
 //! ```text
 //! trust      keys, pins, and the proof of each store path

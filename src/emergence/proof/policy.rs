@@ -72,7 +72,7 @@ struct Written {
     depth: Option<usize>,
 }
 
-/// All kinds, to look up their words.
+/// All kinds, to look up their names.
 const KINDS: [Kind; 6] =
     [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
 

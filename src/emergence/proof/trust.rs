@@ -45,7 +45,7 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// Its word in reports.
+    /// Its name in reports.
     pub fn word(&self) -> &'static str {
         match self {
             Proof::Content => "content",

@@ -51,8 +51,8 @@ const FLAG_WORDS: [(&str, u32); 4] = [
 ];
 const WAIT_KILLABLE_WORD: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const TSYNC: u32 = 1;
-/// Set if a profile has no list of flags, as by runc and crun: the filter then does not enable the
-/// speculative store bypass mitigation.
+/// Set if a profile has no list of flags, as by runc and crun: the filter then does not enable
+/// speculation mitigations.
 const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const TSYNC_ESRCH: u32 = 1 << 4;

@@ -144,7 +144,7 @@ fn gpu(members: &Members<'_>) -> Result<Test> {
     }))
 }
 
-/// The members of one constraint.
+/// The JSON members of one constraint.
 struct Members<'a> {
     map: &'a Map<String, Value>,
     place: &'a str,

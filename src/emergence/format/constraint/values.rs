@@ -1,4 +1,4 @@
-//! Words and versions in constraints.
+//! The words and versions that constraints compare.
 
 /// Lists of words; each list that is present must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

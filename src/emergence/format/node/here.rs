@@ -18,7 +18,7 @@ const LABELS: &str = "etc/emergence/node.json";
 /// Maximum number of device nodes listed. More than that are of a kind that no constraint names.
 const MOST_DEVICES: usize = 10_000;
 
-/// Kinds of namespaces: the file of /proc/self/ns, config.json's word, the kernel's limit.
+/// Namespace types: the file in /proc/self/ns, the name in config.json, the kernel's limit.
 const NAMESPACES: [(&str, &str, &str); 8] = [
     ("cgroup", "cgroup", "max_cgroup_namespaces"),
     ("ipc", "ipc", "max_ipc_namespaces"),

@@ -61,8 +61,8 @@ fn create(at: BorrowedFd<'_>, name: &CString, executable: bool) -> rustix::io::R
     Ok(openat(at, name, flags, mode)?.into())
 }
 
-/// Creates the nodes. Each name is created in a directory just created, by file descriptor, so no
-/// link can redirect it.
+/// Creates the nodes. Each is created relative to the descriptor of a directory that was created
+/// here, so no link can redirect it.
 struct Maker<'a> {
     root: CString,
     crew: Crew<'a, OwnedFd>,

@@ -176,7 +176,8 @@ impl Kept {
 
 fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {
     Ok(match header.entry_type() {
-        // Old tars have no types. A type that says file is a file for engines.
+        // Tars without types mark a directory by a slash. With the type of a file, engines create a
+        // file.
         EntryType::Regular if path.ends_with(b"/") && header.as_old().linkflag == [0] => {
             MemberKind::Directory
         }
