@@ -4,7 +4,7 @@
 //! | hash | of |
 //! |---|---|
 //! | NAR hash | the NAR, by SHA-256 |
-//! | content hash | the NAR modulo its own digest, by SHA-256; the NAR hash if the object does not refer to itself |
+//! | content hash | the NAR modulo its own digest, by SHA-256; the NAR hash without self-reference |
 //! | `fixed:r:ALGO` | the NAR by ALGO, modulo its own digest if the object refers to itself |
 //! | `fixed:ALGO`, `text:sha256` | the bytes of the only file, as they are |
 //!

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! spec::Seccomp ─words→ Profile (actions as numbers, conditions, architectures)
-//!               ─compile→ for each architecture: call number → answer, as ranges in a balanced tree
+//!               ─compile→ per architecture: call number → answer, as ranges in a balanced tree
 //!               ─emit→ Vec<SockFilter>
 //! ```
 //!
@@ -91,7 +91,7 @@ pub struct Listener {
 /// * Names that no architecture has are left out with a warning, or are faults if `refuse_unknown`
 ///   is set (the annotation `run.oci.seccomp_fail_unknown_syscall`).
 /// * Rules whose action is the default action are left out, as runc does.
-/// * If several rules for one call hold, the one decides that decides in libseccomp's filter: the
+/// * If several rules for one call hold, the rule decides that libseccomp's filter selects: the
 ///   first without conditions; otherwise conditions on later arguments come before those on earlier
 ///   ones, values before ranges, higher values before lower ones.
 /// * A profile without a list of flags has `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, as with runc and crun.

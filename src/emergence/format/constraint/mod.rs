@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! constraint = {"kind": KIND, its own members, "optional": true}
-//!            | {"anyOf": [constraint…], "allOf": […], "noneOf": […], "optional": true}   each list that is there must hold
+//!            | {"anyOf": [constraint…], "allOf": […], "noneOf": […], "optional": true}
 //! ```
+//! Each list that is present must hold.
 //! For kinds with words (arch, os, namespace, lsm, seccomp, label) the lists contain words. An
 //! optional constraint that does not hold only causes a warning.
 
