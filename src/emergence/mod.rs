@@ -1,4 +1,5 @@
-//! Content-addressed artifacts: their names, and the proof that their content fits. Never starts a program.
+//! Content-addressed artifacts: their names, and the proof that their content matches. Never starts
+//! a program.
 //!
 //! Each line may use the lines before it:
 //!
@@ -6,10 +7,10 @@
 //! base        hashes, JSON, files, streams, refusals
 //! nix         store paths, archives, derivations, caches, signatures
 //! format      documents of automata, constraints, facts of a machine
-//! proof       terms and reports of a verification, traits of closures, checks of one object
+//! proof       verification terms and reports, closure traits, checks of one object
 //! oci         layouts and archives of OCI images
 //! store       verified objects on disk
-//! artifact    whatever a REF names, opened; from there into the store
+//! artifact    the artifact that a REF names: opened, and imported into the store
 //! pack        automata, created and signed
 //! admission   the check of a root file system at create, for the runtime
 //! launch      bundles made of verified artifacts

@@ -1,12 +1,14 @@
-//! A root file system held against its closure before a container's process exists, because an annotation or the machine's owner asks for it.
+//! Compares a root file system with its closure before a container's process exists, if an
+//! annotation or the machine's configuration asks for it.
 //!
 //! ```text
-//! wanted   what is asked for: annotations, and /etc/emergence/runtime.json
-//! mounted  what a mount would show
-//! view     where the objects are that a container would see
-//! seal     what tells quickly that an object is still as it was
+//! wanted   the request: annotations, and /etc/emergence/runtime.json
+//! mounted  what a mount shows
+//! view     where the objects that a container sees are
+//! seal     records that show quickly that an object is unchanged
 //! ```
-//! The only part of this room that the runtime knows. Where nothing is asked for it costs one system call: to learn that there is no file.
+//! The only interface to the runtime. If nothing is requested it costs one system call: to find
+//! that the configuration file does not exist.
 
 mod mounted;
 mod seal;
@@ -32,7 +34,7 @@ use seal::Sealed;
 use view::View;
 pub use wanted::{Mode, Wanted, wanted};
 
-/// One object as the annotation `closure` has it.
+/// One object of the annotation `closure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Declared {
     path: StorePath,
@@ -41,11 +43,13 @@ struct Declared {
 }
 
 impl Wanted {
-    /// Checks what a container would see in `rootfs` and `mounts`: exactly the objects of its closure, each with the content that the
-    /// closure says. That is the one of an annotation, of the automaton that is named or expected, or what the store has proved.
+    /// Checks that a container sees in `rootfs` and `mounts` exactly the objects of its closure,
+    /// with the right content. The closure is that of the annotation, of the named or expected
+    /// automaton, or consists of the objects that the store has proved.
     ///
-    /// Refused: `closure.incomplete`, an object is not there; `trust.unproved`, one is there that is not in the closure, or that could be
-    /// covered; `nar.hash`, `nar.size`; `trust.expect`, `trust.signature` and `trust.policy` for the automaton.
+    /// Refused: a missing object (`closure.incomplete`); one that is not in the closure, or that
+    /// another mount could cover (`trust.unproved`); `nar.hash`, `nar.size`; `trust.expect`,
+    /// `trust.signature` and `trust.policy` for the automaton.
     pub fn check(
         &self,
         rootfs: &Path,
@@ -53,7 +57,8 @@ impl Wanted {
         annotations: &BTreeMap<String, String>,
     ) -> Result<()> {
         let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
-        // Engines keep an image's annotations from the runtime: who expects an automaton has named it.
+        // Engines do not pass an image's annotations to the runtime, so an expected digest also
+        // names the automaton.
         let expected = self.expect.map(|digest| digest.to_string());
         let automaton = named("automaton").or(expected.as_ref());
         let document = self.document(automaton)?;
@@ -81,7 +86,7 @@ impl Wanted {
         }
     }
 
-    /// The document of the automaton, as the store keeps it, where the check depends on it.
+    /// The automaton's document from the store, if the check depends on it.
     fn document(&self, automaton: Option<&String>) -> Result<Option<Document>> {
         let Some(text) = automaton else {
             let words = "is missing, and a signed one is demanded";
@@ -101,7 +106,8 @@ impl Wanted {
         Ok(document)
     }
 
-    /// Whether one of the keys that the owner of the machine lists has signed the automaton with this document.
+    /// Checks that one of the keys in the machine's configuration has signed the automaton with
+    /// this document.
     fn check_signature(
         &self,
         document: Option<&Document>,
@@ -137,7 +143,7 @@ impl Wanted {
         }
     }
 
-    /// What the store has proved of the objects that are there, where nobody says what should be.
+    /// The store's records of all visible objects, used if no closure is declared.
     fn proved(&self, view: &View) -> Result<Vec<Declared>> {
         let names = view.names()?;
         let refused = |code, name: &str, words: &str| {
@@ -190,7 +196,7 @@ impl Wanted {
         }
     }
 
-    /// Recomputes A from the document and from what its outputs are.
+    /// Recomputes A from the document and the content of its outputs.
     fn check_expected(&self, expect: &Hash, document: &Document, view: &View) -> Result<()> {
         let mut contents = BTreeMap::new();
         for (name, path) in &document.outputs {
@@ -216,7 +222,8 @@ impl Wanted {
     }
 }
 
-/// The document of the automaton A that a store keeps: `{"document": …, "objects": […]}`. `None`: it has none, or there is no store.
+/// The document of the automaton A in a store: `{"document": …, "objects": […]}`. `None`: the store
+/// does not exist or does not have it.
 fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Option<Document>> {
     let path = store.join("automatons").join(format!("{}.json", automaton.hex()));
     let subject = path.display().to_string();
@@ -230,7 +237,7 @@ fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Optio
     Document::from_value(document, dir).within(|| subject).map(Some)
 }
 
-/// The object's NAR, hashed again.
+/// Hashes the object's NAR.
 fn whole(object: &Declared, path: &Path) -> Result<()> {
     let (hash, size) = nar::hash_tree(path, DEEPEST_EVER, Algorithm::Sha256)?;
     if size != object.nar_size {
@@ -256,7 +263,7 @@ fn as_set(objects: &[Declared]) -> BTreeSet<(String, String, u64)> {
     objects.iter().map(|one| (one.path.to_string(), one.nar_hash.nix32(), one.nar_size)).collect()
 }
 
-/// Reads `NAME NARHASH NARSIZE`, joined by `;`.
+/// Parses `NAME NARHASH NARSIZE`, joined by `;`.
 fn closure(text: &str) -> Result<Vec<Declared>> {
     let wrong = || {
         Fault::refused(

@@ -1,4 +1,4 @@
-//! What of the host a mount would show, as far as that can be told before it is made.
+//! What a mount of the host will show, as far as this is known before it is made.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,42 +10,43 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::{Doing, Error};
 use crate::spec::Mount;
 
-/// File systems of the kernel's own, in which no objects are when they are new.
+/// Kernel file systems that contain no objects when they are new.
 const EMPTY: [&str; 7] = ["tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2"];
 
-/// Marks of an upper folder that hides what lies below it, or stands elsewhere.
+/// Extended attributes of an upper directory that hides the directory below, or replaces another
+/// one.
 const MARKS: [&str; 4] =
     ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "user.overlay.redirect"];
 
 /// A mount of a container, as config.json has it.
 #[derive(Clone, Debug)]
 pub struct Mounted {
-    /// Where, inside.
+    /// Path in the container.
     pub destination: String,
-    /// What there is to see.
+    /// Content of the mount.
     pub shown: Shown,
 }
 
-/// What a mount shows.
+/// The content of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// This file or folder of the host.
+    /// This file or directory of the host.
     Bound(PathBuf),
-    /// One folder of the host, and over it what is in another.
+    /// One lower directory of the host, with an upper one over it.
     Overlay {
-        /// What can only be read.
+        /// The read-only directory.
         lower: PathBuf,
-        /// Where writes go.
+        /// The directory for writes.
         upper: Option<PathBuf>,
     },
     /// Nothing that could be an object.
     Nothing,
-    /// What cannot be told.
+    /// Unknown before it is mounted.
     Unknown,
 }
 
 impl Mounted {
-    /// What `mount` of a configuration shows; a relative source counts from `bundle`.
+    /// The content of `mount` from a configuration; a relative source is below `bundle`.
     pub fn of(mount: &Mount, bundle: &Path) -> Self {
         let has = |option: &str| mount.options.iter().any(|found| found == option);
         let shown = match mount.kind.as_str() {
@@ -59,9 +60,10 @@ impl Mounted {
 }
 
 impl Shown {
-    /// The folder of the host that has all that can be seen at `place` in it. `None`: there is none, or it cannot be told.
+    /// The directory of the host that has everything visible at `place`. `None`: there is none, or
+    /// it is unknown.
     ///
-    /// Refused with `trust.unproved`: an overlay has something else there.
+    /// Refused with `trust.unproved`: the upper directory of an overlay has other content there.
     pub(super) fn source(&self, place: &[String]) -> Result<Option<&Path>> {
         match self {
             Self::Bound(source) => Ok(Some(source)),
@@ -74,7 +76,8 @@ impl Shown {
     }
 }
 
-/// `None`: folders that are named more than once, several below each other, or by no plain absolute path.
+/// `None`: directories that are given twice, several lower ones, or paths that are not plain
+/// absolute ones.
 fn overlay(options: &[String]) -> Option<Shown> {
     let (mut lower, mut upper) = (None, None);
     for option in options {
@@ -83,7 +86,7 @@ fn overlay(options: &[String]) -> Option<Shown> {
             "lowerdir" => &mut lower,
             "upperdir" => &mut upper,
             "workdir" => continue,
-            // lowerdir+ and datadir+ of newer kernels.
+            // `lowerdir+` and `datadir+` of newer kernels.
             name if name.contains("dir+") => return None,
             _ => continue,
         };
@@ -95,7 +98,7 @@ fn overlay(options: &[String]) -> Option<Shown> {
     Some(Shown::Overlay { lower: lower?, upper })
 }
 
-/// Whether an upper folder leaves everything at `place` as it is below. Refused with `trust.unproved`.
+/// Checks that an upper directory changes nothing at `place`. Refused with `trust.unproved`.
 fn check_upper(upper: &Path, place: &[String]) -> Result<()> {
     let refused = |words: &str| Err(Fault::refused(Code::TrustUnproved, upper.display().to_string(), words));
     let doing = || format!("open {}", upper.display());

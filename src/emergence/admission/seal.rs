@@ -1,7 +1,9 @@
-//! Seals: what was noted of an object's files when the whole was hashed, so that a change shows without hashing.
+//! Seals: metadata of an object's files, recorded when all of them were hashed, so that a change is
+//! detected without hashing.
 //!
-//! A seal that does not fit proves nothing: links that another object makes to the same file change its time. The object is then hashed
-//! again, and sealed anew. Kept in `DIR/seals/DIGITS-DEVICE-INODE.KIND` of the store, and only for what lies in the store.
+//! A seal that does not match proves nothing: a hard link from another object changes a file's
+//! ctime. The object is then hashed and sealed again. Kept in `DIR/seals/DIGITS-DEVICE-INODE.KIND`
+//! of the store, and only for objects in the store.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -15,16 +17,17 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::error::{Doing, Error};
 use crate::sys::verity;
 
-/// An object that may be sealed.
+/// An object that may have seals.
 pub(super) struct Sealed<'a> {
-    /// Where seals of it are, without their kind. `None`: it does not lie in the store.
+    /// Path of its seals without their kind. `None`: it is not in the store.
     file: Option<PathBuf>,
     nar_hash: &'a Hash,
     path: &'a Path,
 }
 
 impl<'a> Sealed<'a> {
-    /// The object `object` of the content `nar_hash` at `path`, when `store` is the store, if there is one whose seals count.
+    /// The object `object` with the hash `nar_hash` at `path`. `store`: the store whose seals are
+    /// trusted, if any.
     pub fn of(store: Option<&Path>, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
         let file = || {
             let (store, real) = (store?.canonicalize().ok()?, path.canonicalize().ok()?);
@@ -35,7 +38,8 @@ impl<'a> Sealed<'a> {
         Self { file: file(), nar_hash, path }
     }
 
-    /// Does `check` unless inode, size and times of every file are as they were when it was done last.
+    /// Runs `check` unless inode, size and times of every file are the same as when it last
+    /// succeeded.
     pub fn unless_unchanged(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.file.is_none() {
             return check();
@@ -51,14 +55,15 @@ impl<'a> Sealed<'a> {
         self.unless("fast", &now, check)
     }
 
-    /// Does `check` unless the kernel protects every file, with the digests that they had when it was done last.
+    /// Runs `check` unless fs-verity protects every file, with the same digests as when it last
+    /// succeeded.
     pub fn unless_protected(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.file.is_none() {
             return check();
         }
         match self.listing(protect) {
             Ok(now) => self.unless("verity", &now, check),
-            // The file system cannot, or it is not for us to ask for it.
+            // The file system does not support it, or we lack permission to enable it.
             Err(Fault::Failed(_)) => check(),
             Err(other) => Err(other),
         }
@@ -71,12 +76,12 @@ impl<'a> Sealed<'a> {
             return Ok(());
         }
         check()?;
-        // Without a seal the next time costs more, that is all.
+        // Without a seal, the next check is only slower.
         let _ = note(&file, &seal);
         Ok(())
     }
 
-    /// A hash of all entries, each by its path, kind, target if it is a link, and what `tell` adds.
+    /// A hash of all entries: path, type, link target, and the data that `tell` adds.
     fn listing(&self, tell: impl Fn(&mut Hasher, &Entry) -> Result<()>) -> Result<Hash> {
         let mut all = Hasher::new(Algorithm::Sha256);
         all.update(self.nar_hash.bytes());
@@ -108,7 +113,7 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// One file, folder or link.
+/// A file, directory or symbolic link.
 struct Entry {
     path: PathBuf,
     found: fs::Metadata,
@@ -122,7 +127,7 @@ impl std::ops::Deref for Entry {
     }
 }
 
-/// Has the kernel protect a file from now on, and adds its digest.
+/// Enables fs-verity for a file and adds its digest.
 fn protect(all: &mut Hasher, entry: &Entry) -> Result<()> {
     all.update(&entry.mode().to_be_bytes());
     if !entry.is_file() {
@@ -142,7 +147,7 @@ fn protect(all: &mut Hasher, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// Writes a seal beside its place and gives it its name: nobody reads half of one.
+/// Writes a seal to a temporary file and renames it, so that readers see all or nothing.
 fn note(file: &Path, seal: &str) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;

@@ -1,4 +1,4 @@
-//! Root file systems that are as they should be, and others.
+//! Valid and invalid root file systems.
 
 use std::cell::Cell;
 use std::fs;
@@ -43,7 +43,7 @@ impl World {
         self.folder.path().join("rootfs")
     }
 
-    /// Each object bound at its place.
+    /// A bind mount for each object.
     fn binds(&self) -> Vec<Mounted> {
         let bind = |name: &&str| Mounted {
             destination: format!("/nix/store/{name}"),
@@ -156,7 +156,7 @@ fn a_changed_object_is_refused() {
         let file = world.object(APP).join("bin/x");
         let before = fs::metadata(&file).unwrap().modified().unwrap();
         let same_length = APP.replace('a', "b");
-        // What the kernel protects cannot be written to; replaced it can be.
+        // A protected file cannot be written to, but it can be replaced.
         fs::remove_file(&file).unwrap();
         fs::write(&file, same_length).unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
@@ -203,7 +203,7 @@ fn what_does_not_pass_leaves_no_seal() {
         assert!(world.check(&annotations, &world.binds()).is_some());
     }
     let seals = fs::read_dir(world.store().join("seals")).map_or(0, Iterator::count);
-    assert!(seals <= 1, "{seals} seals"); // the other object's
+    assert!(seals <= 1, "{seals} seals"); // the seal of the other object
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn links_and_covers_do_not_deceive() {
     let annotations = world.annotations("full");
     let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), shown: Shown::Bound(from) };
     let with = |more: Mounted| world.binds().into_iter().chain([more]).collect::<Vec<_>>();
-    // Another folder over the whole, or over a part.
+    // Another directory over all objects, or over a part.
     let evil = world.folder.path().join("evil");
     fs::create_dir_all(evil.join("store")).unwrap();
     assert_eq!(world.check(&annotations, &with(bind("/nix", evil.clone()))), Some(Code::ClosureIncomplete));
@@ -222,14 +222,14 @@ fn links_and_covers_do_not_deceive() {
     assert_eq!(world.check(&annotations, &with(new("/nix/store"))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/nix/../nix/store/."))), Some(Code::TrustUnproved));
     assert_eq!(world.check(&annotations, &with(new("/proc"))), None);
-    // A link in the root file system leads a mount to the store.
+    // A symbolic link in the root file system leads a mount to the store.
     fs::create_dir_all(world.rootfs().join("nix/store")).unwrap();
     symlink("/nix/store", world.rootfs().join("s")).unwrap();
     assert_eq!(world.check(&annotations, &with(bind("/s/x", evil.clone()))), Some(Code::TrustUnproved));
     let linked: Vec<_> =
         [APP, LIB].iter().map(|name| bind(&format!("/s/{name}"), world.object(name))).collect();
     assert_eq!(world.check(&annotations, &linked), None);
-    // The store's place is a link itself.
+    // The store's directory itself is a symbolic link.
     fs::remove_dir_all(world.rootfs().join("nix")).unwrap();
     symlink(world.store().join("nix"), world.rootfs().join("nix")).unwrap();
     assert_eq!(world.check(&annotations, &world.binds()), Some(Code::TrustUnproved));
@@ -244,7 +244,7 @@ fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
         let shown = Shown::Overlay { lower: world.store().join(lower), upper: Some(upper.clone()) };
         world.check(&annotations, &[Mounted { destination: to.into(), shown }])
     };
-    // The places of overlays, and where in their upper folder the store is.
+    // Mount points of overlays, and the place of the store in their upper directory.
     let table = [(("/nix/store", "nix/store"), ""), (("/nix", "nix"), "store"), (("/", ""), "nix/store")];
     for (place, store) in table {
         let there = upper.join(store);
@@ -267,14 +267,14 @@ fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
         if store.is_empty() {
             continue;
         }
-        // Beside the store everything may be.
+        // Outside the store, anything is allowed.
         fs::write(upper.join("x"), "").unwrap();
         assert_eq!(check(place), None, "{place:?}");
         fs::remove_dir_all(&there).unwrap();
         symlink("/tmp", &there).unwrap();
         assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: a link");
     }
-    // One object has its own overlay.
+    // An overlay over a single object.
     fs::remove_dir_all(&upper).unwrap();
     fs::create_dir(&upper).unwrap();
     let mut mounts = world.binds();
@@ -282,7 +282,7 @@ fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
     assert_eq!(world.check(&annotations, &mounts), None);
     fs::create_dir(upper.join("bin")).unwrap();
     assert_eq!(world.check(&annotations, &mounts), Some(Code::TrustUnproved));
-    // What nobody can look into may have anything below what is bound over it.
+    // A mount with unknown content may have anything below a bind mount over it.
     let covered = |shown: Shown| {
         let below = Mounted { destination: "/nix".into(), shown };
         world.check(&annotations, &[vec![below], world.binds()].concat())
@@ -327,11 +327,11 @@ fn an_automaton_can_be_expected_and_its_signature_demanded() {
     let other = Hash::sha256(b"other");
     let wrong = with(&[("expect", other.to_string())]);
     assert_eq!(world.check(&wrong, &world.binds()), Some(Code::TrustExpect));
-    // A document that is kept under a name which is not its own.
+    // A document stored under the wrong digest.
     fs::copy(&kept, kept.with_file_name(format!("{}.json", other.hex()))).unwrap();
     let false_name = with(&[("expect", other.to_string()), ("automaton", other.to_string())]);
     assert_eq!(world.check(&false_name, &world.binds()), Some(Code::AutomatonMismatch));
-    // Without the annotation the document says what the closure is, and with it they must agree.
+    // Without the annotation, the document declares the closure; with it, both must agree.
     let mut without = plain.clone();
     without.remove(&format!("{PREFIX}closure"));
     assert_eq!(world.check(&without, &world.binds()), None);

@@ -1,4 +1,4 @@
-//! Where the objects are that a container would see: in its root file system, or bound over it.
+//! Locates the objects that a container will see: in its root file system, or in mounts over it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -15,20 +15,21 @@ use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::error::Doing;
 use crate::rootfs::walk;
 
-/// What a container would see as its store.
+/// The store as a container will see it.
 pub(super) struct View {
-    /// The folder of objects, if there is one.
+    /// The directory of objects, if it exists.
     folder: Option<OwnedFd>,
-    /// Objects that are bound one by one, by name.
+    /// Objects with their own bind mount, by name.
     single: BTreeMap<String, PathBuf>,
 }
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl View {
-    /// Opens what lies at the store's place in `rootfs` and in what is mounted over it.
+    /// Opens the store's directory in `rootfs` and in the mounts over it.
     ///
-    /// Refused with `trust.unproved`: a link in that place, a mount over a part of an object, and one of a file system that does not exist yet.
+    /// Refused with `trust.unproved`: a symbolic link in that path, a mount over a part of an
+    /// object, and a mount of a file system whose content is not known yet.
     pub fn open(rootfs: &Path, mounts: &[Mounted], dir: &StoreDir) -> Result<Self> {
         let root =
             openat(CWD, rootfs, FOLDER, Mode::empty()).doing(|| format!("open {}", rootfs.display()))?;
@@ -41,7 +42,7 @@ impl View {
         Ok(view)
     }
 
-    /// What one more mount changes, which lands on `at`.
+    /// Applies one more mount, at the resolved place `at`.
     fn cover(&mut self, mount: &Mounted, at: &[String], place: &[String], dir: &StoreDir) -> Result<()> {
         let unproved = |words: &str| Err(Fault::refused(Code::TrustUnproved, &mount.destination, words));
         if let Some(rest) = place.strip_prefix(at) {
@@ -72,7 +73,7 @@ impl View {
         }
     }
 
-    /// Names of all that is there.
+    /// Names of all visible entries.
     pub fn names(&self) -> Result<BTreeSet<String>> {
         let mut found: BTreeSet<String> = self.single.keys().cloned().collect();
         let Some(folder) = &self.folder else { return Ok(found) };
@@ -88,7 +89,7 @@ impl View {
         Ok(found)
     }
 
-    /// Where an object can be read; valid as long as this is.
+    /// A path to read an object at, valid as long as this value lives.
     pub fn path(&self, object: &StorePath) -> Result<PathBuf> {
         let name = object.to_string();
         if let Some(source) = self.single.get(&name) {
@@ -101,7 +102,7 @@ impl View {
     }
 }
 
-/// The folder `place` below `root`, reached through no link.
+/// The directory `place` below `root`, without following symbolic links.
 fn folder(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<OwnedFd>> {
     let doing = || format!("open {} in the root file system", dir.as_str());
     let mut here = openat(root, c".", FOLDER, Mode::empty()).doing(doing)?;
@@ -119,7 +120,7 @@ fn folder(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<Own
     Ok(Some(here))
 }
 
-/// The parts of a path without `.` and `..`.
+/// The components of a path, with `.` and `..` resolved.
 fn parts(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for part in path.components() {
@@ -132,7 +133,8 @@ fn parts(path: &Path) -> Vec<String> {
     found
 }
 
-/// Where a mount on `destination` lands, links in the root file system followed as far as it exists there.
+/// The resolved place of a mount on `destination`: symbolic links in the root file system are
+/// followed, as far as the path exists.
 fn real(root: &OwnedFd, destination: &Path) -> Result<Vec<String>> {
     let wanted = parts(destination);
     let flags = OFlags::PATH | OFlags::CLOEXEC;

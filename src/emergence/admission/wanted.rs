@@ -1,4 +1,5 @@
-//! What is asked of a container before it is created: by its annotations, and by the owner of the machine.
+//! The checks that a container's annotations and the machine's configuration request before it is
+//! created.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,36 +17,39 @@ use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
 use crate::spec::verification::{MACHINE, PREFIX, demanded};
 
-/// Where root's store is when nobody says otherwise.
+/// Default store of root.
 pub(crate) const USUAL_FOLDER: &str = "/var/lib/emergence";
 
 /// How objects are checked, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
-    /// Inodes, sizes and times are what they were when the whole was last hashed; what is not known so is hashed.
+    /// Inodes, sizes and times are the same as when the object was last hashed. Hashed if there is
+    /// no such record.
     Fast,
-    /// The kernel protects each file, and has protected it when the whole was hashed. Hashed where the file system cannot.
+    /// fs-verity protects each file, as it did when the object was hashed. Hashed if the file
+    /// system does not support it.
     Verity,
-    /// Everything is hashed.
+    /// All objects are hashed.
     Full,
 }
 
-/// What is asked for.
+/// The requested checks.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub(super) mode: Mode,
     /// The automaton that it must be.
     pub(super) expect: Option<Hash>,
-    /// One of these must have signed the automaton.
+    /// One of these keys must have signed the automaton.
     pub(super) signers: Option<Vec<PublicKey>>,
-    /// Where documents of automatons are.
+    /// The store with the documents of automata.
     pub(super) store: PathBuf,
-    /// Whether seals and proofs of that store count. Where the owner demands something, a place that annotations name is not his.
+    /// Whether seals and proofs of that store are trusted. If the machine's configuration demands a
+    /// check, a store that only annotations name is not.
     pub(super) relied_on: bool,
     pub(super) dir: StoreDir,
 }
 
-/// The machine's file.
+/// The machine's configuration file.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Machine {
@@ -55,9 +59,9 @@ struct Machine {
     store_dir: Option<String>,
 }
 
-/// What these annotations ask for, and this machine. `None`: nothing.
+/// The checks that the annotations and the machine's configuration request. `None`: none.
 pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<Wanted>> {
-    // The one system call that everybody pays for.
+    // The only system call if nothing is requested.
     let machine = match File::open(MACHINE) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         opened => {
@@ -68,7 +72,7 @@ pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<Wanted>> 
     combined(annotations, machine.as_deref())
 }
 
-/// The same for the bytes of the machine's file, if there is one.
+/// As [`wanted`], with the bytes of the machine's configuration file, if it exists.
 pub(super) fn combined(
     annotations: &BTreeMap<String, String>,
     machine: Option<&[u8]>,
@@ -92,14 +96,15 @@ pub(super) fn combined(
         })
     };
     let signers = machine.signature.map(|keys| keys.iter().map(key).collect::<Result<_>>()).transpose()?;
-    // What the owner says of the place comes before what a configuration says.
+    // The store of the machine's configuration has priority over the annotation.
     let usual = named("store").is_none_or(|store| store == USUAL_FOLDER);
     let relied_on = machine.store.is_some() || usual || !by_owner;
     let store = machine.store.or_else(|| named("store").map(PathBuf::from));
-    // Elsewhere there may be nothing to check: with a demand of his, only he says where objects are.
+    // If the machine's configuration demands a check, an annotation must not choose the store
+    // directory: the check could pass without any objects.
     let dir = machine.store_dir.as_ref().or_else(|| named("storeDir").filter(|_| !by_owner));
     Ok(Some(Wanted {
-        // A pin or a signature says nothing of the files by itself.
+        // A digest or a signature alone does not check the files.
         mode: asked.max(least).unwrap_or(Mode::Full),
         expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,
         signers,

@@ -1,4 +1,4 @@
-//! Whether a policy allows an artifact: its type, its name, and what can prove it.
+//! Whether a policy allows an artifact: its type, its name and its proof.
 
 use super::open::Artifact;
 use super::reference::Reference;
@@ -34,7 +34,7 @@ impl Artifact {
     }
 }
 
-/// The name of an artifact without a store path: its tag, or the file's name.
+/// The name of an artifact without a store path: its tag, or the file name.
 fn file_name(reference: &Reference) -> String {
     let path = match reference {
         Reference::Nar(path) | Reference::Cache { folder: path, .. } => path,

@@ -1,4 +1,5 @@
-//! A closure whose NARs are in blobs, compressed or not: proved in one pass, read again in another, several at once.
+//! A closure whose NARs are in blobs, compressed or not: proved in one pass and read again in
+//! another, several at a time.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -17,23 +18,24 @@ use crate::emergence::proof::terms::{Evidence, Terms};
 use crate::emergence::proof::verify::{Bytes, Seen, read_again, read_known, read_object};
 use crate::emergence::proof::watched::{Counted, Told};
 
-/// Opens the blobs of a closure, each from its first byte, and decides what proves its objects. A blob is opened once to prove it, and
-/// once to unpack it.
+/// Opens the blobs of a closure from their beginning, and decides what proves its objects. A blob
+/// is opened once to prove it, and once to unpack it.
 pub trait Source: Send + Sync {
-    /// The blob that holds the NAR of the object at this place.
+    /// Opens the blob with the NAR of the object at this index.
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>>;
 
-    /// The proof of each object's path, and whether the caller expects `digest`, which is that of the closure.
+    /// The proof of each object's path, and whether the caller expects `digest`, which is that of
+    /// the closure.
     fn proofs(&self, objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Proofs> {
         closure::proofs(objects, digest, terms)
     }
 
-    /// Whether the content of all objects was proved before they came here.
+    /// Whether the content of all objects was proved before.
     fn is_proved(&self) -> bool {
         false
     }
 
-    /// Bytes of a tree that is no object, which was read when it was opened.
+    /// Bytes that were read when a tree without a store path was opened.
     fn bytes_of_tree(&self) -> Bytes {
         Bytes::default()
     }
@@ -42,18 +44,18 @@ pub trait Source: Send + Sync {
 /// Objects and their blobs: a NAR in a file, or an object of a binary cache or of a store with its references.
 pub struct BlobClosure<S> {
     kind: Kind,
-    /// Of the root's NAR.
+    /// Hash of the root's NAR.
     digest: Hash,
-    /// Each after those that it refers to, the root last.
+    /// Dependencies first; the last one is the root.
     objects: Vec<Object>,
-    /// How each is stored, in the same order.
+    /// The stored form of each, in the same order.
     stored: Vec<Stored>,
     pub(super) source: S,
     seen: Mutex<Vec<Option<Seen>>>,
 }
 
 impl<S: Source> BlobClosure<S> {
-    /// The last of `objects` is the root. A usage error when there are none.
+    /// A closure with the last of `objects` as its root. A usage error if there are none.
     pub fn new(kind: Kind, objects: Vec<(Object, Stored)>, source: S) -> Result<Self> {
         let root = objects.last().ok_or_else(|| Fault::usage("the closure has no root"))?;
         let digest = root.0.nar_hash;
@@ -62,12 +64,12 @@ impl<S: Source> BlobClosure<S> {
         Ok(Self { kind, digest, objects, stored, source, seen })
     }
 
-    /// A tree whose NAR has this hash, and which is no object.
+    /// A tree without a store path, whose NAR has this hash.
     pub(super) fn of_tree(kind: Kind, digest: Hash, source: S) -> Self {
         Self { kind, digest, objects: Vec::new(), stored: Vec::new(), source, seen: Mutex::default() }
     }
 
-    /// What is known before any blob is read.
+    /// The report before any blob is read.
     fn report(&self, terms: &Terms) -> Result<Report> {
         let proofs = self.source.proofs(&self.objects, &self.digest, terms)?;
         Ok(Report::of_objects(self.kind, self.digest, proofs, self.source.bytes_of_tree()))
@@ -78,8 +80,9 @@ impl<S: Source> BlobClosure<S> {
         both.ok_or_else(|| Fault::usage("an object has no blob"))
     }
 
-    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared. Also refused: more entries than may be
-    /// (`limit.entries`), and with `terms.scan` what is referred to and not declared (`refs.undeclared`).
+    /// Reads every blob, `terms.jobs` at a time, and compares it with its declaration. Also
+    /// refused: too many entries (`limit.entries`), and with `terms.scan` undeclared references
+    /// (`refs.undeclared`).
     fn prove(&self, terms: &Terms) -> Result<Bytes> {
         terms.check_space(self.objects.iter())?;
         let searched = terms.scan.then(|| Searched::new(self.objects.iter().map(|object| &object.path)));
@@ -90,7 +93,7 @@ impl<S: Source> BlobClosure<S> {
             let (object, stored) = self.at(at)?;
             let blob = stored.hash.as_ref().map(Evidence::Blob);
             if blob.map(|blob| terms.known(object, blob)).transpose()?.flatten().is_some() {
-                // It is hashed, but nothing has to come out of it; nor is it missed.
+                // Hashed, but not unpacked. It may be missing.
                 return match self.source.open(at).and_then(|input| read_known(input, stored)) {
                     Err(fault) if fault.code() == Some(Code::BlobMissing) => Ok(()),
                     read => read.within(|| terms.dir.path(&object.path)).map(|bytes| add(&total, bytes)),
@@ -172,7 +175,7 @@ impl<S: Source> Closure for BlobClosure<S> {
         self.source.is_proved().then(|| self.report(terms)).transpose()
     }
 
-    // A usage error when nothing was proved before.
+    // A usage error if nothing was proved before.
     fn unpack(
         &self,
         terms: &Terms,
@@ -209,14 +212,14 @@ fn add(total: &Mutex<Bytes>, more: Bytes) {
     }
 }
 
-/// Reads an open file from a place on, whoever else reads it.
+/// Reads an open file from an offset, independently of other readers.
 pub struct From<F> {
     file: F,
     at: u64,
 }
 
 impl<F: std::ops::Deref<Target = std::fs::File>> From<F> {
-    /// What stands in the file from the byte `at` on.
+    /// The contents of the file from the byte `at` on.
     pub fn new(file: F, at: u64) -> Self {
         Self { file, at }
     }

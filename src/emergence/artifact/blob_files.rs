@@ -1,4 +1,4 @@
-//! Files that are opened once and read twice, as far as there are descriptors for it.
+//! Files that are opened once and read twice, within a limit on open files.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,18 +9,18 @@ use super::blob_closure::{From, Source};
 use crate::emergence::base::bounded::open_file;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
-/// Files kept open at most. What is opened a second time is recognised by its hash.
+/// Maximum number of files that stay open. A file that is opened again is checked by its hash.
 const KEPT: usize = 256;
 
 /// The blobs of a closure in files of their own.
 pub struct Files {
-    /// Where each is, and of what it is a part, for messages.
+    /// The path of each, and the artifact that it is a part of, for messages.
     paths: Vec<(PathBuf, String)>,
     open: Mutex<Vec<Option<Arc<File>>>>,
 }
 
 impl Files {
-    /// Nothing is opened yet.
+    /// The files at these paths, none of them open yet.
     pub fn new(paths: Vec<(PathBuf, String)>) -> Self {
         let open = Mutex::new(vec![None; paths.len().min(KEPT)]);
         Self { paths, open }

@@ -1,4 +1,4 @@
-//! An object of a binary cache and all that it refers to.
+//! An object of a binary cache and its references.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::proof::closure::Kind;
 use crate::emergence::proof::terms::Terms;
 
-/// An object of a binary cache, with everything that it refers to.
+/// An object of a binary cache and all its references.
 pub type CacheClosure = BlobClosure<Files>;
 
 impl CacheClosure {
-    /// Reads the descriptions of the object with these digits, and of all that it refers to; what the destination has may be missing.
-    /// `named`: the whole name that it must have (`path.mismatch`).
+    /// Reads the narinfo of the object with these digits and of all its references. Those that the
+    /// destination has may be missing. `named`: the full name that it must have (`path.mismatch`).
     pub fn open(folder: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
         let cache = Cache::open(folder, &terms.dir, &terms.limits)?;
         let mut infos = cache.closure(digits, &|path| terms.has(path))?;
-        // In a circle of references the root may not be last by itself.
+        // In a reference cycle, the root may not be the last.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {
             let root = infos.remove(at);
             if let Some(named) = named.filter(|named| **named != root.object.path) {

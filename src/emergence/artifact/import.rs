@@ -46,7 +46,7 @@ pub fn verify_and_import(
 /// A NAR without a store path cannot be imported.
 pub(crate) const NO_PATH: &str = "it has no store path; say it with --store-path";
 
-/// An image that is in a store.
+/// An imported image.
 pub struct ImportedImage {
     /// The image, and the report of its verification.
     pub verified: Verified,

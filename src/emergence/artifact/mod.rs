@@ -1,10 +1,10 @@
-//! Whatever a REF names, opened: one file for each type of artifact.
+//! Opens the artifact that a REF names: one file for each type of artifact.
 //!
 //! ```text
 //! reference       the syntax of a REF
 //! open            from a REF to an artifact
 //! admit           whether a policy allows it
-//! blob_closure    a closure whose NARs are in blobs: the part that the three types below share
+//! blob_closure    a closure whose NARs are in blobs: the common part of the next three
 //! nar_file        a NAR in a file
 //! cache_closure   an object of a binary cache, with its references
 //! store_closure   an object of a store, with its references

@@ -1,4 +1,4 @@
-//! One NAR in a file, with what is declared of it elsewhere.
+//! A single NAR in a file, with an external declaration.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,28 +24,29 @@ use crate::emergence::proof::trust::Demand;
 use crate::emergence::proof::verify::Bytes;
 use crate::error::{Doing, Error, Kind as ErrorKind};
 
-/// What the caller says of a NAR. What is left out is taken as it is.
+/// The caller's declaration of a NAR. Missing values are taken from the NAR.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
-    /// What the object is called.
+    /// The store path of the object.
     pub path: Option<StorePath>,
-    /// By SHA-256.
+    /// SHA-256 hash of the NAR.
     pub nar_hash: Option<Hash>,
-    /// In bytes.
+    /// Size of the NAR in bytes.
     pub nar_size: Option<u64>,
-    /// What it refers to.
+    /// The references of the object.
     pub references: Vec<StorePath>,
-    /// How its content proves its path.
+    /// The content address that proves its path.
     pub ca: Option<ContentAddress>,
-    /// Of its fingerprint.
+    /// Signatures of its fingerprint.
     pub signatures: Vec<Signature>,
-    /// How the file is compressed, where its first bytes and its name do not tell.
+    /// The compression of the file, if its first bytes and its name do not show it.
     pub compression: Option<Compression>,
-    /// A file that says all this, instead of the file beside the NAR with `.narinfo` behind its name.
+    /// A narinfo file with this declaration, instead of the one at the NAR's path with `.narinfo`
+    /// appended.
     pub narinfo: Option<PathBuf>,
 }
 
-/// A NAR. Without a store path it is a tree and no object.
+/// A NAR. Without a store path it is a tree, not an object.
 pub type NarFile = BlobClosure<OneNar>;
 
 /// The file of a NAR.
@@ -53,7 +54,7 @@ pub struct OneNar {
     path: PathBuf,
     file: Files,
     compression: Compression,
-    /// What was read of a NAR of which nothing is declared.
+    /// Bytes that were read at opening, for a NAR without a declaration.
     bytes: Bytes,
 }
 
@@ -91,13 +92,14 @@ fn opened(path: &Path) -> Result<std::fs::File> {
 }
 
 impl NarFile {
-    /// Finds what is declared. Without a hash or a size, the NAR is read once for them.
+    /// Opens a NAR with its declaration. If the hash or the size is not declared, the NAR is read
+    /// once for it.
     pub fn open(path: &Path, declared: &Declared, terms: &Terms) -> Result<Self> {
         let name = path.display().to_string();
         let Some(mut info) = narinfo(path, declared, terms)? else {
             return Self::by_options(path, name, declared, terms);
         };
-        // What the caller says beside it holds as well.
+        // The caller's options apply in addition.
         declared.check(&name, &info.object.nar_hash, info.object.nar_size)?;
         info.stored.compression = declared.compression.unwrap_or(info.stored.compression);
         Self::of_object(path, name, info)
@@ -105,7 +107,7 @@ impl NarFile {
 
     fn by_options(path: &Path, name: String, declared: &Declared, terms: &Terms) -> Result<Self> {
         let (hash, bytes, compression) = match (&declared.path, declared.nar_hash, declared.nar_size) {
-            // Nothing must be found out but how it is compressed.
+            // Only the compression is unknown.
             (Some(_), Some(hash), Some(unpacked)) => {
                 let (_, compression) =
                     decompressed(opened(path)?, path, declared.compression, terms.limits.memory)?;
@@ -139,8 +141,9 @@ impl NarFile {
         Self::new(Kind::Nar, vec![(object, stored)], source)
     }
 
-    /// Makes its tree at `to`, where nothing may be yet and room must be, as `nix-store --restore` would. It was verified before; refused when it has
-    /// changed since. After an error nothing is there.
+    /// Restores the verified tree at `to`, as `nix-store --restore` would. `to` must not exist, and
+    /// there must be enough space. Refused if the NAR has changed since. After an error nothing is
+    /// left.
     pub fn restore(&self, to: &Path, terms: &Terms) -> Result<()> {
         let OneNar { path, compression, bytes, .. } = &self.source;
         let make = |maker: &mut dyn Visitor| {
@@ -172,7 +175,7 @@ impl Declared {
     }
 }
 
-/// What the file beside the NAR, or the one that the caller names, says.
+/// The contents of the narinfo file that the caller names, or of the one next to the NAR.
 fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<NarInfo>> {
     if declared.path.is_some() {
         return Ok(None);
@@ -189,7 +192,7 @@ fn narinfo(path: &Path, declared: &Declared, terms: &Terms) -> Result<Option<Nar
     NarInfo::parse(&text, &terms.dir).within(|| subject).map(Some)
 }
 
-/// Reads a NAR of which nothing is declared: its hash, what was read, and how it is compressed.
+/// Reads a NAR without a declaration. Returns its hash, the bytes read, and its compression.
 fn look(
     path: &Path,
     compression: Option<Compression>,

@@ -1,4 +1,5 @@
-//! Whatever a REF names, opened: a closure of store objects, or a plain image, which has none.
+//! Opens the artifact that a REF names: a closure of store objects, or a plain image, which has
+//! none.
 
 use std::sync::Arc;
 
@@ -15,25 +16,26 @@ use crate::emergence::proof::closure::Closure;
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::store::Store;
 
-/// An artifact of which the documents were read and held against their digests.
+/// An artifact whose documents were read and compared with their digests.
 pub enum Artifact {
-    /// Of store objects.
+    /// A closure of store objects.
     Closure(Box<dyn Closure>),
-    /// An image of no automaton.
+    /// An image that is not an automaton.
     Image(Box<oci::Image>),
 }
 
-/// What the caller says of an artifact besides its REF.
+/// The caller's options for an artifact besides its REF.
 pub struct Said<'a> {
-    /// Of a NAR.
+    /// The declaration of a NAR.
     pub declared: &'a Declared,
-    /// Which of the manifests of an index is wanted.
+    /// Selects a manifest of an index.
     pub platform: &'a Platform,
     /// Where `store:` references are looked up.
     pub store: Option<&'a Arc<Store>>,
 }
 
-/// Opens what `reference` names. Refused as by [`Layout::open`], [`Layout::resolve`] and [`oci::Image::open`]; see also [`open_closure`].
+/// Opens the artifact that `reference` names. Refused as by [`Layout::open`], [`Layout::resolve`]
+/// and [`oci::Image::open`]; see also [`open_closure`].
 pub fn open_artifact(reference: &Reference, said: &Said<'_>, terms: &Terms) -> Result<Artifact> {
     match reference {
         Reference::Oci(image) => open_image(image, false, said, terms),
@@ -42,7 +44,8 @@ pub fn open_artifact(reference: &Reference, said: &Said<'_>, terms: &Terms) -> R
     }
 }
 
-/// Opens an artifact. `declared`: what the caller says of a NAR; `store`: where `store:` references are looked up.
+/// Opens an artifact other than an image. `declared`: the declaration of a NAR; `store`: where
+/// `store:` references are looked up.
 ///
 /// A usage error for a `store:` reference without a store.
 pub fn open_closure(
@@ -92,7 +95,8 @@ fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &
     Ok(Artifact::Image(Box::new(oci::Image::open(layout, resolved, terms)?)))
 }
 
-/// Words about a plain image whose configuration declares an automaton: a tool on its way has dropped what makes it one.
+/// Warning for a plain image whose configuration declares an automaton: a tool has dropped the
+/// annotations of its manifest.
 pub fn lost_automaton(image: &oci::Image) -> Option<&'static str> {
     image.config().other.contains_key(CONFIG_MEMBER).then_some(
         "its configuration declares an automaton, but its manifest does not: it is taken for a plain image, without constraints and objects",

@@ -1,4 +1,4 @@
-//! REF: how a command line names an artifact.
+//! The syntax of a REF: the name of an artifact on the command line.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,46 +10,47 @@ use crate::emergence::base::pieces::fill;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
-/// What begins a NAR: the length of its first word, and that.
+/// The first bytes of a NAR: the length of the magic string, and the string.
 const NAR: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1";
 
-/// An artifact that was named. That it is there is not known.
+/// The name of an artifact, which need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
     /// `nar:PATH`: one NAR in a file.
     Nar(PathBuf),
-    /// `cache:PATH#OBJECT`: an object of a binary cache in a folder, with its closure.
+    /// `cache:PATH#OBJECT`: an object of a binary cache in a directory, with its closure.
     Cache {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
         /// Digits of the object.
         object: String,
-        /// The whole of its name, if not its digits alone were told.
+        /// Its full name, if not only its digits were given.
         named: Option<StorePath>,
     },
-    /// `store:PATH`: an object that the store has already, with its closure.
+    /// `store:PATH`: an object of the store, with its closure.
     Store(StorePath),
-    /// `store:sha256:…`: an automaton that the store has already.
+    /// `store:sha256:…`: an automaton of the store.
     Automaton(Hash),
-    /// `oci:PATH[:TAG][@DIGEST]`: something in an OCI layout in a folder.
+    /// `oci:PATH[:TAG][@DIGEST]`: an entry of an OCI layout in a directory.
     Oci(Image),
-    /// `oci-archive:PATH[:TAG][@DIGEST]`: the same in a tar.
+    /// `oci-archive:PATH[:TAG][@DIGEST]`: an entry of an OCI layout in a tar.
     OciArchive(Image),
 }
 
-/// Something in an OCI layout.
+/// An entry of an OCI layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Of the layout.
+    /// Path of the layout.
     pub path: PathBuf,
     /// Its name in the layout.
     pub tag: Option<String>,
-    /// What it must be.
+    /// The digest that it must have.
     pub digest: Option<Hash>,
 }
 
 impl Image {
-    /// `PATH[:TAG][@DIGEST]`: the tag stands behind the last colon that no slash follows; where nothing is there, see [`whole_name`].
+    /// Parses `PATH[:TAG][@DIGEST]`. The tag follows the last colon that has no slash after it; if
+    /// that path does not exist, see [`whole_name`].
     fn parse(text: &str) -> Result<Self> {
         let (rest, digest) = match text.rsplit_once('@') {
             Some((rest, digest)) if digest.contains(':') && !digest.contains('/') => {
@@ -72,8 +73,9 @@ impl Image {
     }
 }
 
-/// Engines tag with whole names, which have colons and slashes of their own: `FOLDER:localhost/app:latest`. The tag stands behind the first
-/// colon that what is there can stand before.
+/// Splits a path from a full image name as the tag, which may have colons and slashes:
+/// `FOLDER:localhost/app:latest`. The tag follows the first colon that is preceded by an existing
+/// layout.
 fn whole_name(text: &str) -> Option<(&str, &str)> {
     let there = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
     let mut splits =
@@ -82,9 +84,11 @@ fn whole_name(text: &str) -> Option<(&str, &str)> {
 }
 
 impl Reference {
-    /// Reads a REF. Without a prefix, a folder with `nix-cache-info` is a cache, and a file that begins as a NAR is one.
+    /// Parses a REF. Without a prefix, a directory with `nix-cache-info` is a cache, and a file
+    /// that begins as a NAR is one.
     ///
-    /// A usage error when it is written in no such way; `type.unknown` when what is there is none of these.
+    /// A usage error if the syntax is wrong; `type.unknown` if the file at the path has none of
+    /// these types.
     pub fn parse(text: &str, dir: &StoreDir) -> Result<Self> {
         match text.split_once(':') {
             Some(("nar", path)) if !path.is_empty() => Ok(Self::Nar(path.into())),
@@ -114,7 +118,7 @@ impl Reference {
         };
         let digits = match &named {
             Some(path) => path.digits(),
-            // With a made-up name they must make a store path.
+            // With any name appended they must form a store path.
             None => match StorePath::parse(&format!("{object}-x")) {
                 Ok(path) => path.digits(),
                 Err(_) if object.is_empty() => return Err(wrong()),
@@ -166,7 +170,7 @@ impl Reference {
         let first = first.get(..count).unwrap_or_default();
         match Compression::recognised(first) {
             Compression::None if first == NAR => Ok(Self::Nar(path.into())),
-            // Brotli has no mark to be known by.
+            // Brotli has no magic number.
             Compression::None if path.extension().is_some_and(|end| end == "br") => {
                 Ok(Self::Nar(path.into()))
             }
@@ -185,7 +189,8 @@ impl Reference {
     }
 }
 
-/// Whether what comes out of a compressed file is surely no NAR. What cannot be decompressed is for its reader to tell.
+/// Whether a compressed file certainly contains no NAR. Decompression errors are left to its
+/// reader.
 fn is_other(mut file: &std::fs::File, name: &Path) -> bool {
     let mut first = [0; NAR.len()];
     let begin = std::io::Seek::rewind(&mut file);
@@ -194,12 +199,12 @@ fn is_other(mut file: &std::fs::File, name: &Path) -> bool {
             .is_ok_and(|(mut reader, _)| read_full(&mut reader, &mut first).is_ok() && first != NAR)
 }
 
-/// Whether a file has the mark of a tar in its first header.
+/// Whether the first header of a file has the magic of a tar.
 fn is_tar(file: &std::fs::File) -> std::io::Result<bool> {
     has_at(file, 257, b"ustar")
 }
 
-/// Whether a file begins as a NAR behind the number one, as others follow it.
+/// Whether a file begins with the number one and a NAR, as an export of several NARs does.
 fn is_exported(file: &std::fs::File) -> std::io::Result<bool> {
     Ok(has_at(file, 0, &1u64.to_le_bytes())? && has_at(file, 8, NAR)?)
 }
@@ -215,7 +220,8 @@ fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
     error.map_or(Ok(count), Err)
 }
 
-/// A NAR that may be compressed, as is `told`, or as its first bytes or its name tell; and how it is.
+/// Decompresses a NAR. The compression is `told`, or is detected from its first bytes or its name.
+/// Also returns the compression.
 pub fn decompressed<'a>(
     mut input: impl Read + 'a,
     name: &Path,

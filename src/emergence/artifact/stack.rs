@@ -1,5 +1,6 @@
-//! Images in a store: layer over layer, as overlayfs takes them, so that images share what they have in common. Where no overlay can be
-//! mounted, and for who wants one tree, all layers of an image are in one.
+//! Images in a store. Layers are stored separately, for overlayfs, so that images share them. If no
+//! overlay can be mounted, or a single tree is wanted, all layers of an image are stored as one
+//! tree.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,20 +18,20 @@ use crate::emergence::proof::verify::Bytes;
 use crate::emergence::store::Store;
 use crate::error::Doing;
 
-/// What the name of a tree of several layers ends with.
+/// The suffix of a tree of several layers.
 const TREE: &str = ".tree";
 
-/// How an image lies in a store. One with a single layer lies there the same way in both.
+/// The form of an image in a store. Both forms are the same for an image with a single layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageForm {
-    /// A folder for each layer, in which is what it changes of those below: DIR/layers/CHAINID.
+    /// A directory for each layer, with its changes to the layers below: DIR/layers/CHAINID.
     Layers,
-    /// One for all of them: DIR/layers/CHAINID.tree.
+    /// One directory for all layers: DIR/layers/CHAINID.tree.
     Tree,
 }
 
 impl Image {
-    /// The names that it has in a store's folder of layers, the lowest first.
+    /// Its names in the layers directory of a store, lowest first.
     fn names(&self, form: ImageForm) -> Vec<String> {
         let mut names: Vec<String> = self.chain().iter().map(|id| id.hex()).collect();
         if form == ImageForm::Tree && names.len() > 1 {
@@ -43,8 +44,8 @@ impl Image {
         self.names(form).iter().map(|name| store.layers().join(name)).collect()
     }
 
-    /// The names of its folders in the store, in each form in which all of it is there. Refused with `closure.incomplete` when there is
-    /// none.
+    /// The names of its directories in the store, in each complete form. Refused with
+    /// `closure.incomplete` if none is complete.
     pub fn kept(&self, store: &Store) -> Result<BTreeSet<String>> {
         let names: BTreeSet<String> = self.stored(store).flat_map(|form| self.names(form)).collect();
         if names.is_empty() {
@@ -54,7 +55,7 @@ impl Image {
         Ok(names)
     }
 
-    /// The forms in which all of it is in the store.
+    /// The forms in which the store has the complete image.
     fn stored(&self, store: &Store) -> impl Iterator<Item = ImageForm> {
         [ImageForm::Layers, ImageForm::Tree].into_iter().filter(|form| self.is_whole(store, *form))
     }
@@ -63,19 +64,20 @@ impl Image {
         self.folders(store, form).iter().all(|folder| folder.is_dir())
     }
 
-    /// The form in which all of it is in the store, and this process can use it.
+    /// A complete form that this process can use.
     fn usable(&self, store: &Store) -> Option<ImageForm> {
         self.stored(store).find(|form| *form == ImageForm::Tree || self.can_be_stacked(store))
     }
 
-    /// Whether this process could mount an overlay over its layers, if they were there.
+    /// Whether this process could mount an overlay of its layers, if they existed.
     fn can_be_stacked(&self, store: &Store) -> bool {
         let names = self.names(ImageForm::Layers);
         let longest = names.iter().map(String::len).max().unwrap_or(0);
         names.len() < 2 || overlay_takes(&store.layers(), longest, names.len()) && overlay_shows()
     }
 
-    /// The form that it has in the store, or is best given there. Layers over which this process could mount no overlay are no form for it.
+    /// The form that the image has in the store, or the best one to create. The layered form is
+    /// used only if this process can mount the overlay.
     pub fn best_form(&self, store: &Store) -> Result<ImageForm> {
         if let Some(form) = self.usable(store) {
             return Ok(form);
@@ -90,8 +92,9 @@ impl Image {
         }
     }
 
-    /// Where the store has all of it in this form, or in any: what is there was proved when it came, and no blob is looked at. `None`: it
-    /// lacks something. Refused with `trust.*`, as by [`Image::verify`].
+    /// The directories of an image that the store has completely, in this form, or in any if
+    /// `None`. Its content was proved at the import, so no blob is read. `None`: the store lacks a
+    /// part. Refused with `trust.*`, as by [`Image::verify`].
     pub fn recall(
         &self,
         terms: &Terms,
@@ -106,29 +109,31 @@ impl Image {
         Ok(found.map(|form| self.folders(store, form)))
     }
 
-    /// Tells of each layer whether the store has what is made of it in this form.
+    /// Returns a function that says for a layer whether the store has its directory in this form.
     fn has(&self, store: &Store, form: ImageForm) -> impl Fn(usize) -> bool + Sync + use<> {
         let there: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
         move |layer| there.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true)
     }
 
-    /// Digests of the blobs from which the store would have to make something, and of the configuration if it would.
+    /// Digests of the blobs that an import would read, the configuration first. Empty if the store
+    /// has the complete image.
     pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
-        // Where nothing can be written, all is needed to make it elsewhere.
+        // If the store is not writable, list the blobs for an import elsewhere.
         let form = |store: &Store| self.best_form(store).unwrap_or(ImageForm::Tree);
         let has = store.map(|store| self.has(store, form(store)));
         let has = |layer| has.as_ref().is_some_and(|has| has(layer));
         if (0..self.layer_count().max(1)).all(has) {
             return Vec::new();
         }
-        // The configuration comes first.
+        // Index 0 is the configuration.
         let lacking = |at: usize| at.checked_sub(1).is_none_or(|layer| !has(layer));
         let blobs = self.blobs().enumerate().filter(|(at, _)| lacking(*at));
         blobs.map(|(_, blob)| blob.digest.to_string()).collect()
     }
 
-    /// Proves all that the store does not have in this form, as [`Image::verify`] does. Blobs of layers that it has must have their digests
-    /// when they are there. `strict` reads all of them.
+    /// Proves all parts that the store does not have in this form, as [`Image::verify`] does. Blobs
+    /// of layers that it has may be missing, but must have their digests. With `strict` all blobs
+    /// are read.
     pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: ImageForm) -> Result<Verified> {
         let has = self.has(store, form);
         self.proved(terms, strict, &|layer| !strict && has(layer))
@@ -136,8 +141,8 @@ impl Image {
 }
 
 impl Verified {
-    /// Makes in the store what it lacks of the image in this form; what is there is taken as it is. No folder has its name before all are
-    /// whole.
+    /// Adds the missing directories of the image in this form to the store; existing ones are
+    /// reused. They are renamed to their final paths after all of them are complete.
     ///
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: ImageForm) -> Result<Unpacked> {
@@ -160,7 +165,7 @@ impl Verified {
             store.settle(staging)?;
             for (new, folder) in made.iter().zip(&folders).filter(|(new, folder)| new != folder) {
                 match rename_new(new, folder) {
-                    // Somebody else was faster.
+                    // Another process was faster.
                     Err(Errno::EXIST | Errno::NOTEMPTY) => unpacked.reused += 1,
                     named => named.doing(|| format!("rename to {}", folder.display()))?,
                 }
@@ -170,8 +175,9 @@ impl Verified {
         Ok(Unpacked { folders, ..unpacked })
     }
 
-    /// Makes one of the folders, which lies over those in `below`, somewhere in the new folder `staging`: where it is. Its path there is
-    /// shorter than the one that it gets, by which [`overlay_takes`] was asked.
+    /// Creates one directory, a layer above those in `below`, in the new directory `staging`, and
+    /// returns its path. That path is shorter than the final one, which [`overlay_takes`] was asked
+    /// about.
     fn one(
         &self,
         terms: &Terms,
@@ -192,7 +198,7 @@ impl Verified {
         Ok(new)
     }
 
-    /// Makes at `new` what the layer changes that comes over those in `below`.
+    /// Unpacks the changes of the layer above those in `below` into `new`.
     fn layer(
         &self,
         terms: &Terms,

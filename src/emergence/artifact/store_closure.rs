@@ -1,4 +1,4 @@
-//! An object that a store has already, and all that it refers to.
+//! An object of the store and its references.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,14 +16,15 @@ use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::{Demand, Proof};
 use crate::emergence::store::{Meta, Store};
 
-/// An object of a store, which it keeps open, with everything that it refers to.
+/// An object of a store, which it keeps open, with all its references.
 pub type StoreClosure = BlobClosure<Trees>;
 
 impl StoreClosure {
-    /// Refused with `closure.incomplete` when the store lacks the object, or one that it refers to.
+    /// Opens an object. Refused with `closure.incomplete` if the store lacks it or one of its
+    /// references.
     pub fn open(store: Arc<Store>, object: &StorePath) -> Result<Self> {
         let mut metas = store.closure_of(std::slice::from_ref(object))?;
-        // In a circle of references the root may not be last by itself.
+        // In a reference cycle, the root may not be the last.
         if let Some(at) = metas.iter().position(|meta| meta.object.path == *object) {
             let root = metas.remove(at);
             metas.push(root);
@@ -31,7 +32,7 @@ impl StoreClosure {
         Self::of(store, metas)
     }
 
-    /// Of several objects with all their references, each after those.
+    /// A closure of several objects with all their references, dependencies first.
     pub(crate) fn of(store: Arc<Store>, metas: Vec<Meta>) -> Result<Self> {
         let paths = metas.iter().map(|meta| store.tree(&meta.object.path)).collect();
         let proofs = metas.iter().map(|meta| meta.proof.clone()).collect();
@@ -46,12 +47,12 @@ impl StoreClosure {
     }
 }
 
-/// Trees of a store as blobs: each is the NAR that a thread makes of it.
+/// Trees of a store as blobs: each is the NAR that a thread generates.
 pub struct Trees {
     paths: Vec<PathBuf>,
-    /// The proof of each when it was imported.
+    /// The proof of each at its import.
     proofs: Vec<Proof>,
-    /// Open: nothing is collected while it is.
+    /// Keeps the shared lock, so that nothing is garbage-collected.
     _store: Arc<Store>,
 }
 
@@ -61,7 +62,8 @@ impl Source for Trees {
         Ok(Box::new(TreeReader::start(path, DEEPEST_EVER)?))
     }
 
-    /// As for any artifact; otherwise the proof of its import, unless a signature is demanded of all.
+    /// As for any artifact; otherwise the proof of its import, unless signatures are demanded of
+    /// all.
     fn proofs(&self, objects: &[Object], digest: &Hash, terms: &Terms) -> Result<Proofs> {
         let root = objects.last().map(|object| terms.dir.path(&object.path)).unwrap_or_default();
         let pinned = terms.trust.pinned(&root, digest)?;

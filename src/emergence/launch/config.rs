@@ -1,4 +1,5 @@
-//! config.json, from the document of an automaton or from the configuration of an image, over what `spec` writes.
+//! Writes config.json: the default of `spec`, changed by the document of an automaton or the
+//! configuration of an image.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,19 +21,19 @@ use crate::spec::verification::PREFIX;
 use crate::spec::{Hook, Mount, Namespace, Process, Root, Spec, defaults};
 use crate::sys::signal_names;
 
-/// The longest annotation of a closure.
+/// Maximum length of the closure annotation, in bytes; a longer one is omitted.
 const LONGEST_CLOSURE: usize = 64 << 10;
 
-/// Annotations that the runtime acts upon: what comes out of an image is not to give orders.
+/// Prefixes of annotations that control the runtime: those of an image are dropped.
 const ORDERS: [&str; 4] = ["run.oci.", "org.criu.", "org.systemd.", "com.matrixai."];
 
-/// As Erlang's supervisors: a second restart within five seconds is one too many.
+/// Maximum number of restarts, and in how many seconds, as in Erlang's supervisors.
 const RESTARTS: (u32, u32) = (1, 5);
 
 /// Seconds that programs of a group have to end.
 const GRACE: u32 = 5;
 
-/// Makes the bundle of store objects in the folder `bundle`, which is going to be called `last`.
+/// Creates the bundle of store objects in the directory `bundle`, whose final path will be `last`.
 pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, last: &Path) -> Result<()> {
     let mut spec = base(shape);
     let mounts = rootfs::automaton_root(&artifact.objects, store, shape.rootfs, bundle, last)?;
@@ -63,7 +64,8 @@ pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, 
     finish(spec, bundle)
 }
 
-/// Makes the config.json of an image in `bundle`. Its tree is at `tree`: it is the bundle's `rootfs`, or is bound there, as `shape` says.
+/// Writes the config.json of an image to `bundle`. `tree` is the image's tree: the bundle's
+/// `rootfs`, or bound there if `shape` says so.
 pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) -> Result<()> {
     let wanted = &config.config;
     let mut spec = base(shape);
@@ -83,7 +85,7 @@ pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) ->
         process.cwd = Path::new("/").join(&wanted.working_dir).to_string_lossy().into_owned();
     }
     process.user = user::resolve(tree, &wanted.user)?;
-    // What the image has in such a folder is there too.
+    // The image's content of such a directory is copied.
     spec.mounts.extend(wanted.volumes.keys().map(|place| temporary(place, "mode=0755", &["tmpcopyup"])));
     if bound {
         let first = rootfs::image_root(tree, &bundle.join("rootfs"), &spec.mounts)?;
@@ -100,7 +102,7 @@ pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) ->
     finish(spec, bundle)
 }
 
-/// What every container has.
+/// The configuration that all containers share.
 fn base(shape: &Shape) -> Spec {
     let mut spec = defaults::spec();
     if let Some(process) = &mut spec.process {
@@ -145,7 +147,7 @@ fn temporary(place: &str, mode: &str, more: &[&str]) -> Mount {
     }
 }
 
-/// Sets variables of the environment, in place of what has their names.
+/// Sets environment variables, replacing existing ones.
 fn set<'a>(process: &mut Process, variables: impl Iterator<Item = (&'a str, &'a str)>) {
     for (name, value) in variables {
         process.env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
@@ -158,7 +160,7 @@ fn stop_signal(signal: &str) -> Option<(String, String)> {
     (!signal.is_empty()).then(|| (name, signal.to_owned()))
 }
 
-/// Whether there is anything to start: told before anything is made.
+/// Checks that there is a program to start, before anything is created.
 pub fn startable(parts: &Parts, shape: &Shape) -> Result<()> {
     let init = parts.document.as_ref().and_then(|document| document.init.as_ref());
     arguments(parts, init, shape).map(drop)
@@ -214,7 +216,8 @@ fn annotations(artifact: &Parts, store: &Store) -> Result<BTreeMap<String, Strin
     Ok(all)
 }
 
-/// The group of an automaton. An entry point beside it is its first member, which is started again when it fails.
+/// The group of an automaton. If it also has an entry point, this is the first member, restarted
+/// when it fails.
 fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
     if init.group.is_empty() {
         return None;
@@ -249,7 +252,8 @@ fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
     }))
 }
 
-/// Puts our own program and its document into the bundle, and mounts them. A copy: the runtime's file itself is never in a container.
+/// Copies the runtime's own program and the group's document into the bundle, and mounts them. The
+/// runtime's file itself must never be in a container.
 fn supervise(group: &Group, bundle: &Path, mounts: &mut Vec<Mount>) -> Result<()> {
     let program = bundle.join("init");
     fs::copy("/proc/self/exe", &program).doing(|| format!("copy this program to {}", program.display()))?;
@@ -268,7 +272,7 @@ fn supervise(group: &Group, bundle: &Path, mounts: &mut Vec<Mount>) -> Result<()
         mounts.push(Mount {
             destination: destination.into(),
             kind: "bind".into(),
-            // Relative: from the bundle.
+            // Relative to the bundle.
             source: name.to_string_lossy().into_owned(),
             options: ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).into(),
             ..Mount::default()
@@ -284,7 +288,7 @@ fn finish(spec: Spec, bundle: &Path) -> Result<()> {
     Ok(fs::write(&file, text + "\n").doing(|| format!("write {}", file.display()))?)
 }
 
-/// What constraints an artifact has.
+/// The constraints of an automaton.
 pub fn constraints(document: &Document) -> Result<crate::emergence::format::constraint::Constraints> {
     let list = serde_json::Value::Array(document.constraints.clone());
     crate::emergence::format::constraint::Constraints::parse(&list, "constraints")

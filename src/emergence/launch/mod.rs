@@ -1,4 +1,5 @@
-//! From a verified artifact to a bundle: config.json, and a root file system that shows its closure and nothing else of the store.
+//! From a verified artifact to a bundle: config.json, and a root file system that shows only its
+//! closure of the store.
 //!
 //! ```text
 //! prepare    from an opened artifact to a bundle, step by step
@@ -26,55 +27,55 @@ use config::{automaton, image};
 
 pub use prepare::{Machine, Prepared, Request, test_constraints};
 
-/// What a bundle is made of, when it is made of store objects.
+/// The parts of a bundle of store objects.
 pub struct Parts {
-    /// Everything that the container shows, each behind what it refers to.
+    /// All objects that the container sees, dependencies first.
     pub objects: Vec<Object>,
-    /// What is declared of it, when it is an automaton.
+    /// The document, for an automaton.
     pub document: Option<Document>,
-    /// Its digests, when it is an automaton.
+    /// The digests, for an automaton.
     pub digests: Option<Digests>,
-    /// A signature of the automaton, as its manifest has it.
+    /// The signature annotation of the automaton's manifest.
     pub signature: Option<String>,
-    /// What it is started with.
+    /// The bound parameters that it starts with.
     pub bound: Option<Bound>,
 }
 
-/// How the root file system comes about.
+/// How the root file system is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rootfs {
-    /// What is in the store is bound, read-only.
+    /// Bind mounts of the store, read-only.
     Bind,
-    /// What is in the store lies below a layer that can be written to.
+    /// An overlay over the store, with a writable layer.
     Overlay,
-    /// A copy of its own.
+    /// A copy.
     Copy,
 }
 
 /// The network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// One of its own, with nothing but `lo`.
+    /// Its own, with only `lo`.
     Private,
     /// The host's.
     Host,
-    /// The network namespace of this file.
+    /// The network namespace at this path.
     At(PathBuf),
 }
 
-/// What the caller wants of a container.
+/// The requested properties of a container.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// See [`Rootfs`].
+    /// How the root file system is created.
     pub rootfs: Rootfs,
-    /// See [`Network`].
+    /// The network.
     pub network: Network,
-    /// A program, by its absolute path, that connects the container when it is created.
+    /// Absolute path of a program that connects the container when it is created.
     pub relay_hook: Option<PathBuf>,
-    /// Arguments in place of those that the artifact has.
+    /// Arguments that replace those of the artifact.
     pub args: Option<Vec<String>>,
     /// Whether it has a terminal.
     pub terminal: bool,
-    /// What its constraints give it.
+    /// Resources that its constraints grant.
     pub granted: Granted,
 }

@@ -1,5 +1,5 @@
-//! From an opened artifact to a bundle: constraints are tested, the content is verified, objects or layers are in the store, and the
-//! bundle is made of them. In this order: nothing is written before everything is verified.
+//! From an opened artifact to a bundle, in this order: tests constraints, verifies the content,
+//! imports it into the store, makes the bundle. Nothing is written before everything is verified.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,19 +26,19 @@ use crate::error::Doing;
 /// The machine that constraints are tested against.
 #[derive(Clone, Debug)]
 pub enum Machine {
-    /// The one that these facts describe.
+    /// A machine with these facts.
     Described(Box<Node>),
-    /// This one; its disk is that of the directory `disk`.
+    /// This machine, with the disk of the directory `disk`.
     Here {
-        /// A directory that exists, or one that will be made in one that exists.
+        /// An existing directory, or one to be created in an existing one.
         disk: PathBuf,
     },
 }
 
-/// Tests the constraints of an automaton: what its container is granted on that machine. `warn` gets a line for each constraint that is
-/// wished but not met.
+/// Tests the constraints of an automaton. Returns the resources that its container is granted on
+/// that machine. `warn` gets a line for each unmet preference.
 ///
-/// Refused with `constraint.*` if one that must be met is not.
+/// Refused with `constraint.*` if a mandatory constraint is not met.
 pub fn test_constraints(document: &Document, machine: &Machine, warn: &dyn Fn(&str)) -> Result<Granted> {
     let constraints = constraints(document)?;
     let here;
@@ -57,28 +57,29 @@ pub fn test_constraints(document: &Document, machine: &Machine, warn: &dyn Fn(&s
 /// A request for the bundle of an artifact.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Values of parameters, by name. Only an automaton has some.
+    /// Values of parameters, by name. Only an automaton has parameters.
     pub parameters: Vec<(String, String)>,
     /// The machine that the constraints of an automaton are tested against.
     pub machine: Machine,
-    /// See [`Rootfs`]. If none: `Bind` for store objects; for an image `Overlay` if `private`, otherwise `Copy`.
+    /// How the root file system is created. Default: `Bind` for store objects; for an image
+    /// `Overlay` if `private`, otherwise `Copy`.
     pub rootfs: Option<Rootfs>,
-    /// Refuse an image that has a path twice in one layer.
+    /// Whether to refuse an image that has a path twice in one layer.
     pub strict: bool,
-    /// See [`Network`].
+    /// The network of the container.
     pub network: Network,
-    /// A program, by its absolute path, that connects the container when it is created.
+    /// Absolute path of a program that connects the container when it is created.
     pub relay_hook: Option<PathBuf>,
-    /// Arguments in place of those that the artifact has.
+    /// Arguments that replace those of the artifact.
     pub args: Option<Vec<String>>,
     /// Whether the container has a terminal.
     pub terminal: bool,
-    /// Whether the bundle is made in a mount namespace that ends with this process: only there may it have an overlay of an image, which
-    /// is a mount.
+    /// Whether the bundle is made in a mount namespace that ends with this process. Only there may
+    /// it have an overlay of an image, which is a mount.
     pub private: bool,
 }
 
-/// A verified artifact that is in the store, and the form of its container: all that a bundle is made of.
+/// A verified artifact in the store, and the form of its container: everything for making a bundle.
 pub struct Prepared {
     content: Content,
     shape: Shape,
@@ -89,20 +90,20 @@ pub struct Prepared {
 enum Content {
     /// Objects of the store.
     Objects(Box<Parts>),
-    /// An image, and its one tree in the store.
+    /// An image, and its single tree in the store.
     Tree(Box<Image>, PathBuf),
-    /// An image, and its layers in the store, the lowest first.
+    /// An image, and its layers in the store, lowest first.
     Layers(Box<Image>, Vec<PathBuf>),
-    /// An image that is unpacked into the bundle, and not kept in the store.
+    /// An image to be unpacked into the bundle, not kept in the store.
     Copy(Box<Verified>),
 }
 
 impl Prepared {
-    /// Tests the constraints of `artifact`, verifies it and imports it into the store. Only the trust is checked of content that the
-    /// store has. `warn` gets lines for people.
+    /// Tests the constraints of `artifact`, verifies it and imports it into the store. For content
+    /// that the store has, only the trust is checked. `warn` gets warnings for the user.
     ///
-    /// A usage error if the request does not fit the artifact; otherwise refused as by [`test_constraints`], [`Closure::verify`],
-    /// [`Image::verify`] and the import.
+    /// A usage error if the request does not fit the artifact; otherwise refused as by
+    /// [`test_constraints`], [`Closure::verify`], [`Image::verify`] and the import.
     pub fn new(
         artifact: Artifact,
         request: &Request,
@@ -143,7 +144,7 @@ impl Prepared {
             return Err(Fault::usage(NO_PATH));
         }
         startable(&parts, &shape)?;
-        // The store's objects were verified when they were imported.
+        // Objects in the store were verified at their import.
         if let Some(report) = closure.recall(terms)?.filter(|_| !terms.scan) {
             parts.digests = report.digests;
             return Ok(Self { content: Content::Objects(Box::new(parts)), shape, store: target.store()? });
@@ -152,7 +153,7 @@ impl Prepared {
         parts.digests = report.digests;
         let store = target.store()?;
         import(&store, closure, terms, &report)?;
-        // References may have been in the store, and not in the artifact.
+        // The closure may have references that only the store has.
         if let Some(root) = closure.objects().last() {
             let paths: Vec<StorePath> = parts.objects.iter().map(|object| object.path.clone()).collect();
             parts.objects = store.closure_of(&paths)?.into_iter().map(|meta| meta.object).collect();
@@ -198,12 +199,12 @@ impl Prepared {
         Ok(Self { content, shape, store })
     }
 
-    /// The store that its objects or layers are in.
+    /// The store with its objects or layers.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// What the store must keep for it.
+    /// The objects and layers that the store must keep for it.
     pub fn held(&self) -> Held {
         match &self.content {
             Content::Objects(parts) => {
@@ -217,14 +218,16 @@ impl Prepared {
         }
     }
 
-    /// Makes the bundle at `dir`, which must not exist (`store.exists`). After an error nothing is there. Returns its absolute path.
+    /// Makes the bundle at `dir`, which must not exist (`store.exists`). Returns its absolute path.
+    /// After an error nothing is left.
     pub fn make_bundle(&self, dir: &Path, terms: &Terms) -> Result<PathBuf> {
         let last = std::path::absolute(dir).doing(|| format!("find {}", dir.display()))?;
         made_whole(&last, |folder| self.fill(folder, &last, terms))?;
         Ok(last)
     }
 
-    /// Makes the bundle in the new directory `folder`, which is going to be called `last`. After an error a part of it may be there.
+    /// Makes the bundle in the new directory `folder`, whose final path will be `last`. After an
+    /// error a part of it may be left.
     pub fn fill(&self, folder: &Path, last: &Path, terms: &Terms) -> Result<()> {
         std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
         let own = folder.join("rootfs");
@@ -248,7 +251,7 @@ fn layers(folders: &[PathBuf]) -> Held {
     Held::layers(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())))
 }
 
-/// The form of the container, before it is known what is granted to it.
+/// The form of the container, before resources are granted.
 fn shape(request: &Request) -> Result<Shape> {
     let hook = request.relay_hook.as_deref();
     if let Some(path) = hook.filter(|path| !path.is_absolute() || path.to_str().is_none()) {
@@ -274,7 +277,7 @@ fn image_rootfs(request: &Request) -> Result<Rootfs> {
     }
 }
 
-/// Only an automaton has parameters.
+/// Refuses parameters: only an automaton has them.
 fn no_parameters(request: &Request) -> Result<()> {
     match request.parameters.first() {
         Some((name, _)) => {

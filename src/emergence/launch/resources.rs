@@ -1,4 +1,4 @@
-//! What an automaton may use, and what it is given, in config.json's words.
+//! Resource limits and devices of an automaton in config.json.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::emergence::format::document::Resources as Wanted;
 use crate::error::{Doing, Error, Kind};
 use crate::spec::{BlockIo, Cpu, Device, DeviceRule, Linux, Memory, Pids, Resources};
 
-/// Whether this machine has control groups of version 2 alone.
+/// Whether this machine has only cgroup v2.
 pub(super) fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// Adds limits; `unified`: for version 2 of control groups, where weights are written as they are.
+/// Adds limits. `unified`: for cgroup v2, where weights are used unchanged.
 pub(super) fn limit(resources: &mut Resources, wanted: &Wanted, granted: &Granted, unified: bool) {
     let memory = wanted.memory_limit;
-    // More than it may have cannot be kept for it.
+    // A reservation cannot exceed the limit.
     let low = granted.memory.map(|low| low.min(memory.unwrap_or(u64::MAX)));
     if memory.is_some() || low.is_some() {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -35,7 +35,7 @@ pub(super) fn limit(resources: &mut Resources, wanted: &Wanted, granted: &Grante
         if unified {
             resources.unified.insert("cpu.weight".into(), weight.to_string());
         } else {
-            // 100 of version 2 is what 1024 is in version 1.
+            // A weight of 100 in v2 corresponds to 1024 shares in v1.
             let shares = (weight * 1024 / 100).clamp(2, 262_144);
             resources.cpu.get_or_insert_default().shares = Some(shares);
         }
@@ -44,7 +44,7 @@ pub(super) fn limit(resources: &mut Resources, wanted: &Wanted, granted: &Grante
         if unified {
             resources.unified.insert("io.weight".into(), weight.to_string());
         } else {
-            // The inverse of how runtimes turn 10 to 1000 into 1 to 10000.
+            // The inverse of the runtimes' conversion from 10…1000 to 1…10000.
             let weight = 10 + weight.saturating_sub(1) * 990 / 9999;
             let weight = u16::try_from(weight.min(1000)).ok();
             resources.block_io = Some(BlockIo { weight, ..BlockIo::default() });
@@ -52,7 +52,8 @@ pub(super) fn limit(resources: &mut Resources, wanted: &Wanted, granted: &Grante
     }
 }
 
-/// Adds the nodes that were granted, with the rights that they have here, and the rules that let them be used.
+/// Adds the granted devices with their permissions on this machine, and rules that allow access to
+/// them.
 pub(super) fn give(linux: &mut Linux, granted: &Granted) -> Result<()> {
     for path in &granted.devices {
         let found = std::fs::metadata(path).doing(|| format!("look at the device {path}"))?;

@@ -1,4 +1,5 @@
-//! Root file systems: of store objects a skeleton, with the closure at its place; of an image its tree in the store, bound.
+//! Root file systems: for store objects a skeleton with the closure mounted; for an image its tree
+//! in the store, bound.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -16,20 +17,21 @@ use crate::emergence::store::Store;
 use crate::error::{Doing, Error};
 use crate::spec::Mount;
 
-/// Up to so many objects each gets a mount of its own; more of them would make a container's start slow.
+/// Up to this many objects, each gets its own mount; more would slow down a container's start.
 const FEW: usize = 50;
 
-/// Folders of every skeleton, where something is mounted or files are.
+/// Directories of every skeleton, for mounts and files.
 const FOLDERS: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
 
-/// Files of every skeleton: programs look up their user, and localhost.
+/// Files of every skeleton: programs look up their user and localhost.
 const FILES: [(&str, &str); 3] = [
     ("etc/passwd", "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
     ("etc/group", "root:x:0:\nnobody:x:65534:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 ];
 
-/// Makes the folder `rootfs` in `bundle`, which is going to be called `last`: the mounts that complete it.
+/// Creates the directory `rootfs` in `bundle`, whose final path will be `last`. Returns the mounts
+/// that complete it.
 pub fn automaton_root(
     objects: &[Object],
     store: &Store,
@@ -81,7 +83,7 @@ fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// The mount of one object, and the place for it. A link is not mounted but there itself.
+/// The mount of one object, and its mount point. A symbolic link is copied instead of mounted.
 fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>> {
     let tree = store.tree(&object.path);
     match mount_point(&tree, &place.join(object.path.to_string()))? {
@@ -90,7 +92,8 @@ fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>>
     }
 }
 
-/// Makes the place where `from` can be mounted. A link is made there itself instead; then there is nothing to mount.
+/// Creates a mount point for `from`. False: `from` is a symbolic link, which was copied and needs
+/// no mount.
 fn mount_point(from: &Path, point: &Path) -> Result<bool> {
     let doing = || format!("make {}", point.display());
     let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
@@ -115,8 +118,10 @@ fn bind(destination: &str, source: &Path) -> Result<Mount> {
     })
 }
 
-/// Makes the folder `rootfs` of an image whose tree is at `tree`: what the tree has at its top is bound, read-only, so that nobody writes to
-/// it, not even the runtime when it makes the places of `others`, the mounts that the container has besides. The mounts that come first.
+/// Creates the directory `rootfs` of an image whose tree is at `tree`, and returns its mounts,
+/// which precede all others. Each top-level entry of the tree is bound read-only, so that nothing
+/// writes to it, including the runtime when it creates mount points for `others`, the container's
+/// other mounts.
 pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result<Vec<Mount>> {
     let doing = || format!("make {}", rootfs.display());
     fs::create_dir(rootfs).doing(doing)?;
@@ -130,7 +135,7 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
         if !mount_point(&from, &rootfs.join(name))? {
             continue;
         }
-        // A program may give its user's rights, as it may in the image.
+        // Programs may be set-uid, as in the image.
         let options = ["rbind", "ro", "nodev"].map(str::to_owned).into();
         mounts.push(Mount { options, ..bind(text(&Path::new("/").join(name))?, &from)? });
     }
@@ -150,7 +155,7 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
     Ok(mounts)
 }
 
-/// What is written goes to the bundle. `lower`: folders one over another, the lowest first.
+/// An overlay mount; writes go to the bundle. `lower`: its lower directories, lowest first.
 fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> Result<Mount> {
     let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).into();
     options.extend(written_to(bundle, lower, last)?);
@@ -163,7 +168,8 @@ fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> 
     })
 }
 
-/// Makes the folders in `bundle`, which is going to be called `last`, that take what is written over `lower`: the options that name all.
+/// Creates the upper and work directories in `bundle`, whose final path will be `last`. Returns the
+/// mount options with all directories.
 fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<String>> {
     for name in ["upper", "work"] {
         let path = bundle.join(name);
@@ -172,8 +178,8 @@ fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<Strin
     overlay_folders(lower, &last.join("upper"), &last.join("work"))
 }
 
-/// Mounts an overlay on the new folder `rootfs`: what is written over the folders of `lower`, the lowest first, goes to `bundle`. For a
-/// mount namespace that ends with the container.
+/// Mounts an overlay on the new directory `rootfs`, in a mount namespace that ends with the
+/// container. Writes go to `bundle`. `lower`: its lower directories, lowest first.
 pub fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
     let options = written_to(bundle, lower, bundle)?.join(",");
     fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
@@ -184,9 +190,10 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))
 }
 
-/// A folder with these objects and no other, their files the store's own inodes; made once for each closure.
+/// A directory with exactly these objects, hard-linked to the store's files; created once per
+/// closure.
 ///
-/// It counts as a layer: the store keeps it while something holds it.
+/// It counts as a layer: the store keeps it as long as something holds it.
 pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
     let folder = store.layers().join(view_name(objects));
     if folder.exists() {
@@ -202,7 +209,7 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         opened.doing(|| format!("open {}", new.display()))?;
         set_time(&new)?;
         match rename_new(&new, &folder) {
-            // Another process was faster.
+            // Another process may have been faster.
             Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
             Err(error) => Err(Error::from(error).within(format!("make {}", folder.display())).into()),
         }
@@ -210,14 +217,15 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the folder of a closure is called. Not as one of an image could be, whose layer may be any text.
+/// The name of a closure's directory. The suffix keeps it apart from those of images, whose layers
+/// may have any content.
 pub fn view_name(objects: &[Object]) -> String {
     let mut names: Vec<String> = objects.iter().map(|object| format!("{}\n", object.path)).collect();
     names.sort_unstable();
     Hash::sha256(format!("emergence-view-1\n{}", names.concat()).as_bytes()).hex() + ".view"
 }
 
-/// The same closure gives the same skeleton: times as in a store.
+/// Sets all times as in a store, so that the same closure gives the same skeleton.
 fn settle(rootfs: &Path) -> Result<()> {
     let mut left = vec![rootfs.to_owned()];
     let mut all = Vec::new();

@@ -1,4 +1,5 @@
-//! As whom a container's program runs: names are looked up in the root file system, which is not trusted.
+//! The user of a container's program: names are looked up in the root file system, which is not
+//! trusted.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,12 +15,14 @@ use crate::error::{Doing, Error};
 use crate::rootfs::walk;
 use crate::spec::User;
 
-/// How much of passwd or group is read: an image's may be a hole of terabytes.
+/// Maximum number of bytes read from passwd or group: an image's file may be a sparse file of
+/// terabytes.
 const LONGEST: u64 = 1 << 20;
 
-/// The user `text`, `user[:group]`, names or numbers; empty is root. Without a group: the user's own, and those that he is a member of.
+/// Resolves `user[:group]`, names or numbers; empty is root. Without a group: the user's primary
+/// and supplementary groups.
 ///
-/// Refused with `doc.entrypoint` when a name is not there.
+/// Refused with `doc.entrypoint` if a name does not exist.
 pub(super) fn resolve(rootfs: &Path, text: &str) -> Result<User> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -58,7 +61,7 @@ pub(super) fn resolve(rootfs: &Path, text: &str) -> Result<User> {
 }
 
 fn number(text: &str) -> Option<u32> {
-    // 4294967295 stands for "no user" in the kernel's calls.
+    // 4294967295 means "no user" in system calls.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && *number != u32::MAX)
 }
@@ -67,7 +70,8 @@ fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().map(|line| line.split(':').collect())
 }
 
-/// A file below `rootfs`, links followed as the container would; empty where there is none.
+/// Reads a file below `rootfs`, following symbolic links as in the container; empty if it does not
+/// exist.
 fn read(rootfs: &Path, name: &str) -> Result<String> {
     let doing = || format!("read {name} of the root file system");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

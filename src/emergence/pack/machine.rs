@@ -1,12 +1,12 @@
-//! Which processor the programs of an object are for: the first ELF file in it that can be executed tells.
+//! The architecture of an object's programs: that of the first executable ELF file in it.
 
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::nar::Visitor;
 
-/// Bytes of an ELF header up to behind the machine.
+/// Bytes of an ELF header up to and including the machine field.
 const HEADER: usize = 20;
 
-/// Machines of ELF, and what OCI calls them: little endian and of 64 bits, unless said otherwise.
+/// ELF machines and their OCI names: little-endian and 64-bit, unless noted otherwise.
 const MACHINES: [(u16, &str); 7] = [
     (62, "amd64"),
     (183, "arm64"),
@@ -17,16 +17,16 @@ const MACHINES: [(u16, &str); 7] = [
     (40, "arm"),
 ];
 
-/// Watches a tree.
+/// Finds the architecture while a tree is read.
 #[derive(Default)]
 pub(crate) struct Machine {
-    /// The beginning of the file that is being read, while it may be one.
+    /// The first bytes of the current file, while it may be an ELF file.
     header: Option<Vec<u8>>,
     found: Option<&'static str>,
 }
 
 impl Machine {
-    /// What was found.
+    /// The architecture that was found.
     pub(crate) fn found(&self) -> Option<&'static str> {
         self.found
     }

@@ -1,4 +1,5 @@
-//! Puts a signature to an automaton in a layout. Its manifest is another one then; the document, and so A, stay.
+//! Adds a signature to an automaton in a layout. This changes its manifest; the document, and so A,
+//! stay the same.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,20 +19,21 @@ use crate::emergence::proof::closure::Closure;
 use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
 
-/// Indexes in one another at most.
+/// Maximum nesting of indexes.
 const DEEPEST: usize = 4;
 
-/// Verifies an automaton, signs it, and puts the signature into its manifest, or into both of its manifests. `path` and `tag` name
-/// it as [`Layout::resolve`] reads them. Gives the signature, and the digest that its tag names from now on.
+/// Verifies an automaton, signs it, and adds the signature to its manifest, or to both manifests.
+/// `path` and `tag` are those of [`Layout::resolve`]. Returns the signature and the new digest of
+/// the tag.
 ///
-/// Refused: what verification refuses; what is no automaton (`type.unknown`).
+/// Refused: as by verification; an entry that is not an automaton (`type.unknown`).
 pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> Result<(Signature, Hash)> {
     let is_folder = path.is_dir();
     let target = match is_folder {
         true => Target::Folder(path.to_owned()),
         false => Target::Archive(path.to_owned()),
     };
-    // The name must be there before anything is made beside it.
+    // Fails if the path does not exist, before a temporary file is created next to it.
     Layout::open(path)?;
     let writer = LayoutWriter::begin(target)?;
     let layout = Layout::open(path)?;
@@ -52,9 +54,9 @@ pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> R
     Ok((signature, new.digest))
 }
 
-/// The entry of `index.json` that is named.
+/// The entry of `index.json` with this tag.
 fn top(layout: &Layout, tag: Option<&str>) -> Result<Descriptor> {
-    // This says what is wrong when none is.
+    // Reports the error if there is no such entry.
     let accept = |_: &Descriptor| Ok(true);
     layout.resolve(tag, None, &Platform::here(), &accept)?;
     let is_named = |entry: &&Descriptor| {
@@ -70,15 +72,15 @@ struct Signing<'a> {
     path: &'a Path,
     key: &'a SecretKey,
     terms: &'a Terms,
-    /// In a folder, all other blobs stay where they are.
+    /// In a directory, all other blobs stay in place.
     is_folder: bool,
-    /// What became of manifests and indexes.
+    /// New descriptors of manifests and indexes, by old digest.
     new: BTreeMap<Hash, Descriptor>,
     signature: Option<Signature>,
 }
 
 impl Signing<'_> {
-    /// What a manifest, or an index, becomes. No deeper than [`DEEPEST`].
+    /// The new descriptor of a manifest or an index, at most [`DEEPEST`] levels deep.
     fn descriptor(&mut self, old: &Descriptor, depth: usize) -> Result<Descriptor> {
         if let Some(new) = self.new.get(&old.digest) {
             return Ok(new.clone());
@@ -105,7 +107,7 @@ impl Signing<'_> {
                 rename(value.get_mut("subject"), new);
             }
         }
-        // What has not changed keeps its bytes.
+        // An unchanged document keeps its bytes.
         let same = json::parse(&bytes, &subject)? == value;
         let bytes = if same { bytes } else { value.to_string().into_bytes() };
         let written = self.writer.document(&old.media_type, &bytes)?;
@@ -114,7 +116,7 @@ impl Signing<'_> {
         Ok(new)
     }
 
-    /// Into a new tar go the blobs of the old one.
+    /// Copies the blobs of a manifest into a new tar.
     fn carry(&mut self, manifest: &Manifest) -> Result<()> {
         if self.is_folder {
             return Ok(());
@@ -153,7 +155,7 @@ impl Signing<'_> {
     }
 }
 
-/// A descriptor names something else from now on.
+/// Points a descriptor to the new document.
 fn rename(descriptor: Option<&mut Value>, new: &Descriptor) {
     if let Some(members) = descriptor.and_then(Value::as_object_mut) {
         members.insert("digest".to_owned(), json!(new.digest.to_string()));

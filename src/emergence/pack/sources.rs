@@ -1,4 +1,4 @@
-//! Where the objects come from that are packed: trees of the file system, and closures that are somewhere already.
+//! The sources of packed objects: trees of the file system, and existing closures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,15 +20,15 @@ use crate::error::Doing;
 /// A tree that becomes an object.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// What the object is called, and `@NAME` in a document.
+    /// The name of the object, and its `@NAME` in a document.
     pub name: Name,
-    /// Where the tree is.
+    /// Path of the tree.
     pub path: PathBuf,
 }
 
 enum Origin {
     Tree(PathBuf),
-    /// The one at this place.
+    /// The closure at this index.
     Closure(usize),
 }
 
@@ -41,10 +41,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The objects of these closures, each of which is verified here, and of these trees.
+    /// Verifies these closures and computes the objects of these trees.
     ///
-    /// Refused: what verification refuses; a name that two trees have; trees that refer to each other in a circle, to themselves, or to
-    /// one another by a path that it does not have (`path.mismatch`).
+    /// Refused: as by verification; a name that two trees have; trees that refer to themselves, to
+    /// each other in a cycle, or to a path of another tree that is not its final one
+    /// (`path.mismatch`).
     pub(crate) fn new(closures: Vec<Box<dyn Closure>>, trees: &[Tree], terms: &Terms) -> Result<Self> {
         let mut found: BTreeMap<StorePath, (Object, Origin)> = BTreeMap::new();
         let scanning = Terms { scan: true, ..terms.clone() };
@@ -72,12 +73,12 @@ impl Sources {
         Ok(())
     }
 
-    /// All of them.
+    /// All objects, by path.
     pub(crate) fn objects(&self) -> BTreeMap<StorePath, Object> {
         self.found.iter().map(|(path, (object, _))| (path.clone(), object.clone())).collect()
     }
 
-    /// Tells `visitor` of an object's tree.
+    /// Passes an object's tree to `visitor`.
     pub(crate) fn visit(
         &self,
         terms: &Terms,
@@ -102,7 +103,7 @@ impl Sources {
     }
 }
 
-/// Hands a tree on as it comes.
+/// Passes on a tree while it is read.
 struct Feed<'a>(Mutex<&'a mut (dyn Visitor + Send)>);
 
 impl Receive for Feed<'_> {
@@ -116,17 +117,18 @@ impl Receive for Feed<'_> {
     }
 }
 
-/// Trees whose paths are sought: a path follows from what its tree refers to, which is known by the digests that stand in it.
+/// Trees whose paths are being computed. A path depends on the tree's references, which are found
+/// by searching it for the digests of paths.
 struct Seeking<'a> {
     trees: &'a [Tree],
     terms: &'a Terms,
-    /// Hash and size of the NAR of each.
+    /// Hash and size of each NAR.
     nars: Vec<(Hash, u64)>,
-    /// Objects that are no trees of ours.
+    /// Objects that are not among these trees.
     others: Vec<StorePath>,
-    /// What stands in each: objects, and every path that one of the trees had for a while.
+    /// Paths found in each tree: objects, and all intermediate paths of the trees.
     mentioned: Vec<BTreeSet<StorePath>>,
-    /// Whose path that was.
+    /// The tree with each intermediate path.
     owner: BTreeMap<StorePath, usize>,
 }
 
@@ -143,7 +145,8 @@ impl<'a> Seeking<'a> {
         Ok(Self { trees, terms, nars, others, mentioned, owner: BTreeMap::new() })
     }
 
-    /// Those that refer to no other have their path at once, those that refer to these a round later.
+    /// Repeats until the paths are stable: trees without references get their path in the first
+    /// round, trees that refer only to these in the next.
     fn resolve(mut self) -> Result<Vec<Object>> {
         let mut objects = self.with_paths(&[])?;
         for _ in 0..=self.trees.len() {
@@ -172,7 +175,7 @@ impl<'a> Seeking<'a> {
         names.join(", ")
     }
 
-    /// The objects, when the trees have these paths.
+    /// The objects if the trees have these paths.
     fn with_paths(&self, current: &[StorePath]) -> Result<Vec<Object>> {
         let each = self.trees.iter().zip(&self.nars).zip(&self.mentioned);
         each.map(|((tree, (hash, size)), mentioned)| {
@@ -193,7 +196,7 @@ impl<'a> Seeking<'a> {
         .collect()
     }
 
-    /// A path that stands somewhere and is not one any more was computed without what its tree refers to.
+    /// Refuses trees with an intermediate path, which was computed without the tree's references.
     fn check(&self, objects: Vec<Object>) -> Result<Vec<Object>> {
         for (at, (mentioned, object)) in self.mentioned.iter().zip(&objects).enumerate() {
             let Some(path) = mentioned.difference(&object.references).next() else { continue };
@@ -210,7 +213,7 @@ impl<'a> Seeking<'a> {
         Ok(objects)
     }
 
-    /// Whether one tree refers to another, by whatever path.
+    /// Whether one tree refers to another, directly or not, by any of its paths.
     fn leads_to(&self, from: usize, to: usize) -> bool {
         let mut seen = BTreeSet::new();
         let mut left = vec![from];
@@ -227,7 +230,7 @@ impl<'a> Seeking<'a> {
     }
 }
 
-/// Hashes a NAR and searches it.
+/// Hashes and scans a NAR.
 struct Survey<'a> {
     hash: HashThread,
     scanner: Scanner<'a>,
@@ -240,7 +243,7 @@ impl Drain for Survey<'_> {
     }
 }
 
-/// Hash and size of the NAR of a tree, and which digests stand in it.
+/// Hash and size of a tree's NAR, and the paths whose digests it contains.
 fn survey(tree: &Tree, terms: &Terms, searched: &Searched) -> Result<(Hash, u64, BTreeSet<StorePath>)> {
     let hash = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut out = Buffer::new(Survey { hash, scanner: Scanner::new(searched) });

@@ -1,4 +1,5 @@
-//! What `pack` is given is a document without a closure: it is completed here, with paths for `@NAME`, digests, and the closure.
+//! Completes the document that `pack` is given, which has no closure: paths for `@NAME`, digests,
+//! and the closure.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,21 +19,22 @@ use crate::emergence::nix::store_path::{ContentAddress, StorePath};
 use crate::emergence::proof::terms::Terms;
 use crate::error::{Doing, Error};
 
-/// What a document is completed with.
+/// Inputs for completing a document.
 pub(super) struct Completing<'a> {
-    /// Where the paths of inputs begin.
+    /// The base directory of input paths.
     pub folder: &'a Path,
-    /// Whether inputs get their digests here.
+    /// Whether to add missing digests of inputs.
     pub pin: bool,
-    /// What `@NAME` stands for.
+    /// Paths for `@NAME`.
     pub named: &'a BTreeMap<String, StorePath>,
-    /// Where derivations are.
+    /// Where derivations are looked up.
     pub recipes: &'a Recipes,
     pub terms: &'a Terms,
 }
 
 impl Completing<'_> {
-    /// Paths for names, and digests of inputs. What is there already stays, and must be right (`declaration.mismatch`).
+    /// Sets paths for names, and digests of inputs. Existing digests stay and must be right
+    /// (`declaration.mismatch`).
     pub(crate) fn begin(&self, spec: &mut Value) -> Result<()> {
         let Some(members) = spec.as_object_mut() else {
             return Err(Fault::refused(Code::JsonSyntax, "the document", "must be an object"));
@@ -52,7 +54,7 @@ impl Completing<'_> {
         Ok(())
     }
 
-    /// As deep as the document, of which its reader has made sure.
+    /// Recursion is limited by the nesting of the document, which its reader has checked.
     fn put_paths(&self, value: &mut Value) {
         match value {
             Value::String(text) => {
@@ -68,7 +70,7 @@ impl Completing<'_> {
         }
     }
 
-    /// Inputs that are there are held against their digests, or get them.
+    /// Checks existing inputs against their digests, or adds the digests.
     fn pin_inputs(&self, declaration: &mut Map<String, Value>) -> Result<()> {
         let Some(inputs) = declaration.get_mut("inputs").and_then(Value::as_array_mut) else { return Ok(()) };
         for input in inputs.iter_mut().filter_map(Value::as_object_mut) {
@@ -77,7 +79,7 @@ impl Completing<'_> {
             match digest {
                 Some(digest) => {
                     let declared = Hash::parse(digest, None)?;
-                    // What is named by its content need not be here any more.
+                    // An input with a digest need not exist any more.
                     if let Some(found) = self.input_digest(&path, declared.algorithm())?
                         && found != declared
                     {
@@ -100,7 +102,7 @@ impl Completing<'_> {
         Ok(())
     }
 
-    /// Of a file's bytes, or of a folder's NAR. `None`: nothing is there.
+    /// Hash of a file's bytes or of a directory's NAR. `None`: it does not exist.
     fn input_digest(&self, path: &str, algorithm: Algorithm) -> Result<Option<Hash>> {
         let place = self.folder.join(path);
         let doing = || format!("read {}", place.display());
@@ -119,7 +121,7 @@ impl Completing<'_> {
         }
     }
 
-    /// The closure, and the digest of the declaration where it is not told but follows from what is here.
+    /// Adds the closure, and the digest of the declaration if it is missing and can be computed.
     pub(crate) fn finish(&self, mut spec: Value, closure: &[Object]) -> Result<Document> {
         let dir = &self.terms.dir;
         let mut recipe = None;
@@ -198,7 +200,8 @@ impl Completing<'_> {
         Ok(())
     }
 
-    /// `None` when one has no digest, which is told where the document is read.
+    /// Digest of all inputs. If one has no digest, the result is a placeholder: the parser reports
+    /// that input.
     fn digest_of_inputs(&self, declaration: &Map<String, Value>) -> Option<Hash> {
         let inputs = declaration.get("inputs").and_then(Value::as_array).cloned().unwrap_or_default();
         let input = |input: &Value| {
@@ -208,12 +211,13 @@ impl Completing<'_> {
         let inputs: Option<Vec<Input>> = inputs.iter().map(input).collect();
         match inputs {
             Some(inputs) => Some(of_inputs(&inputs)),
-            // Any digest lets the reader go on to the input that lacks one.
+            // With any digest the parser continues to the input that lacks one.
             None => Some(Hash::sha256(b"")),
         }
     }
 
-    /// The derivation, where it is to be had: an input `….drv`, with those that it depends on beside it, or what is at its store path.
+    /// The derivation, if it is available: an input `….drv`, with its dependencies next to it, or
+    /// the file at its store path.
     fn recipe(&self, declaration: &Map<String, Value>) -> Result<Option<Recipe>> {
         if declaration.get("kind").and_then(Value::as_str) != Some(DeclarationKind::NixDerivation.word()) {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Makes an automaton of a document and objects, and writes it into a layout: the same bytes for the same input, wherever and whenever.
+//! Creates an automaton from a document and objects, and writes it into a layout: the same input
+//! gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -35,59 +36,59 @@ use crate::emergence::proof::closure::Closure;
 use crate::emergence::proof::terms::Terms;
 use crate::error::{Doing, Error};
 
-/// The time that images are said to be made at: nobody's clock.
+/// The creation time of images: a constant, so that output is reproducible.
 const CREATED: &str = "1970-01-01T00:00:01Z";
 
-/// How hard blobs are compressed. Part of what makes the same bytes of the same input.
+/// Compression level of blobs; a constant, so that output is reproducible.
 const ZSTD_LEVEL: i32 = 9;
 const GZIP_LEVEL: u32 = 6;
 
-/// How an automaton is carried.
+/// The forms of an automaton in a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As an image that engines can run.
+    /// An image that engines can run.
     Image,
-    /// As NARs.
+    /// An artifact of NARs.
     Artifact,
     /// Both, in an index.
     Both,
 }
 
-/// What is packed.
+/// The input of [`pack`].
 pub struct Packing<'a> {
     /// The document without its closure.
     pub spec: Value,
-    /// Where the paths of its inputs begin.
+    /// The base directory of input paths.
     pub folder: &'a Path,
     /// Trees that become objects.
     pub trees: Vec<Tree>,
-    /// Objects that are somewhere already.
+    /// Closures of existing objects.
     pub closures: Vec<Box<dyn Closure>>,
-    /// Where its derivation is looked for.
+    /// Where its derivation is looked up.
     pub recipes: Recipes,
-    /// How it is carried.
+    /// The form in the layout.
     pub form: Form,
-    /// None, zstd or gzip.
+    /// Compression of blobs: none, zstd or gzip.
     pub compression: Compression,
-    /// Who signs it.
+    /// Key to sign it with.
     pub key: Option<&'a SecretKey>,
-    /// Whether inputs without a digest get it here.
+    /// Whether to add missing digests of inputs.
     pub pin: bool,
 }
 
-/// What was packed.
+/// The result of [`pack`].
 #[derive(Clone, Debug)]
 pub struct Packed {
-    /// Of the manifest, or of the index.
+    /// Digest of the manifest, or of the index.
     pub digest: Hash,
     /// D, O, I and A.
     pub digests: Digests,
 }
 
-/// Packs, and writes to `target`, where it is called `tag`.
+/// Packs an automaton and writes it to `target` under the tag `tag`.
 ///
-/// Refused: what makes no document; objects that nothing needs (a usage error); an entry point that is not there (`doc.entrypoint`); and
-/// what [`LayoutWriter`] refuses. Nothing is left after a failure.
+/// Refused: an invalid document; objects that nothing needs (a usage error); a missing entry point
+/// (`doc.entrypoint`); and as by [`LayoutWriter`]. Nothing is left after a failure.
 pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
     let sources = Sources::new(packing.closures, &packing.trees, terms)?;
     let completing = Completing {
@@ -150,7 +151,7 @@ fn contents(document: &Document, sources: &Sources, terms: &Terms) -> Result<BTr
     Ok(contents)
 }
 
-/// A layout that is being filled.
+/// A layout that is being written.
 struct Work<'a> {
     document: &'a Document,
     sources: &'a Sources,
@@ -162,7 +163,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Writes the image form; gives what names its manifest.
+    /// Writes the image form. Returns the descriptor of its manifest.
     fn image(&mut self) -> Result<Descriptor> {
         let kind = media_type(LAYER_TYPE, self.compression);
         let mut layers = Vec::new();
@@ -210,7 +211,7 @@ impl Work<'_> {
         Ok(Descriptor { platform: Some(platform), ..manifest })
     }
 
-    /// Writes the artifact form, which is about `subject`.
+    /// Writes the artifact form, which refers to `subject`.
     fn artifact(&mut self, subject: Option<Descriptor>) -> Result<Descriptor> {
         let kind = media_type(NAR_TYPE, self.compression);
         let mut layers = Vec::new();
@@ -231,7 +232,7 @@ impl Work<'_> {
         self.manifest(config, layers, subject)
     }
 
-    /// Writes both, and the index of them.
+    /// Writes both forms and their index.
     fn both(&mut self) -> Result<Descriptor> {
         let image = self.image()?;
         let subject = Descriptor { platform: None, artifact_type: None, ..image.clone() };
@@ -268,7 +269,7 @@ impl Work<'_> {
     }
 }
 
-/// Tells `visitor` of an object, which must still be what it was when its hash was taken.
+/// Passes an object's tree to `visitor`. The object must be unchanged since it was hashed.
 fn visit(
     document: &Document,
     sources: &Sources,

@@ -1,4 +1,5 @@
-//! A closure comes into the store: made beside it, and named when all of it is there.
+//! Adds a closure to the store: objects are built in a staging directory and committed by renaming
+//! once all are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -28,30 +29,33 @@ use crate::emergence::proof::trust::Proof;
 use crate::emergence::proof::verify::Bytes;
 use crate::error::{Doing, Error};
 
-/// Bytes of a NAR from which on several threads make its files.
+/// NAR size in bytes from which several threads create the files of an object.
 const MANY: u64 = 1 << 20;
 
-/// What came into the store.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// Objects that were not there, each behind what it refers to.
+    /// Objects that were added, dependencies first.
     pub new: Vec<StorePath>,
-    /// Objects that were there already, or whose trees were: under another path.
+    /// Objects that existed already, or whose trees existed under another path.
     pub reused: Vec<StorePath>,
-    /// What was read for the new ones.
+    /// Bytes that were read for the new objects.
     pub bytes: Bytes,
 }
 
 impl Store {
-    /// Takes in what `closure` has and the store lacks. `report` is what [`Closure::verify`] gave for it a moment ago.
+    /// Adds the objects of `closure` that the store lacks. `report` is the result of
+    /// [`Closure::verify`] for it.
     ///
-    /// Refused: a path that the store has with other content (`store.exists`), a reference to what is neither there nor in the store
-    /// (`closure.incomplete`), too little room (`space`), stored bytes that are not those that were verified (`changed-while-reading`). After any failure the store has what it had.
+    /// Refused: a path that the store has with other content (`store.exists`), a reference to an
+    /// object that is neither in the report nor in the store (`closure.incomplete`), too little
+    /// space (`space`), stored bytes that differ from the verified ones (`changed-while-reading`).
+    /// After any failure the store has the objects that it had before.
     pub fn add(&self, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
         self.add_with(closure, terms, report, &|_| false)
     }
 
-    /// The same; objects for which `anew` holds are made again even when they are there.
+    /// As [`Store::add`], but objects for which `anew` returns true are rebuilt even if they exist.
     pub(super) fn add_with(
         &self,
         closure: &dyn Closure,
@@ -112,7 +116,8 @@ impl Store {
         Ok(added)
     }
 
-    /// Whether the store has this object. Refused with `store.exists` when it has another one of this name.
+    /// Whether the store has this object. Refused with `store.exists` if it has a different one
+    /// under this path.
     fn has(&self, object: &Object) -> Result<bool> {
         let Some(meta) = self.meta_by_digits(&object.path.digits())? else { return Ok(false) };
         let path = self.dir.path(&object.path);
@@ -129,7 +134,8 @@ impl Store {
         Ok(self.tree(&object.path).symlink_metadata().is_ok())
     }
 
-    /// Keeps what else speaks for an object that is there.
+    /// Adds signatures, a content address, a proof and the blob to the record of an existing
+    /// object.
     fn learn(&self, object: &Object, proof: &Proof, blob: Option<&Hash>) -> Result<()> {
         let _commit = self.commit_lock()?;
         let Some(mut meta) = self.meta(&object.path)? else { return Ok(()) };
@@ -153,20 +159,22 @@ impl Store {
         }
     }
 
-    /// Held while names are given, so that a tree and what is known of it come from one process.
+    /// Takes the lock that is held during a commit, so that a tree and its record come from the
+    /// same process.
     pub(super) fn commit_lock(&self) -> Result<OwnedFd> {
         let folder = open_folder(&self.folder.join("meta"))?;
         super::lock::exclusive(&folder, &self.folder, self.wait)?;
         Ok(folder)
     }
 
-    /// Writes what is known of one object, in place of what was.
+    /// Writes the record of an object, replacing the old one.
     pub(super) fn write_meta(&self, meta: &Meta) -> Result<()> {
         let file = meta::place(&self.folder, &meta.object.path.digits());
         self.put(&file, meta.print(&self.dir)?.as_bytes())
     }
 
-    /// Gives everything its name: trees in the order of `metas`, each behind what it refers to, then what is known of them.
+    /// Commits everything: renames the trees in the order of `metas` (dependencies first), then
+    /// writes their records.
     fn commit(
         &self,
         staging: &Staging,
@@ -185,9 +193,10 @@ impl Store {
         let _commit = self.commit_lock()?;
         let mut ours = Vec::new();
         for meta in metas {
-            // Another process may have been faster.
+            // Another process may have committed it first.
             if anew(&meta.object.path) || !self.has(&meta.object)? {
-                // What lies there, if anything does, is not what is known: it is nothing until the new one is known.
+                // A tree at this path does not match its record. Without the record it is not an
+                // object until the new record is written.
                 let known = meta::place(&self.folder, &meta.object.path.digits());
                 if anew(&meta.object.path) && known.exists() {
                     fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
@@ -205,7 +214,8 @@ impl Store {
         links.publish()
     }
 
-    /// Gives a tree its name. What lies there without being an object is what a process left that was ended, and goes.
+    /// Renames a tree to its final path. Leftovers of a killed process at that path are moved to
+    /// the staging directory.
     fn place(&self, staging: &Staging, object: &StorePath) -> Result<()> {
         let (from, to) = (staging.path().join("trees").join(object.to_string()), self.tree(object));
         loop {
@@ -224,15 +234,16 @@ fn by_path(metas: Vec<Meta>) -> BTreeMap<StorePath, Meta> {
     metas.into_iter().map(|meta| (meta.object.path.clone(), meta)).collect()
 }
 
-/// Objects on their way into a staging folder.
+/// Objects that are being unpacked into a staging directory.
 struct Taking {
     trees: OwnedFd,
     path: std::path::PathBuf,
     links: Links,
     chmod: bool,
-    /// Threads that make the files of one object.
+    /// Threads that create the files of one object.
     hands: usize,
-    /// The content of those that name themselves; for others it is the NAR.
+    /// Content hash of each object that refers to itself; `None` for others, whose content hash is
+    /// the NAR hash.
     contents: Mutex<BTreeMap<StorePath, Option<Hash>>>,
 }
 
@@ -248,7 +259,7 @@ impl Taking {
         Ok(Self { trees, path, links, chmod: needs_chmod(), hands, contents: Mutex::default() })
     }
 
-    /// Puts in what was learnt of everything that came. A fault when something did not.
+    /// Fills in the content hashes of all unpacked objects. An error if one was not unpacked.
     fn learnt(&self, metas: &mut [Meta]) -> Result<()> {
         let contents = self.contents.lock().map(|contents| contents.clone()).unwrap_or_default();
         for meta in metas {
@@ -263,7 +274,7 @@ impl Taking {
 }
 
 impl Taking {
-    /// Makes the tree. Also given: the content of an object that names itself.
+    /// Creates the tree. Also returns the content hash of an object that refers to itself.
     fn make<'a>(
         &'a self,
         object: &Object,

@@ -1,4 +1,4 @@
-//! A closure in a folder that is no store: the same trees, below the same path.
+//! Unpacks a closure into a directory that is not a store, with the same trees below the same path.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -18,7 +18,8 @@ use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::verify::Bytes;
 use crate::error::Doing;
 
-/// Puts what was verified a moment ago into the new folder `to`, each object at its store path below. Refused as by [`made_whole`].
+/// Unpacks the verified closure into the new directory `to`, each object at its store path below
+/// it. Refused as by [`made_whole`].
 pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &Path) -> Result<Bytes> {
     let objects = report.objects.iter().map(|(object, _)| object);
     complete_with(objects.clone(), &terms.dir, &|_| Ok(false))?;

@@ -1,4 +1,4 @@
-//! Is everything in the store what it was when it came? And what is not is made anew from another copy.
+//! Verifies the store, and repairs corrupt objects from another copy.
 
 use std::fs::{self, File};
 use std::sync::Mutex;
@@ -15,17 +15,17 @@ use crate::emergence::proof::closure::{Closure, Report};
 use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
 
-/// What was looked at.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// How many objects there are.
+    /// Number of objects.
     pub objects: usize,
-    /// Those that are not what they were, or lack what they refer to, and why.
+    /// Objects that have changed or lack a reference, each with the reason.
     pub faults: Vec<(StorePath, Fault)>,
 }
 
 impl Store {
-    /// Hashes everything again, `terms.jobs` objects at once.
+    /// Hashes all objects again, `terms.jobs` at once.
     pub fn check(&self, terms: &Terms) -> Result<Checked> {
         let mut metas = Vec::new();
         for object in self.objects()? {
@@ -47,7 +47,7 @@ impl Store {
         Ok(Checked { objects: metas.len(), faults })
     }
 
-    /// All that is wrong with one object.
+    /// All faults of one object.
     fn check_one(&self, meta: &Meta) -> Result<Vec<Fault>> {
         let path = self.dir.path(&meta.object.path);
         let mut faults = Vec::new();
@@ -71,8 +71,8 @@ impl Store {
         self.unchanged(meta, &hash, size)
     }
 
-    /// Makes objects anew from a closure that was just verified: those of `corrupt` that it has. Nobody else may use the store
-    /// meanwhile.
+    /// Rebuilds the objects in `corrupt` that `closure`, which was just verified, has. Takes the
+    /// exclusive lock on the store.
     pub fn repair(
         &self,
         corrupt: &[StorePath],
@@ -85,7 +85,8 @@ impl Store {
         self.add_with(closure, terms, report, &|path| corrupt.contains(path))
     }
 
-    /// Files whose bytes are not what their names say must not become part of anything else.
+    /// Removes files whose content does not match their name, so that no other object links to
+    /// them.
     fn drop_spoilt_files(&self) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let folder = self.folder.join("links");

@@ -1,4 +1,4 @@
-//! Objects leave the store as a binary cache, which Nix reads.
+//! Exports objects as a binary cache, which Nix reads.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,45 +23,45 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
 
-/// How objects leave.
+/// Options of an export.
 pub struct Export<'a> {
-    /// Folder of the cache, made when it is not there.
+    /// Directory of the cache, created if it does not exist.
     pub to: &'a Path,
     /// How NARs are compressed.
     pub compression: Compression,
-    /// Signs what leaves.
+    /// Key to sign the exported objects with.
     pub key: Option<&'a SecretKey>,
-    /// What leaves; otherwise all that is asked for, with all that it refers to.
+    /// Objects to export. `None`: the requested objects and all their references.
     pub only: Option<&'a Named>,
 }
 
-/// Objects, by what somebody who lacks them calls them.
+/// Objects, named by a party that lacks them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Digits of their paths.
+    /// Digests in their store paths.
     pub digits: BTreeSet<String>,
-    /// Digests of blobs that they came out of when they were imported.
+    /// Digests of blobs that they were imported from.
     pub blobs: BTreeSet<Hash>,
 }
 
-/// What left.
+/// The result of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
     /// Objects that the cache did not have.
     pub new: Vec<StorePath>,
-    /// Objects that it had.
+    /// Objects that the cache had already.
     pub reused: Vec<StorePath>,
-    /// Bytes that were written, compressed.
+    /// Bytes written, after compression.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Writes objects, and what they refer to, into a binary cache. An object has its description there only when all that it refers
-    /// to has.
+    /// Writes objects and their references into a binary cache. The narinfo of an object is written
+    /// only after those of all its references.
     ///
-    /// Refused: an object that is not in the store (`closure.incomplete`) or not what it was (`store.corrupt`); a blob that no object
-    /// came out of (`blob.missing`); a cache of another store (`cache.info`), or with another object under the same path
-    /// (`store.exists`).
+    /// Refused: an object that is not in the store (`closure.incomplete`) or has changed
+    /// (`store.corrupt`); a blob that no object came from (`blob.missing`); a cache of another
+    /// store (`cache.info`), or one with another object under the same path (`store.exists`).
     pub fn export(&self, objects: &[StorePath], how: &Export<'_>, terms: &Terms) -> Result<Exported> {
         let mut metas = self.closure_of(objects)?;
         if let Some(only) = how.only {
@@ -105,12 +105,12 @@ impl Store {
             }
             Ok(())
         });
-        // Another process may be using it.
+        // Another process may still use it.
         let _ = fs::remove_dir(&tmp);
         done.map(|()| exported)
     }
 
-    /// The cache in a folder, which is made.
+    /// Opens the cache in a directory, which is created if necessary.
     fn cache(&self, to: &Path) -> Result<Cache> {
         let nars = to.join("nar");
         fs::create_dir_all(&nars).doing(|| format!("make {}", nars.display()))?;
@@ -163,7 +163,7 @@ impl Store {
         Ok(fs::rename(&new, how.to.join(&name)).doing(|| format!("rename {}", new.display()))?)
     }
 
-    /// What the cache has already must be the same, and gets the signatures that it lacks.
+    /// Checks that the object in the cache is the same, and adds missing signatures.
     fn sign_again(&self, info: &NarInfo, object: &Object, how: &Export<'_>) -> Result<()> {
         if info.object.path != object.path || info.object.nar_hash != object.nar_hash {
             let (ours, theirs) = (object.nar_hash.to_string(), info.object.nar_hash.to_string());
@@ -215,7 +215,7 @@ fn sign(object: &mut Object, key: Option<&SecretKey>, store: &Store) {
     }
 }
 
-/// Hashes what is written.
+/// Writes to a file and hashes the bytes written.
 struct Tee {
     out: File,
     hash: Buffer<HashThread>,
@@ -233,7 +233,7 @@ impl Write for Tee {
     }
 }
 
-/// Like `io::copy`, with a buffer that is worth its calls.
+/// As `io::copy`, with a larger buffer.
 fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut room = vec![0; 128 * 1024];
     loop {

@@ -1,4 +1,4 @@
-//! The folder of a store: whether it is one, and how it is made.
+//! The directory of a store: detects and creates it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -9,17 +9,17 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::store_path::StoreDir;
 use crate::error::Doing;
 
-/// The only version that we know.
+/// The only supported version.
 const VERSION: &str = "1";
 
-/// Folders of a store, besides the one for trees.
+/// Directories of a store, except the one for trees.
 const FOLDERS: [&str; 9] =
     ["meta", "links", "content", "layers", "automatons", "declarations", "roots", "leases", "tmp"];
 
-/// Files that may be there before the version is.
+/// Files that may exist before the version file.
 const BEFORE: [&str; 2] = ["lock", "version.new"];
 
-/// Refuses a folder in which Nix keeps objects: it would not know of ours, and takes away what it does not know.
+/// Refuses a directory in which Nix keeps objects: Nix does not know ours and would delete them.
 pub(super) fn refuse_foreign(folder: &Path, dir: &StoreDir) -> Result<()> {
     let trees = folder.join(dir.as_str().trim_start_matches('/'));
     let database = trees.parent().map(|above| above.join("var/nix/db"));
@@ -32,10 +32,11 @@ pub(super) fn refuse_foreign(folder: &Path, dir: &StoreDir) -> Result<()> {
     }
 }
 
-/// Opens the file that locks are taken on.
+/// Opens the lock file.
 pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
     let path = folder.join("lock");
-    // Not even a lock is put into a folder of something else. Where there is one, another process may be making the store.
+    // Do not even create a lock file in the directory of something else. If there is one, another
+    // process may be creating the store.
     if make
         && !path.exists()
         && let Err(fault) = refuse_other(folder, &[])
@@ -43,7 +44,7 @@ pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
     {
         return Err(fault);
     }
-    // Whoever can only read a store locks it all the same.
+    // A process that can only read a store locks it too.
     let opened = match File::open(&path) {
         Err(error) if make && error.kind() == ErrorKind::NotFound => {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
@@ -53,7 +54,7 @@ pub(super) fn lock_file(folder: &Path, make: bool) -> Result<File> {
     Ok(opened.doing(|| format!("open {}", path.display()))?)
 }
 
-/// Refuses a folder with something in it that is none of these.
+/// Refuses a directory with entries other than `ours`.
 fn refuse_other(folder: &Path, ours: &[&str]) -> Result<()> {
     match names(folder)?.into_iter().find(|name| !ours.contains(&name.as_str())) {
         None => Ok(()),
@@ -64,7 +65,8 @@ fn refuse_other(folder: &Path, ours: &[&str]) -> Result<()> {
     }
 }
 
-/// Whether the folder says that it is a store. Refused with `store.corrupt` when it is one of another version.
+/// Whether the directory has a version file, and so is a store. Refused with `store.corrupt` if the
+/// version is not supported.
 pub(super) fn has_version(folder: &Path) -> Result<bool> {
     let path = folder.join("version");
     let text = match fs::read_to_string(&path) {
@@ -83,7 +85,8 @@ pub(super) fn has_version(folder: &Path) -> Result<bool> {
     }
 }
 
-/// Makes what a store has; who calls it keeps others out. The version comes last: without it, the next one begins anew.
+/// Creates the directories of a store; the caller holds the lock. The version file comes last:
+/// without it, the next process starts again.
 pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
     if has_version(folder)? {
         return Ok(());
@@ -92,10 +95,10 @@ pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
     builder.recursive(true);
     let trees = dir.as_str().trim_start_matches('/');
     let first = trees.split('/').next().unwrap_or(trees);
-    // What one that was ended in the middle has made is ours.
+    // Leftovers of a killed process are ours.
     refuse_other(folder, &[&BEFORE[..], &FOLDERS[..], &[first]].concat())?;
     for name in FOLDERS.iter().copied().chain([trees]) {
-        // Programs of images may give their owners' rights: others on this machine must not get at them.
+        // Images may contain set-uid programs, which other users of this machine must not reach.
         builder.mode(if name == "layers" { 0o700 } else { 0o755 });
         builder.create(folder.join(name)).doing(|| format!("make {}", folder.join(name).display()))?;
     }
@@ -105,7 +108,7 @@ pub(super) fn make(folder: &Path, dir: &StoreDir) -> Result<()> {
     Ok(())
 }
 
-/// Names in a folder, in order. What is no text is none of ours.
+/// Names in a directory, sorted. Names that are not UTF-8 are ignored.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let doing = || format!("read {}", folder.display());
     let mut found = Vec::new();

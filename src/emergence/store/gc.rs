@@ -1,4 +1,5 @@
-//! Takes away what nothing keeps: dependents first, so that whatever is left when we are ended has all that it refers to.
+//! Garbage collection. Dependents are deleted first, so that after an interruption every remaining
+//! object has all its references.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,20 +17,21 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::error::Doing;
 use crate::sys::remove::remove;
 
-/// What was, or would be, taken away.
+/// The result of a garbage collection, or of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Objects, each before what it refers to.
+    /// Objects, each before its references.
     pub objects: Vec<StorePath>,
     /// Chain IDs of layers.
     pub layers: Vec<String>,
-    /// Bytes of files that are, or would be, on the disk no more.
+    /// Bytes that are freed, or would be.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Takes away what no root and no living process keeps, unless it came within the last `keep_for`. Nobody else may use the store
-    /// meanwhile. With `dry_run`, only says what it would be.
+    /// Deletes everything that no root and no living process keeps, unless it was added within the
+    /// last `keep_for`. Takes the exclusive lock on the store. With `dry_run`, deletes nothing and
+    /// only reports.
     pub fn collect(&self, keep_for: Option<Duration>, dry_run: bool) -> Result<Collected> {
         if !dry_run {
             self.lock_others_out()?;
@@ -49,7 +51,7 @@ impl Store {
         Ok(collected)
     }
 
-    /// Objects and layers that are kept.
+    /// The objects and layers to keep.
     fn kept(
         &self,
         keep_for: Option<Duration>,
@@ -60,7 +62,7 @@ impl Store {
         let mut starts = Vec::new();
         for base in held.iter().flat_map(|held| &held.objects) {
             let path = StorePath::parse(base)?;
-            // What is kept in name only does not keep the rest from being taken away.
+            // A root or lease of a missing object must not prevent the collection of others.
             if self.meta(&path)?.is_some() {
                 starts.push(path);
             }
@@ -96,7 +98,7 @@ impl Store {
             if kept.contains(&name) {
                 continue;
             }
-            // When it was modified is what the image says; its name it has from us.
+            // The modification time of a layer comes from the image; ctime is when we renamed it.
             let named = |kind: &fs::Metadata| (kind.ctime(), kind.ctime_nsec());
             if !is_young(&self.layers().join(&name), keep_for, named)? {
                 doomed.push(name);
@@ -120,7 +122,8 @@ impl Store {
         })
     }
 
-    /// Takes away what belongs to no object: trees, files, notes, documents, what dead processes left.
+    /// Deletes leftovers: trees without a record, unused files, notes, seals and documents, and
+    /// files of dead processes.
     fn tidy(&self) -> Result<u64> {
         let tmp = self.folder.join("tmp");
         remove_stale(&tmp)?;
@@ -138,7 +141,7 @@ impl Store {
         Ok(freed + self.tidy_links()?)
     }
 
-    /// Trees that are no objects, as nothing is known of them.
+    /// Trees without a record.
     fn invalid(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for name in names(&self.trees())? {
@@ -150,7 +153,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Files that no tree has.
+    /// Deletes files that no tree links to.
     fn tidy_links(&self) -> Result<u64> {
         let folder = self.folder.join("links");
         let mut freed = 0;
@@ -186,7 +189,7 @@ impl Store {
         Ok(())
     }
 
-    /// Seals, `DIGITS-DEVICE-INODE.KIND`, of objects that are gone. A store may have none.
+    /// Deletes seals, `DIGITS-DEVICE-INODE.KIND`, of deleted objects. A store may have no seals.
     fn tidy_seals(&self) -> Result<()> {
         let folder = self.folder.join("seals");
         for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
@@ -199,7 +202,7 @@ impl Store {
         Ok(())
     }
 
-    /// Documents of automatons that lack an object.
+    /// Deletes documents of automata that lack an object.
     fn tidy_automatons(&self) -> Result<()> {
         let folder = self.folder.join("automatons");
         for name in names(&folder)? {
@@ -220,7 +223,7 @@ impl Store {
     }
 }
 
-/// What has its name moves away at once, and is then taken apart.
+/// Renames a tree into the staging directory in one step, then deletes it. Returns the bytes freed.
 fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
     if path.symlink_metadata().is_err() {
         return Ok(0);
@@ -230,7 +233,8 @@ fn take_tree(path: &Path, staging: &Staging) -> Result<u64> {
     Ok(remove(&away).doing(|| format!("remove {}", away.display()))?)
 }
 
-/// Whether it came within the last `keep_for`: at the time that `when` reads, in seconds and nanoseconds since 1970.
+/// Whether `path` was added within the last `keep_for`. `when` returns the time it was added, in
+/// seconds and nanoseconds since 1970.
 fn is_young(
     path: &Path,
     keep_for: Option<Duration>,
@@ -242,6 +246,6 @@ fn is_young(
     let came = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
     let came = SystemTime::UNIX_EPOCH
         + came.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos));
-    // What is of the future has just come.
+    // A time in the future counts as now.
     Ok(SystemTime::now().duration_since(came).map_or(true, |age| age <= keep_for))
 }

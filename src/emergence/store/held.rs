@@ -1,4 +1,5 @@
-//! What must be kept: by name, until the name is taken away, or by a process, as long as it lives.
+//! Roots and leases: objects and layers that are kept under a name until it is removed, or for a
+//! process as long as it lives.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,10 +16,10 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::error::{Doing, Error, Kind};
 use crate::sys::remove::remove;
 
-/// Folder of the bundles that go with their leases.
+/// Directory of bundles that are deleted with their leases.
 const BUNDLES: &str = "bundles";
 
-/// What is kept; all that the objects refer to is kept with them.
+/// Objects and layers to keep. The references of the objects are kept too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Held {
@@ -30,30 +31,30 @@ pub struct Held {
 }
 
 impl Held {
-    /// These objects.
+    /// Keeps these objects.
     pub fn objects<'a>(objects: impl IntoIterator<Item = &'a StorePath>) -> Self {
         let objects = objects.into_iter().map(ToString::to_string).collect();
         Self { objects, layers: Vec::new() }
     }
 
-    /// These folders of layers, by their names.
+    /// Keeps these layer directories, given by name.
     pub fn layers(names: impl IntoIterator<Item = String>) -> Self {
         Self { objects: Vec::new(), layers: names.into_iter().collect() }
     }
 }
 
-/// A name for something that is kept.
+/// The content of a root: a name under which something is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Root {
-    /// What was asked for.
+    /// The REF that the user gave.
     pub reference: String,
-    /// What is kept for it.
+    /// Objects and layers that it keeps.
     #[serde(flatten)]
     pub held: Held,
 }
 
-/// A process that uses something.
+/// A lease on disk.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LeaseFile {
@@ -68,7 +69,7 @@ impl LeaseFile {
     }
 }
 
-/// Something that is kept as long as a process lives. Dropping it gives it up.
+/// Keeps something as long as a process lives. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
@@ -76,14 +77,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Gives it up. It may be gone: that of a process that has ended, anybody takes away who takes away what nobody keeps.
+    /// Releases the lease. Its file may be missing: gc removes leases of dead processes.
     pub fn release(mut self) -> Result<()> {
         self.kept = true;
         remove(&self.path).doing(|| format!("remove {}", self.path.display()))?;
         Ok(())
     }
 
-    /// Leaves it to the process that it is for: it counts until that has ended.
+    /// Transfers the lease to its process: it counts until that process has ended.
     pub fn keep(mut self) {
         self.kept = true;
     }
@@ -97,17 +98,17 @@ impl Drop for Lease {
     }
 }
 
-/// When a process began, in the kernel's ticks. `None`: there is no such process, or it is dead.
+/// Start time of a process, in clock ticks. `None`: there is no such process, or it is dead.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may have anything in it, and ends with the last parenthesis.
+    // The command name may contain any character and ends at the last parenthesis.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?;
     let began = fields.nth(18)?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(began)
 }
 
-/// A name that is one part of a path.
+/// Checks that a name is a single path component.
 fn plain(name: &str) -> Result<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+._-".contains(&byte);
     if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.bytes().all(allowed) {
@@ -118,12 +119,14 @@ fn plain(name: &str) -> Result<&str> {
 }
 
 impl Store {
-    /// Keeps these objects, and what they refer to, as long as this process lives. `id`: the container's.
+    /// Keeps these objects and their references as long as this process lives. `id`: the
+    /// container's.
     pub fn lease(&self, id: &str, objects: &[StorePath]) -> Result<Lease> {
         self.lease_for(id, rustix::process::getpid().as_raw_nonzero().get(), &Held::objects(objects))
     }
 
-    /// The same for another process, and for layers too. A lease of the same name is replaced.
+    /// As [`Store::lease`], but for any process, and for layers too. A lease of the same name is
+    /// replaced.
     pub fn lease_for(&self, id: &str, pid: i32, held: &Held) -> Result<Lease> {
         let path = self.folder.join("leases").join(format!("{}.json", plain(id)?));
         let start_time = start_time(pid)
@@ -137,23 +140,24 @@ impl Store {
         Ok(Lease { path, kept: false })
     }
 
-    /// Where the bundle of a container lies that nothing but this lease keeps; nothing is there. Bundles whose leases have ended go.
+    /// The path for the bundle of a container that only this lease keeps; it does not exist yet.
+    /// Bundles of ended leases are deleted.
     pub fn bundle_for(&self, lease: &str) -> Result<PathBuf> {
         let folder = self.folder.join(BUNDLES);
         match fs::DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(error).doing(|| format!("make {}", folder.display()))?;
             }
-            // What cannot be taken away is not in the way of this one; gc tells of it.
+            // A bundle that cannot be deleted does not affect this one; gc reports it.
             _ => drop(self.remove_stale_bundles()),
         }
         let place = folder.join(plain(lease)?);
-        // Of a process that had our number.
+        // Left by an earlier process with the same PID.
         remove(&place).doing(|| format!("remove {}", place.display()))?;
         Ok(place)
     }
 
-    /// Takes bundles away that no living process needs.
+    /// Deletes bundles that no living process needs.
     pub(super) fn remove_stale_bundles(&self) -> Result<()> {
         let folder = self.folder.join(BUNDLES);
         if !folder.exists() {
@@ -175,7 +179,7 @@ impl Store {
         understood(&text, path).map(Some)
     }
 
-    /// What living processes use. Leases of dead ones are taken away with `clean`.
+    /// Objects and layers of living processes. Leases of dead processes are deleted if `clean`.
     pub(super) fn leased(&self, clean: bool) -> Result<Vec<Held>> {
         let mut found = Vec::new();
         for name in names(&self.folder.join("leases"))? {
@@ -190,7 +194,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Keeps something under a name, in place of what the name was for.
+    /// Adds or replaces a root.
     pub fn add_root(&self, name: &str, root: &Root) -> Result<()> {
         for object in &root.held.objects {
             self.needed(&StorePath::parse(object)?)?;
@@ -199,7 +203,7 @@ impl Store {
         self.put(&self.folder.join("roots").join(plain(name)?), &text)
     }
 
-    /// Takes a name away. `Kind::NotFound`: there is no such name.
+    /// Removes a root. `Kind::NotFound`: there is no such root.
     pub fn remove_root(&self, name: &str) -> Result<()> {
         let path = self.folder.join("roots").join(plain(name)?);
         match fs::remove_file(&path) {
@@ -210,7 +214,7 @@ impl Store {
         }
     }
 
-    /// All names and what they are for.
+    /// All roots by name.
     pub fn roots(&self) -> Result<Vec<(String, Root)>> {
         let mut found = Vec::new();
         for name in names(&self.folder.join("roots"))? {

@@ -1,4 +1,5 @@
-//! One inode for each distinct file: its name is the hash of its bytes, with `-x` behind it when it can be executed.
+//! One inode for each distinct file. Its name is the hash of its bytes, followed by `-x` if it is
+//! executable.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,30 +15,31 @@ use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::Result;
 use crate::error::{Doing, Error};
 
-/// Bits of a hash that are remembered.
+/// Number of hash bits used as an index into the filter.
 const KNOWN: u32 = 20;
 
-/// The files of a store, and those that are new in a staging folder. The new ones join the others only when they are on the disk.
+/// The shared files of a store, and new ones in a staging directory. New files are published when
+/// the import is committed.
 pub(super) struct Links {
     kept: OwnedFd,
     kept_path: PathBuf,
-    /// Whether there are none yet, so that none is looked for.
+    /// Whether the store has no files yet, so that lookups there are skipped.
     first: bool,
     new: OwnedFd,
     new_path: PathBuf,
-    /// A bit for each hash that may be among the new ones: most are not, and are not looked for.
+    /// A bit for each hash that may be among the new files. Most lookups miss and are skipped.
     known: Vec<AtomicU64>,
-    /// How many files were made that were there already.
+    /// Counter for temporary names.
     same: AtomicU64,
 }
 
-/// The name of a file.
+/// The file name for a hash.
 pub(super) fn name(hash: &Hash, executable: bool) -> CString {
     let name = hash.nix32() + if executable { "-x" } else { "" };
     CString::new(name).unwrap_or_default()
 }
 
-/// Whether a folder has nothing in it.
+/// Whether a directory is empty.
 fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -49,7 +51,7 @@ fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
 }
 
 impl Links {
-    /// Those of `kept`, and new ones in `new`.
+    /// Opens the store's files in `kept` and the new ones in `new`.
     pub(super) fn open(kept_path: &Path, new_path: &Path) -> Result<Self> {
         let (kept, new) = (open_folder(kept_path)?, open_folder(new_path)?);
         let first = is_empty(&kept).doing(|| format!("read {}", kept_path.display()))?;
@@ -58,13 +60,14 @@ impl Links {
         Ok(Self { kept, kept_path, first, new, new_path, known, same: AtomicU64::new(0) })
     }
 
-    /// Where the bit of a hash is.
+    /// The word and the bit of a hash.
     fn bit(&self, hash: &Hash) -> Option<(&AtomicU64, u64)> {
         let first = hash.bytes().first_chunk().copied().map(u32::from_le_bytes)? & ((1 << KNOWN) - 1);
         Some((self.known.get(first as usize / 64)?, 1 << (first % 64)))
     }
 
-    /// Gives the file `to` in `at` to one that is there already. False: none is, or none that could have one more name.
+    /// Links an existing file as `to` in `at`. False: there is none, or its link count is at the
+    /// maximum.
     pub(super) fn reuse(
         &self,
         hash: &Hash,
@@ -78,7 +81,7 @@ impl Links {
         for from in places.into_iter().flatten() {
             match linkat(from, &file, at, to, AtFlags::empty()) {
                 Ok(()) => return Ok(true),
-                // The most names that a file may have: another inode begins.
+                // The link count is at its maximum: a new inode is needed.
                 Err(Errno::NOENT | Errno::MLINK) => {}
                 Err(error) => return Err(error),
             }
@@ -86,7 +89,8 @@ impl Links {
         Ok(false)
     }
 
-    /// Puts one that is there already in the place of a file that was made. False: none is.
+    /// Replaces a new file by a link to an existing one with the same content. False: there is
+    /// none.
     pub(super) fn replace(
         &self,
         hash: &Hash,
@@ -95,7 +99,7 @@ impl Links {
         to: &CString,
     ) -> rustix::io::Result<bool> {
         let number = self.same.fetch_add(1, Ordering::Relaxed);
-        // No hash is written so.
+        // Cannot be the name of a hash.
         let between = CString::new(format!(".{number}")).unwrap_or_default();
         if !self.reuse(hash, executable, self.new.as_fd(), &between)? {
             return Ok(false);
@@ -104,7 +108,7 @@ impl Links {
         Ok(true)
     }
 
-    /// Keeps the file `from` in `at` as the one of its content.
+    /// Registers the file `from` in `at` as the one with this content.
     pub(super) fn keep(
         &self,
         at: BorrowedFd<'_>,
@@ -117,21 +121,21 @@ impl Links {
             word.fetch_or(bit, Ordering::Release);
         }
         match kept {
-            // Somebody else has just made the same file.
+            // Another thread has just created the same file.
             Err(Errno::EXIST) => self.replace(hash, executable, at, from).map(drop),
-            // A file system that knows no second names has none.
+            // The file system does not support hard links, or this link.
             Ok(()) | Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The new ones join the others; who calls it holds the commit lock. One that is there gives way: it may have all the names that it
-    /// can have.
+    /// Publishes the new files; the caller holds the commit lock. An existing file of the same name
+    /// is replaced: its link count may be at the maximum.
     pub(super) fn publish(&self) -> Result<()> {
         let doing = || "keep files for others";
         let kept = open_folder(&self.kept_path)?;
         if is_empty(&kept).doing(doing)? {
-            // All at once: the empty folder goes with the staging folder.
+            // All at once: the empty directory is deleted with the staging directory.
             match renameat_with(CWD, &self.new_path, CWD, &self.kept_path, RenameFlags::EXCHANGE) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INVAL | Errno::NOSYS) => {}
@@ -145,7 +149,7 @@ impl Links {
     }
 }
 
-/// Says what a failed link was about.
+/// Adds the context to a failed link.
 pub(super) fn doing<T>(result: rustix::io::Result<T>) -> Result<T> {
     Ok(result.doing(|| "give a file one more name")?)
 }

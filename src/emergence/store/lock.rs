@@ -1,4 +1,4 @@
-//! Locks that are waited for, but not for ever.
+//! Locks with a limit on the waiting time.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -10,15 +10,15 @@ use rustix::io::Errno;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::error::Error;
 
-/// How often we look whether a lock is free.
+/// Poll interval for a lock.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Takes the lock together with others.
+/// Takes the shared lock.
 pub(super) fn shared(file: &impl AsFd, folder: &Path, wait: Duration) -> Result<()> {
     take(file, FlockOperation::NonBlockingLockShared, folder, wait)
 }
 
-/// Takes the lock alone. A shared one that this file had is given up meanwhile.
+/// Takes the exclusive lock. A shared lock that this file holds is released meanwhile.
 pub(super) fn exclusive(file: &impl AsFd, folder: &Path, wait: Duration) -> Result<()> {
     take(file, FlockOperation::NonBlockingLockExclusive, folder, wait)
 }

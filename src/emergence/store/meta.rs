@@ -1,4 +1,4 @@
-//! What was proved of an object, as it is kept: `meta/DIGEST.json`.
+//! The record of an object, `meta/DIGEST.json`: its declaration and its proof.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::emergence::proof::trust::Proof;
 /// An object of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// What was declared of it, and is so.
+    /// The declared properties, which were verified.
     pub object: Object,
-    /// The hash of its NAR, in which its own digest counts as zeros.
+    /// Hash of the NAR with the object's own digest replaced by zeros.
     pub content: Hash,
-    /// What proved its path when it was imported.
+    /// The proof of its path at the import.
     pub proof: Proof,
-    /// Digests of blobs that it came out of, by SHA-256.
+    /// SHA-256 digests of the blobs that it was imported from.
     pub blobs: BTreeSet<Hash>,
 }
 
-/// The document.
+/// The JSON document.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Document {
@@ -44,12 +44,12 @@ struct Document {
     blobs: Vec<String>,
 }
 
-/// Where the document about the object with these digits is, in the store at `folder`.
+/// Path of the record for the object with these digits, in the store at `folder`.
 pub(super) fn place(folder: &Path, digits: &str) -> PathBuf {
     folder.join("meta").join(format!("{digits}.json"))
 }
 
-/// Reads a document. `None`: there is none. Refused with `store.corrupt` when it is not one of ours.
+/// Reads a record. `None`: there is none. Refused with `store.corrupt` if it is not valid.
 pub(super) fn read(path: &Path, dir: &StoreDir) -> Result<Option<Meta>> {
     let Some(file) = open_file(path)? else { return Ok(None) };
     let subject = path.display().to_string();
@@ -90,7 +90,7 @@ fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
 }
 
 impl Meta {
-    /// The document: one JSON object, in one way.
+    /// The record as one line of JSON, in canonical order.
     pub fn print(&self, dir: &StoreDir) -> Result<String> {
         let object = &self.object;
         let document = Document {

@@ -1,17 +1,17 @@
-//! The store: objects that were imported, each with what was proved of it. What is in it by its final name is whole.
+//! The store: imported objects, each with its proof. Everything under its final name is complete.
 //!
 //! ```text
-//! DIR/version, lock                 what it is; shared while it is used, exclusive while something is taken away
-//! DIR/nix/store/DIGEST-NAME         trees
-//! DIR/meta/DIGEST.json              what was proved of each; an object without it is none      (meta)
-//! DIR/links/HASH[-x]                one inode for each distinct file                            (links)
-//! DIR/content/HASH                  which objects have this content
-//! DIR/automatons, declarations      documents by digest                                         (shelf)
-//! DIR/layers/CHAINID[.tree]/        layers of images, each alone or all in one                  (shelf)
-//! DIR/layers/HASH.view/             the trees of a closure, their files the store's own
-//! DIR/roots, leases                 what must be kept                                           (held)
-//! DIR/bundles/LEASE/                bundles of containers that an ordinary user runs            (held)
-//! DIR/tmp/RANDOM/                   what is being made, locked by who makes it
+//! DIR/version, lock             format version; shared lock for use, exclusive one for deletion
+//! DIR/nix/store/DIGEST-NAME     trees
+//! DIR/meta/DIGEST.json          records of objects; a tree without one is no object   (meta)
+//! DIR/links/HASH[-x]            one inode for each distinct file                      (links)
+//! DIR/content/HASH              the objects with this content
+//! DIR/automatons, declarations  documents by digest                                   (shelf)
+//! DIR/layers/CHAINID[.tree]/    layers of images, one by one or all in one            (shelf)
+//! DIR/layers/HASH.view/         trees of a closure, linked to the store's files
+//! DIR/roots, leases             what must be kept                                     (held)
+//! DIR/bundles/LEASE/            bundles of rootless containers                        (held)
+//! DIR/tmp/RANDOM/               staging directories, locked by their process
 //! ```
 
 mod add;
@@ -51,17 +51,17 @@ pub use held::{Held, Lease, Root};
 pub use meta::Meta;
 pub use target::{Place, Target, going_to};
 
-/// Whether what was written is on the disk before it gets its name.
+/// Whether an import is flushed to disk before it is committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sync {
-    /// Left to the kernel: after a power failure objects may lack content.
+    /// Not flushed: after a power failure, objects may lack content.
     None,
-    /// Written out once, before anything has its name.
+    /// Flushed once, before anything is renamed to its final path.
     #[default]
     Data,
 }
 
-/// A store that is open, and locked against who would take something away.
+/// An open store, locked against deletion of objects.
 pub struct Store {
     folder: PathBuf,
     dir: StoreDir,
@@ -72,10 +72,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in `folder`, made when nothing is there. Waits at most `wait` for whoever takes something away (`store.locked`).
+    /// Opens the store in `folder`, creating it if necessary. Waits at most `wait` for a process
+    /// that deletes objects (`store.locked`).
     ///
-    /// Refused: a folder that has something else in it, or whose objects Nix manages (`store.exists`); another version
-    /// (`store.corrupt`).
+    /// Refused: a directory that has other content, or whose objects Nix manages (`store.exists`);
+    /// another version (`store.corrupt`).
     pub fn open(folder: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
         folder::refuse_foreign(folder, dir)?;
         std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
@@ -87,7 +88,7 @@ impl Store {
         Self::locked(folder, dir, wait, lock)
     }
 
-    /// The same, but `Kind::NotFound` when no store is there: nothing is made.
+    /// As [`Store::open`], but `Kind::NotFound` if there is no store: nothing is created.
     pub fn existing(folder: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
         folder::refuse_foreign(folder, dir)?;
         if !folder.join("version").exists() || !folder::has_version(folder)? {
@@ -103,61 +104,63 @@ impl Store {
         Ok(Self { folder, dir: dir.clone(), sync: Sync::default(), wait, lock })
     }
 
-    /// The same store with another policy.
+    /// Sets the flush policy.
     #[must_use]
     pub fn with_sync(self, sync: Sync) -> Self {
         Self { sync, ..self }
     }
 
-    /// Lets nobody else use the store from now on, until this is dropped.
+    /// Takes the exclusive lock until the store is dropped.
     pub(super) fn lock_others_out(&self) -> Result<()> {
         lock::exclusive(&self.lock, &self.folder, self.wait)
     }
 
-    /// Its folder, absolute.
+    /// The directory of the store, as an absolute path.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The folder whose name goes into its paths.
+    /// The store directory that paths are computed for.
     pub fn dir(&self) -> &StoreDir {
         &self.dir
     }
 
-    /// Where trees are.
+    /// The directory of the trees.
     fn trees(&self) -> PathBuf {
         self.folder.join(self.dir.as_str().trim_start_matches('/'))
     }
 
-    /// Where the tree of an object is, or would be.
+    /// The path of an object's tree, which need not exist.
     pub fn tree(&self, object: &StorePath) -> PathBuf {
         self.trees().join(object.to_string())
     }
 
-    /// What was proved of an object. `None`: the store does not have it, whatever lies in its place.
+    /// The record of an object. `None`: the store does not have it, even if there is a tree at its
+    /// path.
     pub fn meta(&self, object: &StorePath) -> Result<Option<Meta>> {
         Ok(self.meta_by_digits(&object.digits())?.filter(|meta| meta.object.path == *object))
     }
 
-    /// The same for whichever object has these digits.
+    /// As [`Store::meta`], for the object with these digits.
     pub fn meta_by_digits(&self, digits: &str) -> Result<Option<Meta>> {
         meta::read(&meta::place(&self.folder, digits), &self.dir)
     }
 
-    /// The same; refused with `closure.incomplete` when the store does not have it.
+    /// As [`Store::meta`], but refused with `closure.incomplete` if the store does not have it.
     pub fn needed(&self, object: &StorePath) -> Result<Meta> {
         self.meta(object)?.ok_or_else(|| {
             Fault::refused(Code::ClosureIncomplete, self.dir.path(object), "is not in the store")
         })
     }
 
-    /// What was proved of an object in the store at `folder`, which need not be there, and is neither made nor locked.
+    /// The record of an object in the store at `folder`, which need not exist and is neither
+    /// created nor locked.
     pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
         let meta = meta::read(&meta::place(folder, &object.digits()), dir)?;
         Ok(meta.filter(|meta| meta.object.path == *object))
     }
 
-    /// All objects, in the order of their paths.
+    /// All objects, sorted by path.
     pub fn objects(&self) -> Result<Vec<StorePath>> {
         let mut found = Vec::new();
         for name in folder::names(&self.folder.join("meta"))? {
@@ -171,13 +174,13 @@ impl Store {
         Ok(found)
     }
 
-    /// An object and all that it refers to, each behind what it refers to. Refused with `closure.incomplete`.
+    /// An object and all its references, dependencies first. Refused with `closure.incomplete`.
     pub fn closure(&self, object: &StorePath) -> Result<Vec<Object>> {
         let metas = self.closure_of(std::slice::from_ref(object))?;
         Ok(metas.into_iter().map(|meta| meta.object).collect())
     }
 
-    /// The same for several objects, with what was proved of each.
+    /// As [`Store::closure`], for several objects; returns their records.
     pub fn closure_of(&self, objects: &[StorePath]) -> Result<Vec<Meta>> {
         let mut found = std::collections::BTreeMap::new();
         let mut left: Vec<StorePath> = objects.to_vec();

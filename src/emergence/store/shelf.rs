@@ -1,4 +1,5 @@
-//! What a store keeps besides objects: documents of automatons, what declarations led to, which objects have the same content.
+//! Other records of a store: documents of automata, outputs of declarations, and objects by
+//! content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +13,18 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::error::Doing;
 
 impl Store {
-    /// Where the layers of images are, each in a folder of the name of its chain ID.
+    /// The directory of image layers, each in a directory named by its chain ID.
     pub fn layers(&self) -> PathBuf {
         self.folder.join("layers")
     }
 
-    /// Where something can be made before it has its name: it must be renamed from there, and what is left of it goes.
+    /// Runs `work` with a staging directory. Results must be renamed out of it; everything left in
+    /// it is deleted.
     pub fn staged<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         Staging::with(&self.folder.join("tmp"), |staging| work(staging.path()))
     }
 
-    /// Writes what was made in `folder` to the disk, if that is to be done before it has its name.
+    /// Flushes the file system of `folder` to disk, if [`Sync::Data`] is set.
     pub fn settle(&self, folder: &Path) -> Result<()> {
         match self.sync {
             Sync::None => Ok(()),
@@ -32,7 +34,7 @@ impl Store {
         }
     }
 
-    /// Writes a small file, whole or not at all, in place of one that may be there.
+    /// Writes a small file atomically, replacing an existing one.
     pub(super) fn put(&self, to: &Path, bytes: &[u8]) -> Result<()> {
         self.staged(|folder| {
             let new = folder.join("new");
@@ -45,8 +47,8 @@ impl Store {
         self.folder.join("automatons").join(format!("{}.json", automaton.hex()))
     }
 
-    /// Keeps the document of an automaton by its digest A. It must have a member `objects`, a list of store paths: when one of them is
-    /// taken away, the document goes too.
+    /// Stores the document of an automaton under its digest A. It must have a member `objects`, a
+    /// list of store paths: gc deletes the document when one of them is missing.
     pub fn put_automaton(&self, automaton: &Hash, document: &[u8]) -> Result<()> {
         match self.automaton(automaton)? {
             Some(there) if there == document => Ok(()),
@@ -60,23 +62,23 @@ impl Store {
         open_file(&path)?.map(|file| read_document(file, &path.display().to_string())).transpose()
     }
 
-    /// Notes that the declaration D led to the output O.
+    /// Records that the declaration D produced the output O.
     pub fn note_declaration(&self, declaration: &Hash, output: &Hash) -> Result<()> {
         let _commit = self.commit_lock()?;
         self.note(&self.folder.join("declarations").join(declaration.hex()), &output.to_string())
     }
 
-    /// The outputs that the declaration D led to, as they were noted.
+    /// The recorded outputs of the declaration D.
     pub fn declaration(&self, declaration: &Hash) -> Result<Vec<String>> {
         self.lines(&self.folder.join("declarations").join(declaration.hex()))
     }
 
-    /// Notes that an object has this content. Who calls it holds the commit lock.
+    /// Records that an object has this content. The caller holds the commit lock.
     pub(super) fn note_content(&self, content: &Hash, object: &StorePath) -> Result<()> {
         self.note(&self.folder.join("content").join(content.hex()), &object.to_string())
     }
 
-    /// Objects that have this content, as far as they are still there.
+    /// Existing objects with this content.
     pub fn with_content(&self, content: &Hash) -> Result<Vec<StorePath>> {
         let mut found = Vec::new();
         for line in self.lines(&self.folder.join("content").join(content.hex()))? {
@@ -94,7 +96,7 @@ impl Store {
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
-    /// Adds a line that is not there yet.
+    /// Adds a line unless it is there already.
     fn note(&self, path: &Path, line: &str) -> Result<()> {
         let mut lines = self.lines(path)?;
         if lines.iter().any(|there| there == line) {

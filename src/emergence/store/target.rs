@@ -1,4 +1,5 @@
-//! The store that verified artifacts go to: opened once if it exists, and otherwise created when the first artifact is verified.
+//! The store that verified artifacts go to: opened if it exists, otherwise created once the first
+//! artifact is verified.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +19,7 @@ pub struct Place {
     pub dir: StoreDir,
     /// How long to wait for a lock.
     pub wait: Duration,
-    /// What is fsynced before an import is committed.
+    /// Whether imports are flushed to disk before they are committed.
     pub sync: Sync,
 }
 
@@ -57,8 +58,8 @@ impl Target {
         self.store.get()
     }
 
-    /// The store, which is created if it does not exist. To be called after the first artifact is verified: nothing is created for one
-    /// that is refused.
+    /// The store, which is created if it does not exist. Call it only after the first artifact is
+    /// verified, so that nothing is created for a refused one.
     pub fn store(&self) -> Result<Arc<Store>> {
         if let Some(store) = self.store.get() {
             return Ok(Arc::clone(store));

@@ -1,4 +1,5 @@
-//! What cannot be brought about from outside: files that change between two passes, file systems that are full, many names.
+//! Cases that cannot be produced from outside: files that change between two passes, full file
+//! systems, many hard links.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +36,7 @@ fn opened(folder: &Path) -> Store {
     Store::open(folder, &StoreDir::default(), Duration::from_secs(10)).unwrap()
 }
 
-/// A NAR of the tree, and what must be said of it.
+/// A NAR of the tree, and its declaration.
 fn nar_of(tree: &Path, nar: &Path) -> Declared {
     let mut out = Buffer::new(Written(fs::File::create(nar).unwrap()));
     nar::dump(tree, nar::DEEPEST, &mut out).unwrap();
@@ -67,7 +68,7 @@ fn what_changes_between_the_passes_is_refused() {
         for bad in [&other[..], &good[..good.len() - 8], &[&good[..], b"x"].concat(), b""] {
             let closure = NarFile::open(&file, &declared, &terms()).unwrap();
             let report = closure.verify(&terms()).unwrap();
-            // The same file, not another one of its name: it is open since it was verified.
+            // The same inode, which has been open since it was verified.
             fs::write(&file, bad).unwrap();
             let code = |fault: Fault| fault.code();
             let refused = store.add(&closure, &terms(), &report).map_err(code);
@@ -82,7 +83,7 @@ fn what_changes_between_the_passes_is_refused() {
             assert_eq!(before(), empty);
             fs::write(&file, &good).unwrap();
         }
-        // A new file of the same name is not what is read again.
+        // A new file of the same name is not the one that is read again.
         let closure = NarFile::open(&file, &declared, &terms()).unwrap();
         let report = closure.verify(&terms()).unwrap();
         fs::rename(&tree, folder.path().join("aside")).unwrap();
@@ -162,7 +163,7 @@ fn a_lease_lasts_until_it_is_given_up() {
     assert!(store.collect(None, false).unwrap().objects.is_empty());
     drop(store.lease("c1", std::slice::from_ref(&path)).unwrap());
     assert_eq!(store.collect(None, false).unwrap().objects, [path]);
-    // Who kept it for a process that has ended finds it gone.
+    // A lease for a process that has ended is already gone when it is released.
     let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let lease = store.lease_for("c1", pid, &super::Held::default()).unwrap();

@@ -1,4 +1,5 @@
-//! Makes trees as a store has them: folders 0555, files 0444 or 0555, times 1, and one inode for files that are the same.
+//! Creates trees in the form of a store: directories 0555, files 0444 or 0555, timestamps 1, and
+//! one inode for identical files.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,30 +17,30 @@ use crate::emergence::base::refusal::{Fault, Result};
 use crate::emergence::nix::nar::Visitor;
 use crate::error::Doing;
 
-/// Makes one tree, under a name in a folder where nothing is yet. Each name is made new in a folder that was made for it, so no link
-/// can lead elsewhere.
+/// Creates one tree under a new name in a directory. Every entry is created new in a directory that
+/// was created for it, so no symbolic link can redirect it.
 pub(super) struct Maker<'a> {
     at: BorrowedFd<'a>,
     root: CString,
     ways: Ways<'a>,
-    /// Who makes small files; otherwise we do.
+    /// Threads that create small files. `None`: the caller does.
     crew: Option<Crew<'a, Folder>>,
-    /// Those that are open, outermost first.
+    /// The open directories, outermost first.
     folders: Vec<Arc<Folder>>,
     file: Option<Pending>,
-    /// The content of a small file.
+    /// Content of the current small file.
     room: Vec<u8>,
 }
 
-/// A file that is not whole yet.
+/// A file that is not complete yet.
 struct Pending {
     name: CString,
     executable: bool,
-    /// Where it is written to, and its hash so far; a small one is in memory.
+    /// The file of a large one and its hash so far. `None`: small, kept in memory.
     large: Option<(File, Hasher)>,
 }
 
-/// Whether files do not get the modes that they are made with.
+/// Whether the umask removes mode bits that trees need.
 pub(super) fn needs_chmod() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -48,7 +49,7 @@ pub(super) fn needs_chmod() -> bool {
 }
 
 impl<'a> Maker<'a> {
-    /// A tree called `root` in `at`.
+    /// A tree named `root` in `at`.
     pub(super) fn new(
         at: BorrowedFd<'a>,
         root: CString,
@@ -58,12 +59,12 @@ impl<'a> Maker<'a> {
         Self { at, root, ways, crew, folders: Vec::new(), file: None, room: Vec::new() }
     }
 
-    /// The folder that the next node is in.
+    /// The directory of the next node.
     fn above(&self) -> BorrowedFd<'_> {
         self.folders.last().map_or(self.at, |folder| folder.0.as_fd())
     }
 
-    /// The name of the next node there.
+    /// The name of the next node in it.
     fn name(&self, name: &[u8]) -> Result<CString> {
         match self.folders.is_empty() {
             true => Ok(self.root.clone()),
@@ -71,7 +72,8 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// A large file is whole: what was made of it is kept, or gives way to one that is there already.
+    /// Completes a large file: registers it, or replaces it by an existing one with the same
+    /// content.
     fn settle(&self, name: &CString, executable: bool, file: File, hasher: Hasher) -> Result<()> {
         futimens(&file, &TIMES).doing(|| format!("set the time of {}", name.to_string_lossy()))?;
         drop(file);

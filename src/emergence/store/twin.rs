@@ -1,4 +1,4 @@
-//! What a store has already of what an artifact declares.
+//! Finds objects of an artifact whose content the store already has.
 
 use super::{Meta, Store};
 use crate::emergence::base::hash::Algorithm;
@@ -9,8 +9,9 @@ use crate::emergence::nix::store_path::{ContentAddress, Method, StorePath};
 use crate::emergence::proof::terms::{Evidence, Holdings, Twin};
 
 impl Store {
-    /// An object of the store for which `wanted` holds and whose tree is that of `object`: itself, or one under another path. Nothing of
-    /// `object` has to be read then: its NAR has the hash that is declared, and its content address holds.
+    /// An object of the store for which `wanted` holds and that has the tree of `object`: the
+    /// object itself, or one under another path. `object` then need not be read: its NAR has the
+    /// declared hash, and its content address holds.
     pub(super) fn twin_where(&self, object: &Object, wanted: &dyn Fn(&Meta) -> bool) -> Result<Option<Meta>> {
         let fits = |meta: &Meta| {
             (meta.object.nar_hash, meta.object.nar_size) == (object.nar_hash, object.nar_size)
@@ -22,7 +23,7 @@ impl Store {
         if let Some(own) = own.filter(|own| own.object.references == object.references && fits(own)) {
             return Ok(Some(own));
         }
-        // What names itself has its content under another hash, and a content of its own under each path.
+        // An object that refers to itself has different content under each path.
         if object.references.contains(&object.path) {
             return Ok(None);
         }
@@ -55,11 +56,12 @@ impl Holdings for Store {
     }
 }
 
-/// Whether the address of `object` follows from what is known of `twin`, whose NAR is the same.
+/// Whether the content address of `object` follows from the record of `twin`, which has the same
+/// NAR.
 fn address_holds(object: &Object, twin: &Object) -> bool {
     match &object.ca {
         None => true,
-        // It was held against the content when that came.
+        // It was checked against the content at the import.
         same if *same == twin.ca => true,
         Some(ContentAddress::Fixed(Method::Nar, hash)) if hash.algorithm() == Algorithm::Sha256 => {
             *hash == object.nar_hash && !object.references.contains(&object.path)

@@ -1,4 +1,4 @@
-//! How files and folders of objects are made.
+//! Creates the files and directories of objects.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,17 +14,17 @@ use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::base::refusal::Result;
 use crate::error::Doing;
 
-/// How files are made.
+/// Options for creating files.
 #[derive(Clone, Copy)]
 pub(super) struct Ways<'a> {
-    /// Where files that are the same are found.
+    /// Where identical files are found.
     pub links: Option<&'a Links>,
-    /// Whether the umask takes away what files need.
+    /// Whether the umask removes mode bits that files need.
     pub chmod: bool,
 }
 
 impl Ways<'_> {
-    /// A new file, which has its mode already.
+    /// Creates a file with its final mode.
     pub(super) fn create(
         &self,
         at: &impl AsFd,
@@ -40,7 +40,8 @@ impl Ways<'_> {
         Ok(file.into())
     }
 
-    /// A small file, all of which is there: one more name of one that is the same, or a new one that others may use.
+    /// Creates a small file with all its content: as a link to an existing identical file, or as a
+    /// new one that others may link to.
     pub(super) fn whole(&self, at: &impl AsFd, name: &CString, executable: bool, bytes: &[u8]) -> Result<()> {
         let doing = || format!("make the file {}", name.to_string_lossy());
         let hash = self.links.map(|links| {
@@ -58,7 +59,7 @@ impl Ways<'_> {
         self.settle(at, name, executable, file, hash)
     }
 
-    /// A file that is whole gets its time, and others may use it.
+    /// Sets the timestamp of a complete file, and lets others link to it.
     fn settle(
         &self,
         at: &impl AsFd,
@@ -76,10 +77,10 @@ impl Ways<'_> {
     }
 }
 
-/// A folder that files are made in. It is closed by whoever is the last to use it.
+/// A directory that files are created in. Its last user completes it with [`leave`].
 pub(super) struct Folder(pub(super) OwnedFd);
 
-/// Gives up a folder. The last one to do so closes it.
+/// Releases a directory. The last release sets its mode and its timestamp.
 pub(super) fn leave(folder: Arc<Folder>) -> Result<()> {
     if let Some(Folder(folder)) = Arc::into_inner(folder) {
         fchmod(&folder, Mode::from_raw_mode(0o555)).doing(|| "set the mode of a folder")?;
@@ -89,7 +90,7 @@ pub(super) fn leave(folder: Arc<Folder>) -> Result<()> {
 }
 
 impl Ways<'_> {
-    /// Makes a file of a crew's.
+    /// Creates a file as a task of a crew.
     pub(super) fn task(&self, task: Task<Folder>) -> Result<Vec<u8>> {
         let Task { folder, name, executable, bytes } = task;
         self.whole(&folder.0, &name, executable, &bytes)?;

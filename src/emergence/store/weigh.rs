@@ -1,4 +1,4 @@
-//! What would be free if trees were taken away: the bytes of files that have no name elsewhere.
+//! Bytes that deleting trees would free: those of files without links elsewhere.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,16 +10,17 @@ use super::folder::names;
 use crate::emergence::base::refusal::Result;
 use crate::error::Doing;
 
-/// A file with several names.
+/// A file with several links.
 struct File {
     size: u64,
-    /// Names that it has still elsewhere.
+    /// Links that were not found in the trees yet.
     elsewhere: u64,
 }
 
 impl Store {
-    /// The bytes of files that only these trees have. The name that a file has among the store's links does not count: that goes when
-    /// no tree has the file any more. Trees that are not there weigh nothing.
+    /// Bytes of files that only these trees have. The link in the store's `links` directory does
+    /// not count: gc removes it with the last tree that has the file. Missing trees count as 0
+    /// bytes.
     pub(super) fn weight(&self, trees: impl Iterator<Item = PathBuf>) -> Result<u64> {
         let mut left: Vec<PathBuf> = trees.filter(|tree| fs::symlink_metadata(tree).is_ok()).collect();
         let mut files: HashMap<(u64, u64), File> = HashMap::new();

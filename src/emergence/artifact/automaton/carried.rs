@@ -1,5 +1,6 @@
-//! How an automaton is carried: media types, annotations, and the configuration that lets any engine run it. Writers make these,
-//! readers make them again and compare.
+//! The representation of an automaton in a layout: media types, annotations, and the image
+//! configuration with which any engine can run it. Writers generate these; readers generate them
+//! again and compare.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,30 +17,30 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{Execution, media};
 use crate::spec::verification::PREFIX;
 
-/// The type of both carriers.
+/// The artifact type of both forms.
 pub const ARTIFACT_TYPE: &str = "application/vnd.matrixai.automaton.v1";
 
-/// The document, where it is a blob of its own.
+/// Media type of a document in its own blob.
 pub(crate) const CONFIG_TYPE: &str = "application/vnd.matrixai.automaton.config.v1+json";
 
-/// A NAR; `+zstd` or `+gzip` may follow.
+/// Media type of a NAR; `+zstd` or `+gzip` may follow.
 pub(crate) const NAR_TYPE: &str = "application/vnd.matrixai.nix.nar.v1";
 
-/// The member of an image's configuration that is the document.
+/// The member of an image configuration that contains the document.
 pub const CONFIG_MEMBER: &str = "com.matrixai.automaton";
 
-/// Of a longer list of objects, there is no annotation.
+/// Maximum length of the closure annotation, in bytes; a longer one is omitted.
 const LONGEST_CLOSURE: usize = 64 * 1024;
 
-/// Layers of an image at most: engines mount each.
+/// Maximum number of layers of an image: engines mount each of them.
 const MOST_LAYERS: usize = 100;
 
-/// The whole name of an annotation.
+/// The full name of an annotation.
 pub(crate) fn annotation(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// How a layer is compressed, by the end of its media type; `None`: it is not of the type `plain`.
+/// The compression of a layer, from the suffix of its media type. `None`: the type is not `plain`.
 pub(super) fn compression_of(media_type: &str, plain: &str) -> Option<Compression> {
     match media_type.strip_prefix(plain)? {
         "" => Some(Compression::None),
@@ -49,7 +50,7 @@ pub(super) fn compression_of(media_type: &str, plain: &str) -> Option<Compressio
     }
 }
 
-/// The media type of a layer that is compressed so.
+/// The media type of a layer with this compression.
 pub(crate) fn media_type(plain: &str, compression: Compression) -> String {
     match compression {
         Compression::None => plain.to_owned(),
@@ -57,10 +58,10 @@ pub(crate) fn media_type(plain: &str, compression: Compression) -> String {
     }
 }
 
-/// The media type of layers of an image.
+/// The media type of image layers.
 pub(crate) const LAYER_TYPE: &str = media::LAYER;
 
-/// What the manifest says of the automaton, without signatures.
+/// The annotations of a manifest for the automaton, except signatures.
 pub(crate) fn annotations(document: &Document, digests: &Digests) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([
         (annotation("automaton"), digests.automaton.to_string()),
@@ -77,7 +78,7 @@ pub(crate) fn annotations(document: &Document, digests: &Digests) -> BTreeMap<St
     all
 }
 
-/// The signatures among annotations.
+/// Parses the signature annotation.
 pub(crate) fn signatures(annotations: &BTreeMap<String, String>) -> Result<Vec<Signature>> {
     let text = annotations.get(&annotation("signature")).map(String::as_str).unwrap_or_default();
     let wrong = |text: &str| {
@@ -88,13 +89,14 @@ pub(crate) fn signatures(annotations: &BTreeMap<String, String>) -> Result<Vec<S
     text.split(' ').filter(|text| !text.is_empty()).map(parse).collect()
 }
 
-/// Puts signatures among annotations.
+/// Sets the signature annotation.
 pub(crate) fn put_signatures(annotations: &mut BTreeMap<String, String>, signatures: &[Signature]) {
     let texts: Vec<String> = signatures.iter().map(ToString::to_string).collect();
     annotations.insert(annotation("signature"), texts.join(" "));
 }
 
-/// How engines start it: with the defaults of its parameters. One without a default keeps its `{name}`, so that it is seen.
+/// The execution parameters for engines, with the defaults of its parameters. A parameter without a
+/// default keeps its `{name}`, so that it is visible.
 pub(crate) fn execution(document: &Document) -> Result<Execution> {
     let bound = binding::defaults(document)?;
     let Some(init) = &document.init else { return Ok(Execution::default()) };
@@ -111,7 +113,7 @@ pub(crate) fn execution(document: &Document) -> Result<Execution> {
     })
 }
 
-/// The architecture that a document asks for, if it is one only.
+/// The architecture that a document requires, if it is exactly one.
 pub(crate) fn architecture(document: &Document) -> Option<String> {
     let arch = |constraint: &&Value| constraint.get("kind").and_then(Value::as_str) == Some("arch");
     let any_of = document.constraints.iter().find(arch)?.get("anyOf")?.as_array()?;
@@ -121,8 +123,8 @@ pub(crate) fn architecture(document: &Document) -> Option<String> {
     }
 }
 
-/// Which objects are in which layer of an image: one in each; when there are too many, those that fewest others refer to share the
-/// last one.
+/// Distributes objects over the layers of an image: one object per layer. If there are too many,
+/// the objects with the fewest dependents share the last layer.
 pub(crate) fn grouped(objects: &[Object]) -> Vec<Vec<StorePath>> {
     let alone = |objects: &mut dyn Iterator<Item = &Object>| -> Vec<Vec<StorePath>> {
         objects.map(|object| vec![object.path.clone()]).collect()
@@ -147,7 +149,7 @@ pub(crate) fn grouped(objects: &[Object]) -> Vec<Vec<StorePath>> {
     layers
 }
 
-/// The annotation of a layer with these objects.
+/// The annotation that lists the objects of a layer.
 pub(crate) fn objects_annotation(objects: &[StorePath]) -> (String, String) {
     let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
     (annotation("objects"), names.join(" "))

@@ -1,4 +1,4 @@
-//! Automatons in OCI layouts, in both of their forms: opened, proved, unpacked.
+//! Automata in OCI layouts, in both forms: opens, proves and unpacks them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,35 +26,36 @@ use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::{Demand, Proof, Trust};
 use crate::emergence::proof::verify::Bytes;
 
-/// An automaton that was opened: its documents agree with each other, nothing else is proved.
+/// An opened automaton: its documents agree with each other; nothing else is proved.
 pub struct Automaton {
-    /// What it declares.
+    /// The document of the automaton.
     pub document: Document,
     /// Its manifest.
     pub resolved: Resolved,
     kind: Kind,
-    /// Each behind what it refers to.
+    /// Dependencies first.
     objects: Vec<Object>,
     layers: Layers,
-    /// As the manifest has them.
+    /// From the manifest.
     claimed: Claimed,
     verified: AtomicBool,
 }
 
-/// Digests that a manifest tells.
+/// Digests that a manifest declares.
 struct Claimed {
     automaton: Hash,
     output: Hash,
 }
 
-/// Whether a manifest is of an automaton.
+/// Whether a manifest belongs to an automaton.
 pub fn is_automaton(manifest: &Manifest) -> bool {
     manifest.artifact_type.as_deref() == Some(ARTIFACT_TYPE)
 }
 
 impl Automaton {
-    /// The automaton whose manifest is `resolved`. Refused: `json.syntax`, `automaton.mismatch`, `oci.media-type`, `oci.diff-id`,
-    /// `closure.incomplete`, `limit.entries`, and as by [`Document::parse`].
+    /// Opens the automaton with the manifest `resolved`. Refused: `json.syntax`,
+    /// `automaton.mismatch`, `oci.media-type`, `oci.diff-id`, `closure.incomplete`,
+    /// `limit.entries`, and as by [`Document::parse`].
     pub fn open(layout: Layout, resolved: Resolved, terms: &Terms) -> Result<Self> {
         let manifest = &resolved.manifest;
         let config = layout.blobs.document(&manifest.config)?;
@@ -74,7 +75,7 @@ impl Automaton {
                 (Kind::AutomatonImage, document, Some(diff_ids))
             }
         };
-        // What names the manifest may say the same, but nothing else.
+        // The descriptor of the manifest may declare the same type, but no other.
         let named = resolved.descriptor.artifact_type.as_deref().unwrap_or(ARTIFACT_TYPE);
         if named != ARTIFACT_TYPE {
             let subject = format!("blob {}", resolved.descriptor.digest);
@@ -89,12 +90,12 @@ impl Automaton {
         Ok(Self { document, resolved, kind, objects, layers, claimed, verified: AtomicBool::new(false) })
     }
 
-    /// What the manifest says that A is. Proved by [`Closure::verify`].
+    /// The digest A that the manifest declares. Proved by [`Closure::verify`].
     pub fn claimed(&self) -> Hash {
         self.claimed.automaton
     }
 
-    /// Whether the caller knows it: by its digest, or by a trusted key's signature.
+    /// Whether the caller named the expected digest, and the trusted key that signed it, if any.
     ///
     /// Refused: `trust.expect`, `trust.signature`.
     fn pinned(&self, trust: &Trust) -> Result<(bool, Option<String>)> {
@@ -122,7 +123,7 @@ impl Automaton {
 
     fn proofs(&self, terms: &Terms) -> Result<(Vec<(Object, Proof)>, bool)> {
         let (pinned, signer) = self.pinned(&terms.trust)?;
-        // A signed automaton is as good as signed objects.
+        // A signature of the automaton counts as a signature of its objects.
         let demand = match (terms.trust.demand, &signer) {
             (Demand::Signed, Some(_)) => Demand::Proved,
             (demand, _) => demand,
@@ -142,7 +143,8 @@ impl Automaton {
         Ok((self.objects.iter().map(proof).collect::<Result<_>>()?, pinned))
     }
 
-    /// D, O, I and A as they follow from what was read. Refused with `automaton.mismatch` when the manifest says otherwise.
+    /// Computes D, O, I and A from the content. Refused with `automaton.mismatch` if the manifest
+    /// declares others.
     fn check_digests(&self, contents: &BTreeMap<StorePath, Hash>) -> Result<Digests> {
         let content = |(name, path): (&String, &StorePath)| Some((name.clone(), *contents.get(path)?));
         let contents: BTreeMap<String, Hash> = self.document.outputs.iter().filter_map(content).collect();
@@ -165,7 +167,8 @@ fn mismatch(name: &str, claimed: &str, found: &str) -> Result<()> {
     Err(Fault::differs(Code::AutomatonMismatch, annotation(name), "the value", claimed, found))
 }
 
-/// The document in an image's configuration, of which the rest must follow; and what the layers are when they are not compressed.
+/// The document in an image configuration, and the diff IDs of the layers. The rest of the
+/// configuration must follow from the document.
 fn image_document(
     config: &[u8],
     subject: &str,
@@ -189,7 +192,8 @@ fn image_document(
     Ok((document, image.rootfs.diff_ids))
 }
 
-/// The objects in order: complete, and none that nothing needs.
+/// The objects, dependencies first. The closure must be complete and must not contain unneeded
+/// objects.
 fn check_closure(document: &Document, terms: &Terms) -> Result<Vec<Object>> {
     if document.closure.len() > terms.limits.objects {
         let words = format!("has more than {} objects", terms.limits.objects);
@@ -205,7 +209,7 @@ fn check_closure(document: &Document, terms: &Terms) -> Result<Vec<Object>> {
     Ok(dependencies_first(found.collect(), |object| &object.references))
 }
 
-/// A fixed output must be the one that is declared, a derivation that travels along the one that was built.
+/// A fixed output must be the declared one; an included derivation must be the declared one.
 pub(crate) fn check_declaration(document: &Document) -> Result<()> {
     let Some(declaration) = &document.declaration else { return Ok(()) };
     if let Some(object) = document.outputs.get("out").and_then(|path| document.object(path)) {
@@ -215,7 +219,7 @@ pub(crate) fn check_declaration(document: &Document) -> Result<()> {
     recipe.map_or(Ok(()), |object| declaration.check_recipe(object))
 }
 
-/// Objects of the closure that neither an output nor what is started leads to.
+/// Objects of the closure that no output, `init` or parameter leads to.
 pub(crate) fn unneeded(document: &Document) -> Vec<StorePath> {
     let objects: BTreeMap<&StorePath, &Object> =
         document.closure.iter().map(|object| (&object.path, object)).collect();
@@ -231,7 +235,7 @@ pub(crate) fn unneeded(document: &Document) -> Vec<StorePath> {
     objects.into_keys().filter(|path| !needed.contains(*path)).cloned().collect()
 }
 
-/// Objects that the document itself names: outputs, and what stands in texts that programs get.
+/// Objects that the document itself names: outputs, and those in texts that programs get.
 fn mentioned(document: &Document) -> BTreeSet<StorePath> {
     let searched = Searched::new(document.closure.iter().map(|object| &object.path));
     let mut scanner = Scanner::new(&searched);
@@ -245,7 +249,7 @@ fn mentioned(document: &Document) -> BTreeSet<StorePath> {
     found
 }
 
-/// What the manifest says must be what follows from the document, as far as documents can tell.
+/// Checks the manifest's annotations against the document, as far as possible without the blobs.
 fn check_annotations(document: &Document, manifest: &Manifest) -> Result<Claimed> {
     let claimed = |name: &str| {
         let text = manifest.annotations.get(&annotation(name));
@@ -255,7 +259,7 @@ fn check_annotations(document: &Document, manifest: &Manifest) -> Result<Claimed
         mismatch(name, text, &hash.to_string()).map(|()| hash)
     };
     let claimed = Claimed { automaton: claimed("automaton")?, output: claimed("output")? };
-    // What is hashed of them is not looked at before the blobs are.
+    // Content digests are not checked before the blobs are read.
     let digests = Digests {
         declaration: document.declaration.as_ref().map(|declaration| declaration.digest),
         output: claimed.output,
@@ -271,7 +275,7 @@ fn check_annotations(document: &Document, manifest: &Manifest) -> Result<Claimed
     Ok(claimed)
 }
 
-/// The layers, in which each object is once.
+/// The layers. Each object must be in exactly one.
 fn layers(
     manifest: &Manifest,
     diff_ids: Option<Vec<Hash>>,

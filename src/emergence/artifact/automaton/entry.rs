@@ -1,4 +1,4 @@
-//! Entry points: each must be a file of the closure that can be executed, wherever links lead.
+//! Entry points: each must lead to an executable file of the closure, through any symbolic links.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use crate::emergence::format::document::Document;
 use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
-/// Links on the way to a file at most, as the kernel has it.
+/// Maximum number of symbolic links to a file, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// What stands at a path.
+/// The type of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
     Folder,
@@ -18,19 +18,20 @@ enum Node {
     Link(Vec<u8>),
 }
 
-/// What is known of paths in an object, without a slash before them; the root is empty. `None`: nothing is there.
+/// Nodes by path in an object, without a leading slash; the root is empty. `None`: no node is
+/// known.
 type Known = BTreeMap<Vec<u8>, Option<Node>>;
 
-/// Watches a tree for what stands at some paths.
+/// Records the nodes at some paths of a tree.
 pub(crate) struct Watched {
     known: Known,
     path: Vec<u8>,
-    /// Where the names of the open folders end.
+    /// Length of `path` at each open directory.
     ends: Vec<usize>,
 }
 
 impl Watched {
-    /// Whether there is anything to watch for.
+    /// Whether there are paths to record.
     pub(super) fn is_wanted(&self) -> bool {
         !self.known.is_empty()
     }
@@ -82,17 +83,17 @@ impl Visitor for Watched {
     }
 }
 
-/// The entry points of a document, and what is known of the objects that they are in.
+/// The entry points of a document, and the known nodes of their objects.
 pub(crate) struct EntryPoints {
-    /// As they are written, each once.
+    /// The paths of the entry points as written, without duplicates.
     programs: BTreeSet<String>,
-    /// The parts of the store's path.
+    /// The components of the store's path.
     store: Vec<Vec<u8>>,
     objects: BTreeSet<StorePath>,
     known: BTreeMap<StorePath, Known>,
 }
 
-/// A path and those of the folders above it.
+/// Adds a path and its parent directories.
 fn with_parents(path: &[u8], to: &mut Known) {
     to.entry(path.to_vec()).or_insert(None);
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
@@ -107,7 +108,7 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> + '_ {
 }
 
 impl EntryPoints {
-    /// Of this document.
+    /// The entry points of this document.
     pub(crate) fn new(document: &Document, dir: &StoreDir) -> Self {
         let mut programs = BTreeSet::new();
         if let Some(init) = &document.init {
@@ -118,7 +119,7 @@ impl EntryPoints {
         let objects: BTreeSet<StorePath> =
             document.closure.iter().map(|object| object.path.clone()).collect();
         let mut points = Self { programs, store, objects, known: BTreeMap::new() };
-        // Where there are no links, these are all that must be known.
+        // Without symbolic links, these paths suffice.
         for program in points.programs.clone() {
             let path: Vec<Vec<u8>> = parts(program.as_bytes()).collect();
             if let Some((object, inner)) = points.split(&path) {
@@ -128,20 +129,21 @@ impl EntryPoints {
         points
     }
 
-    /// What should be watched for while this object is read.
+    /// The recorder for this object, to be used while it is read.
     pub(crate) fn watch(&self, object: &StorePath) -> Watched {
         let known = self.known.get(object).cloned().unwrap_or_default();
         Watched { known, path: Vec::new(), ends: Vec::new() }
     }
 
-    /// What was seen.
+    /// Adds the recorded nodes.
     pub(crate) fn learn(&mut self, object: &StorePath, watched: Watched) {
         if !watched.known.is_empty() {
             self.known.entry(object.clone()).or_default().extend(watched.known);
         }
     }
 
-    /// The same as [`EntryPoints::check`] where nothing was watched yet: `look` reads each object that has an entry point.
+    /// As [`EntryPoints::check`], before any object was recorded: `look` reads each object that has
+    /// an entry point.
     pub(crate) fn look_and_check(
         &mut self,
         look: &mut dyn FnMut(&StorePath, &mut Watched) -> Result<()>,
@@ -154,7 +156,8 @@ impl EntryPoints {
         self.check(look)
     }
 
-    /// Follows each entry point. `look` reads an object again, when a link leads to where nobody has looked.
+    /// Follows each entry point. `look` reads an object again if a symbolic link leads to a path
+    /// that was not recorded.
     ///
     /// Refused with `doc.entrypoint`.
     pub(crate) fn check(
@@ -167,7 +170,7 @@ impl EntryPoints {
         Ok(())
     }
 
-    /// The object that a path leads into, and the path in it.
+    /// The object that a path is in, and the path inside it.
     fn split(&self, path: &[Vec<u8>]) -> Option<(StorePath, Vec<u8>)> {
         let rest = path.strip_prefix(self.store.as_slice())?;
         let (base, inner) = rest.split_first()?;

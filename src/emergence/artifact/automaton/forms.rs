@@ -1,4 +1,5 @@
-//! The two forms of one automaton in one index: of the same document, and the artifact about the image.
+//! Checks that both forms of an automaton in one index have the same document, and that the
+//! artifact refers to the image.
 
 use super::carried::{ARTIFACT_TYPE, CONFIG_MEMBER, CONFIG_TYPE};
 use crate::emergence::base::hash::Hash;
@@ -8,12 +9,14 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::format::document::Document;
 use crate::emergence::oci::{Descriptor, ImageConfig, Layout, Manifest, Resolved};
 
-/// Manifests that are looked at beside the one that is wanted: an index may list very many.
+/// Maximum number of other manifests that are checked: an index may be very long.
 const MOST: usize = 64;
 
-/// Holds what is listed with an automaton against it, as far as that is there; it may be transferred without.
+/// Compares an automaton with the other automata in its index, as far as they exist: it may be
+/// copied without them.
 ///
-/// Refused with `automaton.mismatch`: another form of it with another document, and an artifact that is about none of the images.
+/// Refused with `automaton.mismatch`: its other form has a different document, or an artifact
+/// refers to none of the listed images.
 pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -> Result<()> {
     let own = &resolved.descriptor.digest;
     let is_other =
@@ -53,7 +56,7 @@ pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
     Ok(())
 }
 
-/// The bytes of a document. `None`: it is not there.
+/// The bytes of a document. `None`: it does not exist.
 fn there(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
     match layout.blobs.document(named) {
         Err(fault) if fault.code() == Some(Code::BlobMissing) => Ok(None),
@@ -61,7 +64,7 @@ fn there(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The document that a manifest tells, in the one way of RFC 8785.
+/// The document of an automaton's manifest, in the canonical form of RFC 8785.
 fn told(layout: &Layout, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
     let Some(bytes) = there(layout, &manifest.config)? else { return Ok(None) };
     if manifest.config.media_type == CONFIG_TYPE {

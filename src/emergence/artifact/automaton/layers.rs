@@ -1,4 +1,4 @@
-//! The blobs of an automaton: proved in one pass, read again in another, several at once.
+//! The blobs of an automaton: proved in one pass and read again in another, several at a time.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -25,25 +25,25 @@ use crate::emergence::proof::verify::{Bytes, read_known};
 use crate::emergence::proof::watched::{Counted, Told};
 use crate::error::Doing;
 
-/// One blob, and what is in it.
+/// One blob and its objects.
 pub(crate) struct Layer {
     pub descriptor: Descriptor,
     pub compression: Compression,
-    /// Of the tar that comes out; `None`: it is the NAR of its only object.
+    /// Digest of the uncompressed tar. `None`: the blob is the NAR of its only object.
     pub diff_id: Option<Hash>,
-    /// By path.
+    /// Sorted by path.
     pub objects: Vec<Object>,
 }
 
-/// All of them.
+/// All layers of an automaton.
 pub(crate) struct Layers {
     layout: Layout,
     all: Vec<Layer>,
-    /// The blobs that objects came out of when they were proved.
+    /// The blobs that objects came from, once they are proved.
     read: Mutex<BTreeMap<StorePath, Hash>>,
 }
 
-/// What was learnt of objects when they were proved.
+/// The result of proving.
 #[derive(Default)]
 pub(crate) struct Proved {
     /// The content hash of each.
@@ -54,10 +54,10 @@ pub(crate) struct Proved {
 /// Reads the tree of an object, once.
 type ReadTree<'a> = dyn FnMut(&mut dyn Visitor) -> Result<()> + 'a;
 
-/// Takes an object, with what reads its tree.
+/// Takes an object and the function that reads its tree.
 type Give<'a> = dyn Fn(&Object, &mut ReadTree<'_>) -> Result<()> + 'a;
 
-/// Reads what comes out of a blob.
+/// Takes the uncompressed contents of a blob.
 type Unpacked<'a> = dyn FnMut(&mut dyn Read) -> Result<()> + 'a;
 
 impl Layers {
@@ -69,7 +69,8 @@ impl Layers {
         &self.all
     }
 
-    /// Reads every blob, `terms.jobs` at once, and holds it against what is declared of it and of its objects.
+    /// Reads every blob, `terms.jobs` at a time, and compares it with its declaration and those of
+    /// its objects.
     pub(crate) fn prove(
         &self,
         terms: &Terms,
@@ -140,12 +141,12 @@ impl Layers {
         Ok(proved.into_inner().unwrap_or_default())
     }
 
-    /// See [`crate::emergence::proof::closure::Closure::blobs`].
+    /// The blobs of the proved objects, see [`crate::emergence::proof::closure::Closure::blobs`].
     pub(crate) fn read(&self) -> BTreeMap<StorePath, Hash> {
         lock(&self.read).clone()
     }
 
-    /// Reads the blobs that have something that is `wanted` again. Each must be what it was.
+    /// Reads again the blobs with objects that are `wanted`. Each must be unchanged.
     pub(crate) fn unpack(
         &self,
         terms: &Terms,
@@ -173,7 +174,7 @@ impl Layers {
             let read =
                 self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &give));
             let read = read.map_err(|fault| match fault.code() {
-                // It was proved a moment ago.
+                // It was proved before, so it has changed.
                 Some(_) => {
                     let words = format!("is not what it was when it was verified: {}", fault.words());
                     Fault::refused(Code::ChangedWhileReading, subject(layer), words)
@@ -186,7 +187,7 @@ impl Layers {
         Ok(total.into_inner().unwrap_or_default())
     }
 
-    /// Reads one object once more, which was proved.
+    /// Reads one proved object again.
     pub(crate) fn look(
         &self,
         terms: &Terms,
@@ -207,7 +208,7 @@ impl Layers {
         self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &look)).map(drop)
     }
 
-    /// Hashes a blob out of which nothing has to come, if it is there. Gives its bytes.
+    /// Hashes a blob that need not be unpacked, if it exists. Returns its size in bytes.
     fn read_known(&self, layer: &Layer) -> Result<u64> {
         let Descriptor { digest, size, .. } = &layer.descriptor;
         if !self.layout.blobs.has(digest)? {
@@ -219,7 +220,7 @@ impl Layers {
         read.within(|| subject(layer)).map(|bytes| bytes.read)
     }
 
-    /// What the destination has in place of the objects of a layer, when nothing has to come out of its blob.
+    /// Objects of the destination that replace those of a layer. `None`: the blob must be unpacked.
     fn known<'a>(&self, layer: &Layer, terms: &'a Terms) -> Result<Option<(&'a dyn Holdings, Vec<Twin>)>> {
         let Some(holdings) = terms.holdings() else { return Ok(None) };
         let digest = &layer.descriptor.digest;
@@ -237,7 +238,8 @@ impl Layers {
         self.all.get(at).ok_or_else(|| Fault::usage("a layer is missing"))
     }
 
-    /// Reads a blob whole, whose digest must be the declared one, while `use_it` gets what comes out of it. Gives the bytes of the blob.
+    /// Reads a blob completely and passes its contents to `use_it`. Its digest must be the declared
+    /// one. Returns its size in bytes.
     fn read_blob(&self, layer: &Layer, terms: &Terms, use_it: &mut Unpacked<'_>) -> Result<u64> {
         let blob = self.layout.blobs.open(&layer.descriptor)?;
         let declared = &layer.descriptor.digest;
@@ -248,7 +250,7 @@ impl Layers {
         if let Err(fault @ Fault::Failed(_)) = used {
             return Err(fault);
         }
-        // When it is another blob than was declared, that is what is wrong with it, whatever else is.
+        // A wrong digest is reported before any other error in the blob.
         io::copy(&mut raw, &mut io::sink()).doing(|| format!("read {}", subject(layer)))?;
         let (found, size) = raw.finish().doing(|| "hash")?;
         if found != *declared {
@@ -263,7 +265,7 @@ impl Layers {
     }
 }
 
-/// What comes out of compressed bytes, within limits.
+/// Passes the decompressed contents to `use_it`, within limits.
 fn unpacked(
     compression: Compression,
     raw: &mut dyn Read,
@@ -276,7 +278,7 @@ fn unpacked(
     use_it(&mut Bounded { input: decoder, left: limits.size, exceeded })
 }
 
-/// Ends what comes out where it is more than may be, and says so.
+/// Ends the input at the size limit, and sets `exceeded`.
 struct Bounded<'a, R> {
     input: R,
     left: u64,
@@ -301,12 +303,12 @@ fn subject(layer: &Layer) -> String {
     format!("blob {}", layer.descriptor.digest)
 }
 
-/// Whatever a panic left, which none does, is as good as any.
+/// Locks the mutex, even if it is poisoned: no code panics while it holds one.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Gives each object of a layer to `give`, with what reads it.
+/// Passes each object of a layer to `give`, with a function that reads its tree.
 fn each_object(layer: &Layer, mut unpacked: &mut dyn Read, terms: &Terms, give: &Give<'_>) -> Result<()> {
     if layer.diff_id.is_none() {
         let object = layer.objects.first().ok_or_else(|| Fault::usage("a layer has no object"))?;

@@ -1,9 +1,9 @@
 //! Automata as artifacts.
 //!
 //! ```text
-//! carried   how an automaton is written into a layout
+//! carried   the representation of an automaton in a layout
 //! carrier   an automaton in a layout: opened, proved, unpacked
-//! layers    its layers, several at once
+//! layers    its layers, several at a time
 //! layer     store objects as the layer of an image
 //! forms     both forms of one automaton in one index
 //! entry     entry points, followed to a file

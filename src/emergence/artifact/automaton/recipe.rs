@@ -1,4 +1,4 @@
-//! The derivation that an automaton is said to be built by, where it is to be had: held against what the document tells of it.
+//! The declared derivation of an automaton, compared with the document where it is available.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,16 +17,17 @@ use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::verify::read_object;
 use crate::emergence::store::Store;
 
-/// Derivations of an automaton's own that are read at most, each for the price of its layer: what builds it is not meant to travel.
+/// Maximum number of an automaton's own derivations that are read, each at the cost of reading its
+/// layer. Build inputs are not meant to be included.
 const MOST_LOOKS: u32 = 100;
 
-/// Gives the bytes of the derivation at a path. `None`: it is not to be had.
+/// Returns the bytes of the derivation at a path. `None`: it is not available.
 pub(crate) type Load<'a> = dyn FnMut(&StorePath) -> Result<Option<Vec<u8>>> + 'a;
 
-/// Where derivations are looked for by their paths, before those paths themselves.
+/// Where derivations are looked up before their own paths.
 #[derive(Clone, Default)]
 pub enum Recipes {
-    /// Nowhere.
+    /// No other place.
     #[default]
     Nowhere,
     /// In a store.
@@ -36,7 +37,7 @@ pub enum Recipes {
 }
 
 impl Recipes {
-    /// The bytes of the derivation at `path`. `None`: it is nowhere.
+    /// The bytes of the derivation at `path`. `None`: it does not exist.
     pub(crate) fn bytes(&self, path: &StorePath, terms: &Terms) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Store(store) if store.meta(path)?.is_some() => return file(&store.tree(path)),
@@ -56,12 +57,12 @@ impl Recipes {
     }
 }
 
-/// The bytes of a document. `None`: it is not there.
+/// The bytes of a document. `None`: it does not exist.
 pub(crate) fn file(path: &Path) -> Result<Option<Vec<u8>>> {
     open_file(path)?.map(|file| read_document(file, &path.display().to_string())).transpose()
 }
 
-/// Keeps the bytes of an object that is one file.
+/// Collects the bytes of an object that is a single file.
 #[derive(Default)]
 pub(super) struct OneFile {
     pub bytes: Vec<u8>,
@@ -81,20 +82,23 @@ impl Visitor for OneFile {
     }
 }
 
-/// What follows from a derivation.
+/// The properties of a derivation.
 pub(crate) struct Recipe {
-    /// Of its bytes: D.
+    /// Digest of its bytes: D.
     pub digest: Hash,
-    /// Its outputs, and their paths as far as they are known before.
+    /// Its outputs, and their paths if they are known before the build.
     outputs: BTreeMap<String, Option<StorePath>>,
-    /// What it is modulo its fixed inputs, where all that it depends on is to be had. The inner `None`: it has no such hash.
+    /// Its hash modulo fixed inputs, if all its dependencies are available. The inner `None`: it
+    /// has no such hash.
     pub equivalence: Option<Option<Hash>>,
 }
 
 impl Recipe {
-    /// Reads the derivation `bytes` and all that it depends on. `path`: its own, if it is known, which it must then have.
+    /// Reads the derivation `bytes` and its dependencies. `path`: its own path, if known, which is
+    /// checked.
     ///
-    /// Refused: `declaration.mismatch`, and as by [`drv::parse`] and [`drv::check`], but what is not to be had is no fault.
+    /// Refused: `declaration.mismatch`, and as by [`drv::parse`] and [`drv::check`]. Unavailable
+    /// dependencies are no error.
     pub fn read(bytes: &[u8], path: Option<&StorePath>, dir: &StoreDir, load: &mut Load<'_>) -> Result<Self> {
         let recipe = drv::parse(bytes, dir)?;
         if let Some(path) = path {
@@ -120,7 +124,8 @@ impl Recipe {
         }
     }
 
-    /// Refused with `declaration.mismatch` when the document tells of another derivation, or has outputs that this one does not build.
+    /// Refused with `declaration.mismatch` if the document declares another derivation, or has
+    /// outputs that this one does not build.
     pub fn check(&self, declaration: &Declaration, document: &Document, dir: &StoreDir) -> Result<()> {
         declaration.must_be(&self.digest)?;
         if let (Some(declared), Some(found)) = (&declaration.equivalence, &self.equivalence) {
@@ -132,7 +137,7 @@ impl Recipe {
             match self.outputs.get(name) {
                 None => differs(&what, &dir.path(path), "none")?,
                 Some(Some(found)) => differs(&what, &dir.path(path), &dir.path(found))?,
-                // What it will be is not known before it is built.
+                // The path is not known before the build.
                 Some(None) => {}
             }
         }
@@ -147,15 +152,15 @@ fn differs(what: &str, declared: &str, found: &str) -> Result<()> {
     }
 }
 
-/// The name of what it builds.
+/// The name of the object that it builds.
 fn name(path: Option<&StorePath>, recipe: &Derivation) -> Option<Name> {
     let told = || std::str::from_utf8(recipe.env.get(b"name".as_slice())?).ok();
     Name::new(path.and_then(|path| path.name().as_str().strip_suffix(".drv")).or_else(told)?).ok()
 }
 
-/// Holds an automaton against its derivation, where that and what it depends on is to be had. Whether it was.
+/// Compares an automaton with its derivation. Returns whether the derivation was available.
 ///
-/// Refused with `declaration.mismatch`, and what [`Recipe::read`] refuses.
+/// Refused with `declaration.mismatch`, and as by [`Recipe::read`].
 pub(crate) fn check(document: &Document, dir: &StoreDir, load: &mut Load<'_>) -> Result<bool> {
     let declared = document.declaration.as_ref();
     let declared = declared.filter(|declaration| declaration.kind == DeclarationKind::NixDerivation);
@@ -167,7 +172,7 @@ pub(crate) fn check(document: &Document, dir: &StoreDir, load: &mut Load<'_>) ->
     recipe.check(declaration, document, dir).map(|()| true)
 }
 
-/// The same for derivations that the automaton carries; `look` reads the object at a path.
+/// As [`check`], for derivations in the automaton itself; `look` reads the object at a path.
 pub(super) fn check_carried(
     document: &Document,
     dir: &StoreDir,
@@ -185,7 +190,7 @@ pub(super) fn check_carried(
     check(document, dir, load).map(drop)
 }
 
-/// The same for derivations that are elsewhere than in the automaton.
+/// As `check`, for derivations outside the automaton.
 pub fn check_recipe(document: &Document, recipes: &Recipes, terms: &Terms) -> Result<bool> {
     check(document, &terms.dir, &mut |path| recipes.bytes(path, terms))
 }

@@ -1,4 +1,4 @@
-//! An automaton in a store: its document by A, its objects where all objects are.
+//! An automaton in a store: its document under A, its objects among all others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,8 @@ use crate::emergence::proof::trust::{Demand, Proof, Trust};
 use crate::emergence::proof::verify::Bytes;
 use crate::emergence::store::Store;
 
-/// Keeps the document of an automaton whose objects are in the store, and what its declaration led to.
+/// Stores the document of an automaton whose objects are in the store, and records the output of
+/// its declaration.
 pub fn keep(store: &Store, document: &Document, digests: &Digests) -> Result<()> {
     let objects: Vec<String> = document.closure.iter().map(|object| store.dir().path(&object.path)).collect();
     let kept = json!({ "document": document.value(), "objects": objects });
@@ -38,13 +39,13 @@ pub struct StoredAutomaton {
     document: Document,
     automaton: Hash,
     inner: StoreClosure,
-    /// The content hash of each object, as it was when it was imported.
+    /// The content hash of each object at its import.
     contents: BTreeMap<StorePath, Hash>,
 }
 
 impl StoredAutomaton {
-    /// The automaton with the digest A. `Kind::NotFound` when the store does not have it, `store.corrupt` when its document is
-    /// none, `closure.incomplete` when an object is missing.
+    /// Opens the automaton with the digest A. `Kind::NotFound` if the store does not have it,
+    /// `store.corrupt` if its document is invalid, `closure.incomplete` if an object is missing.
     pub fn open(store: Arc<Store>, automaton: &Hash) -> Result<Self> {
         let subject = automaton.to_string();
         let bytes = store.automaton(automaton)?.ok_or_else(|| {
@@ -71,7 +72,8 @@ impl StoredAutomaton {
         Ok(Self { document, automaton: *automaton, inner, contents })
     }
 
-    /// What is asked of each object. Who names it by A has named the content of all outputs; a signature of each is another matter.
+    /// The terms for its objects. The digest A pins the content of all outputs, so no further proof
+    /// is needed; demanded signatures still are.
     fn demanded(&self, terms: &Terms) -> Result<Terms> {
         terms.trust.pinned("the automaton", &self.automaton)?;
         let demand = match terms.trust.demand {
@@ -82,7 +84,7 @@ impl StoredAutomaton {
         Ok(Terms { trust, ..terms.clone() })
     }
 
-    /// The same report as the automaton's, when it has the digest by which it was named.
+    /// Turns the report of its objects into one of the automaton, if it has the digest A.
     fn identified(&self, mut report: Report) -> Result<Report> {
         for (_, proof) in &mut report.objects {
             if *proof == Proof::Nothing {
@@ -96,11 +98,11 @@ impl StoredAutomaton {
             let (declared, found) = (self.automaton.to_string(), digests.automaton.to_string());
             return Err(Fault::differs(Code::AutomatonMismatch, &declared, "the digest", &declared, &found));
         }
-        // It was named by its digest.
+        // The caller named it by its digest.
         Ok(Report { digest: self.automaton, digests: Some(digests), pinned: true, ..report })
     }
 
-    /// Reads one object for what stands in it.
+    /// Reads the tree of one object.
     fn look(&self, terms: &Terms, path: &StorePath, visitor: &mut (dyn Visitor + Send)) -> Result<()> {
         let one = Terms { jobs: 1, ..terms.clone() };
         self.inner.unpack(&one, &|other| other == path, &Look(Mutex::new(visitor))).map(drop)

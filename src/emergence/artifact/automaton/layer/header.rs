@@ -1,17 +1,18 @@
-//! The headers of an entry as bytes. A reader makes them again of what it has understood, and compares.
+//! The headers of an entry as bytes. A reader generates them again from the parsed entry and
+//! compares.
 
 use super::BLOCK;
 
-/// Bytes of a header's field for a name.
+/// Size of the name field of a header, in bytes.
 const NAME: usize = 100;
 
-/// From here on, a size has no place in a header.
+/// Smallest file size that does not fit into a header.
 const LARGE: u64 = 1 << 33;
 
-/// The time of all entries, in seconds.
+/// Modification time of all entries, in seconds.
 const TIME: u64 = 1;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The flag of a header.
+    /// The type flag in a header.
     pub(crate) fn flag(self) -> u8 {
         match self {
             Kind::File => b'0',
@@ -34,24 +35,24 @@ impl Kind {
     }
 }
 
-/// The flag of a header whose contents are about the next one.
+/// The type flag of a pax header, whose records apply to the next header.
 pub(super) const PAX: u8 = b'x';
 
-/// What there is to say of an entry.
+/// The contents of an entry's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub kind: Kind,
     pub mode: u32,
-    /// Bytes of a file.
+    /// Size of a file in bytes.
     pub size: u64,
-    /// Without a slash before it; with one behind it, when it is a folder.
+    /// Without a leading slash; a directory has a trailing one.
     pub name: Vec<u8>,
-    /// Of a link.
+    /// The target of a symbolic link.
     pub target: Vec<u8>,
 }
 
 impl Entry {
-    /// Its header, with a pax header before it if it needs one.
+    /// Its header, preceded by a pax header if it needs one.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BLOCK);
         let records = self.records();
@@ -65,7 +66,7 @@ impl Entry {
         bytes
     }
 
-    /// What its header has no room for, by key.
+    /// The pax records, by key, for values that do not fit into the header.
     fn records(&self) -> Vec<u8> {
         let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
         let fits = |bytes: &[u8]| bytes.len() <= NAME && is_text(bytes);
@@ -86,7 +87,7 @@ impl Entry {
     }
 }
 
-/// `LENGTH KEY=VALUE\n`, where the length counts its own digits too.
+/// `LENGTH KEY=VALUE\n`. LENGTH includes its own digits.
 fn record(key: &str, value: &[u8], to: &mut Vec<u8>) {
     let rest = key.len() + value.len() + 3;
     let digits = |length: usize| length.to_string().len();
@@ -97,7 +98,7 @@ fn record(key: &str, value: &[u8], to: &mut Vec<u8>) {
     to.push(b'\n');
 }
 
-/// Splits pax records; `None`: they are not written as such.
+/// Splits pax records. `None`: they are malformed.
 pub(super) fn split_records(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
@@ -118,12 +119,12 @@ fn block(name: &[u8], mode: u32, size: u64, flag: u8, target: &[u8]) -> Vec<u8> 
     // Mode, owner, group.
     bytes.extend(format!("{mode:07o}\0{:07o}\0{:07o}\0", 0, 0).as_bytes());
     bytes.extend(format!("{size:011o}\0{TIME:011o}\0").as_bytes());
-    // The sum is taken with blanks in its own place.
+    // The checksum counts its own field as blanks.
     bytes.extend(b"        ");
     bytes.push(flag);
     field(target, &mut bytes);
     bytes.extend(b"ustar\x0000");
-    // Names of owner and group; the numbers of a device.
+    // Names of owner and group; device numbers.
     bytes.resize(bytes.len() + 64, 0);
     bytes.extend(b"0000000\x000000000\0");
     bytes.resize(BLOCK, 0);
@@ -133,7 +134,7 @@ fn block(name: &[u8], mode: u32, size: u64, flag: u8, target: &[u8]) -> Vec<u8> 
     bytes
 }
 
-/// As much as has room. What a pax record says in full is only hinted at when it is no text.
+/// Writes as much as fits. If a pax record has the full value, non-ASCII bytes become `?`.
 fn field(text: &[u8], to: &mut Vec<u8>) {
     let end = to.len() + NAME;
     let plain = text.len() <= NAME && std::str::from_utf8(text).is_ok();
@@ -142,7 +143,7 @@ fn field(text: &[u8], to: &mut Vec<u8>) {
     to.resize(end, 0);
 }
 
-/// The number in a field of octal digits with a NUL behind them.
+/// The number in a field of octal digits terminated by NUL.
 pub(crate) fn octal(field: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(field.strip_suffix(b"\0")?).ok()?;
     u64::from_str_radix(digits, 8).ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))

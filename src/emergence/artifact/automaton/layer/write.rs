@@ -9,24 +9,24 @@ use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::error::Doing;
 
-/// A layer that is being written. Objects must come by path.
+/// Writes a layer. Objects must be sorted by path.
 pub struct LayerWriter<W> {
     out: W,
     dir: StoreDir,
 }
 
-/// Writes the tree of one object, of which it is told.
+/// Writes the tree of one object, as a visitor of it.
 pub struct ObjectWriter<'a, W> {
     out: &'a mut W,
-    /// Of the node whose folder is open, and where the names of the folders above it end.
+    /// Path of the open directory, and the lengths of the paths above it.
     name: Vec<u8>,
     ends: Vec<usize>,
-    /// Bytes of the file that is being written.
+    /// Size in bytes of the current file.
     size: u64,
 }
 
 impl<W: Write> LayerWriter<W> {
-    /// Begins a layer of objects of `dir`.
+    /// Starts a layer of objects of `dir`.
     pub fn new(out: W, dir: &StoreDir) -> io::Result<Self> {
         let mut layer = Self { out, dir: dir.clone() };
         for name in folders(dir) {
@@ -37,13 +37,13 @@ impl<W: Write> LayerWriter<W> {
         Ok(layer)
     }
 
-    /// What takes the tree of the next object.
+    /// The writer for the tree of the next object.
     pub fn object(&mut self, path: &StorePath) -> ObjectWriter<'_, W> {
         let name = self.dir.path(path).trim_start_matches('/').as_bytes().to_vec();
         ObjectWriter { out: &mut self.out, name, ends: Vec::new(), size: 0 }
     }
 
-    /// Ends the layer.
+    /// Finishes the layer.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&END)?;
         Ok(self.out)
@@ -51,7 +51,7 @@ impl<W: Write> LayerWriter<W> {
 }
 
 impl<W: Write> ObjectWriter<'_, W> {
-    /// Writes the header of a node. The root is called as the object is.
+    /// Writes the header of a node. The root has the name of the object.
     fn begin(&mut self, name: &[u8], kind: Kind, mode: u32, size: u64, target: &[u8]) -> Result<()> {
         let above = self.name.len();
         if !name.is_empty() {
