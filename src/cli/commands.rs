@@ -1,4 +1,4 @@
-//! One short function per command: the options as a request, the answer as text.
+//! One short function per command: turns options into a request, and the result into text.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -18,7 +18,8 @@ use crate::container::{self, ContainerId, request};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec;
 
-/// Does what the command line asks; the exit status is the container's after a `run` in the foreground.
+/// Runs the command of the command line. After a `run` in the foreground, the exit status is the
+/// container's.
 pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     if container::report::wanted() {
         begin(&command, global)?;
@@ -53,7 +54,7 @@ pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells who looks for a fault what is done to which container.
+/// Logs the command and its container at debug level.
 fn begin(command: &Command, global: &Global) -> Result<()> {
     let (doing, id) = match command {
         Command::Create(args) => ("create", args.id.as_str()),
@@ -134,7 +135,7 @@ fn delete(args: &args::DeleteArgs, global: &Global) -> Result<()> {
     if args.regex { each(matching(&settings, &args.id)?, "delete", one) } else { one(&args.id.parse()?) }
 }
 
-/// The containers whose id has a part that `pattern` matches; `^` and `$` bind it to the ends, as in crun.
+/// The containers whose ID contains a match of `pattern`; `^` and `$` anchor it, as in crun.
 fn matching(settings: &request::Settings, pattern: &str) -> Result<Vec<ContainerId>> {
     let pattern = Regex::new(pattern)
         .map_err(|error| Error::new(Kind::Usage, format!("regular expression {pattern:?}: {error}")))?;
@@ -142,7 +143,7 @@ fn matching(settings: &request::Settings, pattern: &str) -> Result<Vec<Container
     states.iter().filter(|state| pattern.is_match(&state.id)).map(|state| state.id.parse()).collect()
 }
 
-/// Goes on after a container that fails, so that one cannot protect the others.
+/// Continues after a container that fails, so that it does not prevent the others.
 fn each(ids: Vec<ContainerId>, verb: &str, one: impl Fn(&ContainerId) -> Result<()>) -> Result<()> {
     let failed =
         ids.iter().filter(|id| one(id).inspect_err(|error| tracing::error!("{verb} {id}: {error}")).is_err());

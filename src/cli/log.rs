@@ -1,6 +1,7 @@
-//! The log: a small `tracing` subscriber that writes the lines engines read, as text or JSON, to a file or standard error.
+//! The log: a small `tracing` subscriber that writes the lines that engines read, as text or JSON,
+//! to a file or standard error.
 //!
-//! Nothing is opened without `--log`, and nothing is formatted before a message passes the level.
+//! Nothing is opened without `--log`, and nothing is formatted unless the level allows the message.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -28,7 +29,7 @@ pub enum Format {
     Json,
 }
 
-/// Reads a level by any name that runc or crun knows.
+/// Parses a level by any of runc's or crun's names.
 pub fn level(word: &str) -> std::result::Result<Level, String> {
     match word {
         "panic" | "fatal" | "error" => Ok(Level::ERROR),
@@ -40,15 +41,16 @@ pub fn level(word: &str) -> std::result::Result<Level, String> {
     }
 }
 
-/// How long a reader may take to make room in a fifo.
+/// How long to wait for the reader of a full fifo.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Whether the log goes to a file, so that standard error does not show it.
+/// Whether the log goes to a file, and so is not visible on standard error.
 static IN_FILE: AtomicBool = AtomicBool::new(false);
 
-/// Starts the log of this process, appending to the file `path` when there is one.
+/// Starts the log of this process. Appends to the file `path`, if given.
 ///
-/// When the file cannot be opened, the log goes to standard error, where the returned error can then be seen.
+/// If the file cannot be opened, the log goes to standard error, where the returned error is
+/// visible.
 pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
     let (file, opened) = match path.map(open).transpose() {
         Ok(file) => (file, Ok(())),
@@ -57,12 +59,12 @@ pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
     IN_FILE.store(file.is_some(), Ordering::Relaxed);
     let stopwatch = (level == Level::TRACE).then(|| Stopwatch::begin(micros(SystemTime::now())));
     let log = Log { file, format, level: LevelFilter::from_level(level), stopwatch };
-    // Only a second start in one process can fail; the first log is then as good.
+    // Fails only for a second start in one process; the first log is then used.
     let _ = tracing::dispatcher::set_global_default(Dispatch::new(log));
     opened
 }
 
-/// Without waiting: nobody may ever read a fifo.
+/// Opens without waiting: a fifo may never get a reader.
 fn open(path: &Path) -> Result<File> {
     match open_to_append(path) {
         Err(Errno::NXIO) => {
@@ -74,7 +76,8 @@ fn open(path: &Path) -> Result<File> {
     }
 }
 
-/// Writes a line. It is lost if a fifo stays full for [`PATIENCE`], as a log must not hold up the runtime.
+/// Writes a line. It is lost if a fifo stays full for [`PATIENCE`]: a log must not block the
+/// runtime.
 fn write(file: &File, line: &[u8]) -> std::io::Result<()> {
     let mut rest = line;
     while !rest.is_empty() {
@@ -97,12 +100,13 @@ fn write(file: &File, line: &[u8]) -> std::io::Result<()> {
 pub fn last_words(error: &Error) {
     tracing::error!("{error}");
     if IN_FILE.load(Ordering::Relaxed) {
-        // The bare words, as runc: engines that capture standard error show them to their user.
+        // Plain text, as in runc: engines that capture standard error show it to their user.
         let _ = std::io::stderr().write_all(format!("{error}\n").as_bytes());
     }
 }
 
-/// The same for who reads standard error himself: the bare words, beside what goes into a log file.
+/// As [`last_words`], but without a log file only the plain text is written to standard error, for
+/// users who read it directly.
 pub fn bare_last_words(error: &Error) {
     if IN_FILE.load(Ordering::Relaxed) {
         return last_words(error);
@@ -114,17 +118,19 @@ struct Log {
     file: Option<File>,
     format: Format,
     level: LevelFilter,
-    /// Present at the level trace: each line then has the time it was written at, and the time since the line before.
+    /// Set at the level trace: each line then has its time, and the time since the previous line.
     stopwatch: Option<Stopwatch>,
 }
 
-/// Times of this process, in microseconds since 1970. That clock is the same in every time namespace, and may jump.
+/// Times of this process, in microseconds since 1970. This clock is the same in every time
+/// namespace, and may jump.
 struct Stopwatch {
     begun: u64,
     last: AtomicU64,
 }
 
-/// An event's field with the low half of such a time: when it happened, if that was before it was told.
+/// An event's field with the low half of such a time: when it happened, if that was before it was
+/// logged.
 const CLOCK: &str = "clock";
 
 impl Stopwatch {
@@ -132,10 +138,10 @@ impl Stopwatch {
         Self { begun: now, last: AtomicU64::new(now) }
     }
 
-    /// Microseconds since the beginning, and since the last time this was asked.
+    /// Microseconds since the start, and since the previous call.
     fn stop(&self, now: u64, happened: Option<u32>) -> (u64, u64) {
         let before = happened.map_or(0, |clock| (now as u32).wrapping_sub(clock));
-        // More than a second before it was told is a clock that has jumped.
+        // More than a second before it was logged means that the clock has jumped.
         let at = now.saturating_sub(u64::from(before).min(1_000_000)).max(self.begun);
         let last = self.last.fetch_max(at, Ordering::Relaxed);
         (at - self.begun, at.saturating_sub(last))
@@ -166,14 +172,15 @@ impl Subscriber for Log {
             Format::Text => text_line(&now, level, &message),
             Format::Json => json_line(&now, level, &message),
         };
-        // One write, so that lines of several processes do not mix. A log that cannot be written has nowhere to say so.
+        // One write, so that lines of several processes do not mix. An error of the log cannot be
+        // reported anywhere.
         let _ = match &self.file {
             Some(file) => write(file, line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }
 
-    // Spans are not used here; one of a library must only not disturb.
+    // We use no spans; those of a library must do no harm.
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
     }
@@ -183,7 +190,7 @@ impl Subscriber for Log {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// An event's words and its further fields.
+/// The text of an event and its other fields.
 #[derive(Default)]
 struct Message {
     words: String,
@@ -191,7 +198,7 @@ struct Message {
 }
 
 impl Message {
-    /// The clock's field, if there is one, becomes what is wanted of it.
+    /// Replaces the clock field, if there is one, by the times for the log.
     fn time(&mut self, stopwatch: Option<&Stopwatch>, now: u64) {
         let clock = self.fields.iter().position(|(name, _)| *name == CLOCK);
         let happened = clock.map(|at| self.fields.remove(at)).and_then(|(_, value)| value.parse().ok());
@@ -220,7 +227,7 @@ impl Visit for Message {
     }
 }
 
-/// logrus' words for levels, which engines know.
+/// logrus' names of levels, which engines know.
 fn word(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
@@ -255,7 +262,7 @@ fn json_line(now: &dyn fmt::Display, level: Level, message: &Message) -> String 
     line
 }
 
-/// Text in double quotes with Go's escapes (`%q`), which readers of logrus lines undo.
+/// Text in double quotes with Go's escapes (`%q`), which parsers of logrus lines decode.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -281,7 +288,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Whether a terminal may not show the character, or act on it.
+/// Whether the character may be invisible on a terminal, or control it.
 fn is_hidden(c: char) -> bool {
     c.escape_debug().len() > 1
 }

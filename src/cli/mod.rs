@@ -1,4 +1,4 @@
-//! Words in, words out: flags as data, one short function per command.
+//! The command line: parses options and runs one short function per command.
 
 #![forbid(unsafe_code)]
 
@@ -24,17 +24,20 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::error::{Error, Kind, Result};
 use args::Cli;
 
-/// What `exec` ends with when the runtime fails, so that it is not taken for the program's own status; as runc's.
+/// Exit status of `exec` if the runtime fails, to distinguish it from the program's own status; as
+/// in runc.
 const EXEC_FAILED: u8 = 255;
 
 #[cfg(feature = "emergence")]
-/// What `emergence` ends with when its command line is wrong.
+/// Exit status of `emergence` for a wrong command line.
 const WRONG_USAGE: u8 = 2;
 
-/// Runs the command line of this process. What fails in the runtime itself ends with 1, in `exec` with 255.
+/// Runs the command line of this process. An error of the runtime gives the exit status 1, in
+/// `exec` 255.
 pub fn main() -> ExitCode {
     crate::sys::process::keep_ended_children();
-    // First of all: what is parsed before it would be parsed twice. A word of these that is not the command costs only that.
+    // First of all: it may execute this program again, and earlier parsing would be repeated. If
+    // the word is not the command, this only costs time.
     let makes_a_process = |word| ["create", "run", "exec", "mounts"].iter().any(|command| word == **command);
     let protected =
         if std::env::args_os().any(makes_a_process) { crate::container::run_protected() } else { Ok(()) };
@@ -43,7 +46,7 @@ pub fn main() -> ExitCode {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
-        // What was asked for is not read a second time, which would tell it a second time.
+        // Requested help is only printed. Parsing the command line again would print it again.
         Err(answer) if is_told(&answer) => {
             (output::print(&answer.render().to_string()).map(|()| ExitCode::SUCCESS), ExitCode::FAILURE)
         }
@@ -51,7 +54,7 @@ pub fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         match error.kind() {
-            // About the program, not about the runtime: in the words that a shell uses.
+            // The error concerns the program, not the runtime: printed as a shell does.
             Kind::NotExecuted => log::bare_last_words(&error),
             _ => log::last_words(&error),
         }
@@ -73,8 +76,8 @@ fn obey(cli: Cli, protected: Result<()>) -> Result<ExitCode> {
     }
 }
 
-/// Reads a command line (without the program's name in front) and does nothing of what it says. The error is the one that a
-/// user would be told.
+/// Parses a command line (without the program's name) without running it. The error is the one that
+/// a user would see.
 pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
     let line = line.into_iter().map(|word| word.as_ref().to_owned());
     match Cli::try_parse_from(std::iter::once(OsString::from("emergence-runc")).chain(line)) {
@@ -83,12 +86,12 @@ pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
     }
 }
 
-/// Whether it is what was asked for: help, or the version.
+/// Whether this is requested output: help, or the version.
 fn is_told(answer: &clap::Error) -> bool {
     matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
 }
 
-/// What a command line ends with that could not be read.
+/// The exit status for an invalid command line.
 fn wrong_usage(answer: &clap::Error) -> ExitCode {
     let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
     let command = rest.as_ref().and_then(|rest| rest.subcommand());
@@ -97,7 +100,8 @@ fn wrong_usage(answer: &clap::Error) -> ExitCode {
         Some(("emergence", Some("run"))) => ExitCode::from(emergence::NOT_RUN),
         #[cfg(feature = "emergence")]
         Some(("emergence", _)) => ExitCode::from(WRONG_USAGE),
-        // A value that cannot be is told apart from the program's own status; as by runc, a wrong option is not.
+        // An invalid value must be distinguishable from the program's own status; as in runc, an
+        // unknown option is not.
         Some(("exec", _))
             if matches!(answer.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) =>
         {
@@ -107,7 +111,7 @@ fn wrong_usage(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// What is wrong with a command line. It is told in the log that the broken line names.
+/// The error of an invalid command line. It is logged to the file that the command line names.
 fn refused(answer: &clap::Error) -> Error {
     let rest = Cli::command().ignore_errors(true).try_get_matches().ok();
     let path = rest.as_ref().and_then(|rest| rest.try_get_one::<PathBuf>("log").ok().flatten());
@@ -121,8 +125,8 @@ fn refused(answer: &clap::Error) -> Error {
     }
 }
 
-/// Begins with runc's words where scripts look for them. podman asks `restore --lsm-mount-context`, without a value, and takes these
-/// words of Go's for the option's existence.
+/// Starts with runc's text where scripts expect it. podman calls `restore --lsm-mount-context`
+/// without a value, and takes this text of Go's as proof that the option exists.
 fn words(answer: &clap::Error, command: Option<&str>) -> String {
     let line = || one_line(&answer.render().to_string());
     let value = |kind| answer.get(kind).map(|value| value.to_string()).unwrap_or_default();
@@ -156,7 +160,7 @@ fn words(answer: &clap::Error, command: Option<&str>) -> String {
     }
 }
 
-/// How many arguments a command wants, beside its options.
+/// The number of arguments of a command, besides its options.
 fn count(command: &str) -> Option<&'static str> {
     match command {
         "create" | "run" | "start" | "state" | "delete" | "pause" | "resume" | "events" | "update"

@@ -1,4 +1,4 @@
-//! What commands print on standard output: JSON documents, the table of `list`, man pages.
+//! Output of commands: JSON documents, the table of `list`, man pages.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::container::State;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// Prints `text` at once. A reader that has left, such as `head`, is no error.
+/// Prints `text` at once. A reader that has closed the pipe, such as `head`, is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -19,7 +19,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A document for people to read, as config.json: indented by `indent`, with a newline at the end.
+/// A document for people, like config.json: indented by `indent`, with a newline at the end.
 pub fn document(value: &impl Serialize, indent: &str) -> Result<String> {
     let mut bytes = Vec::new();
     let form = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
@@ -37,12 +37,13 @@ pub fn array(states: &[State]) -> Result<String> {
         .map_err(|error| Error::new(Kind::Invalid, format!("write JSON: {error}")))
 }
 
-/// The containers' ids, one a line.
+/// The containers' IDs, one per line.
 pub fn ids(states: &[State]) -> String {
     states.iter().map(|state| format!("{}\n", state.id)).collect()
 }
 
-/// The narrowest column of a table, and the blanks behind its longest cell: runc's, since scripts cut by position.
+/// Minimum width of a table column, and the padding after its longest cell: runc's, since scripts
+/// cut by position.
 const NARROWEST: usize = 12;
 const BETWEEN: usize = 3;
 
@@ -77,7 +78,8 @@ pub fn table(states: &[State]) -> String {
     text
 }
 
-/// Writes a page of section 8 into `folder` for the program, each of its commands, and each of theirs.
+/// Writes a man page of section 8 to `folder` for the program, each of its commands, and their
+/// subcommands.
 pub fn man_pages(mut program: clap::Command, folder: &Path) -> Result<()> {
     program = program.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     program.build();

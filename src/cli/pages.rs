@@ -1,6 +1,7 @@
 //! The long texts of help and man pages.
 
-/// Opens a help page with the three sections that runc's users know; `{about}` is the first line of a command's comment.
+/// Starts a help page with the three sections of runc's help; `{about}` is the first line of a
+/// command's comment.
 macro_rules! page {
     ($name:literal, $rest:literal) => {
         concat!(
@@ -243,7 +244,7 @@ EXAMPLE:
        $ emergence-runc emergence hash ./tree
        # emergence-runc emergence run oci:image:1 web";
 
-/// Those of `emergence`.
+/// The long help texts of `emergence`.
 #[cfg(feature = "emergence")]
 pub(super) mod emergence {
     pub(crate) const HASH: &str = "\

@@ -1,4 +1,4 @@
-//! `ps`: the container's processes as a JSON list, or as those lines of ps(1) that are about them.
+//! `ps`: the container's processes as a JSON list, or as the corresponding lines of ps(1).
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use super::settings::settings;
 use crate::container;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// What ps(1) is asked for when nothing is said, as runc does.
+/// Default options of ps(1), as in runc.
 const USUAL: &str = "-ef";
 
 /// `ps`.
@@ -26,7 +26,7 @@ pub fn ps(args: &PsArgs, global: &Global) -> Result<()> {
     print(&only(&everything(options)?, &pids.into_iter().collect())?)
 }
 
-/// What ps(1) prints for the whole host.
+/// The output of ps(1) for the whole host.
 fn everything(options: &[String]) -> Result<String> {
     let mut command = Command::new("ps");
     match options {
@@ -41,7 +41,7 @@ fn everything(options: &[String]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first line of a table of ps(1), and those whose column PID holds one of `pids`.
+/// The header of a table of ps(1), and the lines with one of `pids` in the column PID.
 fn only(table: &str, pids: &BTreeSet<i32>) -> Result<String> {
     let mut lines = table.lines();
     let head = lines.next().unwrap_or_default();

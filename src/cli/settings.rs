@@ -1,4 +1,5 @@
-//! Who asks, and where containers are kept: the global options as the container room wants them.
+//! The global options as settings of the `container` module: the user, and where containers are
+//! kept.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,14 +11,14 @@ use crate::cgroup::Driver;
 use crate::container::request::Settings;
 use crate::error::{Doing, Error, Kind, Result};
 
-/// The state folder's name under /run or $XDG_RUNTIME_DIR.
+/// Name of the state directory below /run or $XDG_RUNTIME_DIR.
 const NAME: &str = "emergence-runc";
 
-/// Decides what the options leave open, from the environment of this process.
+/// Computes missing options from the environment of this process.
 pub fn settings(global: &Global) -> Result<Settings> {
     let is_root = rustix::process::geteuid().is_root();
     let (mut confined, mut known) = (false, false);
-    // Read at most once, and only where it matters.
+    // Read at most once, and only if needed.
     let mut is_confined = || -> Result<bool> {
         if !std::mem::replace(&mut known, true) {
             confined = reads_confined()?;
@@ -35,7 +36,8 @@ pub fn settings(global: &Global) -> Result<Settings> {
     Ok(Settings { root, root_is_named: global.root.is_some(), driver: driver(global), rootless })
 }
 
-/// Whether this process is in a user namespace that does not have all ids. A kernel without user namespaces has no such file.
+/// Whether this process is in a user namespace that does not map all IDs. A kernel without user
+/// namespaces has no such file.
 fn reads_confined() -> Result<bool> {
     const FILE: &str = "/proc/self/uid_map";
     match std::fs::read(FILE) {
@@ -44,15 +46,16 @@ fn reads_confined() -> Result<bool> {
     }
 }
 
-/// `--cgroup-manager` says more than `--systemd-cgroup`, so it decides where both are given.
+/// `--cgroup-manager` is more specific than `--systemd-cgroup`, so it has priority.
 fn driver(global: &Global) -> Driver {
     global.cgroup_manager.unwrap_or(if global.systemd_cgroup { Driver::Systemd } else { Driver::Plain })
 }
 
-/// /run for root, `$XDG_RUNTIME_DIR` for everybody else.
+/// /run for root, `$XDG_RUNTIME_DIR` for other users.
 ///
-/// Somebody else is also the root of a user namespace that an ordinary user made, as rootless podman does: there /run
-/// belongs to the host's root. It is known by the user's XDG_RUNTIME_DIR; USER comes along or not, but is not root's.
+/// The root of a user namespace that a rootless user created, as by rootless podman, is another
+/// user: /run belongs to the host's root. It is recognized by the user's XDG_RUNTIME_DIR; USER may
+/// be missing, but is not root.
 fn default_root(
     is_root: bool,
     confined: impl FnOnce() -> Result<bool>,
@@ -70,7 +73,8 @@ fn default_root(
     }
 }
 
-/// Whether a uid_map gives all ids their own number, as outside of any user namespace. user_namespaces(7).
+/// Whether a uid_map maps all IDs to themselves, as outside of any user namespace.
+/// user_namespaces(7).
 fn is_whole(map: &[u8]) -> bool {
     map.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty()).eq([
         b"0".as_slice(),

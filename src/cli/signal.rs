@@ -1,4 +1,4 @@
-//! Signals as the command line names them.
+//! Signals as given on the command line.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::signal_names;

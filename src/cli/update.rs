@@ -1,4 +1,4 @@
-//! From the options of `update` to the limits that they name.
+//! Turns the options of `update` into limits.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn read(file: &Path) -> Result<Resources> {
     Ok(resources)
 }
 
-/// What the options for single limits say; absent where none of its kind is given.
+/// The limits of single options; a group is absent if none of its options is given.
 fn named(args: &UpdateArgs) -> Resources {
     let list = |list: &Option<String>| list.clone().unwrap_or_default();
     let memory = Memory {

@@ -1,14 +1,14 @@
-//! Base64 with one way to write anything: padded, in one line. Source: RFC 4648, sections 3.5 and 4.
+//! Base64 in its canonical form: padded, on one line. Source: RFC 4648, sections 3.5 and 4.
 
 use data_encoding::BASE64;
 
-/// The bytes; `None` for what no encoder writes, such as padding in the middle.
+/// Decodes text. `None` for text that no encoder writes, such as padding in the middle.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = BASE64.decode(text.as_bytes()).ok()?;
     (encode(&bytes) == text).then_some(bytes)
 }
 
-/// The text of these bytes.
+/// Encodes bytes.
 pub fn encode(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }

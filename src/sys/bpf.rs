@@ -1,4 +1,4 @@
-//! bpf(2), as much of it as a cgroup's device program needs.
+//! bpf(2), limited to the operations for a cgroup's device program.
 
 use std::ffi::{CStr, c_long};
 use std::io;
@@ -14,10 +14,10 @@ const ATTACH_CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 1 << 1;
 const REPLACE: u32 = 1 << 2;
 
-/// Most of what the verifier says is at the end; this holds all it says of a program of ours.
+/// The verifier's final message is at the end; this holds its complete output for our programs.
 const LOG_BYTES: usize = 64 * 1024;
 
-/// The most programs of one cgroup that are looked at: the kernel's own limit (BPF_CGROUP_MAX_PROGS).
+/// Maximum number of programs of one cgroup: the kernel's own limit (BPF_CGROUP_MAX_PROGS).
 const MOST_PROGRAMS: usize = 64;
 
 /// One eBPF instruction, `struct bpf_insn` of linux/bpf.h.
@@ -95,10 +95,11 @@ struct IdAttr {
 
 /// Loads a program of type BPF_PROG_TYPE_CGROUP_DEVICE. bpf(2), Linux 4.15.
 ///
-/// `EPERM`: no CAP_BPF (or CAP_SYS_ADMIN) in the first user namespace. When the verifier refuses, its last words are in the error.
+/// `EPERM`: no CAP_BPF (or CAP_SYS_ADMIN) in the initial user namespace. If the verifier rejects
+/// the program, its last message is in the error.
 pub fn load_device_program(insns: &[Insn], name: &CStr) -> io::Result<OwnedFd> {
     match load(insns, name, &mut []) {
-        // Only now with a log: asking for one makes the verifier slower.
+        // A log is requested only after a failure: it makes the verifier slower.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) => {
             let mut log = vec![0; LOG_BYTES];
             load(insns, name, &mut log).map_err(|error| with_log(error, &log))
@@ -125,10 +126,11 @@ fn load(insns: &[Insn], name: &CStr, log: &mut [u8]) -> io::Result<OwnedFd> {
     for (to, from) in attr.prog_name.iter_mut().take(15).zip(name.to_bytes()) {
         *to = *from;
     }
-    // SAFETY: the attribute is PROG_LOAD's; `insns` points to `insn_cnt` instructions and `license` to a terminated string, both
-    // only read; `log_buf` is null, or writable for `log_size` bytes and borrowed mutably for the call.
+    // SAFETY: the attribute is PROG_LOAD's; `insns` points to `insn_cnt` instructions and `license`
+    // to a NUL-terminated string, both only read; `log_buf` is null, or writable for `log_size`
+    // bytes and borrowed mutably for the call.
     let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
-    // SAFETY: PROG_LOAD returned a new descriptor that nobody else owns.
+    // SAFETY: PROG_LOAD returned a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -140,14 +142,16 @@ fn with_log(error: io::Error, log: &[u8]) -> io::Error {
     io::Error::new(error.kind(), format!("the kernel's verifier refuses the program: {last}"))
 }
 
-/// Attaches a device program to the cgroup, beside the ones there (BPF_F_ALLOW_MULTI): all must allow. bpf(2), Linux 4.15.
+/// Attaches a device program to the cgroup, in addition to existing ones (BPF_F_ALLOW_MULTI): all
+/// must allow an access. bpf(2), Linux 4.15.
 ///
-/// The cgroup keeps the program; the descriptor may be closed. `cgroup` may be an O_PATH descriptor.
+/// The cgroup keeps the program; the descriptor may be closed. `cgroup` may be an O_PATH
+/// descriptor.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     attach(PROG_ATTACH, cgroup, program, ALLOW_MULTI, None)
 }
 
-/// Puts `program` in the place of `old` in one step (BPF_F_REPLACE). bpf(2), Linux 5.6; older: `EINVAL`.
+/// Atomically replaces `old` by `program` (BPF_F_REPLACE). bpf(2), Linux 5.6; before, `EINVAL`.
 pub fn replace_device_program(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -156,7 +160,7 @@ pub fn replace_device_program(
     attach(PROG_ATTACH, cgroup, program, ALLOW_MULTI | REPLACE, Some(old))
 }
 
-/// Takes a device program from the cgroup. bpf(2), Linux 4.15.
+/// Detaches a device program from the cgroup. bpf(2), Linux 4.15.
 pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     attach(PROG_DETACH, cgroup, program, 0, None)
 }
@@ -200,7 +204,7 @@ fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attr = IdAttr { prog_id: id, next_id: 0, open_flags: 0 };
     // SAFETY: the attribute is PROG_GET_FD_BY_ID's and holds numbers only.
     let fd = unsafe { bpf(PROG_GET_FD_BY_ID, &mut attr) }?;
-    // SAFETY: PROG_GET_FD_BY_ID returned a new descriptor that nobody else owns.
+    // SAFETY: PROG_GET_FD_BY_ID returned a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -209,8 +213,8 @@ fn program_by_id(id: u32) -> io::Result<OwnedFd> {
 /// # Safety
 /// `A` must be the beginning of `union bpf_attr` as `command` uses it, and each pointer in it valid for that use.
 unsafe fn bpf<A>(command: i32, attr: &mut A) -> io::Result<c_long> {
-    // SAFETY: `attr` is borrowed for the call and `size` is its own size; the kernel takes what lies behind as zero and writes
-    // only within `size`. What `attr` points to is the caller's promise.
+    // SAFETY: `attr` is borrowed for the call and `size` is its own size; the kernel assumes zeros
+    // after it and writes only within `size`. The caller guarantees what `attr` points to.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }

@@ -1,10 +1,10 @@
-//! Time as poll(2) and its kin take it.
+//! Time as poll(2) and similar calls take it.
 
 use std::time::Instant;
 
 use rustix::event::Timespec;
 
-/// What is left until `end`; 0 when that has passed.
+/// The time left until `end`; 0 if that has passed.
 pub fn left(end: Instant) -> Timespec {
     let left = end.saturating_duration_since(Instant::now());
     Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }

@@ -1,4 +1,4 @@
-//! Programs that std starts: as the container's own is started, or so that they end with their parent.
+//! Commands for `std::process`: started like a container's program, or killed with their parent.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -8,8 +8,9 @@ use std::process::Command;
 
 use super::process::{die_with_parent, own_pid, parent_pid, reset_signals};
 
-/// What starts `argv` after [`reset_signals`], by execv(3). std leaves blocked what its parent has blocked, and calls execvp(3), which
-/// gives to a shell what the kernel does not take. For a process with a single thread.
+/// A command that executes `argv` by execv(3) after [`reset_signals`]. std keeps signals blocked
+/// that its parent has blocked, and calls execvp(3), which runs a file with a shell if the kernel
+/// does not know its format. Only for a single-threaded process.
 pub fn plain(argv: Vec<CString>) -> Command {
     let mut command =
         Command::new(OsStr::from_bytes(argv.first().map(CString::as_bytes).unwrap_or_default()));
@@ -17,16 +18,18 @@ pub fn plain(argv: Vec<CString>) -> Command {
         reset_signals();
         let program = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
         let words: Vec<_> = argv.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
-        // SAFETY: `words` ends in null, and its strings live in `argv`, as `program` does. It returns only on failure.
+        // SAFETY: `words` ends in null, and its strings and `program` live in `argv`. It returns
+        // only on failure.
         unsafe { libc::execv(program.as_ptr(), words.as_ptr()) };
         Err(io::Error::last_os_error())
     };
-    // SAFETY: where there was one thread before the fork, no lock is held behind it, and the heap is whole.
+    // SAFETY: with a single thread before the fork, no lock is held after it, and the heap is
+    // consistent.
     unsafe { command.pre_exec(become_it) };
     command
 }
 
-/// Has `command` be killed when the calling thread ends, even if that is before the program starts.
+/// Has `command` killed when the calling thread ends, even before the program starts.
 pub fn end_with_parent(command: &mut Command) {
     let parent = own_pid();
     let prepare = move || {
@@ -34,6 +37,6 @@ pub fn end_with_parent(command: &mut Command) {
         // A parent that ended before the call sends no signal.
         if parent_pid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
-    // SAFETY: after the fork `prepare` makes two system calls, and takes no memory and no lock.
+    // SAFETY: after the fork `prepare` makes two system calls, and uses no heap and no lock.
     unsafe { command.pre_exec(prepare) };
 }

@@ -1,6 +1,8 @@
-//! Who a process is and how it is scheduled: capabilities, ids, keyring, priorities, memory policy, personality.
+//! Credentials and scheduling of a process: capabilities, IDs, keyring, priorities, memory policy,
+//! personality.
 //!
-//! All calls go straight to the kernel: the C library's setuid family signals every thread and takes locks.
+//! All calls go straight to the kernel: the C library's setuid family signals every thread and
+//! takes locks.
 
 use std::ffi::CStr;
 use std::io;
@@ -28,7 +30,7 @@ struct CapData {
 
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
-/// `capset` for this thread, capset(2). EPERM: a bit that is not permitted now.
+/// `capset` for this thread, capset(2). EPERM: a bit that is not in the permitted set.
 pub fn set_capabilities(effective: CapMask, permitted: CapMask, inheritable: CapMask) -> io::Result<()> {
     let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let half = |shift: u32| CapData {
@@ -37,7 +39,7 @@ pub fn set_capabilities(effective: CapMask, permitted: CapMask, inheritable: Cap
         inheritable: (inheritable >> shift) as u32,
     };
     let data = [half(0), half(32)];
-    // SAFETY: version 3 makes the kernel read one header and two data records, which is what stands there.
+    // SAFETY: version 3 makes the kernel read one header and two data records, as passed here.
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
@@ -45,7 +47,7 @@ pub fn set_capabilities(effective: CapMask, permitted: CapMask, inheritable: Cap
 pub fn permitted_capabilities() -> io::Result<CapMask> {
     let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut data = [CapData::default(); 2];
-    // SAFETY: version 3 makes the kernel write two data records, for which `data` has room.
+    // SAFETY: version 3 makes the kernel write two data records, which fit into `data`.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
     let [low, high] = data;
     Ok(u64::from(low.permitted) | u64::from(high.permitted) << 32)
@@ -68,7 +70,8 @@ pub fn limit_bounding_set(keep: CapMask) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces the ambient set, prctl(PR_CAP_AMBIENT). EPERM: a bit that is not permitted and inheritable; its number stands with the error.
+/// Replaces the ambient set, prctl(PR_CAP_AMBIENT). EPERM: a bit that is not permitted and
+/// inheritable; its number is returned with the error.
 pub fn set_ambient(set: CapMask) -> Result<(), (usize, io::Error)> {
     let call = |what: i32, number: i32| {
         // SAFETY: prctl with this option reads integers; unused ones must be 0.
@@ -92,7 +95,7 @@ pub fn set_no_new_privs() -> io::Result<()> {
 
 /// `setgroups`, setgroups(2).
 pub fn set_groups(groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the kernel reads `groups.len()` ids from where they stand.
+    // SAFETY: the kernel reads `groups.len()` IDs from `groups`.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
@@ -108,13 +111,15 @@ pub fn set_uid(uid: u32) -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
-/// A session keyring of this name for the process, searchable by its user; keyctl(2), KEYCTL_JOIN_SESSION_KEYRING and _SETPERM.
+/// Joins a new session keyring of this name, searchable by its user; keyctl(2),
+/// KEYCTL_JOIN_SESSION_KEYRING and _SETPERM.
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     const POSSESSOR_ALL_USER_VIEW_READ_SEARCH_LINK: u32 = 0x3f1b_0000;
     // SAFETY: `name` ends in NUL and is only read.
     let ring =
         check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
-    // SAFETY: integers only. A keyring of this name that is somebody else's keeps its permissions: no error of ours.
+    // SAFETY: integers only. An existing keyring of another user with this name keeps its
+    // permissions; this is no error.
     unsafe {
         libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, ring, POSSESSOR_ALL_USER_VIEW_READ_SEARCH_LINK)
     };
@@ -145,7 +150,8 @@ pub struct SchedAttr {
 
 /// `sched_setattr(0, attr, 0)`, sched_setattr(2).
 pub fn set_scheduler(attr: &SchedAttr) -> io::Result<()> {
-    // SAFETY: `attr.size` tells the kernel how much it may read of a structure that lives across the call.
+    // SAFETY: `attr.size` tells the kernel how much it may read of the structure, which lives
+    // across the call.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attr), 0) }).map(drop)
 }
 
@@ -156,10 +162,12 @@ pub fn set_io_priority(value: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
 }
 
-/// `sched_setaffinity(0, …)` for this thread, sched_setaffinity(2): processor N is bit N % 64 of word N / 64. The kernel
-/// leaves out what this machine or the cgroup's cpuset has not. EINVAL: nothing would be left.
+/// `sched_setaffinity(0, …)` for this thread, sched_setaffinity(2): processor N is bit N % 64 of
+/// word N / 64. The kernel ignores processors that the machine or the cgroup's cpuset lacks.
+/// EINVAL: none is left.
 pub fn set_affinity(cpus: &[u64]) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as the second argument says, and the slice has them.
+    // SAFETY: the kernel reads as many bytes as the second argument gives, which is the size of the
+    // slice.
     let done =
         unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, std::mem::size_of_val(cpus), cpus.as_ptr()) };
     check(done).map(drop)
@@ -167,10 +175,11 @@ pub fn set_affinity(cpus: &[u64]) -> io::Result<()> {
 
 /// `set_mempolicy(mode, nodes, bits)`, set_mempolicy(2); `nodes` is a bit mask in words.
 pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
-    // The kernel takes one bit less than it is told.
+    // The kernel uses one bit less than it is given.
     let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
     let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
-    // SAFETY: the kernel reads `bits - 1` bits from `mask`, exactly the words of `nodes`, or nothing.
+    // SAFETY: the kernel reads `bits - 1` bits from `mask`, exactly the words of `nodes`, or
+    // nothing.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
 

@@ -1,4 +1,5 @@
-//! Descriptors that travel between processes, and those that must not: SCM_RIGHTS, Unix sockets by path, close_range.
+//! Descriptors that are passed between processes, and those that must not be: SCM_RIGHTS, Unix
+//! sockets by path, close_range.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
@@ -18,9 +19,11 @@ use super::check;
 use super::older::{self, Procfs};
 use super::process::is_inherited;
 
-/// Sends `fd` over the Unix socket, with `name` as the message's data. Uses no heap; a closed peer is `EPIPE`, not a signal.
+/// Sends `fd` over the Unix socket, with `name` as the message's data. Uses no heap; a closed peer
+/// gives `EPIPE`, not a signal.
 ///
-/// `name` must not be empty: a stream socket carries descriptors only along with data. unix(7), "SCM_RIGHTS".
+/// `name` must not be empty: a stream socket carries descriptors only along with data. unix(7),
+/// "SCM_RIGHTS".
 pub fn send_fd(socket: BorrowedFd<'_>, name: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
     if name.is_empty() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -36,10 +39,12 @@ pub fn send_fd(socket: BorrowedFd<'_>, name: &[u8], fd: BorrowedFd<'_>) -> io::R
     if sent == name.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// Receives one descriptor from the Unix socket, close-on-exec, and the data beside it into `buffer`; the number is the
-/// data's length in bytes. Of several descriptors in one message the first is kept and the rest are closed.
+/// Receives one close-on-exec descriptor from the Unix socket, and the message's data into
+/// `buffer`. Returns the descriptor and the data's length in bytes. Of several descriptors in one
+/// message the first is kept and the rest are closed.
 ///
-/// `UnexpectedEof` when the peer closed without sending, `InvalidData` when the message held no descriptor. unix(7), "SCM_RIGHTS".
+/// `UnexpectedEof` if the peer closed without sending, `InvalidData` if the message held no
+/// descriptor. unix(7), "SCM_RIGHTS".
 pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(OwnedFd, usize)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -62,22 +67,25 @@ pub fn recv_fd(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(OwnedFd
     }
 }
 
-/// Closes all descriptors from `first` on but those in the lists `keep`. close_range(2), Linux 5.9; before, as /proc/self/fd lists them.
+/// Closes all descriptors from `first` on except those in the lists `keep`. close_range(2), Linux
+/// 5.9; before, as listed in /proc/self/fd.
 ///
 /// # Safety
-/// Nothing in this process may use a closed descriptor afterwards: every `OwnedFd` that is not in `keep` must be forgotten, or the
-/// process must go on to exec or exit without dropping it.
+/// Nothing in this process may use a closed descriptor afterwards: every `OwnedFd` that is not in
+/// `keep` must be forgotten, or the process must go on to exec or exit without dropping it.
 pub unsafe fn close_others(first: u32, keep: [&[u32]; 2], proc: Procfs<'_>) -> io::Result<()> {
     let mut start = first;
     loop {
         let kept = keep.iter().copied().flatten().copied();
         let next = kept.filter(|number| *number >= start).min().unwrap_or(u32::MAX);
         if next > start && close_range(start, next - 1, 0).is_err() {
-            // ENOSYS; or EPERM, from a filter of old engines: the call itself has no other reason to fail.
+            // ENOSYS, or EPERM from the filter of an old engine: the call itself has no other
+            // reason to fail.
             let close = |number: i32| {
                 if !keep.iter().any(|some| some.contains(&(number as u32))) {
-                    // SAFETY: an integer; that nobody uses the descriptor again is the caller's promise. Not rustix's, which
-                    // panics in a debug build where the number is not open.
+                    // SAFETY: an integer; the caller guarantees that the descriptor is not used
+                    // again. Not rustix's close, which panics in a debug build if the number is not
+                    // open.
                     unsafe { libc::syscall(libc::SYS_close, number) };
                 }
             };
@@ -90,7 +98,8 @@ pub unsafe fn close_others(first: u32, keep: [&[u32]; 2], proc: Procfs<'_>) -> i
     }
 }
 
-/// Does `act` with every number from `first` to `last` that is open and was so when this program began, as /proc/self/fd lists them.
+/// Calls `act` with every descriptor from `first` to `last` that is open since this program began,
+/// as listed in /proc/self/fd.
 pub fn each_inherited(first: u32, last: u32, mut act: impl FnMut(u32)) -> io::Result<()> {
     older::descriptors::each(Procfs::Here, first, |number| {
         if number.unsigned_abs() <= last && is_inherited(number) {
@@ -99,25 +108,28 @@ pub fn each_inherited(first: u32, last: u32, mut act: impl FnMut(u32)) -> io::Re
     })
 }
 
-/// Nothing from `first` on survives execve. close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11; before, as /proc/self/fd lists them.
+/// Sets close-on-exec on all descriptors from `first` on. close_range(2), CLOSE_RANGE_CLOEXEC,
+/// Linux 5.11; before, as listed in /proc/self/fd.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok() {
         return Ok(());
     }
     older::descriptors::each(Procfs::Here, first, |number| {
-        // SAFETY: fcntl with F_SETFD takes integers and changes a flag only.
+        // SAFETY: fcntl with F_SETFD takes integers and only changes a flag.
         unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     })
 }
 
-/// `close_range(first, last, flags)`, both included. Without CLOSE_RANGE_CLOEXEC only [`close_others`] may call it.
+/// `close_range(first, last, flags)`, both inclusive. Without CLOSE_RANGE_CLOEXEC only
+/// [`close_others`] may call it.
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
-    // SAFETY: three plain integers; that no closed descriptor is used again is promised to `close_others`.
+    // SAFETY: three plain integers; the caller of `close_others` guarantees that no closed
+    // descriptor is used again.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     check(done).map(drop)
 }
 
-/// How long whoever listens may leave us in the queue of those that want to connect; only a full queue makes us wait.
+/// How long to wait if the listener's queue of connections is full.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects a stream socket, close-on-exec, to the Unix socket at `path`, however long the path is.
@@ -142,19 +154,20 @@ fn connect_within(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
         }
         Err(other) => Err(other),
     };
-    // unix(7) calls it EAGAIN, which says nothing to people.
+    // unix(7) returns EAGAIN, which is no helpful message.
     connected.map_err(|error| if error == Errno::AGAIN { Errno::TIMEDOUT } else { error })?;
     set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(socket)
 }
 
-/// `getsockopt(socket, SOL_SOCKET, SO_PEERCRED)`, unix(7): the process at the other end when it connected or listened, as our pid
-/// namespace numbers it; 0 when it is in none that we see.
+/// `getsockopt(socket, SOL_SOCKET, SO_PEERCRED)`, unix(7): PID, in our PID namespace, of the peer
+/// when it connected or listened; 0 if it is in no visible PID namespace.
 pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    // SAFETY: ucred is three integers, for which zeros are values.
+    // SAFETY: ucred consists of three integers, for which zero is valid.
     let mut peer: libc::ucred = unsafe { mem::zeroed() };
     let mut length = mem::size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `peer`, which is that long; both live across the call.
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, which is that long; both live
+    // across the call.
     let done = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -167,14 +180,15 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     if done == 0 { Ok(peer.pid) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Repeats a call that a signal interrupted.
-/// Opens a file to append to, and makes it with mode 0644 if it is missing. Never waits: ENXIO is a fifo that no process reads, open(2).
-/// A write to a fifo or a terminal that is full fails with EAGAIN.
+/// Opens a file for appending, and creates it with mode 0644 if it is missing. Never waits: ENXIO
+/// means a fifo that no process reads, open(2). A write to a full fifo or terminal fails with
+/// EAGAIN.
 pub fn open_to_append(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o644))
 }
 
+/// Repeats a call that a signal interrupted.
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -263,10 +277,11 @@ mod tests {
         assert_eq!(left, None, "what is sent later may take its time");
     }
 
-    /// What of 900 to 902 is open (0), marked to be closed (1) or closed (-1) after `act`, in a process of its own.
+    /// State of the descriptors 900 to 902 after `act` in a child process: open (0), close-on-exec
+    /// (1) or closed (-1).
     fn after(act: impl FnOnce()) -> [i32; 3] {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        // SAFETY: no memory is shared; the child makes system calls only, and ends by _exit.
+        // SAFETY: no memory is shared; the child only makes system calls, and ends by _exit.
         match unsafe { crate::sys::process::clone3(0, None) }.unwrap() {
             crate::sys::process::Cloned::Child => {
                 for number in 900..903 {
@@ -295,10 +310,10 @@ mod tests {
                 close(number);
             }
         };
-        // SAFETY: nothing in the child uses them again; neither do those below.
+        // SAFETY: nothing in the child uses them again; this also holds for the calls below.
         assert_eq!(after(|| unsafe { close_others(900, [&[901], &[]], Procfs::Here) }.unwrap()), [-1, 0, -1]);
         let close = |number: i32| {
-            // SAFETY: as above.
+            // SAFETY: nothing in the child uses the descriptor again.
             unsafe { libc::close(number) };
         };
         let listed = || older::descriptors::each(Procfs::Here, 900, |number| all(number, &close)).unwrap();

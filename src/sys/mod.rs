@@ -1,5 +1,6 @@
-//! Every kernel call that needs `unsafe` or is missing in rustix, typed, each with its man page; and what several rooms
-//! do: texts of /proc, trees taken away, base64. Knows nothing of containers.
+//! Typed wrappers of all kernel calls that need `unsafe` or are missing in rustix, each with its
+//! man page; and code that several modules share: parsers of /proc, removal of trees, base64.
+//! Independent of containers.
 
 pub mod base64;
 pub mod bpf;
@@ -26,7 +27,7 @@ pub mod verity;
 
 use std::io;
 
-/// `Ok` for 0 or more, the error number else.
+/// `Ok` if the result is 0 or more, errno otherwise.
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

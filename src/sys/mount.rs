@@ -14,7 +14,7 @@ use super::older::{self, is_missing};
 pub use super::older::Procfs;
 pub use super::older::mounted::{Mounted, each as each_mount, path_of};
 
-/// What [`set_attributes`] and [`prepare`] change, mount_setattr(2).
+/// A change of mount attributes for [`set_attributes`] and [`prepare`], mount_setattr(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// `MOUNT_ATTR_…` to set.
@@ -29,24 +29,25 @@ impl Attributes {
     /// Read-only.
     pub const READONLY: Self = Self::setting(libc::MOUNT_ATTR_RDONLY);
 
-    /// These `MOUNT_ATTR_…` set, and nothing else changed.
+    /// Sets these `MOUNT_ATTR_…` and changes nothing else.
     pub const fn setting(set: u64) -> Self {
         Self { set, clear: 0, propagation: 0 }
     }
 
-    /// This propagation (MS_…), and nothing else changed.
+    /// Sets this propagation (MS_…) and changes nothing else.
     pub const fn propagating(propagation: u64) -> Self {
         Self { set: 0, clear: 0, propagation }
     }
 
-    /// Whether nothing is asked.
+    /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Changes a mount of this process's namespace: `mount_setattr(mount, "", AT_EMPTY_PATH [| AT_RECURSIVE], …)`, mount_setattr(2),
-/// Linux 5.12; before, mount(2). ENOSYS: attributes of all below, which mount(2) cannot.
+/// Changes a mount in this process's mount namespace: `mount_setattr(mount, "", AT_EMPTY_PATH [|
+/// AT_RECURSIVE], …)`, mount_setattr(2), Linux 5.12; before, mount(2). ENOSYS: recursive
+/// attributes, which mount(2) does not support.
 pub fn set_attributes(
     mount: impl AsFd,
     wanted: Attributes,
@@ -60,8 +61,8 @@ pub fn set_attributes(
     }
 }
 
-/// As [`set_attributes`], for a mount that is detached still. ENOSYS: attributes of all below, before Linux 5.12, where one
-/// mount hides another.
+/// As [`set_attributes`], for a detached mount. ENOSYS: recursive attributes before Linux 5.12, if
+/// one mount hides another.
 pub fn prepare(mount: impl AsFd, wanted: Attributes, recursive: bool, proc: Procfs<'_>) -> io::Result<()> {
     let mount = mount.as_fd();
     match mount_setattr(mount, wanted, recursive, None) {
@@ -70,7 +71,8 @@ pub fn prepare(mount: impl AsFd, wanted: Attributes, recursive: bool, proc: Proc
     }
 }
 
-/// The access times that a mount goes by: MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME or MOUNT_ATTR_STRICTATIME. statfs(2).
+/// The access time policy of a mount: MOUNT_ATTR_RELATIME, MOUNT_ATTR_NOATIME or
+/// MOUNT_ATTR_STRICTATIME. statfs(2).
 pub fn access_times(mount: impl AsFd) -> io::Result<u64> {
     let flags = rustix::fs::fstatfs(mount)?.f_flags as u64;
     Ok(if flags & older::mounts::ST_NOATIME != 0 {
@@ -82,8 +84,8 @@ pub fn access_times(mount: impl AsFd) -> io::Result<u64> {
     })
 }
 
-/// Makes a detached mount idmapped, as the user namespace `mapping` has it; with all below it when `recursive`. mount_setattr(2),
-/// MOUNT_ATTR_IDMAP. ENOSYS: Linux before 5.12.
+/// Makes a detached mount idmapped with the mapping of the user namespace `mapping`; with all
+/// mounts below it if `recursive`. mount_setattr(2), MOUNT_ATTR_IDMAP. ENOSYS: Linux before 5.12.
 pub fn map_ids(mount: impl AsFd, recursive: bool, mapping: BorrowedFd<'_>) -> io::Result<()> {
     let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
     mount_setattr(mount.as_fd(), wanted, recursive, Some(mapping))
@@ -102,7 +104,8 @@ fn mount_setattr(
         userns_fd: mapping.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is an empty C string, and the size given is that of the `attr` that lives across the call.
+    // SAFETY: the path is an empty C string, and the size is that of `attr`, which lives across the
+    // call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -116,31 +119,33 @@ fn mount_setattr(
     check(done).map(drop)
 }
 
-/// `open_tree(dir, path, flags | OPEN_TREE_CLOEXEC)`, open_tree(2), with AT_SYMLINK_NOFOLLOW as rustix's flags lack it.
+/// `open_tree(dir, path, flags | OPEN_TREE_CLOEXEC)`, open_tree(2); rustix's flags lack
+/// AT_SYMLINK_NOFOLLOW.
 pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> io::Result<OwnedFd> {
     let flags = flags | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: `path` ends in NUL; the kernel gives a new descriptor that nobody else owns.
+    // SAFETY: `path` ends in NUL; the kernel returns a new descriptor without another owner.
     unsafe {
         let fd = check(libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags))?;
         Ok(OwnedFd::from_raw_fd(fd as i32))
     }
 }
 
-/// A clone of the mount behind `fd`, detached; with all mounts below it when `recursive`.
+/// Clones the mount that `fd` refers to as a detached mount; with all mounts below it if
+/// `recursive`.
 pub fn clone_mount(fd: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
     let recursive = if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
     open_tree(fd, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | recursive)
 }
 
-/// Mounts the detached mount `from` on the file or folder behind `on`, move_mount(2).
+/// Attaches the detached mount `from` to the file or directory `on`, move_mount(2).
 pub fn attach(from: impl AsFd, on: impl AsFd) -> io::Result<()> {
     use rustix::mount::{MoveMountFlags, move_mount};
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(from, c"", on, c"", flags)?)
 }
 
-/// The number of the mount that the file behind `fd` is on; before Linux 5.8 only when it is the root of that mount, else `None`.
-/// statx(2), STATX_MNT_ID.
+/// The ID of the mount with the file `fd`; before Linux 5.8 only if the file is the root of that
+/// mount, otherwise `None`. statx(2), STATX_MNT_ID.
 pub fn mount_id(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<Option<u64>> {
     let fd = fd.as_fd();
     match statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
@@ -150,7 +155,7 @@ pub fn mount_id(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<Option<u64>> {
     }
 }
 
-/// Whether the file behind `fd` is the root of a mount. statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8.
+/// Whether the file `fd` is the root of a mount. statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8.
 pub fn is_mount_root(fd: impl AsFd, proc: Procfs<'_>) -> io::Result<bool> {
     let fd = fd.as_fd();
     match statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {

@@ -1,17 +1,17 @@
-//! The mounts that a process sees, from /proc/PID/mountinfo: proc_pid_mountinfo(5).
+//! The mounts visible to a process, from /proc/PID/mountinfo: proc_pid_mountinfo(5).
 
 use std::{fs, io};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its number, also in fdinfo.
+    /// The mount ID, as in fdinfo.
     pub id: u32,
     /// `MAJOR:MINOR` of the file system.
     pub device: String,
-    /// What of the file system is mounted.
+    /// Root of the mount within the file system.
     pub root: String,
-    /// Where, from the root of the process.
+    /// Mount point, relative to the root of the process.
     pub place: String,
     /// Type of the file system.
     pub fstype: String,
@@ -19,18 +19,18 @@ pub struct Mount {
     pub options: String,
 }
 
-/// The mounts of a process, `self` or a number, in the order of the list.
+/// The mounts of a process, `self` or a PID, in the order of the file.
 pub fn of(process: &str) -> io::Result<Vec<Mount>> {
     let text = fs::read(format!("/proc/{process}/mountinfo"))?;
     Ok(parse(&String::from_utf8_lossy(&text)).collect())
 }
 
-/// The mounts in the text of such a file. What is no line of one is left out.
+/// Parses the text of such a file. Malformed lines are skipped.
 pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
     text.lines().filter_map(line)
 }
 
-/// `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
+/// Parses `31 23 0:28 ROOT PLACE OPTIONS… - TYPE SOURCE OPTIONS`.
 fn line(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let (mut left, mut right) = (left.split(' '), right.split(' '));
@@ -44,7 +44,7 @@ fn line(line: &str) -> Option<Mount> {
     })
 }
 
-/// Space, tab, newline and backslash are written as three octal digits.
+/// Decodes space, tab, newline and backslash, which are written as three octal digits.
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }

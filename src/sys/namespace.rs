@@ -5,7 +5,7 @@ use std::os::raw::c_int;
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace {
-    /// Numbers of processes.
+    /// Process IDs.
     Pid,
     /// Network devices, addresses, ports.
     Network,
@@ -17,14 +17,14 @@ pub enum Namespace {
     Uts,
     /// Users, groups and capabilities.
     User,
-    /// The root of the cgroups that are seen.
+    /// The root of the visible cgroups.
     Cgroup,
-    /// The clocks since boot.
+    /// The monotonic and boot-time clocks.
     Time,
 }
 
 impl Namespace {
-    /// All of them, in the order in which the runtime specification lists them.
+    /// All kinds, in the order of the runtime specification.
     pub const ALL: [Self; 8] =
         [Self::Pid, Self::Network, Self::Mount, Self::Ipc, Self::Uts, Self::User, Self::Cgroup, Self::Time];
 
@@ -89,7 +89,7 @@ impl NamespaceSet {
         self.0 == 0
     }
 
-    /// Whether it has this kind.
+    /// Whether it contains this kind.
     pub const fn has(self, kind: Namespace) -> bool {
         self.0 & kind.flag() != 0
     }
@@ -99,13 +99,13 @@ impl NamespaceSet {
         self.0 & other.0 != 0
     }
 
-    /// The set, with this kind or these kinds too.
+    /// The set with this kind, or these kinds, added.
     #[must_use]
     pub fn with(self, kinds: impl Into<Self>) -> Self {
         Self(self.0 | kinds.into().0)
     }
 
-    /// The set, without this kind or these kinds.
+    /// The set without this kind, or these kinds.
     #[must_use]
     pub fn without(self, kinds: impl Into<Self>) -> Self {
         Self(self.0 & !kinds.into().0)

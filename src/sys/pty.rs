@@ -1,4 +1,5 @@
-//! The pieces of a pseudoterminal, each one ioctl(2), none of which uses the heap: the child calls them before exec. See pty(7), ioctl_tty(2).
+//! Operations on a pseudoterminal, each one ioctl(2) without heap use: the child calls them before
+//! exec. See pty(7), ioctl_tty(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,19 +10,19 @@ use rustix::termios::Winsize;
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Lines.
+    /// Number of rows.
     pub rows: u16,
-    /// Characters in a line.
+    /// Number of columns.
     pub cols: u16,
 }
 
-/// Unlocks the slave of the fresh `master`, which cannot be opened before. TIOCSPTLCK in ioctl_tty(2).
+/// Unlocks the slave of the new `master`; before, it cannot be opened. TIOCSPTLCK in ioctl_tty(2).
 pub fn unlock(master: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::pty::unlockpt(master)?)
 }
 
-/// Opens the slave of `master` without a path, so no other devpts and no symbolic link can come between. It is
-/// close-on-exec and does not become the controlling terminal.
+/// Opens the slave of `master` without a path, so no other devpts and no symbolic link can
+/// interfere. It is close-on-exec and does not become the controlling terminal.
 ///
 /// `EIO` means that the slave is still locked. Linux 4.13, TIOCGPTPEER in ioctl_tty(2).
 pub fn open_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
@@ -29,21 +30,23 @@ pub fn open_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::pty::ioctl_tiocgptpeer(master, flags)?)
 }
 
-/// The size of `terminal`; `ENOTTY` when it is none. TIOCGWINSZ in ioctl_tty(2).
+/// The size of `terminal`; `ENOTTY` if it is not a terminal. TIOCGWINSZ in ioctl_tty(2).
 pub fn size(terminal: impl AsFd) -> io::Result<Size> {
     let found = rustix::termios::tcgetwinsize(terminal)?;
     Ok(Size { rows: found.ws_row, cols: found.ws_col })
 }
 
-/// Sets the size, on the master or the slave; the foreground processes behind the slave get SIGWINCH when it changed.
-/// TIOCSWINSZ in ioctl_tty(2).
+/// Sets the size, on the master or the slave; the foreground processes of the slave get SIGWINCH if
+/// it changed. TIOCSWINSZ in ioctl_tty(2).
 pub fn set_size(terminal: impl AsFd, size: Size) -> io::Result<()> {
     let wanted = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     Ok(rustix::termios::tcsetwinsize(terminal, wanted)?)
 }
 
-/// Makes `slave` the controlling terminal of the calling process, which must lead a session (setsid(2)) that has none.
-/// `EPERM` otherwise, or when the terminal controls another session. TIOCSCTTY in ioctl_tty(2).
+/// Makes `slave` the controlling terminal of the calling process, which must lead a session
+/// (setsid(2)) without a terminal.
+///
+/// `EPERM` otherwise, or if the terminal controls another session. TIOCSCTTY in ioctl_tty(2).
 pub fn make_controlling(slave: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::ioctl_tiocsctty(slave)?)
 }
@@ -86,8 +89,10 @@ mod tests {
         let master = master();
         unlock(master.as_fd()).unwrap();
         let peer = open_peer(master.as_fd()).unwrap();
-        // A thread of the test binary leads no session of its own, or one that has a terminal already or cannot take this one.
-        // SAFETY: the child makes system calls only and ends with _exit, so no lock or heap of the parent is used.
+        // In a child: a thread of the test binary leads no session of its own, or one that already
+        // has a terminal or cannot take this one.
+        // SAFETY: the child only makes system calls and ends with _exit, so no lock or heap of the
+        // parent is used.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let before = make_controlling(peer.as_fd()).is_err();

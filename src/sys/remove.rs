@@ -1,4 +1,5 @@
-//! Trees taken away without recursion and with few descriptors, however deep they are: what is in a folder of the tree's root is moved up.
+//! Removes trees of any depth without recursion and with few descriptors: subdirectories are moved
+//! up to the tree's root.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -12,10 +13,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Bytes of names that are kept of one folder.
+/// Bytes of names that are kept for one directory.
 const NAMES: usize = 16 * 1024;
 
-/// Takes away what is at `path`, if something is. Gives the bytes of files that had no other name.
+/// Removes `path` recursively, if it exists. Returns the bytes of files without other links.
 pub fn remove(path: &Path) -> io::Result<u64> {
     match remove_at(CWD, &CString::new(path.as_os_str().as_bytes())?) {
         Err(Errno::NOENT) => Ok(0),
@@ -23,11 +24,11 @@ pub fn remove(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Takes away `name` in the folder `at`, with all that is in it. ENOENT when it is not there. Gives the bytes of files that had no
-/// other name.
+/// Removes `name` in the directory `at` recursively. ENOENT if it does not exist. Returns the bytes
+/// of files without other links.
 pub fn remove_at(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
     match unlink(at, name) {
-        // What Linux and POSIX say of a folder.
+        // The errors of Linux and of POSIX for a directory.
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return other,
     }
@@ -36,14 +37,14 @@ pub fn remove_at(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
     Ok(freed)
 }
 
-/// Takes away what is no folder.
+/// Removes an entry that is not a directory.
 fn unlink(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
     let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
     unlinkat(at, name, AtFlags::empty())?;
     Ok(if stat.st_nlink == 1 { stat.st_size as u64 } else { 0 })
 }
 
-/// Takes away all that is in `folder`.
+/// Removes the contents of `folder`.
 pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
     let (mut moved, mut freed) = (0, 0);
     while sweep(folder, &mut freed, |name, freed| {
@@ -54,15 +55,15 @@ pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
     Ok(freed)
 }
 
-/// Takes away the files and empty folders in `folder`, whose bytes are added to `freed`; `full` is told of other folders, and may end the
-/// sweep. False: nothing was there.
+/// Removes the files and empty directories in `folder` and adds the freed bytes to `freed`. `full`
+/// is called for other directories, and may end the sweep. False: `folder` was empty.
 fn sweep(
     folder: &OwnedFd,
     freed: &mut u64,
     mut full: impl FnMut(&CStr, &mut u64) -> rustix::io::Result<ControlFlow<()>>,
 ) -> rustix::io::Result<bool> {
     let mut found = false;
-    // A new description: an old one would go on where the last sweep ended.
+    // A new open file description: an old one would continue where the last sweep ended.
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -86,18 +87,19 @@ fn sweep(
     Ok(found)
 }
 
-/// Empties the folder `name` in `top`: files go, folders move to `top`.
+/// Empties the directory `name` in `top`: files are removed, directories are moved to `top`.
 fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rustix::io::Result<()> {
     let folder = open(top.as_fd(), name)?;
     while sweep(&folder, freed, |inner, freed| {
-        // Whoever cannot write to a folder cannot move it, as its ".." changes.
+        // Moving a directory requires write permission on it, as its ".." changes.
         let full = open(folder.as_fd(), inner)?;
         loop {
             *moved += 1;
             let new = CString::new(format!(".moved-{moved}")).map_err(|_| Errno::INVAL)?;
             match renameat_with(&folder, inner, top, &new, RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => {}
-                // Folders of an overlay's lower ones cannot be renamed, overlayfs.rst, "Renaming directories".
+                // Directories of an overlay's lower layers cannot be renamed, overlayfs.rst,
+                // "Renaming directories".
                 Err(Errno::XDEV) => {
                     descend(full, freed)?;
                     break unlinkat(&folder, inner, AtFlags::REMOVEDIR)?;
@@ -110,15 +112,17 @@ fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rust
     Ok(())
 }
 
-/// Empties a folder where nothing can be moved: down by names, and up again by "..", which must be where it was. A folder is read for
-/// many names at once: to look for each anew would take a wide one the square of its width.
+/// Empties a directory in which nothing can be moved. Descends by name and ascends by "..",
+/// checking that it is the same directory. Names are read in batches: searching for each one from
+/// the start would take quadratic time in a wide directory.
 fn descend(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
     let mut here = folder;
-    // Of each folder above, which it is, and the names in it that are not done; the last one is that of the folder below.
+    // For each directory above: its identity, and its remaining names; the last name is that of the
+    // directory below.
     let mut above: Vec<((u64, u64), Vec<CString>)> = Vec::new();
     let mut names = Vec::new();
     loop {
-        // Hostile trees may be deep and wide: below so many folders, one name at a time.
+        // Hostile trees may be deep and wide: below this depth, one name at a time.
         let mut room = if above.len() < 256 { NAMES } else { 0 };
         let found = !names.is_empty()
             || sweep(&here, freed, |name, _| {
@@ -162,7 +166,7 @@ fn is_folder(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Res
     Ok(kind == FileType::Directory)
 }
 
-/// Opens a folder; one that its owner may not enter gets a mode that lets him.
+/// Opens a directory. If its owner has no access, its mode is changed.
 fn open(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let own = Mode::from_raw_mode(0o700);
@@ -197,7 +201,7 @@ mod tests {
         fs::create_dir_all(outer.path().join("tree/locked/y")).unwrap();
         symlink("..", outer.path().join("tree/locked/up")).unwrap();
         fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0o0)).unwrap();
-        // Deeper than there may be open files.
+        // Deeper than the limit of open files.
         let mut here = folder(&outer.path().join("tree"));
         for _ in 0..3000 {
             rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
@@ -206,7 +210,7 @@ mod tests {
         fs::write(outer.path().join("tree/mine"), "12345").unwrap();
         fs::write(outer.path().join("tree/locked-too"), "123").unwrap();
         fs::hard_link(outer.path().join("tree/mine"), outer.path().join("kept")).unwrap();
-        // The same where nothing can be moved, as in an overlay.
+        // The same tree where nothing can be moved, as in an overlay.
         let other = outer.path().join("other");
         fs::create_dir_all(other.join("a/b")).unwrap();
         fs::create_dir_all(other.join("c/locked")).unwrap();
@@ -218,7 +222,7 @@ mod tests {
             here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         drop(here);
-        // More than are kept of the names at once.
+        // More names than are kept at once.
         for number in 0..1000 {
             fs::create_dir_all(other.join(format!("wide/{number}/x"))).unwrap();
         }

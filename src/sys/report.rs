@@ -1,4 +1,5 @@
-//! Numbers that a process between clone and exec sends of each step that went well, when it was asked to. No heap.
+//! Progress reports that a process between clone and exec sends after each successful step, if
+//! requested. No heap.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -6,29 +7,29 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use rustix::net::SendFlags;
 use rustix::time::{ClockId, clock_gettime};
 
-/// The socket that reports go to; negative: nobody asked.
+/// The socket for reports; negative if none are requested.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 
 /// The last report: several calls in a row can belong to one step.
 static LAST: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// The first byte of a report, which no other message begins with.
+/// The first byte of a report; no other message begins with it.
 pub const TAG: u8 = 10;
 
-/// Reports go to `socket` until [`end`].
+/// Starts sending reports to `socket`, until [`end`].
 ///
 /// # Safety
-/// The descriptor stays open, under the same number, until [`end`] or the end of the process.
+/// The descriptor must stay open, under the same number, until [`end`] or the end of the process.
 pub unsafe fn begin(socket: BorrowedFd<'_>) {
     SOCKET.store(socket.as_raw_fd(), Ordering::Relaxed);
 }
 
-/// No more reports: the next call may be to a filter that forbids them, or nobody listens any more.
+/// Ends reports: a filter may forbid the next call, or the receiver is gone.
 pub fn end() {
     SOCKET.store(-1, Ordering::Relaxed);
 }
 
-/// Reports one step. Without [`begin`] this reads one number and returns.
+/// Reports one step. Without [`begin`] this only reads one number.
 pub fn done(step: u8, index: u16) {
     let socket = SOCKET.load(Ordering::Relaxed);
     if socket < 0 {
@@ -41,11 +42,11 @@ pub fn done(step: u8, index: u16) {
     let ([i0, i1], [c0, c1, c2, c3]) = (index.to_ne_bytes(), clock().to_ne_bytes());
     // SAFETY: the caller of `begin` keeps this number open until `end`, which would have made it negative.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
-    // A runtime that no longer listens is noticed where its answer is needed.
+    // If the runtime no longer reads, this is noticed where its answer is needed.
     let _ = rustix::net::send(socket, &[TAG, step, i0, i1, c0, c1, c2, c3], SendFlags::NOSIGNAL);
 }
 
-/// The low half of the microseconds since 1970: a clock that is the same in every time namespace.
+/// The low half of the microseconds since 1970. This clock is the same in every time namespace.
 fn clock() -> u32 {
     let now = clock_gettime(ClockId::Realtime);
     (now.tv_sec as u64).wrapping_mul(1_000_000).wrapping_add(now.tv_nsec as u64 / 1000) as u32

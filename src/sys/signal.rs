@@ -1,4 +1,4 @@
-//! Signals that are read instead of being delivered, and the children that SIGCHLD announces.
+//! Signals that are read from a descriptor, and reaping of children.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -12,8 +12,8 @@ pub type Set = libc::sigset_t;
 /// The set of these signals.
 pub fn set(signals: impl IntoIterator<Item = i32>) -> Set {
     let mut set = MaybeUninit::<Set>::uninit();
-    // SAFETY: sigemptyset writes all of the set, which makes it valid; sigaddset changes it only, and refuses (EINVAL) a
-    // number that is no signal.
+    // SAFETY: sigemptyset writes the whole set, which makes it valid; sigaddset only changes it,
+    // and rejects (EINVAL) an invalid number.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in signals {
@@ -23,17 +23,19 @@ pub fn set(signals: impl IntoIterator<Item = i32>) -> Set {
     }
 }
 
-/// `pthread_sigmask(SIG_BLOCK, set)`: blocks `set` besides what is blocked; returns the mask before. Of the calling thread.
+/// `pthread_sigmask(SIG_BLOCK, set)`: blocks `set` in addition, in the calling thread; returns the
+/// previous mask.
 pub fn block(set: &Set) -> io::Result<Set> {
     change_mask(libc::SIG_BLOCK, set)
 }
 
-/// `pthread_sigmask(SIG_UNBLOCK, set)`: no longer blocks `set`; returns the mask before. Of the calling thread.
+/// `pthread_sigmask(SIG_UNBLOCK, set)`: unblocks `set` in the calling thread; returns the previous
+/// mask.
 pub fn unblock(set: &Set) -> io::Result<Set> {
     change_mask(libc::SIG_UNBLOCK, set)
 }
 
-/// `pthread_sigmask(SIG_SETMASK, set)`: the calling thread's mask becomes `set`.
+/// `pthread_sigmask(SIG_SETMASK, set)`: sets the calling thread's mask.
 pub fn set_mask(set: &Set) -> io::Result<()> {
     change_mask(libc::SIG_SETMASK, set).map(drop)
 }
@@ -45,30 +47,31 @@ fn change_mask(how: i32, set: &Set) -> io::Result<Set> {
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
     }
-    // SAFETY: pthread_sigmask succeeded, so it wrote all of it.
+    // SAFETY: pthread_sigmask succeeded, so it wrote the whole mask.
     Ok(unsafe { before.assume_init() })
 }
 
-/// Opens a descriptor, close-on-exec and non-blocking, to read the signals of `set` from; they must be blocked. signalfd(2).
+/// Opens a descriptor, close-on-exec and non-blocking, to read the signals of `set` from; they must
+/// be blocked. signalfd(2).
 pub fn open(set: &Set) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `set` only; -1 asks for a new descriptor, which nobody else owns.
+    // SAFETY: the kernel only reads `set`; -1 asks for a new descriptor, which has no other owner.
     unsafe {
         let fd = check(libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
         Ok(OwnedFd::from_raw_fd(fd as i32))
     }
 }
 
-/// A signal that was read instead of being delivered.
+/// A signal that was read from a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Its number.
+    /// The signal number.
     pub number: i32,
-    /// The process that sent it, as this process's pid namespace numbers it: 0 for the kernel and for processes outside. SIGPIPE comes
-    /// from the process that wrote.
+    /// PID of the sender in this process's PID namespace: 0 for the kernel and for processes
+    /// outside. SIGPIPE comes from the process that wrote.
     pub sender: i32,
 }
 
-/// The next signal of a descriptor of [`open`]; `None` when none waits.
+/// The next signal of a descriptor from [`open`]; `None` if none is pending.
 pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     let mut record = [0; mem::size_of::<libc::signalfd_siginfo>()];
     // signalfd(2): 32 bits each: ssi_signo, ssi_errno, ssi_code, ssi_pid.
@@ -90,9 +93,10 @@ pub fn adopts_orphans() -> io::Result<bool> {
     Ok(rustix::process::child_subreaper()?.is_some() || std::process::id() == 1)
 }
 
-/// Reaps every ended child except `spared`, whose status somebody still wants. Never waits. waitid(2).
+/// Reaps every ended child except `spared`, whose status is still needed. Never waits. waitid(2).
 ///
-/// Stops at `spared` when that has ended: the kernel shows no child behind it, and who waits for it is about to end too.
+/// Stops at `spared` if that has ended: the kernel reports no child after it, and the process
+/// waiting for it is about to end too.
 pub fn reap_all_but(spared: i32) -> io::Result<()> {
     while let Some(pid) = ended_child(libc::P_ALL, 0, libc::WNOWAIT)? {
         if pid == spared {
@@ -103,12 +107,12 @@ pub fn reap_all_but(spared: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// One ended child, left as it is with WNOWAIT in `options`, reaped without.
+/// Returns an ended child. It is reaped unless `options` has WNOWAIT.
 fn ended_child(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<i32>> {
     // SAFETY: siginfo_t is plain old data; zeros are what waitid leaves when no child has ended.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
-    // SAFETY: the kernel writes one siginfo_t to `info`, which is ours for the call.
+    // SAFETY: the kernel writes one siginfo_t to `info`, which is exclusively ours for the call.
     match check(unsafe { libc::waitid(kind, id, &raw mut info, options) }.into()) {
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
         Err(error) => Err(error),

@@ -1,8 +1,8 @@
 //! Signals by name and number, signal(7).
 
-/// The first real-time signal that programs may use; glibc keeps two of the kernel's for itself.
+/// The first real-time signal for programs; glibc reserves two of the kernel's.
 const RTMIN: i32 = 34;
-/// The last signal of all.
+/// The last signal.
 const RTMAX: i32 = 64;
 
 const NAMES: [(&str, i32); 36] = [
@@ -44,8 +44,9 @@ const NAMES: [(&str, i32); 36] = [
     ("XFSZ", libc::SIGXFSZ),
 ];
 
-/// The number of a signal given as a number (0 to 64; 0 only asks whether the process is there), or as a name with or
-/// without SIG in any case, real-time ones as `RTMIN+3` and `RTMAX-1`. `None`: there is no such signal.
+/// The number of a signal given as a number (0 to 64; 0 only checks that the process exists), or as
+/// a name with or without SIG in any case, real-time ones as `RTMIN+3` and `RTMAX-1`. `None`: there
+/// is no such signal.
 pub fn number(word: &str) -> Option<i32> {
     let upper = word.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -54,13 +55,13 @@ pub fn number(word: &str) -> Option<i32> {
         .or_else(|| real_time(name))
 }
 
-/// `9`, and not what else `str::parse` takes, such as `+9`.
+/// Parses `9`, but not other forms that `str::parse` accepts, such as `+9`.
 fn by_number(word: &str) -> Option<i32> {
     let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     word.parse().ok().filter(|number| digits && *number <= RTMAX)
 }
 
-/// `RTMIN+n` and `RTMAX-n`.
+/// Parses `RTMIN+n` and `RTMAX-n`.
 fn real_time(name: &str) -> Option<i32> {
     let number = if let Some(above) = name.strip_prefix("RTMIN+") {
         RTMIN.checked_add(by_number(above)?)?

@@ -1,4 +1,4 @@
-//! Texts on the stack, for who may not use the heap: paths, numbers.
+//! Strings on the stack, for code that must not use the heap: paths, numbers.
 
 use std::ffi::CStr;
 
@@ -11,20 +11,20 @@ pub struct Text<const SIZE: usize> {
 }
 
 impl<const SIZE: usize> Text<SIZE> {
-    /// A copy of `bytes`. ENAMETOOLONG: they do not fit.
+    /// Copies `bytes`. ENAMETOOLONG: they do not fit.
     pub fn new(bytes: &[u8]) -> Result<Self> {
         let mut text = Self { bytes: [0; SIZE], len: 0 };
         text.push(bytes)?;
         Ok(text)
     }
 
-    /// Replaces everything; what does not fit is cut.
+    /// Replaces the content; bytes that do not fit are cut.
     pub fn clear_to(&mut self, bytes: &[u8]) {
         self.cut(0);
         let _ = self.push(bytes);
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     pub fn push(&mut self, more: &[u8]) -> Result<()> {
         let end = self.len + more.len();
         // The last byte stays NUL.
@@ -36,18 +36,18 @@ impl<const SIZE: usize> Text<SIZE> {
         Ok(())
     }
 
-    /// Adds the digits of a number that is not negative.
+    /// Appends the decimal digits of a non-negative number.
     pub fn push_number(&mut self, number: i32) -> Result<()> {
         self.push(decimal(number, &mut [0; 12]))
     }
 
-    /// Adds the octal digits of a number, without a zero in front.
+    /// Appends the octal digits of a number, without a leading zero.
     pub fn push_octal(&mut self, number: u32) -> Result<()> {
         let digits = number.checked_ilog2().map_or(1, |highest| highest / 3 + 1);
         (0..digits).rev().try_for_each(|place| self.push(&[b'0' + (number >> (3 * place) & 7) as u8]))
     }
 
-    /// Leaves the first `len` bytes.
+    /// Truncates to `len` bytes.
     pub fn cut(&mut self, len: usize) {
         if let Some(gone) = self.bytes.get_mut(len..self.len) {
             gone.fill(0);
@@ -55,18 +55,18 @@ impl<const SIZE: usize> Text<SIZE> {
         }
     }
 
-    /// The bytes without NUL.
+    /// The bytes without the final NUL.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// As the kernel wants it; EINVAL for a NUL within.
+    /// The text as a C string; EINVAL if it contains a NUL.
     pub fn as_cstr(&self) -> Result<&CStr> {
         CStr::from_bytes_with_nul(self.bytes.get(..=self.len).unwrap_or_default()).map_err(|_| Errno::INVAL)
     }
 }
 
-/// The digits of a number, its sign aside.
+/// The decimal digits of a number, without its sign.
 pub fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = room.len();
@@ -81,7 +81,7 @@ pub fn decimal(number: i32, room: &mut [u8; 12]) -> &[u8] {
     room.get(start..).unwrap_or_default()
 }
 
-/// The number that these digits make.
+/// Parses decimal digits.
 pub fn parse(digits: &[u8]) -> Option<i32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

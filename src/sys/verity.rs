@@ -1,4 +1,5 @@
-//! fs-verity: files that the kernel lets nobody change, and checks whenever it reads them. Linux 5.4, Documentation/filesystems/fsverity.rst.
+//! fs-verity: files that cannot be changed and that the kernel checks whenever it reads them. Linux
+//! 5.4, Documentation/filesystems/fsverity.rst.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,7 +20,7 @@ struct Enable {
     reserved_more: [u64; 11],
 }
 
-/// `struct fsverity_digest` with room for the longest that there is.
+/// `struct fsverity_digest` with space for the longest digest.
 #[repr(C)]
 struct Digest {
     algorithm: u16,
@@ -27,7 +28,7 @@ struct Digest {
     bytes: [u8; 64],
 }
 
-/// The head of `struct fsverity_digest`, whose size is part of the call's number.
+/// The head of `struct fsverity_digest`, whose size is part of the ioctl number.
 #[repr(C)]
 struct DigestHead {
     algorithm: u16,
@@ -40,8 +41,9 @@ const SHA256: u32 = 1;
 const ENABLE: Opcode = opcode::write::<Enable>(b'f', 133);
 const MEASURE: Opcode = opcode::read_write::<DigestHead>(b'f', 134);
 
-/// `ioctl(file, FS_IOC_ENABLE_VERITY, …)`: from now on nobody can change the file, which must be open for reading only, here and elsewhere.
-/// By SHA-256 over blocks of 4096 bytes, without salt. EEXIST: that is so already. EOPNOTSUPP, ENOTTY: the file system cannot.
+/// `ioctl(file, FS_IOC_ENABLE_VERITY, …)`: makes the file immutable, by SHA-256 over blocks of 4096
+/// bytes, without salt. The file must only be open for reading, in all processes. EEXIST: already
+/// enabled. EOPNOTSUPP, ENOTTY: the file system does not support it.
 pub fn enable(file: BorrowedFd<'_>) -> io::Result<()> {
     let ask = Enable {
         version: 1,
@@ -54,16 +56,19 @@ pub fn enable(file: BorrowedFd<'_>) -> io::Result<()> {
         signature: 0,
         reserved_more: [0; 11],
     };
-    // SAFETY: the call reads one fsverity_enable_arg, of whose layout `Enable` is; both of its pointers are null, with sizes of 0.
+    // SAFETY: the call reads one fsverity_enable_arg, whose layout `Enable` has; both of its
+    // pointers are null, with sizes of 0.
     let done = unsafe { ioctl(file, Setter::<ENABLE, Enable>::new(ask)) };
     Ok(done?)
 }
 
-/// `ioctl(file, FS_IOC_MEASURE_VERITY, …)`: number of the algorithm, and the digest with zeros behind. ENODATA: the file is not protected so. EOPNOTSUPP,
-/// ENOTTY: the file system cannot.
+/// `ioctl(file, FS_IOC_MEASURE_VERITY, …)`: number of the algorithm, and the digest followed by
+/// zeros. ENODATA: fs-verity is not enabled for the file. EOPNOTSUPP, ENOTTY: the file system does
+/// not support it.
 pub fn measure(file: BorrowedFd<'_>) -> io::Result<(u16, [u8; 64])> {
     let mut found = Digest { algorithm: 0, size: 64, bytes: [0; 64] };
-    // SAFETY: the call reads `size`, which is that of `bytes` behind it, and writes the head and at most so many bytes.
+    // SAFETY: the call reads `size`, the size of `bytes` after it, and writes the head and at most
+    // that many bytes.
     unsafe { ioctl(file, Updater::<MEASURE, Digest>::new(&mut found)) }?;
     Ok((found.algorithm, found.bytes))
 }
@@ -73,7 +78,7 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
 
-    /// As on a file system with it: the digest of an empty file is told by fs-verity's own documentation and tools.
+    /// Both calls work, or the file system does not support fs-verity.
     #[test]
     fn a_file_is_protected_or_the_file_system_cannot() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! The options that every verb has, its output, and the files that it names.
+//! The options common to all subcommands, their output, and the files that they name.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::cli::output;
 use crate::emergence::{Allow, Fault, Result, StoreDir, Sync, Terms};
 use crate::error::{Doing, Error, Kind};
 
-/// What the command line asks of every verb.
+/// The options common to all subcommands.
 #[derive(Clone)]
 pub(super) struct Asked {
-    /// What it asks of every artifact.
+    /// The terms for every artifact.
     pub terms: Terms,
-    /// What may be taken at all.
+    /// The artifacts that the policy allows.
     pub allow: Allow,
-    /// See `--store`.
+    /// The value of `--store`.
     pub(super) store: Option<PathBuf>,
     pub(super) lock_timeout: Duration,
     pub(super) sync: Sync,
@@ -28,17 +28,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The same with other terms.
+    /// The same options with other terms.
     pub(super) fn with_terms(&self, terms: Terms) -> Self {
         Self { terms, ..self.clone() }
     }
 
-    /// See `--store-dir`.
+    /// The value of `--store-dir`.
     pub(super) fn dir(&self) -> &StoreDir {
         &self.terms.dir
     }
 
-    /// Tells a person something besides the answer.
+    /// Prints a line for the user in addition to the result.
     pub(super) fn note(&self, line: &str) {
         self.clear();
         eprintln!("{line}");
@@ -50,21 +50,21 @@ impl Asked {
         }
     }
 
-    /// Prints an answer: the lines, or the object when JSON was asked for.
+    /// Prints a result: the lines, or with JSON output the object.
     pub(super) fn answer(&self, lines: &str, object: impl FnOnce() -> Value) -> Result<()> {
         self.clear();
         let text = if self.json { format!("{}\n", object()) } else { format!("{lines}\n") };
         Ok(output::print(&text)?)
     }
 
-    /// An answer that is a document, for people too: they get it indented.
+    /// Prints a result that is a document, indented for people.
     pub(super) fn document(&self, document: &Value) -> Result<()> {
         self.clear();
         let text = if self.json { document.to_string() } else { format!("{document:#}") };
         Ok(output::print(&format!("{text}\n"))?)
     }
 
-    /// The same for an answer of any number of lines.
+    /// As [`Asked::answer`], for any number of lines.
     pub(super) fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
         match lines.is_empty() && !self.json {
             true => Ok(()),
@@ -73,7 +73,7 @@ impl Asked {
     }
 }
 
-/// Opens a file that the command line names; `-` is standard input.
+/// Opens a file of the command line; `-` is standard input.
 pub(super) fn open(path: &Path) -> Result<File> {
     if path == Path::new("-") {
         let input = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
@@ -82,13 +82,13 @@ pub(super) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| missing(path, error))
 }
 
-/// What is not there is another matter than what cannot be read.
+/// ENOENT becomes `Kind::NotFound`, any other error `Kind::System`.
 pub(super) fn missing(path: &Path, error: std::io::Error) -> Fault {
     let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::System };
     Error::from(error).of_kind(kind).within(format!("open {}", path.display())).into()
 }
 
-/// The last part of a path, as the name of an object.
+/// The last component of a path, as the name of an object.
 pub(super) fn last_part(path: &Path) -> Result<&str> {
     let name = path.file_name().and_then(std::ffi::OsStr::to_str);
     name.ok_or_else(|| Fault::usage(format!("{}: give a --name", path.display())))

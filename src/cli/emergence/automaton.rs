@@ -1,4 +1,4 @@
-//! `emergence pack`, `sign`, `same`, and what `inspect` answers for what has store objects.
+//! `emergence pack`, `sign`, `same`, and `inspect` for artifacts with store objects.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
     })
 }
 
-/// `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`.
+/// Parses `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`.
 fn target(text: &str) -> Result<(Target, Option<String>)> {
     let wrong =
         || Fault::usage(format!("--output {text}: must be oci:FOLDER[:TAG] or oci-archive:FILE[:TAG]"));
@@ -55,7 +55,7 @@ fn target(text: &str) -> Result<(Target, Option<String>)> {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         _ => (rest, None),
     };
-    // As the image specification has it, so that it can be named again.
+    // The syntax of the image specification, so that the tag can be used in a REF.
     let plain = |tag: &str| {
         let middle = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+".contains(&byte);
         !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(middle)
@@ -106,7 +106,7 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
     args.paths.iter().map(one).collect()
 }
 
-/// Where the derivation of what is packed may be, too.
+/// Additional sources for the derivation of the packed automaton.
 fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
     match from.strip_prefix("cache:") {
         Some(folder) => {
@@ -127,7 +127,7 @@ pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
             ));
         }
     };
-    // Who signs it says himself that he trusts it.
+    // The signer states its own trust, so no proof is needed.
     let trust = Trust { demand: Demand::None, ..asked.terms.trust.clone() };
     let terms = Terms { trust, ..asked.terms.clone() };
     let (signature, digest) = automaton::sign(&image.path, image.tag.as_deref(), &key, &terms)?;
@@ -155,7 +155,8 @@ pub(super) fn same(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
     Ok(if one.output == other.output { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The digests of an automaton as they follow from its content. Whose paths are proved is another question.
+/// The digests of an automaton, computed from its content. Whether its paths are proved is not
+/// checked.
 fn digests(reference: &str, asked: &Asked) -> Result<Digests> {
     let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
     let terms = Terms { trust, ..asked.terms.clone() };

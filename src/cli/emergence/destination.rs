@@ -1,4 +1,4 @@
-//! The store of the command line: its place, and how it is opened.
+//! The store of the command line: its place, and opening it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::asked::Asked;
 use crate::emergence::{Fault, Place, Result, Store, Target};
 
-/// Where objects are kept, unless the command line says otherwise.
+/// The directory of the store, by default or as given.
 pub(super) fn store_folder(asked: &Asked) -> Result<PathBuf> {
     if let Some(folder) = &asked.store {
         return Ok(folder.clone());
@@ -26,19 +26,19 @@ fn place(asked: &Asked) -> Result<Place> {
     Ok(Place { folder, dir, wait: asked.lock_timeout, sync: asked.sync })
 }
 
-/// The store that verified artifacts go to, which need not exist yet, and the options for such artifacts.
+/// The store that verified artifacts go to, which need not exist yet, and the options for them.
 pub(super) fn target(asked: &Asked) -> Result<(Target, Asked)> {
     let target = Target::open(place(asked)?)?;
     let terms = target.terms(&asked.terms);
     Ok((target, asked.with_terms(terms)))
 }
 
-/// The store, which is there already. `Kind::NotFound` otherwise.
+/// Opens the existing store. `Kind::NotFound` if there is none.
 pub(super) fn open_store(asked: &Asked) -> Result<Arc<Store>> {
     place(asked)?.open()
 }
 
-/// The store, if there is one.
+/// Opens the store, if there is one.
 pub(super) fn existing_store(asked: &Asked) -> Result<Option<Arc<Store>>> {
     place(asked)?.open_if_there()
 }

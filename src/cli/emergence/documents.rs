@@ -1,4 +1,4 @@
-//! The JSON documents that several verbs print.
+//! The JSON documents that several subcommands print.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::asked::Asked;
 use crate::emergence::hash::Hash;
 use crate::emergence::{Digests, Fault, LayerReport, Object, Proof, Report, StorePath};
 
-/// An object with the members of another, in place of those it has.
+/// Merges two objects; members of `other` replace existing ones.
 pub(super) fn with(mut object: Value, other: Value) -> Value {
     if let (Some(object), Value::Object(other)) = (object.as_object_mut(), other) {
         object.extend(other);
@@ -19,7 +19,7 @@ pub(super) fn error_document(fault: &Fault) -> Value {
     json!({ "ok": false, "error": fault_document(fault) })
 }
 
-/// What is told of one fault.
+/// The document of an error.
 pub(super) fn fault_document(fault: &Fault) -> Value {
     match fault {
         Fault::Refused(refusal, _) => json!({
@@ -35,7 +35,7 @@ pub(super) fn fault_document(fault: &Fault) -> Value {
     }
 }
 
-/// What is declared of an object.
+/// The declaration of an object.
 pub(super) fn object_document(object: &Object, asked: &Asked) -> Value {
     let shown = |path: &StorePath| asked.dir().path(path);
     json!({
@@ -47,7 +47,7 @@ pub(super) fn object_document(object: &Object, asked: &Asked) -> Value {
     })
 }
 
-/// The same of a layer.
+/// The document of a layer.
 pub(super) fn layer_document(layer: &LayerReport) -> Value {
     json!({
         "digest": layer.digest.to_string(),
@@ -57,7 +57,7 @@ pub(super) fn layer_document(layer: &LayerReport) -> Value {
     })
 }
 
-/// What was verified.
+/// The document of a verification.
 pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let object = |(info, proof): &(Object, Proof)| {
         with(object_document(info, asked), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
@@ -65,11 +65,11 @@ pub(super) fn document(report: &Report, asked: &Asked) -> Value {
     let digest = |which: &dyn Fn(&Digests) -> Option<Hash>| {
         report.digests.as_ref().and_then(which).map(|hash| hash.to_string())
     };
-    // The weakest of them is what holds for all.
+    // The weakest proof is the one that holds for all objects.
     let weakest = ["none", "pinned", "content", "signature"]
         .into_iter()
         .find(|word| report.objects.iter().any(|(_, proof)| proof.word() == *word));
-    // What has no store paths can be proved by a pin alone.
+    // Without store paths, only a digest can be the proof.
     let bare = if report.pinned { "pinned" } else { "none" };
     json!({
         "ok": true,

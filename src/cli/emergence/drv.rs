@@ -27,7 +27,7 @@ pub(super) fn drv(action: DrvAction, asked: &Asked) -> Result<()> {
     }
 }
 
-/// A derivation, and the name of what it builds.
+/// Reads a derivation, and the name of the object that it builds.
 fn read(file: &DrvFile, asked: &Asked) -> Result<(Derivation, Name)> {
     let bytes = read_document(open(&file.file)?, &file.file.display().to_string())?;
     let drv = drv::parse(&bytes, asked.dir())?;
@@ -92,7 +92,7 @@ fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
     })
 }
 
-/// In the form of `nix derivation show`; bytes that are no text are shown as U+FFFD.
+/// Prints the form of `nix derivation show`; bytes that are not UTF-8 are shown as U+FFFD.
 fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
     let (drv, name) = read(file, asked)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

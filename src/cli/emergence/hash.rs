@@ -30,7 +30,7 @@ pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
     asked.answer(&written, || json!({ "hash": written }))
 }
 
-/// The hash of what is at `path`.
+/// The hash of the file or tree at `path`.
 pub(super) fn of_path(path: &Path, method: Method, algorithm: Algorithm, asked: &Asked) -> Result<Hash> {
     match method {
         Method::Nar => {

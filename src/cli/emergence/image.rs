@@ -1,4 +1,4 @@
-//! Plain images: unpacked, or kept in the store.
+//! Plain images: unpacked, or imported into the store.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ fn unpacked_document(unpacked: &Unpacked) -> Value {
     })
 }
 
-/// What a person is told who did not ask for JSON.
+/// The lines for the user, without JSON output.
 fn skipped_lines(skipped: &Skipped) -> Vec<String> {
     let mut lines = Vec::new();
     if !skipped.devices.is_empty() {

@@ -1,4 +1,4 @@
-//! `emergence inspect`: the documents of an artifact, for people and as JSON.
+//! `emergence inspect`: the documents of an artifact, as text and as JSON.
 
 use std::io::IsTerminal;
 
@@ -26,7 +26,7 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
     }
 }
 
-/// What documents declare, whatever carries them. They agree; nothing else is proved.
+/// Prints the declarations of an artifact. They agree with each other; nothing else is proved.
 fn inspect_closure(closure: &dyn Closure, asked: &Asked) -> Result<()> {
     let document = closure.document().map(Document::value);
     asked.document(&json!({
@@ -41,7 +41,7 @@ fn inspect_closure(closure: &dyn Closure, asked: &Asked) -> Result<()> {
     }))
 }
 
-/// What is shown of an image.
+/// The properties of an image that are shown.
 struct Shown<'a> {
     image: &'a Image,
     ports: Vec<(u16, String)>,
@@ -88,7 +88,7 @@ impl<'a> Shown<'a> {
         })
     }
 
-    /// For people: one line for each value, after its name.
+    /// Text output: one line for each value, after its name.
     fn lines(&self) -> String {
         let (config, manifest) = (self.image.config(), self.image.manifest());
         let execution = &config.config;
@@ -123,7 +123,7 @@ struct Lines(String);
 impl Lines {
     fn one(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
-            // What an image says must not speak to the terminal.
+            // Values of an image must not control the terminal.
             self.0.push_str(&format!("{name:<12} {}\n", plain(value)));
         }
     }
@@ -135,13 +135,13 @@ impl Lines {
     }
 }
 
-/// Control characters as escapes.
+/// Escapes control characters.
 fn plain(text: &str) -> String {
     let one = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
     text.chars().map(one).collect()
 }
 
-/// A command as it would be typed, with quotes where a word has a space or none at all.
+/// A command as typed in a shell, with quotes around empty words and words with spaces.
 fn words(words: &[String]) -> String {
     let one = |word: &String| match word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"')
     {
@@ -151,14 +151,15 @@ fn words(words: &[String]) -> String {
     words.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// `PORT[/PROTOCOL]`; TCP where no protocol is named.
+/// Parses `PORT[/PROTOCOL]`; the default is TCP.
 fn port(text: &str) -> Option<(u16, String)> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let known = ["tcp", "udp", "sctp"].contains(&protocol);
     Some((port.parse().ok().filter(|_| known)?, protocol.to_owned()))
 }
 
-/// What a builder makes of a line that is no list: a shell and the whole line for it.
+/// Whether a builder made the command from a line that is not a list: a shell with `-c` and the
+/// line.
 fn is_shell_form(words: &[String]) -> bool {
     let shell = words.first().and_then(|program| program.rsplit('/').next());
     let is_shell = shell.is_some_and(|name| ["sh", "bash", "ash", "dash", "zsh"].contains(&name));

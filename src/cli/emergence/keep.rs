@@ -1,4 +1,4 @@
-//! What a store has, and what is kept in it: `emergence ls`, `info`, `check`, `gc`, `root`.
+//! The content of a store, and its roots: `emergence ls`, `info`, `check`, `gc`, `root`.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
         };
         lines.push(format!("{key:<12} {value}"));
     }
-    // For programs it is a document, whether they ask for it or not.
+    // Unless a terminal reads it, the output is JSON.
     match std::io::stdout().is_terminal() {
         true => asked.answer_lines(&lines, || document.clone()),
         false => asked.answer(&document.to_string(), || document.clone()),
@@ -84,12 +84,12 @@ fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
     })
 }
 
-/// An artifact of which nothing more is said.
+/// Opens an artifact without further options.
 fn closure(reference: &str, asked: &Asked) -> Result<Box<dyn Closure>> {
     opened(reference, &ArtifactArgs::default(), asked).and_then(closure_of).within(|| reference)
 }
 
-/// Tells every fault that is left, and ends with the status of one.
+/// Prints every remaining fault. If there are any, the exit status is that of a fault.
 pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<ExitCode> {
     let store = open_store(asked)?;
     let mut checked = store.check(&asked.terms)?;
@@ -165,7 +165,7 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
     }
 }
 
-/// What keeps a closure: what another one refers to is kept with that.
+/// The objects that keep a closure: those to which no other object of it refers.
 fn tops(closure: &dyn Closure) -> Held {
     let objects = closure.objects();
     let below =

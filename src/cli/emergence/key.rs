@@ -21,7 +21,7 @@ pub(super) fn key(action: KeyAction, asked: &Asked) -> Result<()> {
     }
 }
 
-/// The secret key in a file.
+/// Reads the secret key in a file.
 pub(super) fn secret(file: &Path) -> Result<SecretKey> {
     let subject = file.display().to_string();
     let text = read_document(open(file)?, &subject)?;

@@ -1,4 +1,4 @@
-//! `emergence bundle`, and what `run` shares with it: a request from the options.
+//! `emergence bundle`, and its common part with `run`: a request from the options.
 
 use serde_json::json;
 
@@ -10,16 +10,17 @@ use crate::cli::args::{BundleArgs, NetworkMode, ShapeArgs};
 use crate::emergence::launch::{Machine, Network, Prepared, Request};
 use crate::emergence::{Artifact, Result};
 
-/// The use of a bundle.
+/// The purpose of a bundle.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A bundle that stays.
+    /// A bundle to keep.
     Bundle,
-    /// A container, whose bundle goes with it; in a mount namespace of its own or not.
+    /// A bundle that is deleted with its container. `private`: it is in its own mount namespace.
     Run { private: bool, terminal: bool },
 }
 
-/// Opens what a REF names, verifies it and imports it into the store. The store is held open by the result alone.
+/// Opens the artifact of a REF, verifies it and imports it into the store. Only the result keeps
+/// the store open.
 pub(super) fn prepared(
     reference: &str,
     args: &ShapeArgs,
@@ -40,7 +41,7 @@ fn request(
     purpose: Purpose,
     asked: &Asked,
 ) -> Result<Request> {
-    // Only the constraints of an automaton are tested.
+    // Only constraints of automata are tested.
     let is_automaton = matches!(artifact, Artifact::Closure(closure) if closure.document().is_some());
     let machine: Machine = machine(args.node.as_deref().filter(|_| is_automaton), asked)?;
     let network = match (&args.netns, args.network) {

@@ -1,4 +1,4 @@
-//! `emergence`: its verbs, and how they answer.
+//! `emergence`: its subcommands, and how they report results.
 
 mod asked;
 mod automaton;
@@ -37,10 +37,10 @@ use crate::emergence::{
 };
 use crate::error::{Error, Kind};
 
-/// What `run` ends with when no program has run.
+/// The exit status of `run` if no program was run.
 pub(super) const NOT_RUN: u8 = 125;
 
-/// Does what the command line asks. A fault is told here, with the exit status of its kind.
+/// Runs the subcommand. Prints errors, and returns the exit status of their kind.
 pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
     let json = args.json;
     let runs = matches!(args.verb, Verb::Run(_));
@@ -114,7 +114,7 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The terms of the command line within those of the policy.
+/// The terms of the command line, restricted by the policy.
 fn terms(dir: StoreDir, args: &TermsArgs) -> Result<(Terms, Allow)> {
     let keys = args.trusted_keys.iter().map(|key| PublicKey::parse(key)).collect::<Result<_>>()?;
     let expect = args.expect.as_ref().map(|hash| Hash::parse(hash, Some(Algorithm::Sha256))).transpose()?;

@@ -37,7 +37,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
     }
 }
 
-/// A file that is named keeps what it had until the NAR is whole.
+/// A named output file is not created or replaced before the NAR is complete, if possible.
 fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
     let deepest = asked.terms.limits.depth;
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
@@ -60,7 +60,8 @@ fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
             rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, output, follow).doing(place)?;
             Ok(())
         }
-        // Something is there, which may be a device or a pipe; or this file system knows no files without names.
+        // The file exists, and may be a device or a pipe; or the file system does not support
+        // O_TMPFILE.
         _ => {
             let file =
                 OpenOptions::new().write(true).create(true).truncate(true).open(output).doing(place)?;
@@ -80,7 +81,8 @@ fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result
 fn ls(file: &Path, asked: &Asked) -> Result<()> {
     let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
-    // One object, or none: it is written when all was read. As text it takes a fraction of the memory.
+    // With JSON, the output is one object, written after all is read. As text, the entries take a
+    // fraction of the memory.
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
         if asked.json {
@@ -116,7 +118,7 @@ fn line(entry: &Entry) -> Vec<u8> {
     line
 }
 
-/// A name as it is, but for what would break the line: control characters are written as `\xNN`, and so is the backslash before them.
+/// A name on one line: control characters are written as `\xNN`, and so is a backslash before them.
 fn on_one_line(name: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(name.len());
     for byte in name {
@@ -144,7 +146,7 @@ fn object(entry: &Entry) -> Value {
     object
 }
 
-/// Bytes that are no text stand in base64 under another name.
+/// Bytes that are not UTF-8 are encoded in base64 under another key.
 fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!({ "type": kind, key: text }),

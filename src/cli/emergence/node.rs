@@ -9,7 +9,7 @@ use crate::emergence::launch::Machine;
 use crate::emergence::{Node, Result, read_document};
 use crate::error::Doing;
 
-/// Prints the facts of this machine, as JSON whether that was asked for or not.
+/// Prints the facts of this machine, always as JSON.
 pub(super) fn node(asked: &Asked) -> Result<()> {
     let node = Node::here(&disk(asked))?;
     let text = if asked.json { serde_json::to_string(&node) } else { serde_json::to_string_pretty(&node) };
@@ -17,12 +17,13 @@ pub(super) fn node(asked: &Asked) -> Result<()> {
     Ok(output::print(&format!("{text}\n"))?)
 }
 
-/// The directory whose disk is that of this machine: the store, or without one the root.
+/// The directory whose file system is the disk of this machine: the store, or the root if the
+/// store's directory is unknown.
 fn disk(asked: &Asked) -> PathBuf {
     store_folder(asked).unwrap_or_else(|_| "/".into())
 }
 
-/// The machine that constraints are tested against: the one that a file describes, or this one.
+/// The machine that constraints are tested against: the one described in a file, or this one.
 pub(super) fn machine(file: Option<&Path>, asked: &Asked) -> Result<Machine> {
     let Some(file) = file else { return Ok(Machine::Here { disk: disk(asked) }) };
     let subject = file.display().to_string();

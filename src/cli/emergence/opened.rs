@@ -1,4 +1,4 @@
-//! From the REF of a command line to an artifact that the policy allows.
+//! Opens the artifact of a REF on the command line, if the policy allows it.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::emergence::{
     lost_automaton, open_artifact,
 };
 
-/// Opens what a REF names, with what the command line says of it.
+/// Opens the artifact of a REF with its options.
 pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &Asked) -> Result<Artifact> {
     opened_with(reference, args, asked, &|| open_store(asked))
 }
 
-/// The same for what goes to the store `target`.
+/// As [`opened`], for an artifact that goes to the store `target`.
 pub(super) fn opened_for(
     target: &Target,
     reference: &str,
@@ -62,7 +62,7 @@ pub(super) fn closure_of(artifact: Artifact) -> Result<Box<dyn Closure>> {
     }
 }
 
-/// What the command line says of a NAR.
+/// The declaration of a NAR from the options.
 pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared> {
     let signature = |text: &String| {
         Signature::parse(text).ok_or_else(|| Fault::usage(format!("--sig {text}: must be NAME:BASE64")))

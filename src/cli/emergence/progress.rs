@@ -1,4 +1,4 @@
-//! A bar on standard error that shows how far long work has come, when a person looks at it.
+//! A progress bar on standard error, if that is a terminal.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use crate::emergence::Watch;
 
-/// The bar. When it goes, its line is cleared.
+/// The progress bar. Dropping it clears its line.
 pub(super) struct Bar(ProgressBar);
 
-/// One if standard error is a terminal.
+/// A progress bar, if standard error is a terminal.
 pub(super) fn bar() -> Option<Arc<Bar>> {
     if !std::io::stderr().is_terminal() {
         return None;
@@ -23,7 +23,7 @@ pub(super) fn bar() -> Option<Arc<Bar>> {
 }
 
 impl Bar {
-    /// Takes the bar away before something else is printed.
+    /// Clears the bar before other output.
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! `emergence run`: from a REF to a container, in one process.
+//! `emergence run`: from a REF to a running container, in one process.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::sys::namespace::Namespace;
 use crate::sys::process;
 use crate::sys::remove::remove;
 
-/// Runs it, and ends as its program does.
+/// Runs the container, and exits with the status of its program.
 pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Result<ExitCode> {
     let id: ContainerId = args.id.parse()?;
     let is_root = rustix::process::geteuid().is_root();
@@ -31,15 +31,16 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     let mut kept = Kept { name, prepared: Some(prepared), lease: Some(lease) };
     let status = kept.fill(&bundle, &asked.terms).and_then(|()| {
         let create = args.passed.create(id, bundle.clone(), None);
-        // One that only we see goes with us; and until the container has its folder, only we know of the other.
+        // As root, only we see the bundle, and it ends with us. Otherwise it is deleted with the
+        // container; before the container has its state directory, only we know of it.
         let request = args.stay.run(Create { bundle_goes: !is_root, ..create });
         Ok(container::run_then(settings, &request, &mut |pid| kept.hand_over(pid))?)
     });
-    // Of a container that is there, `delete` takes it away.
+    // If the container exists, `delete` removes the bundle.
     let stays = is_root || status.is_ok() && (args.stay.detach || args.stay.keep);
     let cleaned =
         if stays { Ok(0) } else { remove(&bundle).doing(|| format!("remove {}", bundle.display())) };
-    // Not before: without the lease, anybody may take the bundle away.
+    // Released last: without the lease, gc may delete the bundle.
     let released = if args.stay.detach && status.is_ok() { kept.leave() } else { kept.release() };
     let status = status?;
     cleaned?;
@@ -48,14 +49,16 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     Ok(ExitCode::from(status.to_le_bytes()[0]))
 }
 
-/// A container's name is one of its state folder only, and longer than a file's may be; and another run may ask for the same.
+/// A container's ID is unique only in its state directory and may be longer than a file name, and
+/// another run may use the same ID.
 fn lease_name(settings: &Settings, id: &ContainerId) -> String {
     let place = std::path::absolute(&settings.root).unwrap_or_else(|_| settings.root.clone());
     let name = Hash::sha256(format!("{}\0{}", place.display(), id.as_ref()).as_bytes()).hex();
     format!("{name}-{}", process::own_pid())
 }
 
-/// What is kept in the store: for this process until there is a container, then for that. The store itself is free again by then.
+/// Keeps the content in the store: for this process until the container exists, then for the
+/// container. From then on the store is unlocked.
 struct Kept {
     name: String,
     prepared: Option<Prepared>,
@@ -68,10 +71,10 @@ impl Kept {
         prepared.fill(bundle, bundle, terms)
     }
 
-    /// There is a container, whose program has not begun.
+    /// Hands the lease over. The container exists; its program has not started.
     fn hand_over(&mut self, pid: i32) {
         let Some(prepared) = self.prepared.take() else { return };
-        // A process that has ended by now needs nothing.
+        // If the process has ended, it needs no lease.
         if let Ok(lease) = prepared.store().lease_for(&self.name, pid, &prepared.held())
             && let Some(own) = self.lease.replace(lease)
         {
@@ -91,14 +94,14 @@ impl Kept {
     }
 }
 
-/// Where the bundle of a container lies that root runs: in memory, seen by this process and the container alone. Nothing is left of it
-/// when both have ended, however they do. In a mount namespace of this process, over a folder of the store that is empty for everybody
-/// else.
+/// The place for the bundle of a root container: in memory, visible only to this process and the
+/// container, and gone when both have ended. It is in a new mount namespace of this process, over a
+/// directory of the store that is empty for all other processes.
 fn private(store: &Path) -> Result<PathBuf> {
     let path = store.join("bundle");
     std::fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
     process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
-    // What is mounted on the host later still comes here, and so to the container; not the other way.
+    // Later mounts of the host propagate here, and so to the container, but not back.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave).doing(|| "part the mounts of this process from the host's")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;

@@ -1,4 +1,4 @@
-//! What comes into a store, and what leaves it: `emergence import`, `unpack`, `export`, `need`.
+//! Import into a store and export from it: `emergence import`, `unpack`, `export`, `need`.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     let (target, _) = target(asked)?;
     let mut all = Vec::new();
     for reference in &args.artifacts {
-        // The store may have been created for the one before.
+        // The previous artifact may have created the store.
         let asked = &asked.with_terms(target.terms(&asked.terms));
         let closure = opened_for(&target, reference, &args.artifact, asked).and_then(closure_of);
         let imported = closure.and_then(|closure| verify_and_import(&*closure, &asked.terms, &target));
@@ -79,9 +79,9 @@ fn unpack_into_store(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked))
 }
 
-/// Into a new folder.
+/// Unpacks into a new directory.
 fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
-    // One NAR is one tree, whatever it is called.
+    // A single NAR is one tree, with or without a store path.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
         let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
         let report = nar.verify(&asked.terms)?;
@@ -136,7 +136,8 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-/// The objects that a file names: by base name, path, the name of a narinfo, or the digest of a blob that has them.
+/// Parses a file of object names: base name, path, the name of a narinfo, or the digest of a blob
+/// that contains them.
 fn named(file: &Path) -> Result<Named> {
     let subject = file.display().to_string();
     let text = read_document(open(file)?, &subject)?;

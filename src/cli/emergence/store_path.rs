@@ -71,7 +71,7 @@ fn source(
         })?;
         (nar::hash_modulo(path, asked.terms.limits.depth, own.digits().as_bytes())?, own.name().clone())
     } else {
-        // Before the work.
+        // Checked before the work.
         let name = named(name, Some(path))?;
         (of_path(path, Method::Nar, Algorithm::Sha256, asked)?, name)
     };

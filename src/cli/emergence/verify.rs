@@ -36,7 +36,8 @@ pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
     }
 }
 
-/// Whether what is told of the derivation was computed from it, or is as it is declared. `None`: there is no derivation.
+/// `"computed"` if the digests of the derivation were computed from it, `"declared"` if they are
+/// only declared. `None`: there is no derivation.
 fn recipe(document: &Document, asked: &Asked) -> Result<Option<&'static str>> {
     let declaration = document.declaration.as_ref();
     let Some(declaration) = declaration.filter(|one| one.kind == DeclarationKind::NixDerivation) else {

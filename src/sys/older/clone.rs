@@ -1,4 +1,4 @@
-//! A process in its cgroup without CLONE_INTO_CGROUP, and a clone without clone3.
+//! A clone into a cgroup without CLONE_INTO_CGROUP, and a clone without clone3.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,8 @@ use super::is_missing;
 
 const NEW_CGROUP: u64 = Namespace::Cgroup.flag() as u64;
 
-/// Stands in for `clone3(flags, cgroup)` that has failed with `error`; gives that back where there is nothing else to do.
+/// Replaces a `clone3(flags, cgroup)` that failed with `error`; returns `error` if there is no
+/// replacement.
 ///
 /// # Safety
 /// As for [`process::clone3`].
@@ -23,28 +24,29 @@ pub(in crate::sys) unsafe fn instead(
     error: io::Error,
 ) -> io::Result<Cloned> {
     match cgroup {
-        // E2BIG: clone_args had no member for it before 5.7. EINVAL: nor was there the flag.
+        // E2BIG: clone_args had no member for it before 5.7. EINVAL: the flag did not exist either.
         Some(cgroup) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::EINVAL | libc::ENOSYS)) => {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller's guarantee is the same.
             unsafe { into_cgroup(flags, cgroup) }
         }
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's guarantee is the same.
         None if is_missing(&error) => unsafe { process::clone(flags) },
         _ => Err(error),
     }
 }
 
-/// The new process waits until it is in the cgroup, and only then makes its cgroup namespace, which begins there. When either
-/// fails it is gone, with the same error that clone3 would have given.
+/// The new process waits until it is in the cgroup, and only then creates its cgroup namespace,
+/// whose root is that cgroup. If either fails, the process is ended, and the error is that of
+/// clone3.
 ///
 /// # Safety
 /// As for [`process::clone3`].
 unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // SAFETY: the caller's promise is the same.
+    // SAFETY: the caller's guarantee is the same.
     match unsafe { process::clone3(flags & !NEW_CGROUP, None) }? {
         Cloned::Child => {
-            // When the runtime is gone, its end must be closed.
+            // If the runtime dies, no copy of its end may stay open.
             drop(ours);
             if !was_moved(&theirs, flags & NEW_CGROUP != 0) {
                 process::exit_now(1);
@@ -56,7 +58,7 @@ unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> 
             match add(cgroup, pid).and_then(|()| hear(&ours)) {
                 Ok(()) => Ok(Cloned::Parent { pid, pidfd }),
                 Err(error) => {
-                    drop(ours); // which ends it
+                    drop(ours); // which ends the child
                     process::wait(pidfd.as_fd())?;
                     Err(error)
                 }
@@ -65,7 +67,7 @@ unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> 
     }
 }
 
-/// The child's half.
+/// The child's part. Returns whether it was moved.
 fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
     let mut word = [0u8; 1];
     let told = loop {
@@ -82,7 +84,7 @@ fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
     rustix::net::send(socket, &errno.to_ne_bytes(), SendFlags::NOSIGNAL).is_ok() && errno == 0
 }
 
-/// The runtime's half, once the process is in the cgroup.
+/// The runtime's part, once the process is in the cgroup.
 fn hear(socket: &OwnedFd) -> io::Result<()> {
     rustix::net::send(socket, b"!", SendFlags::NOSIGNAL)?;
     let mut word = [0u8; 4];
@@ -95,7 +97,7 @@ fn hear(socket: &OwnedFd) -> io::Result<()> {
     match (told, i32::from_ne_bytes(word)) {
         (4, 0) => Ok(()),
         (4, errno) => Err(io::Error::from_raw_os_error(errno)),
-        // It was killed.
+        // The child was killed.
         _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }

@@ -1,4 +1,4 @@
-//! Descriptors closed, or marked to be closed, without close_range(2): as /proc/self/fd lists them.
+//! Lists open descriptors in /proc/self/fd, to close or mark them without close_range(2).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,12 +9,13 @@ use rustix::fs::{Mode, OFlags, RawDir};
 use super::super::text::parse;
 use super::Procfs;
 
-/// Does `act` with the number of every open descriptor from `first` on. It may close it.
+/// Calls `act` with every open descriptor from `first` on. It may close the descriptor.
 pub(in crate::sys) fn each(proc: Procfs<'_>, first: u32, mut act: impl FnMut(i32)) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let list = rustix::fs::openat(proc.open()?, c"self/fd", flags, Mode::empty())?;
     let mut room = [MaybeUninit::uninit(); 4096];
-    // The kernel goes on behind the number that it has told last, so what is closed meanwhile does not matter.
+    // The kernel continues after the last number that it returned, so descriptors closed meanwhile
+    // do not matter.
     let mut entries = RawDir::new(&list, &mut room);
     while let Some(entry) = entries.next() {
         let number = parse(entry?.file_name().to_bytes());

@@ -9,21 +9,22 @@ use rustix::fs::{Mode, OFlags};
 use super::super::text::{Text, parse};
 use super::{Procfs, of_descriptor};
 
-/// Longest beginning of a line that is kept. All that is read of it stands before the file system's own options; the two paths in
-/// it are shorter than 4096 bytes, and up to four times that with their escapes.
+/// Maximum length of the kept part of a line. All parsed fields precede the file system's own
+/// options; the two paths are shorter than 4096 bytes, or four times that with escapes.
 const LONGEST: usize = 36 * 1024;
 
-/// What a line tells.
+/// A parsed line.
 pub struct Mounted<'a> {
-    /// The mount's number.
+    /// The mount ID.
     pub id: i32,
-    /// What of its file system is mounted; `/` is all. With escapes, as the next.
+    /// Root of the mount within its file system; `/` is all of it. With escapes, like the next
+    /// field.
     pub root: &'a [u8],
-    /// Where it is mounted, as seen from this process's root; as the file writes it, with escapes.
+    /// Mount point, relative to this process's root; with escapes.
     pub place: &'a [u8],
-    /// Its own flags, with commas between.
+    /// Per-mount options, separated by commas.
     pub options: &'a [u8],
-    /// Its peer group and master, with spaces between.
+    /// Peer group and master, separated by spaces.
     pub propagation: &'a [u8],
     /// Type of its file system.
     pub fstype: &'a [u8],
@@ -35,14 +36,14 @@ impl Mounted<'_> {
         path(self.place)
     }
 
-    /// Whether it passes on what is mounted and unmounted below it.
+    /// Whether mounts and unmounts below it are propagated to other mounts.
     pub fn is_shared(&self) -> bool {
         self.propagation.split(|byte| *byte == b' ').any(|field| field.starts_with(b"shared:"))
     }
 }
 
 fn parse_line(line: &[u8]) -> Option<Mounted<'_>> {
-    // No path in it has a space.
+    // Spaces in paths are escaped.
     let end = line.windows(3).position(|bytes| bytes == b" - ")?;
     let mut fields = line.get(..end)?.splitn(7, |byte| *byte == b' ');
     let id = parse(fields.next()?)?;
@@ -52,16 +53,17 @@ fn parse_line(line: &[u8]) -> Option<Mounted<'_>> {
     Some(Mounted { id, root, place, options, propagation, fstype })
 }
 
-/// Does `act` with each mount of this process's namespace that it can see.
+/// Calls `act` with each mount that is visible in this process's mount namespace.
 pub fn each(proc: BorrowedFd<'_>, mut act: impl FnMut(Mounted<'_>) -> io::Result<()>) -> io::Result<()> {
     lines(proc, |line| match parse_line(line) {
         Some(mount) => act(mount),
-        // Longer than any that the kernel writes.
+        // Longer than any line that the kernel writes.
         None => Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG)),
     })
 }
 
-/// The number of the uppermost mount whose root is the file behind `fd`; `None` when it is not the root of one.
+/// The ID of the topmost mount whose root is the file `fd`; `None` if it is not the root of a
+/// mount.
 pub(in crate::sys) fn uppermost(fd: BorrowedFd<'_>, proc: Procfs<'_>) -> io::Result<Option<i32>> {
     let proc = proc.open()?;
     let path = path_of(fd, proc.as_fd())?;
@@ -75,7 +77,8 @@ pub(in crate::sys) fn uppermost(fd: BorrowedFd<'_>, proc: Procfs<'_>) -> io::Res
     Ok(found)
 }
 
-/// The path of the file behind `fd` from this process's root, as the kernel tells it. `proc` is the top folder of procfs.
+/// The path of the file `fd` from this process's root, as given by the kernel. `proc` is the top
+/// directory of procfs.
 pub fn path_of(fd: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> io::Result<Text<4096>> {
     let mut room = [MaybeUninit::uninit(); 4096];
     let link = of_descriptor(b"fd", fd)?;
@@ -83,13 +86,14 @@ pub fn path_of(fd: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> io::Result<Text<4096
     Ok(Text::new(path)?)
 }
 
-/// Whether `written` is `path` with the escapes of mountinfo.
+/// Whether `written` is `path` with mountinfo's escapes.
 fn is_written_as(path: &[u8], written: &[u8]) -> bool {
     let mut bytes = unescape(written);
     path.iter().all(|byte| bytes.next() == Some(*byte)) && bytes.next().is_none()
 }
 
-/// The bytes of a path: space, tab, newline and backslash are written as a backslash and three octal digits.
+/// Decodes a path: space, tab, newline and backslash are written as a backslash and three octal
+/// digits.
 pub(super) fn unescape(written: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = written;
     std::iter::from_fn(move || {
@@ -108,14 +112,14 @@ pub(super) fn unescape(written: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The path that is written so.
+/// Decodes a path.
 pub(super) fn path(written: &[u8]) -> rustix::io::Result<Text<4096>> {
     let mut path = Text::new(b"")?;
     unescape(written).try_for_each(|byte| path.push(&[byte]))?;
     Ok(path)
 }
 
-/// Does `act` with each line, or with the beginning of one that is too long.
+/// Calls `act` with each line, or with the beginning of one that is too long.
 fn lines(proc: BorrowedFd<'_>, mut act: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(proc, c"self/mountinfo", flags, Mode::empty())?;
@@ -142,7 +146,7 @@ fn lines(proc: BorrowedFd<'_>, mut act: impl FnMut(&[u8]) -> io::Result<()>) -> 
 
 fn keep(line: &mut Text<LONGEST>, more: &[u8]) {
     let space = LONGEST - 1 - line.bytes().len();
-    // What is cut to fit fits.
+    // Cannot fail: it is cut to the space left.
     let _ = line.push(more.get(..space).unwrap_or(more));
 }
 

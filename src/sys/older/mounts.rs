@@ -1,8 +1,9 @@
 //! Attributes and propagation of mounts without mount_setattr(2).
 //!
-//! mount(2) changes only what is mounted in this process's namespace. A detached mount is therefore attached, changed and cloned
-//! in a mount namespace that only this process sees, for that moment: where it goes to at last, it comes with its attributes, as
-//! with the new call, and nobody has it for a moment without.
+//! mount(2) only changes mounts that are attached in this process's mount namespace. A detached
+//! mount is therefore temporarily attached, changed and cloned in a mount namespace that only this
+//! process sees. It reaches its final place with its attributes set, as with the new call, and is
+//! never visible without them.
 
 use std::ffi::CStr;
 use std::io;
@@ -19,7 +20,7 @@ use super::super::namespace::Namespace;
 use super::super::{check, process};
 use super::{Procfs, mounted, of_descriptor};
 
-/// A flag as statfs(2) tells it, as mount_setattr(2) has it, as mount(2) has it, and as mountinfo writes it.
+/// A flag in statfs(2), in mount_setattr(2), in mount(2), and in mountinfo.
 struct Flag(u64, u64, MountFlags, &'static [u8]);
 
 const FLAGS: [Flag; 6] = [
@@ -35,9 +36,10 @@ const FLAGS: [Flag; 6] = [
 pub(in crate::sys) const ST_NOATIME: u64 = 0x400;
 pub(in crate::sys) const ST_RELATIME: u64 = 0x1000;
 
-/// What mount(2) must be given for a mount with the `current` flags (statfs(2)) to become as `wanted`: it takes away what it is not given.
+/// The flags for mount(2) that change a mount with the `current` flags (statfs(2)) as `wanted`:
+/// mount(2) clears the flags that it is not given.
 ///
-/// `None`: not even mount_setattr would take these together.
+/// `None`: a combination that mount_setattr would reject too.
 fn flags(current: u64, wanted: Attributes) -> Option<MountFlags> {
     let mut flags = MountFlags::BIND;
     for Flag(now, attribute, flag, _) in FLAGS {
@@ -57,7 +59,8 @@ fn flags(current: u64, wanted: Attributes) -> Option<MountFlags> {
     Some(flags | times)
 }
 
-/// Changes a mount of this namespace. ENOSYS: of all below it, which only the new call can.
+/// Changes a mount of this namespace. ENOSYS: recursive attributes, which only the new call
+/// supports.
 pub(in crate::sys) fn change(
     mount: BorrowedFd<'_>,
     wanted: Attributes,
@@ -75,7 +78,8 @@ pub(in crate::sys) fn change(
     if flags_change { set_flags(mount, wanted, &proc) } else { Ok(()) }
 }
 
-/// Changes a detached mount; with all below it when `recursive`. Another one, alike but for that, has its descriptor then.
+/// Changes a detached mount; with all mounts below it if `recursive`. Its descriptor then refers to
+/// a changed clone.
 pub(in crate::sys) fn prepare(
     mount: BorrowedFd<'_>,
     wanted: Attributes,
@@ -84,20 +88,21 @@ pub(in crate::sys) fn prepare(
 ) -> io::Result<()> {
     let proc = proc.open()?;
     let way_back = process::WayBack::open(&proc)?;
-    way_back.take()?; // whether we may must be known before it is needed
+    way_back.take()?; // permission to return must be known before it is needed
     process::unshare(Namespace::Mount)?;
     let changed = apart(mount, wanted, recursive, &proc);
-    // To stay here would be worse than any other error.
+    // Staying in this namespace would be worse than any other error.
     way_back.take()?;
     let changed = changed?;
-    // SAFETY: dup3 closes the old mount's descriptor and puts the new one's in its place, in one step: who owns that number goes on
-    // owning an open descriptor.
+    // SAFETY: dup3 closes the old mount's descriptor and atomically puts the new one's in its
+    // place: the owner of that number still owns an open descriptor.
     let done =
         unsafe { libc::syscall(libc::SYS_dup3, changed.as_raw_fd(), mount.as_raw_fd(), libc::O_CLOEXEC) };
     check(done).map(drop)
 }
 
-/// In a new mount namespace, of which nothing but the mount is seen any more.
+/// Changes the mount in this new mount namespace, after a chroot in which only the mount is
+/// visible. Returns a clone of it.
 fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &OwnedFd) -> io::Result<OwnedFd> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -105,7 +110,7 @@ fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &Owne
     let cell = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     let top = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     attach(&cell, &top)?;
-    // mountinfo tells of nothing outside of this process's root.
+    // mountinfo lists only mounts below this process's root.
     rustix::process::fchdir(&cell)?;
     rustix::process::chroot(c".")?;
 
@@ -138,18 +143,19 @@ fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool, proc: &OwnedFd) 
 
 fn set_flags(mount: BorrowedFd<'_>, wanted: Attributes, proc: &OwnedFd) -> io::Result<()> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    // A read-only file system shows here as a read-only mount, and becomes one: stricter than it was, until all is unmounted.
+    // A read-only file system is reported as a read-only mount, and becomes one: stricter than
+    // before, until it is unmounted.
     let current = rustix::fs::fstatfs(mount)?.f_flags as u64;
     let flags = flags(current, wanted).ok_or_else(invalid)?;
     at_path(mount, proc, |path| mount_remount(path, flags, c""))?;
-    // An old kernel passes over a flag that it does not know.
+    // An old kernel ignores an unknown flag.
     let now = rustix::fs::fstatfs(mount)?.f_flags as u64;
     let missed = FLAGS.iter().any(|Flag(bit, attribute, ..)| wanted.set & attribute != 0 && now & bit == 0);
     if missed { Err(invalid()) } else { Ok(()) }
 }
 
-/// The mounts below the one in `cell`, this process's root. ENOSYS: another mount hides one of them, so that no
-/// path leads to it.
+/// Sets flags of the mounts below the one in `cell`, this process's root. ENOSYS: another mount
+/// hides one of them, so that no path leads to it.
 fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Result<()> {
     let hidden = || io::Error::from_raw_os_error(libc::ENOSYS);
     mounted::each(proc.as_fd(), |below| {
@@ -161,12 +167,12 @@ fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Re
         let found = rustix::fs::openat(mount, path.as_cstr()?, look, Mode::empty());
         let found = found.map_err(|_| hidden())?;
         match set_flags(found.as_fd(), wanted, proc) {
-            // Not the root of a mount: another one lies over it.
+            // Not the root of a mount: another mount covers it.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(hidden()),
             done => done,
         }
     })?;
-    // Of two mounts at one place only the upper was found.
+    // If two mounts are stacked, only the upper one was found.
     mounted::each(proc.as_fd(), |below| {
         let has = |name: &[u8]| below.options.split(|byte| *byte == b',').any(|option| option == name);
         let missed = |Flag(_, attribute, _, name): &Flag| {
@@ -176,7 +182,8 @@ fn set_flags_below(cell: &OwnedFd, wanted: Attributes, proc: &OwnedFd) -> io::Re
     })
 }
 
-/// Does `act` with a path for `mount`: the kernel's own for its descriptor. The working folder is another one meanwhile.
+/// Calls `act` with a path for `mount`, the one in procfs for its descriptor. The working directory
+/// is changed meanwhile.
 fn at_path(
     mount: BorrowedFd<'_>,
     proc: &OwnedFd,
@@ -186,7 +193,8 @@ fn at_path(
     let before = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     rustix::process::fchdir(proc)?;
     let done = act(path.as_cstr()?);
-    // A process in a new user namespace may have no right to the folder where it is; it needs none.
+    // A process in a new user namespace may lack permission for its working directory, which it
+    // does not need.
     if let Ok(before) = before {
         rustix::process::fchdir(before)?;
     }

@@ -1,4 +1,4 @@
-//! The namespaces of a process without setns(2) of its pidfd.
+//! Joins the namespaces of a process without setns(2) of its pidfd.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use super::super::{
 };
 use super::Procfs;
 
-/// All but the user namespace, which comes between the others.
+/// All kinds except the user namespace, which is joined between them.
 const OTHERS: [Namespace; 7] = [
     Namespace::Cgroup,
     Namespace::Ipc,
@@ -23,10 +23,11 @@ const OTHERS: [Namespace; 7] = [
     Namespace::Mount,
 ];
 
-/// Joins the `kinds` of namespaces of the process behind `pidfd`, whose number is `pid`. Unlike the new call, it may
-/// have joined some when it fails; who calls ends then.
+/// Joins the namespaces `kinds` of the process `pidfd`, whose PID is `pid`. Unlike the new call, it
+/// may have joined some of them when it fails; the caller then ends.
 ///
-/// Before the user namespace those that we have the right to already: they may belong to one further out. After it the rest.
+/// Namespaces for which we have permission already are joined before the user namespace, since an
+/// outer one may own them; the rest after it.
 pub(in crate::sys) fn enter(
     pidfd: BorrowedFd<'_>,
     pid: i32,
@@ -42,7 +43,7 @@ pub(in crate::sys) fn enter(
     for (place, kind) in others.iter_mut().zip(OTHERS).filter(|(_, kind)| kinds.has(*kind)) {
         *place = Some(open(&proc, pid, kind)?);
     }
-    // While it has not been reaped nobody else can have had its number.
+    // As long as the process is not reaped, no other process can have its PID.
     match process::signal(pidfd, 0) {
         Err(error) if error.raw_os_error() != Some(libc::EPERM) => return Err(error),
         _ => {}
@@ -78,26 +79,27 @@ mod tests {
     use super::*;
     use crate::sys::process::Cloned;
 
-    /// A process that waits in new namespaces until it is killed; its number and pidfd.
+    /// A child that waits in new namespaces until it is killed; its PID and pidfd.
     fn apart(kinds: NamespaceSet) -> (i32, OwnedFd) {
-        // SAFETY: no memory is shared; the child makes system calls only.
+        // SAFETY: no memory is shared; the child only makes system calls.
         match unsafe { process::clone3(kinds.flags() as u64, None) }.unwrap() {
             Cloned::Child => loop {
-                // SAFETY: pause(2) takes nothing.
+                // SAFETY: pause(2) takes no argument.
                 unsafe { libc::pause() };
             },
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         }
     }
 
-    /// Whether a process of its own can enter and then is in that namespace; or the error number.
+    /// Returns whether a child can enter the namespaces, and whether it is then in the namespace
+    /// `then`; or errno.
     fn enters(pid: i32, pidfd: &OwnedFd, kinds: NamespaceSet, then: &str) -> i32 {
         let inode = |process: &str| {
             let file = std::ffi::CString::new(format!("/proc/{process}/ns/{then}")).unwrap();
             move || rustix::fs::stat(&file).map_or(0, |found| found.st_ino)
         };
         let (theirs, ours) = (inode(&pid.to_string()), inode("self"));
-        // SAFETY: no memory is shared; the child makes system calls only and ends by _exit.
+        // SAFETY: no memory is shared; the child only makes system calls and ends by _exit.
         match unsafe { process::clone3(0, None) }.unwrap() {
             Cloned::Child => {
                 let want = theirs();
@@ -123,7 +125,7 @@ mod tests {
         let (other, _) = apart(NamespaceSet::EMPTY);
         process::signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         process::wait(pidfd.as_fd()).unwrap();
-        // Somebody else has the number by then.
+        // The PID then belongs to another process.
         assert_eq!(enters(other, &pidfd, Namespace::Uts.into(), "uts"), libc::ESRCH);
         let other = process::pidfd_open(other).unwrap();
         process::signal(other.as_fd(), libc::SIGKILL).unwrap();
