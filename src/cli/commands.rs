@@ -85,7 +85,7 @@ fn run(args: args::RunArgs, global: &Global) -> Result<ExitCode> {
     container::run(&settings(global)?, &request).map(exit_code)
 }
 
-/// As exit(3): the low eight bits are all that a parent sees.
+/// As for exit(3): only the low eight bits reach the parent.
 fn exit_code(status: i32) -> ExitCode {
     ExitCode::from(status.to_le_bytes()[0])
 }

@@ -53,9 +53,9 @@ fn driver(global: &Global) -> Driver {
 
 /// /run for root, `$XDG_RUNTIME_DIR` for other users.
 ///
-/// The root of a user namespace that a rootless user created, as by rootless podman, is another
-/// user: /run belongs to the host's root. It is recognized by the user's XDG_RUNTIME_DIR; USER may
-/// be missing, but is not root.
+/// Root in the user namespace of a rootless user (rootless podman) counts as another user: there,
+/// /run belongs to the host's root. It is recognized by the user's XDG_RUNTIME_DIR; USER may be
+/// missing, but is not root.
 fn default_root(
     is_root: bool,
     confined: impl FnOnce() -> Result<bool>,

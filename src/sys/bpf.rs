@@ -179,11 +179,13 @@ fn attach(
         attach_flags: flags,
         replace_bpf_fd: old.map_or(0, |fd| fd.as_raw_fd() as u32),
     };
-    // SAFETY: the attribute is PROG_ATTACH's and PROG_DETACH's; it holds no pointer, and its descriptors are borrowed for the call.
+    // SAFETY: the attribute is PROG_ATTACH's and PROG_DETACH's; it holds no pointer, and its
+    // descriptors are borrowed for the call.
     unsafe { bpf(command, &mut attr) }.map(drop)
 }
 
-/// The device programs attached to the cgroup itself, not to its ancestors, in their order. bpf(2), Linux 4.15.
+/// The device programs attached to the cgroup itself, not to its ancestors, in their order. bpf(2),
+/// Linux 4.15.
 pub fn device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut ids = [0u32; MOST_PROGRAMS];
     let mut attr = QueryAttr {
@@ -195,7 +197,8 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
         prog_cnt: ids.len() as u32,
         padding: 0,
     };
-    // SAFETY: the attribute is PROG_QUERY's; `prog_ids` is writable for `prog_cnt` numbers and lives on this stack for the call.
+    // SAFETY: the attribute is PROG_QUERY's; `prog_ids` is writable for `prog_cnt` numbers and
+    // lives on this stack for the call.
     unsafe { bpf(PROG_QUERY, &mut attr) }?;
     ids.iter().take(attr.prog_cnt as usize).map(|id| program_by_id(*id)).collect()
 }
@@ -211,7 +214,8 @@ fn program_by_id(id: u32) -> io::Result<OwnedFd> {
 /// int bpf(int cmd, union bpf_attr *attr, unsigned int size).
 ///
 /// # Safety
-/// `A` must be the beginning of `union bpf_attr` as `command` uses it, and each pointer in it valid for that use.
+/// `A` must be the beginning of `union bpf_attr` as `command` uses it, and each pointer in it valid
+/// for that use.
 unsafe fn bpf<A>(command: i32, attr: &mut A) -> io::Result<c_long> {
     // SAFETY: `attr` is borrowed for the call and `size` is its own size; the kernel assumes zeros
     // after it and writes only within `size`. The caller guarantees what `attr` points to.

@@ -83,7 +83,8 @@ pub fn set_ambient(set: CapMask) -> Result<(), (usize, io::Error)> {
     })
 }
 
-/// `prctl(PR_SET_KEEPCAPS, keep)`: whether permitted capabilities survive the change away from user 0.
+/// `prctl(PR_SET_KEEPCAPS, keep)`: whether permitted capabilities survive a change from user 0 to
+/// another.
 pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     Ok(rustix::thread::set_keep_capabilities(keep)?)
 }

@@ -135,8 +135,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connects a stream socket, close-on-exec, to the Unix socket at `path`, however long the path is.
 /// ETIMEDOUT: the listener's queue has been full for ten seconds.
 ///
-/// A socket's address holds 107 bytes of path. A longer path is opened first (without opening the socket itself, O_PATH) and
-/// reached through /proc/self/fd. unix(7), "BUGS"; proc_pid_fd(5).
+/// A socket's address holds 107 bytes of path. A longer path is opened first (without opening the
+/// socket itself, O_PATH) and reached through /proc/self/fd. unix(7), "BUGS"; proc_pid_fd(5).
 pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     connect_within(path, PATIENCE)
 }

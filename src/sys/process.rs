@@ -81,8 +81,9 @@ unsafe fn clone3_once(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     let size = if cgroup.is_some() { mem::size_of::<libc::clone_args>() } else { FIRST_SIZE };
-    // SAFETY: `args` and `pidfd` live across the call and the size is not more than that of `args`; without CLONE_VM and with no
-    // stack given, the child returns here on its own copy of this stack; the rest is the caller's contract.
+    // SAFETY: `args` and `pidfd` live across the call and the size is not more than that of `args`;
+    // without CLONE_VM and with no stack given, the child returns here on its own copy of this
+    // stack; the rest is the caller's contract.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) };
     // SAFETY: if the kernel returned a PID, it set `pidfd` to a new descriptor without another
     // owner.

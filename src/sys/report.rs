@@ -40,7 +40,8 @@ pub fn done(step: u8, index: u16) {
         return;
     }
     let ([i0, i1], [c0, c1, c2, c3]) = (index.to_ne_bytes(), clock().to_ne_bytes());
-    // SAFETY: the caller of `begin` keeps this number open until `end`, which would have made it negative.
+    // SAFETY: the caller of `begin` keeps this descriptor open until `end`, which sets a negative
+    // number.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
     // If the runtime no longer reads, this is noticed where its answer is needed.
     let _ = rustix::net::send(socket, &[TAG, step, i0, i1, c0, c1, c2, c3], SendFlags::NOSIGNAL);

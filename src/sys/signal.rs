@@ -87,8 +87,8 @@ pub fn next(fd: BorrowedFd<'_>) -> io::Result<Option<Received>> {
     }
 }
 
-/// Whether orphans below this process become its children: it is a subreaper, or its pid namespace's init.
-/// `prctl(PR_GET_CHILD_SUBREAPER)`, prctl(2).
+/// Whether orphans below this process become its children: it is a subreaper, or its PID
+/// namespace's init. `prctl(PR_GET_CHILD_SUBREAPER)`, prctl(2).
 pub fn adopts_orphans() -> io::Result<bool> {
     Ok(rustix::process::child_subreaper()?.is_some() || std::process::id() == 1)
 }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     let status = status?;
     cleaned?;
     released?;
-    // As exit(3): the low eight bits are all that a parent sees.
+    // As for exit(3): only the low eight bits reach the parent.
     Ok(ExitCode::from(status.to_le_bytes()[0]))
 }
 

@@ -8,7 +8,8 @@ use crate::emergence::proof::policy::{Allow, Provable};
 use crate::emergence::proof::terms::Terms;
 
 impl Artifact {
-    /// Refused with `trust.policy` if `allow` does not admit the artifact that `reference` names. Reads no content.
+    /// Refused with `trust.policy` if `allow` does not admit the artifact that `reference` names.
+    /// Reads no content.
     pub fn admit(&self, reference: &Reference, allow: &Allow, terms: &Terms) -> Result<()> {
         let (kind, digest, root, document) = match self {
             Artifact::Closure(closure) => {

@@ -41,7 +41,8 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// Objects and their blobs: a NAR in a file, or an object of a binary cache or of a store with its references.
+/// Objects and their blobs: a NAR in a file, or an object of a binary cache or of a store with its
+/// references.
 pub struct BlobClosure<S> {
     kind: Kind,
     /// Hash of the root's NAR.

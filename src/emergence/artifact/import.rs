@@ -1,4 +1,5 @@
-//! From an artifact into a store: verified first, then its objects, layers, or the document of an automaton.
+//! Imports an artifact into a store: verifies it first, then adds its objects, layers, or the
+//! document of an automaton.
 
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use crate::emergence::proof::closure::{Closure, Report};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::store::{Added, Store, Target};
 
-/// Adds the objects of `closure` that `store` lacks, and keeps the document if it is an automaton. `report` is the result of
-/// [`Closure::verify`] for it.
+/// Adds the objects of `closure` that `store` lacks, and keeps the document if it is an automaton.
+/// `report` is the result of [`Closure::verify`] for it.
 ///
 /// Refused as by [`Store::add`].
 pub fn import(store: &Store, closure: &dyn Closure, terms: &Terms, report: &Report) -> Result<Added> {
@@ -23,10 +24,12 @@ pub fn import(store: &Store, closure: &dyn Closure, terms: &Terms, report: &Repo
     Ok(added)
 }
 
-/// Verifies `closure` and imports it. Returns its roots (the outputs of an automaton, or the last object), and what was added. The store
-/// is created after the verification, if it does not exist.
+/// Verifies `closure` and imports it. Returns its roots (the outputs of an automaton, or the last
+/// object), and the result of the import. The store is created after the verification, if it does
+/// not exist.
 ///
-/// A usage error for a NAR without a store path; otherwise refused as by [`Closure::verify`] and [`import`].
+/// A usage error for a NAR without a store path; otherwise refused as by [`Closure::verify`] and
+/// [`import`].
 pub fn verify_and_import(
     closure: &dyn Closure,
     terms: &Terms,
@@ -56,8 +59,9 @@ pub struct ImportedImage {
     pub store: Arc<Store>,
 }
 
-/// Verifies the parts of `image` that the store lacks and imports them, in the form `form`, or in the one that suits the store best. The
-/// store is created after the verification, if it does not exist. `strict` is that of [`Image::verify`].
+/// Verifies the parts of `image` that the store lacks and imports them, in the form `form`, or in
+/// the one that suits the store best. The store is created after the verification, if it does not
+/// exist. `strict` is that of [`Image::verify`].
 pub fn verify_and_import_image(
     image: Image,
     form: Option<ImageForm>,

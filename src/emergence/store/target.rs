@@ -69,7 +69,8 @@ impl Target {
         Ok(Arc::clone(self.store.get_or_init(|| store)))
     }
 
-    /// The terms for artifacts that go to this store: objects that it has are not read again, and it must have space for the others.
+    /// The terms for artifacts that go to this store: objects that it has are not read again, and
+    /// it must have space for the others.
     pub fn terms(&self, terms: &Terms) -> Terms {
         let holdings = self.existing().map(|store| Arc::clone(store) as Arc<dyn Holdings>);
         going_to(terms, &self.place.folder, holdings)

@@ -95,7 +95,7 @@ impl Automaton {
         self.claimed.automaton
     }
 
-    /// Whether the caller named the expected digest, and the trusted key that signed it, if any.
+    /// Whether the caller expects this digest, and the trusted key that signed it, if any.
     ///
     /// Refused: `trust.expect`, `trust.signature`.
     fn pinned(&self, trust: &Trust) -> Result<(bool, Option<String>)> {
@@ -209,7 +209,7 @@ fn check_closure(document: &Document, terms: &Terms) -> Result<Vec<Object>> {
     Ok(dependencies_first(found.collect(), |object| &object.references))
 }
 
-/// A fixed output must be the declared one; an included derivation must be the declared one.
+/// Checks that a fixed output and an included derivation are the declared ones.
 pub(crate) fn check_declaration(document: &Document) -> Result<()> {
     let Some(declaration) = &document.declaration else { return Ok(()) };
     if let Some(object) = document.outputs.get("out").and_then(|path| document.object(path)) {
