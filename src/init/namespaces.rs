@@ -90,7 +90,7 @@ pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
     }
 }
 
-/// System calls of [`succeed_at`] when all but the program is set up; the program's filter must
+/// System calls of `succeed_at` when all but the program is set up; the program's filter must
 /// permit them.
 pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
     let mut flags = [(libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64, 0];

@@ -170,7 +170,7 @@ impl Document {
     /// Refused: `json.syntax` and `json.duplicate-key`; an unknown member (`doc.unknown-field`); a
     /// text instead of a list of arguments (`doc.shell-form`); parameters that are undeclared or
     /// unused (`doc.parameter`); nothing to start (`doc.entrypoint`); an input without a digest
-    /// (`declaration.unpinned`); errors of [`StorePath`], [`Hash`] and [`ContentAddress`].
+    /// (`declaration.unpinned`); errors of [`StorePath`], [`struct@Hash`] and [`ContentAddress`].
     pub fn parse(bytes: &[u8], subject: &str, dir: &StoreDir) -> Result<Self> {
         Self::from_value(json::parse(bytes, subject)?, dir)
     }
