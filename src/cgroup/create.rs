@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, mkdir, openat, unlinkat};
 use rustix::io::Errno;
 
+use super::directory::{self, join};
 use super::file::{open_dir, read_at, write_at};
-use super::group::join;
 use super::systemd::Property;
 use super::{Directory, Group, Legacy, life};
 use crate::error::{Doing, Error, Kind, Result};
@@ -267,7 +267,7 @@ fn make_one(path: &Path) -> rustix::io::Result<()> {
 }
 
 fn check_unused(path: &Path) -> Result<()> {
-    match life::pids(path)?.len() {
+    match directory::pids(path)?.len() {
         0 => Ok(()),
         count => Err(Error::new(
             Kind::State,

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::directory::{Directory, join};
 use super::layout::{Hierarchy, Layout, below_root, own_cgroups, own_unified};
 use super::systemd::{self, Scope};
 use super::{BadLimit, Driver};
@@ -30,22 +31,6 @@ pub struct Group {
     /// manage all of `unified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegated: Option<String>,
-}
-
-/// A cgroup's directory.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Directory {
-    /// The mount point of its hierarchy.
-    pub mount: PathBuf,
-    /// Normalized and relative to `mount`: no empty part, no `.` or `..`.
-    pub below: String,
-}
-
-impl Directory {
-    /// The whole path.
-    pub fn path(&self) -> PathBuf {
-        self.mount.join(&self.below)
-    }
 }
 
 /// A cgroup in one v1 hierarchy.
@@ -282,14 +267,6 @@ impl Wish {
 
 fn beside(own: &str, path: &str) -> String {
     join(&clean(&format!("{own}/..")), path)
-}
-
-pub(super) fn join(above: &str, path: &str) -> String {
-    match (above, path) {
-        ("", _) => path.to_owned(),
-        (_, "") => above.to_owned(),
-        _ => format!("{above}/{path}"),
-    }
 }
 
 /// Normalizes a path: no empty parts, no `.` and `..`; `..` at the top stays at the top.

@@ -1,6 +1,5 @@
 //! A running group: lists, freezes and kills its processes, and removes it.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,9 +9,10 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom, openat, seek, statat, unl
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::directory::{Directory, pids};
 use super::file::{open_dir, read_at, read_to_end, write_at};
 use super::systemd::{Ended, Scope};
-use super::{Directory, Group, tree};
+use super::{Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock;
 
@@ -274,22 +274,6 @@ impl Group {
 struct Words {
     frozen: &'static str,
     thawed: &'static str,
-}
-
-/// The processes in a cgroup and below, without duplicates.
-pub(super) fn pids(path: &Path) -> Result<Vec<i32>> {
-    let mut found = BTreeSet::new();
-    tree::each(path, |dir| match read_at(dir, "cgroup.procs") {
-        Ok(text) => {
-            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-            Ok(())
-        }
-        // Removed meanwhile; or threaded, and its processes are listed above.
-        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(error),
-    })
-    .doing(|| format!("list the processes of cgroup {}", path.display()))?;
-    Ok(found.into_iter().collect())
 }
 
 /// The value of freezer.state of a v1 cgroup, if it exists.

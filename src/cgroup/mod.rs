@@ -11,6 +11,7 @@ mod change;
 mod complete;
 mod create;
 pub mod devices;
+mod directory;
 mod file;
 mod group;
 mod layout;
@@ -29,7 +30,8 @@ mod write;
 
 pub use change::Former;
 pub use create::Made;
-pub use group::{Directory, Group, Legacy};
+pub use directory::Directory;
+pub use group::{Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
 pub use resctrl::{Resctrl, ResctrlGroup, ResctrlWish};

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 
 use self::files::Files;
 use super::file::{is_shortage, open_dir, read_at};
-use super::{Group, life};
+use super::{Group, directory};
 use crate::error::{Doing, Result};
 
 pub use types::Stats;
@@ -47,7 +47,7 @@ impl Group {
         }
         if let (0, Some(path)) = (stats.pids.current, v2) {
             // Without the controller, processes are counted, but not their threads.
-            stats.pids.current = life::pids(&path)?.len() as u64;
+            stats.pids.current = directory::pids(&path)?.len() as u64;
         }
         Ok(stats)
     }

@@ -14,9 +14,9 @@ use super::manager::Manager;
 use super::place::Place;
 use super::properties::{self, Property};
 use super::value::Value;
+use crate::cgroup::directory::{self, Directory, join};
 use crate::cgroup::file::is_shortage;
-use crate::cgroup::group::join;
-use crate::cgroup::{BadLimit, Directory, Settings, devices, life};
+use crate::cgroup::{BadLimit, Settings, devices};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::DeviceRule;
 
@@ -122,7 +122,7 @@ impl Scope {
         properties.extend_from_slice(wanted);
         known_only(&mut manager, &mut properties)?;
         let path = self.dir.path();
-        let in_use = || life::pids(&path).is_ok_and(|pids| !pids.is_empty());
+        let in_use = || directory::pids(&path).is_ok_and(|pids| !pids.is_empty());
         manager.start(&self.unit, &properties, in_use)?;
         match manager.unit(&self.unit)? {
             Some((_, cgroup)) if !cgroup.is_empty() => {
