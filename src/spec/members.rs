@@ -142,8 +142,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 path: self.path,
                 seen: self.seen,
             }),
-            Value::Array(items) => {
-                visitor.visit_seq(Items { items: items.iter().enumerate(), path: self.path, seen: self.seen })
+            Value::Array(list) => {
+                let mut items = list.iter().enumerate();
+                let read =
+                    visitor.visit_seq(Items { items: &mut items, path: self.path, seen: self.seen })?;
+                // As serde_json does: a structure may be written as a list of its members, but not a longer one.
+                if items.len() == 0 { Ok(read) } else { Err(invalid_length(list.len())) }
             }
             scalar => scalar.deserialize_any(visitor),
         }
@@ -204,13 +208,17 @@ impl<'a> MapAccess<'a> for Members<'a> {
     }
 }
 
-struct Items<'a> {
-    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
+fn invalid_length(length: usize) -> Error {
+    serde::de::Error::invalid_length(length, &"fewer elements in the list")
+}
+
+struct Items<'a, 'i> {
+    items: &'i mut std::iter::Enumerate<std::slice::Iter<'a, Value>>,
     path: String,
     seen: &'a RefCell<Seen>,
 }
 
-impl<'a> SeqAccess<'a> for Items<'a> {
+impl<'a> SeqAccess<'a> for Items<'a, '_> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {

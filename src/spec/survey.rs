@@ -216,6 +216,13 @@ mod tests {
         assert_eq!(survey.spec.unwrap().process.unwrap().args, ["sh"]);
     }
 
+    #[test]
+    fn a_list_longer_than_the_structure_is_a_fault() {
+        let text = br#"{"ociVersion":"1.0.0","root":["/", null, {}]}"#;
+        assert!(parse(text).is_err());
+        assert_eq!(survey(text).unwrap().faults.len(), 1);
+    }
+
     /// Such a document can be read by [`parse`] too.
     #[test]
     fn what_nobody_reads_may_be_anything() {
