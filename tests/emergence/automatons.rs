@@ -5,15 +5,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use emergence_runc::emergence::hash::Hash;
-use emergence_runc::emergence::{
-    Declared, Limits, Reference, StoreDir, Terms, Trust, Unwatched, open_closure,
-};
+use emergence_runc::emergence::{Declared, Reference, open_closure};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, emergence, text, vector, vectors};
+use crate::support::{Answer, default_terms, emergence, text, vector, vectors};
 
 const FORMS: [&str; 3] = ["image", "artifact", "both"];
 const COMPRESSIONS: [&str; 3] = ["none", "zstd", "gzip"];
@@ -786,15 +783,7 @@ fn every_flipped_byte_of_an_artifact_is_seen_or_changes_nothing() {
 }
 
 fn flip(form: &str) {
-    let terms = Terms {
-        dir: StoreDir::default(),
-        trust: Trust::default(),
-        limits: Limits::default(),
-        scan: false,
-        jobs: 1,
-        watch: Arc::new(Unwatched),
-        destination: None,
-    };
+    let terms = default_terms();
     let work = Work::new();
     let reference = format!("{}:1", work.output("out"));
     work.pack(&reference, &["--form", form]).ok();

@@ -1,19 +1,18 @@
 //! A program that uses the library: from a REF to a bundle, without the command line.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use emergence_runc::emergence::hash::Hash;
 use emergence_runc::emergence::launch::{Machine, Network, Prepared, Request};
 use emergence_runc::emergence::oci::Platform;
 use emergence_runc::emergence::{
-    Allow, ContentAddress, Declared, Limits, Method, Name, Place, Reference, References, Said, StoreDir,
-    Sync, Target, Terms, Trust, Unwatched, open_artifact,
+    Allow, ContentAddress, Declared, Method, Name, Place, Reference, References, Said, StoreDir, Sync,
+    Target, open_artifact,
 };
 use serde_json::Value;
 
-use crate::support::emergence;
+use crate::support::{default_terms, emergence};
 
 #[test]
 fn a_reference_becomes_a_bundle() {
@@ -27,18 +26,9 @@ fn a_reference_becomes_a_bundle() {
     let ca = ContentAddress::Fixed(Method::Nar, Hash::sha256(&fs::read(path("nar")).unwrap()));
     let object = ca.path(&dir, Name::new("greeting").unwrap(), &References::default()).unwrap();
 
-    let place =
-        Place { folder: path("store"), dir: dir.clone(), wait: Duration::from_secs(9), sync: Sync::None };
+    let place = Place { folder: path("store"), dir, wait: Duration::from_secs(9), sync: Sync::None };
     let target = Target::open(place).unwrap();
-    let terms = target.terms(&Terms {
-        dir,
-        trust: Trust::default(),
-        limits: Limits::default(),
-        scan: false,
-        jobs: 1,
-        watch: Arc::new(Unwatched),
-        destination: None,
-    });
+    let terms = target.terms(&default_terms());
     let declared = Declared { path: Some(object.clone()), ca: Some(ca), ..Declared::default() };
     let said = Said { declared: &declared, platform: &Platform::here(), store: None };
     let reference = Reference::parse(path("nar").to_str().unwrap(), &terms.dir).unwrap();

@@ -5,8 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use data_encoding::BASE64;
+use emergence_runc::emergence::{Limits, StoreDir, Terms, Trust, Unwatched};
 use serde_json::Value;
 
 /// A file among the vectors.
@@ -153,4 +155,17 @@ pub fn trees() -> tempfile::TempDir {
         make_tree(tree, &folder.path().join(name));
     }
     folder
+}
+
+/// The default terms of a verification, for tests that call the library: one job, no store.
+pub fn default_terms() -> Terms {
+    Terms {
+        dir: StoreDir::default(),
+        trust: Trust::default(),
+        limits: Limits::default(),
+        scan: false,
+        jobs: 1,
+        watch: Arc::new(Unwatched),
+        destination: None,
+    }
 }
