@@ -20,6 +20,9 @@ const LOG_BYTES: usize = 64 * 1024;
 /// Maximum number of programs of one cgroup: the kernel's own limit (BPF_CGROUP_MAX_PROGS).
 const MOST_PROGRAMS: usize = 64;
 
+/// How often a program is loaded until no signal interrupts the verifier.
+const MOST_LOADS: usize = 16;
+
 /// One eBPF instruction, `struct bpf_insn` of linux/bpf.h.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,10 +129,21 @@ fn load(insns: &[Insn], name: &CStr, log: &mut [u8]) -> io::Result<OwnedFd> {
     for (to, from) in attr.prog_name.iter_mut().take(15).zip(name.to_bytes()) {
         *to = *from;
     }
-    // SAFETY: the attribute is PROG_LOAD's; `insns` points to `insn_cnt` instructions and `license`
-    // to a NUL-terminated string, both only read; `log_buf` is null, or writable for `log_size`
-    // bytes and borrowed mutably for the call.
-    let fd = unsafe { bpf(PROG_LOAD, &mut attr) }?;
+    let mut load = || {
+        // SAFETY: the attribute is PROG_LOAD's; `insns` points to `insn_cnt` instructions and
+        // `license` to a NUL-terminated string, both only read; `log_buf` is null, or writable for
+        // `log_size` bytes and borrowed mutably for the closure.
+        unsafe { bpf(PROG_LOAD, &mut attr) }
+    };
+    let mut loaded = load();
+    // The verifier gives up when a signal is pending (also a freezer's), and is not restarted.
+    for _ in 1..MOST_LOADS {
+        match &loaded {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => loaded = load(),
+            _ => break,
+        }
+    }
+    let fd = loaded?;
     // SAFETY: PROG_LOAD returned a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -23,6 +23,7 @@ mod filter;
 mod hooks;
 mod hostile;
 mod identity;
+mod interrupted;
 mod kernels;
 mod killed;
 mod legacy;

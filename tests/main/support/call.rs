@@ -165,6 +165,11 @@ impl Running {
         text(&self.stdout)
     }
 
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
     /// Waits until it listens to several things at once: it sleeps in poll(2).
     pub fn until_it_listens(&self) {
         let polls = [

@@ -36,6 +36,8 @@ pub struct Killed {
     pub killed: bool,
     /// Whether the program has ended by itself, with status 0.
     pub succeeded: bool,
+    /// What the program wrote to standard error.
+    pub stderr: String,
     /// How many calls were counted.
     pub calls: u32,
     /// The calls that the program entered while a child had not run yet.
@@ -67,7 +69,8 @@ impl Killed {
 impl Call<'_> {
     /// Starts the program and kills it at the moment, or waits until it ends.
     pub fn killed_at(self, moment: Moment) -> Killed {
-        let program = self.traced().start().pid();
+        let running = self.traced().start();
+        let program = running.pid();
         let mut tracer = Tracer {
             program,
             moment,
@@ -78,6 +81,7 @@ impl Call<'_> {
             result: Killed::default(),
         };
         tracer.follow();
+        tracer.result.stderr = running.stderr();
         tracer.result
     }
 }
