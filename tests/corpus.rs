@@ -18,8 +18,9 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -97,9 +98,9 @@ fn long_lists_take_no_longer_than_they_are() {
 
 #[test]
 fn each_check_has_a_target_and_a_corpus() {
-    let names = |folder: &str| -> BTreeSet<String> {
+    let names = |directory: &str| -> BTreeSet<String> {
         let stem = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
-        files(&fuzz().join(folder)).into_iter().map(stem).collect()
+        files(&fuzz().join(directory)).into_iter().map(stem).collect()
     };
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), checks);
@@ -112,7 +113,7 @@ fn each_check_has_a_target_and_a_corpus() {
 
 #[test]
 fn the_corpus_stays_small() {
-    let corpus = files(&fuzz().join("corpus")).into_iter().flat_map(|folder| files(&folder));
+    let corpus = files(&fuzz().join("corpus")).into_iter().flat_map(|directory| files(&directory));
     let bytes: u64 = corpus.map(|file| fs::metadata(file).unwrap().len()).sum();
     assert!(bytes <= LARGEST, "{bytes} bytes; make it smaller with hack/fuzz --merge");
 }

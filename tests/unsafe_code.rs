@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 struct Source {
     /// Below src.
     path: PathBuf,
-    /// The folder below src, or the file's own name.
+    /// The directory below src, or the file's own name.
     room: String,
     /// Its lines as they are, up to its tests.
     text: Vec<String>,
@@ -25,8 +25,8 @@ impl Source {
 }
 
 fn sources() -> Vec<Source> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
             let path = entry.path();
             match path.is_dir() {
                 true => walk(&path, found),

@@ -11,26 +11,26 @@ NIX = ["nix", "--extra-experimental-features", "nix-command"]
 
 
 def make_tree(root, scale):
-    """Folders, links and files of words, the same for the same scale."""
+    """Directories, links and files of words, the same for the same scale."""
     dice = random.Random(1)
     words = [bytes(dice.randrange(97, 123) for _ in range(dice.randrange(2, 10))) for _ in range(4000)]
     pool = b" ".join(dice.choice(words) for _ in range(800_000))
     count, total = int(55_000 * scale), 703e6 * scale
     os.makedirs(root)
-    folders = [root]
+    directories = [root]
     for number in range(count):
-        folder, kind = dice.choice(folders[-200:]), dice.random()
-        if kind < 0.08 and folder.count("/") < 16:
-            folders.append(f"{folder}/d{number}")
-            os.mkdir(folders[-1])
+        directory, kind = dice.choice(directories[-200:]), dice.random()
+        if kind < 0.08 and directory.count("/") < 16:
+            directories.append(f"{directory}/d{number}")
+            os.mkdir(directories[-1])
         elif kind < 0.13:
-            os.symlink(f"../x{number}", f"{folder}/l{number}")
+            os.symlink(f"../x{number}", f"{directory}/l{number}")
         else:
             size = min(int(dice.expovariate(count * 0.87 / total)), len(pool) // 2)
             start = dice.randrange(len(pool) // 2)
-            with open(f"{folder}/f{number}", "wb") as file:
+            with open(f"{directory}/f{number}", "wb") as file:
                 file.write(pool[start:start + size])
-            os.chmod(f"{folder}/f{number}", 0o755 if number % 7 == 0 else 0o644)
+            os.chmod(f"{directory}/f{number}", 0o755 if number % 7 == 0 else 0o644)
 
 
 def run(words, **more):

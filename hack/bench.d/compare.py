@@ -19,8 +19,8 @@ PLAIN = " unfiltered"  # behind a program's name: the same without the profile
 
 
 class Bench:
-    def __init__(self, folder, tools, runs):
-        self.folder, self.tools, self.runs = folder, tools, runs
+    def __init__(self, directory, tools, runs):
+        self.directory, self.tools, self.runs = directory, tools, runs
         self.processor = {}  # of each phase and program: the mean processor time of each series, in seconds
         self.programs = {
             "emergence-runc": os.environ["EMERGENCE_RUNC_BIN"],
@@ -30,14 +30,14 @@ class Bench:
 
     def make_bundle(self):
         """One bundle for all: busybox, and the config.json of the runtime under test with /bin/true for its program."""
-        binaries = os.path.join(self.folder, "rootfs/bin")
+        binaries = os.path.join(self.directory, "rootfs/bin")
         os.makedirs(binaries)
         shutil.copy(shutil.which("busybox"), os.path.join(binaries, "busybox"))
         os.symlink("busybox", os.path.join(binaries, "true"))
         os.symlink("busybox", os.path.join(binaries, "sh"))
         os.symlink("busybox", os.path.join(binaries, "sleep"))
-        subprocess.run([self.programs["emergence-runc"], "spec"], cwd=self.folder, check=True)
-        path = os.path.join(self.folder, "config.json")
+        subprocess.run([self.programs["emergence-runc"], "spec"], cwd=self.directory, check=True)
+        path = os.path.join(self.directory, "config.json")
         with open(path) as file:
             config = json.load(file)
         config["ociVersion"] = "1.0.2"  # crun 1.8 knows no later one
@@ -49,28 +49,28 @@ class Bench:
             print("Device rules are left out for all: crun could not raise its locked-memory limit here.")
         with open(path, "w") as file:
             json.dump(config, file)
-        config["root"]["path"] = os.path.join(self.folder, "rootfs")
+        config["root"]["path"] = os.path.join(self.directory, "rootfs")
         # The same, but it goes on running; and under Docker's default filter.
         waiting, filtered = copy.deepcopy(config), copy.deepcopy(config)
         waiting["process"]["args"] = ["/bin/sleep", "1000"]
         with open(PROFILE) as file:
             filtered["linux"]["seccomp"] = json.load(file)
         for name, config in (("waiting", waiting), ("filtered", filtered)):
-            os.makedirs(os.path.join(self.folder, name))
-            with open(os.path.join(self.folder, name, "config.json"), "w") as file:
+            os.makedirs(os.path.join(self.directory, name))
+            with open(os.path.join(self.directory, name, "config.json"), "w") as file:
                 json.dump(config, file)
 
     def command(self, name, *words):
-        root = os.path.join(self.folder, "state-" + name)
+        root = os.path.join(self.directory, "state-" + name)
         return shlex.join([self.programs[name], "--root", root, *words])
 
     def commands(self, phase, name):
         """What is measured, and what must happen before each time (None: nothing)."""
         if name == "floor":
-            rootfs = os.path.join(self.folder, "rootfs")
+            rootfs = os.path.join(self.directory, "rootfs")
             return shlex.join([os.path.join(self.tools, "floor"), rootfs, "/sys/fs/cgroup"]), None
-        bundle = ["--bundle", self.folder]
-        filtered = bundle if name.endswith(PLAIN) else ["--bundle", os.path.join(self.folder, "filtered")]
+        bundle = ["--bundle", self.directory]
+        filtered = bundle if name.endswith(PLAIN) else ["--bundle", os.path.join(self.directory, "filtered")]
         name = name.removesuffix(PLAIN)
         clear = self.command(name, "delete", "--force", "bench")
         create = self.command(name, "create", *bundle, "bench")
@@ -90,7 +90,7 @@ class Bench:
         if phase == "state":
             subprocess.run(shlex.split(self.commands("start", name)[1]), check=True)
         if phase == "exec":
-            waiting = os.path.join(self.folder, "waiting")
+            waiting = os.path.join(self.directory, "waiting")
             run = shlex.split(self.command(name, "run", "--detach", "--bundle", waiting, "bench"))
             subprocess.run(run, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -103,7 +103,7 @@ class Bench:
     def seconds(self, phase, name):
         """The times of one series."""
         command, prepare = self.commands(phase, name)
-        out = os.path.join(self.folder, "hyperfine.json")
+        out = os.path.join(self.directory, "hyperfine.json")
         call = ["hyperfine", "-N", "--style", "none", "--warmup", "2", "--runs", str(self.runs), "--export-json", out]
         if prepare:
             call += ["--prepare", prepare]
@@ -164,8 +164,8 @@ def main():
 
     phases = [options.only] if options.only else PHASES
     everything, verdicts = {}, []
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        bench = Bench(folder, options.tools, options.runs)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        bench = Bench(directory, options.tools, options.runs)
         bench.make_bundle()
         for phase in phases:
             names = list(bench.programs)

@@ -137,9 +137,9 @@ impl ResctrlGroup {
             }
             self.share(&wish.schemata)?;
             match &self.counting {
-                Some(folder) => match fs::create_dir(folder) {
+                Some(directory) => match fs::create_dir(directory) {
                     Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error)
-                        .doing(|| format!("linux.intelRdt.enableMonitoring: make {}", folder.display())),
+                        .doing(|| format!("linux.intelRdt.enableMonitoring: make {}", directory.display())),
                     _ => Ok(()),
                 },
                 None => Ok(()),
@@ -191,8 +191,8 @@ impl ResctrlGroup {
     pub fn join(&self, thread: i32) -> Result<()> {
         self.write("tasks", &format!("{thread}\n"))?;
         match &self.counting {
-            Some(folder) => {
-                let file = folder.join("tasks");
+            Some(directory) => {
+                let file = directory.join("tasks");
                 write_at(CWD, &file.to_string_lossy(), &format!("{thread}\n"))
                     .doing(|| format!("write \"{thread}\" to {}", file.display()))
             }
@@ -203,14 +203,14 @@ impl ResctrlGroup {
     /// Removes the directories created for the container. No error if they no longer exist. A
     /// shared group stays while it has tasks.
     pub fn remove(&self) -> Result<()> {
-        let gone = |folder: &Path| match fs::remove_dir(folder) {
+        let gone = |directory: &Path| match fs::remove_dir(directory) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).doing(|| format!("remove {}", folder.display()))
+                Err(error).doing(|| format!("remove {}", directory.display()))
             }
             _ => Ok(()),
         };
-        if let Some(folder) = &self.counting {
-            gone(folder)?;
+        if let Some(directory) = &self.counting {
+            gone(directory)?;
         }
         if !self.ours || self.shared && self.is_used()? {
             return Ok(());

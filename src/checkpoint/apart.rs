@@ -27,7 +27,7 @@ pub struct NewRoot {
 /// directory, which must be in its own namespace.
 pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back =
-        folder(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
+        directory(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
     process::unshare(Namespace::Mount).doing(|| "make a mount namespace for criu")?;
     let done =
         mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
@@ -44,9 +44,9 @@ fn mount(root: &NewRoot) -> io::Result<()> {
     if root.readonly {
         prepare(&mount, Attributes::READONLY, false, Procfs::Here)?;
     }
-    attach(mount, folder(&root.path)?)
+    attach(mount, directory(&root.path)?)
 }
 
-fn folder(path: &CStr) -> io::Result<OwnedFd> {
+fn directory(path: &CStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }

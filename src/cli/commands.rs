@@ -299,10 +299,10 @@ mod tests {
 
     #[test]
     fn a_new_spec_is_written_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let args = args::SpecArgs { bundle: folder.path().to_owned(), rootless: false };
+        let directory = tempfile::tempdir().unwrap();
+        let args = args::SpecArgs { bundle: directory.path().to_owned(), rootless: false };
         new_spec(&args).unwrap();
-        let text = std::fs::read(folder.path().join("config.json")).unwrap();
+        let text = std::fs::read(directory.path().join("config.json")).unwrap();
         assert_eq!(spec::parse(&text).unwrap().oci_version, "1.3.0");
         assert_eq!(new_spec(&args).unwrap_err().to_string(), "File config.json exists. Remove it first");
     }

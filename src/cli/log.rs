@@ -346,8 +346,8 @@ mod tests {
 
     #[test]
     fn events_pass_by_level_and_reach_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         let log = Log {
             file: Some(open(&path).unwrap()),
             format: Format::Json,

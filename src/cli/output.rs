@@ -78,9 +78,9 @@ pub fn table(states: &[State]) -> String {
     text
 }
 
-/// Writes a man page of section 8 to `folder` for the program, each of its commands, and their
+/// Writes a man page of section 8 to `directory` for the program, each of its commands, and their
 /// subcommands.
-pub fn man_pages(mut program: clap::Command, folder: &Path) -> Result<()> {
+pub fn man_pages(mut program: clap::Command, directory: &Path) -> Result<()> {
     program = program.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     program.build();
     let mut left = vec![program];
@@ -96,8 +96,8 @@ pub fn man_pages(mut program: clap::Command, folder: &Path) -> Result<()> {
         clap_mangen::Man::new(command.long_about(about))
             .section("8")
             .source(manual)
-            .generate_to(folder)
-            .doing(|| format!("write {}/{name}.8", folder.display()))?;
+            .generate_to(directory)
+            .doing(|| format!("write {}/{name}.8", directory.display()))?;
     }
     Ok(())
 }
@@ -153,31 +153,31 @@ mod tests {
 
     #[test]
     fn every_command_has_a_man_page() {
-        let folder = tempfile::tempdir().unwrap();
-        man_pages(Cli::command(), folder.path()).unwrap();
-        let page = std::fs::read_to_string(folder.path().join("emergence-runc-create.8")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        man_pages(Cli::command(), directory.path()).unwrap();
+        let page = std::fs::read_to_string(directory.path().join("emergence-runc-create.8")).unwrap();
         assert!(page.contains("emergence\\-runc\\-create \\- create a container"), "{page}");
         assert!(page.contains("The create command creates a container"), "{page}");
         assert!(page.contains("\\-\\-pidfd\\-socket"), "{page}");
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-            assert!(folder.path().join(format!("emergence-runc-{}.8", command.get_name())).exists());
+            assert!(directory.path().join(format!("emergence-runc-{}.8", command.get_name())).exists());
         }
-        assert!(folder.path().join("emergence-runc.8").exists());
-        assert!(folder.path().join("emergence-runc-man.8").exists());
+        assert!(directory.path().join("emergence-runc.8").exists());
+        assert!(directory.path().join("emergence-runc-man.8").exists());
     }
 
     #[cfg(feature = "emergence")]
     #[test]
     fn every_verb_has_a_man_page() {
-        let folder = tempfile::tempdir().unwrap();
-        man_pages(Cli::command(), folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        man_pages(Cli::command(), directory.path()).unwrap();
         let program = Cli::command();
         let verbs = program.find_subcommand("emergence").unwrap().get_subcommands();
         for verb in verbs {
-            let page = folder.path().join(format!("emergence-runc-emergence-{}.8", verb.get_name()));
+            let page = directory.path().join(format!("emergence-runc-emergence-{}.8", verb.get_name()));
             let page = std::fs::read_to_string(page).unwrap();
             assert!(page.contains("EXAMPLE"), "{page}");
         }
-        assert!(folder.path().join("emergence-runc-emergence-nar-dump.8").exists());
+        assert!(directory.path().join("emergence-runc-emergence-nar-dump.8").exists());
     }
 }

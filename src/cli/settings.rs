@@ -67,7 +67,7 @@ fn default_root(
         Some(own) if env("USER").is_none_or(|user| user != "root") && confined()? => Ok(own.join(NAME)),
         None if !is_root => Err(Error::new(
             Kind::Usage,
-            "no folder for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
+            "no directory for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
         )),
         _ => Ok(Path::new("/run").join(NAME)),
     }

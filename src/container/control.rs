@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::OFlags;
 
+use super::directory::{Directory, RESULT_FIFO, START_FIFO};
 use super::existing::Existing;
-use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::record::Record;
 use super::request::Settings;
 use super::sd_notify::{Listener, Manager};
@@ -37,11 +37,13 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
             "cannot start a container without a program: its config.json had no process",
         ));
     }
-    let listener = Listener::bind(&there.folder, Manager::of_environment())?;
-    let result =
-        there.folder.open_fifo(RESULT_FIFO, OFlags::RDONLY | OFlags::NONBLOCK).doing(|| "open the result")?;
+    let listener = Listener::bind(&there.directory, Manager::of_environment())?;
+    let result = there
+        .directory
+        .open_fifo(RESULT_FIFO, OFlags::RDONLY | OFlags::NONBLOCK)
+        .doing(|| "open the result")?;
     let word = there
-        .folder
+        .directory
         .open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK)
         .doing(|| "container not running")?;
     rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
@@ -57,8 +59,8 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     })?;
     tracing::debug!("the program runs");
     // A hook may delete the container, which would wait for our lock.
-    there.folder.unlock()?;
-    poststart(&there.folder, &there.record)?;
+    there.directory.unlock()?;
+    poststart(&there.directory, &there.record)?;
     let (Some(listener), Some(init)) = (listener, there.record.init) else { return Ok(()) };
     match init.pidfd()? {
         Some(pidfd) => listener.until_ready(init.pid, pidfd.as_fd()),
@@ -97,13 +99,13 @@ pub(super) fn has_started(
 
 /// Runs the poststart hooks; if one fails, the container is stopped. Source: runtime-spec
 /// runtime.md, "Lifecycle".
-pub(super) fn poststart(folder: &Folder, record: &Record) -> Result<()> {
+pub(super) fn poststart(directory: &Directory, record: &Record) -> Result<()> {
     if record.poststart.is_empty() {
         return Ok(());
     }
     let state = State::of(record, Status::Running);
     hooks::run(&record.poststart, &state)
-        .map_err(|error| error.after_cleaning(destroy::at_the_end(folder, record)))
+        .map_err(|error| error.after_cleaning(destroy::at_the_end(directory, record)))
 }
 
 /// The message for a fault after the start, made from the record as the plan no longer exists.

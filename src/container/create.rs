@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::birth::{clone, consoles, tell_outside};
 use super::conversation::{Child, Conversation, Next, Server};
 use super::creation::{Creation, recorded};
+use super::directory::{Directory, RESULT_FIFO, START_FIFO};
 use super::draft::{Draft, Manner, draft};
-use super::folder::{Folder, RESULT_FIFO, START_FIFO};
 use super::group::{if_forbidden, join_group, make_groups, unless_forbidden};
 use super::open::{self, Given};
 use super::open_files::Raised;
@@ -35,7 +35,7 @@ use crate::sys::process;
 /// A container that is set up; its process waits.
 pub(super) struct Launched {
     /// Its directory.
-    pub folder: Folder,
+    pub directory: Directory,
     /// Its record.
     pub record: Record,
     /// The plan, which explains faults.
@@ -48,17 +48,17 @@ pub(super) struct Launched {
 
 /// `create`.
 pub fn create(settings: &Settings, request: &Create) -> Result<()> {
-    launch(settings, request, Manner::Later)?.folder.unlock()
+    launch(settings, request, Manner::Later)?.directory.unlock()
 }
 
 /// Creates the container and keeps its lock. On error everything is undone.
 pub(super) fn launch(settings: &Settings, request: &Create, manner: Manner) -> Result<Launched> {
     let draft = draft(settings, request, manner, Manager::of_environment())?;
     let launch = Launch { settings, request, manner, draft: &draft };
-    let (folder, record, (listener, child)) = recorded(settings, request, &draft, |folder, record| {
-        Ok((launch.listen(folder)?, launch.set_up(folder, record)?))
+    let (directory, record, (listener, child)) = recorded(settings, request, &draft, |directory, record| {
+        Ok((launch.listen(directory)?, launch.set_up(directory, record)?))
     })?;
-    Ok(Launched { folder, record, plan: draft.plan, child, listener })
+    Ok(Launched { directory, record, plan: draft.plan, child, listener })
 }
 
 /// The request and its validated draft.
@@ -71,20 +71,20 @@ struct Launch<'a> {
 
 impl Launch<'_> {
     /// Binds the socket for messages to the service manager. With `create`, `start` listens later.
-    fn listen(&self, folder: &Folder) -> Result<Option<sd_notify::Listener>> {
+    fn listen(&self, directory: &Directory) -> Result<Option<sd_notify::Listener>> {
         let Some(manager) = self.draft.manager.as_ref().filter(|_| self.draft.plan.process.is_some()) else {
             return Ok(None);
         };
-        sd_notify::make_directory(folder)?;
+        sd_notify::make_directory(directory)?;
         let manager = (self.manner != Manner::Later).then(|| manager.clone());
-        sd_notify::Listener::bind(folder, manager)
+        sd_notify::Listener::bind(directory, manager)
     }
 
-    fn set_up(&self, folder: &Folder, record: &mut Record) -> Result<Child> {
+    fn set_up(&self, directory: &Directory, record: &mut Record) -> Result<Child> {
         let made = make_groups(self.settings, self.draft, record)?;
-        let child = self.make_process(folder, record, made)?;
+        let child = self.make_process(directory, record, made)?;
         record.phase = Phase::Created;
-        folder.write(record)?;
+        directory.write(record)?;
         if self.manner == Manner::Later {
             sync::go(child.sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
         }
@@ -96,7 +96,7 @@ impl Launch<'_> {
     }
 
     /// Clones the container's process and serves it until it waits for the order to start.
-    fn make_process(&self, folder: &Folder, record: &mut Record, made: Option<Made>) -> Result<Child> {
+    fn make_process(&self, directory: &Directory, record: &mut Record, made: Option<Made>) -> Result<Child> {
         let Draft { plan, spec, bundle, .. } = self.draft;
         let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
         let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
@@ -105,13 +105,13 @@ impl Launch<'_> {
         if born_in_group {
             // From here on the processes in its cgroup identify the container, even while the
             // record has no init.
-            folder.write(record)?;
+            directory.write(record)?;
         }
         let raised = Raised::for_plan(plan);
         let given = Given {
             sync: theirs,
             console: console_end,
-            gate: self.gate(folder)?,
+            gate: self.gate(directory)?,
             joins_group_late: joins_late,
             born_in_group,
             open_files: raised.before(),
@@ -123,7 +123,7 @@ impl Launch<'_> {
         let mut creator = Creator {
             creation: Creation {
                 plan,
-                folder,
+                directory,
                 record,
                 made,
                 if_forbidden: if_forbidden(self.settings),
@@ -144,11 +144,11 @@ impl Launch<'_> {
         Ok(conversation.child)
     }
 
-    fn gate(&self, folder: &Folder) -> Result<Gate> {
+    fn gate(&self, directory: &Directory) -> Result<Gate> {
         if self.manner != Manner::Later {
             return Ok(Gate::Sync);
         }
-        Ok(Gate::Fifos { start: folder.make_fifo(START_FIFO)?, result: folder.make_fifo(RESULT_FIFO)? })
+        Ok(Gate::Fifos { start: directory.make_fifo(START_FIFO)?, result: directory.make_fifo(RESULT_FIFO)? })
     }
 }
 
@@ -246,8 +246,8 @@ impl Creator<'_> {
 
     /// Moves the waiting process into its cgroup, which becomes the root of its cgroup namespace.
     fn join_group(&mut self, child: &Child) -> Result<()> {
-        let Creation { folder, record, plan, .. } = &mut self.creation;
-        if let Some(made) = join_group(folder, record, plan, child.pid)? {
+        let Creation { directory, record, plan, .. } = &mut self.creation;
+        if let Some(made) = join_group(directory, record, plan, child.pid)? {
             self.creation.made = Some(made);
             self.creation.guard_devices()?;
         }

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::directory::Directory;
 use super::draft::Draft;
-use super::folder::Folder;
 use super::group::{IfForbidden, guard_devices};
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
@@ -25,25 +25,25 @@ pub(super) fn recorded<T>(
     settings: &Settings,
     request: &Create,
     draft: &Draft,
-    set_up: impl FnOnce(&Folder, &mut Record) -> Result<T>,
-) -> Result<(Folder, Record, T)> {
-    let folder = Folder::make(settings, &request.id)?;
-    tracing::debug!("state folder {}/{} is made", settings.root.display(), request.id);
-    let mut record = match record(draft, request, &folder) {
+    set_up: impl FnOnce(&Directory, &mut Record) -> Result<T>,
+) -> Result<(Directory, Record, T)> {
+    let directory = Directory::make(settings, &request.id)?;
+    tracing::debug!("state directory {}/{} is made", settings.root.display(), request.id);
+    let mut record = match record(draft, request, &directory) {
         Ok(record) => record,
-        Err(error) => return Err(error.after_cleaning(folder.remove())),
+        Err(error) => return Err(error.after_cleaning(directory.remove())),
     };
-    match set_up(&folder, &mut record) {
-        Ok(made) => Ok((folder, record, made)),
+    match set_up(&directory, &mut record) {
+        Ok(made) => Ok((directory, record, made)),
         // Once there was a process, poststop hooks run as at any other end.
         Err(error) if record.init.is_some() => {
-            Err(error.after_cleaning(destroy::with_hooks(&folder, &record)))
+            Err(error.after_cleaning(destroy::with_hooks(&directory, &record)))
         }
-        Err(error) => Err(error.after_cleaning(destroy::everything(&folder, &record))),
+        Err(error) => Err(error.after_cleaning(destroy::everything(&directory, &record))),
     }
 }
 
-fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
+fn record(draft: &Draft, request: &Create, directory: &Directory) -> Result<Record> {
     let text =
         |list: &[std::ffi::CString]| list.iter().map(|text| text.to_string_lossy().into_owned()).collect();
     let plan = &draft.plan;
@@ -56,7 +56,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         mount_below: if plan.rootfs.own_mounts { None } else { destroy::mount_id(&rootfs)? },
         rootfs,
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-        owner: folder.owner()?,
+        owner: directory.owner()?,
         annotations: draft.spec.annotations.clone(),
         new_keyring: !request.no_new_keyring,
         phase: Phase::Creating,
@@ -77,8 +77,8 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
     };
-    folder.write(&record)?;
-    folder.write_config(&draft.config)?;
+    directory.write(&record)?;
+    directory.write_config(&draft.config)?;
     hold::here("recorded");
     Ok(record)
 }
@@ -86,7 +86,7 @@ fn record(draft: &Draft, request: &Create, folder: &Folder) -> Result<Record> {
 /// The runtime's work for a container whose first process is created by a clone or by criu.
 pub(super) struct Creation<'a> {
     pub plan: &'a Plan,
-    pub folder: &'a Folder,
+    pub directory: &'a Directory,
     pub record: &'a mut Record,
     /// The cgroup.
     pub made: Option<Made>,
@@ -101,7 +101,7 @@ impl Creation<'_> {
     pub fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
         if init.is_some() {
             self.record.init = init;
-            self.folder.write(self.record)?;
+            self.directory.write(self.record)?;
         }
         hold::here("cloned");
         Ok(())

@@ -4,8 +4,8 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::directory::{Directory, Kept};
 use super::existing::Pause;
-use super::folder::{Folder, Kept};
 use super::hooks::poll_until;
 use super::record::{Phase, Record};
 use super::request::Settings;
@@ -25,79 +25,79 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(15);
 /// `delete`: deletes a stopped container; with `force` any container, and an unknown ID is no
 /// error.
 pub fn delete(settings: &Settings, id: &ContainerId, force: bool) -> Result<()> {
-    let folder = match Folder::open(settings, id) {
+    let directory = match Directory::open(settings, id) {
         Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
         other => other?,
     };
-    if force { by_force(settings, &folder) } else { stopped(&folder) }
+    if force { by_force(settings, &directory) } else { stopped(&directory) }
 }
 
-fn stopped(folder: &Folder) -> Result<()> {
+fn stopped(directory: &Directory) -> Result<()> {
     let mut pause = Pause::new();
-    while !folder.try_lock()? {
+    while !directory.try_lock()? {
         // The creator may be waiting for a hook that runs this command.
-        if let Some(record) = folder.read()? {
-            check_stopped(&record, folder)?;
+        if let Some(record) = directory.read()? {
+            check_stopped(&record, directory)?;
         }
-        if !folder.is_current()? {
+        if !directory.is_current()? {
             break;
         }
         if pause.elapsed() > PATIENCE {
-            return Err(busy(folder));
+            return Err(busy(directory));
         }
         pause.sleep();
     }
-    let missing = || Error::new(Kind::NotFound, format!("container does not exist: {}", folder.id()));
-    if !folder.is_current()? {
+    let missing = || Error::new(Kind::NotFound, format!("container does not exist: {}", directory.id()));
+    if !directory.is_current()? {
         return Err(missing());
     }
-    let record = folder.read()?.ok_or_else(missing)?;
-    check_stopped(&record, folder)?;
-    destroy::with_hooks(folder, &record)
+    let record = directory.read()?.ok_or_else(missing)?;
+    check_stopped(&record, directory)?;
+    destroy::with_hooks(directory, &record)
 }
 
-fn check_stopped(record: &Record, folder: &Folder) -> Result<()> {
-    let status = Status::of(record, folder)?;
+fn check_stopped(record: &Record, directory: &Directory) -> Result<()> {
+    let status = Status::of(record, directory)?;
     if status == Status::Stopped {
         return Ok(());
     }
-    let id = folder.id();
+    let id = directory.id();
     let words = format!(
         "cannot delete container {id} that is not stopped: {status} (kill it first, or use delete --force)"
     );
     Err(Error::new(Kind::State, words))
 }
 
-fn busy(folder: &Folder) -> Error {
-    let words = format!("another command is at work on container {}; try again later", folder.id());
+fn busy(directory: &Directory) -> Error {
+    let words = format!("another command is at work on container {}; try again later", directory.id());
     Error::new(Kind::State, words)
 }
 
-fn by_force(settings: &Settings, folder: &Folder) -> Result<()> {
-    if !take(folder)? || !folder.is_current()? {
+fn by_force(settings: &Settings, directory: &Directory) -> Result<()> {
+    if !take(directory)? || !directory.is_current()? {
         return Ok(());
     }
     // Read again under the lock: the record may have changed.
-    let kept = folder.kept()?;
+    let kept = directory.kept()?;
     hold::here("delete");
     match kept {
         // Its creator was killed before it wrote the record.
-        Kept::Nothing => folder.remove(),
-        Kept::Whole(record) => destroy::with_hooks(folder, &record),
-        Kept::Broken(broken) => remains::destroy(settings, folder, broken),
+        Kept::Nothing => directory.remove(),
+        Kept::Whole(record) => destroy::with_hooks(directory, &record),
+        Kept::Broken(broken) => remains::destroy(settings, directory, broken),
     }
 }
 
 /// Kills the container's process until the lock is released, and takes the lock. False: the
 /// container is already deleted; or a hook of the creation called us, and the creator removes
 /// everything once the hook has ended.
-fn take(folder: &Folder) -> Result<bool> {
+fn take(directory: &Directory) -> Result<bool> {
     let (mut pause, mut killed) = (Pause::new(), None);
-    while !folder.try_lock()? {
-        if !folder.is_current()? {
+    while !directory.try_lock()? {
+        if !directory.is_current()? {
             return Ok(false);
         }
-        let record = match folder.kept()? {
+        let record = match directory.kept()? {
             Kept::Whole(record) => Some(record),
             Kept::Nothing | Kept::Broken(_) => None,
         };
@@ -115,10 +115,10 @@ fn take(folder: &Folder) -> Result<bool> {
         }
         if pause.elapsed() > PATIENCE {
             let creator = record.as_ref().map(|record| record.creator);
-            match holder::of(folder)? {
-                Some(holder) if killed == Some(holder) => return Err(busy(folder)),
+            match holder::of(directory)? {
+                Some(holder) if killed == Some(holder) => return Err(busy(directory)),
                 Some(holder) if creator == Some(holder) || pause.elapsed() > PATIENCE_WITH_OTHERS => {
-                    let (id, pid) = (folder.id(), holder.pid);
+                    let (id, pid) = (directory.id(), holder.pid);
                     tracing::warn!(
                         "process {pid} is killed: it keeps container {id} locked and does not end"
                     );
@@ -129,7 +129,7 @@ fn take(folder: &Folder) -> Result<bool> {
                 // A child just cloned by the creator has a copy of the lock; it is killed with the
                 // rest.
                 None if record.is_some_and(|record| record.phase == Phase::Creating) => return Ok(true),
-                None => return Err(busy(folder)),
+                None => return Err(busy(directory)),
             }
         }
         pause.sleep();

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::folder::Folder;
+use super::directory::Directory;
 use super::hooks::{self, poll_until};
 use super::record::Record;
 use super::state::{State, Status};
@@ -18,13 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kills all processes and removes everything; continues after an error and returns the first. The
 /// caller holds the lock.
-pub fn everything(folder: &Folder, record: &Record) -> Result<()> {
-    remove_all(folder, record).map(drop)
+pub fn everything(directory: &Directory, record: &Record) -> Result<()> {
+    remove_all(directory, record).map(drop)
 }
 
 /// As [`everything`], then runs the poststop hooks, as the container was visible.
-pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
-    let is_ours = remove_all(folder, record)?;
+pub fn with_hooks(directory: &Directory, record: &Record) -> Result<()> {
+    let is_ours = remove_all(directory, record)?;
     // Otherwise the command that deleted it has run them.
     if is_ours && !record.poststop.is_empty() {
         hooks::run_tolerant(&record.poststop, &State::of(record, Status::Stopped));
@@ -34,9 +34,9 @@ pub fn with_hooks(folder: &Folder, record: &Record) -> Result<()> {
 
 /// As [`with_hooks`], for a command that has released the lock: meanwhile another command may have
 /// changed or deleted the container.
-pub fn at_the_end(folder: &Folder, record: &Record) -> Result<()> {
-    let locked = folder.lock();
-    let now = match folder.read() {
+pub fn at_the_end(directory: &Directory, record: &Record) -> Result<()> {
+    let locked = directory.lock();
+    let now = match directory.read() {
         Ok(now) => now.map(|now| Record { group_made: record.group_made, ..now }),
         Err(error) => {
             tracing::warn!("{error}; the container is removed as it was when it was created");
@@ -44,12 +44,12 @@ pub fn at_the_end(folder: &Folder, record: &Record) -> Result<()> {
         }
     };
     // A deleted container has no record.
-    with_hooks(folder, now.as_ref().unwrap_or(record)).and(locked)
+    with_hooks(directory, now.as_ref().unwrap_or(record)).and(locked)
 }
 
 /// Removes everything. False: the container was already deleted.
-fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
-    let is_ours = match is_ours(folder, record) {
+fn remove_all(directory: &Directory, record: &Record) -> Result<bool> {
+    let is_ours = match is_ours(directory, record) {
         Ok(is_ours) => is_ours,
         Err(error) => return Err(error.after_cleaning(kill_init(record))),
     };
@@ -63,16 +63,16 @@ fn remove_all(folder: &Folder, record: &Record) -> Result<bool> {
         remove(&record.bundle).doing(|| format!("remove {}", record.bundle.display()))?;
     }
     // Last: while anything is left, the container can still be named.
-    folder.remove()?;
-    tracing::debug!("container {} is gone: processes, mounts, cgroup, state folder", record.id);
+    directory.remove()?;
+    tracing::debug!("container {} is gone: processes, mounts, cgroup, state directory", record.id);
     Ok(is_ours)
 }
 
 /// Whether the cgroup at the recorded path is this container's. If the container was deleted
 /// concurrently, another one may have been created with the same ID and path; a cgroup that we
 /// created after the deletion is still ours.
-fn is_ours(folder: &Folder, record: &Record) -> Result<bool> {
-    if folder.is_current()? {
+fn is_ours(directory: &Directory, record: &Record) -> Result<bool> {
+    if directory.is_current()? {
         return Ok(true);
     }
     let (Some(made), Some(group)) = (record.group_made, &record.group) else { return Ok(false) };

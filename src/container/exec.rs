@@ -39,7 +39,7 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let there = Existing::open(settings, &request.id)?;
     let target = Target::of(&there, request)?;
-    let spec = there.folder.config()?;
+    let spec = there.directory.config()?;
     let plan = plan(&there, request, &spec, &passed)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
     draft::check_console(&plan, request.console_socket.as_deref(), manner)?;

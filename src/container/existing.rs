@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ContainerId;
-use super::folder::Folder;
+use super::directory::Directory;
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::Settings;
@@ -14,7 +14,7 @@ use crate::plan::{Ask, passed};
 /// Its directory and its record.
 pub struct Existing {
     /// Its directory.
-    pub folder: Folder,
+    pub directory: Directory,
     /// Its record.
     pub record: Record,
 }
@@ -23,7 +23,7 @@ impl Existing {
     /// Reads it without the lock. `Kind::NotFound`: there is none, or its creation has only just
     /// begun.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        Self::read(Folder::open(settings, id)?)
+        Self::read(Directory::open(settings, id)?)
     }
 
     /// Waits for other commands that change the container, then reads it. Other commands wait until
@@ -32,36 +32,36 @@ impl Existing {
     /// `Kind::State`: it is being created. Its creator holds the lock all that time, and may be
     /// waiting for a hook that runs this very command.
     pub fn lock(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        let folder = Folder::open(settings, id)?;
+        let directory = Directory::open(settings, id)?;
         let mut pause = Pause::new();
-        while !folder.try_lock()? {
-            if folder.read()?.is_none_or(|record| record.is_being_created()) {
+        while !directory.try_lock()? {
+            if directory.read()?.is_none_or(|record| record.is_being_created()) {
                 return Err(Error::new(Kind::State, "container not running: it is still being created"));
             }
-            if !folder.is_current()? {
+            if !directory.is_current()? {
                 break;
             }
             pause.sleep();
         }
-        if !folder.is_current()? {
+        if !directory.is_current()? {
             return Err(Error::new(Kind::NotFound, format!("container does not exist: {id}")));
         }
-        Self::read(folder)
+        Self::read(directory)
     }
 
-    fn read(folder: Folder) -> Result<Self> {
-        let record = folder.read()?;
+    fn read(directory: Directory) -> Result<Self> {
+        let record = directory.read()?;
         // Between mkdir and the first write.
         let record = record.ok_or_else(|| {
-            let words = format!("container does not exist: {} (it is just being created)", folder.id());
+            let words = format!("container does not exist: {} (it is just being created)", directory.id());
             Error::new(Kind::NotFound, words)
         })?;
-        Ok(Self { folder, record })
+        Ok(Self { directory, record })
     }
 
     /// Its status now.
     pub fn status(&self) -> Result<Status> {
-        Status::of(&self.record, &self.folder)
+        Status::of(&self.record, &self.directory)
     }
 
     /// The inputs of a plan that is built again for this container, without passed descriptors.

@@ -1,8 +1,8 @@
 //! The second stage of a creation: the container's cgroup, and its resctrl group for shares of
 //! caches and memory bandwidth.
 
+use super::directory::Directory;
 use super::draft::Draft;
-use super::folder::Folder;
 use super::hold;
 use super::record::Record;
 use super::request::Settings;
@@ -41,7 +41,7 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
 /// Moves a process into the container's cgroup. If the cgroup is a systemd unit, systemd creates it
 /// for the process: `Some`.
 pub(super) fn join_group(
-    folder: &Folder,
+    directory: &Directory,
     record: &mut Record,
     plan: &Plan,
     pid: i32,
@@ -50,7 +50,7 @@ pub(super) fn join_group(
     if group.scope.is_none() {
         // From here on the processes in the cgroup identify the container, even while the record
         // has no init.
-        folder.write(record)?;
+        directory.write(record)?;
         return record.group.as_ref().map_or(Ok(()), |group| group.join(pid)).map(|()| None);
     }
     let made = group.start(pid, &plan.scope);
@@ -58,7 +58,7 @@ pub(super) fn join_group(
         // The unit with this name is another container, which must survive this one.
         record.group = None;
     }
-    folder.write(record)?;
+    directory.write(record)?;
     hold::here("scope");
     made.map(Some)
 }

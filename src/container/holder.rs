@@ -4,15 +4,15 @@ use std::fs;
 
 use rustix::fs::Stat;
 
-use super::folder::Folder;
+use super::directory::Directory;
 use super::pid::ProcessId;
 use crate::error::{Doing, Result};
 
 /// The holder of the lock. `None`: no process visible from here; or one with only a copy, made by a
 /// clone, of a dead process's lock.
-pub fn of(folder: &Folder) -> Result<Option<ProcessId>> {
+pub fn of(directory: &Directory) -> Result<Option<ProcessId>> {
     const FILE: &str = "/proc/locks";
-    let locked = folder.stat()?;
+    let locked = directory.stat()?;
     let text = fs::read_to_string(FILE).doing(|| format!("read {FILE}"))?;
     for pid in candidates(&text, locked.st_ino) {
         // First the process, then its open files: the PID may be reused meanwhile.

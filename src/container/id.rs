@@ -30,7 +30,7 @@ impl FromStr for ContainerId {
             ));
         }
         if text == "." || text == ".." {
-            return bad("it names a folder".into());
+            return bad("it names a directory".into());
         }
         match text.char_indices().find(|&(_, c)| !(c.is_ascii_alphanumeric() || "_+-.".contains(c))) {
             Some((at, found)) => bad(format!("{found:?} at {at}; allowed are letters, digits, and _ + - .")),

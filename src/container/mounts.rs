@@ -94,7 +94,7 @@ fn refused(file: &Path, at: usize, field: &str, words: &str) -> Error {
 
 /// Builds a plan with these mounts instead of the container's own, and no other steps.
 fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path) -> Result<Plan> {
-    let config = there.folder.config()?;
+    let config = there.directory.config()?;
     let linux = config.linux.unwrap_or_default();
     let spec = Spec {
         oci_version: config.oci_version,

@@ -115,9 +115,10 @@ fn through(path: &Path, how: OFlags, content: &str) -> Result<()> {
 /// Links the file last, open(2), "O_TMPFILE": a kill at any moment leaves the whole file or none.
 /// EEXIST: the name exists.
 fn nameless(path: &Path, content: &str) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mut out = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(MODE))?);
+    let mut out = File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(MODE))?);
     out.write_all(content.as_bytes())?;
     hold::here("pid-file");
     let own = format!("/proc/self/fd/{}", out.as_raw_fd());

@@ -13,7 +13,7 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::folder::{Broken, Folder, Kept};
+use super::directory::{Broken, Directory, Kept};
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::Settings;
@@ -22,13 +22,13 @@ use crate::cgroup::Group;
 use crate::error::{Error, Kind, Result};
 
 /// Kills and removes it. The caller holds the lock.
-pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<()> {
-    let (mut record, known) = read(folder, &broken.bytes)?;
+pub fn destroy(settings: &Settings, directory: &Directory, broken: Broken) -> Result<()> {
+    let (mut record, known) = read(directory, &broken.bytes)?;
     if !known.contains_key("group") {
-        record.group = planned(settings, folder)?;
+        record.group = planned(settings, directory)?;
     }
     if let Some(group) = &record.group {
-        record.owns_group = !is_another_s(settings, folder, group)?;
+        record.owns_group = !is_another_s(settings, directory, group)?;
         if !record.owns_group {
             record.group = None;
         }
@@ -40,14 +40,14 @@ pub fn destroy(settings: &Settings, folder: &Folder, broken: Broken) -> Result<(
         .map_or("no cgroup".to_owned(), |path| format!("cgroup {}", path.display()));
     let init = record.init.map_or("no process".to_owned(), |init| format!("process {}", init.pid));
     tracing::warn!("{}; found of the container: {group}, {init}", broken.error);
-    destroy::with_hooks(folder, &record)
+    destroy::with_hooks(directory, &record)
 }
 
 /// A record with the readable members, and these members.
-fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
+fn read(directory: &Directory, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
     let failed =
         |error: serde_json::Error| Error::new(Kind::System, format!("read a broken record: {error}"));
-    let mut whole = serde_json::to_value(blank(folder)?).map_err(failed)?;
+    let mut whole = serde_json::to_value(blank(directory)?).map_err(failed)?;
     let mut known = Map::new();
     for (name, value) in members(bytes) {
         let mut more = whole.clone();
@@ -61,17 +61,17 @@ fn read(folder: &Folder, bytes: &[u8]) -> Result<(Record, Map<String, Value>)> {
     }
     // The directory supplies the ID. A broken record never causes a bundle's removal.
     let record = serde_json::from_value(whole).map_err(failed)?;
-    Ok((Record { id: folder.id().to_string(), bundle_goes: false, ..record }, known))
+    Ok((Record { id: directory.id().to_string(), bundle_goes: false, ..record }, known))
 }
 
-fn blank(folder: &Folder) -> Result<Record> {
+fn blank(directory: &Directory) -> Result<Record> {
     Ok(Record {
-        id: folder.id().to_string(),
+        id: directory.id().to_string(),
         bundle: PathBuf::from("/"),
         bundle_goes: false,
         rootfs: PathBuf::from("/"),
         created: String::new(),
-        owner: folder.owner()?,
+        owner: directory.owner()?,
         annotations: BTreeMap::new(),
         new_keyring: false,
         phase: Phase::Created,
@@ -116,8 +116,8 @@ fn members(bytes: &[u8]) -> Vec<(String, Value)> {
 
 /// The cgroup that this command would create for the container. `None`: the copy of config.json is
 /// missing or broken, too.
-fn planned(settings: &Settings, folder: &Folder) -> Result<Option<Group>> {
-    let group = folder.config().and_then(|spec| facts::host(&spec, settings, folder.id().as_ref()));
+fn planned(settings: &Settings, directory: &Directory) -> Result<Option<Group>> {
+    let group = directory.config().and_then(|spec| facts::host(&spec, settings, directory.id().as_ref()));
     match group {
         Ok(facts) => Ok(facts.group),
         Err(error) if error.errno().is_some_and(|errno| errno != libc::ENOENT) => Err(error),
@@ -129,10 +129,10 @@ fn planned(settings: &Settings, folder: &Folder) -> Result<Option<Group>> {
 }
 
 /// Whether a record of another container, whole or broken, names this cgroup.
-fn is_another_s(settings: &Settings, folder: &Folder, group: &Group) -> Result<bool> {
+fn is_another_s(settings: &Settings, directory: &Directory, group: &Group) -> Result<bool> {
     let paths: Vec<PathBuf> = group.paths().into_values().collect();
-    for id in root::all(settings)?.into_iter().filter(|id| id != folder.id()) {
-        let other = match Folder::open(settings, &id) {
+    for id in root::all(settings)?.into_iter().filter(|id| id != directory.id()) {
+        let other = match Directory::open(settings, &id) {
             Err(error) if error.kind() == Kind::NotFound => continue,
             other => other?,
         };

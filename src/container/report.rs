@@ -27,7 +27,7 @@ pub fn begin(doing: &str, id: &str, settings: &Settings) {
     }
     let kernel = rustix::system::uname();
     debug!(
-        "{doing} {id}: emergence-runc {} on Linux {}, as user {}{}, state folder {}",
+        "{doing} {id}: emergence-runc {} on Linux {}, as user {}{}, state directory {}",
         env!("CARGO_PKG_VERSION"),
         kernel.release().to_string_lossy(),
         rustix::process::geteuid().as_raw(),

@@ -42,7 +42,8 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
     let listener = launched.listener.take();
     let pidfd = launched.child.pidfd.as_fd();
     let ended = foreground.wait(Program { pid, pidfd, terminal, listener });
-    let cleaned = if request.keep { Ok(()) } else { destroy::at_the_end(&launched.folder, &launched.record) };
+    let cleaned =
+        if request.keep { Ok(()) } else { destroy::at_the_end(&launched.directory, &launched.record) };
     match ended {
         Ok(status) => cleaned.map(|()| status),
         Err(error) => Err(error.after_cleaning(cleaned)),
@@ -52,13 +53,13 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
 /// Starts the waiting process and checks that it started. On error everything is undone.
 fn begin(launched: &Launched) -> Result<()> {
     // Other commands wait for the lock until the program runs. A hook may run such a command.
-    tell(launched).and_then(|()| launched.folder.unlock()).map_err(|error| end(error, launched))?;
-    poststart(&launched.folder, &launched.record)
+    tell(launched).and_then(|()| launched.directory.unlock()).map_err(|error| end(error, launched))?;
+    poststart(&launched.directory, &launched.record)
 }
 
 /// Removes everything after an error.
 fn end(error: Error, launched: &Launched) -> Error {
-    error.after_cleaning(destroy::at_the_end(&launched.folder, &launched.record))
+    error.after_cleaning(destroy::at_the_end(&launched.directory, &launched.record))
 }
 
 fn tell(launched: &Launched) -> Result<()> {

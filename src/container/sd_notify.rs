@@ -22,7 +22,7 @@ use rustix::net::{
 };
 
 use super::ContainerId;
-use super::folder::Folder;
+use super::directory::Directory;
 use super::hooks::poll_until;
 use super::request::Settings;
 use crate::error::{Doing, Result};
@@ -100,18 +100,18 @@ pub(super) fn amend(spec: &mut Spec, settings: &Settings, id: &ContainerId) -> R
 }
 
 /// Creates the directory to be mounted, which every user of the container may enter.
-pub(super) fn make_directory(folder: &Folder) -> Result<()> {
+pub(super) fn make_directory(directory: &Directory) -> Result<()> {
     let make = || {
-        rustix::fs::mkdirat(folder, DIRECTORY, Mode::from_raw_mode(0o755))?;
+        rustix::fs::mkdirat(directory, DIRECTORY, Mode::from_raw_mode(0o755))?;
         // mkdir(2) applies the caller's umask.
-        rustix::fs::fchmod(open_directory(folder)?, Mode::from_raw_mode(0o755))
+        rustix::fs::fchmod(open_directory(directory)?, Mode::from_raw_mode(0o755))
     };
-    make().doing(|| format!("make {}", folder.path().join(DIRECTORY).display()))
+    make().doing(|| format!("make {}", directory.path().join(DIRECTORY).display()))
 }
 
-fn open_directory(folder: &Folder) -> rustix::io::Result<OwnedFd> {
+fn open_directory(directory: &Directory) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, DIRECTORY, flags, Mode::empty())
+    rustix::fs::openat(directory, DIRECTORY, flags, Mode::empty())
 }
 
 /// The container's socket, while the runtime listens to it.
@@ -127,10 +127,10 @@ pub struct Listener {
 impl Listener {
     /// Listens for a container that was created with a socket. `None`: it has none, or no service
     /// manager waits.
-    pub(super) fn bind(folder: &Folder, manager: Option<Manager>) -> Result<Option<Self>> {
+    pub(super) fn bind(directory: &Directory, manager: Option<Manager>) -> Result<Option<Self>> {
         let Some(manager) = manager else { return Ok(None) };
-        let doing = || format!("listen at {}", folder.path().join(DIRECTORY).join(SOCKET).display());
-        let directory = match open_directory(folder) {
+        let doing = || format!("listen at {}", directory.path().join(DIRECTORY).join(SOCKET).display());
+        let directory = match open_directory(directory) {
             Err(Errno::NOENT) => return Ok(None),
             opened => opened.doing(doing)?,
         };

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{Folder, START_FIFO};
+use super::directory::{Directory, START_FIFO};
 use super::record::{Phase, Record, user_name};
 use crate::cgroup::Group;
 use crate::error::{Doing, Result};
@@ -35,7 +35,7 @@ pub enum Status {
 impl Status {
     /// The status, from the kernel: whether the process lives, whether its cgroup is frozen, and
     /// whether it waits at its fifo.
-    pub fn of(record: &Record, folder: &Folder) -> Result<Self> {
+    pub fn of(record: &Record, directory: &Directory) -> Result<Self> {
         if record.phase == Phase::Creating {
             return Ok(if record.creator.is_alive() { Status::Creating } else { Status::Stopped });
         }
@@ -45,12 +45,14 @@ impl Status {
         if record.group.as_ref().map_or(Ok(false), Group::is_frozen)? {
             return Ok(Status::Paused);
         }
-        match folder.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
+        match directory.open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK) {
             // The fifo has a reader: the process is before its execve.
             Ok(_) => Ok(Status::Created),
             // ENXIO: it has no reader any more. ENOENT: there never was one, as `run` needs none.
             Err(Errno::NXIO | Errno::NOENT) => Ok(Status::Running),
-            Err(error) => Err(error).doing(|| format!("open {}", folder.path().join(START_FIFO).display())),
+            Err(error) => {
+                Err(error).doing(|| format!("open {}", directory.path().join(START_FIFO).display()))
+            }
         }
     }
 

@@ -117,8 +117,8 @@ fn share(there: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
     }
     // Recorded before it is created, so that `delete` finds it in any case.
     there.record.rdt = Some(wish.place(&there.record.id)?);
-    there.folder.write(&there.record)?;
-    let given = give(&mut there.record, &wish).and_then(|()| there.folder.write(&there.record));
+    there.directory.write(&there.record)?;
+    let given = give(&mut there.record, &wish).and_then(|()| there.directory.write(&there.record));
     match given {
         Ok(()) => Ok(Shared::Given),
         Err(error) => Err(error.after_cleaning(unshare(there, &Shared::Given))),
@@ -179,7 +179,7 @@ fn unshare(there: &mut Existing, shared: &Shared) -> Result<()> {
         (Shared::Given, Some(group)) => {
             ResctrlGroup::remove(group)?;
             there.record.rdt = None;
-            there.folder.write(&there.record)
+            there.directory.write(&there.record)
         }
         _ => Ok(()),
     }

@@ -49,7 +49,7 @@ fn pair(root: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
-    let dev = root.folder(c"dev")?;
+    let dev = root.directory(c"dev")?;
     // An image may have a symbolic link of this name that leads elsewhere: the link itself is
     // mounted on.
     let console = mount_point(&dev, c"console", Mode::from_raw_mode(0o666))?;

@@ -48,7 +48,7 @@ fn run(
     hook: &ContainerHook,
     index: usize,
     state: &OwnedFd,
-    folder: Option<BorrowedFd<'_>>,
+    directory: Option<BorrowedFd<'_>>,
     opened: &mut Opened,
 ) -> Result<(), Fault> {
     // A file, not a pipe: processes that the hook leaves running may keep it open as long as they
@@ -62,7 +62,7 @@ fn run(
     let pidfd = match unsafe { process::clone3(0, None) }.at(Step::HookSpawn, index)? {
         Cloned::Child => {
             end_with(parent);
-            become_hook(hook, index, state, folder, writer.as_fd(), opened)
+            become_hook(hook, index, state, directory, writer.as_fd(), opened)
         }
         Cloned::Parent { pidfd, .. } => pidfd,
     };
@@ -100,7 +100,7 @@ fn become_hook(
     hook: &ContainerHook,
     index: usize,
     state: &OwnedFd,
-    folder: Option<BorrowedFd<'_>>,
+    directory: Option<BorrowedFd<'_>>,
     tell: BorrowedFd<'_>,
     opened: &Opened,
 ) -> ! {
@@ -112,7 +112,8 @@ fn become_hook(
         None => Ok(()),
     });
     let limited = opened.limit_open_files().map_err(std::io::Error::from);
-    let entered = folder.map_or(Ok(()), |folder| rustix::process::fchdir(folder).map_err(Into::into));
+    let entered =
+        directory.map_or(Ok(()), |directory| rustix::process::fchdir(directory).map_err(Into::into));
     let environment = match &hook.environment {
         HookEnvironment::Listed(listed) => listed,
         HookEnvironment::OfProcess => &opened.envp,

@@ -451,16 +451,16 @@ fn sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(proc, c"sys", flags, Mode::empty()).at(Step::Sysctl, 0)?;
+    let directory = rustix::fs::openat(proc, c"sys", flags, Mode::empty()).at(Step::Sysctl, 0)?;
     for (index, (path, value)) in plan.sysctl.iter().enumerate() {
-        write_file(folder.as_fd(), path, value).at(Step::Sysctl, index)?;
+        write_file(directory.as_fd(), path, value).at(Step::Sysctl, index)?;
     }
     Ok(())
 }
 
 /// Writes a kernel file with one write(2).
-fn write_file(folder: BorrowedFd<'_>, path: &std::ffi::CStr, value: &[u8]) -> rustix::io::Result<()> {
-    let file = rustix::fs::openat(folder, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+fn write_file(directory: BorrowedFd<'_>, path: &std::ffi::CStr, value: &[u8]) -> rustix::io::Result<()> {
+    let file = rustix::fs::openat(directory, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     match rustix::io::write(&file, value)? {
         written if written == value.len() => Ok(()),
         _ => Err(Errno::IO),

@@ -20,7 +20,7 @@ pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
     let bytes = process.cwd.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or_default();
     let path = bytes.get(start..).and_then(|rest| CStr::from_bytes_with_nul(rest).ok()).unwrap_or(c"");
-    match InRoot(root.as_fd()).folder(path) {
+    match InRoot(root.as_fd()).directory(path) {
         // A read-only file system: entering the directory shows whether it exists.
         Ok(_) | Err(Errno::ROFS | Errno::ACCESS) => Ok(()),
         Err(error) => Err(error).at(Step::MakeCwd, 0),
@@ -55,7 +55,7 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
         match executable(path) {
             Ok(()) => return Ok(()),
             Err(Errno::ISDIR) if process.has_path() => {
-                return Err(Fault::new(Step::LookUpFolder, index, libc::EISDIR));
+                return Err(Fault::new(Step::LookUpDirectory, index, libc::EISDIR));
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
             Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(()),

@@ -45,7 +45,7 @@ pub fn check_name(name: &str) -> std::result::Result<(), String> {
     let refused = |byte: &u8| matches!(byte, 0 | b'\t'..=b'\r' | b' ' | b'/' | b':' | b'%' | 0xa0);
     let why = match name {
         "" => "is empty".into(),
-        "." | ".." => "names a folder".into(),
+        "." | ".." => "names a directory".into(),
         _ if name.len() > LONGEST => format!("is longer than {LONGEST} bytes"),
         _ if plain.contains('%') => "holds a %; only one %d at the end is allowed".into(),
         _ => match plain.bytes().find(|byte| refused(byte)) {
@@ -209,8 +209,8 @@ mod tests {
         }
         for (bad, why) in [
             ("", "is empty"),
-            (".", "names a folder"),
-            ("..", "names a folder"),
+            (".", "names a directory"),
+            ("..", "names a directory"),
             ("sixteen-bytes-xx", "longer than 15 bytes"),
             ("a/b", "holds '/'"),
             ("a b", "holds ' '"),

@@ -281,9 +281,9 @@ fn candidates(words: &Words, place: &str, judge: &mut Judge) -> Vec<CString> {
         return judge.cbytes_at(place, name).into_iter().collect();
     }
     let path = words.env.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
-    let folders = path.unwrap_or_default().split(|byte| *byte == b':').filter(|_| path.is_some());
-    let folders = folders.map(|folder| if folder.is_empty() { b"." } else { folder });
-    folders.filter_map(|folder| judge.cbytes_at(place, &[folder, b"/", name].concat())).collect()
+    let directories = path.unwrap_or_default().split(|byte| *byte == b':').filter(|_| path.is_some());
+    let directories = directories.map(|directory| if directory.is_empty() { b"." } else { directory });
+    directories.filter_map(|directory| judge.cbytes_at(place, &[directory, b"/", name].concat())).collect()
 }
 
 fn terminal(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<TerminalSize> {

@@ -75,11 +75,11 @@ pub fn plan(
     judge: &mut Judge,
 ) -> Option<Rootfs> {
     let Some(root) = &spec.root else {
-        judge.fault("root", "missing; name the folder of the root file system in root.path");
+        judge.fault("root", "missing; name the directory of the root file system in root.path");
         return None;
     };
     if root.path.is_empty() {
-        judge.fault("root.path", "empty; name the folder of the root file system");
+        judge.fault("root.path", "empty; name the directory of the root file system");
     }
     let own_mounts = namespaces.own(Namespace::Mount);
     let mut mounts = mounts::plan(spec, context, judge);

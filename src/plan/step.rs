@@ -34,7 +34,7 @@ pub enum Step {
     MountPropagation,
     CopyUp,
     CgroupMount,
-    DeviceFolder,
+    DeviceDirectory,
     Device,
     DeviceTaken,
     DeviceOfHost,
@@ -47,12 +47,12 @@ pub enum Step {
     HookExit,
     HookSignal,
     HookTimeout,
-    KernelFolder,
+    KernelDirectory,
     MaskedPath,
     ReadonlyPath,
     ChangeToRoot,
     Pivot,
-    HideKernelFolders,
+    HideKernelDirectories,
     MoveRoot,
     RootPropagation,
     RootReadonly,
@@ -84,7 +84,7 @@ pub enum Step {
     CwdOutside,
     LookUpMissing,
     LookUpDenied,
-    LookUpFolder,
+    LookUpDirectory,
     LookUpStat,
     Descriptors,
     Exec,
@@ -115,7 +115,7 @@ const ALL: &[Step] = &[
     Step::MountPropagation,
     Step::CopyUp,
     Step::CgroupMount,
-    Step::DeviceFolder,
+    Step::DeviceDirectory,
     Step::Device,
     Step::DeviceTaken,
     Step::DeviceOfHost,
@@ -128,12 +128,12 @@ const ALL: &[Step] = &[
     Step::HookExit,
     Step::HookSignal,
     Step::HookTimeout,
-    Step::KernelFolder,
+    Step::KernelDirectory,
     Step::MaskedPath,
     Step::ReadonlyPath,
     Step::ChangeToRoot,
     Step::Pivot,
-    Step::HideKernelFolders,
+    Step::HideKernelDirectories,
     Step::MoveRoot,
     Step::RootPropagation,
     Step::RootReadonly,
@@ -165,7 +165,7 @@ const ALL: &[Step] = &[
     Step::CwdOutside,
     Step::LookUpMissing,
     Step::LookUpDenied,
-    Step::LookUpFolder,
+    Step::LookUpDirectory,
     Step::LookUpStat,
     Step::Descriptors,
     Step::Exec,
@@ -217,7 +217,7 @@ impl Fault {
             | Step::NothingMounted
             | Step::LookUpMissing
             | Step::LookUpDenied
-            | Step::LookUpFolder => doing,
+            | Step::LookUpDirectory => doing,
             Step::TimeOffsets if self.errno == libc::EINVAL => {
                 "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
             }
@@ -307,21 +307,21 @@ impl Plan {
             Step::MountTarget | Step::MountOnLink | Step::NothingMounted | Step::MountSource | Step::Mount | Step::MountAttributes | Step::MountPropagation
             | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(step, index),
             Step::EnterContainer => "enter the container's namespaces".into(),
-            Step::DeviceFolder | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(step, index),
+            Step::DeviceDirectory | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(step, index),
             Step::DeviceLink => "make the default links in /dev".into(),
             Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
             Step::ConsoleSend => "send the terminal to the console socket".into(),
             Step::ConsoleMount => "mount the terminal on /dev/console".into(),
             Step::ConsoleAttach => "make the terminal the process's own".into(),
             Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(step, index),
-            Step::KernelFolder => "find /proc and /sys where they were mounted (somebody changes the root file system)".into(),
+            Step::KernelDirectory => "find /proc and /sys where they were mounted (somebody changes the root file system)".into(),
             Step::MaskedPath => format!("mask /{} (linux.maskedPaths)", self.rootfs.name(&self.rootfs.masked, index)),
             Step::ReadonlyPath => {
                 format!("make /{} read-only (linux.readonlyPaths)", self.rootfs.name(&self.rootfs.readonly_paths, index))
             }
             Step::ChangeToRoot => "change to the root file system".into(),
             Step::Pivot => "pivot_root (on a ramfs root, use --no-pivot)".into(),
-            Step::HideKernelFolders => "remove the host's proc and sysfs mounts, which the container would reach (--no-pivot)".into(),
+            Step::HideKernelDirectories => "remove the host's proc and sysfs mounts, which the container would reach (--no-pivot)".into(),
             Step::MoveRoot => "move the root file system to /".into(),
             Step::RootPropagation => "set linux.rootfsPropagation".into(),
             Step::RootReadonly => "make / read-only (root.readonly)".into(),
@@ -357,7 +357,7 @@ impl Plan {
                 format!("{:?}: executable file not found in $PATH", process.program())
             }),
             Step::LookUpDenied => self.with_process("exec:", |process| format!("{:?}: permission denied", process.program())),
-            Step::LookUpFolder => self.with_process("exec:", |process| format!("{:?}: is a directory", process.program())),
+            Step::LookUpDirectory => self.with_process("exec:", |process| format!("{:?}: is a directory", process.program())),
             Step::LookUpStat => self.with_process("exec:", |process| {
                 format!("{:?}: stat {}", process.program(), process.program())
             }),
@@ -436,7 +436,7 @@ impl Plan {
         let name = device.map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
         let field = self.device_field(index);
         match step {
-            Step::DeviceFolder => format!("make the folder of device /{name} ({field})"),
+            Step::DeviceDirectory => format!("make the directory of device /{name} ({field})"),
             Step::DeviceTaken => {
                 format!("make device /{name} ({field}): another file is there, which stays as it is")
             }

@@ -21,10 +21,10 @@ impl Step {
             | Step::HookExit
             | Step::HookSignal
             | Step::HookTimeout
-            | Step::KernelFolder
+            | Step::KernelDirectory
             | Step::LookUpMissing
             | Step::LookUpDenied
-            | Step::LookUpFolder
+            | Step::LookUpDirectory
             | Step::LookUpStat
             | Step::Exec => None,
             Step::Sync
@@ -34,7 +34,7 @@ impl Step {
             | Step::MountSource
             | Step::MountAttributes
             | Step::MountPropagation
-            | Step::DeviceFolder
+            | Step::DeviceDirectory
             | Step::ConsoleSend
             | Step::ChangeToRoot
             | Step::EnterContainer

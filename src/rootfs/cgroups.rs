@@ -78,25 +78,25 @@ fn legacy(
     fsconfig_set_string(&context, c"mode", c"755")?;
     fsconfig_create(&context)?;
     let writable = flags.difference(MountFlags::RDONLY);
-    let folder = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(writable))?;
-    attach(&folder, target).map_err(errno)?;
+    let directory = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(writable))?;
+    attach(&directory, target).map_err(errno)?;
     for hierarchy in hierarchies {
-        rustix::fs::mkdirat(&folder, &hierarchy.name, rustix::fs::Mode::from_raw_mode(0o755))?;
+        rustix::fs::mkdirat(&directory, &hierarchy.name, rustix::fs::Mode::from_raw_mode(0o755))?;
         let below = rustix::fs::openat(
-            &folder,
+            &directory,
             &hierarchy.name,
             rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW,
             rustix::fs::Mode::empty(),
         )?;
         one_hierarchy(hierarchy, flags, step, place, below.as_fd())?;
         for link in &hierarchy.links {
-            rustix::fs::symlinkat(&hierarchy.name, &folder, link)?;
+            rustix::fs::symlinkat(&hierarchy.name, &directory, link)?;
         }
     }
     if flags.contains(MountFlags::RDONLY) {
-        set_attributes(&folder, Attributes::READONLY, false, place.proc).map_err(errno)?;
+        set_attributes(&directory, Attributes::READONLY, false, place.proc).map_err(errno)?;
     }
-    Ok(Some(folder))
+    Ok(Some(directory))
 }
 
 fn one_hierarchy(

@@ -21,7 +21,7 @@ const ENTRIES: usize = 4096;
 pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, options: &[FsOption]) -> Result<()> {
     let whole = rustix::fs::fstat(from)?;
     let from = reopen(from, c".")?;
-    copy_folder(&from, to, whole.st_dev, 0)?;
+    copy_directory(&from, to, whole.st_dev, 0)?;
     let named = |name: &CStr| options.iter().any(|(key, _)| key.as_c_str() == name);
     let uid = (!named(c"uid")).then(|| Uid::from_raw(whole.st_uid));
     let gid = (!named(c"gid")).then(|| Gid::from_raw(whole.st_gid));
@@ -34,7 +34,7 @@ fn reopen(at: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     rustix::fs::openat(at, name, flags, Mode::empty())
 }
 
-fn copy_folder(from: &OwnedFd, to: BorrowedFd<'_>, device: u64, depth: usize) -> Result<()> {
+fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, device: u64, depth: usize) -> Result<()> {
     if depth > DEEPEST {
         return Err(Errno::NAMETOOLONG);
     }
@@ -59,7 +59,7 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, device: u64, dept
             rustix::fs::mkdirat(to, name, mode)?;
             if stat.st_dev == device {
                 let below = reopen(from, name)?;
-                copy_folder(&below, reopen(to, name)?.as_fd(), device, depth + 1)?;
+                copy_directory(&below, reopen(to, name)?.as_fd(), device, depth + 1)?;
             }
         }
         FileType::Symlink => {

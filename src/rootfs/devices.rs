@@ -30,7 +30,7 @@ const DEVPTS_MAGIC: u64 = 0x1cd1;
 const MOUNT_POINT: u32 = 0;
 
 /// The directories in which nodes are created.
-pub struct Folder<'a> {
+pub struct Directory<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
     /// The mount on its /dev. The name may lead to another directory by now: the image's, on disk.
@@ -41,7 +41,7 @@ pub struct Folder<'a> {
     pub proc: Procfs<'a>,
 }
 
-impl Folder<'_> {
+impl Directory<'_> {
     /// The parent directory of the node at `path` (created if missing), and the node's name.
     fn parent(&self, path: &CStr) -> rustix::io::Result<(OwnedFd, PathBuffer)> {
         let below = path.to_bytes_with_nul().strip_prefix(b"dev/");
@@ -52,7 +52,7 @@ impl Folder<'_> {
     }
 
     fn dev(&self) -> rustix::io::Result<OwnedFd> {
-        self.dev.map_or_else(|| self.root.folder(c"dev"), |dev| InRoot(dev).open(c"", false))
+        self.dev.map_or_else(|| self.root.directory(c"dev"), |dev| InRoot(dev).open(c"", false))
     }
 }
 
@@ -66,7 +66,12 @@ pub struct Ready<'a> {
 }
 
 /// Creates all nodes. `bind`: they are mounted instead.
-pub fn make(devices: &[DeviceStep], bind: bool, place: &Folder<'_>, ready: Ready<'_>) -> Result<(), Fault> {
+pub fn make(
+    devices: &[DeviceStep],
+    bind: bool,
+    place: &Directory<'_>,
+    ready: Ready<'_>,
+) -> Result<(), Fault> {
     let mut nodes = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
     for (index, device) in devices.iter().enumerate() {
         one_node(device, index, bind, place, ready.hosts, &mut nodes)?;
@@ -78,16 +83,16 @@ fn one_node(
     device: &DeviceStep,
     index: usize,
     bind: bool,
-    place: &Folder<'_>,
+    place: &Directory<'_>,
     hosts: &[Option<OwnedFd>],
     nodes: &mut Attached<'_>,
 ) -> Result<(), Fault> {
-    let (folder, name) = place.parent(&device.path).at(Step::DeviceFolder, index)?;
+    let (directory, name) = place.parent(&device.path).at(Step::DeviceDirectory, index)?;
     let name = name.as_cstr().at(Step::Device, index)?;
     let fifo = device.kind == libc::S_IFIFO;
     let mut bind = bind && !fifo;
     if !bind {
-        match make_node(device, folder.as_fd(), name) {
+        match make_node(device, directory.as_fd(), name) {
             Err(Errno::EXIST) => {}
             // Creating nodes is not permitted, although there is no user namespace: a runtime with
             // few capabilities.
@@ -95,8 +100,8 @@ fn one_node(
             other => return other.at(Step::Device, index),
         }
     }
-    let target = match look(&folder, name).at(Step::Device, index)? {
-        None => mount_point(&folder, name, Mode::from_raw_mode(MOUNT_POINT)).at(Step::Device, index)?,
+    let target = match look(&directory, name).at(Step::Device, index)? {
+        None => mount_point(&directory, name, Mode::from_raw_mode(MOUNT_POINT)).at(Step::Device, index)?,
         Some(there) => match judge(device, &there, bind, place.proc).at(Step::DeviceTaken, index)? {
             Standing::Serves => return Ok(()),
             Standing::IsCovered => there,
@@ -116,20 +121,20 @@ fn one_node(
     attach(&node, &target).at(Step::Device, index)
 }
 
-fn make_node(device: &DeviceStep, folder: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+fn make_node(device: &DeviceStep, directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
     let kind = FileType::from_raw_mode(device.kind);
-    rustix::fs::mknodat(folder, name, kind, Mode::from_raw_mode(device.permissions()), device.device)?;
+    rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(device.permissions()), device.device)?;
     let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
     if owner != (0, 0) {
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-        rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     Ok(())
 }
 
-fn look(folder: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
+fn look(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+    match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => Ok(None),
         other => other.map(Some),
     }
@@ -181,14 +186,18 @@ fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, Fault> {
 
 /// Creates an empty file as a mount point. An existing file is used too, also a link, which is not
 /// followed.
-pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Result<OwnedFd> {
+pub fn mount_point(directory: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(&folder, name, make, mode) {
+    match rustix::fs::openat(&directory, name, make, mode) {
         Err(Errno::EXIST) => {}
         other => return other,
     }
-    let there =
-        rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let there = rustix::fs::openat(
+        &directory,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     match path::kind(&there)? {
         FileType::Directory => Err(Errno::ISDIR),
         _ => Ok(there),
@@ -196,7 +205,7 @@ pub fn mount_point(folder: impl AsFd, name: &CStr, mode: Mode) -> rustix::io::Re
 }
 
 /// Creates the default links, and ptmx for the container's own pseudo-terminals.
-pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
+pub fn link(place: &Directory<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let dev = place.dev()?;
     for (name, target) in LINKS {
         link_one(&dev, name, target)?;
@@ -207,8 +216,8 @@ pub fn link(place: &Folder<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     link_ptmx(place, &dev)
 }
 
-fn link_one(folder: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<()> {
-    match rustix::fs::symlinkat(target, folder, name) {
+fn link_one(directory: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<()> {
+    match rustix::fs::symlinkat(target, directory, name) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
@@ -216,7 +225,7 @@ fn link_one(folder: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<
 
 /// Links ptmx. An image, or `linux.devices`, may have a node of this name, which opens terminals of
 /// the host.
-fn link_ptmx(place: &Folder<'_>, dev: &OwnedFd) -> std::io::Result<()> {
+fn link_ptmx(place: &Directory<'_>, dev: &OwnedFd) -> std::io::Result<()> {
     const TARGET: &CStr = c"pts/ptmx";
     match rustix::fs::symlinkat(TARGET, dev, c"ptmx") {
         Err(Errno::EXIST) => {}

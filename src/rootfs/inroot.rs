@@ -47,9 +47,9 @@ impl InRoot<'_> {
     }
 
     /// Opens the directory at `path`; creates it and its parents (mode 0755) if missing.
-    pub fn folder(&self, path: &CStr) -> Result<OwnedFd> {
+    pub fn directory(&self, path: &CStr) -> Result<OwnedFd> {
         match self.open(path, false) {
-            Err(Errno::NOENT) => self.make_folder(path.to_bytes()),
+            Err(Errno::NOENT) => self.make_directory(path.to_bytes()),
             other => other,
         }
     }
@@ -61,7 +61,7 @@ impl InRoot<'_> {
             other => return other,
         }
         let (parent, name) = split(path.to_bytes());
-        let parent = self.folder(PathBuffer::new(parent)?.as_cstr()?)?;
+        let parent = self.directory(PathBuffer::new(parent)?.as_cstr()?)?;
         let name = PathBuffer::new(name)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
         match rustix::fs::openat(&parent, name.as_cstr()?, flags, Mode::from_raw_mode(0o644)) {
@@ -70,7 +70,7 @@ impl InRoot<'_> {
             Err(Errno::EXIST) => {
                 let target = self.link_target(&parent, split(path.to_bytes()).0, name.as_cstr()?)?;
                 let (parent, name) = split(target.bytes());
-                let parent = self.folder(PathBuffer::new(parent)?.as_cstr()?)?;
+                let parent = self.directory(PathBuffer::new(parent)?.as_cstr()?)?;
                 rustix::fs::openat(
                     &parent,
                     PathBuffer::new(name)?.as_cstr()?,
@@ -85,15 +85,15 @@ impl InRoot<'_> {
     /// The parent directory of `path` (created if missing), and its last name.
     pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, PathBuffer)> {
         let (parent, name) = split(path.to_bytes());
-        Ok((self.folder(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
+        Ok((self.directory(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
     }
 
-    fn make_folder(&self, path: &[u8]) -> Result<OwnedFd> {
+    fn make_directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let mut path = PathBuffer::new(path)?;
         for _ in 0..MOST_LINKS {
             let (at, depth) = self.deepest(&path)?;
             match self.make_below(at, &path, depth)? {
-                Made::All(folder) => return Ok(folder),
+                Made::All(directory) => return Ok(directory),
                 Made::UpToParent => {}
                 Made::Link(rest) => path = rest,
             }
@@ -147,10 +147,10 @@ impl InRoot<'_> {
         Ok(Made::All(at))
     }
 
-    /// The target of link `name` in `folder` (whose path is `before`), as a path below the root.
-    fn link_target(&self, folder: &OwnedFd, before: &[u8], name: &CStr) -> Result<PathBuffer> {
+    /// The target of link `name` in `directory` (whose path is `before`), as a path below the root.
+    fn link_target(&self, directory: &OwnedFd, before: &[u8], name: &CStr) -> Result<PathBuffer> {
         let mut room = [std::mem::MaybeUninit::uninit(); PATH_MAX];
-        let (target, rest) = rustix::fs::readlinkat_raw(folder, name, &mut room)?;
+        let (target, rest) = rustix::fs::readlinkat_raw(directory, name, &mut room)?;
         if rest.is_empty() {
             return Err(Errno::NAMETOOLONG);
         }
@@ -176,9 +176,9 @@ enum Made {
     Link(PathBuffer),
 }
 
-/// `unlinkat(folder, name)`; no error if it is missing.
-pub fn remove(folder: impl AsFd, name: &CStr) -> Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+/// `unlinkat(directory, name)`; no error if it is missing.
+pub fn remove(directory: impl AsFd, name: &CStr) -> Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_inside_whatever_links_say() {
+    fn directories_are_made_inside_whatever_links_say() {
         let (dir, fd) = root(|path| {
             fs::create_dir(path.join("var")).unwrap();
             symlink("/run", path.join("var/run")).unwrap();
@@ -207,14 +207,14 @@ mod tests {
         });
         let inside = InRoot(fd.as_fd());
         for path in [c"a/b/c", c"var/run/x/y", c"up/z", c"a/b/c", c"a"] {
-            inside.folder(path).unwrap_or_else(|errno| panic!("{path:?}: {errno}"));
+            inside.directory(path).unwrap_or_else(|errno| panic!("{path:?}: {errno}"));
         }
         for made in ["a/b/c", "run/x/y", "outside/z"] {
             assert!(dir.path().join(made).is_dir(), "{made}");
         }
-        assert!(inside.folder(c"loop/x").is_err());
+        assert!(inside.directory(c"loop/x").is_err());
         fs::write(dir.path().join("file"), "").unwrap();
-        assert_eq!(inside.folder(c"file/x").err(), Some(Errno::NOTDIR));
+        assert_eq!(inside.directory(c"file/x").err(), Some(Errno::NOTDIR));
     }
 
     #[test]
@@ -226,8 +226,8 @@ mod tests {
         });
         let below = rustix::fs::openat(&fd, c"root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let inside = InRoot(below.as_fd());
-        inside.folder(c"link/x").unwrap();
-        inside.folder(c"new/../../../third/x").unwrap();
+        inside.directory(c"link/x").unwrap();
+        inside.directory(c"new/../../../third/x").unwrap();
         inside.file(c"to-file").unwrap();
         let made: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -49,11 +49,11 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
             | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", flags).at(Step::Propagation, 0)?;
     }
-    let folder = |path: &CStr| {
+    let directory = |path: &CStr| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
-    let (root, folder) = match (folder(&rootfs.path), tree) {
-        (Err(rustix::io::Errno::ACCESS), Some(tree)) => (tree, folder(c"/").at(Step::RootBind, 0)?),
+    let (root, directory) = match (directory(&rootfs.path), tree) {
+        (Err(rustix::io::Errno::ACCESS), Some(tree)) => (tree, directory(c"/").at(Step::RootBind, 0)?),
         (found, _) => {
             let tree = open_tree(CWD, &rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32);
             (tree.at(Step::RootBind, 0)?, found.at(Step::RootBind, 0)?)
@@ -67,19 +67,19 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
         // pivot_root refuses a new root that is shared or has a shared parent mount. `finish`
         // shares it again, in a peer group of its own, without the host.
         prepare(&root, private, false, proc).at(Step::RootBind, 0)?;
-        let parent = parent_mount(&folder, proc).at(Step::ParentPropagation, 0)?;
+        let parent = parent_mount(&directory, proc).at(Step::ParentPropagation, 0)?;
         set_attributes(&parent, private, false, proc).at(Step::ParentPropagation, 0)?;
     }
-    attach(&root, &folder).at(Step::RootBind, 0)?;
+    attach(&root, &directory).at(Step::RootBind, 0)?;
     Ok(root)
 }
 
-/// The mount point at or above `folder`, found by ascending to the first root of a mount.
-fn parent_mount(folder: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> {
+/// The mount point at or above `directory`, found by ascending to the first root of a mount.
+fn parent_mount(directory: &OwnedFd, proc: Procfs<'_>) -> std::io::Result<OwnedFd> {
     let open = |at: BorrowedFd<'_>, name| {
         rustix::fs::openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     };
-    let mut here = open(folder.as_fd(), c".")?;
+    let mut here = open(directory.as_fd(), c".")?;
     loop {
         if is_mount_root(&here, proc)? {
             return Ok(here);
@@ -111,7 +111,7 @@ pub fn assemble(
         mounts::mount(step, index, &place, given.and_then(Option::as_ref), from_here.first_mut())?;
     }
     let (dev, private) = new_dev(rootfs, late).unzip();
-    let dev = devices::Folder {
+    let dev = devices::Directory {
         root: place.root,
         dev,
         private: private.unwrap_or(false),
@@ -139,7 +139,7 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Resul
         return Ok(());
     }
     let null = host_null().map_err(|error| Fault::new(Step::MaskedPath, 0, error.raw_os_error()))?;
-    let kernel = KernelFolders::open(rootfs, InRoot(root)).at(Step::KernelFolder, 0)?;
+    let kernel = KernelDirectories::open(rootfs, InRoot(root)).at(Step::KernelDirectory, 0)?;
     // Read-only first: a path that is both is then completely masked.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
@@ -155,19 +155,19 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Resul
 /// The container's own procfs and sysfs, if it has them: paths below /proc and /sys are looked up
 /// from them. So a concurrent rename of /proc or /sys cannot redirect the masks, or make a path
 /// appear to be missing.
-struct KernelFolders([Option<OwnedFd>; 2]);
+struct KernelDirectories([Option<OwnedFd>; 2]);
 
 /// Name, type, and magic number, statfs(2).
-const KERNEL_FOLDERS: [(&CStr, &CStr, u64); 2] =
+const KERNEL_DIRECTORIES: [(&CStr, &CStr, u64); 2] =
     [(c"proc", c"proc", 0x9fa0), (c"sys", c"sysfs", 0x6265_6572)];
 
 /// The inode number of the root directory in both file systems.
 const FIRST_INODE: u64 = 1;
 
-impl KernelFolders {
+impl KernelDirectories {
     fn open(rootfs: &Rootfs, root: InRoot<'_>) -> rustix::io::Result<Self> {
         let mut found = [None, None];
-        for (place, (name, fstype, magic)) in found.iter_mut().zip(KERNEL_FOLDERS) {
+        for (place, (name, fstype, magic)) in found.iter_mut().zip(KERNEL_DIRECTORIES) {
             // Of several mounts on one name, the last is visible.
             let last = rootfs.mounts.iter().rev().find(|step| step.mounts_on(name));
             let is_ours =
@@ -175,22 +175,22 @@ impl KernelFolders {
             if last.is_none_or(|step| !is_ours(&step.kind)) {
                 continue;
             }
-            let folder = root.open(name, false)?;
-            if rustix::fs::fstatfs(&folder)?.f_type as u64 != magic
-                || rustix::fs::fstat(&folder)?.st_ino != FIRST_INODE
+            let directory = root.open(name, false)?;
+            if rustix::fs::fstatfs(&directory)?.f_type as u64 != magic
+                || rustix::fs::fstat(&directory)?.st_ino != FIRST_INODE
             {
                 return Err(rustix::io::Errno::STALE);
             }
-            *place = Some(folder);
+            *place = Some(directory);
         }
         Ok(Self(found))
     }
 
     /// The directory and relative path by which `path` is looked up.
     fn place<'p>(&'p self, path: &'p CStr, root: InRoot<'p>) -> (InRoot<'p>, &'p CStr) {
-        let named = self.0.iter().zip(KERNEL_FOLDERS).find_map(|(folder, (name, ..))| {
+        let named = self.0.iter().zip(KERNEL_DIRECTORIES).find_map(|(directory, (name, ..))| {
             let rest = path.to_bytes_with_nul().strip_prefix(name.to_bytes())?.strip_prefix(b"/")?;
-            Some((InRoot(folder.as_ref()?.as_fd()), CStr::from_bytes_with_nul(rest).ok()?))
+            Some((InRoot(directory.as_ref()?.as_fd()), CStr::from_bytes_with_nul(rest).ok()?))
         });
         named.unwrap_or((root, path))
     }

@@ -77,7 +77,7 @@ impl Target {
         let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
             Err(Errno::NOENT) => {
                 let made = if kind == FileType::Directory {
-                    root.folder(&step.target)
+                    root.directory(&step.target)
                 } else {
                     root.file(&step.target)
                 };
@@ -230,11 +230,11 @@ fn bind(
             &opened
         }
     };
-    let folder = path::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
-    let kind = if folder { FileType::Directory } else { FileType::RegularFile };
+    let directory = path::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
+    let kind = if directory { FileType::Directory } else { FileType::RegularFile };
     let target = Target::open(step, index, place, kind)?.file;
     // The kernel would only return EINVAL.
-    match (folder, path::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
+    match (directory, path::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
         (true, false) => Err(Errno::NOTDIR),
         (false, true) => Err(Errno::ISDIR),
         _ => Ok(()),

@@ -12,7 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::pivot::detach_current_folder;
+use super::pivot::detach_current_directory;
 use crate::plan::DeviceStep;
 use crate::sys::mount::{attach, open_tree};
 use crate::sys::text::Text;
@@ -29,23 +29,23 @@ pub fn file_system() -> rustix::io::Result<OwnedFd> {
 
 /// Creates the node of the device with this index. `owner`: IDs in this process's user namespace.
 pub fn make(
-    folder: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
     device: &DeviceStep,
     index: usize,
     owner: (u32, u32),
 ) -> rustix::io::Result<()> {
     let name = name(index)?;
     let (name, mode) = (name.as_cstr()?, Mode::from_raw_mode(device.permissions()));
-    rustix::fs::mknodat(folder, name, FileType::from_raw_mode(device.kind), mode, device.device)?;
-    rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?; // mknod(2) applies the umask
+    rustix::fs::mknodat(directory, name, FileType::from_raw_mode(device.kind), mode, device.device)?;
+    rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?; // mknod(2) applies the umask
     let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-    rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Opens the node of this index as a detached mount; its file system must be attached. ENOENT: it
 /// does not exist.
-pub fn open(folder: BorrowedFd<'_>, index: usize) -> io::Result<OwnedFd> {
-    open_tree(folder, name(index)?.as_cstr()?, libc::OPEN_TREE_CLONE)
+pub fn open(directory: BorrowedFd<'_>, index: usize) -> io::Result<OwnedFd> {
+    open_tree(directory, name(index)?.as_cstr()?, libc::OPEN_TREE_CLONE)
 }
 
 /// The name of a node: its index.
@@ -99,9 +99,9 @@ impl<'a> Attached<'a> {
 
     /// Unmounts them from the root. Opened nodes stay valid.
     pub fn detach(self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        for folder in [self.own.as_ref().map(AsFd::as_fd), self.given].into_iter().flatten() {
-            rustix::process::fchdir(folder)?;
-            detach_current_folder()?;
+        for directory in [self.own.as_ref().map(AsFd::as_fd), self.given].into_iter().flatten() {
+            rustix::process::fchdir(directory)?;
+            detach_current_directory()?;
         }
         if self.own.is_some() || self.given.is_some() { rustix::process::fchdir(root) } else { Ok(()) }
     }

@@ -21,7 +21,7 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Res
         // The host's mounts stay below the moved root, where the kernel finds them: a process that
         // creates a user and a mount namespace inside may mount a procfs without masks, if a whole
         // one already exists.
-        remove_kernel_folders(root, proc).at(Step::HideKernelFolders, 0)?;
+        remove_kernel_directories(root, proc).at(Step::HideKernelDirectories, 0)?;
         rustix::mount::mount_move(c".", c"/").at(Step::MoveRoot, 0)?;
         rustix::process::chroot(c".").at(Step::MoveRoot, 0)?;
         return rustix::process::chdir(c"/").at(Step::MoveRoot, 0);
@@ -37,13 +37,13 @@ pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Res
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c".", flags).at(Step::Pivot, 0)?;
     }
-    detach_current_folder().at(Step::Pivot, 0)?;
+    detach_current_directory().at(Step::Pivot, 0)?;
     rustix::process::chdir(c"/").at(Step::ChangeToRoot, 0)
 }
 
 /// Unmounts the mount on the working directory, with all below it: after a pivot_root, this is the
 /// old root.
-pub fn detach_current_folder() -> rustix::io::Result<()> {
+pub fn detach_current_directory() -> rustix::io::Result<()> {
     rustix::mount::unmount(c".", UnmountFlags::DETACH)
 }
 
@@ -54,7 +54,7 @@ fn open_here(path: &CStr) -> rustix::io::Result<OwnedFd> {
 /// Removes every whole procfs and sysfs mount outside `root` in this mount namespace, or covers it
 /// if a user namespace forbids to unmount it: a covered one does not permit new mounts in user
 /// namespaces below.
-fn remove_kernel_folders(root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
+fn remove_kernel_directories(root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let root = path_of(root, proc)?;
     separate_from_host(&root, proc)?;
     let mut last = i32::MAX;
@@ -121,9 +121,9 @@ fn remove(id: i32, place: &CStr, root: &PathBuffer, proc: BorrowedFd<'_>) -> std
 /// Covers the file system visible at `place`, unless a mount of the host, which is locked too,
 /// already covers it.
 fn cover(place: &CStr) -> rustix::io::Result<()> {
-    const KERNEL_FOLDERS: [u64; 2] = [0x9fa0, 0x6265_6572];
+    const KERNEL_DIRECTORIES: [u64; 2] = [0x9fa0, 0x6265_6572];
     let seen = open_here(place)?;
-    if !KERNEL_FOLDERS.contains(&(rustix::fs::fstatfs(&seen)?.f_type as u64)) {
+    if !KERNEL_DIRECTORIES.contains(&(rustix::fs::fstatfs(&seen)?.f_type as u64)) {
         return Ok(());
     }
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

@@ -76,12 +76,12 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
         }
         let found = walk.look(&name.bytes)?;
         let kind = kind(&found)?;
-        let stays = name.is_last && !name.is_folder && flags.contains(OFlags::NOFOLLOW);
+        let stays = name.is_last && !name.is_directory && flags.contains(OFlags::NOFOLLOW);
         if kind == FileType::Symlink && !stays {
             walk.follow(&found)?;
             continue;
         }
-        if kind != FileType::Directory && (name.is_folder || flags.contains(OFlags::DIRECTORY)) {
+        if kind != FileType::Directory && (name.is_directory || flags.contains(OFlags::DIRECTORY)) {
             return Err(Errno::NOTDIR);
         }
         if !name.is_last {
@@ -92,7 +92,7 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
             return Ok(found);
         }
         let opened = rustix::fs::openat(
-            walk.folder()?,
+            walk.directory()?,
             name.bytes.as_cstr()?,
             flags | OFlags::NOFOLLOW,
             Mode::empty(),
@@ -104,11 +104,11 @@ fn by_names(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd>
         };
     }
     // The path ends in the root, in `.` or in `..`.
-    let folder = walk.folder()?;
+    let directory = walk.directory()?;
     if flags.contains(OFlags::PATH) {
-        return rustix::io::fcntl_dupfd_cloexec(folder, 3);
+        return rustix::io::fcntl_dupfd_cloexec(directory, 3);
     }
-    rustix::fs::openat(folder, c".", flags, Mode::empty())
+    rustix::fs::openat(directory, c".", flags, Mode::empty())
 }
 
 /// One name of a path.
@@ -117,7 +117,7 @@ struct Name {
     /// No other name follows.
     is_last: bool,
     /// A slash follows.
-    is_folder: bool,
+    is_directory: bool,
 }
 
 struct Walk<'a> {
@@ -147,14 +147,14 @@ impl Walk<'_> {
         let found = Name {
             bytes: Text::new(name.get(..length).unwrap_or_default())?,
             is_last: behind.iter().all(|byte| *byte == b'/'),
-            is_folder: !behind.is_empty(),
+            is_directory: !behind.is_empty(),
         };
         self.at += start + length;
         Ok(Some(found))
     }
 
     /// The present directory.
-    fn folder(&mut self) -> Result<BorrowedFd<'_>> {
+    fn directory(&mut self) -> Result<BorrowedFd<'_>> {
         if std::mem::take(&mut self.moved) {
             self.here = None;
             let names = PathBuffer::new(self.names.bytes())?;
@@ -179,15 +179,15 @@ impl Walk<'_> {
         if self.opened > MOST_OPENED {
             return Err(Errno::LOOP);
         }
-        rustix::fs::openat(self.folder()?, name.as_cstr()?, LOOK, Mode::empty())
+        rustix::fs::openat(self.directory()?, name.as_cstr()?, LOOK, Mode::empty())
     }
 
-    fn enter(&mut self, name: &Text<256>, folder: OwnedFd) -> Result<()> {
+    fn enter(&mut self, name: &Text<256>, directory: OwnedFd) -> Result<()> {
         if !self.names.bytes().is_empty() {
             self.names.push(b"/")?;
         }
         self.names.push(name.bytes())?;
-        self.here = Some(folder);
+        self.here = Some(directory);
         Ok(())
     }
 

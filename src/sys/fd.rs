@@ -242,11 +242,11 @@ mod tests {
 
     #[test]
     fn a_socket_is_reached_by_a_short_and_by_a_long_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = folder.path().join("d".repeat(200)).join("e".repeat(200));
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(200)).join("e".repeat(200));
         std::fs::create_dir_all(&deep).unwrap();
         // Bound under a short path, then moved: bind(2) has the same limit.
-        let short = folder.path().join("s");
+        let short = directory.path().join("s");
         let listener = UnixListener::bind(&short).unwrap();
         connect_unix(&short).unwrap();
         listener.accept().unwrap();
@@ -261,8 +261,8 @@ mod tests {
 
     #[test]
     fn who_never_accepts_does_not_hold_us_for_ever() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
         let _listener = UnixListener::bind(&path).unwrap();
         let mut waiting = Vec::new();
         let soon = Duration::from_millis(100);

@@ -226,7 +226,7 @@ pub fn enter(pidfd: BorrowedFd<'_>, pid: i32, kinds: NamespaceSet, proc: Procfs<
 pub struct WayBack {
     namespace: OwnedFd,
     root: OwnedFd,
-    folder: OwnedFd,
+    directory: OwnedFd,
 }
 
 impl WayBack {
@@ -237,7 +237,7 @@ impl WayBack {
         Ok(Self {
             namespace: openat(proc, c"self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             // A process in a new user namespace may lack permission for its working directory.
-            folder: match rustix::fs::open(c".", flags, Mode::empty()) {
+            directory: match rustix::fs::open(c".", flags, Mode::empty()) {
                 Err(Errno::ACCESS) => rustix::io::fcntl_dupfd_cloexec(&root, 3)?,
                 other => other?,
             },
@@ -251,7 +251,7 @@ impl WayBack {
         setns(self.namespace.as_fd(), Namespace::Mount)?;
         rustix::process::fchdir(&self.root)?;
         rustix::process::chroot(c".")?;
-        Ok(rustix::process::fchdir(&self.folder)?)
+        Ok(rustix::process::fchdir(&self.directory)?)
     }
 }
 

@@ -44,38 +44,38 @@ fn unlink(at: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<u64> {
     Ok(if stat.st_nlink == 1 { stat.st_size as u64 } else { 0 })
 }
 
-/// Removes the contents of `folder`.
-pub fn empty(folder: &OwnedFd) -> rustix::io::Result<u64> {
+/// Removes the contents of `directory`.
+pub fn empty(directory: &OwnedFd) -> rustix::io::Result<u64> {
     let (mut moved, mut freed) = (0, 0);
-    while sweep(folder, &mut freed, |name, freed| {
-        move_up(folder, name, &mut moved, freed)?;
-        unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+    while sweep(directory, &mut freed, |name, freed| {
+        move_up(directory, name, &mut moved, freed)?;
+        unlinkat(directory, name, AtFlags::REMOVEDIR)?;
         Ok(ControlFlow::Continue(()))
     })? {}
     Ok(freed)
 }
 
-/// Removes the files and empty directories in `folder` and adds the freed bytes to `freed`. `full`
-/// is called for other directories, and may end the sweep. False: `folder` was empty.
+/// Removes the files and empty directories in `directory` and adds the freed bytes to `freed`. `full`
+/// is called for other directories, and may end the sweep. False: `directory` was empty.
 fn sweep(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     freed: &mut u64,
     mut full: impl FnMut(&CStr, &mut u64) -> rustix::io::Result<ControlFlow<()>>,
 ) -> rustix::io::Result<bool> {
     let mut found = false;
     // A new open file description: an old one would continue where the last sweep ended.
-    for entry in Dir::read_from(folder)? {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
         found = true;
-        if !is_folder(folder.as_fd(), name, entry.file_type())? {
-            *freed += unlink(folder.as_fd(), name)?;
+        if !is_directory(directory.as_fd(), name, entry.file_type())? {
+            *freed += unlink(directory.as_fd(), name)?;
             continue;
         }
-        match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        match unlinkat(directory, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 if full(name, freed)?.is_break() {
                     break;
@@ -89,20 +89,20 @@ fn sweep(
 
 /// Empties the directory `name` in `top`: files are removed, directories are moved to `top`.
 fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rustix::io::Result<()> {
-    let folder = open(top.as_fd(), name)?;
-    while sweep(&folder, freed, |inner, freed| {
+    let directory = open(top.as_fd(), name)?;
+    while sweep(&directory, freed, |inner, freed| {
         // Moving a directory requires write permission on it, as its ".." changes.
-        let full = open(folder.as_fd(), inner)?;
+        let full = open(directory.as_fd(), inner)?;
         loop {
             *moved += 1;
             let new = CString::new(format!(".moved-{moved}")).map_err(|_| Errno::INVAL)?;
-            match renameat_with(&folder, inner, top, &new, RenameFlags::NOREPLACE) {
+            match renameat_with(&directory, inner, top, &new, RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => {}
                 // Directories of an overlay's lower layers cannot be renamed, overlayfs.rst,
                 // "Renaming directories".
                 Err(Errno::XDEV) => {
                     descend(full, freed)?;
-                    break unlinkat(&folder, inner, AtFlags::REMOVEDIR)?;
+                    break unlinkat(&directory, inner, AtFlags::REMOVEDIR)?;
                 }
                 other => break other?,
             }
@@ -115,8 +115,8 @@ fn move_up(top: &OwnedFd, name: &CStr, moved: &mut u64, freed: &mut u64) -> rust
 /// Empties a directory in which nothing can be moved. Descends by name and ascends by "..",
 /// checking that it is the same directory. Names are read in batches: searching for each one from
 /// the start would take quadratic time in a wide directory.
-fn descend(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
-    let mut here = folder;
+fn descend(directory: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
+    let mut here = directory;
     // For each directory above: its identity, and its remaining names; the last name is that of the
     // directory below.
     let mut above: Vec<((u64, u64), Vec<CString>)> = Vec::new();
@@ -150,12 +150,12 @@ fn descend(folder: OwnedFd, freed: &mut u64) -> rustix::io::Result<()> {
     }
 }
 
-fn identity(folder: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(folder)?;
+fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(directory)?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
-fn is_folder(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<bool> {
+fn is_directory(at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<bool> {
     let kind = match kind {
         FileType::Unknown => {
             let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -193,16 +193,16 @@ mod tests {
     #[test]
     fn deep_wide_and_locked_trees_go() {
         let outer = tempfile::tempdir().unwrap();
-        let folder = |path: &Path| {
+        let directory = |path: &Path| {
             openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
         };
-        let at = folder(outer.path());
+        let at = directory(outer.path());
         fs::create_dir_all(outer.path().join("tree/.moved-1/x")).unwrap();
         fs::create_dir_all(outer.path().join("tree/locked/y")).unwrap();
         symlink("..", outer.path().join("tree/locked/up")).unwrap();
         fs::set_permissions(outer.path().join("tree/locked"), fs::Permissions::from_mode(0o0)).unwrap();
         // Deeper than the limit of open files.
-        let mut here = folder(&outer.path().join("tree"));
+        let mut here = directory(&outer.path().join("tree"));
         for _ in 0..3000 {
             rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
             here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -216,7 +216,7 @@ mod tests {
         fs::create_dir_all(other.join("c/locked")).unwrap();
         fs::write(other.join("c/locked/file"), "1234567").unwrap();
         fs::set_permissions(other.join("c/locked"), fs::Permissions::from_mode(0o0)).unwrap();
-        let mut here = folder(&other);
+        let mut here = directory(&other);
         for _ in 0..3000 {
             rustix::fs::mkdirat(&here, c"d", Mode::from_raw_mode(0o755)).unwrap();
             here = openat(&here, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -227,7 +227,7 @@ mod tests {
             fs::create_dir_all(other.join(format!("wide/{number}/x"))).unwrap();
         }
         let mut freed = 0;
-        descend(folder(&other), &mut freed).unwrap();
+        descend(directory(&other), &mut freed).unwrap();
         assert_eq!(freed, 7);
         fs::remove_dir(&other).unwrap();
         assert_eq!(remove_at(at.as_fd(), c"tree"), Ok(3 + 2));

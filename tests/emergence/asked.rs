@@ -51,30 +51,30 @@ fn an_object_of_a_cache_is_named_whole_or_by_its_digits() {
     // Of these digits there is an object, but not this one.
     verify(&format!("{DIGITS}-other.conf")).refused(3, "path.mismatch");
     verify(&format!("/nix/store/{DIGITS}-other.conf")).refused(3, "path.mismatch");
-    verify("").fails(2, "must be cache:FOLDER#OBJECT");
+    verify("").fails(2, "must be cache:DIRECTORY#OBJECT");
     verify("short").refused(3, "path.name");
 }
 
 #[test]
 fn an_archive_needs_no_prefix_for_its_tag() {
     let layout = Layout::of(&[tar_of(&[file("a", b"1")])]);
-    let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("image.tar");
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("image.tar");
     let status = Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(layout.root()).arg(".").status();
     assert!(status.unwrap().success());
     let archive = archive.display().to_string();
     let digest = emergence(&["verify", &archive]).ok().to_owned();
     assert_eq!(emergence(&["verify", &format!("{archive}:t")]).ok(), digest);
     emergence(&["verify", &format!("{archive}:none")]).refused(4, "oci.no-tag");
-    let gzipped = folder.path().join("image.tar.gz");
+    let gzipped = directory.path().join("image.tar.gz");
     compressed("gzip", Path::new(&archive), &gzipped);
     emergence(&["verify", gzipped.to_str().unwrap()]).refused(3, "type.unknown");
 }
 
 #[test]
 fn options_hold_beside_a_description() {
-    let folder = tempfile::tempdir().unwrap();
-    let nar = folder.path().join("n.nar").display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let nar = directory.path().join("n.nar").display().to_string();
     fs::copy(nested(), &nar).unwrap();
     let text = format!(
         "StorePath: {NESTED}\nURL: x\nCompression: none\nNarHash: {NAR_HASH}\nNarSize: 6760\nCA: fixed:r:{NAR_HASH}\n"
@@ -88,7 +88,7 @@ fn options_hold_beside_a_description() {
 
 #[test]
 fn brotli_is_known_by_its_name_or_told() {
-    // An empty folder's NAR, as brotli stores it uncompressed: a header, its bytes, and the empty last block.
+    // An empty directory's NAR, as brotli stores it uncompressed: a header, its bytes, and the empty last block.
     let raw = fs::read(vector("nars/empty-dir.nar")).unwrap();
     let length = u32::try_from(raw.len() - 1).unwrap();
     // WBITS 16, then ISLAST 0, MNIBBLES 4, MLEN - 1, ISUNCOMPRESSED 1.
@@ -96,8 +96,8 @@ fn brotli_is_known_by_its_name_or_told() {
     let mut file = bits.to_le_bytes()[..3].to_vec();
     file.extend(&raw);
     file.push(3);
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name).display().to_string();
     fs::write(place("a.br"), &file).unwrap();
     fs::write(place("a"), &file).unwrap();
     let digest = emergence(&["verify", &place("a.br")]).ok().to_owned();
@@ -123,8 +123,8 @@ fn what_has_no_store_path_is_proved_by_a_pin_alone() {
     assert_eq!(trust(&[]), "none");
     assert_eq!(trust(&["--expect", NAR_HASH]), "pinned");
     emergence(&["--trust", "signed", "verify", &nested()]).refused(6, "trust.unproved");
-    let folder = tempfile::tempdir().unwrap();
-    let policy = folder.path().join("policy.json").display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.json").display().to_string();
     let verify = |text: &str, options: &[&str]| {
         fs::write(&policy, text).unwrap();
         emergence(&[&["--policy", &policy, "verify", &nested()], options].concat())
@@ -136,7 +136,7 @@ fn what_has_no_store_path_is_proved_by_a_pin_alone() {
 
 #[test]
 fn no_word_for_compression_is_bzip2() {
-    let (_folder, cache) = copy_cache("bzip2");
+    let (_directory, cache) = copy_cache("bzip2");
     let info = cache.join(format!("{DIGITS}.narinfo"));
     let text = fs::read_to_string(&info).unwrap();
     fs::write(&info, text.replace("Compression: bzip2", "Compression: ")).unwrap();
@@ -163,20 +163,20 @@ fn what_a_closure_declares_is_shown() {
 
 #[test]
 fn a_dash_is_standard_output() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("f"), "x").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("f"), "x").unwrap();
     let dump = |options: &[&str]| {
         let output = Command::new(program())
             .args(["emergence", "nar", "dump", "f"])
             .args(options)
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .output()
             .unwrap();
         assert!(output.status.success());
         output.stdout
     };
     assert_eq!(dump(&["-o", "-"]), dump(&[]));
-    assert!(!folder.path().join("-").exists());
+    assert!(!directory.path().join("-").exists());
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn a_listing_is_one_object_or_none() {
 
 #[test]
 fn every_limit_of_a_policy_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let policy = folder.path().join("policy.json").display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.json").display().to_string();
     let verify = |limit: &str, reference: &str| {
         fs::write(&policy, format!(r#"{{"trust":"none","limits":{{{limit}}}}}"#)).unwrap();
         emergence(&["--policy", &policy, "verify", reference])
@@ -217,9 +217,9 @@ fn every_limit_of_a_policy_is_kept() {
         verify(limit, &reference).refused(3, code);
     }
     // A window that the frame asks for in so many words.
-    let big = folder.path().join("big");
+    let big = directory.path().join("big");
     fs::write(&big, vec![7; 3 << 20]).unwrap();
-    let nar = folder.path().join("big.nar");
+    let nar = directory.path().join("big.nar");
     emergence(&["nar", "dump", big.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let zstd = Command::new("zstd")
         .args(["-q", "--single-thread", "--no-content-size", "--long=22"])

@@ -15,9 +15,9 @@ use crate::support::{Answer, default_terms, emergence, text, vector, vectors};
 const FORMS: [&str; 3] = ["image", "artifact", "both"];
 const COMPRESSIONS: [&str; 3] = ["none", "zstd", "gzip"];
 
-/// A folder with two trees, of which one refers to the other, and a document.
+/// A directory with two trees, of which one refers to the other, and a document.
 struct Work {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 fn write(path: &Path, text: &str, mode: u32) {
@@ -27,7 +27,7 @@ fn write(path: &Path, text: &str, mode: u32) {
 
 impl Work {
     fn new() -> Self {
-        let work = Self { folder: tempfile::tempdir().unwrap() };
+        let work = Self { directory: tempfile::tempdir().unwrap() };
         write(&work.path("lib"), "a library\n", 0o644);
         let lib = emergence(&["store-path", "source", &work.text("lib"), "--name", "lib"]).ok().to_owned();
         fs::create_dir_all(work.path("app/bin")).unwrap();
@@ -40,7 +40,7 @@ impl Work {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn text(&self, name: &str) -> String {
@@ -88,13 +88,13 @@ impl Work {
         format!("oci:{}", self.text(name))
     }
 
-    /// All that is in the folder: names, kinds and contents.
+    /// All that is in the directory: names, kinds and contents.
     fn listing(&self) -> Vec<String> {
-        listing(self.folder.path())
+        listing(self.directory.path())
     }
 }
 
-/// Paths below a folder, with kind, permissions and content.
+/// Paths below a directory, with kind, permissions and content.
 fn listing(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![root.to_owned()];
@@ -140,7 +140,7 @@ fn the_same_input_gives_the_same_bytes() {
             let digest =
                 one.pack(&format!("oci-archive:{}:1", one.text("out.tar")), &options).ok().to_owned();
             one.pack(&format!("{}:1", one.output(&format!("{form}-{compression}"))), &options).ok();
-            // From another folder, by relative paths, as somebody who lets nobody read his files.
+            // From another directory, by relative paths, as somebody who lets nobody read his files.
             let line = format!(
                 "umask 077; exec {} emergence --jobs 1 pack --spec ../spec.json --tree lib=../lib --tree app=. \
                  --output oci-archive:../out.tar:1 --form {form} --compress {compression}",
@@ -150,7 +150,7 @@ fn the_same_input_gives_the_same_bytes() {
                 Command::new("sh").args(["-c", &line]).current_dir(other.path("app")).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&again.stdout).trim(), digest, "{again:?}");
             assert_eq!(fs::read(one.path("out.tar")).unwrap(), fs::read(other.path("out.tar")).unwrap());
-            // A folder has the same blobs.
+            // A directory has the same blobs.
             let verified = report(&format!("{}:1", one.output(&format!("{form}-{compression}"))), &[]);
             let archived = report(&format!("oci-archive:{}:1", one.text("out.tar")), &[]);
             assert_eq!(verified["digest"], archived["digest"]);
@@ -239,7 +239,7 @@ fn objects_of_a_cache_are_packed_with_all_they_refer_to() {
         .iter()
         .find(|one| one["selfReference"] == true)
         .unwrap()["path"];
-    let folder = format!("cache:{}", vector(text(&cache["dir"])).display());
+    let directory = format!("cache:{}", vector(text(&cache["dir"])).display());
     work.spec(&[
         ("/outputs", json!({"out": object})),
         ("/init", Value::Null),
@@ -253,7 +253,7 @@ fn objects_of_a_cache_are_packed_with_all_they_refer_to() {
             "--spec",
             &work.text("spec.json"),
             "--from",
-            &folder,
+            &directory,
             "--path",
             text(object),
             "--output",
@@ -498,7 +498,7 @@ fn entry_points_are_followed_over_links() {
     for (link, target) in [
         ("up", "../../up"),
         ("absolute", &*format!("{tools}/real")),
-        ("folder", &tools),
+        ("directory", &tools),
         ("loop", "loop"),
         ("outside", "/bin/sh"),
         ("text", &lib),
@@ -510,16 +510,16 @@ fn entry_points_are_followed_over_links() {
     for (program, good) in [
         ("alias", true),
         ("absolute", true),
-        ("folder/real", true),
+        ("directory/real", true),
         ("beside", true),
         ("../bin/./alias", true),
         ("up", false),
         ("loop", false),
         ("outside", false),
         ("text", false),
-        ("folder", false),
+        ("directory", false),
         ("alias/x", false),
-        ("folder/../real", false),
+        ("directory/../real", false),
     ] {
         work.spec(&[("/init/entrypoint", json!([format!("@app/bin/{program}")]))]);
         for form in ["image", "artifact"] {

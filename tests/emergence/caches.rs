@@ -9,7 +9,7 @@ use crate::support::{copy_cache, each, emergence, text, trusting, vector, vector
 
 const DEMANDS: [&str; 2] = ["--trust", "none"];
 
-/// `verify cache:FOLDER#BASE`.
+/// `verify cache:DIRECTORY#BASE`.
 fn verify(cache: &Path, object: &str, options: &[&str]) -> crate::support::Answer {
     let reference = format!("cache:{}#{object}", cache.display());
     emergence(&[&["verify", &reference], options].concat())
@@ -26,8 +26,8 @@ fn caches_of_nix_are_what_they_say() {
         let signed = !each(&cache["keys"]).is_empty();
         for object in each(&cache["objects"]) {
             let path = text(&object["path"]);
-            let folder = vector(text(&cache["dir"]));
-            let checked = verify(&folder, path, &words(&keys));
+            let directory = vector(text(&cache["dir"]));
+            let checked = verify(&directory, path, &words(&keys));
             match (signed, object["ca"].is_null()) {
                 (false, true) => checked.refused(6, "trust.unproved"),
                 _ => {
@@ -35,14 +35,14 @@ fn caches_of_nix_are_what_they_say() {
                     assert_eq!(checked.ok(), format!("ok {}", hash.ok()), "{object}");
                 }
             }
-            verify(&folder, path, &DEMANDS).ok();
+            verify(&directory, path, &DEMANDS).ok();
             if cache["name"] != "ca" && object["ca"].is_null() {
-                verify(&folder, path, &[]).refused(6, "trust.unproved");
+                verify(&directory, path, &[]).refused(6, "trust.unproved");
             }
             let all = [&words(&keys)[..], &["--trust", "signed"]].concat();
             match signed {
-                true => drop(verify(&folder, path, &all).ok()),
-                false => verify(&folder, path, &all).refused(6, "trust.unproved"),
+                true => drop(verify(&directory, path, &all).ok()),
+                false => verify(&directory, path, &all).refused(6, "trust.unproved"),
             }
         }
     }
@@ -56,8 +56,9 @@ fn the_report_says_what_proved_what() {
     let object =
         each(&cache["objects"]).iter().max_by_key(|object| each(&object["references"]).len()).unwrap();
     let options = [&words(&keys)[..], &["--json"]].concat();
-    let folder = vector(text(&cache["dir"]));
-    let report: Value = serde_json::from_str(verify(&folder, text(&object["path"]), &options).ok()).unwrap();
+    let directory = vector(text(&cache["dir"]));
+    let report: Value =
+        serde_json::from_str(verify(&directory, text(&object["path"]), &options).ok()).unwrap();
     assert_eq!((&report["ok"], &report["kind"]), (&true.into(), &"cache".into()));
     let objects = each(&report["objects"]);
     assert!(objects.len() > 1);
@@ -66,7 +67,7 @@ fn the_report_says_what_proved_what() {
     assert_eq!(objects.last().unwrap()["path"], object["path"]);
     let unpacked: u64 = objects.iter().map(|one| one["narSize"].as_u64().unwrap()).sum();
     assert_eq!(report["bytes"]["unpacked"], unpacked);
-    let refused = verify(&folder, text(&object["path"]), &["--json", "--expect", &"0".repeat(64)]);
+    let refused = verify(&directory, text(&object["path"]), &["--json", "--expect", &"0".repeat(64)]);
     let error: Value = serde_json::from_slice(&refused.stdout).unwrap();
     assert_eq!((&error["ok"], &error["error"]["code"]), (&false.into(), &"trust.expect".into()));
     assert_eq!(error["error"]["expected"], format!("sha256:{}", "0".repeat(64)));
@@ -80,18 +81,18 @@ fn every_flipped_byte_is_seen() {
         let cache = each(&caches).iter().find(|cache| cache["name"] == name).unwrap();
         let object =
             each(&cache["objects"]).iter().find(|object| each(&object["references"]).is_empty()).unwrap();
-        let (_held, folder) = copy_cache(name);
-        verify(&folder, text(&object["path"]), &words(&keys)).ok();
+        let (_held, directory) = copy_cache(name);
+        verify(&directory, text(&object["path"]), &words(&keys)).ok();
         let base = Path::new(text(&object["narinfo"])).file_name().unwrap();
-        let narinfo = folder.join(base);
+        let narinfo = directory.join(base);
         let info = fs::read_to_string(&narinfo).unwrap();
-        let nar = folder.join(info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap());
+        let nar = directory.join(info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap());
         let good = fs::read(&nar).unwrap();
         for at in (0..good.len()).step_by(7) {
             let mut bad = good.clone();
             bad[at] ^= 0x20;
             fs::write(&nar, bad).unwrap();
-            let answer = verify(&folder, text(&object["path"]), &words(&keys));
+            let answer = verify(&directory, text(&object["path"]), &words(&keys));
             assert_eq!(answer.status, 3, "{name}, byte {at}: {}", answer.stderr);
         }
         fs::write(&nar, &good).unwrap();
@@ -103,7 +104,7 @@ fn every_flipped_byte_is_seen() {
         ] {
             if info.contains(from) {
                 fs::write(&narinfo, info.replacen(from, to, 1)).unwrap();
-                verify(&folder, text(&object["path"]), &words(&keys)).refused(6, "trust.signature");
+                verify(&directory, text(&object["path"]), &words(&keys)).refused(6, "trust.signature");
             }
         }
     }
@@ -112,14 +113,14 @@ fn every_flipped_byte_is_seen() {
 #[test]
 fn what_a_cache_may_lack_or_have_wrong() {
     let digits = "90dxglj74s001104ich7q39a0vkxcd98";
-    let (_held, folder) = copy_cache("xz");
-    let narinfo = folder.join(format!("{digits}.narinfo"));
+    let (_held, directory) = copy_cache("xz");
+    let narinfo = directory.join(format!("{digits}.narinfo"));
     let good = fs::read_to_string(&narinfo).unwrap();
     let change = |from: &str, to: &str| {
         assert!(good.contains(from), "{from}");
         fs::write(&narinfo, good.replacen(from, to, 1)).unwrap();
     };
-    let check = |options: &[&str]| verify(&folder, digits, &[&DEMANDS, options].concat());
+    let check = |options: &[&str]| verify(&directory, digits, &[&DEMANDS, options].concat());
     check(&[]).ok();
     change("NarSize: 120", "NarSize: 112");
     check(&[]).refused(3, "nar.size");
@@ -153,15 +154,15 @@ fn what_a_cache_may_lack_or_have_wrong() {
     fs::write(&narinfo, &good).unwrap();
     check(&["--max-size", "100"]).refused(3, "limit.size");
     check(&["--expect", &format!("sha256:{}", "0".repeat(64))]).refused(6, "trust.expect");
-    verify(&folder, "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43", &DEMANDS).refused(4, "cache.missing");
-    verify(&folder, "x", &DEMANDS).refused(3, "path.name");
+    verify(&directory, "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43", &DEMANDS).refused(4, "cache.missing");
+    verify(&directory, "x", &DEMANDS).refused(3, "path.name");
     fs::write(&narinfo, vec![b'x'; (4 << 20) + 1]).unwrap();
     check(&[]).refused(3, "limit.document");
-    fs::write(folder.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
+    fs::write(directory.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
     check(&[]).refused(3, "cache.info");
-    fs::write(folder.join("nix-cache-info"), "StoreDir: /nix/store\nStoreDir: /gnu/store\n").unwrap();
+    fs::write(directory.join("nix-cache-info"), "StoreDir: /nix/store\nStoreDir: /gnu/store\n").unwrap();
     check(&[]).refused(3, "cache.info");
-    fs::remove_file(folder.join("nix-cache-info")).unwrap();
+    fs::remove_file(directory.join("nix-cache-info")).unwrap();
     check(&[]).refused(3, "cache.info");
 }
 
@@ -171,13 +172,13 @@ fn a_content_address_must_be_the_contents() {
     let cache = each(&caches).iter().find(|cache| cache["name"] == "xz").unwrap();
     let object =
         each(&cache["objects"]).iter().find(|object| text(&object["path"]).ends_with("-app.conf")).unwrap();
-    let (_held, folder) = copy_cache("xz");
-    verify(&folder, text(&object["path"]), &[]).ok();
+    let (_held, directory) = copy_cache("xz");
+    verify(&directory, text(&object["path"]), &[]).ok();
     // Another text, with its own NAR hash, under the address and so the path of the first.
-    let folder_of = folder.parent().unwrap();
-    let other = folder_of.join("other");
+    let directory_of = directory.parent().unwrap();
+    let other = directory_of.join("other");
     fs::write(&other, "port = 8081\n").unwrap();
-    let nar = folder_of.join("other.nar");
+    let nar = directory_of.join("other.nar");
     emergence(&["nar", "dump", other.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let check = |options: &[&str]| {
         let reference = format!("nar:{}", nar.display());
@@ -196,7 +197,7 @@ fn a_content_address_must_be_the_contents() {
     fs::set_permissions(&other, executable).unwrap();
     dump();
     check(&[]).refused(3, "ca.mismatch");
-    // Of others than texts the address does not tell; a folder is no file whose bytes are hashed.
+    // Of others than texts the address does not tell; a directory is no file whose bytes are hashed.
     let fixed = emergence(&["store-path", "fixed", other.to_str().unwrap(), "--name", "x"]);
     let ca = format!("fixed:{}", emergence(&["hash", "--flat", other.to_str().unwrap()]).ok());
     let declared = ["verify", nar.to_str().unwrap(), "--store-path", fixed.ok(), "--ca", &ca];
@@ -242,8 +243,8 @@ fn keys_are_made_and_halved() {
     }
     let key = emergence(&["key", "generate", "mine-1"]);
     assert_ne!(key.ok(), emergence(&["key", "generate", "mine-1"]).ok());
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("key");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
     fs::write(&file, key.ok()).unwrap();
     assert!(emergence(&["key", "public", file.to_str().unwrap()]).ok().starts_with("mine-1:"));
     emergence(&["key", "public", vector("keys/test-1.pk").to_str().unwrap()]).fails(2, "secret key");

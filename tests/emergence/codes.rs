@@ -16,7 +16,7 @@ use crate::support::{Answer, emergence, program, text, vector, vectors};
 
 /// Where the inputs of one command are, and the store.
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     layouts: RefCell<Vec<Layout>>,
 }
 
@@ -24,7 +24,7 @@ const ABSENT: &str = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-absent";
 
 impl Place {
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn text(&self, name: &str) -> String {
@@ -40,7 +40,7 @@ impl Place {
     fn states(&self) -> Vec<impl PartialEq + use<>> {
         let layouts = self.layouts.borrow();
         let roots = layouts.iter().map(|layout| layout.root().to_owned());
-        roots.chain([self.folder.path().to_owned()]).map(|root| state(&root)).collect()
+        roots.chain([self.directory.path().to_owned()]).map(|root| state(&root)).collect()
     }
 
     /// The command must change nothing.
@@ -169,7 +169,7 @@ impl Place {
         self.run(&["import", &format!("oci:{}:1", self.text("image"))])
     }
 
-    /// A derivation of the vectors with a change, in a folder of all of them.
+    /// A derivation of the vectors with a change, in a directory of all of them.
     fn drv(&self, attribute: &str, from: &str, to: &str) -> String {
         let drvs = vectors("derivations");
         let mut found = String::new();
@@ -463,7 +463,7 @@ fn every_code_is_brought_about_and_leaves_nothing() {
     assert!(left.len() > 60);
     for (code, status, bring_about) in TABLE {
         println!("{code}");
-        let place = Place { folder: tempfile::tempdir().unwrap(), layouts: RefCell::default() };
+        let place = Place { directory: tempfile::tempdir().unwrap(), layouts: RefCell::default() };
         bring_about(&place).refused(*status, code);
         let known = left.iter().position(|row| *row == (*code, *status));
         left.remove(known.unwrap_or_else(|| panic!("{code} {status} is not in the table, or here twice")));

@@ -35,8 +35,8 @@ fn their_own_paths_are_nixs() {
     for drv in each(&vectors("derivations")) {
         assert_eq!(emergence(&["drv", "path", &file(drv)]).ok(), text(&drv["drvPath"]));
         // The name comes from the variable, or the option, where the file tells none.
-        let folder = tempfile::tempdir().unwrap();
-        let copy = folder.path().join("some.drv");
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("some.drv");
         fs::copy(file(drv), &copy).unwrap();
         let copy = copy.to_str().unwrap();
         let named = emergence(&["drv", "path", copy, "--name", text(&drv["name"])]);
@@ -70,13 +70,14 @@ fn they_are_shown_as_nix_shows_them() {
 
 #[test]
 fn a_recipe_that_lies_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let drvs = vectors("derivations");
     let of = |attr: &str| each(&drvs).iter().find(|drv| drv["attr"] == attr).unwrap();
     for drv in each(&drvs) {
-        fs::copy(file(drv), folder.path().join(text(&drv["file"]).strip_prefix("drvs/").unwrap())).unwrap();
+        fs::copy(file(drv), directory.path().join(text(&drv["file"]).strip_prefix("drvs/").unwrap()))
+            .unwrap();
     }
-    let place = |attr: &str| folder.path().join(text(&of(attr)["file"]).strip_prefix("drvs/").unwrap());
+    let place = |attr: &str| directory.path().join(text(&of(attr)["file"]).strip_prefix("drvs/").unwrap());
     let check = |attr: &str| emergence(&["drv", "check", place(attr).to_str().unwrap()]);
     let good = fs::read(place("simple")).unwrap();
     let change = |from: &str, to: &str| {
@@ -109,7 +110,7 @@ fn a_recipe_that_lies_is_refused() {
 
 #[test]
 fn a_long_chain_of_recipes_needs_no_deep_stack() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let dir = "/nix/store";
     let mut input = String::new();
     let mut last = String::new();
@@ -125,7 +126,7 @@ fn a_long_chain_of_recipes_needs_no_deep_stack() {
         let dir_ = StoreDir::new(dir).unwrap();
         let path =
             drv::parse(text.as_bytes(), &dir_).unwrap().path(&dir_, Name::new("n.drv").unwrap()).unwrap();
-        last = folder.path().join(path.to_string()).to_str().unwrap().to_owned();
+        last = directory.path().join(path.to_string()).to_str().unwrap().to_owned();
         fs::write(&last, text).unwrap();
         input = format!("(\"{}\",[\"out\"])", dir_.path(&path));
     }

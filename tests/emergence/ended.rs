@@ -19,8 +19,8 @@ fn killed(words: &[&str], after: Duration) {
     child.wait().unwrap();
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -29,8 +29,8 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A tree of many small files; its NAR and its store path.
-fn many(folder: &Path, name: &str, count: usize) -> (String, String) {
-    let (tree, nar) = (folder.join(name), folder.join(format!("{name}.nar")));
+fn many(directory: &Path, name: &str, count: usize) -> (String, String) {
+    let (tree, nar) = (directory.join(name), directory.join(format!("{name}.nar")));
     fs::create_dir(&tree).unwrap();
     for number in 0..count {
         fs::write(tree.join(number.to_string()), format!("{name} {number}")).unwrap();
@@ -40,11 +40,11 @@ fn many(folder: &Path, name: &str, count: usize) -> (String, String) {
     (format!("nar:{}", nar.display()), path)
 }
 
-/// Unpacks into one folder again and again, each time killed a bit later: there is all of it, or nothing of its name.
+/// Unpacks into one directory again and again, each time killed a bit later: there is all of it, or nothing of its name.
 #[test]
 fn unpacking_beside_a_store_is_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let (nar, path) = many(folder.path(), "many", 1500);
+    let directory = tempfile::tempdir().unwrap();
+    let (nar, path) = many(directory.path(), "many", 1500);
     let files: Vec<String> = (0..1500).map(|number| format!("d/file-{number}")).collect();
     let members: Vec<_> =
         [made(b'5', "d")].into_iter().chain(files.iter().map(|name| file(name, b"x"))).collect();
@@ -52,7 +52,7 @@ fn unpacking_beside_a_store_is_whole_or_not_at_all() {
     let image = layout.reference();
     let kinds: [&[&str]; 3] = [&[&nar], &[&nar, "--store-path", &path], &[&image]];
     for (at, reference) in kinds.iter().enumerate() {
-        let place = folder.path().join(format!("place-{at}"));
+        let place = directory.path().join(format!("place-{at}"));
         fs::create_dir(&place).unwrap();
         fs::create_dir(place.join(".emergence-mine")).unwrap();
         let to = place.join("to");
@@ -62,9 +62,9 @@ fn unpacking_beside_a_store_is_whole_or_not_at_all() {
         };
         let run = |words: &[String]| drop(emergence(words).ok().to_owned());
         let began = Instant::now();
-        run(&unpack(&folder.path().join(format!("whole-{at}"))));
+        run(&unpack(&directory.path().join(format!("whole-{at}"))));
         let took = began.elapsed();
-        let whole = names(&folder.path().join(format!("whole-{at}")));
+        let whole = names(&directory.path().join(format!("whole-{at}")));
         let mut left = 0;
         for round in 0..24 {
             let words = unpack(&to);
@@ -89,22 +89,22 @@ fn unpacking_beside_a_store_is_whole_or_not_at_all() {
 #[test]
 fn a_collection_that_is_ended_leaves_a_valid_store() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let import = |(nar, path): &(String, String), references: &[&str]| {
         let references: Vec<&str> = references.iter().flat_map(|path| ["--ref", path]).collect();
         let words = ["--trust", "none", "--sync", "none", "import", nar, "--store-path", path];
         store.run(&[&words[..], &references].concat()).ok();
     };
-    let kept = many(folder.path(), "kept", 5);
+    let kept = many(directory.path(), "kept", 5);
     import(&kept, &[]);
     store.run(&["root", "add", "kept", &format!("store:{}", kept.1)]).ok();
-    let all: Vec<_> = (0..3).map(|number| many(folder.path(), &format!("many-{number}"), 700)).collect();
+    let all: Vec<_> = (0..3).map(|number| many(directory.path(), &format!("many-{number}"), 700)).collect();
     import(&all[0], &[]);
     import(&all[1], &[&all[0].1]);
     import(&all[2], &[&all[0].1, &all[1].1]);
     let copied = |round: u32| {
-        let copy = folder.path().join(format!("store-{round}"));
-        assert!(Command::new("cp").arg("-a").arg(store.folder()).arg(&copy).status().unwrap().success());
+        let copy = directory.path().join(format!("store-{round}"));
+        assert!(Command::new("cp").arg("-a").arg(store.directory()).arg(&copy).status().unwrap().success());
         copy
     };
     let run = |place: &Path, words: &[&str]| {
@@ -137,14 +137,14 @@ fn a_collection_that_is_ended_leaves_a_valid_store() {
 #[test]
 fn seals_go_with_their_objects() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let (gone, kept) = (many(folder.path(), "gone", 1), many(folder.path(), "kept", 1));
+    let directory = tempfile::tempdir().unwrap();
+    let (gone, kept) = (many(directory.path(), "gone", 1), many(directory.path(), "kept", 1));
     for (nar, path) in [&gone, &kept] {
         store.run(&["--trust", "none", "import", nar, "--store-path", path]).ok();
     }
     store.run(&["root", "add", "kept", &format!("store:{}", kept.1)]).ok();
     let seal = |path: &str| format!("{}-1-2.fast", &path["/nix/store/".len()..][..32]);
-    let seals = store.folder().join("seals");
+    let seals = store.directory().join("seals");
     fs::create_dir(&seals).unwrap();
     for (_, path) in [&gone, &kept] {
         fs::write(seals.join(seal(path)), "").unwrap();

@@ -10,18 +10,18 @@ use crate::support::{Answer, emergence, text, trusting, vector};
 
 /// A layout with automatons.
 struct Work {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Work {
     fn new() -> Self {
-        let work = Self { folder: tempfile::tempdir().unwrap() };
+        let work = Self { directory: tempfile::tempdir().unwrap() };
         fs::write(work.path("tree"), "#!/bin/sh\n").unwrap();
         work
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn text(&self, name: &str) -> String {

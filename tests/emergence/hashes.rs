@@ -6,10 +6,10 @@ use crate::support::{each, emergence, emergence_with, text, trees, vector, vecto
 
 #[test]
 fn trees_and_files_have_the_hashes_that_nix_gives_them() {
-    let folder = trees();
+    let directory = trees();
     let hashes = vectors("hashes");
     for each in each(&hashes) {
-        let path = folder.path().join(text(&each["tree"]));
+        let path = directory.path().join(text(&each["tree"]));
         let path = path.to_str().unwrap();
         let method = format!("--{}", text(&each["mode"]));
         for algorithm in ["md5", "sha1", "sha256", "sha512"] {
@@ -75,8 +75,8 @@ fn what_cannot_be_hashed_is_said_in_one_line() {
 
 #[test]
 fn json_holds_the_same() {
-    let folder = trees();
-    let path = folder.path().join("hello.txt");
+    let directory = trees();
+    let path = directory.path().join("hello.txt");
     let path = path.to_str().unwrap();
     let plain = emergence(&["hash", path]);
     let answer: Value = serde_json::from_str(emergence(&["hash", "--json", path]).ok()).unwrap();

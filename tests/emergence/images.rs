@@ -74,7 +74,7 @@ fn what_names_nothing() {
     refused(&layout, &format!("oci:{path}"), &[], 4, "oci.no-tag");
     let nowhere = tempfile::tempdir().unwrap();
     let none = nowhere.path().join("none").display().to_string();
-    emergence(&["verify", &format!("oci:{none}")]).fails(4, "there is no such file or folder");
+    emergence(&["verify", &format!("oci:{none}")]).fails(4, "there is no such file or directory");
     emergence(&["verify", &format!("oci:{}", nowhere.path().display())]).refused(3, "oci.layout");
 }
 
@@ -126,7 +126,7 @@ fn tags_that_are_whole_names() {
         emergence(&["verify", &format!("{path}:localhost/other:latest")]).refused(4, "oci.no-tag");
     }
     emergence(&["verify", &format!("oci:{root}-none:localhost/app:latest")])
-        .fails(4, "no such file or folder");
+        .fails(4, "no such file or directory");
 }
 
 /// `skopeo copy --dest-oci-accept-uncompressed-layers` says gzip of what it leaves as it is.

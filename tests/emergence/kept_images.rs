@@ -13,8 +13,8 @@ use crate::layouts::*;
 use crate::stacks::{apart, merged, place};
 use crate::support::{emergence, program};
 
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
@@ -44,10 +44,10 @@ fn one_that_is_ended_leaves_a_valid_store() {
     let whole = apart(&tree(&whole));
     let words = ["--store", store, "unpack", &layout.reference()];
     let began = Instant::now();
-    let folders: Vec<PathBuf> = emergence(&words).ok().lines().map(PathBuf::from).collect();
+    let directories: Vec<PathBuf> = emergence(&words).ok().lines().map(PathBuf::from).collect();
     let took = began.elapsed();
     // Of each of them, what is there shows with those below it.
-    let shown: Vec<_> = (1..=folders.len()).map(|count| apart(&merged(&folders[..count]))).collect();
+    let shown: Vec<_> = (1..=directories.len()).map(|count| apart(&merged(&directories[..count]))).collect();
     assert!(*shown.last().unwrap() == whole);
     emergence(&["--store", store, "gc"]).ok();
     let (mut left, mut made) = (0, 0);
@@ -60,10 +60,10 @@ fn one_that_is_ended_leaves_a_valid_store() {
         child.wait().unwrap();
         left += names(&tmp).len();
         // What has its name is whole, and has all below it.
-        let there = folders.iter().take_while(|folder| folder.is_dir()).count();
+        let there = directories.iter().take_while(|directory| directory.is_dir()).count();
         assert_eq!(names(&layers).len(), there, "round {round}");
         if there > 0 {
-            assert!(apart(&merged(&folders[..there])) == shown[there - 1], "round {round}");
+            assert!(apart(&merged(&directories[..there])) == shown[there - 1], "round {round}");
         }
         made += there;
         emergence(&["--store", store, "gc"]).ok();
@@ -71,7 +71,7 @@ fn one_that_is_ended_leaves_a_valid_store() {
     }
     assert!(left > 0, "nothing was ended in the middle; {made} were unpacked");
     emergence(&words).ok();
-    assert!(apart(&merged(&folders)) == whole);
+    assert!(apart(&merged(&directories)) == whole);
     assert!(names(&tmp).is_empty());
 }
 
@@ -121,7 +121,7 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
     assert_eq!(names(&to), ["a", "b"]);
 }
 
-/// Everything works in a user's own folder: owners that he cannot give, and devices, are counted and left out.
+/// Everything works in a user's own directory: owners that he cannot give, and devices, are counted and left out.
 #[test]
 fn an_ordinary_user_has_a_store_of_his_own() {
     const NOBODY: u32 = 65534;

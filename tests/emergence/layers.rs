@@ -25,7 +25,7 @@ impl Numbers {
     }
 }
 
-/// What the layers so far come to: paths, and whether each is a folder (`d`), a file (`f`) or something else.
+/// What the layers so far come to: paths, and whether each is a directory (`d`), a file (`f`) or something else.
 type Model = BTreeMap<String, char>;
 
 /// Type, path, link, bytes, mode and pax records.
@@ -42,10 +42,10 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
     let mut touched: BTreeSet<String> = BTreeSet::new();
     let mut members: Vec<Random> = Vec::new();
     for _ in 0..60 {
-        let mut folders: Vec<String> =
+        let mut directories: Vec<String> =
             model.iter().filter(|(_, kind)| **kind == 'd').map(|(path, _)| format!("{path}/")).collect();
-        folders.push(String::new());
-        let path = format!("{}{}", numbers.of(&folders), numbers.of(&["a", "b", "c", "dé", "e f"]));
+        directories.push(String::new());
+        let path = format!("{}{}", numbers.of(&directories), numbers.of(&["a", "b", "c", "dé", "e f"]));
         let time = format!("{}.{:09}", numbers.below(2_000_000_000), numbers.below(1_000_000_000));
         let mut records = vec![("mtime".to_owned(), time.into_bytes())];
         let mode = *numbers.of(&[0o644, 0o755, 0o4755, 0o2711, 0o1777, 0o600]);
@@ -103,16 +103,17 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
                     continue;
                 }
                 let gone = (*numbers.of(&names)).clone();
-                let (folder, name) = gone.rsplit_once('/').map_or(("", gone.as_str()), |both| both);
-                let slash = if folder.is_empty() { "" } else { "/" };
+                let (directory, name) = gone.rsplit_once('/').map_or(("", gone.as_str()), |both| both);
+                let slash = if directory.is_empty() { "" } else { "/" };
                 // Only what the layer has not replaced is taken away, so that the model stays right.
-                if !model.contains_key(&gone) || (!folder.is_empty() && model.get(folder) != Some(&'d')) {
+                if !model.contains_key(&gone) || (!directory.is_empty() && model.get(directory) != Some(&'d'))
+                {
                     continue;
                 }
                 remove(model, &gone);
                 members.push((
                     b'0',
-                    format!("{folder}{slash}.wh.{name}"),
+                    format!("{directory}{slash}.wh.{name}"),
                     String::new(),
                     vec![],
                     0o644,
@@ -153,7 +154,7 @@ fn run(program: &str, words: &[&str]) {
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The tree that we make of it in a new folder, as lines.
+/// The tree that we make of it in a new directory, as lines.
 pub fn unpacked(reference: &str) -> Vec<String> {
     let outer = tempfile::tempdir().unwrap();
     let to = outer.path().join("root");
@@ -204,7 +205,7 @@ fn random_layers_as_umoci_makes_them() {
 }
 
 #[test]
-fn an_opaque_folder_hides_what_is_below_wherever_it_stands() {
+fn an_opaque_directory_hides_what_is_below_wherever_it_stands() {
     let below = [
         made(b'5', "d"),
         file("d/old", b"1"),
@@ -224,7 +225,7 @@ fn an_opaque_folder_hides_what_is_below_wherever_it_stands() {
 }
 
 #[test]
-fn a_whiteout_spares_the_layers_own_and_goes_through_no_folder_that_the_layer_brings() {
+fn a_whiteout_spares_the_layers_own_and_goes_through_no_directory_that_the_layer_brings() {
     let below = [made(b'5', "real"), file("real/x", b"1"), link(b'2', "l", "real"), file("n", b"1")];
     let above = [made(b'5', "l"), made(b'0', "l/.wh.x"), file("n", b"2"), made(b'0', ".wh.n")];
     let layout = Layout::of(&[tar_of(&below), tar_of(&above)]);
@@ -261,8 +262,8 @@ fn sparse_files_and_capabilities_and_devices() {
     if !is_root() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     let file = fs::File::create(at("sparse")).unwrap();
     file.set_len(6 << 20).unwrap();
     for block in 0..6 {
@@ -283,7 +284,7 @@ fn sparse_files_and_capabilities_and_devices() {
     ] {
         let tar = at("made.tar").display().to_string();
         let mut words: Vec<&str> = format.split(' ').collect();
-        let inside = folder.path().display().to_string();
+        let inside = directory.path().display().to_string();
         words.extend(["--sparse", "-cf", &tar, "-C", &inside, "sparse", &long]);
         run("tar", &words);
         let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
@@ -338,13 +339,13 @@ fn hostile_layers() {
             vec![link(b'2', "l", "/etc"), link(b'1', "a", "l/passwd")],
         ),
         ("hard link to the root", "layer.escape", false, vec![link(b'1', "a", "/")]),
-        ("hard link to a folder", "layer.header", false, vec![made(b'5', "d"), link(b'1', "a", "d")]),
+        ("hard link to a directory", "layer.header", false, vec![made(b'5', "d"), link(b'1', "a", "d")]),
         ("loop", "layer.escape", false, vec![link(b'2', "l", "l"), file("l/x", b"x")]),
         ("below a file", "layer.header", false, vec![file("f", b""), file("f/x", b"x")]),
         ("a root that is a file", "layer.header", true, vec![file("./", b""), made(b'2', ".")]),
         ("bare whiteout", "layer.whiteout", true, vec![made(b'0', "a/.wh.")]),
         ("whiteout of ..", "layer.whiteout", true, vec![made(b'0', "a/.wh...")]),
-        ("whiteout that is a folder", "layer.whiteout", true, vec![made(b'5', ".wh.a")]),
+        ("whiteout that is a directory", "layer.whiteout", true, vec![made(b'5', ".wh.a")]),
         ("below a whiteout", "layer.whiteout", true, vec![file(".wh.a/b", b"x")]),
         ("deep", "layer.header", true, vec![made(b'5', &deep)]),
         ("long", "layer.header", true, vec![file(&long, b"")]),

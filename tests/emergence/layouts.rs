@@ -83,9 +83,9 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// A layout in a folder that goes away with it.
+/// A layout in a directory that goes away with it.
 pub struct Layout {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// A layer as it goes into a manifest, and its diffID.
@@ -94,7 +94,7 @@ pub type Layer = (Value, String);
 impl Layout {
     /// One without anything.
     pub fn new() -> Self {
-        let layout = Self { folder: tempfile::tempdir().unwrap() };
+        let layout = Self { directory: tempfile::tempdir().unwrap() };
         layout.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
         fs::create_dir_all(layout.path("blobs/sha256")).unwrap();
         layout.index(&[]);
@@ -111,11 +111,11 @@ impl Layout {
     }
 
     pub fn root(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     pub fn path(&self, inner: &str) -> PathBuf {
-        self.folder.path().join(inner)
+        self.directory.path().join(inner)
     }
 
     pub fn write(&self, inner: &str, bytes: &[u8]) {
@@ -169,7 +169,7 @@ impl Layout {
         self.blob(INDEX, index.to_string().as_bytes())
     }
 
-    /// `oci:FOLDER:t`.
+    /// `oci:DIRECTORY:t`.
     pub fn reference(&self) -> String {
         format!("oci:{}:t", self.root().display())
     }

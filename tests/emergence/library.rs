@@ -16,8 +16,8 @@ use crate::support::{default_terms, emergence};
 
 #[test]
 fn a_reference_becomes_a_bundle() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::create_dir_all(path("tree/bin")).unwrap();
     fs::write(path("tree/bin/greet"), "#!/bin/sh\n").unwrap();
     emergence(&["nar", "dump", path("tree").to_str().unwrap(), "--output", path("nar").to_str().unwrap()])
@@ -26,7 +26,7 @@ fn a_reference_becomes_a_bundle() {
     let ca = ContentAddress::Fixed(Method::Nar, Hash::sha256(&fs::read(path("nar")).unwrap()));
     let object = ca.path(&dir, Name::new("greeting").unwrap(), &References::default()).unwrap();
 
-    let place = Place { folder: path("store"), dir, wait: Duration::from_secs(9), sync: Sync::None };
+    let place = Place { directory: path("store"), dir, wait: Duration::from_secs(9), sync: Sync::None };
     let target = Target::open(place).unwrap();
     let terms = target.terms(&default_terms());
     let declared = Declared { path: Some(object.clone()), ca: Some(ca), ..Declared::default() };

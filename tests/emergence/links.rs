@@ -18,7 +18,7 @@ const COPIES: usize = 20;
 /// Names that the files of the store may still get.
 const LEFT: u64 = 5;
 
-/// Takes a folder in as the object `name`; gives its tree in the store.
+/// Takes a directory in as the object `name`; gives its tree in the store.
 fn import(store: &Store, tree: &Path, name: &str) -> std::path::PathBuf {
     let (tree, nar) = (tree.to_str().unwrap(), store.held.path().join(format!("{name}.nar")));
     emergence(&["nar", "dump", tree, "-o", nar.to_str().unwrap()]).ok();
@@ -26,13 +26,13 @@ fn import(store: &Store, tree: &Path, name: &str) -> std::path::PathBuf {
     let path = answer.ok();
     let words = ["--trust", "none", "import", "--store-path", path, &format!("nar:{}", nar.display())];
     assert_eq!(store.run(&words).ok(), path);
-    store.folder().join(path.trim_start_matches('/'))
+    store.directory().join(path.trim_start_matches('/'))
 }
 
-/// Names of `file` below `folder` until it can have no more. False: that is not before 70 000.
-fn use_up(file: &Path, folder: &Path) -> bool {
-    fs::create_dir(folder).unwrap();
-    (0..70_000).any(|number| match fs::hard_link(file, folder.join(number.to_string())) {
+/// Names of `file` below `directory` until it can have no more. False: that is not before 70 000.
+fn use_up(file: &Path, directory: &Path) -> bool {
+    fs::create_dir(directory).unwrap();
+    (0..70_000).any(|number| match fs::hard_link(file, directory.join(number.to_string())) {
         Err(error) if error.kind() == ErrorKind::TooManyLinks => true,
         other => {
             other.unwrap();
@@ -77,7 +77,7 @@ fn a_file_that_can_have_no_more_names_is_made_again() {
         assert_eq!(inodes.remove(&old.ino()), Some(LEFT as usize), "{name}");
         assert!((1..COPIES / 3).contains(&inodes.len()), "{name}: {inodes:?}");
         assert!(old.nlink() < most, "the store has dropped its own name of it");
-        let kept: Vec<_> = fs::read_dir(store.folder().join("links")).unwrap().flatten().collect();
+        let kept: Vec<_> = fs::read_dir(store.directory().join("links")).unwrap().flatten().collect();
         assert!(kept.iter().any(|link| inodes.contains_key(&link.metadata().unwrap().ino())), "{name}");
         assert_eq!(kept.len(), CONTENTS.len());
     }

@@ -15,9 +15,9 @@ fn path(of: &Path) -> &str {
 
 #[test]
 fn trees_are_dumped_as_nix_dumps_them() {
-    let folder = trees();
+    let directory = trees();
     for (name, tree) in vectors("trees").as_object().unwrap() {
-        let dumped = emergence(&["nar", "dump", path(&folder.path().join(name))]);
+        let dumped = emergence(&["nar", "dump", path(&directory.path().join(name))]);
         assert_eq!(dumped.status, 0, "{name}: {}", dumped.stderr);
         assert!(dumped.stdout == fs::read(vector(text(&tree["nar"]))).unwrap(), "{name}");
     }
@@ -25,10 +25,10 @@ fn trees_are_dumped_as_nix_dumps_them() {
 
 #[test]
 fn what_is_restored_is_the_tree() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, tree) in vectors("trees").as_object().unwrap() {
         let nar = vector(text(&tree["nar"]));
-        let to = folder.path().join(name);
+        let to = directory.path().join(name);
         emergence(&["nar", "restore", path(&nar), path(&to)]).ok();
         for entry in each(&tree["entries"]) {
             use std::os::unix::ffi::OsStrExt;
@@ -47,7 +47,7 @@ fn what_is_restored_is_the_tree() {
                 }
             }
         }
-        let again = folder.path().join(format!("{name}.nar"));
+        let again = directory.path().join(format!("{name}.nar"));
         emergence(&["nar", "dump", path(&to), "--output", path(&again)]).ok();
         assert!(fs::read(&again).unwrap() == fs::read(&nar).unwrap(), "{name}");
     }
@@ -55,14 +55,14 @@ fn what_is_restored_is_the_tree() {
 
 #[test]
 fn a_bad_nar_is_refused_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for bad in each(&vectors("bad_nars")) {
         let file = vector(text(&bad["file"]));
         let code = text(&bad["error"]);
-        let to = folder.path().join("to");
+        let to = directory.path().join("to");
         emergence(&["nar", "check", path(&file)]).refused(3, code);
         emergence(&["nar", "restore", path(&file), path(&to)]).refused(3, code);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{bad}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "{bad}");
         assert_eq!(emergence(&["nar", "ls", path(&file)]).status, 3);
     }
 }
@@ -71,8 +71,8 @@ fn a_bad_nar_is_refused_and_leaves_nothing() {
 fn every_flipped_bit_of_the_grammar_is_seen() {
     // In a file's contents or a name it makes another NAR, which has another hash.
     let nar = fs::read(vector("nars/nested.nar")).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("flipped.nar");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flipped.nar");
     let good = emergence(&["nar", "check", path(&vector("nars/nested.nar"))]).ok().to_owned();
     for at in (0..nar.len()).step_by(3) {
         let mut flipped = nar.clone();
@@ -88,10 +88,10 @@ fn every_flipped_bit_of_the_grammar_is_seen() {
 
 #[test]
 fn check_tells_hash_and_size() {
-    let folder = trees();
+    let directory = trees();
     for (name, tree) in vectors("trees").as_object().unwrap() {
         let nar = vector(text(&tree["nar"]));
-        let hash = emergence(&["hash", path(&folder.path().join(name))]);
+        let hash = emergence(&["hash", path(&directory.path().join(name))]);
         let want = format!("{} {}", hash.ok(), tree["narSize"]);
         assert_eq!(emergence(&["nar", "check", path(&nar)]).ok(), want);
         assert_eq!(emergence_with(&["nar", "check", "-"], fs::File::open(&nar).unwrap()).ok(), want);
@@ -113,7 +113,7 @@ fn entries_are_listed_and_read() {
     let contents = emergence(&["nar", "cat", path(&nested), "bin/app"]);
     assert_eq!(format!("x {} bin/app", contents.stdout.len()), *app);
     assert_eq!(emergence(&["nar", "cat", path(&nested), "/bin/./app"]).stdout, contents.stdout);
-    emergence(&["nar", "cat", path(&nested), "bin"]).fails(4, "is a folder");
+    emergence(&["nar", "cat", path(&nested), "bin"]).fails(4, "is a directory");
     emergence(&["nar", "cat", path(&nested), "bin/alias"]).fails(4, "is a link");
     emergence(&["nar", "cat", path(&nested), "none"]).fails(4, "is not in the NAR");
     let json: Value = serde_json::from_str(emergence(&["nar", "ls", "--json", path(&nested)]).ok()).unwrap();
@@ -128,12 +128,12 @@ fn entries_are_listed_and_read() {
 
 #[test]
 fn nothing_is_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let nar = vector("nars/hello.txt.nar");
-    for made in ["folder", "file", "link"] {
-        let to = folder.path().join(made);
+    for made in ["directory", "file", "link"] {
+        let to = directory.path().join(made);
         match made {
-            "folder" => fs::create_dir(&to).unwrap(),
+            "directory" => fs::create_dir(&to).unwrap(),
             "file" => fs::write(&to, "mine").unwrap(),
             _ => symlink("nowhere", &to).unwrap(),
         }
@@ -142,25 +142,25 @@ fn nothing_is_overwritten() {
             .fails(1, "is there already");
         assert!(fs::symlink_metadata(&to).is_ok());
     }
-    assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"mine");
+    assert_eq!(fs::read(directory.path().join("file")).unwrap(), b"mine");
     // A dump that fails leaves what was there before.
-    let tree = folder.path().join("tree");
+    let tree = directory.path().join("tree");
     fs::create_dir(&tree).unwrap();
     let fifo = tree.join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let out = folder.path().join("out.nar");
+    let out = directory.path().join("out.nar");
     emergence(&["nar", "dump", path(&tree), "-o", path(&out)]).refused(3, "type.unknown");
     assert!(!out.exists());
 }
 
 #[test]
-fn folders_as_deep_as_a_nar_may_be() {
-    let folder = tempfile::tempdir().unwrap();
+fn directories_as_deep_as_a_nar_may_be() {
+    let directory = tempfile::tempdir().unwrap();
     for (depth, fits) in [(64, true), (65, false)] {
-        let root = folder.path().join(depth.to_string());
+        let root = directory.path().join(depth.to_string());
         let below: std::path::PathBuf = (1..depth).map(|_| "d").collect();
         fs::create_dir_all(root.join(below)).unwrap();
-        let file = folder.path().join(format!("{depth}.nar"));
+        let file = directory.path().join(format!("{depth}.nar"));
         let dumped = emergence(&["nar", "dump", path(&root), "-o", path(&file)]);
         if fits {
             dumped.ok();
@@ -174,12 +174,12 @@ fn folders_as_deep_as_a_nar_may_be() {
 /// As deep as the caller allows, up to what can be made at all; in threads as well.
 #[test]
 fn the_depth_is_the_callers() {
-    let folder = tempfile::tempdir().unwrap();
-    let (root, file) = (folder.path().join("tree"), folder.path().join("deep.nar"));
+    let directory = tempfile::tempdir().unwrap();
+    let (root, file) = (directory.path().join("tree"), directory.path().join("deep.nar"));
     let below: std::path::PathBuf = (1..256).map(|_| "d").collect();
     fs::create_dir_all(root.join(below)).unwrap();
     let run = |depth: &str, words: &[&str]| emergence(&[&["--max-depth", depth], words].concat());
-    let (tree, nar, to) = (path(&root), path(&file), folder.path().join("to"));
+    let (tree, nar, to) = (path(&root), path(&file), directory.path().join("to"));
     run("255", &["nar", "dump", tree, "-o", nar]).refused(3, "nar.depth");
     run("255", &["hash", tree]).refused(3, "nar.depth");
     run("256", &["nar", "dump", tree, "-o", nar]).ok();
@@ -192,7 +192,7 @@ fn the_depth_is_the_callers() {
     assert!(!to.exists());
     run("256", &["nar", "restore", nar, path(&to)]).ok();
     assert_eq!(run("256", &["hash", path(&to)]).ok(), hash);
-    let store = folder.path().join("store");
+    let store = directory.path().join("store");
     let own = run("256", &["store-path", "source", tree]).ok().to_owned();
     let import = ["--store", path(&store), "--trust", "none", "import", nar, "--store-path", &own];
     run("64", &import).refused(3, "nar.depth");
@@ -200,20 +200,20 @@ fn the_depth_is_the_callers() {
     run("256", &import).ok();
     // What is in the store is there, whatever is asked of others.
     emergence(&["--store", path(&store), "check"]).ok();
-    let cache = format!("cache:{}", folder.path().join("cache").display());
+    let cache = format!("cache:{}", directory.path().join("cache").display());
     emergence(&["--store", path(&store), "export", &own, "--to", &cache]).ok();
     for bad in ["0", "257", "x"] {
         assert_eq!(run(bad, &["nar", "check", nar]).status, 2, "{bad}");
     }
-    let policy = folder.path().join("policy.json");
+    let policy = directory.path().join("policy.json");
     fs::write(&policy, r#"{"limits":{"depth":100}}"#).unwrap();
     run("256", &["--policy", path(&policy), "nar", "check", nar]).refused(3, "nar.depth");
 }
 
 #[test]
 fn a_long_stream_takes_no_memory_and_ends_when_nobody_reads() {
-    let folder = tempfile::tempdir().unwrap();
-    let big = folder.path().join("big");
+    let directory = tempfile::tempdir().unwrap();
+    let big = directory.path().join("big");
     let mut file = fs::File::create(&big).unwrap();
     file.write_all(b"x").unwrap();
     file.set_len(300 << 20).unwrap();

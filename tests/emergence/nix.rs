@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 use crate::stores::Store;
 use crate::support::{emergence, vector};
 
-/// Nix with a store below a folder. `None`, with the reason printed, where it is not installed.
+/// Nix with a store below a directory. `None`, with the reason printed, where it is not installed.
 struct Nix {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Nix {
@@ -20,18 +20,18 @@ impl Nix {
             eprintln!("skipped: Nix is missing (package nix-bin)");
             return None;
         }
-        Some(Self { folder: tempfile::tempdir().unwrap() })
+        Some(Self { directory: tempfile::tempdir().unwrap() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn run(&self, program: &str, words: &[&str]) -> Output {
         let output = Command::new(program)
             .args(words)
             .env("NIX_REMOTE", format!("local?root={}", self.path("root").display()))
-            .env("HOME", self.folder.path())
+            .env("HOME", self.directory.path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -207,7 +207,7 @@ fn programs_that_nix_adds_by_their_bytes() {
     nix.run("nix", &["--extra-experimental-features", "nix-command", "copy", "--to", &to, &path]);
     let store = Store::new();
     assert_eq!(store.run(&["import", &format!("cache:{}#{path}", cache.display())]).ok(), path);
-    let mode = fs::metadata(store.folder().join(&path[1..])).unwrap().permissions().mode();
+    let mode = fs::metadata(store.directory().join(&path[1..])).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o555);
     store.run(&["check"]).ok();
     let spec = nix.path("spec.json");
@@ -258,7 +258,7 @@ fn nix_takes_what_a_store_exports() {
             ["export", &path, "--to", &to, "--compress", compression, "--sign", secret.to_str().unwrap()];
         assert_eq!(store.run(&words).ok().lines().count(), 3);
         // Into a store that trusts only that key, and believes no content address.
-        let other = Nix { folder: tempfile::tempdir().unwrap() };
+        let other = Nix { directory: tempfile::tempdir().unwrap() };
         let from = format!("file://{}", ours.display());
         let key = format!("trusted-public-keys = {}\nrequire-sigs = true", key.trim());
         let conf = other.path("conf");
@@ -271,7 +271,7 @@ fn nix_takes_what_a_store_exports() {
         other.run("sh", &["-c", &script]);
         for object in other.line("nix-store", &["--query", "--requisites", &path]).lines() {
             other.run("nix-store", &["--verify-path", object]);
-            let ours = store.folder().join(&object[1..]);
+            let ours = store.directory().join(&object[1..]);
             other.run(
                 "diff",
                 &["-r", "--no-dereference", ours.to_str().unwrap(), other.real(object).to_str().unwrap()],

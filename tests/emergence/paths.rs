@@ -7,11 +7,11 @@ use crate::support::{bytes, each, emergence, emergence_with, text, trees, vector
 
 #[test]
 fn store_paths_are_nixs() {
-    let folder = trees();
+    let directory = trees();
     let paths = vectors("store_paths");
     for each in each(&paths) {
         // Some are known by their hash alone.
-        let tree = each["tree"].as_str().map(|tree| folder.path().join(tree));
+        let tree = each["tree"].as_str().map(|tree| directory.path().join(tree));
         let tree = tree.as_ref().map(|tree| tree.to_str().unwrap());
         let (name, want) = (text(&each["name"]), text(&each["path"]));
         let dir = each["storeDir"].as_str().unwrap_or("/nix/store");
@@ -38,8 +38,8 @@ fn store_paths_are_nixs() {
 #[test]
 fn texts_are_nixs() {
     for each in each(&vectors("text")) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("text");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("text");
         fs::write(&file, bytes(each, "content")).unwrap();
         let mut words = vec!["store-path", "text", file.to_str().unwrap(), "--name", text(&each["name"])];
         // The order in which they are named does not count.
@@ -72,8 +72,8 @@ fn content_addresses_give_their_paths_and_a_tree_that_names_itself_too() {
         assert_eq!(emergence(&by_ca).ok(), want);
         let narinfo = fs::read_to_string(vector(text(&object["narinfo"]))).unwrap();
         let url = narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join(base);
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join(base);
         let packed = vector(text(&cache["dir"])).join(url);
         let mut xz = Command::new("xz").arg("-dc").arg(packed).stdout(Stdio::piped()).spawn().unwrap();
         let restored =

@@ -23,8 +23,8 @@ fn a_machine_tells_what_it_has() {
 
 #[test]
 fn a_command_line_stays_within_the_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("policy.json");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.json");
     let cache = format!("cache:{}#", vector("caches/none").display());
     let reference = format!("{cache}7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42");
     let verify = |policy: &str, more: &[&str]| {

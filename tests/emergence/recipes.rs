@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, each, emergence, text, trusting, vector, vectors};
 
-/// A folder for a document and what comes of it; and the recipe of an object that a cache of the vectors has.
+/// A directory for a document and what comes of it; and the recipe of an object that a cache of the vectors has.
 struct Work {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     recipe: Value,
 }
 
@@ -20,11 +20,11 @@ impl Work {
         let all = vectors("derivations");
         let built = |one: &&Value| text(&one["file"]).ends_with("cizvm7g8hnrr9vg6ljhr6l52qxzi11ac-app-2.drv");
         let recipe = each(&all).iter().find(built).unwrap().clone();
-        Self { folder: tempfile::tempdir().unwrap(), recipe }
+        Self { directory: tempfile::tempdir().unwrap(), recipe }
     }
 
     fn text(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
+        self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
     fn file(&self) -> PathBuf {
@@ -156,7 +156,7 @@ fn a_recipe_alone_tells_its_outputs() {
     fs::write(&alone, text).unwrap();
     fs::create_dir(work.text("beside")).unwrap();
     for entry in fs::read_dir(vector("drvs")).unwrap().flatten() {
-        fs::copy(entry.path(), work.folder.path().join("beside").join(entry.file_name())).unwrap();
+        fs::copy(entry.path(), work.directory.path().join("beside").join(entry.file_name())).unwrap();
     }
     fs::copy(&alone, work.text("beside/false.drv")).unwrap();
     let declared = json!({"kind": "nix-derivation", "inputs": [{"path": "beside/false.drv"}]});

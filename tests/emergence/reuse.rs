@@ -11,8 +11,8 @@ use crate::stores::{Store, state};
 use crate::support::{Answer, emergence, text};
 
 /// A tree with two files and a link.
-fn tree(folder: &Path) -> PathBuf {
-    let tree = folder.join("tree");
+fn tree(directory: &Path) -> PathBuf {
+    let tree = directory.join("tree");
     fs::create_dir_all(tree.join("sub")).unwrap();
     fs::write(tree.join("sub/one"), "one").unwrap();
     fs::write(tree.join("two"), "x".repeat(200_000)).unwrap();
@@ -25,8 +25,8 @@ fn string(path: &Path) -> &str {
 }
 
 /// A binary cache with the tree under this name; and its store path.
-fn cache(folder: &Path, tree: &Path, name: &str, compress: &str) -> (PathBuf, String) {
-    let (nar, store) = (folder.join(format!("{name}.nar")), Store::new());
+fn cache(directory: &Path, tree: &Path, name: &str, compress: &str) -> (PathBuf, String) {
+    let (nar, store) = (directory.join(format!("{name}.nar")), Store::new());
     emergence(&["nar", "dump", string(tree), "-o", string(&nar)]).ok();
     let path = emergence(&["store-path", "source", string(tree), "--name", name]).ok().to_owned();
     let hash = emergence(&["hash", string(tree)]).ok().to_owned();
@@ -34,7 +34,7 @@ fn cache(folder: &Path, tree: &Path, name: &str, compress: &str) -> (PathBuf, St
     let ca = format!("fixed:r:sha256:{ca}");
     let nar = format!("nar:{}", nar.display());
     store.run(&["import", &nar, "--store-path", &path, "--ca", &ca]).ok();
-    let to = folder.join(format!("cache-{name}-{compress}"));
+    let to = directory.join(format!("cache-{name}-{compress}"));
     store.run(&["export", &path, "--compress", compress, "--to", &format!("cache:{}", to.display())]).ok();
     (to, path)
 }
@@ -54,12 +54,12 @@ fn nar_file(cache: &Path) -> PathBuf {
 
 #[test]
 fn the_same_content_under_another_path_is_linked() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = tree(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let tree = tree(directory.path());
     let store = Store::new();
-    let (one, one_path) = cache(folder.path(), &tree, "one", "zstd");
-    let (two, two_path) = cache(folder.path(), &tree, "two", "zstd");
-    let (gzip, three_path) = cache(folder.path(), &tree, "three", "gzip");
+    let (one, one_path) = cache(directory.path(), &tree, "one", "zstd");
+    let (two, two_path) = cache(directory.path(), &tree, "two", "zstd");
+    let (gzip, three_path) = cache(directory.path(), &tree, "three", "gzip");
     assert_eq!(answer(&import(&store, &one, &one_path, &[]))["new"], json!([one_path]));
     // The blob is known: it is hashed, and nothing comes out of it.
     let got = answer(&import(&store, &two, &two_path, &[]));
@@ -67,7 +67,7 @@ fn the_same_content_under_another_path_is_linked() {
     assert_eq!(got["bytes"], json!({ "read": 0, "unpacked": 0 }));
     fs::write(nar_file(&two), "spoilt").unwrap();
     import(&store, &two, &two_path, &[]).refused(3, "blob.size");
-    let at = |path: &str, inner: &str| store.folder().join(&path[1..]).join(inner);
+    let at = |path: &str, inner: &str| store.directory().join(&path[1..]).join(inner);
     for inner in ["sub/one", "two"] {
         let inode = |path: &str| fs::metadata(at(path, inner)).unwrap().ino();
         assert_eq!(inode(&one_path), inode(&two_path));
@@ -82,10 +82,10 @@ fn the_same_content_under_another_path_is_linked() {
     assert_eq!(below(&one_path), below(&two_path));
     // Another blob is read, and then not kept: the first time, whatever is in the store.
     let good = fs::read(nar_file(&gzip)).unwrap();
-    let before = state(&store.folder());
+    let before = state(&store.directory());
     fs::write(nar_file(&gzip), "spoilt").unwrap();
     import(&store, &gzip, &three_path, &[]).refused(3, "blob.compression");
-    assert!(state(&store.folder()) == before);
+    assert!(state(&store.directory()) == before);
     fs::write(nar_file(&gzip), good).unwrap();
     assert_eq!(answer(&import(&store, &gzip, &three_path, &[]))["reused"], json!([three_path]));
     // Where objects are searched, and where they are verified, they are read.
@@ -104,8 +104,8 @@ fn the_same_content_under_another_path_is_linked() {
 
 #[test]
 fn plain_answers_say_what_was_reused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (cache, path) = cache(folder.path(), &tree(folder.path()), "one", "none");
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, path) = cache(directory.path(), &tree(directory.path()), "one", "none");
     let store = Store::new();
     let reference = format!("cache:{}#{path}", cache.display());
     assert_eq!(store.run(&["unpack", &reference]).ok(), path);
@@ -117,10 +117,10 @@ fn plain_answers_say_what_was_reused() {
 /// Who has a NAR proves nothing about an address that is not of it.
 #[test]
 fn addresses_are_held_against_what_is_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = tree(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let tree = tree(directory.path());
     let store = Store::new();
-    let (one, path) = cache(folder.path(), &tree, "one", "zstd");
+    let (one, path) = cache(directory.path(), &tree, "one", "zstd");
     import(&store, &one, &path, &[]).ok();
     let mut info = fs::read_dir(&one).unwrap().flatten().map(|entry| entry.path());
     let info = info.find(|path| path.extension().is_some_and(|end| end == "narinfo")).unwrap();
@@ -136,15 +136,15 @@ fn addresses_are_held_against_what_is_there() {
             _ => format!("{line}\n"),
         });
         fs::write(one.join(format!("{digits}.narinfo")), lines.collect::<String>()).unwrap();
-        let before = state(&store.folder());
+        let before = state(&store.directory());
         import(&store, &one, &other, &[]).refused(3, "ca.mismatch");
-        assert!(state(&store.folder()) == before);
+        assert!(state(&store.directory()) == before);
     }
 }
 
 /// Two trees, of which one refers to the other, as an automaton with an entry point.
-fn automaton(folder: &Path, form: &str, name: &str) -> PathBuf {
-    let (lib, app) = (folder.join("lib"), folder.join("app"));
+fn automaton(directory: &Path, form: &str, name: &str) -> PathBuf {
+    let (lib, app) = (directory.join("lib"), directory.join("app"));
     fs::write(&lib, "a library").unwrap();
     let lib_path = emergence(&["store-path", "source", string(&lib), "--name", "lib"]).ok().to_owned();
     fs::create_dir_all(app.join("bin")).unwrap();
@@ -152,10 +152,10 @@ fn automaton(folder: &Path, form: &str, name: &str) -> PathBuf {
     fs::set_permissions(app.join("bin/serve"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let spec = json!({ "schemaVersion": 1, "name": name, "declaration": { "kind": "opaque", "inputs": [] },
         "outputs": { "out": "@app" }, "init": { "entrypoint": ["@app/bin/serve"] } });
-    fs::write(folder.join("spec.json"), spec.to_string()).unwrap();
-    let to = folder.join(format!("{name}-{form}"));
+    fs::write(directory.join("spec.json"), spec.to_string()).unwrap();
+    let to = directory.join(format!("{name}-{form}"));
     let (app, lib) = (format!("app={}", string(&app)), format!("lib={}", string(&lib)));
-    let spec = folder.join("spec.json");
+    let spec = directory.join("spec.json");
     let output = format!("oci:{}:1", to.display());
     let words = ["pack", "--spec", string(&spec), "--tree", &app, "--tree", &lib, "--form", form];
     emergence(&[&words[..], &["--output", &output]].concat()).ok();
@@ -179,18 +179,18 @@ fn without_layers(layout: &Path) {
 #[test]
 fn machines_give_each_other_what_they_lack() {
     for form in ["image", "artifact"] {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = automaton(folder.path(), form, "greeter");
+        let directory = tempfile::tempdir().unwrap();
+        let layout = automaton(directory.path(), form, "greeter");
         let reference = format!("oci:{}:1", layout.display());
         let (has, lacks) = (Store::new(), Store::new());
         has.run(&["import", &reference]).ok();
         without_layers(&layout);
         lacks.run(&["import", &reference]).refused(4, "blob.missing");
-        assert!(!lacks.folder().exists());
-        let list = folder.path().join("list");
+        assert!(!lacks.directory().exists());
+        let list = directory.path().join("list");
         let given = |needed: &str, to: &str| {
             fs::write(&list, needed).unwrap();
-            let target = format!("cache:{}", folder.path().join(to).display());
+            let target = format!("cache:{}", directory.path().join(to).display());
             let words = ["export", "--only-from", string(&list), "--to", &target];
             let exported = has.run(&words);
             exported.ok().lines().map(|path| format!("{target}#{path}")).collect::<Vec<_>>()
@@ -217,16 +217,16 @@ fn machines_give_each_other_what_they_lack() {
         let got = answer(&lacks.run(&["--json", "import", &reference]));
         assert_eq!(got["reused"].as_array().unwrap().len(), 2);
         assert_eq!(lacks.run(&["ls"]).ok(), all);
-        let kept = fs::read_dir(lacks.folder().join("automatons")).unwrap().next().unwrap().unwrap();
+        let kept = fs::read_dir(lacks.directory().join("automatons")).unwrap().next().unwrap().unwrap();
         let kept = kept.file_name().into_string().unwrap();
         lacks.run(&["verify", &format!("store:sha256:{}", kept.strip_suffix(".json").unwrap())]).ok();
         lacks.run(&["check"]).ok();
         // What nobody has is said.
         let unknown = format!("sha256:{}\n", "0".repeat(64));
         fs::write(&list, unknown).unwrap();
-        let target = format!("cache:{}", folder.path().join("third").display());
+        let target = format!("cache:{}", directory.path().join("third").display());
         has.run(&["export", "--only-from", string(&list), "--to", &target]).refused(4, "blob.missing");
-        assert!(!folder.path().join("third").exists());
+        assert!(!directory.path().join("third").exists());
     }
 }
 
@@ -234,14 +234,14 @@ fn machines_give_each_other_what_they_lack() {
 #[test]
 fn what_is_known_must_still_be_what_is_declared() {
     for form in ["image", "artifact"] {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = automaton(folder.path(), form, "greeter");
+        let directory = tempfile::tempdir().unwrap();
+        let layout = automaton(directory.path(), form, "greeter");
         let store = Store::new();
         let reference = format!("oci:{}:1", layout.display());
         store.run(&["import", &reference]).ok();
-        let before = state(&store.folder());
+        let before = state(&store.directory());
         store.run(&["import", &reference]).ok();
-        assert!(state(&store.folder()) == before);
+        assert!(state(&store.directory()) == before);
         // What is known must still be what is declared.
         for layer in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
             let bytes = fs::read(layer.path()).unwrap();
@@ -250,7 +250,7 @@ fn what_is_known_must_still_be_what_is_declared() {
             }
         }
         store.run(&["import", &reference]).refused(3, "blob.digest");
-        assert!(state(&store.folder()) == before);
+        assert!(state(&store.directory()) == before);
         emergence(&["verify", &reference]).refused(3, "blob.digest");
         // Without its objects they are not known.
         store.run(&["gc"]).ok();

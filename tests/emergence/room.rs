@@ -8,14 +8,14 @@ use crate::layouts::{Layout, file, tagged, tar_of};
 use crate::stores::Store;
 use crate::support::{emergence, program};
 
-/// Runs a script in a mount namespace of its own, in which a small file system is mounted on the folder `small`. `$E` is the program with
+/// Runs a script in a mount namespace of its own, in which a small file system is mounted on the directory `small`. `$E` is the program with
 /// a store there. False: this user cannot mount.
-fn with_small(folder: &Path, options: &str, script: &str) -> Option<String> {
+fn with_small(directory: &Path, options: &str, script: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root mounts a file system");
         return None;
     }
-    let small = folder.join("small");
+    let small = directory.join("small");
     fs::create_dir_all(&small).unwrap();
     let begin = format!("set -eu; mount -t tmpfs -o {options} none {0}; cd {0};", small.display());
     // Every command tells its status, and what it says, on one line.
@@ -37,17 +37,17 @@ fn noise(count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-fn nar(folder: &Path, tree: &Path, name: &str) -> (PathBuf, String) {
-    let nar = folder.join(format!("{name}.nar"));
+fn nar(directory: &Path, tree: &Path, name: &str) -> (PathBuf, String) {
+    let nar = directory.join(format!("{name}.nar"));
     emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let path = emergence(&["store-path", "source", tree.to_str().unwrap(), "--name", name]).ok().to_owned();
     (nar, path)
 }
 
 /// The REF of a cache with the object.
-fn cache(folder: &Path, nar: &Path, path: &str) -> String {
+fn cache(directory: &Path, nar: &Path, path: &str) -> String {
     let store = Store::new();
-    let to = format!("cache:{}", folder.join("cache").display());
+    let to = format!("cache:{}", directory.join("cache").display());
     let nar = format!("nar:{}", nar.display());
     store.run(&["--trust", "none", "import", &nar, "--store-path", path]).ok();
     store.run(&["export", path, "--to", &to]).ok();
@@ -56,24 +56,24 @@ fn cache(folder: &Path, nar: &Path, path: &str) -> String {
 
 #[test]
 fn what_cannot_fit_is_not_begun() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
     fs::write(&tree, noise(6 << 20)).unwrap();
-    let (file_nar, path) = nar(folder.path(), &tree, "big");
-    let cache = cache(folder.path(), &file_nar, &path);
+    let (file_nar, path) = nar(directory.path(), &tree, "big");
+    let cache = cache(directory.path(), &file_nar, &path);
     let layout = Layout::new();
     let layer = layout.plain(&tar_of(&[file("big", &noise(6 << 20))]));
     layout.index(&[tagged(layout.image(&[layer]), "t")]);
     let image = layout.reference();
     // The blobs are no blobs any more: nobody gets as far as that.
-    for entry in fs::read_dir(folder.path().join("cache/nar")).unwrap().flatten() {
+    for entry in fs::read_dir(directory.path().join("cache/nar")).unwrap().flatten() {
         fs::write(entry.path(), "spoilt").unwrap();
     }
     let script = format!(
         "e import '{cache}'; e unpack '{cache}'; e unpack --to to '{cache}'; e unpack '{image}'; e unpack --to to '{image}';
         e bundle '{cache}' to -- /bin/none; ls -A"
     );
-    let Some(told) = with_small(folder.path(), "size=4m", &script) else { return };
+    let Some(told) = with_small(directory.path(), "size=4m", &script) else { return };
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines.len(), 6, "nothing is left: {told}");
     for line in lines {
@@ -84,43 +84,43 @@ fn what_cannot_fit_is_not_begun() {
 /// Room is looked for once for all layers, not for each again when some have taken theirs.
 #[test]
 fn layers_that_fit_together_are_kept() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let layers = ["a", "b", "c"].map(|name| tar_of(&[file(name, &noise(2 << 20))]));
     let image = Layout::of(&layers);
     let script = format!("e unpack {}; ls store/layers | wc -l", image.reference());
-    let Some(told) = with_small(folder.path(), "size=7m", &script) else { return };
+    let Some(told) = with_small(directory.path(), "size=7m", &script) else { return };
     assert_eq!(told, "0 \n3\n");
 }
 
 #[test]
 fn what_is_there_needs_no_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
     fs::write(&tree, noise(6 << 20)).unwrap();
-    let (one, one_path) = nar(folder.path(), &tree, "one");
-    let (two, two_path) = nar(folder.path(), &tree, "two");
+    let (one, one_path) = nar(directory.path(), &tree, "one");
+    let (two, two_path) = nar(directory.path(), &tree, "two");
     let script = format!(
         "e import nar:{0} --store-path {one_path}; e import nar:{0} --store-path {one_path};
         e import nar:{1} --store-path {two_path}; e check; ls store/nix/store | wc -l",
         one.display(),
         two.display()
     );
-    let Some(told) = with_small(folder.path(), "size=8m", &script) else { return };
+    let Some(told) = with_small(directory.path(), "size=8m", &script) else { return };
     assert_eq!(told, "0 \n0 \n0 \n0 \n2\n");
 }
 
 #[test]
 fn a_file_system_that_becomes_full_keeps_a_valid_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
     fs::create_dir(&tree).unwrap();
     for number in 0..100 {
         fs::write(tree.join(number.to_string()), number.to_string()).unwrap();
     }
-    let small = folder.path().join("little");
+    let small = directory.path().join("little");
     fs::write(&small, "little").unwrap();
-    let (many, many_path) = nar(folder.path(), &tree, "many");
-    let (little, little_path) = nar(folder.path(), &small, "little");
+    let (many, many_path) = nar(directory.path(), &tree, "many");
+    let (little, little_path) = nar(directory.path(), &small, "little");
     let files: Vec<String> = (0..100).map(|number| format!("file-{number}")).collect();
     let members: Vec<_> = files.iter().map(|name| file(name, b"x")).collect();
     let layout = Layout::of(&[tar_of(&members)]);
@@ -134,7 +134,7 @@ fn a_file_system_that_becomes_full_keeps_a_valid_store() {
         little.display(),
         many.display()
     );
-    let Some(told) = with_small(folder.path(), "size=16m,nr_inodes=70", &script) else { return };
+    let Some(told) = with_small(directory.path(), "size=16m,nr_inodes=70", &script) else { return };
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!((lines[0], lines[7], lines.len()), ("0 ", "same", 12), "{told}");
     for (at, line) in lines[1..7].iter().enumerate() {

@@ -11,7 +11,7 @@ use crate::layers::{random, unpacked};
 use crate::layouts::*;
 use crate::support::emergence;
 
-/// A folder where overlays can be mounted, which those of a machine's own root file system may forbid.
+/// A directory where overlays can be mounted, which those of a machine's own root file system may forbid.
 pub fn place() -> tempfile::TempDir {
     tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap()
 }
@@ -50,18 +50,18 @@ impl Kept {
         Self(place())
     }
 
-    fn folder(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         self.0.path().join("store")
     }
 
     fn call(&self, words: &[&str]) -> Value {
-        let store = self.folder();
+        let store = self.directory();
         let all = [&["--json", "--store", store.to_str().unwrap()], words].concat();
         serde_json::from_str(emergence(&all).ok()).unwrap()
     }
 
     fn refused(&self, words: &[&str], status: i32, code: &str) {
-        let store = self.folder();
+        let store = self.directory();
         emergence(&[&["--store", store.to_str().unwrap()], words].concat()).refused(status, code);
     }
 
@@ -72,7 +72,7 @@ impl Kept {
     }
 
     fn layers(&self) -> usize {
-        fs::read_dir(self.folder().join("layers")).unwrap().count()
+        fs::read_dir(self.directory().join("layers")).unwrap().count()
     }
 }
 
@@ -89,22 +89,22 @@ fn layers_show_what_one_tree_has() {
         let (layout, model) = random(seed);
         let kept = Kept::new();
         let (layers, _) = kept.unpack(&layout);
-        assert_eq!(layers.len(), 4, "each has a folder of its own: {layers:?}");
+        assert_eq!(layers.len(), 4, "each has a directory of its own: {layers:?}");
         let shown = apart(&merged(&layers));
         assert_eq!(shown, apart(&in_one_tree(&layout)), "seed {seed}");
         assert_eq!(shown.len(), model.len() + 1, "seed {seed}");
-        assert_eq!(fs::read_dir(kept.folder().join("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(kept.directory().join("tmp")).unwrap().count(), 0);
     }
 }
 
-/// What a layer does to folders that are below it, deep and wide, and what it says of the root or leaves to what is below.
+/// What a layer does to directories that are below it, deep and wide, and what it says of the root or leaves to what is below.
 #[test]
-fn folders_go_and_come_again() {
+fn directories_go_and_come_again() {
     if !is_root() {
         return;
     }
     let deep: Vec<String> = (1..40).map(|depth| "d/".repeat(depth) + "x").collect();
-    let folders: Vec<String> = (1..40).map(|depth| "d/".repeat(depth)).collect();
+    let directories: Vec<String> = (1..40).map(|depth| "d/".repeat(depth)).collect();
     let note = vec![("SCHILY.xattr.user.note".to_owned(), b"mine".to_vec())];
     let mut first = vec![
         Made { mode: 0o711, owner: (5, 6), records: note.clone(), ..made(b'5', "./") },
@@ -122,8 +122,8 @@ fn folders_go_and_come_again() {
         file("empty/in/g", b"4"),
         file("linked", b"5"),
     ];
-    for (folder, file_there) in folders.iter().zip(&deep) {
-        first.push(made(b'5', folder));
+    for (directory, file_there) in directories.iter().zip(&deep) {
+        first.push(made(b'5', directory));
         first.push(file(file_there, b"x"));
     }
     let second = [
@@ -133,7 +133,7 @@ fn folders_go_and_come_again() {
         file(".wh.gone", b""),
         file("empty/.wh..wh..opq", b""),
         file("empty/own", b"7"),
-        // A folder becomes a file, and a file a folder.
+        // A directory becomes a file, and a file a directory.
         file("d", b"8"),
         link(b'1', "again", "linked"),
         made(b'5', "linked-too"),
@@ -301,10 +301,10 @@ fn layers_that_cannot_be_mounted_are_not_taken() {
         command.args(["unpack", &layout.reference()]).output().unwrap()
     };
     let program = crate::support::program().into_string().unwrap();
-    one_tree(unpack(&["unshare", "--map-root-user", &program], &kept.folder()));
+    one_tree(unpack(&["unshare", "--map-root-user", &program], &kept.directory()));
     // A name that no overlay takes, which the store had not when they were made.
     let moved = kept.0.path().join("x,y");
-    fs::rename(kept.folder(), &moved).unwrap();
+    fs::rename(kept.directory(), &moved).unwrap();
     for name in fs::read_dir(moved.join("layers")).unwrap().flatten().map(|entry| entry.path()) {
         if name.extension().is_some() {
             fs::remove_dir_all(name).unwrap();
@@ -327,7 +327,7 @@ fn others_do_not_get_at_what_images_have() {
     let kept = Kept::new();
     let program = Made { mode: 0o4755, ..file("su", b"") };
     kept.unpack(&Layout::of(&[tar_of(&[program])]));
-    let mode = fs::metadata(kept.folder().join("layers")).unwrap().mode();
+    let mode = fs::metadata(kept.directory().join("layers")).unwrap().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
 
@@ -338,5 +338,5 @@ fn of_an_image_that_cannot_be_made_nothing_is_left() {
     let layout = Layout::of(&[tar_of(&[file("a", b"1")]), tar_of(&[link(b'1', "b", "nothing")])]);
     kept.refused(&["unpack", &layout.reference()], 3, "layer.escape");
     assert_eq!(kept.layers(), 0);
-    assert_eq!(fs::read_dir(kept.folder().join("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(kept.directory().join("tmp")).unwrap().count(), 0);
 }

@@ -78,7 +78,7 @@ fn read(tar: &[u8], paths: &[StorePath], dir: &StoreDir) -> Result<Vec<Vec<Strin
     Ok(all)
 }
 
-/// A file's, a link's or a folder's node as a NAR has it.
+/// A file's, a link's or a directory's node as a NAR has it.
 fn strings(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in words {

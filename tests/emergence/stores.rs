@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, copy_cache, each, emergence, program, text, trusting, vector, vectors};
 
-/// A store in a folder of the test's own.
+/// A store in a directory of the test's own.
 pub struct Store {
     pub held: tempfile::TempDir,
 }
@@ -20,14 +20,14 @@ impl Store {
         Self { held: tempfile::tempdir().unwrap() }
     }
 
-    pub fn folder(&self) -> PathBuf {
+    pub fn directory(&self) -> PathBuf {
         self.held.path().join("store")
     }
 
     /// `emergence --store … WORDS…`.
     pub fn run(&self, words: &[&str]) -> Answer {
-        let folder = self.folder();
-        emergence(&[&["--store", folder.to_str().unwrap()], words].concat())
+        let directory = self.directory();
+        emergence(&[&["--store", directory.to_str().unwrap()], words].concat())
     }
 
     /// Takes an object of a cache in, whoever signed it.
@@ -40,10 +40,10 @@ impl Store {
     }
 }
 
-/// All that is below a folder: what it is, its mode, time, owner, size, content.
-pub fn state(folder: &Path) -> BTreeMap<PathBuf, String> {
+/// All that is below a directory: what it is, its mode, time, owner, size, content.
+pub fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    let mut left = vec![folder.to_owned()];
+    let mut left = vec![directory.to_owned()];
     while let Some(path) = left.pop() {
         let Ok(kind) = fs::symlink_metadata(&path) else { continue };
         let content = match () {
@@ -54,8 +54,11 @@ pub fn state(folder: &Path) -> BTreeMap<PathBuf, String> {
             }
             () => format!("{} {:?}", kind.ino(), fs::read(&path).unwrap()),
         };
-        let time =
-            if kind.is_dir() && path.parent() != Some(&folder.join("nix/store")) { 0 } else { kind.mtime() };
+        let time = if kind.is_dir() && path.parent() != Some(&directory.join("nix/store")) {
+            0
+        } else {
+            kind.mtime()
+        };
         found.insert(path, format!("{:o} {time} {} {content}", kind.mode(), kind.uid()));
     }
     found
@@ -79,19 +82,19 @@ fn every_cache_of_nix_comes_in_and_stays_as_it_is() {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     for cache in each(&vectors("caches")) {
         let store = Store::new();
-        let folder = vector(text(&cache["dir"]));
+        let directory = vector(text(&cache["dir"]));
         for object in each(&cache["objects"]) {
             let path = text(&object["path"]);
-            let reference = format!("cache:{}#{path}", folder.display());
+            let reference = format!("cache:{}#{path}", directory.display());
             let words = [&keys[..], &["import", &reference]].concat();
             let answer = store.run(&words);
             if each(&cache["keys"]).is_empty() && answer.status == 6 {
                 answer.refused(6, "trust.unproved");
-                assert_eq!(store.import(&folder, path).ok(), path);
+                assert_eq!(store.import(&directory, path).ok(), path);
             } else {
                 assert_eq!(answer.ok(), path);
             }
-            let tree = store.folder().join(path.trim_start_matches('/'));
+            let tree = store.directory().join(path.trim_start_matches('/'));
             let hash = emergence(&["hash", tree.to_str().unwrap()]);
             let declared = emergence(&["hash", "--convert", text(&object["narHash"])]);
             assert_eq!(hash.ok(), declared.ok(), "{path}");
@@ -101,9 +104,9 @@ fn every_cache_of_nix_comes_in_and_stays_as_it_is() {
         }
         assert_eq!(store.objects().len(), each(&cache["objects"]).len());
         store.run(&["check"]).ok();
-        // Folders 0555, files 0444 or 0555, times 1; nothing is left in between.
-        for (path, line) in state(&store.folder().join("nix/store")) {
-            if path != store.folder().join("nix/store") {
+        // Directories 0555, files 0444 or 0555, times 1; nothing is left in between.
+        for (path, line) in state(&store.directory().join("nix/store")) {
+            if path != store.directory().join("nix/store") {
                 let mode = line.split(' ').next().unwrap();
                 assert!(
                     ["40555", "100444", "100555", "120777"].contains(&mode),
@@ -113,20 +116,20 @@ fn every_cache_of_nix_comes_in_and_stays_as_it_is() {
                 assert_eq!(fs::symlink_metadata(&path).unwrap().mtime(), 1, "{}", path.display());
             }
         }
-        assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
-        let before = state(&store.folder());
+        assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
+        let before = state(&store.directory());
         for object in each(&cache["objects"]) {
-            store.import(&folder, text(&object["path"])).ok();
+            store.import(&directory, text(&object["path"])).ok();
         }
-        assert!(state(&store.folder()) == before, "a second import changes nothing");
+        assert!(state(&store.directory()) == before, "a second import changes nothing");
     }
 }
 
 #[test]
 fn files_that_are_the_same_are_there_once() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
     fs::create_dir_all(tree.join("below")).unwrap();
     // Small ones are looked up before they are written, large ones after.
     for (name, size) in [("small", 1000), ("large", 300_000)] {
@@ -137,7 +140,7 @@ fn files_that_are_the_same_are_there_once() {
         fs::write(&script, vec![b'x'; size]).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let nar = folder.path().join("nar");
+    let nar = directory.path().join("nar");
     emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let hash = emergence(&["hash", tree.to_str().unwrap(), "--format", "nix32"]);
     let ca = format!("fixed:r:sha256:{}", hash.ok());
@@ -147,7 +150,7 @@ fn files_that_are_the_same_are_there_once() {
         let reference = format!("nar:{}", nar.display());
         let taken = store.run(&["import", &reference, "--store-path", path.ok(), "--ca", &ca]);
         assert_eq!(taken.ok(), path.ok());
-        paths.push(store.folder().join(path.ok().trim_start_matches('/')));
+        paths.push(store.directory().join(path.ok().trim_start_matches('/')));
     }
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     for size in ["small", "large"] {
@@ -159,14 +162,14 @@ fn files_that_are_the_same_are_there_once() {
             assert_ne!(inode(&path.join(format!("{size}.sh"))), one);
         }
     }
-    assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 4);
-    assert_eq!(fs::read_dir(store.folder().join("content")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(store.directory().join("links")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(store.directory().join("content")).unwrap().count(), 1);
     store.run(&["check"]).ok();
     // What has no other name any more is free.
     let freed: u64 = store.run(&["gc"]).ok().parse().unwrap();
     assert_eq!(freed, 2 * (1000 + 300_000));
-    assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(store.folder().join("content")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.directory().join("links")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.directory().join("content")).unwrap().count(), 0);
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn a_refusal_leaves_the_store_as_it_was() {
     let (_held, cache) = copy_cache("xz");
     let reference = format!("cache:{}#{path}", cache.display());
     store.run(&["import", &reference]).refused(6, "trust.unproved");
-    assert!(!store.folder().exists());
+    assert!(!store.directory().exists());
     let first = each(&described["objects"]).iter().find(|object| each(&object["references"]).is_empty());
     store.import(&cache, text(&first.unwrap()["path"])).ok();
     let before = state(store.held.path());
@@ -236,8 +239,8 @@ fn a_refusal_leaves_the_store_as_it_was() {
 }
 
 /// Puts a tree into a NAR, with what must be said of it. Not proved by anything.
-fn nar_of(folder: &Path, name: &str, content: &[u8]) -> (String, String) {
-    let (tree, nar) = (folder.join(name), folder.join(format!("{name}.nar")));
+fn nar_of(directory: &Path, name: &str, content: &[u8]) -> (String, String) {
+    let (tree, nar) = (directory.join(name), directory.join(format!("{name}.nar")));
     fs::write(&tree, content).unwrap();
     emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let path = emergence(&["store-path", "source", tree.to_str().unwrap(), "--name", name]);
@@ -247,23 +250,23 @@ fn nar_of(folder: &Path, name: &str, content: &[u8]) -> (String, String) {
 #[test]
 fn what_is_there_is_not_replaced_by_something_else() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let (one, path) = nar_of(folder.path(), "one", b"one");
-    let (other, _) = nar_of(folder.path(), "other", b"other");
+    let directory = tempfile::tempdir().unwrap();
+    let (one, path) = nar_of(directory.path(), "one", b"one");
+    let (other, _) = nar_of(directory.path(), "other", b"other");
     store.run(&["--trust", "none", "import", &one, "--store-path", &path]).ok();
-    let before = state(&store.folder());
+    let before = state(&store.directory());
     store.run(&["--trust", "none", "import", &other, "--store-path", &path]).refused(3, "store.exists");
     let renamed = format!("{}-renamed", &path[..path.rfind('-').unwrap()]);
     store.run(&["--trust", "none", "import", &one, "--store-path", &renamed]).refused(3, "store.exists");
-    assert!(state(&store.folder()) == before);
+    assert!(state(&store.directory()) == before);
     // Nor does anything come in that refers to what is not there.
     let absent = "/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-absent";
-    let (third, third_path) = nar_of(folder.path(), "third", b"third");
+    let (third, third_path) = nar_of(directory.path(), "third", b"third");
     let declared = ["--trust", "none", "import", &third, "--store-path", &third_path];
     store.run(&[&declared[..], &["--ref", absent]].concat()).refused(4, "closure.incomplete");
-    assert!(state(&store.folder()) == before);
+    assert!(state(&store.directory()) == before);
     // What lies there without being known is what a process left that was ended.
-    let left = store.folder().join(third_path.trim_start_matches('/'));
+    let left = store.directory().join(third_path.trim_start_matches('/'));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("x"), "x").unwrap();
     fs::set_permissions(&left, fs::Permissions::from_mode(0o555)).unwrap();
@@ -276,14 +279,14 @@ fn what_is_there_is_not_replaced_by_something_else() {
 #[test]
 fn references_that_are_not_declared_are_found() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let (inner, inner_path) = nar_of(folder.path(), "inner", b"inner");
+    let directory = tempfile::tempdir().unwrap();
+    let (inner, inner_path) = nar_of(directory.path(), "inner", b"inner");
     store.run(&["--trust", "none", "import", &inner, "--store-path", &inner_path]).ok();
     // A cache of two, of which one names the other's digest.
-    let (outer, outer_path) = nar_of(folder.path(), "outer", format!("see {inner_path}!").as_bytes());
+    let (outer, outer_path) = nar_of(directory.path(), "outer", format!("see {inner_path}!").as_bytes());
     let declared = ["--store-path", &outer_path, "--ref", &inner_path];
     store.run(&[&["--trust", "none", "import", &outer][..], &declared].concat()).ok();
-    let cache = folder.path().join("cache");
+    let cache = directory.path().join("cache");
     let to = format!("cache:{}", cache.display());
     store.run(&["export", &outer_path, "--to", &to, "--compress", "none"]).ok();
     let reference = format!("{to}#{outer_path}");
@@ -293,7 +296,7 @@ fn references_that_are_not_declared_are_found() {
     let narinfo = cache.join(format!("{}.narinfo", digits(&outer_path)));
     let text = fs::read_to_string(&narinfo).unwrap();
     let base = inner_path.rsplit('/').next().unwrap();
-    let (third, third_path) = nar_of(folder.path(), "third", b"third");
+    let (third, third_path) = nar_of(directory.path(), "third", b"third");
     let declared = ["--store-path", &third_path, "--ref", &inner_path, "--ref", &outer_path];
     store.run(&[&["--trust", "none", "import", &third][..], &declared].concat()).ok();
     store.run(&["export", &third_path, "--to", &to]).ok();
@@ -302,34 +305,34 @@ fn references_that_are_not_declared_are_found() {
     emergence(&["--trust", "none", "verify", &reference]).ok();
     let other = Store::new();
     other.run(&["--trust", "none", "--scan", "import", &reference]).refused(3, "refs.undeclared");
-    assert!(!other.folder().exists());
+    assert!(!other.directory().exists());
 }
 
 #[test]
 fn only_what_a_store_has_is_a_store() {
     let store = Store::new();
-    let (folder, described) = cache_named("none");
+    let (directory, described) = cache_named("none");
     let path = top(&described);
     store.run(&["ls"]).fails(4, "there is no store");
-    assert!(!store.folder().exists());
-    fs::create_dir(store.folder()).unwrap();
-    fs::write(store.folder().join("mine"), "").unwrap();
-    store.import(&folder, &path).refused(3, "store.exists");
-    assert_eq!(fs::read_dir(store.folder()).unwrap().count(), 1);
-    fs::remove_file(store.folder().join("mine")).unwrap();
-    store.import(&folder, &path).ok();
-    fs::write(store.folder().join("version"), "2\n").unwrap();
+    assert!(!store.directory().exists());
+    fs::create_dir(store.directory()).unwrap();
+    fs::write(store.directory().join("mine"), "").unwrap();
+    store.import(&directory, &path).refused(3, "store.exists");
+    assert_eq!(fs::read_dir(store.directory()).unwrap().count(), 1);
+    fs::remove_file(store.directory().join("mine")).unwrap();
+    store.import(&directory, &path).ok();
+    fs::write(store.directory().join("version"), "2\n").unwrap();
     for words in [&["ls"][..], &["gc"], &["check"]] {
         store.run(words).refused(3, "store.corrupt");
     }
-    store.import(&folder, &path).refused(3, "store.corrupt");
-    fs::write(store.folder().join("version"), "1").unwrap();
+    store.import(&directory, &path).refused(3, "store.corrupt");
+    fs::write(store.directory().join("version"), "1").unwrap();
     // Nix would take away what it does not know.
-    fs::create_dir_all(store.folder().join("nix/var/nix/db")).unwrap();
+    fs::create_dir_all(store.directory().join("nix/var/nix/db")).unwrap();
     store.run(&["ls"]).refused(3, "store.exists");
-    store.import(&folder, &path).refused(3, "store.exists");
-    fs::remove_dir_all(store.folder().join("nix/var")).unwrap();
-    let meta = store.folder().join("meta").join(format!("{}.json", &path["/nix/store/".len()..][..32]));
+    store.import(&directory, &path).refused(3, "store.exists");
+    fs::remove_dir_all(store.directory().join("nix/var")).unwrap();
+    let meta = store.directory().join("meta").join(format!("{}.json", &path["/nix/store/".len()..][..32]));
     fs::write(&meta, "{}").unwrap();
     store.run(&["info", &path]).refused(3, "store.corrupt");
 }
@@ -337,9 +340,9 @@ fn only_what_a_store_has_is_a_store() {
 #[test]
 fn a_store_that_is_locked_is_waited_for_but_not_for_ever() {
     let store = Store::new();
-    let (folder, described) = cache_named("none");
-    store.import(&folder, &top(&described)).ok();
-    let lock = fs::File::open(store.folder().join("lock")).unwrap();
+    let (directory, described) = cache_named("none");
+    store.import(&directory, &top(&described)).ok();
+    let lock = fs::File::open(store.directory().join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
     store.run(&["--lock-timeout", "0s", "ls"]).ok();
     store.run(&["--lock-timeout", "50ms", "gc"]).refused(7, "store.locked");
@@ -354,10 +357,10 @@ fn a_store_that_is_locked_is_waited_for_but_not_for_ever() {
 #[test]
 fn spoilt_objects_are_found_and_made_anew() {
     let store = Store::new();
-    let (folder, described) = cache_named("zstd");
+    let (directory, described) = cache_named("zstd");
     let path = top(&described);
-    store.import(&folder, &path).ok();
-    let before = state(&store.folder().join("nix"));
+    store.import(&directory, &path).ok();
+    let before = state(&store.directory().join("nix"));
     let trees: Vec<PathBuf> = before.keys().filter(|path| path.is_file()).cloned().collect();
     assert!(trees.len() > 2);
     let spoil = |tree: &Path, bytes: &[u8]| {
@@ -388,7 +391,7 @@ fn spoilt_objects_are_found_and_made_anew() {
     let to = format!("cache:{}", store.held.path().join("to").display());
     store.run(&["export", &path, "--to", &to]).refused(3, "store.corrupt");
     assert!(!store.held.path().join("to").join(format!("{}.narinfo", &path[11..43])).exists());
-    let reference = format!("cache:{}#{path}", folder.display());
+    let reference = format!("cache:{}#{path}", directory.display());
     store.run(&["check", "--repair", &reference]).refused(6, "trust.unproved");
     store.run(&["--trust", "none", "check", "--repair", &reference]).ok();
     store.run(&["check"]).ok();
@@ -402,16 +405,16 @@ fn spoilt_objects_are_found_and_made_anew() {
         };
         state.iter().map(|(path, line)| (path.clone(), strip(line))).collect::<Vec<_>>()
     };
-    assert_eq!(content(&state(&store.folder().join("nix"))), content(&before));
+    assert_eq!(content(&state(&store.directory().join("nix"))), content(&before));
 }
 
 #[test]
 fn what_is_kept_stays_with_all_that_it_refers_to() {
     let store = Store::new();
-    let (folder, described) = cache_named("xz");
+    let (directory, described) = cache_named("xz");
     let all = each(&described["objects"]);
     for object in all {
-        store.import(&folder, text(&object["path"])).ok();
+        store.import(&directory, text(&object["path"])).ok();
     }
     let path = top(&described);
     let closure: Vec<String> = {
@@ -420,7 +423,7 @@ fn what_is_kept_stays_with_all_that_it_refers_to() {
             "--trust",
             "none",
             "verify",
-            &format!("cache:{}#{path}", folder.display()),
+            &format!("cache:{}#{path}", directory.display()),
         ]);
         let report: Value = serde_json::from_str(report.ok()).unwrap();
         each(&report["objects"]).iter().map(|object| text(&object["path"]).to_owned()).collect()
@@ -450,44 +453,44 @@ fn what_is_kept_stays_with_all_that_it_refers_to() {
         let base = path.rsplit('/').next().unwrap();
         let held = serde_json::json!({ "objects": [base] });
         let text = serde_json::json!({ "pid": sleeper.id(), "startTime": began, "held": held });
-        fs::write(store.folder().join("leases/c1.json"), text.to_string()).unwrap();
+        fs::write(store.directory().join("leases/c1.json"), text.to_string()).unwrap();
     };
     lease(began);
     store.run(&["gc"]).ok();
     assert_eq!(store.objects(), sorted);
     lease(began + 1);
     // With a tree that is no object, of which nothing is known.
-    fs::create_dir_all(store.folder().join("nix/store/left/over")).unwrap();
-    fs::write(store.folder().join("nix/store/left/over/file"), "12345").unwrap();
+    fs::create_dir_all(store.directory().join("nix/store/left/over")).unwrap();
+    fs::write(store.directory().join("nix/store/left/over/file"), "12345").unwrap();
     let would = store.run(&["gc", "--dry-run"]).ok().to_owned();
-    assert!(store.folder().join("leases/c1.json").exists());
+    assert!(store.directory().join("leases/c1.json").exists());
     assert!(would.parse::<u64>().unwrap() > 5);
     assert_eq!(store.run(&["gc"]).ok(), would);
     assert!(store.objects().is_empty());
-    assert!(!store.folder().join("leases/c1.json").exists());
+    assert!(!store.directory().join("leases/c1.json").exists());
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     for place in ["nix/store", "links", "content", "meta", "tmp"] {
-        assert_eq!(fs::read_dir(store.folder().join(place)).unwrap().count(), 0, "{place}");
+        assert_eq!(fs::read_dir(store.directory().join(place)).unwrap().count(), 0, "{place}");
     }
 }
 
 #[test]
 fn what_is_needed_is_exported_and_no_more() {
-    let (folder, described) = cache_named("zstd");
+    let (directory, described) = cache_named("zstd");
     let path = top(&described);
     let (one, other) = (Store::new(), Store::new());
-    one.import(&folder, &path).ok();
-    let reference = format!("cache:{}#{path}", folder.display());
+    one.import(&directory, &path).ok();
+    let reference = format!("cache:{}#{path}", directory.display());
     assert_eq!(one.run(&["need", &reference]).ok(), "");
     let all: Vec<String> = one.objects();
     let needed = other.run(&["need", &reference]);
     let mut bases: Vec<&str> = needed.ok().lines().collect();
     bases.sort_unstable();
     assert_eq!(bases, all.iter().map(|path| path.rsplit('/').next().unwrap()).collect::<Vec<_>>());
-    assert!(!other.folder().exists());
+    assert!(!other.directory().exists());
     let leaf = all.iter().find(|one| **one != path).unwrap();
-    other.import(&folder, leaf).ok();
+    other.import(&directory, leaf).ok();
     let needed = other.run(&["need", &reference]);
     assert!(needed.ok().lines().count() < all.len());
     // Just these travel; what is there already is not asked for again.
@@ -507,18 +510,18 @@ fn what_is_needed_is_exported_and_no_more() {
 
 #[test]
 fn closures_are_unpacked_beside_the_store() {
-    let (folder, described) = cache_named("zstd");
+    let (directory, described) = cache_named("zstd");
     let path = top(&described);
     let store = Store::new();
     let to = store.held.path().join("to");
-    let reference = format!("cache:{}#{path}", folder.display());
+    let reference = format!("cache:{}#{path}", directory.display());
     let words = ["--trust", "none", "unpack", &reference, "--to", to.to_str().unwrap()];
     assert_eq!(store.run(&words).ok(), to.to_str().unwrap());
-    assert!(!store.folder().exists());
-    store.import(&folder, &path).ok();
+    assert!(!store.directory().exists());
+    store.import(&directory, &path).ok();
     for object in store.objects() {
         let hash = |at: &Path| emergence(&["hash", at.join(&object[1..]).to_str().unwrap()]).ok().to_owned();
-        assert_eq!(hash(&to), hash(&store.folder()));
+        assert_eq!(hash(&to), hash(&store.directory()));
         assert_eq!(fs::symlink_metadata(to.join(&object[1..])).unwrap().mtime(), 1);
     }
     store.run(&words).fails(3, "is there already [store.exists]");
@@ -552,17 +555,17 @@ fn closures_are_unpacked_beside_the_store() {
 
 #[test]
 fn two_that_import_at_once_both_succeed() {
-    let (folder, described) = cache_named("zstd");
+    let (directory, described) = cache_named("zstd");
     let path = top(&described);
     for _ in 0..5 {
         let store = Store::new();
         let spawn = || {
-            let reference = format!("cache:{}#{path}", folder.display());
+            let reference = format!("cache:{}#{path}", directory.display());
             let mut command = Command::new(program());
             command.args([
                 "emergence",
                 "--store",
-                store.folder().to_str().unwrap(),
+                store.directory().to_str().unwrap(),
                 "--trust",
                 "none",
                 "import",
@@ -576,50 +579,50 @@ fn two_that_import_at_once_both_succeed() {
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         }
         store.run(&["check"]).ok();
-        assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
     }
 }
 
 #[test]
 fn one_that_is_ended_leaves_a_valid_store() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let tree = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
     fs::create_dir(&tree).unwrap();
     for number in 0..2000 {
         fs::write(tree.join(number.to_string()), number.to_string()).unwrap();
     }
-    let nar = folder.path().join("nar");
+    let nar = directory.path().join("nar");
     emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
     let path = emergence(&["store-path", "source", tree.to_str().unwrap()]);
     let reference = format!("nar:{}", nar.display());
     let words = ["--trust", "none", "import", &reference, "--store-path", path.ok()];
-    let (small, small_path) = nar_of(folder.path(), "small", b"small");
+    let (small, small_path) = nar_of(directory.path(), "small", b"small");
     store.run(&["--trust", "none", "import", &small, "--store-path", &small_path]).ok();
     let mut left = 0;
     for round in 0..40 {
         let mut command = Command::new(program());
-        command.args(["emergence", "--store", store.folder().to_str().unwrap()]).args(words);
+        command.args(["emergence", "--store", store.directory().to_str().unwrap()]).args(words);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(5000 * round));
         child.kill().unwrap();
         child.wait().unwrap();
-        left += fs::read_dir(store.folder().join("tmp")).unwrap().count();
+        left += fs::read_dir(store.directory().join("tmp")).unwrap().count();
         store.run(&["check"]).ok();
         assert!(store.objects().contains(&small_path));
         if round % 2 == 1 {
             store.run(&["root", "add", "small", &format!("store:{small_path}")]).ok();
             store.run(&["gc"]).ok();
             assert_eq!(store.objects(), [small_path.as_str()]);
-            assert_eq!(fs::read_dir(store.folder().join("nix/store")).unwrap().count(), 1);
-            assert_eq!(fs::read_dir(store.folder().join("links")).unwrap().count(), 1);
-            assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(store.directory().join("nix/store")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(store.directory().join("links")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
         }
     }
     assert!(left > 0, "nothing was ended in the middle");
     store.run(&words).ok();
     store.run(&["check"]).ok();
-    assert_eq!(fs::read_dir(store.folder().join("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
 }
 
 #[test]
@@ -650,11 +653,11 @@ fn every_flipped_byte_of_a_cache_is_refused_and_leaves_nothing() {
                     || line == "References: ";
                 assert!(file == &narinfo && free, "byte {at} of {line}");
                 store.run(&["gc"]).ok();
-                fs::remove_dir_all(store.folder()).unwrap();
+                fs::remove_dir_all(store.directory()).unwrap();
                 continue;
             }
             assert!([3, 4, 6].contains(&answer.status), "byte {at}: {} {}", answer.status, answer.stderr);
-            assert!(!store.folder().exists(), "byte {at}: {}", answer.stderr);
+            assert!(!store.directory().exists(), "byte {at}: {}", answer.stderr);
         }
         fs::write(file, &good).unwrap();
     }
@@ -666,7 +669,7 @@ fn a_user_has_a_store_too() {
     if !rustix::process::geteuid().is_root() {
         return; // then every other test has shown it
     }
-    let (folder, described) = cache_named("zstd");
+    let (directory, described) = cache_named("zstd");
     let path = top(&described);
     let held = tempfile::tempdir().unwrap();
     let home = held.path().join("home");
@@ -674,7 +677,7 @@ fn a_user_has_a_store_too() {
     std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
     fs::set_permissions(held.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copied = held.path().join("cache");
-    assert!(Command::new("cp").arg("-r").arg(&folder).arg(&copied).status().unwrap().success());
+    assert!(Command::new("cp").arg("-r").arg(&directory).arg(&copied).status().unwrap().success());
     // The program must be where that user can reach it.
     let program_copy = held.path().join("emergence-runc");
     fs::copy(program(), &program_copy).unwrap();
@@ -704,14 +707,14 @@ fn a_user_has_a_store_too() {
 #[test]
 fn a_cache_that_has_something_else_is_left_alone() {
     let store = Store::new();
-    let folder = tempfile::tempdir().unwrap();
-    let (one, path) = nar_of(folder.path(), "one", b"one");
-    let (other, _) = nar_of(folder.path(), "other", b"other");
+    let directory = tempfile::tempdir().unwrap();
+    let (one, path) = nar_of(directory.path(), "one", b"one");
+    let (other, _) = nar_of(directory.path(), "other", b"other");
     // One job at a time, and nothing waited for, give the same.
     store
         .run(&["--trust", "none", "--jobs", "1", "--sync", "none", "import", &one, "--store-path", &path])
         .ok();
-    let cache = folder.path().join("cache");
+    let cache = directory.path().join("cache");
     let to = format!("cache:{}", cache.display());
     let export =
         |store: &Store, options: &[&str]| store.run(&[&["export", &path, "--to", &to], options].concat());
@@ -730,7 +733,7 @@ fn a_cache_that_has_something_else_is_left_alone() {
     let reference = format!("{to}#{path}");
     emergence(&[&["--trust", "signed"], &keys[..], &["verify", &reference]].concat()).ok();
     export(&store, &["--compress", "br"]).fails(2, "br");
-    store.run(&["export", &path, "--to", "oci:x"]).fails(2, "cache:FOLDER");
+    store.run(&["export", &path, "--to", "oci:x"]).fails(2, "cache:DIRECTORY");
     store
         .run(&["export", "/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-a", "--to", &to])
         .refused(4, "closure.incomplete");

@@ -87,8 +87,8 @@ pub fn program() -> std::ffi::OsString {
 
 /// A copy of a cache of the vectors, which may be spoilt.
 pub fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let to = folder.path().join("cache");
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().join("cache");
     fs::create_dir_all(to.join("nar")).unwrap();
     let from = vector("caches").join(name);
     for place in ["", "nar"] {
@@ -98,7 +98,7 @@ pub fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
             }
         }
     }
-    (folder, to)
+    (directory, to)
 }
 
 /// The options that trust all keys of the vectors.
@@ -148,13 +148,13 @@ pub fn make_tree(tree: &Value, root: &Path) {
     }
 }
 
-/// A folder with the trees of the vectors, by name.
+/// A directory with the trees of the vectors, by name.
 pub fn trees() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, tree) in vectors("trees").as_object().unwrap() {
-        make_tree(tree, &folder.path().join(name));
+        make_tree(tree, &directory.path().join(name));
     }
-    folder
+    directory
 }
 
 /// The default terms of a verification, for tests that call the library: one job, no store.

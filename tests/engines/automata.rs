@@ -13,7 +13,7 @@ use crate::support::{Output, Runtime, call, name, on_both, shell, until};
 
 /// busybox as an automaton, in a layout with the tag 1, and imported into the store STORE.
 struct Automaton {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// The digest A.
     digest: &'static str,
     /// `--annotation NAME=VALUE` for each that its manifest has.
@@ -23,7 +23,7 @@ struct Automaton {
 /// What it prints.
 const PRINTS: &str = "hello from an automaton";
 
-/// The store that has it, below its folder; any other has nothing.
+/// The store that has it, below its directory; any other has nothing.
 const STORE: &str = "store";
 
 impl Automaton {
@@ -34,8 +34,8 @@ impl Automaton {
     }
 
     fn pack() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("hello/bin");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("hello/bin");
         fs::create_dir_all(&tree).unwrap();
         fs::copy("/bin/busybox", tree.join("busybox")).unwrap();
         symlink("busybox", tree.join("sh")).unwrap();
@@ -44,8 +44,8 @@ impl Automaton {
             "outputs": {"out": "@hello"},
             "init": {"entrypoint": ["@hello/bin/sh", "-c", "echo $0 from an automaton"], "args": ["{name}"]},
             "parameters": [{"name": "name", "type": "string", "default": "hello"}]}"#;
-        fs::write(folder.path().join("hello.json"), document).unwrap();
-        let mut made = Self { folder, digest: "", annotations: Vec::new() };
+        fs::write(directory.path().join("hello.json"), document).unwrap();
+        let mut made = Self { directory, digest: "", annotations: Vec::new() };
         let (at, ours) = (made.path(""), Runtime::Ours.path());
         // Not compressed: skopeo and the engines would spend minutes on it here.
         let pack = "pack --spec hello.json --tree hello=hello --pin --compress none --output oci:image:1";
@@ -64,7 +64,7 @@ impl Automaton {
     }
 
     fn path(&self, below: &str) -> String {
-        self.folder.path().join(below).to_str().unwrap().to_owned()
+        self.directory.path().join(below).to_str().unwrap().to_owned()
     }
 
     fn image(&self) -> String {
@@ -88,7 +88,7 @@ impl Automaton {
     }
 }
 
-/// The words of a program on a machine whose owner has the folder `machine` at /etc/emergence.
+/// The words of a program on a machine whose owner has the directory `machine` at /etc/emergence.
 fn on_owners_machine(machine: &Path, program: &[&str]) -> Vec<String> {
     fs::create_dir_all("/etc/emergence").unwrap();
     let bind = format!("mount --bind {} /etc/emergence && exec \"$@\"", machine.display());
@@ -112,16 +112,16 @@ impl Drop for Server {
     }
 }
 
-/// A registry on loopback that keeps what it gets below `folder`, and its address.
-fn registry(folder: &Path) -> (Server, String) {
+/// A registry on loopback that keeps what it gets below `directory`, and its address.
+fn registry(directory: &Path) -> (Server, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let place = folder.join("registry");
+    let place = directory.join("registry");
     let settings = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
         place.display()
     );
-    let file = folder.join("registry.yml");
+    let file = directory.join("registry.yml");
     fs::write(&file, settings).unwrap();
     let server = Server::start(Command::new("docker-registry").arg("serve").arg(&file));
     until("the registry answers", || TcpStream::connect(&address).is_ok());
@@ -142,14 +142,14 @@ on_both! { Podman::new; podman_from_a_registry }
 
 fn podman_from_a_registry(podman: &Podman) {
     let automaton = Automaton::get();
-    let folder = tempfile::tempdir().unwrap();
-    let (_server, address) = registry(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, address) = registry(directory.path());
     let image = format!("{address}/hello:1");
     let remote = format!("docker://{image}");
     let copy = ["copy", "--preserve-digests", "--dest-tls-verify=false", "--src-tls-verify=false"];
     call("skopeo", &[&copy[..], &[&automaton.image(), &remote]].concat()).ok();
     // What comes back is what went there, byte for byte.
-    let back = format!("oci:{}:1", folder.path().join("back").display());
+    let back = format!("oci:{}:1", directory.path().join("back").display());
     call("skopeo", &[&copy[..], &[&remote, &back]].concat()).ok();
     let same = automaton.emergence(&["same", &back, &automaton.image()]).ok();
     assert!(!same.stdout.contains("differs"), "{same:?}");
@@ -221,17 +221,17 @@ fn podman_on_an_owners_machine() {
 /// A containerd of its own, as what it starts reads the owner's file.
 fn containerd_on_an_owners_machine() {
     let automaton = Automaton::get();
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().display();
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
     let settings = format!(
         "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{at}/socket\"\n"
     );
     let file = format!("{at}/containerd.toml");
     fs::write(&file, settings).unwrap();
     let demand =
-        |store: &str| fs::write(folder.path().join("runtime.json"), automaton.demand(store)).unwrap();
+        |store: &str| fs::write(directory.path().join("runtime.json"), automaton.demand(store)).unwrap();
     demand("none");
-    let words = on_owners_machine(folder.path(), &["containerd", "--config", &file]);
+    let words = on_owners_machine(directory.path(), &["containerd", "--config", &file]);
     let _server = Server::start(Command::new(&words[0]).args(&words[1..]));
     let socket = format!("{at}/socket");
     let ctr = |args: &[&str]| call("ctr", &[&["--address", &socket], args].concat());

@@ -47,7 +47,7 @@ impl Containerd {
         ctr(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The folder of a container's cgroup.
+    /// The directory of a container's cgroup.
     fn cgroup(&self, id: &str) -> String {
         match self.systemd {
             true => format!("/sys/fs/cgroup/system.slice/ctr-{id}.scope"),

@@ -236,9 +236,9 @@ fn what_isolates(docker: &Docker) {
         .shows("CapEff:0000000000000000 NoNewPrivs:1 Seccomp:2 ")
         .shows("docker-default");
     docker.script(&["--init"], "cat /proc/1/cmdline").ok().shows("init");
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("file"), "hello").unwrap();
-    let volume = format!("{}:/data:ro", folder.path().display());
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "hello").unwrap();
+    let volume = format!("{}:/data:ro", directory.path().display());
     docker
         .script(&["--volume", &volume], "cat /data/file; touch /data/x 2>&1; true")
         .ok()

@@ -264,10 +264,10 @@ fn what_isolates(podman: &Podman) {
 }
 
 fn what_opens(podman: &Podman) {
-    let folder = tempfile::tempdir().unwrap();
-    let volume = |options: &str| format!("{}:/data{options}", folder.path().display());
+    let directory = tempfile::tempdir().unwrap();
+    let volume = |options: &str| format!("{}:/data{options}", directory.path().display());
     podman.script(&["--volume", &volume("")], "echo hello >/data/file").ok();
-    assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "hello\n");
+    assert_eq!(std::fs::read_to_string(directory.path().join("file")).unwrap(), "hello\n");
     podman
         .script(&["--volume", &volume(":ro")], "cat /data/file; touch /data/x 2>&1; true")
         .ok()
@@ -386,13 +386,13 @@ fn the_other_driver(podman: &Podman) {
 }
 
 fn an_image_is_built(podman: &Podman) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let text =
         format!("FROM {IMAGE}\nRUN echo made >/made\nUSER 5\nCMD [\"sh\", \"-c\", \"cat /made; id -u\"]\n");
-    std::fs::write(folder.path().join("Containerfile"), text).unwrap();
+    std::fs::write(directory.path().join("Containerfile"), text).unwrap();
     let tag = name();
     let build =
-        ["build", "--network", "none", "--pull=never", "--tag", &tag, folder.path().to_str().unwrap()];
+        ["build", "--network", "none", "--pull=never", "--tag", &tag, directory.path().to_str().unwrap()];
     podman.call(&build).ok();
     podman.call(&["run", "--rm", "--network", "none", &tag]).ok().prints("made\n5");
     podman.call(&["rmi", &tag]).ok();

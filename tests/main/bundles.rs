@@ -10,8 +10,8 @@ use crate::support::{Bundle, Env, until};
 
 /// Runs a tool on the host that may take long, which must succeed; the value is what it printed.
 #[track_caller]
-fn tool(program: &str, args: &[&str], folder: &Path) -> String {
-    let output = Command::new(program).args(args).current_dir(folder).output().unwrap();
+fn tool(program: &str, args: &[&str], directory: &Path) -> String {
+    let output = Command::new(program).args(args).current_dir(directory).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {said}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -112,7 +112,7 @@ fn the_configuration_of_runc_spec() {
     assert!(said.contains("status 5"), "{said}");
 }
 
-/// podman with all of its state in the test's folder.
+/// podman with all of its state in the test's directory.
 struct Podman<'a> {
     env: &'a Env,
     options: Vec<String>,

@@ -114,14 +114,14 @@ fn a_broken_record_can_be_removed_by_force_only() {
     if !env.ours("the record is private to each") {
         return;
     }
-    let folder = env.root().join("broken");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("state.json"), "{").unwrap();
+    let directory = env.root().join("broken");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("state.json"), "{").unwrap();
     env.runtime(&["state", "broken"]).fails().says("state.json");
     env.runtime(&["list"]).ok().says("broken");
     env.runtime(&["delete", "broken"]).fails().says("state.json");
     env.runtime(&["delete", "--force", "broken"]).ok().says("found of the container: no cgroup, no process");
-    assert!(!folder.exists());
+    assert!(!directory.exists());
 }
 
 #[test]
@@ -130,16 +130,16 @@ fn a_pid_file_is_there_whole_or_not_at_all() {
     if !env.holds() {
         return;
     }
-    let folder = env.dir().join("pids");
-    fs::create_dir(&folder).unwrap();
+    let directory = env.dir().join("pids");
+    fs::create_dir(&directory).unwrap();
     let bundle = env.bundle(&["true"]);
     bundle.write();
-    let file = folder.join("pid");
+    let file = directory.join("pid");
     let call = env.call(&["create", "-b", bundle.str(), "--pid-file", file.to_str().unwrap(), "web"]);
     let held = call.env("EMERGENCE_RUNC_HOLD", "pid-file").start();
     until("the runtime is held", || stopped(held.pid()));
     env.program("kill", &["-9", &held.pid().to_string()]).run().ok();
     held.wait().exits(128 + 9);
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     env.delete("web");
 }

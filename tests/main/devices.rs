@@ -32,13 +32,13 @@ fn null(path: &str) -> Value {
     json!([{"path": path, "type": "c", "major": 1, "minor": 3}])
 }
 
-/// A folder of the host with something at `x`, bound on /data.
+/// A directory of the host with something at `x`, bound on /data.
 fn bound(env: &Env, name: &str, script: &str, make: impl FnOnce(&Path)) -> (PathBuf, Bundle) {
-    let folder = env.dir().join(name);
-    fs::create_dir(&folder).unwrap();
-    make(&folder.join("x"));
-    let bundle = env.script(script).mount("/data", "bind", folder.to_str().unwrap(), &["bind", "dev"]);
-    (folder.join("x"), bundle)
+    let directory = env.dir().join(name);
+    fs::create_dir(&directory).unwrap();
+    make(&directory.join("x"));
+    let bundle = env.script(script).mount("/data", "bind", directory.to_str().unwrap(), &["bind", "dev"]);
+    (directory.join("x"), bundle)
 }
 
 #[test]

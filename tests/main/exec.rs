@@ -141,7 +141,7 @@ fn what_cannot_run_says_so_and_harms_nobody() {
         (&["--cgroup", "memory:x", "web", "true"], "has one path for all controllers"),
         (&["--process", "/no/such.json", "web"], "read /no/such.json: no such file or directory"),
         (&["-t", "-d", "web", "true"], "--console-socket"),
-        (&["--pid-file", "/no/such/folder/pid", "web", "sleep", "5"], "/no/such/folder/pid"),
+        (&["--pid-file", "/no/such/directory/pid", "web", "sleep", "5"], "/no/such/directory/pid"),
         (&["--pidfd-socket", "/no/such/socket", "web", "sleep", "5"], "/no/such/socket"),
     ];
     for (words, want) in table {
@@ -487,14 +487,14 @@ fn a_program_by_its_descriptor() {
 fn its_words_need_not_be_utf_8() {
     let Some(env) = Env::new() else { return };
     let bundle = waiting(&env);
-    let folder = bundle.rootfs("tmp").join(OsStr::from_bytes(b"caf\xe9"));
-    fs::create_dir(&folder).unwrap();
+    let directory = bundle.rootfs("tmp").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&directory).unwrap();
     fs::write(
-        folder.join(OsStr::from_bytes(b"tell\xff")),
+        directory.join(OsStr::from_bytes(b"tell\xff")),
         "#!/bin/sh\nprintf %s \"$1\"; printf %s \"$E\"; pwd\n",
     )
     .unwrap();
-    fs::set_permissions(folder.join(OsStr::from_bytes(b"tell\xff")), fs::Permissions::from_mode(0o755))
+    fs::set_permissions(directory.join(OsStr::from_bytes(b"tell\xff")), fs::Permissions::from_mode(0o755))
         .unwrap();
     env.launch("web", &bundle);
     let script = "b() { printf \"$1\"; }

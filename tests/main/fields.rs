@@ -363,7 +363,7 @@ fn orphans_of_the_container_are_reaped() {
 }
 
 #[test]
-fn files_and_folders_do_not_cover_each_other() {
+fn files_and_directories_do_not_cover_each_other() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") {
         return;

@@ -24,7 +24,7 @@ fn all_hooks(env: &Env, bundle: Bundle) -> Bundle {
     let dir = env.dir().join("hooks");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    // startContainer runs in the container, where the folder must be mounted to be seen.
+    // startContainer runs in the container, where the directory must be mounted to be seen.
     let path = dir.to_str().unwrap();
     let bundle = bundle.mount(path, "bind", path, &["bind", "rw"]);
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
@@ -127,9 +127,9 @@ fn surroundings(dir: &Path, kind: &str) -> Value {
 }
 
 /// Without `env`, hooks have the environment of the runtime, startContainer that of the process with HOME. An empty list is an
-/// empty environment. createContainer begins in the root file system, startContainer in the process's folder, the others in the bundle.
+/// empty environment. createContainer begins in the root file system, startContainer in the process's directory, the others in the bundle.
 #[test]
-fn environment_and_folder_of_hooks_that_name_none() {
+fn environment_and_directory_of_hooks_that_name_none() {
     let Some(env) = Env::new() else { return };
     if !env.ours("runc gives createContainer nothing, crun starts it in the bundle") {
         return;
@@ -161,12 +161,12 @@ fn environment_and_folder_of_hooks_that_name_none() {
         for kind in all {
             let said = fs::read_to_string(dir.join(kind)).unwrap();
             let has = |line: &str| said.lines().any(|said| said == line);
-            let folder = match kind {
+            let directory = match kind {
                 "createContainer" => format!("{}/rootfs", bundle.str()),
                 "startContainer" => "/var".to_owned(),
                 _ => bundle.str().to_owned(),
             };
-            assert!(has(&folder), "{kind}: {said}");
+            assert!(has(&directory), "{kind}: {said}");
             let inherits = named.is_none();
             let of_process = kind == "startContainer";
             assert_eq!(has("XDG_RUNTIME_DIR=/of/caller"), inherits && !of_process, "{kind}: {said}");

@@ -93,7 +93,7 @@ fn delete_does_not_wait_for_a_hook_that_hangs() {
 }
 
 #[test]
-fn an_id_that_no_folder_can_have_is_unknown() {
+fn an_id_that_no_directory_can_have_is_unknown() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the others refuse it") {
         return;

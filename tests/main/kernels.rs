@@ -43,7 +43,7 @@ fn flags(env: &Env, bundle: Bundle, below: &str) -> String {
     env.run(&bundle).ok().stdout.trim().to_owned()
 }
 
-/// A folder with a tmpfs mounted on it that has many flags, and another one below.
+/// A directory with a tmpfs mounted on it that has many flags, and another one below.
 fn mounted(env: &Env) -> PathBuf {
     let source = env.dir().join("source");
     fs::create_dir(&source).unwrap();
@@ -145,7 +145,7 @@ fn masks_and_read_only_paths_hold() {
     }
 }
 
-/// While containers are made, `data` in the image is a folder, then a link that leads up and out, then again a folder, while
+/// While containers are made, `data` in the image is a directory, then a link that leads up and out, then again a directory, while
 /// the first one is out of the image.
 #[test]
 fn names_that_are_exchanged_lead_nobody_out() {

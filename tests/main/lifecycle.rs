@@ -238,7 +238,7 @@ fn ids_are_judged_first() {
     for id in ["a", "web.1", "A_b-c+d", "0"] {
         env.runtime(&["run", "--bundle", bundle.str(), id]).ok();
     }
-    assert!(!env.dir().join("run/up").exists(), "no folder beside the root");
+    assert!(!env.dir().join("run/up").exists(), "no directory beside the root");
 }
 
 #[test]

@@ -19,13 +19,13 @@ fn hundreds_at_once() {
     let bundle = env.bundle(&["sleep", "1000"]);
     let mut config = bundle.config.clone();
     config["root"]["path"] = json!(bundle.rootfs("").to_str().unwrap());
-    let folders: Vec<PathBuf> = (0..count())
+    let directories: Vec<PathBuf> = (0..count())
         .map(|number| {
-            let folder = env.dir().join(format!("bundle-{number}"));
+            let directory = env.dir().join(format!("bundle-{number}"));
             config["linux"]["cgroupsPath"] = json!(format!("{}/many-{number}", env.cgroup_parent()));
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("config.json"), config.to_string()).unwrap();
-            folder
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("config.json"), config.to_string()).unwrap();
+            directory
         })
         .collect();
     // Starts a call for every container before it waits for the first.
@@ -49,7 +49,7 @@ fn hundreds_at_once() {
         list.as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap().to_owned()).collect()
     };
 
-    all(&|number| words(&["create", "--bundle", folders[number].to_str().unwrap()], number));
+    all(&|number| words(&["create", "--bundle", directories[number].to_str().unwrap()], number));
     assert_eq!(statuses(), vec!["created"; count()]);
     all(&|number| words(&["start"], number));
     assert_eq!(statuses(), vec!["running"; count()]);
@@ -67,11 +67,11 @@ fn hundreds_runs_at_once() {
     config["root"]["path"] = json!(bundle.rootfs("").to_str().unwrap());
     let calls: Vec<_> = (0..count())
         .map(|number| {
-            let folder = env.dir().join(format!("bundle-{number}"));
+            let directory = env.dir().join(format!("bundle-{number}"));
             config["linux"]["cgroupsPath"] = json!(format!("{}/run-{number}", env.cgroup_parent()));
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("config.json"), config.to_string()).unwrap();
-            env.call(&["run", "--bundle", folder.to_str().unwrap(), &format!("run-{number}")]).start()
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("config.json"), config.to_string()).unwrap();
+            env.call(&["run", "--bundle", directory.to_str().unwrap(), &format!("run-{number}")]).start()
         })
         .collect();
     for call in calls {

@@ -46,7 +46,7 @@ pub fn mountinfo(env: &Env) -> Bundle {
     env.bundle(&["cat", "/proc/self/mountinfo"])
 }
 
-/// A folder of the host with one file.
+/// A directory of the host with one file.
 pub fn source(env: &Env, name: &str) -> PathBuf {
     let path = env.dir().join(name);
     fs::create_dir(&path).unwrap();
@@ -229,9 +229,9 @@ fn masked_and_read_only_paths() {
     let script = "wc -c </secret; ls -A /hidden | wc -l; cat /kept/file; touch /kept/new 2>/dev/null || echo refused; touch /hidden/x 2>/dev/null || echo refused";
     let bundle = env.script(script);
     fs::write(bundle.rootfs("secret"), "secret").unwrap();
-    for folder in ["hidden", "kept"] {
-        fs::create_dir(bundle.rootfs(folder)).unwrap();
-        fs::write(bundle.rootfs(folder).join("file"), folder).unwrap();
+    for directory in ["hidden", "kept"] {
+        fs::create_dir(bundle.rootfs(directory)).unwrap();
+        fs::write(bundle.rootfs(directory).join("file"), directory).unwrap();
     }
     let bundle = bundle
         .set("linux/maskedPaths", json!(["/secret", "/hidden", "/not/there"]))

@@ -17,7 +17,7 @@ fn host_mount(env: &Env, name: &str, options: &str) -> PathBuf {
     path
 }
 
-/// Another one, on the folder `below` in it.
+/// Another one, on the directory `below` in it.
 fn host_mount_below(env: &Env, outer: &Path, options: &str) {
     let path = outer.join("below");
     env.program("mkdir", &[path.to_str().unwrap()]).privileged().run().ok();
@@ -208,7 +208,7 @@ fn options_of_a_file_system_take_effect_on_a_new_one() {
 fn a_tmpfs_has_the_mode_of_what_it_covers() {
     let Some(env) = Env::new() else { return };
     let modes = [("private", 0o750), ("shared", 0o3777), ("plain", 0o755)];
-    let with_folders = |options: &[&str], place: &str| -> String {
+    let with_directories = |options: &[&str], place: &str| -> String {
         let bundle = env.script(&format!("stat -c '%a %u %g' /{place}"));
         for (name, mode) in modes {
             fs::create_dir(bundle.rootfs(name)).unwrap();
@@ -219,21 +219,21 @@ fn a_tmpfs_has_the_mode_of_what_it_covers() {
     };
     for (name, mode) in modes {
         for options in [&[][..], &["size=64k"], &["private"], &["ro"], &["size=1m,nr_inodes=10"]] {
-            assert_eq!(with_folders(options, name), format!("{mode:o} 0 0"), "{name} {options:?}");
+            assert_eq!(with_directories(options, name), format!("{mode:o} 0 0"), "{name} {options:?}");
         }
-        assert_eq!(with_folders(&["mode=711"], name), "711 0 0");
-        assert_eq!(with_folders(&["size=64k,mode=711", "private"], name), "711 0 0");
-        assert_eq!(with_folders(&["uid=3", "gid=4"], name), format!("{mode:o} 3 4"));
-        assert_eq!(with_folders(&["tmpcopyup", "mode=700", "uid=3", "gid=4"], name), "700 3 4");
-        if env.ours("others copy no owner of the folder itself") {
-            assert_eq!(with_folders(&["tmpcopyup"], name), format!("{mode:o} 5 6"));
+        assert_eq!(with_directories(&["mode=711"], name), "711 0 0");
+        assert_eq!(with_directories(&["size=64k,mode=711", "private"], name), "711 0 0");
+        assert_eq!(with_directories(&["uid=3", "gid=4"], name), format!("{mode:o} 3 4"));
+        assert_eq!(with_directories(&["tmpcopyup", "mode=700", "uid=3", "gid=4"], name), "700 3 4");
+        if env.ours("others copy no owner of the directory itself") {
+            assert_eq!(with_directories(&["tmpcopyup"], name), format!("{mode:o} 5 6"));
         }
     }
     for options in [&[][..], &["size=64k"], &["private"], &["tmpcopyup"], &["tmpcopyup", "size=64k"]] {
-        assert_eq!(with_folders(options, "missing"), "1777 0 0", "{options:?}");
-        assert_eq!(with_folders(options, "missing/too"), "1777 0 0", "{options:?}");
+        assert_eq!(with_directories(options, "missing"), "1777 0 0", "{options:?}");
+        assert_eq!(with_directories(options, "missing/too"), "1777 0 0", "{options:?}");
     }
-    assert_eq!(with_folders(&["tmpcopyup", "mode=700"], "missing"), "700 0 0");
+    assert_eq!(with_directories(&["tmpcopyup", "mode=700"], "missing"), "700 0 0");
 }
 
 #[test]

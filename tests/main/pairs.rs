@@ -200,9 +200,9 @@ impl<'a> Harness<'a> {
     fn left(&self, id: &str) -> Vec<String> {
         let processes = self.processes().into_iter().map(|pid| format!("process {pid}"));
         let cgroups = self.env.cgroups().into_iter().map(|path| format!("cgroup {}", path.display()));
-        let folder = self.env.root().join(id);
-        let folder = folder.exists().then(|| format!("directory {}", folder.display()));
-        processes.chain(cgroups).chain(folder).collect()
+        let directory = self.env.root().join(id);
+        let directory = directory.exists().then(|| format!("directory {}", directory.display()));
+        processes.chain(cgroups).chain(directory).collect()
     }
 
     /// The runtime's and the container's processes that are alive.

@@ -41,16 +41,16 @@ fn new_user(env: &Env, bundle: Bundle) -> Bundle {
     bundle.set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping)
 }
 
-/// A folder that only root may enter, with a file, a folder and a link in it.
-fn private_folder(env: &Env) -> PathBuf {
-    let folder = env.dir().join("private");
-    fs::create_dir_all(folder.join("folder")).unwrap();
-    for file in ["file", "folder/file"] {
-        fs::write(folder.join(file), format!("{file}\n")).unwrap();
+/// A directory that only root may enter, with a file, a directory and a link in it.
+fn private_directory(env: &Env) -> PathBuf {
+    let directory = env.dir().join("private");
+    fs::create_dir_all(directory.join("directory")).unwrap();
+    for file in ["file", "directory/file"] {
+        fs::write(directory.join(file), format!("{file}\n")).unwrap();
     }
-    symlink("/etc/group", folder.join("link")).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    folder
+    symlink("/etc/group", directory.join("link")).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    directory
 }
 
 /// As a volume of a pod below /var/lib/kubelet/pods, of mode 0700.
@@ -60,18 +60,18 @@ fn sources_that_only_the_runtime_may_open() {
     if env.differs("runc", "1.1 wants mappings all the same") {
         return;
     }
-    let folder = private_folder(&env);
+    let directory = private_directory(&env);
     let pod = Pod::launch(&env);
-    let source = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let source = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     type Change = fn(&Env, &Pod, Bundle) -> Bundle;
     let table: [(&str, Change); 2] = [
         ("new", |env, _, bundle| new_user(env, bundle)),
         ("joined", |env, pod, bundle| pod.join(env, bundle)),
     ];
     for (name, user) in table {
-        let bundle = env.script("cat /file /folder/file; head -n 1 /link; readlink /link");
+        let bundle = env.script("cat /file /directory/file; head -n 1 /link; readlink /link");
         let bundle = bundle.mount("/file", "bind", &source("file"), &["bind", "ro"]);
-        let bundle = bundle.mount("/folder", "bind", &source("folder"), &["rbind"]);
+        let bundle = bundle.mount("/directory", "bind", &source("directory"), &["rbind"]);
         let link = env.ours("1.8 does not copy links").then(|| source("link"));
         let bundle = match &link {
             Some(link) => bundle.mount("/link", "bind", link, &["bind", "copy-symlink"]),
@@ -80,9 +80,9 @@ fn sources_that_only_the_runtime_may_open() {
         let bundle = user(&env, &pod, bundle);
         let output = env.run(&bundle);
         if link.is_some() {
-            output.ok().prints("file\nfolder/file\nroot:x:0:\n/etc/group");
+            output.ok().prints("file\ndirectory/file\nroot:x:0:\n/etc/group");
         } else {
-            assert!(output.stdout.starts_with("file\nfolder/file\n"), "{name}: {output:?}");
+            assert!(output.stdout.starts_with("file\ndirectory/file\n"), "{name}: {output:?}");
         }
     }
     env.delete("first");

@@ -233,9 +233,9 @@ fn scheduler_and_io_priority() {
 fn program_is_looked_up_in_the_containers_path() {
     let Some(env) = Env::new() else { return };
     let bundle = env.bundle(&["tool"]).set("process/env", json!(["PATH=/nowhere:/opt/first:/opt/second"]));
-    for (folder, says, mode) in [("first", "first", 0o644), ("second", "second", 0o755)] {
-        fs::create_dir_all(bundle.rootfs(&format!("opt/{folder}"))).unwrap();
-        let file = bundle.rootfs(&format!("opt/{folder}/tool"));
+    for (directory, says, mode) in [("first", "first", 0o644), ("second", "second", 0o755)] {
+        fs::create_dir_all(bundle.rootfs(&format!("opt/{directory}"))).unwrap();
+        let file = bundle.rootfs(&format!("opt/{directory}/tool"));
         fs::write(&file, format!("#!/bin/sh\necho {says}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     }

@@ -38,13 +38,13 @@ fn inside(env: &Env, path: &str) -> PathBuf {
     format!("/proc/{}/root{path}", env.pid("web")).into()
 }
 
-/// Whether something of the folder `source` is mounted; mountinfo shows its path from where its file system begins.
+/// Whether something of the directory `source` is mounted; mountinfo shows its path from where its file system begins.
 fn shows(table: &str, source: &str) -> bool {
     let parts: Vec<&str> = source.rsplitn(3, '/').collect();
     table.contains(&format!("{}/{} ", parts[1], parts[0]))
 }
 
-/// A folder of the host with one file.
+/// A directory of the host with one file.
 fn source(env: &Env) -> String {
     let path = env.dir().join("source");
     fs::create_dir(&path).unwrap();
@@ -207,7 +207,7 @@ fn names_that_change_all_the_time_lead_nowhere_outside() {
     let source = source(&env);
     let outside = env.dir().join("outside");
     fs::create_dir_all(outside.join("x")).unwrap();
-    // A folder and a link to a folder of the host take turns at one name.
+    // A directory and a link to a directory of the host take turns at one name.
     let script = format!(
         "mkdir -p /a /b/x; ln -s {} /l; echo > /tmp/ready; while :; do mv /a /c; mv /l /a; mv /a /l; mv /c /a; done",
         outside.to_str().unwrap()

@@ -79,7 +79,7 @@ fn ids_of_others_cannot_be_mapped() {
 }
 
 #[test]
-fn the_default_root_is_in_the_runtime_folder() {
+fn the_default_root_is_in_the_runtime_directory() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("each has its own place") {
         return;

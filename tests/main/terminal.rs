@@ -180,7 +180,7 @@ fn run_copies_the_terminal() {
     assert!(said.contains("status 6"), "{said}");
 }
 
-/// tmux with a server of its own in the test's folder, which ends with this value.
+/// tmux with a server of its own in the test's directory, which ends with this value.
 struct Tmux<'a> {
     env: &'a Env,
     socket: String,

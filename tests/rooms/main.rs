@@ -59,8 +59,8 @@ const CIRCLES: &[&str] = &["mount older process"];
 const LONGEST: usize = 550;
 
 fn sources() -> Vec<(PathBuf, String)> {
-    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
+    fn walk(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 walk(&path, found);
@@ -76,7 +76,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The room of a file: the folder below src, or the file's own name.
+/// The room of a file: the directory below src, or the file's own name.
 fn room(path: &Path) -> String {
     let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let first = below.components().next().unwrap().as_os_str().to_string_lossy();

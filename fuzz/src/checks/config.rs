@@ -57,7 +57,10 @@ pub fn planned(plan: &Plan) {
         assert!((1..=LONGEST).contains(&filter.program.len()));
     }
     for write in &plan.limits.writes {
-        assert!(!write.file.is_empty() && !write.file.contains('/'), "a file of another folder: {write:?}");
+        assert!(
+            !write.file.is_empty() && !write.file.contains('/'),
+            "a file of another directory: {write:?}"
+        );
     }
     if let Some(process) = &plan.process {
         assert!(process.cwd.as_bytes().starts_with(b"/"));

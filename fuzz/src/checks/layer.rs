@@ -1,4 +1,4 @@
-//! The layer of an image, which is unpacked: whatever its tar says, what is made is below one folder, or nothing is.
+//! The layer of an image, which is unpacked: whatever its tar says, what is made is below one directory, or nothing is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,25 +26,25 @@ pub fn check(bytes: &[u8]) {
         one_line(&fault.to_string());
     }
     let mut names: Vec<PathBuf> =
-        fs::read_dir(&root).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+        fs::read_dir(&root).expect("the directory").map(|entry| entry.expect("an entry").path()).collect();
     names.retain(|path| *path != to && !path.ends_with("layout"));
     assert!(names.is_empty(), "left behind: {names:?}");
     remove(&root);
 }
 
-/// Folders may have any mode; only root can do without this.
+/// Directories may have any mode; only root can do without this.
 fn remove(root: &Path) {
     let mut left = vec![root.to_owned()];
-    while let Some(folder) = left.pop() {
+    while let Some(directory) = left.pop() {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(&folder, mode).expect("a mode");
-        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+        fs::set_permissions(&directory, mode).expect("a mode");
+        for entry in fs::read_dir(&directory).expect("a directory").flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 left.push(entry.path());
             }
         }
     }
-    fs::remove_dir_all(root).expect("the folder again");
+    fs::remove_dir_all(root).expect("the directory again");
 }
 
 fn unpack(layout: &Path, to: &Path) -> Result<()> {
@@ -64,11 +64,11 @@ fn unpack(layout: &Path, to: &Path) -> Result<()> {
     verified.unpack(&terms, to).map(drop)
 }
 
-fn layout(folder: &Path, tars: &[Vec<u8>]) {
-    fs::create_dir_all(folder.join("blobs/sha256")).expect("a folder");
+fn layout(directory: &Path, tars: &[Vec<u8>]) {
+    fs::create_dir_all(directory.join("blobs/sha256")).expect("a directory");
     let blob = |media_type: &str, bytes: &[u8]| -> Value {
         let hex = Hash::sha256(bytes).hex();
-        fs::write(folder.join("blobs/sha256").join(hex), bytes).expect("a blob");
+        fs::write(directory.join("blobs/sha256").join(hex), bytes).expect("a blob");
         serde_json::to_value(Descriptor::of(media_type, bytes)).expect("a descriptor")
     };
     let layers: Vec<Value> = tars.iter().map(|tar| blob(media::LAYER, tar)).collect();
@@ -79,8 +79,8 @@ fn layout(folder: &Path, tars: &[Vec<u8>]) {
     let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers });
     let manifest = blob(media::MANIFEST, manifest.to_string().as_bytes());
     let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    fs::write(folder.join("index.json"), index.to_string()).expect("an index");
-    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a version");
+    fs::write(directory.join("index.json"), index.to_string()).expect("an index");
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a version");
 }
 
 fn tar_header(name: &[u8], kind: u8, link: &[u8]) -> Vec<u8> {

@@ -45,7 +45,7 @@ use emergence_runc::spec::Fault;
 /// One of the checks.
 pub type Check = fn(&[u8]);
 
-/// All of them, by the name of the fuzz target and of its folder in corpus/.
+/// All of them, by the name of the fuzz target and of its directory in corpus/.
 pub const ALL: [(&str, Check); 21] = [
     ("automaton", automaton::check),
     ("config", config::check),

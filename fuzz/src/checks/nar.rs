@@ -30,7 +30,7 @@ impl Drain for Written {
 /// Writes each node that it is told of.
 struct Copy {
     out: Buffer<Written>,
-    /// How many folders we are in.
+    /// How many directories we are in.
     depth: usize,
     /// Of the file that is being written.
     size: u64,

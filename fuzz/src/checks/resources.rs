@@ -23,7 +23,7 @@ pub fn check(bytes: &[u8]) {
         for write in &change.settings.writes {
             assert!(
                 !write.file.is_empty() && !write.file.contains('/'),
-                "a file of another folder: {write:?}"
+                "a file of another directory: {write:?}"
             );
         }
         change.settings.warnings.iter().for_each(|words| one_line(words));

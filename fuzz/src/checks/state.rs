@@ -13,9 +13,9 @@ pub fn check(bytes: &[u8]) {
     let name =
         format!("emergence-runc-fuzz-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let root = std::env::temp_dir().join(name);
-    let folder = root.join("web");
-    fs::create_dir_all(&folder).expect("a state folder");
-    fs::write(folder.join("state.json"), bytes).expect("a state file");
+    let directory = root.join("web");
+    fs::create_dir_all(&directory).expect("a state directory");
+    fs::write(directory.join("state.json"), bytes).expect("a state file");
     let settings =
         Settings { root: root.clone(), root_is_named: true, driver: Driver::Disabled, rootless: false };
     let state = container::state(&settings, &"web".parse().expect("an id"));
@@ -28,5 +28,5 @@ pub fn check(bytes: &[u8]) {
         Err(error) => one_line(&error.to_string()),
     }
     assert!(list.len() <= 1);
-    fs::remove_dir_all(&root).expect("the folder again");
+    fs::remove_dir_all(&root).expect("the directory again");
 }

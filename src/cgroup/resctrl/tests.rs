@@ -5,8 +5,8 @@ use super::*;
 /// A directory like a mounted resctrl with the groups `names`.
 fn resctrl(names: &[&str]) -> tempfile::TempDir {
     let mount = tempfile::tempdir().unwrap();
-    for folder in ["info/L3", "info/MB", "info/L3_MON", "mon_groups"] {
-        fs::create_dir_all(mount.path().join(folder)).unwrap();
+    for directory in ["info/L3", "info/MB", "info/L3_MON", "mon_groups"] {
+        fs::create_dir_all(mount.path().join(directory)).unwrap();
     }
     fs::write(mount.path().join("info/L3_MON/mon_features"), "llc_occupancy\nmbm_total_bytes\n").unwrap();
     fs::write(mount.path().join("info/last_cmd_status"), "ok\n").unwrap();
@@ -36,8 +36,8 @@ fn wish(mount: &tempfile::TempDir, clos: Option<&str>, shares: &[&str], schemata
 
 #[test]
 fn where_it_is_and_what_it_can() {
-    let folder = resctrl(&[]);
-    let found = Resctrl::at(folder.path().to_owned()).unwrap();
+    let directory = resctrl(&[]);
+    let found = Resctrl::at(directory.path().to_owned()).unwrap();
     assert_eq!(found.resources, ["L3", "L3_MON", "MB"]);
     assert_eq!(found.counters, ["llc_occupancy", "mbm_total_bytes"]);
 }
@@ -83,21 +83,21 @@ fn a_group_of_the_containers_own() {
     let wish = wish(&mount, None, &[], &[]);
     let mut group = wish.place("web").unwrap();
     group.make(&wish).unwrap();
-    let folder = mount.path().join("web");
-    assert!(folder.is_dir());
-    fs::write(folder.join("tasks"), "").unwrap();
+    let directory = mount.path().join("web");
+    assert!(directory.is_dir());
+    fs::write(directory.join("tasks"), "").unwrap();
     group.join(1).unwrap();
-    assert_eq!(fs::read_to_string(folder.join("tasks")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(directory.join("tasks")).unwrap(), "1\n");
     // A group of the same name that is in use belongs to another container, and stays.
     let error = wish.place("web").unwrap_err().to_string();
     assert!(error.ends_with("web is there and has tasks"), "{error}");
     let mut second = group.clone();
     second.make(&wish).unwrap_err();
     second.remove().unwrap();
-    fs::remove_file(folder.join("tasks")).unwrap();
-    assert!(folder.is_dir());
+    fs::remove_file(directory.join("tasks")).unwrap();
+    assert!(directory.is_dir());
     group.remove().unwrap();
-    assert!(!folder.exists());
+    assert!(!directory.exists());
     group.remove().unwrap();
 }
 

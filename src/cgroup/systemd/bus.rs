@@ -80,13 +80,13 @@ fn choose(
         return Ok(Bus::User(address));
     }
     let usual = owner.map(|owner| format!("/run/user/{owner}"));
-    let mut folders = runtime.into_iter().chain(usual).map(|folder| format!("{folder}/bus"));
-    match folders.find(|bus| exists(Path::new(bus))) {
+    let mut directories = runtime.into_iter().chain(usual).map(|directory| format!("{directory}/bus"));
+    match directories.find(|bus| exists(Path::new(bus))) {
         Some(bus) => Ok(Bus::User(format!("unix:path={}", escape(&bus)))),
         None => Err(Error::new(
             Kind::Unsupported,
             "the systemd cgroup driver found no message bus of this user: set DBUS_SESSION_BUS_ADDRESS, or XDG_RUNTIME_DIR \
-             to a folder with the socket `bus` (a login session has one; loginctl enable-linger keeps it), or use \
+             to a directory with the socket `bus` (a login session has one; loginctl enable-linger keeps it), or use \
              --cgroup-manager cgroupfs",
         )),
     }
@@ -340,7 +340,7 @@ mod tests {
             ("user", false, whole, vec![("XDG_RUNTIME_DIR", "/run/user/1000")], a),
             ("user, by address", false, whole, vec![("DBUS_SESSION_BUS_ADDRESS", "unix:path=/x/bus")], b),
             ("user without a session", false, whole, vec![], none),
-            ("user with another folder", false, whole, vec![("XDG_RUNTIME_DIR", "/nowhere")], none),
+            ("user with another directory", false, whole, vec![("XDG_RUNTIME_DIR", "/nowhere")], none),
             (
                 "root inside, of a user",
                 true,
@@ -348,7 +348,7 @@ mod tests {
                 vec![("XDG_RUNTIME_DIR", "/run/user/1000"), ("USER", "u")],
                 a,
             ),
-            ("root inside, folder elsewhere", true, rootless, vec![("XDG_RUNTIME_DIR", "/nowhere")], a),
+            ("root inside, directory elsewhere", true, rootless, vec![("XDG_RUNTIME_DIR", "/nowhere")], a),
             ("root of a container", true, nested, vec![], c),
             (
                 "root of a container, logged in",

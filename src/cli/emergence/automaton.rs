@@ -21,12 +21,12 @@ use crate::emergence::{
 pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
     let subject = args.spec.display().to_string();
     let spec = strict::parse(&read_document(open(&args.spec)?, &subject)?, &subject)?;
-    let beside = args.spec.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let beside = args.spec.parent().filter(|directory| !directory.as_os_str().is_empty());
     let (target, tag) = target(&args.output)?;
     let key = args.sign.as_deref().map(secret).transpose()?;
     let packing = Packing {
         spec,
-        folder: beside.unwrap_or(Path::new(".")),
+        directory: beside.unwrap_or(Path::new(".")),
         trees: args.trees.iter().map(|text| tree(text)).collect::<Result<_>>()?,
         closures: closures(&args, asked)?,
         recipes: recipes(&args.from, asked)?,
@@ -46,10 +46,10 @@ pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
     })
 }
 
-/// Parses `oci:FOLDER[:TAG]` or `oci-archive:FILE[:TAG]`.
+/// Parses `oci:DIRECTORY[:TAG]` or `oci-archive:FILE[:TAG]`.
 fn target(text: &str) -> Result<(Target, Option<String>)> {
     let wrong =
-        || Fault::usage(format!("--output {text}: must be oci:FOLDER[:TAG] or oci-archive:FILE[:TAG]"));
+        || Fault::usage(format!("--output {text}: must be oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG]"));
     let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
     let (path, tag) = match rest.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
@@ -64,7 +64,7 @@ fn target(text: &str) -> Result<(Target, Option<String>)> {
         return Err(wrong());
     }
     let target = match kind {
-        "oci" => Target::Folder(path.into()),
+        "oci" => Target::Directory(path.into()),
         "oci-archive" => Target::Archive(path.into()),
         _ => return Err(wrong()),
     };
@@ -98,7 +98,7 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
             Some(_) => Reference::parse(&format!("{}#{path}", args.from), asked.dir())?,
             None if store.is_some() => Reference::Store(path),
             None => {
-                return Err(Fault::usage(format!("--from {}: must be cache:FOLDER or store:", args.from)));
+                return Err(Fault::usage(format!("--from {}: must be cache:DIRECTORY or store:", args.from)));
             }
         };
         open_closure(&reference, &Declared::default(), store.as_ref(), &asked.terms).within(|| text)
@@ -109,9 +109,9 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
 /// Additional sources for the derivation of the packed automaton.
 fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
     match from.strip_prefix("cache:") {
-        Some(folder) => {
-            let folder = folder.strip_prefix("file://").unwrap_or(folder);
-            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(folder), asked.dir(), &asked.terms.limits)?)))
+        Some(directory) => {
+            let directory = directory.strip_prefix("file://").unwrap_or(directory);
+            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(directory), asked.dir(), &asked.terms.limits)?)))
         }
         None => Ok(existing_store(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
     }
@@ -123,7 +123,7 @@ pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
         Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_none() => image,
         _ => {
             return Err(Fault::usage(
-                "what is signed is named by oci:FOLDER[:TAG] or oci-archive:FILE[:TAG]",
+                "what is signed is named by oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG]",
             ));
         }
     };

@@ -7,23 +7,23 @@ use super::asked::Asked;
 use crate::emergence::{Fault, Place, Result, Store, Target};
 
 /// The directory of the store, by default or as given.
-pub(super) fn store_folder(asked: &Asked) -> Result<PathBuf> {
-    if let Some(folder) = &asked.store {
-        return Ok(folder.clone());
+pub(super) fn store_directory(asked: &Asked) -> Result<PathBuf> {
+    if let Some(directory) = &asked.store {
+        return Ok(directory.clone());
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/emergence".into());
     }
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-    let data = data.ok_or_else(|| Fault::usage("there is no home folder; give a --store"))?;
+    let data = data.ok_or_else(|| Fault::usage("there is no home directory; give a --store"))?;
     Ok(data.join("emergence"))
 }
 
 /// The store of the command line.
 fn place(asked: &Asked) -> Result<Place> {
-    let (folder, dir) = (store_folder(asked)?, asked.dir().clone());
-    Ok(Place { folder, dir, wait: asked.lock_timeout, sync: asked.sync })
+    let (directory, dir) = (store_directory(asked)?, asked.dir().clone());
+    Ok(Place { directory, dir, wait: asked.lock_timeout, sync: asked.sync })
 }
 
 /// The store that verified artifacts go to, which need not exist yet, and the options for them.

@@ -63,13 +63,13 @@ fn path(file: &DrvFile, asked: &Asked) -> Result<()> {
 
 fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
     let (drv, name) = read(file, asked)?;
-    let beside = file.file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = inputs.or(beside).unwrap_or(Path::new("."));
+    let beside = file.file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = inputs.or(beside).unwrap_or(Path::new("."));
     let checked = drv::check(drv, name, asked.dir(), |path| {
-        let place = folder.join(path.to_string());
+        let place = directory.join(path.to_string());
         let bytes = match File::open(&place) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let words = format!("an input's derivation is not in {}", folder.display());
+                let words = format!("an input's derivation is not in {}", directory.display());
                 return Err(Fault::refused(Code::DrvInputMissing, asked.dir().path(path), words));
             }
             Err(error) => return Err(Error::from(error).within(format!("open {}", place.display())).into()),

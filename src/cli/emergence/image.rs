@@ -25,7 +25,7 @@ pub(super) fn import_image(image: Image, target: &Target, strict: bool, asked: &
 fn tell(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
     if !asked.json {
         if unpacked.reused > 0 {
-            asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.folders.len()));
+            asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.directories.len()));
         }
         for line in skipped_lines(&unpacked.skipped) {
             asked.note(&line);
@@ -39,7 +39,7 @@ fn tell(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
 }
 
 fn paths(unpacked: &Unpacked) -> Vec<String> {
-    unpacked.folders.iter().map(|folder| folder.display().to_string()).collect()
+    unpacked.directories.iter().map(|directory| directory.display().to_string()).collect()
 }
 
 fn unpacked_document(unpacked: &Unpacked) -> Value {

@@ -99,7 +99,7 @@ impl<'a> Shown<'a> {
         lines.one("entrypoint", &words(&execution.entrypoint));
         lines.one("cmd", &words(&execution.cmd));
         lines.one("user", &execution.user);
-        lines.one("folder", &execution.working_dir);
+        lines.one("directory", &execution.working_dir);
         lines.one("stop signal", &execution.stop_signal);
         lines.all("env", execution.env.iter().cloned());
         lines.all("ports", self.ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")));

@@ -109,8 +109,8 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let words = format!("{} of {} objects are not what they were", checked.faults.len(), checked.objects);
-    let folder = store.folder().display().to_string();
-    let fault = Fault::refused(Code::StoreCorrupt, folder, words).within("emergence check");
+    let directory = store.directory().display().to_string();
+    let fault = Fault::refused(Code::StoreCorrupt, directory, words).within("emergence check");
     let lines: Vec<String> = checked.faults.iter().map(|(_, fault)| fault.to_string()).collect();
     asked.answer_lines(&lines, || {
         let one = |(object, fault): &(StorePath, Fault)| {

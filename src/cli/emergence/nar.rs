@@ -45,9 +45,10 @@ fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
         return written(path, deepest, io::stdout(), "standard output").map(drop);
     };
     let place = || output.display().to_string();
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        output.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let unnamed = rustix::fs::open(
-        folder,
+        directory,
         OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC,
         Mode::from_raw_mode(0o666),
     );

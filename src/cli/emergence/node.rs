@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::asked::{Asked, open};
-use super::destination::store_folder;
+use super::destination::store_directory;
 use crate::cli::output;
 use crate::emergence::launch::Machine;
 use crate::emergence::{Node, Result, read_document};
@@ -20,7 +20,7 @@ pub(super) fn node(asked: &Asked) -> Result<()> {
 /// The directory whose file system is the disk of this machine: the store, or the root if the
 /// store's directory is unknown.
 fn disk(asked: &Asked) -> PathBuf {
-    store_folder(asked).unwrap_or_else(|_| "/".into())
+    store_directory(asked).unwrap_or_else(|_| "/".into())
 }
 
 /// The machine that constraints are tested against: the one described in a file, or this one.

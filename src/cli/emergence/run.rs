@@ -27,7 +27,7 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     let name = lease_name(settings, &id);
     let lease = prepared.store().lease_for(&name, process::own_pid(), &prepared.held())?;
     let bundle =
-        if is_root { private(prepared.store().folder())? } else { prepared.store().bundle_for(&name)? };
+        if is_root { private(prepared.store().directory())? } else { prepared.store().bundle_for(&name)? };
     let mut kept = Kept { name, prepared: Some(prepared), lease: Some(lease) };
     let status = kept.fill(&bundle, &asked.terms).and_then(|()| {
         let create = args.passed.create(id, bundle.clone(), None);

@@ -113,7 +113,7 @@ pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
     let to = args.to.strip_prefix("cache:").unwrap_or(&args.to);
     let to = to.strip_prefix("file://").unwrap_or(to);
     if to.is_empty() || args.to.starts_with("oci") {
-        return Err(Fault::usage(format!("--to {}: must be cache:FOLDER", args.to)));
+        return Err(Fault::usage(format!("--to {}: must be cache:DIRECTORY", args.to)));
     }
     let key = args.sign.as_ref().map(|file| secret(file)).transpose()?;
     let only = args.only_from.as_ref().map(|file| named(file)).transpose()?;

@@ -238,7 +238,7 @@ fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
     let root = InRoot(base.as_fd());
     match &place.from {
         From::Host { source, .. } if !source.is_dir() => root.file(&rest)?,
-        _ => root.folder(&rest)?,
+        _ => root.directory(&rest)?,
     };
     Ok(())
 }

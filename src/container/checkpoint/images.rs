@@ -39,7 +39,7 @@ pub struct Images {
 }
 
 /// The open directories that criu needs.
-pub struct Folders {
+pub struct Directories {
     /// The image directory.
     pub images: OwnedFd,
     /// The directory of logs and sockets.
@@ -95,7 +95,7 @@ impl Images {
     }
 
     /// Opens the directories and creates missing ones: for `restore` only that of the logs.
-    pub fn open(&self, purpose: Purpose) -> Result<Folders> {
+    pub fn open(&self, purpose: Purpose) -> Result<Directories> {
         if purpose == Purpose::Look {
             make(&self.path, "--image-path")?;
         }
@@ -106,14 +106,14 @@ impl Images {
         }
         let work = open(work_path, "--work-path")?;
         let log = work_path.join(log_name(purpose));
-        Ok(Folders { images, work, log })
+        Ok(Directories { images, work, log })
     }
 
     /// criu's options that both commands set.
-    pub fn options(&self, spec: &Spec, folders: &Folders, purpose: Purpose) -> Result<Options> {
+    pub fn options(&self, spec: &Spec, directories: &Directories, purpose: Purpose) -> Result<Options> {
         Ok(Options {
-            images_dir_fd: folders.images.as_raw_fd(),
-            work_dir_fd: folders.work.as_raw_fd(),
+            images_dir_fd: directories.images.as_raw_fd(),
+            work_dir_fd: directories.work.as_raw_fd(),
             log_level: LOG_LEVEL,
             log_file: log_name(purpose).into(),
             ext_unix_sk: self.ext_unix_sk,
@@ -151,7 +151,7 @@ fn make(path: &Path, option: &str) -> Result<()> {
 }
 
 fn open(path: &Path, option: &str) -> Result<OwnedFd> {
-    let doing = || format!("open the folder {} ({option})", path.display());
+    let doing = || format!("open the directory {} ({option})", path.display());
     let file = File::open(path).doing(doing)?;
     if file.metadata().doing(doing)?.is_dir() {
         return Ok(file.into());

@@ -23,7 +23,7 @@ use crate::container::{ContainerId, destroy, draft, facts};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::spec::Spec;
-use images::Folders;
+use images::Directories;
 
 pub use images::Images;
 pub use restore::{Restore, restore};
@@ -71,14 +71,14 @@ pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     if request.images.lazy_pages {
         images::check_features(Features { mem_track: None, lazy_pages: Some(true) }, "--lazy-pages")?;
     }
-    let spec = there.folder.config()?;
+    let spec = there.directory.config()?;
     let plan = plan(settings, &there, &spec)?;
-    let folders = request.images.open(Purpose::Look)?;
-    dump(request, &there, &spec, &plan, &folders)?;
+    let directories = request.images.open(Purpose::Look)?;
+    dump(request, &there, &spec, &plan, &directories)?;
     if request.leave_running || request.pre_dump {
         return Ok(());
     }
-    destroy::with_hooks(&there.folder, &there.record)
+    destroy::with_hooks(&there.directory, &there.record)
 }
 
 /// The plan of the container's creation, built again to find the sources of its mounts.
@@ -95,9 +95,15 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
     Err(Error::invalid("linux.namespaces", words).of_kind(Kind::Unsupported))
 }
 
-fn dump(request: &Checkpoint, there: &Existing, spec: &Spec, plan: &Plan, folders: &Folders) -> Result<()> {
+fn dump(
+    request: &Checkpoint,
+    there: &Existing,
+    spec: &Spec,
+    plan: &Plan,
+    directories: &Directories,
+) -> Result<()> {
     let init = there.init()?;
-    let mut options = request.images.options(spec, folders, Purpose::Look)?;
+    let mut options = request.images.options(spec, directories, Purpose::Look)?;
     own_options(request, &mut options);
     options.pid = init.pid;
     options.freeze_cgroup = freezer(there);
@@ -113,12 +119,12 @@ fn dump(request: &Checkpoint, there: &Existing, spec: &Spec, plan: &Plan, folder
     let (files, outside) = external::standard_files(init.pid)?;
     options.external.extend(outside);
     if !request.pre_dump {
-        write_descriptors(&folders.images, &files)
+        write_descriptors(&directories.images, &files)
             .doing(|| format!("write {}", request.images.path.join(DESCRIPTORS).display()))?;
     }
     let kind = if request.pre_dump { Act::PreDump } else { Act::Dump };
     let request = Request { kind: kind.into(), options: Some(options), ..Request::default() };
-    Criu::start(Purpose::Look, &[])?.ask(&request, &folders.log, |_, _| Ok(())).map(drop)
+    Criu::start(Purpose::Look, &[])?.ask(&request, &directories.log, |_, _| Ok(())).map(drop)
 }
 
 fn own_options(request: &Checkpoint, options: &mut Options) {
@@ -186,8 +192,8 @@ fn check_status_fd(request: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-fn write_descriptors(folder: &OwnedFd, files: &[String]) -> std::io::Result<()> {
+fn write_descriptors(directory: &OwnedFd, files: &[String]) -> std::io::Result<()> {
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let out = rustix::fs::openat(folder, DESCRIPTORS, how, Mode::from_raw_mode(0o600))?;
+    let out = rustix::fs::openat(directory, DESCRIPTORS, how, Mode::from_raw_mode(0o600))?;
     File::from(out).write_all(&serde_json::to_vec(files)?)
 }

@@ -13,15 +13,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::images::{self, Folders, Images};
+use super::images::{self, Directories, Images};
 use super::{DESCRIPTORS, external};
 use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
 use crate::container::creation::{Creation, recorded};
+use crate::container::directory::Directory;
 use crate::container::draft::{Draft, Manner, draft};
-use crate::container::folder::Folder;
 use crate::container::foreground::{Foreground, Program, Terminal};
 use crate::container::group::{if_forbidden, join_group, make_groups};
 use crate::container::pid::ProcessId;
@@ -77,7 +77,7 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
         terminal: back.terminal,
         listener: None,
     });
-    let cleaned = destroy::at_the_end(&back.folder, &back.record);
+    let cleaned = destroy::at_the_end(&back.directory, &back.record);
     match ended {
         Ok(status) => cleaned.map(|()| status),
         Err(error) => Err(error.after_cleaning(cleaned)),
@@ -86,7 +86,7 @@ pub fn restore(settings: &Settings, request: &Restore) -> Result<i32> {
 
 /// A restored container.
 struct Back {
-    folder: Folder,
+    directory: Directory,
     record: Record,
     pid: i32,
     pidfd: OwnedFd,
@@ -98,12 +98,12 @@ struct Back {
 fn bring_back(settings: &Settings, request: &Restore, manner: Manner) -> Result<Back> {
     let draft = draft(settings, &request.create, manner, None)?;
     check(&draft.plan)?;
-    let (folder, record, (pid, pidfd, terminal)) =
-        recorded(settings, &request.create, &draft, |folder, record| {
-            set_up(settings, request, &draft, folder, record)
+    let (directory, record, (pid, pidfd, terminal)) =
+        recorded(settings, &request.create, &draft, |directory, record| {
+            set_up(settings, request, &draft, directory, record)
         })?;
-    folder.unlock()?;
-    Ok(Back { folder, record, pid, pidfd, terminal })
+    directory.unlock()?;
+    Ok(Back { directory, record, pid, pidfd, terminal })
 }
 
 fn check(plan: &Plan) -> Result<()> {
@@ -118,7 +118,7 @@ fn set_up(
     settings: &Settings,
     request: &Restore,
     draft: &Draft,
-    folder: &Folder,
+    directory: &Directory,
     record: &mut Record,
 ) -> Result<(i32, OwnedFd, Option<Terminal>)> {
     let plan = &draft.plan;
@@ -138,25 +138,25 @@ fn set_up(
     let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
     let start = || Ok((request.images.open(Purpose::Make)?, Criu::start(Purpose::Make, &keep)?));
-    let (folders, criu) = apart(&root, start)?;
-    let made = join_group(folder, record, plan, criu.pid())?.or(made);
+    let (directories, criu) = apart(&root, start)?;
+    let made = join_group(directory, record, plan, criu.pid())?.or(made);
     if let Some(group) = &record.rdt {
         group.join(criu.pid())?;
     }
     hold::here("criu");
-    let restored = Restored { request, draft, folders: &folders, root: &root };
+    let restored = Restored { request, draft, directories: &directories, root: &root };
     let ask = restored.ask(namespaces, criu.pid())?;
     let if_forbidden = if_forbidden(settings);
-    let creation = Creation { plan, folder, record, made, if_forbidden, limited: false };
+    let creation = Creation { plan, directory, record, made, if_forbidden, limited: false };
     let mut helper = Helper { creation, console, master: None };
-    let answer = criu.ask(&ask, &folders.log, |notice, fd| helper.hear(notice, fd))?;
+    let answer = criu.ask(&ask, &directories.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
     helper.note_init(pid)?;
     helper.limit()?;
     let master = helper.master.take();
     let pidfd = process::pidfd_open(pid).doing(|| format!("open process {pid}"))?;
     record.phase = Phase::Created;
-    folder.write(record)?;
+    directory.write(record)?;
     hold::here("created");
     if let Some(file) = &request.create.pid_file {
         pid_file::write(file, &pid.to_string())?;
@@ -188,15 +188,15 @@ fn real_root(plan: &Plan) -> Result<CString> {
 struct Restored<'a> {
     request: &'a Restore,
     draft: &'a Draft,
-    folders: &'a Folders,
+    directories: &'a Directories,
     root: &'a NewRoot,
 }
 
 impl Restored<'_> {
     /// The request for criu, whose PID is `criu`.
     fn ask(&self, namespaces: Namespaces, criu: i32) -> Result<Request> {
-        let Self { request, draft, folders, root } = self;
-        let mut options = request.images.options(&draft.spec, folders, Purpose::Make)?;
+        let Self { request, draft, directories, root } = self;
+        let mut options = request.images.options(&draft.spec, directories, Purpose::Make)?;
         if request.images.cgroups == CgroupMode::Strict {
             // The additional check of strict was done before the cgroup was created; criu would
             // find the new one.
@@ -206,7 +206,7 @@ impl Restored<'_> {
         options.rst_sibling = true;
         options.external = external::mounts_for(&draft.plan)?;
         options.inherit_fd = namespaces.inherited;
-        options.inherit_fd.extend(standard_files(folders)?);
+        options.inherit_fd.extend(standard_files(directories)?);
         options.join_ns = namespaces.joined;
         options.cg_root = cgroup_roots(criu)?;
         options.tcp_close = request.tcp_close;
@@ -218,11 +218,13 @@ impl Restored<'_> {
 
 /// Replaces the external standard files of the processes with ours. criu has them under the same
 /// numbers.
-fn standard_files(folders: &Folders) -> Result<Vec<Inherit>> {
+fn standard_files(directories: &Directories) -> Result<Vec<Inherit>> {
     let doing = || format!("read {DESCRIPTORS} beside the images");
     let how = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut text = Vec::new();
-    match rustix::fs::openat(&folders.images, DESCRIPTORS, how, Mode::empty()).map_err(std::io::Error::from) {
+    match rustix::fs::openat(&directories.images, DESCRIPTORS, how, Mode::empty())
+        .map_err(std::io::Error::from)
+    {
         Ok(file) => File::from(file).read_to_end(&mut text).doing(doing)?,
         // Images written by criu without a runtime.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

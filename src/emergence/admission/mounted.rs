@@ -111,7 +111,7 @@ fn check_upper(upper: &Path, place: &[String]) -> Result<()> {
         }
         let Some(name) = left.next() else { break };
         here = match openat(&here, name.as_str(), flags, Mode::empty()) {
-            Ok(folder) => folder,
+            Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(()),
             Err(Errno::LOOP | Errno::NOTDIR) => return refused("has something in the store's place"),
             Err(error) => return Err(error).doing(doing)?,
@@ -127,9 +127,9 @@ fn check_upper(upper: &Path, place: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn is_marked(folder: &OwnedFd) -> std::result::Result<bool, Error> {
+fn is_marked(directory: &OwnedFd) -> std::result::Result<bool, Error> {
     for mark in MARKS {
-        match fgetxattr(folder, mark, &mut [0u8; 0][..]) {
+        match fgetxattr(directory, mark, &mut [0u8; 0][..]) {
             Ok(_) => return Ok(true),
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(error) => return Err(error.into()),

@@ -104,7 +104,7 @@ impl<'a> Sealed<'a> {
                 return Err(Fault::refused(
                     Code::TypeUnknown,
                     path.display().to_string(),
-                    "is no file, folder or link",
+                    "is no file, directory or link",
                 ));
             }
             tell(&mut all, &Entry { path, found })?;
@@ -149,8 +149,8 @@ fn protect(all: &mut Hasher, entry: &Entry) -> Result<()> {
 
 /// Writes a seal to a temporary file and renames it, so that readers see all or nothing.
 fn note(file: &Path, seal: &str) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
     let new = file.with_extension(format!("new-{}", std::process::id()));
     fs::write(&new, seal)?;
     fs::rename(&new, file).inspect_err(|_| drop(fs::remove_file(&new)))

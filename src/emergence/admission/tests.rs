@@ -16,12 +16,12 @@ const LIB: &str = "90dxglj74s001104ich7q39a0vkxcd98-lib";
 
 /// A store with two objects.
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let world = Self { directory: tempfile::tempdir().unwrap() };
         for name in [APP, LIB] {
             fs::create_dir_all(world.object(name).join("bin")).unwrap();
             fs::write(world.object(name).join("bin/x"), name).unwrap();
@@ -32,7 +32,7 @@ impl World {
     }
 
     fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.directory.path().join("store")
     }
 
     fn object(&self, name: &str) -> PathBuf {
@@ -40,7 +40,7 @@ impl World {
     }
 
     fn rootfs(&self) -> PathBuf {
-        self.folder.path().join("rootfs")
+        self.directory.path().join("rootfs")
     }
 
     /// A bind mount for each object.
@@ -186,7 +186,7 @@ fn a_seal_saves_the_hashing_until_something_changes() {
         count.get()
     };
     assert_eq!([check(), check(), check()], [1, 1, 1]);
-    fs::hard_link(world.object(APP).join("bin/x"), world.folder.path().join("other")).unwrap();
+    fs::hard_link(world.object(APP).join("bin/x"), world.directory.path().join("other")).unwrap();
     assert_eq!([check(), check()], [2, 2], "another link changes the time");
     fs::write(world.object(APP).join("bin/x"), APP).unwrap();
     assert_eq!([check(), check()], [3, 3]);
@@ -213,7 +213,7 @@ fn links_and_covers_do_not_deceive() {
     let bind = |to: &str, from: PathBuf| Mounted { destination: to.into(), shown: Shown::Bound(from) };
     let with = |more: Mounted| world.binds().into_iter().chain([more]).collect::<Vec<_>>();
     // Another directory over all objects, or over a part.
-    let evil = world.folder.path().join("evil");
+    let evil = world.directory.path().join("evil");
     fs::create_dir_all(evil.join("store")).unwrap();
     assert_eq!(world.check(&annotations, &with(bind("/nix", evil.clone()))), Some(Code::ClosureIncomplete));
     let part = format!("/nix/store/{APP}/bin");
@@ -236,10 +236,10 @@ fn links_and_covers_do_not_deceive() {
 }
 
 #[test]
-fn an_overlay_shows_its_lower_folder_while_the_upper_has_nothing_there() {
+fn an_overlay_shows_its_lower_directory_while_the_upper_has_nothing_there() {
     let world = World::new();
     let annotations = world.annotations("full");
-    let upper = world.folder.path().join("upper");
+    let upper = world.directory.path().join("upper");
     let check = |(to, lower): (&str, &str)| {
         let shown = Shown::Overlay { lower: world.store().join(lower), upper: Some(upper.clone()) };
         world.check(&annotations, &[Mounted { destination: to.into(), shown }])

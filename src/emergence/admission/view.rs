@@ -18,12 +18,12 @@ use crate::rootfs::walk;
 /// The store as a container will see it.
 pub(super) struct View {
     /// The directory of objects, if it exists.
-    folder: Option<OwnedFd>,
+    directory: Option<OwnedFd>,
     /// Objects with their own bind mount, by name.
     single: BTreeMap<String, PathBuf>,
 }
 
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl View {
     /// Opens the store's directory in `rootfs` and in the mounts over it.
@@ -32,9 +32,9 @@ impl View {
     /// object, and a mount of a file system whose content is not known yet.
     pub fn open(rootfs: &Path, mounts: &[Mounted], dir: &StoreDir) -> Result<Self> {
         let root =
-            openat(CWD, rootfs, FOLDER, Mode::empty()).doing(|| format!("open {}", rootfs.display()))?;
+            openat(CWD, rootfs, DIRECTORY, Mode::empty()).doing(|| format!("open {}", rootfs.display()))?;
         let place = parts(Path::new(dir.as_str()));
-        let mut view = Self { folder: folder(&root, &place, dir)?, single: BTreeMap::new() };
+        let mut view = Self { directory: directory(&root, &place, dir)?, single: BTreeMap::new() };
         for mount in mounts {
             let at = real(&root, Path::new(&mount.destination))?;
             view.cover(mount, &at, &place, dir)?;
@@ -47,16 +47,16 @@ impl View {
         let unproved = |words: &str| Err(Fault::refused(Code::TrustUnproved, &mount.destination, words));
         if let Some(rest) = place.strip_prefix(at) {
             self.single.clear();
-            self.folder = None;
+            self.directory = None;
             let Some(source) = mount.shown.source(rest)? else {
                 return match &mount.shown {
                     Shown::Nothing => Ok(()),
                     _ => unproved("is mounted over the store, and can only be checked once it is"),
                 };
             };
-            let found =
-                openat(CWD, source, FOLDER, Mode::empty()).doing(|| format!("open {}", source.display()))?;
-            self.folder = folder(&found, rest, dir)?;
+            let found = openat(CWD, source, DIRECTORY, Mode::empty())
+                .doing(|| format!("open {}", source.display()))?;
+            self.directory = directory(&found, rest, dir)?;
             return Ok(());
         }
         match at.strip_prefix(place) {
@@ -76,10 +76,10 @@ impl View {
     /// Names of all visible entries.
     pub fn names(&self) -> Result<BTreeSet<String>> {
         let mut found: BTreeSet<String> = self.single.keys().cloned().collect();
-        let Some(folder) = &self.folder else { return Ok(found) };
+        let Some(directory) = &self.directory else { return Ok(found) };
         let doing = || "read the container's store";
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let readable = openat(folder, ".", flags, Mode::empty()).doing(doing)?;
+        let readable = openat(directory, ".", flags, Mode::empty()).doing(doing)?;
         for entry in Dir::read_from(readable).doing(doing)? {
             let name = entry.doing(doing)?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
@@ -95,23 +95,23 @@ impl View {
         if let Some(source) = self.single.get(&name) {
             return Ok(source.clone());
         }
-        match &self.folder {
-            Some(folder) => Ok(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()).into()),
+        match &self.directory {
+            Some(directory) => Ok(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()),
             None => Err(Fault::refused(Code::ClosureIncomplete, name, "is not in the root file system")),
         }
     }
 }
 
 /// The directory `place` below `root`, without following symbolic links.
-fn folder(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<OwnedFd>> {
+fn directory(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<OwnedFd>> {
     let doing = || format!("open {} in the root file system", dir.as_str());
-    let mut here = openat(root, c".", FOLDER, Mode::empty()).doing(doing)?;
+    let mut here = openat(root, c".", DIRECTORY, Mode::empty()).doing(doing)?;
     for name in place {
-        here = match openat(&here, name.as_str(), FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(folder) => folder,
+        here = match openat(&here, name.as_str(), DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => {
-                let words = "is no folder, or is reached through a link, in the root file system";
+                let words = "is no directory, or is reached through a link, in the root file system";
                 return Err(Fault::refused(Code::TrustUnproved, dir.as_str(), words));
             }
             Err(error) => return Err(error).doing(doing)?,

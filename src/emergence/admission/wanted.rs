@@ -18,7 +18,7 @@ use crate::error::Doing;
 use crate::spec::verification::{MACHINE, PREFIX, demanded};
 
 /// Default store of root.
-pub(crate) const USUAL_FOLDER: &str = "/var/lib/emergence";
+pub(crate) const USUAL_DIRECTORY: &str = "/var/lib/emergence";
 
 /// How objects are checked, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +97,7 @@ pub(super) fn combined(
     };
     let signers = machine.signature.map(|keys| keys.iter().map(key).collect::<Result<_>>()).transpose()?;
     // The store of the machine's configuration has priority over the annotation.
-    let usual = named("store").is_none_or(|store| store == USUAL_FOLDER);
+    let usual = named("store").is_none_or(|store| store == USUAL_DIRECTORY);
     let relied_on = machine.store.is_some() || usual || !by_owner;
     let store = machine.store.or_else(|| named("store").map(PathBuf::from));
     // If the machine's configuration demands a check, an annotation must not choose the store
@@ -108,7 +108,7 @@ pub(super) fn combined(
         mode: asked.max(least).unwrap_or(Mode::Full),
         expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,
         signers,
-        store: store.unwrap_or_else(|| Path::new(USUAL_FOLDER).to_owned()),
+        store: store.unwrap_or_else(|| Path::new(USUAL_DIRECTORY).to_owned()),
         relied_on,
         dir: dir.map_or_else(|| Ok(StoreDir::default()), |dir| StoreDir::new(dir))?,
     }))
@@ -164,9 +164,9 @@ mod tests {
             (Some("/a"), Some("{}"), "/a", true),
             (Some("/a"), Some(r#"{"verify":"fast"}"#), "/a", false),
             (Some("/a"), Some(r#"{"verify":"fast","store":"/b"}"#), "/b", true),
-            (Some(USUAL_FOLDER), Some(r#"{"verify":"fast"}"#), USUAL_FOLDER, true),
-            (None, Some(r#"{"verify":"fast"}"#), USUAL_FOLDER, true),
-            (None, None, USUAL_FOLDER, true),
+            (Some(USUAL_DIRECTORY), Some(r#"{"verify":"fast"}"#), USUAL_DIRECTORY, true),
+            (None, Some(r#"{"verify":"fast"}"#), USUAL_DIRECTORY, true),
+            (None, None, USUAL_DIRECTORY, true),
         ];
         for (named, machine, store, relied_on) in table {
             let named = named.map(|store| ("store", store));

@@ -38,7 +38,7 @@ impl Artifact {
 /// The name of an artifact without a store path: its tag, or the file name.
 fn file_name(reference: &Reference) -> String {
     let path = match reference {
-        Reference::Nar(path) | Reference::Cache { folder: path, .. } => path,
+        Reference::Nar(path) | Reference::Cache { directory: path, .. } => path,
         Reference::Oci(image) | Reference::OciArchive(image) => match &image.tag {
             Some(tag) => return tag.clone(),
             None => &image.path,

@@ -16,8 +16,8 @@ pub type CacheClosure = BlobClosure<Files>;
 impl CacheClosure {
     /// Reads the narinfo of the object with these digits and of all its references. Those that the
     /// destination has may be missing. `named`: the full name that it must have (`path.mismatch`).
-    pub fn open(folder: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
-        let cache = Cache::open(folder, &terms.dir, &terms.limits)?;
+    pub fn open(directory: &Path, digits: &str, named: Option<&StorePath>, terms: &Terms) -> Result<Self> {
+        let cache = Cache::open(directory, &terms.dir, &terms.limits)?;
         let mut infos = cache.closure(digits, &|path| terms.has(path))?;
         // In a reference cycle, the root may not be the last.
         if let Some(at) = infos.iter().position(|info| info.object.path.digits() == digits) {

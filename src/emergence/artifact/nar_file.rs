@@ -155,7 +155,7 @@ impl NarFile {
             Err(Fault::refused(Code::ChangedWhileReading, self.source.name(), words))
         };
         if let Some(destination) = &terms.destination {
-            check_space(&destination.folder, bytes.unpacked)?;
+            check_space(&destination.directory, bytes.unpacked)?;
         }
         made_whole(to, |new| nar::restore_by(new, make))
     }

@@ -56,8 +56,8 @@ pub fn open_closure(
 ) -> Result<Box<dyn Closure>> {
     Ok(match reference {
         Reference::Nar(path) => Box::new(NarFile::open(path, declared, terms)?),
-        Reference::Cache { folder, object, named } => {
-            Box::new(CacheClosure::open(folder, object, named.as_ref(), terms)?)
+        Reference::Cache { directory, object, named } => {
+            Box::new(CacheClosure::open(directory, object, named.as_ref(), terms)?)
         }
         Reference::Store(path) => {
             let store = store.ok_or_else(|| Fault::usage("a store: reference needs a store"))?;
@@ -83,7 +83,7 @@ pub fn open_closure(
 fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &Terms) -> Result<Artifact> {
     let path = &image.path;
     if archive && path.is_dir() {
-        let words = "is a folder; write oci: before it";
+        let words = "is a directory; write oci: before it";
         return Err(Fault::refused(Code::OciLayout, path.display().to_string(), words));
     }
     let layout = Layout::within(path, &terms.limits)?;

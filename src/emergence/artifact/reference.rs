@@ -21,7 +21,7 @@ pub enum Reference {
     /// `cache:PATH#OBJECT`: an object of a binary cache in a directory, with its closure.
     Cache {
         /// The directory.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Digits of the object.
         object: String,
         /// Its full name, if not only its digits were given.
@@ -74,7 +74,7 @@ impl Image {
 }
 
 /// Splits a path from a full image name as the tag, which may have colons and slashes:
-/// `FOLDER:localhost/app:latest`. The tag follows the first colon that is preceded by an existing
+/// `DIRECTORY:localhost/app:latest`. The tag follows the first colon that is preceded by an existing
 /// layout.
 fn whole_name(text: &str) -> Option<(&str, &str)> {
     let there = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
@@ -105,10 +105,11 @@ impl Reference {
     }
 
     fn cache(text: &str, dir: &StoreDir) -> Result<Self> {
-        let wrong =
-            || Fault::usage(format!("cache:{text}: must be cache:FOLDER#OBJECT, a store path or its digits"));
-        let (folder, object) = text.rsplit_once('#').ok_or_else(wrong)?;
-        if folder.is_empty() {
+        let wrong = || {
+            Fault::usage(format!("cache:{text}: must be cache:DIRECTORY#OBJECT, a store path or its digits"))
+        };
+        let (directory, object) = text.rsplit_once('#').ok_or_else(wrong)?;
+        if directory.is_empty() {
             return Err(wrong());
         }
         let named = match object.starts_with('/') {
@@ -128,12 +129,12 @@ impl Reference {
                 }
             },
         };
-        Ok(Self::Cache { folder: folder.into(), object: digits, named })
+        Ok(Self::Cache { directory: directory.into(), object: digits, named })
     }
 
     fn recognise(text: &str, dir: &StoreDir) -> Result<Self> {
-        if let Some((folder, _)) = text.rsplit_once('#')
-            && Path::new(folder).join("nix-cache-info").exists()
+        if let Some((directory, _)) = text.rsplit_once('#')
+            && Path::new(directory).join("nix-cache-info").exists()
         {
             return Self::cache(text, dir);
         }
@@ -154,7 +155,7 @@ impl Reference {
             return match path.join("nix-cache-info").exists() {
                 true => Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT"))),
                 false => unknown(
-                    "is a folder of no known type; a layout has oci-layout, a binary cache nix-cache-info",
+                    "is a directory of no known type; a layout has oci-layout, a binary cache nix-cache-info",
                 ),
             };
         }
@@ -178,7 +179,7 @@ impl Reference {
                 Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
             }
             Compression::None if is_exported(&file).map_err(crate::error::Error::from)? => unknown(
-                "is what nix-store --export writes; make a cache of it with \"nix copy --to file://FOLDER\"",
+                "is what nix-store --export writes; make a cache of it with \"nix copy --to file://DIRECTORY\"",
             ),
             Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
             _ if is_other(&file, path) => {
@@ -252,8 +253,11 @@ mod tests {
         let dir = StoreDir::default();
         let digits = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42";
         let named = StorePath::parse(&format!("{digits}-app.conf")).ok();
-        let cache =
-            |folder: &str, named| Reference::Cache { folder: folder.into(), object: digits.into(), named };
+        let cache = |directory: &str, named| Reference::Cache {
+            directory: directory.into(),
+            object: digits.into(),
+            named,
+        };
         let table = [
             ("nar:a:b".to_owned(), Reference::Nar("a:b".into())),
             (format!("cache:/c#{digits}"), cache("/c", None)),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::emergence::base::files::{
-    check_space, open_folder, overlay_apart, overlay_shows, overlay_takes, overlay_works, rename_new,
+    check_space, open_directory, overlay_apart, overlay_shows, overlay_takes, overlay_works, rename_new,
 };
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::oci::{Image, Skipped, Tree, Unpacked, Verified};
@@ -40,7 +40,7 @@ impl Image {
         names
     }
 
-    fn folders(&self, store: &Store, form: ImageForm) -> Vec<PathBuf> {
+    fn directories(&self, store: &Store, form: ImageForm) -> Vec<PathBuf> {
         self.names(form).iter().map(|name| store.layers().join(name)).collect()
     }
 
@@ -61,7 +61,7 @@ impl Image {
     }
 
     fn is_whole(&self, store: &Store, form: ImageForm) -> bool {
-        self.folders(store, form).iter().all(|folder| folder.is_dir())
+        self.directories(store, form).iter().all(|directory| directory.is_dir())
     }
 
     /// A complete form that this process can use.
@@ -106,12 +106,13 @@ impl Image {
             Some(form) => self.is_whole(store, form).then_some(form),
             None => self.usable(store),
         };
-        Ok(found.map(|form| self.folders(store, form)))
+        Ok(found.map(|form| self.directories(store, form)))
     }
 
     /// Returns a function that says for a layer whether the store has its directory in this form.
     fn has(&self, store: &Store, form: ImageForm) -> impl Fn(usize) -> bool + Sync + use<> {
-        let there: Vec<bool> = self.folders(store, form).iter().map(|folder| folder.is_dir()).collect();
+        let there: Vec<bool> =
+            self.directories(store, form).iter().map(|directory| directory.is_dir()).collect();
         move |layer| there.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true)
     }
 
@@ -147,32 +148,33 @@ impl Verified {
     /// Refused as [`Verified::unpack`] is.
     pub fn unpack_into(&self, terms: &Terms, store: &Store, form: ImageForm) -> Result<Unpacked> {
         check_space(&store.layers(), self.size)?;
-        let folders = self.image().folders(store, form);
+        let directories = self.image().directories(store, form);
         let mut unpacked = Unpacked::default();
-        if folders.iter().all(|folder| folder.is_dir()) {
-            return Ok(Unpacked { reused: folders.len(), folders, ..unpacked });
+        if directories.iter().all(|directory| directory.is_dir()) {
+            return Ok(Unpacked { reused: directories.len(), directories, ..unpacked });
         }
         store.staged(|staging| {
             let mut made = Vec::new();
-            for (at, folder) in folders.iter().enumerate() {
-                let is_there = folder.is_dir();
+            for (at, directory) in directories.iter().enumerate() {
+                let is_there = directory.is_dir();
                 unpacked.reused += usize::from(is_there);
                 made.push(match is_there {
-                    true => folder.clone(),
+                    true => directory.clone(),
                     false => self.one(terms, form, &made, &staging.join(at.to_string()), &mut unpacked)?,
                 });
             }
             store.settle(staging)?;
-            for (new, folder) in made.iter().zip(&folders).filter(|(new, folder)| new != folder) {
-                match rename_new(new, folder) {
+            for (new, directory) in made.iter().zip(&directories).filter(|(new, directory)| new != directory)
+            {
+                match rename_new(new, directory) {
                     // Another process was faster.
                     Err(Errno::EXIST | Errno::NOTEMPTY) => unpacked.reused += 1,
-                    named => named.doing(|| format!("rename to {}", folder.display()))?,
+                    named => named.doing(|| format!("rename to {}", directory.display()))?,
                 }
             }
             Ok(())
         })?;
-        Ok(Unpacked { folders, ..unpacked })
+        Ok(Unpacked { directories, ..unpacked })
     }
 
     /// Creates one directory, a layer above those in `below`, in the new directory `staging`, and
@@ -209,8 +211,8 @@ impl Verified {
         let at = below.len();
         self.expect(terms, new, at..at + 1)?;
         let mut tree = match below.last() {
-            None => Tree::lowest(open_folder(new)?)?,
-            Some(top) => Tree::over(overlay_apart(below, new, staging)?, &open_folder(top)?)?,
+            None => Tree::lowest(open_directory(new)?)?,
+            Some(top) => Tree::over(overlay_apart(below, new, staging)?, &open_directory(top)?)?,
         };
         let mut bytes = Bytes::default();
         if at < self.image().layer_count() {

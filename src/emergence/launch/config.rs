@@ -200,7 +200,7 @@ fn annotations(artifact: &Parts, store: &Store) -> Result<BTreeMap<String, Strin
     if closure.len() <= LONGEST_CLOSURE {
         own("closure", closure);
     }
-    own("store", store.folder().to_string_lossy().into_owned());
+    own("store", store.directory().to_string_lossy().into_owned());
     if store.dir().as_str() != USUAL_STORE {
         own("storeDir", store.dir().as_str().to_owned());
     }

@@ -181,20 +181,22 @@ impl Prepared {
             Rootfs::Overlay => None,
         };
         let recalled = match target.existing().filter(|_| !request.strict) {
-            Some(store) => image.recall(terms, store, form)?.map(|folders| (folders, Arc::clone(store))),
+            Some(store) => {
+                image.recall(terms, store, form)?.map(|directories| (directories, Arc::clone(store)))
+            }
             None => None,
         };
-        let (image, folders, store) = match recalled {
-            Some((folders, store)) => (image, folders, store),
+        let (image, directories, store) = match recalled {
+            Some((directories, store)) => (image, directories, store),
             None => {
                 let imported = verify_and_import_image(image, form, request.strict, terms, target)?;
-                (imported.verified.into_image(), imported.unpacked.folders, imported.store)
+                (imported.verified.into_image(), imported.unpacked.directories, imported.store)
             }
         };
         let image = Box::new(image);
-        let content = match (rootfs, folders.as_slice()) {
+        let content = match (rootfs, directories.as_slice()) {
             (Rootfs::Bind, [tree]) => Content::Tree(image, tree.clone()),
-            _ => Content::Layers(image, folders),
+            _ => Content::Layers(image, directories),
         };
         Ok(Self { content, shape, store })
     }
@@ -213,7 +215,7 @@ impl Prepared {
                 held
             }
             Content::Tree(_, tree) => layers(std::slice::from_ref(tree)),
-            Content::Layers(_, folders) => layers(folders),
+            Content::Layers(_, directories) => layers(directories),
             Content::Copy(_) => Held::default(),
         }
     }
@@ -222,33 +224,33 @@ impl Prepared {
     /// After an error nothing is left.
     pub fn make_bundle(&self, dir: &Path, terms: &Terms) -> Result<PathBuf> {
         let last = std::path::absolute(dir).doing(|| format!("find {}", dir.display()))?;
-        made_whole(&last, |folder| self.fill(folder, &last, terms))?;
+        made_whole(&last, |directory| self.fill(directory, &last, terms))?;
         Ok(last)
     }
 
-    /// Makes the bundle in the new directory `folder`, whose final path will be `last`. After an
+    /// Makes the bundle in the new directory `directory`, whose final path will be `last`. After an
     /// error a part of it may be left.
-    pub fn fill(&self, folder: &Path, last: &Path, terms: &Terms) -> Result<()> {
-        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
-        let own = folder.join("rootfs");
+    pub fn fill(&self, directory: &Path, last: &Path, terms: &Terms) -> Result<()> {
+        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
+        let own = directory.join("rootfs");
         let (unpacked, root) = match &self.content {
-            Content::Objects(parts) => return automaton(parts, &self.store, &self.shape, folder, last),
+            Content::Objects(parts) => return automaton(parts, &self.store, &self.shape, directory, last),
             Content::Copy(verified) => {
                 verified.unpack(terms, &own)?;
                 (verified.image(), own)
             }
             Content::Tree(image, tree) => (&**image, tree.clone()),
             Content::Layers(image, layers) => {
-                mount_overlay(layers, folder, &own)?;
+                mount_overlay(layers, directory, &own)?;
                 (&**image, own)
             }
         };
-        image(unpacked.config(), &self.shape, folder, &root)
+        image(unpacked.config(), &self.shape, directory, &root)
     }
 }
 
-fn layers(folders: &[PathBuf]) -> Held {
-    Held::layers(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned())))
+fn layers(directories: &[PathBuf]) -> Held {
+    Held::layers(directories.iter().filter_map(|directory| Some(directory.file_name()?.to_str()?.to_owned())))
 }
 
 /// The form of the container, before resources are granted.

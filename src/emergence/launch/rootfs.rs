@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Rootfs;
-use crate::emergence::base::files::{again, overlay_folders, overlay_on, rename_new, set_time};
+use crate::emergence::base::files::{again, overlay_directories, overlay_on, rename_new, set_time};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::emergence::nix::object::Object;
@@ -21,7 +21,7 @@ use crate::spec::Mount;
 const FEW: usize = 50;
 
 /// Directories of every skeleton, for mounts and files.
-const FOLDERS: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
+const DIRECTORIES: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
 
 /// Files of every skeleton: programs look up their user and localhost.
 const FILES: [(&str, &str); 3] = [
@@ -62,18 +62,18 @@ pub fn automaton_root(
 
 fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
     let doing = || format!("make {}", rootfs.display());
-    let folder = |path: &Path| {
+    let directory = |path: &Path| {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o755))
     };
-    folder(rootfs).doing(doing)?;
-    for name in FOLDERS {
-        folder(&rootfs.join(name)).doing(doing)?;
+    directory(rootfs).doing(doing)?;
+    for name in DIRECTORIES {
+        directory(&rootfs.join(name)).doing(doing)?;
     }
     let mut place = rootfs.to_owned();
     for part in Path::new(store.dir().as_str().trim_start_matches('/')).components() {
         place.push(part);
-        folder(&place).doing(doing)?;
+        directory(&place).doing(doing)?;
     }
     for (name, text) in FILES {
         let file = rootfs.join(name);
@@ -175,7 +175,7 @@ fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<Strin
         let path = bundle.join(name);
         fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
     }
-    overlay_folders(lower, &last.join("upper"), &last.join("work"))
+    overlay_directories(lower, &last.join("upper"), &last.join("work"))
 }
 
 /// Mounts an overlay on the new directory `rootfs`, in a mount namespace that ends with the
@@ -195,9 +195,9 @@ fn text(path: &Path) -> Result<&str> {
 ///
 /// It counts as a layer: the store keeps it as long as something holds it.
 pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
-    let folder = store.layers().join(view_name(objects));
-    if folder.exists() {
-        return Ok(folder);
+    let directory = store.layers().join(view_name(objects));
+    if directory.exists() {
+        return Ok(directory);
     }
     store.staged(|staging| {
         let new = staging.join("view");
@@ -208,13 +208,13 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         let opened = fs::set_permissions(&new, Permissions::from_mode(0o755));
         opened.doing(|| format!("open {}", new.display()))?;
         set_time(&new)?;
-        match rename_new(&new, &folder) {
+        match rename_new(&new, &directory) {
             // Another process may have been faster.
             Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
-            Err(error) => Err(Error::from(error).within(format!("make {}", folder.display())).into()),
+            Err(error) => Err(Error::from(error).within(format!("make {}", directory.display())).into()),
         }
     })?;
-    Ok(folder)
+    Ok(directory)
 }
 
 /// The name of a closure's directory. The suffix keeps it apart from those of images, whose layers

@@ -13,16 +13,16 @@ use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 /// A binary cache. Its contents are only claims.
 #[derive(Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    directory: PathBuf,
     dir: StoreDir,
     limits: Limits,
 }
 
 impl Cache {
-    /// Opens the cache in `folder`. Refused with `cache.info` if it is not a cache, or its store
+    /// Opens the cache in `directory`. Refused with `cache.info` if it is not a cache, or its store
     /// directory is not `dir`.
-    pub fn open(folder: &Path, dir: &StoreDir, limits: &Limits) -> Result<Self> {
-        let info = folder.join("nix-cache-info");
+    pub fn open(directory: &Path, dir: &StoreDir, limits: &Limits) -> Result<Self> {
+        let info = directory.join("nix-cache-info");
         let subject = || info.display().to_string();
         let file = open_file(&info)?.ok_or_else(|| {
             Fault::refused(Code::CacheInfo, subject(), "is missing; this is no binary cache")
@@ -34,7 +34,7 @@ impl Cache {
             text.lines().filter_map(|line| line.strip_prefix("StoreDir:")).map(str::trim).collect();
         match stores.iter().find(|store| **store != dir.as_str()).or(stores.first()).copied() {
             Some(store) if store == dir.as_str() => {
-                Ok(Self { folder: folder.to_owned(), dir: dir.clone(), limits: *limits })
+                Ok(Self { directory: directory.to_owned(), dir: dir.clone(), limits: *limits })
             }
             Some(store) => Err(Fault::differs(
                 Code::CacheInfo,
@@ -49,7 +49,7 @@ impl Cache {
 
     /// The narinfo of the object with these digits; `None` if the cache does not have it.
     pub fn info(&self, digits: &str) -> Result<Option<NarInfo>> {
-        let path = self.folder.join(format!("{digits}.narinfo"));
+        let path = self.directory.join(format!("{digits}.narinfo"));
         let subject = path.display().to_string();
         let Some(file) = open_file(&path)? else { return Ok(None) };
         let info = NarInfo::parse(&read_at_most(file, &subject, self.limits.narinfo)?, &self.dir)
@@ -73,7 +73,7 @@ impl Cache {
     ) -> Result<Vec<NarInfo>> {
         let most = self.limits.objects;
         let root = self.info(digits)?.ok_or_else(|| {
-            let subject = self.folder.join(format!("{digits}.narinfo")).display().to_string();
+            let subject = self.directory.join(format!("{digits}.narinfo")).display().to_string();
             Fault::refused(Code::CacheMissing, subject, "is not in the cache")
         })?;
         let mut found = BTreeMap::from([(root.object.path.clone(), root.clone())]);
@@ -104,6 +104,6 @@ impl Cache {
 
     /// The path of a NAR, from its URL in a narinfo.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.directory.join(name)
     }
 }

@@ -165,7 +165,7 @@ fn url(text: &str) -> Result<String> {
     if path.split('/').all(part) && !path.contains(['\0', ':']) {
         return Ok(path.to_owned());
     }
-    let words = format!("\"{}\" is not a path below the cache's folder", text.escape_debug());
+    let words = format!("\"{}\" is not a path below the cache's directory", text.escape_debug());
     Err(Fault::refused(Code::CacheUrl, "", words))
 }
 

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn store_folders_are_in_their_shortest_form() {
+    fn store_directories_are_in_their_shortest_form() {
         for bad in ["", "/", "nix/store", "/nix/store/", "/nix//store", "/nix/./store", "/nix/../store"] {
             assert!(StoreDir::new(bad).is_err(), "{bad}");
         }

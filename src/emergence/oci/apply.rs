@@ -78,7 +78,7 @@ pub(crate) struct Tree {
 /// The directory in which entries are being created, and its times before that.
 struct Here {
     path: Vec<u8>,
-    folder: OwnedFd,
+    directory: OwnedFd,
     times: Timestamps,
 }
 
@@ -132,9 +132,9 @@ impl Tree {
     /// Removes the entries of lower layers that this layer hides.
     pub(super) fn take_away(&mut self, removals: &Removals) -> Result<()> {
         for path in &removals.gone {
-            let (folder, name) = path.split();
-            if self.enter_below(folder, removals).within(|| shown(path.bytes()))? {
-                let removed = remove_at(self.folder(), c_string(name).map_err(system)?.as_c_str());
+            let (directory, name) = path.split();
+            if self.enter_below(directory, removals).within(|| shown(path.bytes()))? {
+                let removed = remove_at(self.directory(), c_string(name).map_err(system)?.as_c_str());
                 match removed {
                     Ok(_) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(system(error).within(format!("remove {}", shown(path.bytes())))),
@@ -143,8 +143,8 @@ impl Tree {
         }
         for path in &removals.opaque {
             if self.enter_below(path.bytes(), removals)? {
-                let folder = inside::folder(self.folder(), b"").map_err(system)?;
-                empty(&folder).doing(|| format!("empty {}", shown(path.bytes())))?;
+                let directory = inside::directory(self.directory(), b"").map_err(system)?;
+                empty(&directory).doing(|| format!("empty {}", shown(path.bytes())))?;
             }
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Tree {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain((!path.is_empty()).then_some(path.len())) {
             let above = path.get(..end).unwrap_or_default();
-            if removals.folders.contains(above) {
+            if removals.directories.contains(above) {
                 let name = c_string(above).map_err(system)?;
                 match statat(&self.root, &name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
@@ -164,29 +164,29 @@ impl Tree {
                 }
             }
         }
-        match inside::folder(self.root.as_fd(), path) {
-            Ok(folder) => self.enter(path, folder).map(|()| true),
+        match inside::directory(self.root.as_fd(), path) {
+            Ok(directory) => self.enter(path, directory).map(|()| true),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(error) => Err(system(error)),
         }
     }
 
     /// The directory in which entries are being created.
-    fn folder(&self) -> BorrowedFd<'_> {
-        self.here.as_ref().map_or(self.root.as_fd(), |here| here.folder.as_fd())
+    fn directory(&self) -> BorrowedFd<'_> {
+        self.here.as_ref().map_or(self.root.as_fd(), |here| here.directory.as_fd())
     }
 
-    fn enter(&mut self, path: &[u8], folder: OwnedFd) -> Result<()> {
+    fn enter(&mut self, path: &[u8], directory: OwnedFd) -> Result<()> {
         self.leave()?;
-        let times = times(&folder).map_err(system)?;
-        self.here = Some(Here { path: path.to_vec(), folder, times });
+        let times = times(&directory).map_err(system)?;
+        self.here = Some(Here { path: path.to_vec(), directory, times });
         Ok(())
     }
 
     /// Restores the times of the current directory: creating entries in it does not count.
     fn leave(&mut self) -> Result<()> {
         match self.here.take() {
-            Some(here) => futimens(&here.folder, &here.times)
+            Some(here) => futimens(&here.directory, &here.times)
                 .doing(|| format!("set the times of {}", shown(&here.path)))
                 .map_err(Fault::from),
             None => Ok(()),
@@ -200,11 +200,11 @@ impl Tree {
         }
         // First, because the new directory's times may depend on the current one.
         self.leave()?;
-        let folder = match inside::folder(self.root.as_fd(), path) {
-            Err(Errno::NOENT) => inside::make_folder(self.root.as_fd(), path),
+        let directory = match inside::directory(self.root.as_fd(), path) {
+            Err(Errno::NOENT) => inside::make_directory(self.root.as_fd(), path),
             other => other,
         };
-        self.enter(path, folder.map_err(not_inside)?)
+        self.enter(path, directory.map_err(not_inside)?)
     }
 
     /// Calls `make`; on EEXIST, removes the existing entry and calls it again.
@@ -219,19 +219,19 @@ impl Tree {
     }
 
     fn vacate(&self, name: &CStr) -> Result<()> {
-        match remove_at(self.folder(), name) {
+        match remove_at(self.directory(), name) {
             Ok(_) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(system(error).within("remove what was there")),
         }
     }
 
     fn entry<R: Input>(&mut self, path: &InTree, member: &Member, from: &mut Members<R>) -> Result<()> {
-        let (folder, name) = path.split();
+        let (directory, name) = path.split();
         let name = c_string(name).map_err(system)?;
-        self.go(folder)?;
+        self.go(directory)?;
         match member.kind {
             MemberKind::File => self.file(&name, member, from),
-            MemberKind::Directory => self.directory(path, &name, member),
+            MemberKind::Directory => self.create_directory(path, &name, member),
             MemberKind::Symlink => self.symlink(&name, member),
             MemberKind::HardLink => self.hard_link(&name, member),
             MemberKind::Fifo => self.node(&name, member, FileType::Fifo),
@@ -242,7 +242,7 @@ impl Tree {
 
     fn file<R: Input>(&mut self, name: &CStr, member: &Member, from: &mut Members<R>) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.make(name, || openat(self.folder(), name, flags, Mode::from_raw_mode(0o600)))?;
+        let file = self.make(name, || openat(self.directory(), name, flags, Mode::from_raw_mode(0o600)))?;
         match &member.sparse {
             None => self.contents(&file, member.size, from)?,
             Some(extents) => {
@@ -313,36 +313,36 @@ impl Tree {
         self.skipped.add_xattr(shown(name), 1);
     }
 
-    fn directory(&mut self, path: &InTree, name: &CStr, member: &Member) -> Result<()> {
+    fn create_directory(&mut self, path: &InTree, name: &CStr, member: &Member) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = Mode::from_raw_mode(0o700);
-        let made = mkdirat(self.folder(), name, own);
-        let folder = match made {
-            Ok(()) => openat(self.folder(), name, flags, Mode::empty()).map_err(system)?,
-            Err(Errno::EXIST) => match openat(self.folder(), name, flags, Mode::empty()) {
-                Ok(folder) => {
-                    forget_xattrs(&folder).doing(|| "remove attributes")?;
-                    folder
+        let made = mkdirat(self.directory(), name, own);
+        let directory = match made {
+            Ok(()) => openat(self.directory(), name, flags, Mode::empty()).map_err(system)?,
+            Err(Errno::EXIST) => match openat(self.directory(), name, flags, Mode::empty()) {
+                Ok(directory) => {
+                    forget_xattrs(&directory).doing(|| "remove attributes")?;
+                    directory
                 }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    self.make(name, || mkdirat(self.folder(), name, own))?;
-                    openat(self.folder(), name, flags, Mode::empty()).map_err(system)?
+                    self.make(name, || mkdirat(self.directory(), name, own))?;
+                    openat(self.directory(), name, flags, Mode::empty()).map_err(system)?
                 }
                 Err(error) => return Err(system(error)),
             },
             Err(error) => return Err(system(error)),
         };
-        let mode = self.mode_for_now(path, &folder, member.mode)?;
-        self.adorn(&folder, member, mode)
+        let mode = self.mode_for_now(path, &directory, member.mode)?;
+        self.adorn(&directory, member, mode)
     }
 
     /// Without root privileges, the owner must be able to enter the directory until all entries are
     /// created.
-    fn mode_for_now(&mut self, path: &InTree, folder: &OwnedFd, mode: u32) -> Result<u32> {
+    fn mode_for_now(&mut self, path: &InTree, directory: &OwnedFd, mode: u32) -> Result<u32> {
         if self.privileged {
             return Ok(mode);
         }
-        let stat = fstat(folder).map_err(system)?;
+        let stat = fstat(directory).map_err(system)?;
         let identity = (stat.st_dev, stat.st_ino);
         match mode & 0o700 == 0o700 {
             true => self.late.remove(&identity),
@@ -353,7 +353,7 @@ impl Tree {
 
     fn symlink(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let target = c_string(&member.link).map_err(system)?;
-        self.make(name, || symlinkat(&target, self.folder(), name))?;
+        self.make(name, || symlinkat(&target, self.directory(), name))?;
         // Links cannot have user.* attributes.
         for (attribute, _) in &member.xattrs {
             self.skip_xattr(attribute);
@@ -365,10 +365,10 @@ impl Tree {
     fn adorn_name(&mut self, name: &CStr, member: &Member) -> Result<()> {
         if self.owner(member) {
             let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
-            rustix::fs::chownat(self.folder(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
         }
-        utimensat(self.folder(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        utimensat(self.directory(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .doing(|| "set its times")
             .map_err(Fault::from)
     }
@@ -377,24 +377,24 @@ impl Tree {
     fn hard_link(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let outside = |words: String| Fault::refused(Code::LayerEscape, shown(&member.link), words);
         let target = InTree::read(&member.link)?;
-        let (folder, last) = target.split();
+        let (directory, last) = target.split();
         if last.is_empty() {
             return Err(outside("is the root, which has no other name".into()));
         }
-        let folder = inside::folder(self.root.as_fd(), folder)
+        let directory = inside::directory(self.root.as_fd(), directory)
             .map_err(|error| outside(format!("is not inside the tree ({error})")))?;
         let last: CString = c_string(last).map_err(system)?;
-        let stat = statat(&folder, &last, AtFlags::SYMLINK_NOFOLLOW)
+        let stat = statat(&directory, &last, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| outside(format!("is not inside the tree ({error})")))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(refused(Code::LayerHeader, "is another name of a folder"));
+            return Err(refused(Code::LayerHeader, "is another name of a directory"));
         }
-        if let Ok(there) = statat(self.folder(), name, AtFlags::SYMLINK_NOFOLLOW)
+        if let Ok(there) = statat(self.directory(), name, AtFlags::SYMLINK_NOFOLLOW)
             && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
         {
             return Ok(());
         }
-        self.make(name, || linkat(&folder, &last, self.folder(), name, AtFlags::empty()))
+        self.make(name, || linkat(&directory, &last, self.directory(), name, AtFlags::empty()))
     }
 
     fn node(&mut self, name: &CStr, member: &Member, kind: FileType) -> Result<()> {
@@ -403,7 +403,7 @@ impl Tree {
         // EPERM, as overlayfs itself returns for whiteout devices.
         let made = match self.layered && kind == FileType::CharacterDevice && device == 0 {
             true => self.vacate(name).and(Err(system(Errno::PERM))),
-            false => self.make(name, || mknodat(self.folder(), name, kind, mode, device)),
+            false => self.make(name, || mknodat(self.directory(), name, kind, mode, device)),
         };
         match made {
             Err(Fault::Failed(error)) if error.errno() == Some(libc::EPERM) && kind != FileType::Fifo => {
@@ -419,12 +419,12 @@ impl Tree {
         }
         if self.owner(member) {
             let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
-            rustix::fs::chownat(self.folder(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
         }
         // The node is new and not a link; the umask has restricted its mode.
-        rustix::fs::chmodat(self.folder(), name, mode, AtFlags::empty()).doing(|| "set its mode")?;
-        utimensat(self.folder(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::chmodat(self.directory(), name, mode, AtFlags::empty()).doing(|| "set its mode")?;
+        utimensat(self.directory(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .doing(|| "set its times")
             .map_err(Fault::from)
     }
@@ -446,10 +446,10 @@ impl Tree {
         // Deepest first, because a directory may become inaccessible to its owner.
         late.sort_by(|(_, (one, _)), (_, (other, _))| other.cmp(one));
         for (identity, (path, mode)) in late {
-            let Ok(folder) = inside::folder(self.root.as_fd(), &path) else { continue };
-            let stat = fstat(&folder).map_err(system)?;
+            let Ok(directory) = inside::directory(self.root.as_fd(), &path) else { continue };
+            let stat = fstat(&directory).map_err(system)?;
             if (stat.st_dev, stat.st_ino) == identity {
-                fchmod(&folder, Mode::from_raw_mode(mode))
+                fchmod(&directory, Mode::from_raw_mode(mode))
                     .doing(|| format!("set the mode of {}", shown(&path)))?;
             }
         }
@@ -473,10 +473,10 @@ impl See for Tree {
 /// The refusal if the directory of an entry cannot be reached inside the tree.
 fn not_inside(error: Errno) -> Fault {
     match error {
-        Errno::NOTDIR => refused(Code::LayerHeader, "is below what is no folder"),
+        Errno::NOTDIR => refused(Code::LayerHeader, "is below what is no directory"),
         Errno::LOOP => refused(Code::LayerEscape, "is below a link that leads nowhere"),
         Errno::NAMETOOLONG => refused(Code::LayerHeader, "is deeper than may be"),
-        other => system(other).within("open its folder"),
+        other => system(other).within("open its directory"),
     }
 }
 
@@ -487,14 +487,14 @@ fn kept(name: &[u8]) -> bool {
 }
 
 /// Removes extended attributes that the entry of a lower layer has set.
-fn forget_xattrs(folder: &OwnedFd) -> rustix::io::Result<()> {
-    kept_xattrs(folder)?.iter().try_for_each(|name| rustix::fs::fremovexattr(folder, name))
+fn forget_xattrs(directory: &OwnedFd) -> rustix::io::Result<()> {
+    kept_xattrs(directory)?.iter().try_for_each(|name| rustix::fs::fremovexattr(directory, name))
 }
 
 /// The names of extended attributes that an image has set.
-fn kept_xattrs(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+fn kept_xattrs(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = vec![0u8; 64 * 1024];
-    let count = match rustix::fs::flistxattr(folder, &mut names) {
+    let count = match rustix::fs::flistxattr(directory, &mut names) {
         Err(Errno::NOTSUP) => 0,
         other => other?,
     };

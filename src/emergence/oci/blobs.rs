@@ -30,7 +30,7 @@ pub struct Blobs {
 
 #[derive(Debug)]
 enum Source {
-    Folder(Mutex<HashMap<PathBuf, Arc<File>>>),
+    Directory(Mutex<HashMap<PathBuf, Arc<File>>>),
     Archive(Archive),
 }
 
@@ -55,8 +55,8 @@ impl Read for Blob {
 
 impl Blobs {
     /// The blobs of the layout in this directory. `most`: maximum size of a document, in bytes.
-    pub fn folder(path: &Path, most: u64) -> Self {
-        Self { name: path.to_owned(), source: Source::Folder(Mutex::default()), most }
+    pub fn directory(path: &Path, most: u64) -> Self {
+        Self { name: path.to_owned(), source: Source::Directory(Mutex::default()), most }
     }
 
     /// The blobs of the layout in this tar. Refused: it is compressed or has a file twice
@@ -76,7 +76,7 @@ impl Blobs {
     fn file(&self, inner: &str) -> Result<Option<Part>> {
         let opened = match &self.source {
             Source::Archive(archive) => return Ok(archive.part(inner.as_bytes())),
-            Source::Folder(opened) => opened,
+            Source::Directory(opened) => opened,
         };
         let path = self.name.join(inner);
         let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);

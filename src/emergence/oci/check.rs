@@ -41,7 +41,7 @@ pub(super) struct Removals {
     /// Directories whose content is removed.
     pub(super) opaque: Vec<InTree>,
     /// Directories that the layer itself has. Kept only if it has whiteouts.
-    pub(super) folders: Paths,
+    pub(super) directories: Paths,
     bytes: usize,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Check<'a> {
     /// The whiteouts of the layer.
     pub(super) fn finish(mut self) -> Removals {
         if self.removals.is_empty() {
-            self.removals.folders = Paths::default();
+            self.removals.directories = Paths::default();
         }
         self.removals
     }
@@ -127,7 +127,7 @@ impl See for Check<'_> {
             Meaning::Entry(path) => {
                 self.once(path.bytes())?;
                 if member.kind == MemberKind::Directory {
-                    self.removals.folders.insert(path.bytes());
+                    self.removals.directories.insert(path.bytes());
                 }
                 if member.kind == MemberKind::HardLink {
                     InTree::read(&member.link)?;

@@ -41,7 +41,7 @@ impl InTree {
             depth += 1;
             if name.len() > LONGEST_NAME || depth > DEEPEST {
                 let words = format!(
-                    "has a name longer than {LONGEST_NAME} bytes, or is deeper than {DEEPEST} folders"
+                    "has a name longer than {LONGEST_NAME} bytes, or is deeper than {DEEPEST} directories"
                 );
                 return Err(Fault::refused(Code::LayerHeader, shown(path), words));
             }
@@ -85,32 +85,32 @@ pub(super) enum Meaning {
 /// invalid whiteout.
 pub(super) fn meaning(member: &Member) -> Result<Meaning> {
     let path = InTree::read(&member.path)?;
-    let (folder, name) = path.split();
+    let (directory, name) = path.split();
     if path.bytes().split(|byte| *byte == b'/').next().is_some_and(|first| AUFS.contains(&first)) {
         return Ok(Meaning::Nothing);
     }
     let whiteout = |words: &str| Err(Fault::refused(Code::LayerWhiteout, shown(&member.path), words));
-    if folder.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
+    if directory.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
         return whiteout("is below a whiteout");
     }
     if name.is_empty() {
         return match member.kind {
             MemberKind::Directory => Ok(Meaning::Root),
-            _ => Err(Fault::refused(Code::LayerHeader, shown(&member.path), "is the root, but no folder")),
+            _ => Err(Fault::refused(Code::LayerHeader, shown(&member.path), "is the root, but no directory")),
         };
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(Meaning::Entry(path)) };
     // Whiteouts of AUFS are one file, so they are hard links in a tar; others are devices.
     if member.kind == MemberKind::Directory {
-        return whiteout("is a whiteout, but a folder");
+        return whiteout("is a whiteout, but a directory");
     }
     if name == OPAQUE {
-        return Ok(Meaning::Opaque(InTree(folder.to_vec())));
+        return Ok(Meaning::Opaque(InTree(directory.to_vec())));
     }
     if matches!(hidden, b"" | b"." | b"..") || hidden.starts_with(WHITEOUT) {
         return whiteout("is a whiteout of nothing that can be there");
     }
-    let gone = if folder.is_empty() { hidden.to_vec() } else { [folder, hidden].join(&b'/') };
+    let gone = if directory.is_empty() { hidden.to_vec() } else { [directory, hidden].join(&b'/') };
     Ok(Meaning::Gone(InTree(gone)))
 }
 

@@ -15,7 +15,7 @@ use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
 use crate::emergence::base::compress::Compression;
-use crate::emergence::base::files::{check_space, made_whole, open_folder};
+use crate::emergence::base::files::{check_space, made_whole, open_directory};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::base::{json, work};
@@ -49,7 +49,7 @@ pub struct Verified {
 #[derive(Clone, Debug, Default)]
 pub struct Unpacked {
     /// The directories: one for each layer, lowest first, or one for the whole tree.
-    pub folders: Vec<PathBuf>,
+    pub directories: Vec<PathBuf>,
     /// Number of directories that existed already.
     pub reused: usize,
     /// The bytes read again.
@@ -182,7 +182,7 @@ impl Image {
         // reading them.
         if let Some(destination) = &terms.destination {
             let largest = new().map(|layer| layer.descriptor.size).max();
-            check_space(&destination.folder, largest.unwrap_or(0))?;
+            check_space(&destination.directory, largest.unwrap_or(0))?;
         }
         terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
         let totals = Totals::default();
@@ -240,13 +240,13 @@ impl Verified {
             check_space(new.parent().unwrap_or(to), self.size)?;
             self.make(terms, new)
         })?;
-        Ok(Unpacked { folders: vec![to.to_owned()], reused: 0, bytes, skipped })
+        Ok(Unpacked { directories: vec![to.to_owned()], reused: 0, bytes, skipped })
     }
 
     /// Unpacks all layers into one tree, at `new`.
     pub(crate) fn make(&self, terms: &Terms, new: &Path) -> Result<(Bytes, Skipped)> {
         self.expect(terms, new, 0..self.image.layer_count())?;
-        let mut tree = Tree::new(open_folder(new)?)?;
+        let mut tree = Tree::new(open_directory(new)?)?;
         let mut bytes = Bytes::default();
         for at in 0..self.image.layer_count() {
             self.apply(terms, at, &mut tree, &mut bytes)?;

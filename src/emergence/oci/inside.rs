@@ -18,7 +18,7 @@ const MOST_LINKS: usize = 40;
 const DEEPEST: usize = 256;
 
 /// Flags to open a directory whose entries, times or attributes are changed.
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A name or path for a system call.
 pub(super) fn c_string(bytes: &[u8]) -> rustix::io::Result<CString> {
@@ -26,14 +26,14 @@ pub(super) fn c_string(bytes: &[u8]) -> rustix::io::Result<CString> {
 }
 
 /// Opens the directory at `path` below `root`.
-pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+pub(super) fn directory(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     if path.is_empty() {
-        return openat(root, c".", FOLDER, Mode::empty());
+        return openat(root, c".", DIRECTORY, Mode::empty());
     }
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let name = c_string(path)?;
     for _ in 0..64 {
-        match openat2(root, &name, FOLDER, Mode::empty(), resolve) {
+        match openat2(root, &name, DIRECTORY, Mode::empty(), resolve) {
             // EAGAIN: a concurrent rename on this machine.
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Linux before 5.6, or a seccomp filter that does not know the call.
@@ -44,9 +44,9 @@ pub(super) fn folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Ow
     by_names(root, path, false)
 }
 
-/// As [`folder`], but creates missing directories, with mode 0755 and time 0. The first parent
+/// As [`directory`], but creates missing directories, with mode 0755 and time 0. The first parent
 /// keeps its times.
-pub(super) fn make_folder(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     by_names(root, path, true)
 }
 
@@ -62,18 +62,18 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
             here.pop();
             continue;
         }
-        let at = here.last().map_or(root, |folder| folder.as_fd());
+        let at = here.last().map_or(root, |directory| directory.as_fd());
         let name = c_string(&name)?;
-        let found = openat(at, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+        let found = openat(at, &name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
         let next = match found {
             Err(Errno::NOENT) if make => {
                 if made.is_empty() {
-                    let folder = openat(at, c".", FOLDER, Mode::empty())?;
-                    let before = times(&folder)?;
-                    made.push((Rc::new(folder), before));
+                    let directory = openat(at, c".", DIRECTORY, Mode::empty())?;
+                    let before = times(&directory)?;
+                    made.push((Rc::new(directory), before));
                 }
                 mkdirat(at, &name, Mode::from_raw_mode(0o755))?;
-                let new = Rc::new(openat(at, &name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?);
+                let new = Rc::new(openat(at, &name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?);
                 // The umask may have restricted the mode.
                 rustix::fs::fchmod(&*new, Mode::from_raw_mode(0o755))?;
                 made.push((new.clone(), stamp((0, 0))));
@@ -103,10 +103,10 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
         }
     }
     // In reverse order of creation, so that a directory's times are set after the entries in it.
-    for (folder, times) in made.iter().rev() {
-        futimens(&**folder, times)?;
+    for (directory, times) in made.iter().rev() {
+        futimens(&**directory, times)?;
     }
-    openat(here.last().map_or(root, |folder| folder.as_fd()), c".", FOLDER, Mode::empty())
+    openat(here.last().map_or(root, |directory| directory.as_fd()), c".", DIRECTORY, Mode::empty())
 }
 
 /// The components of a path, last first.
@@ -134,14 +134,14 @@ pub(super) fn stamp(time: (i64, u32)) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emergence::base::files::open_folder;
+    use crate::emergence::base::files::open_directory;
     use std::os::unix::fs::symlink;
     use std::{fs, path::Path};
 
     fn both(root: &Path, path: &[u8]) -> [Option<(u64, u64)>; 2] {
-        let root = open_folder(root).unwrap();
+        let root = open_directory(root).unwrap();
         let identity = |fd: OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).unwrap();
-        [folder(root.as_fd(), path), by_names(root.as_fd(), path, false)]
+        [directory(root.as_fd(), path), by_names(root.as_fd(), path, false)]
             .map(|found| found.ok().map(identity))
     }
 
@@ -187,15 +187,15 @@ mod tests {
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
         symlink("/run/../../new", root.join("link")).unwrap();
-        let fd = open_folder(&root).unwrap();
+        let fd = open_directory(&root).unwrap();
         futimens(&fd, &stamp((77, 5))).unwrap();
-        make_folder(fd.as_fd(), b"x/y/z").unwrap();
+        make_directory(fd.as_fd(), b"x/y/z").unwrap();
         use std::os::unix::fs::MetadataExt;
         for (path, want) in [("", (77, 5)), ("x", (0, 0)), ("x/y", (0, 0)), ("x/y/z", (0, 0))] {
             let found = fs::metadata(root.join(path)).unwrap();
             assert_eq!((found.mtime(), found.mtime_nsec()), want, "{path}");
         }
-        make_folder(fd.as_fd(), b"link/here").unwrap();
+        make_directory(fd.as_fd(), b"link/here").unwrap();
         assert!(root.join("new/here").is_dir());
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
     }

@@ -64,12 +64,12 @@ impl Layout {
     /// As [`Self::open`], within limits.
     pub fn within(path: &Path, limits: &Limits) -> Result<Self> {
         if path.is_dir() {
-            return Self::of(Blobs::folder(path, limits.document));
+            return Self::of(Blobs::directory(path, limits.document));
         }
         match open_file(path)? {
             Some(file) => Self::of(Blobs::archive(file, path, limits.document)?),
             None => {
-                let words = format!("{}: there is no such file or folder", path.display());
+                let words = format!("{}: there is no such file or directory", path.display());
                 Err(Error::new(Kind::NotFound, words).into())
             }
         }
@@ -332,7 +332,7 @@ fn no_layout(blobs: &Blobs) -> Result<Fault> {
     for inner in ["manifest.json", "repositories"] {
         if blobs.named(inner).is_ok_and(|found| found.is_some()) {
             let words = "is what docker save wrote before version 25; make a layout of it with \
-                         \"skopeo copy docker-archive:FILE oci:FOLDER\"";
+                         \"skopeo copy docker-archive:FILE oci:DIRECTORY\"";
             return Ok(Fault::refused(Code::OciDockerV1, blobs.name(), words));
         }
     }

@@ -26,7 +26,7 @@ const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A directory. If it is a layout already, blobs and entries are added.
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// A tar, which is rewritten.
     Archive(PathBuf),
 }
@@ -47,7 +47,7 @@ pub struct LayoutWriter {
 }
 
 fn beside(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// The path that an archive is renamed to: links are followed, and a file that is not regular
@@ -75,12 +75,12 @@ impl LayoutWriter {
     pub fn begin(target: Target) -> Result<Self> {
         let target = match target {
             Target::Archive(path) => Target::Archive(file_to_replace(path)?),
-            folder => folder,
+            directory => directory,
         };
-        let (Target::Folder(path) | Target::Archive(path)) = &target;
+        let (Target::Directory(path) | Target::Archive(path)) = &target;
         let mut above = beside(path);
         let mut lock = None;
-        if matches!(target, Target::Folder(_)) && is_taken(path)? {
+        if matches!(target, Target::Directory(_)) && is_taken(path)? {
             // The temporary directory is below the layout, so blobs are moved within one file
             // system.
             let taken = File::open(path).doing(|| format!("open {}", path.display()))?;
@@ -99,7 +99,7 @@ impl LayoutWriter {
                 let created = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&new);
                 archive = Some(created.doing(|| format!("make {}", new.display()))?);
             }
-            Target::Folder(_) => {
+            Target::Directory(_) => {
                 let blobs = new.join("blobs/sha256");
                 fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
             }
@@ -119,7 +119,7 @@ impl LayoutWriter {
                 self.archive = Some(file);
                 written?
             }
-            None => self.to_folder(write)?,
+            None => self.to_directory(write)?,
         };
         if !self.blobs.contains(&digest) {
             self.blobs.push(digest);
@@ -132,7 +132,7 @@ impl LayoutWriter {
         self.blob(media_type, |to| Ok(to.write_all(bytes).doing(|| "write a document")?))
     }
 
-    fn to_folder(&self, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<(Hash, u64)> {
+    fn to_directory(&self, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<(Hash, u64)> {
         let new = self.new.join("blob");
         let doing = || format!("write {}", new.display());
         let mut to = HashedWriter::new(File::create(&new).doing(doing)?)?;
@@ -180,8 +180,8 @@ impl LayoutWriter {
             .map_err(|error| Fault::from(Error::from(io::Error::other(error)).within("write index.json")))?;
         match self.target.clone() {
             Target::Archive(path) => self.finish_archive(&path, &index_of(vec![top])),
-            Target::Folder(path) if self.lock.is_some() => self.add_to(&path, tag, top),
-            Target::Folder(path) => {
+            Target::Directory(path) if self.lock.is_some() => self.add_to(&path, tag, top),
+            Target::Directory(path) => {
                 let index = index_of(vec![top]);
                 for (name, bytes) in [("index.json", index.as_slice()), ("oci-layout", MARK)] {
                     let place = self.new.join(name);
@@ -197,7 +197,7 @@ impl LayoutWriter {
     /// now refer to `new`.
     pub fn replace(mut self, tag: Option<&str>, old: &Hash, new: &Descriptor) -> Result<()> {
         let (path, bytes) = match &self.target {
-            Target::Folder(path) => (path.clone(), None),
+            Target::Directory(path) => (path.clone(), None),
             Target::Archive(path) => (path.clone(), Layout::open(path)?.blobs.named("index.json")?),
         };
         let subject = path.join("index.json").display().to_string();
@@ -220,7 +220,7 @@ impl LayoutWriter {
             }
         }
         match self.target.clone() {
-            Target::Folder(path) => self.publish(&path, &index),
+            Target::Directory(path) => self.publish(&path, &index),
             Target::Archive(path) => self.finish_archive(&path, &index.to_string().into_bytes()),
         }
     }
@@ -374,8 +374,8 @@ mod tests {
 
     #[test]
     fn an_archive_replaces_regular_files_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::write(path("file"), "").unwrap();
         rustix::fs::mknodat(CWD, path("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         fs::create_dir(path("directory")).unwrap();

@@ -28,9 +28,9 @@ const DEEPEST: usize = 4;
 ///
 /// Refused: as by verification; an entry that is not an automaton (`type.unknown`).
 pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> Result<(Signature, Hash)> {
-    let is_folder = path.is_dir();
-    let target = match is_folder {
-        true => Target::Folder(path.to_owned()),
+    let is_directory = path.is_dir();
+    let target = match is_directory {
+        true => Target::Directory(path.to_owned()),
         false => Target::Archive(path.to_owned()),
     };
     // Fails if the path does not exist, before a temporary file is created next to it.
@@ -39,9 +39,9 @@ pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> R
     let layout = Layout::open(path)?;
     let top = top(&layout, tag)?;
     let mut signing =
-        Signing { layout, writer, path, key, terms, is_folder, new: BTreeMap::new(), signature: None };
+        Signing { layout, writer, path, key, terms, is_directory, new: BTreeMap::new(), signature: None };
     let new = signing.descriptor(&top, 0)?;
-    if !is_folder {
+    if !is_directory {
         for entry in signing.layout.index().manifests.clone() {
             signing.descriptor(&entry, 0)?;
         }
@@ -73,7 +73,7 @@ struct Signing<'a> {
     key: &'a SecretKey,
     terms: &'a Terms,
     /// In a directory, all other blobs stay in place.
-    is_folder: bool,
+    is_directory: bool,
     /// New descriptors of manifests and indexes, by old digest.
     new: BTreeMap<Hash, Descriptor>,
     signature: Option<Signature>,
@@ -118,7 +118,7 @@ impl Signing<'_> {
 
     /// Copies the blobs of a manifest into a new tar.
     fn carry(&mut self, manifest: &Manifest) -> Result<()> {
-        if self.is_folder {
+        if self.is_directory {
             return Ok(());
         }
         for blob in manifest.layers.iter().chain([&manifest.config]) {

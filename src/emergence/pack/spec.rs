@@ -22,7 +22,7 @@ use crate::error::{Doing, Error};
 /// Inputs for completing a document.
 pub(super) struct Completing<'a> {
     /// The base directory of input paths.
-    pub folder: &'a Path,
+    pub directory: &'a Path,
     /// Whether to add missing digests of inputs.
     pub pin: bool,
     /// Paths for `@NAME`.
@@ -90,7 +90,7 @@ impl Completing<'_> {
                 }
                 None if self.pin => {
                     let found = self.input_digest(&path, Algorithm::Sha256)?.ok_or_else(|| {
-                        let place = self.folder.join(&path).display().to_string();
+                        let place = self.directory.join(&path).display().to_string();
                         let words = "is not there, and has no digest";
                         Fault::refused(Code::DeclarationUnpinned, place, words)
                     })?;
@@ -104,7 +104,7 @@ impl Completing<'_> {
 
     /// Hash of a file's bytes or of a directory's NAR. `None`: it does not exist.
     fn input_digest(&self, path: &str, algorithm: Algorithm) -> Result<Option<Hash>> {
-        let place = self.folder.join(path);
+        let place = self.directory.join(path);
         let doing = || format!("read {}", place.display());
         match std::fs::metadata(&place) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -227,7 +227,7 @@ impl Completing<'_> {
         let path = field.members()?.read("storePath", |field| self.terms.dir.parse(field.text()?))?;
         let input = declaration.get("inputs").and_then(Value::as_array).into_iter().flatten();
         let mut inputs = input.filter_map(|input| input.get("path")?.as_str());
-        let input = inputs.find(|path| path.ends_with(".drv")).map(|path| self.folder.join(path));
+        let input = inputs.find(|path| path.ends_with(".drv")).map(|path| self.directory.join(path));
         let bytes = match (&input, &path) {
             (Some(input), _) => recipe::file(input)?,
             (None, Some(path)) => self.recipes.bytes(path, self.terms)?,
@@ -236,7 +236,7 @@ impl Completing<'_> {
         let Some(bytes) = bytes else { return Ok(None) };
         let beside = input.as_deref().and_then(Path::parent);
         let load = &mut |path: &StorePath| match beside
-            .map(|folder| recipe::file(&folder.join(path.to_string())))
+            .map(|directory| recipe::file(&directory.join(path.to_string())))
             .transpose()?
             .flatten()
         {

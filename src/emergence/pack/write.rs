@@ -59,7 +59,7 @@ pub struct Packing<'a> {
     /// The document without its closure.
     pub spec: Value,
     /// The base directory of input paths.
-    pub folder: &'a Path,
+    pub directory: &'a Path,
     /// Trees that become objects.
     pub trees: Vec<Tree>,
     /// Closures of existing objects.
@@ -92,7 +92,7 @@ pub struct Packed {
 pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
     let sources = Sources::new(packing.closures, &packing.trees, terms)?;
     let completing = Completing {
-        folder: packing.folder,
+        directory: packing.directory,
         pin: packing.pin,
         named: &sources.named,
         recipes: &packing.recipes,

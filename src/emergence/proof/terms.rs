@@ -51,7 +51,7 @@ pub struct Terms {
 #[derive(Clone)]
 pub struct Destination {
     /// A directory in the file system that needs space for them.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// Existing objects, which need not be read from a blob again.
     pub holdings: Option<Arc<dyn Holdings>>,
 }
@@ -108,7 +108,7 @@ impl Terms {
 
     /// Refused with `space` if the destination has too little space for the objects that it lacks.
     pub fn check_space<'a>(&self, objects: impl Iterator<Item = &'a Object>) -> Result<()> {
-        let Some(Destination { folder, holdings }) = &self.destination else { return Ok(()) };
+        let Some(Destination { directory, holdings }) = &self.destination else { return Ok(()) };
         let mut lacking = Vec::new();
         for object in objects {
             let twin = holdings.as_ref().map(|holdings| holdings.twin(object, Evidence::None)).transpose()?;
@@ -116,6 +116,6 @@ impl Terms {
                 lacking.push(object);
             }
         }
-        check_space(folder, bytes_of(lacking.into_iter()))
+        check_space(directory, bytes_of(lacking.into_iter()))
     }
 }

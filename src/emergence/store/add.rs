@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use super::links::Links;
 use super::meta::{self, Meta};
 use super::tree::{Maker, needs_chmod};
-use super::ways::{Folder, Ways};
+use super::ways::{Directory, Ways};
 use super::{Store, Sync};
 use crate::emergence::base::files::{
-    Crew, Staging, again, check_space, open_folder, random_name, remove_stale, rename_new, with_crew,
+    Crew, Staging, again, check_space, open_directory, random_name, remove_stale, rename_new, with_crew,
 };
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
@@ -63,7 +63,7 @@ impl Store {
         report: &Report,
         anew: &dyn Fn(&StorePath) -> bool,
     ) -> Result<Added> {
-        let tmp = self.folder.join("tmp");
+        let tmp = self.directory.join("tmp");
         remove_stale(&tmp)?;
         let mut added = Added::default();
         let (mut lacking, mut twins) = (Vec::new(), Vec::new());
@@ -95,7 +95,7 @@ impl Store {
         }
         let objects = report.objects.iter().map(|(object, _)| object);
         complete_with(objects, &self.dir, &|path| Ok(self.meta(path)?.is_some()))?;
-        check_space(&self.folder, bytes_of(lacking.iter().map(|meta| &meta.object)))?;
+        check_space(&self.directory, bytes_of(lacking.iter().map(|meta| &meta.object)))?;
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;
             let wanted: BTreeSet<&StorePath> = lacking.iter().map(|meta| &meta.object.path).collect();
@@ -162,14 +162,14 @@ impl Store {
     /// Takes the lock that is held during a commit, so that a tree and its record come from the
     /// same process.
     pub(super) fn commit_lock(&self) -> Result<OwnedFd> {
-        let folder = open_folder(&self.folder.join("meta"))?;
-        super::lock::exclusive(&folder, &self.folder, self.wait)?;
-        Ok(folder)
+        let directory = open_directory(&self.directory.join("meta"))?;
+        super::lock::exclusive(&directory, &self.directory, self.wait)?;
+        Ok(directory)
     }
 
     /// Writes the record of an object, replacing the old one.
     pub(super) fn write_meta(&self, meta: &Meta) -> Result<()> {
-        let file = meta::place(&self.folder, &meta.object.path.digits());
+        let file = meta::place(&self.directory, &meta.object.path.digits());
         self.put(&file, meta.print(&self.dir)?.as_bytes())
     }
 
@@ -188,7 +188,7 @@ impl Store {
             fs::write(&file, meta.print(&self.dir)?).doing(|| format!("write {}", file.display()))?;
         }
         if self.sync == Sync::Data {
-            rustix::fs::syncfs(staging.folder()).doing(|| "write everything to the disk")?;
+            rustix::fs::syncfs(staging.directory()).doing(|| "write everything to the disk")?;
         }
         let _commit = self.commit_lock()?;
         let mut ours = Vec::new();
@@ -197,7 +197,7 @@ impl Store {
             if anew(&meta.object.path) || !self.has(&meta.object)? {
                 // A tree at this path does not match its record. Without the record it is not an
                 // object until the new record is written.
-                let known = meta::place(&self.folder, &meta.object.path.digits());
+                let known = meta::place(&self.directory, &meta.object.path.digits());
                 if anew(&meta.object.path) && known.exists() {
                     fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
                 }
@@ -207,7 +207,7 @@ impl Store {
         }
         for meta in ours {
             let digits = meta.object.path.digits();
-            let (from, to) = (written.join(&digits), meta::place(&self.folder, &digits));
+            let (from, to) = (written.join(&digits), meta::place(&self.directory, &digits));
             fs::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
             self.note_content(&meta.content, &meta.object.path)?;
         }
@@ -254,8 +254,8 @@ impl Taking {
             fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
         }
         let path = staging.path().join("trees");
-        let trees = open_folder(&path)?;
-        let links = Links::open(&store.folder.join("links"), &staging.path().join("links"))?;
+        let trees = open_directory(&path)?;
+        let links = Links::open(&store.directory.join("links"), &staging.path().join("links"))?;
         Ok(Self { trees, path, links, chmod: needs_chmod(), hands, contents: Mutex::default() })
     }
 
@@ -279,7 +279,7 @@ impl Taking {
         &'a self,
         object: &Object,
         ways: Ways<'a>,
-        crew: Option<Crew<'a, Folder>>,
+        crew: Option<Crew<'a, Directory>>,
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<(Bytes, Option<Hash>)> {
         let name = CString::new(object.path.to_string()).unwrap_or_default();

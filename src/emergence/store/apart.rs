@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::tree::{Maker, needs_chmod};
 use super::ways::Ways;
-use crate::emergence::base::files::{check_space, made_whole, open_folder};
+use crate::emergence::base::files::{check_space, made_whole, open_directory};
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::object::{Object, bytes_of};
@@ -28,7 +28,7 @@ pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &
         let trees = new.join(terms.dir.as_str().trim_start_matches('/'));
         fs::create_dir_all(&trees).doing(|| format!("make {}", trees.display()))?;
         check_space(new, bytes_of(objects))?;
-        let apart = Apart { trees: open_folder(&trees)?, chmod: needs_chmod() };
+        let apart = Apart { trees: open_directory(&trees)?, chmod: needs_chmod() };
         closure.unpack(terms, &|path| wanted.contains(path), &apart)
     })
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::sync::Mutex;
 
-use super::folder::names;
+use super::directory::names;
 use super::{Added, Meta, Store, links};
 use crate::emergence::base::hash::Algorithm;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
@@ -89,9 +89,9 @@ impl Store {
     /// them.
     fn drop_spoilt_files(&self) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
-        let folder = self.folder.join("links");
-        for name in names(&folder)? {
-            let path = folder.join(&name);
+        let directory = self.directory.join("links");
+        for name in names(&directory)? {
+            let path = directory.join(&name);
             let file = File::open(&path).doing(|| format!("open {}", path.display()))?;
             let kind = file.metadata().doing(|| format!("look at {}", path.display()))?;
             let executable = kind.permissions().mode() & 0o100 != 0;

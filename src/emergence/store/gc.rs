@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::folder::names;
+use super::directory::names;
 use super::held::Held;
 use super::{Store, meta};
 use crate::emergence::base::files::{Staging, random_name, remove_stale, rename_new};
@@ -68,7 +68,7 @@ impl Store {
             }
         }
         for object in self.objects()? {
-            let file = meta::place(&self.folder, &object.digits());
+            let file = meta::place(&self.directory, &object.digits());
             if is_young(&file, keep_for, |kind| (kind.mtime(), kind.mtime_nsec()))? {
                 starts.push(object);
             }
@@ -108,10 +108,10 @@ impl Store {
     }
 
     fn take_away(&self, doomed: &Collected) -> Result<u64> {
-        Staging::with(&self.folder.join("tmp"), |staging| {
+        Staging::with(&self.directory.join("tmp"), |staging| {
             let mut freed = 0;
             for object in &doomed.objects {
-                let known = meta::place(&self.folder, &object.digits());
+                let known = meta::place(&self.directory, &object.digits());
                 fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
                 freed += take_tree(&self.tree(object), staging)?;
             }
@@ -125,7 +125,7 @@ impl Store {
     /// Deletes leftovers: trees without a record, unused files, notes, seals and documents, and
     /// files of dead processes.
     fn tidy(&self) -> Result<u64> {
-        let tmp = self.folder.join("tmp");
+        let tmp = self.directory.join("tmp");
         remove_stale(&tmp)?;
         self.remove_stale_bundles()?;
         let mut freed = 0;
@@ -155,10 +155,10 @@ impl Store {
 
     /// Deletes files that no tree links to.
     fn tidy_links(&self) -> Result<u64> {
-        let folder = self.folder.join("links");
+        let directory = self.directory.join("links");
         let mut freed = 0;
-        for name in names(&folder)? {
-            let path = folder.join(name);
+        for name in names(&directory)? {
+            let path = directory.join(name);
             let doing = || format!("look at {}", path.display());
             if fs::symlink_metadata(&path).doing(doing)?.nlink() == 1 {
                 freed += remove(&path).doing(|| format!("remove {}", path.display()))?;
@@ -168,9 +168,9 @@ impl Store {
     }
 
     fn tidy_notes(&self) -> Result<()> {
-        let folder = self.folder.join("content");
-        for name in names(&folder)? {
-            let path = folder.join(&name);
+        let directory = self.directory.join("content");
+        for name in names(&directory)? {
+            let path = directory.join(&name);
             let lines = self.lines(&path)?;
             let mut left = Vec::new();
             for line in &lines {
@@ -191,11 +191,11 @@ impl Store {
 
     /// Deletes seals, `DIGITS-DEVICE-INODE.KIND`, of deleted objects. A store may have no seals.
     fn tidy_seals(&self) -> Result<()> {
-        let folder = self.folder.join("seals");
-        for name in if folder.exists() { names(&folder)? } else { Vec::new() } {
+        let directory = self.directory.join("seals");
+        for name in if directory.exists() { names(&directory)? } else { Vec::new() } {
             let digits = name.split('-').next().unwrap_or_default();
-            if !meta::place(&self.folder, digits).exists() {
-                let path = folder.join(&name);
+            if !meta::place(&self.directory, digits).exists() {
+                let path = directory.join(&name);
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             }
         }
@@ -204,9 +204,9 @@ impl Store {
 
     /// Deletes documents of automata that lack an object.
     fn tidy_automatons(&self) -> Result<()> {
-        let folder = self.folder.join("automatons");
-        for name in names(&folder)? {
-            let path = folder.join(&name);
+        let directory = self.directory.join("automatons");
+        for name in names(&directory)? {
+            let path = directory.join(&name);
             let text = fs::read(&path).doing(|| format!("read {}", path.display()))?;
             let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             let objects = document.get("objects").and_then(serde_json::Value::as_array);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::folder::names;
+use super::directory::names;
 use crate::emergence::base::bounded::{open_file, read_document};
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::store_path::StorePath;
@@ -128,7 +128,7 @@ impl Store {
     /// As [`Store::lease`], but for any process, and for layers too. A lease of the same name is
     /// replaced.
     pub fn lease_for(&self, id: &str, pid: i32, held: &Held) -> Result<Lease> {
-        let path = self.folder.join("leases").join(format!("{}.json", plain(id)?));
+        let path = self.directory.join("leases").join(format!("{}.json", plain(id)?));
         let start_time = start_time(pid)
             .ok_or_else(|| Fault::from(Error::new(Kind::NotFound, format!("there is no process {pid}"))))?;
         for object in &held.objects {
@@ -143,15 +143,15 @@ impl Store {
     /// The path for the bundle of a container that only this lease keeps; it does not exist yet.
     /// Bundles of ended leases are deleted.
     pub fn bundle_for(&self, lease: &str) -> Result<PathBuf> {
-        let folder = self.folder.join(BUNDLES);
-        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        let directory = self.directory.join(BUNDLES);
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).doing(|| format!("make {}", folder.display()))?;
+                return Err(error).doing(|| format!("make {}", directory.display()))?;
             }
             // A bundle that cannot be deleted does not affect this one; gc reports it.
             _ => drop(self.remove_stale_bundles()),
         }
-        let place = folder.join(plain(lease)?);
+        let place = directory.join(plain(lease)?);
         // Left by an earlier process with the same PID.
         remove(&place).doing(|| format!("remove {}", place.display()))?;
         Ok(place)
@@ -159,14 +159,14 @@ impl Store {
 
     /// Deletes bundles that no living process needs.
     pub(super) fn remove_stale_bundles(&self) -> Result<()> {
-        let folder = self.folder.join(BUNDLES);
-        if !folder.exists() {
+        let directory = self.directory.join(BUNDLES);
+        if !directory.exists() {
             return Ok(());
         }
-        for name in names(&folder)? {
-            let lease = self.lease_file(&self.folder.join("leases").join(format!("{name}.json")))?;
+        for name in names(&directory)? {
+            let lease = self.lease_file(&self.directory.join("leases").join(format!("{name}.json")))?;
             if !lease.is_some_and(|lease| lease.is_of_a_living()) {
-                let bundle = folder.join(name);
+                let bundle = directory.join(name);
                 remove(&bundle).doing(|| format!("remove {}", bundle.display()))?;
             }
         }
@@ -182,8 +182,8 @@ impl Store {
     /// Objects and layers of living processes. Leases of dead processes are deleted if `clean`.
     pub(super) fn leased(&self, clean: bool) -> Result<Vec<Held>> {
         let mut found = Vec::new();
-        for name in names(&self.folder.join("leases"))? {
-            let path = self.folder.join("leases").join(name);
+        for name in names(&self.directory.join("leases"))? {
+            let path = self.directory.join("leases").join(name);
             let Some(lease) = self.lease_file(&path)? else { continue };
             if lease.is_of_a_living() {
                 found.push(lease.held);
@@ -200,12 +200,12 @@ impl Store {
             self.needed(&StorePath::parse(object)?)?;
         }
         let text = serde_json::to_vec(root).map_err(|error| Fault::usage(error.to_string()))?;
-        self.put(&self.folder.join("roots").join(plain(name)?), &text)
+        self.put(&self.directory.join("roots").join(plain(name)?), &text)
     }
 
     /// Removes a root. `Kind::NotFound`: there is no such root.
     pub fn remove_root(&self, name: &str) -> Result<()> {
-        let path = self.folder.join("roots").join(plain(name)?);
+        let path = self.directory.join("roots").join(plain(name)?);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::new(Kind::NotFound, format!("there is no root {name}")).into())
@@ -217,8 +217,8 @@ impl Store {
     /// All roots by name.
     pub fn roots(&self) -> Result<Vec<(String, Root)>> {
         let mut found = Vec::new();
-        for name in names(&self.folder.join("roots"))? {
-            let path = self.folder.join("roots").join(&name);
+        for name in names(&self.directory.join("roots"))? {
+            let path = self.directory.join("roots").join(&name);
             let Some(file) = open_file(&path)? else { continue };
             let text = read_document(file, &path.display().to_string())?;
             found.push((name, understood(&text, &path)?));

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, Dir, RenameFlags, linkat, renameat, renameat_with};
 use rustix::io::Errno;
 
-use super::folder::names;
-use crate::emergence::base::files::open_folder;
+use super::directory::names;
+use crate::emergence::base::files::open_directory;
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::Result;
 use crate::error::{Doing, Error};
@@ -40,8 +40,8 @@ pub(super) fn name(hash: &Hash, executable: bool) -> CString {
 }
 
 /// Whether a directory is empty.
-fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
-    for entry in Dir::read_from(folder)? {
+fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         if entry.file_name() != c"." && entry.file_name() != c".." {
             return Ok(false);
@@ -53,7 +53,7 @@ fn is_empty(folder: &OwnedFd) -> rustix::io::Result<bool> {
 impl Links {
     /// Opens the store's files in `kept` and the new ones in `new`.
     pub(super) fn open(kept_path: &Path, new_path: &Path) -> Result<Self> {
-        let (kept, new) = (open_folder(kept_path)?, open_folder(new_path)?);
+        let (kept, new) = (open_directory(kept_path)?, open_directory(new_path)?);
         let first = is_empty(&kept).doing(|| format!("read {}", kept_path.display()))?;
         let known = (0..(1_u64 << KNOWN) / 64).map(|_| AtomicU64::new(0)).collect();
         let (kept_path, new_path) = (kept_path.to_owned(), new_path.to_owned());
@@ -133,7 +133,7 @@ impl Links {
     /// is replaced: its link count may be at the maximum.
     pub(super) fn publish(&self) -> Result<()> {
         let doing = || "keep files for others";
-        let kept = open_folder(&self.kept_path)?;
+        let kept = open_directory(&self.kept_path)?;
         if is_empty(&kept).doing(doing)? {
             // All at once: the empty directory is deleted with the staging directory.
             match renameat_with(CWD, &self.new_path, CWD, &self.kept_path, RenameFlags::EXCHANGE) {

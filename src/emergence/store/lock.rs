@@ -14,16 +14,16 @@ use crate::error::Error;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Takes the shared lock.
-pub(super) fn shared(file: &impl AsFd, folder: &Path, wait: Duration) -> Result<()> {
-    take(file, FlockOperation::NonBlockingLockShared, folder, wait)
+pub(super) fn shared(file: &impl AsFd, directory: &Path, wait: Duration) -> Result<()> {
+    take(file, FlockOperation::NonBlockingLockShared, directory, wait)
 }
 
 /// Takes the exclusive lock. A shared lock that this file holds is released meanwhile.
-pub(super) fn exclusive(file: &impl AsFd, folder: &Path, wait: Duration) -> Result<()> {
-    take(file, FlockOperation::NonBlockingLockExclusive, folder, wait)
+pub(super) fn exclusive(file: &impl AsFd, directory: &Path, wait: Duration) -> Result<()> {
+    take(file, FlockOperation::NonBlockingLockExclusive, directory, wait)
 }
 
-fn take(file: &impl AsFd, how: FlockOperation, folder: &Path, wait: Duration) -> Result<()> {
+fn take(file: &impl AsFd, how: FlockOperation, directory: &Path, wait: Duration) -> Result<()> {
     let began = Instant::now();
     loop {
         match flock(file, how) {
@@ -31,10 +31,12 @@ fn take(file: &impl AsFd, how: FlockOperation, folder: &Path, wait: Duration) ->
             Err(Errno::WOULDBLOCK) if began.elapsed() < wait => std::thread::sleep(LOOK.min(wait)),
             Err(Errno::WOULDBLOCK) => {
                 let words = format!("another process has kept it locked for {wait:?}");
-                return Err(Fault::refused(Code::StoreLocked, folder.display().to_string(), words));
+                return Err(Fault::refused(Code::StoreLocked, directory.display().to_string(), words));
             }
             Err(Errno::INTR) => {}
-            Err(error) => return Err(Error::from(error).within(format!("lock {}", folder.display())).into()),
+            Err(error) => {
+                return Err(Error::from(error).within(format!("lock {}", directory.display())).into());
+            }
         }
     }
 }

@@ -44,9 +44,9 @@ struct Document {
     blobs: Vec<String>,
 }
 
-/// Path of the record for the object with these digits, in the store at `folder`.
-pub(super) fn place(folder: &Path, digits: &str) -> PathBuf {
-    folder.join("meta").join(format!("{digits}.json"))
+/// Path of the record for the object with these digits, in the store at `directory`.
+pub(super) fn place(directory: &Path, digits: &str) -> PathBuf {
+    directory.join("meta").join(format!("{digits}.json"))
 }
 
 /// Reads a record. `None`: there is none. Refused with `store.corrupt` if it is not valid.
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let dir = StoreDir::default();
         let path = StorePath::parse("7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app.conf").unwrap();
         let hash = Hash::sha256(b"");
@@ -133,7 +133,7 @@ mod tests {
             signatures: Vec::new(),
             ca: None,
         };
-        let file = folder.path().join(format!("{}.json", path.digits()));
+        let file = directory.path().join(format!("{}.json", path.digits()));
         let (signature, pinned) = (Proof::Signature("a-1".into()), Proof::Pinned(Some("a-1".into())));
         let all = [Proof::Content, signature, pinned, Proof::Pinned(None), Proof::Nothing];
         for (count, proof) in all.into_iter().enumerate() {
@@ -149,6 +149,6 @@ mod tests {
                 assert_eq!(read(&file, &dir).unwrap_err().code(), Some(Code::StoreCorrupt), "{to}");
             }
         }
-        assert_eq!(read(&folder.path().join("x"), &dir).unwrap(), None);
+        assert_eq!(read(&directory.path().join("x"), &dir).unwrap(), None);
     }
 }

@@ -17,8 +17,8 @@
 mod add;
 mod apart;
 mod check;
+mod directory;
 mod export;
-mod folder;
 mod gc;
 mod held;
 mod links;
@@ -63,7 +63,7 @@ pub enum Sync {
 
 /// An open store, locked against deletion of objects.
 pub struct Store {
-    folder: PathBuf,
+    directory: PathBuf,
     dir: StoreDir,
     sync: Sync,
     /// How long to wait for a lock.
@@ -72,36 +72,36 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `folder`, creating it if necessary. Waits at most `wait` for a process
+    /// Opens the store in `directory`, creating it if necessary. Waits at most `wait` for a process
     /// that deletes objects (`store.locked`).
     ///
     /// Refused: a directory that has other content, or whose objects Nix manages (`store.exists`);
     /// another version (`store.corrupt`).
-    pub fn open(folder: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
-        folder::refuse_foreign(folder, dir)?;
-        std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
-        let lock = folder::lock_file(folder, true)?;
-        if !folder::has_version(folder)? {
-            lock::exclusive(&lock, folder, wait)?;
-            folder::make(folder, dir)?;
+    pub fn open(directory: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
+        directory::refuse_foreign(directory, dir)?;
+        std::fs::create_dir_all(directory).doing(|| format!("make {}", directory.display()))?;
+        let lock = directory::lock_file(directory, true)?;
+        if !directory::has_version(directory)? {
+            lock::exclusive(&lock, directory, wait)?;
+            directory::make(directory, dir)?;
         }
-        Self::locked(folder, dir, wait, lock)
+        Self::locked(directory, dir, wait, lock)
     }
 
     /// As [`Store::open`], but `Kind::NotFound` if there is no store: nothing is created.
-    pub fn existing(folder: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
-        folder::refuse_foreign(folder, dir)?;
-        if !folder.join("version").exists() || !folder::has_version(folder)? {
-            let words = format!("{}: there is no store", folder.display());
+    pub fn existing(directory: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
+        directory::refuse_foreign(directory, dir)?;
+        if !directory.join("version").exists() || !directory::has_version(directory)? {
+            let words = format!("{}: there is no store", directory.display());
             return Err(Error::new(Kind::NotFound, words).into());
         }
-        Self::locked(folder, dir, wait, folder::lock_file(folder, false)?)
+        Self::locked(directory, dir, wait, directory::lock_file(directory, false)?)
     }
 
-    fn locked(folder: &Path, dir: &StoreDir, wait: Duration, lock: File) -> Result<Self> {
-        lock::shared(&lock, folder, wait)?;
-        let folder = folder.canonicalize().doing(|| format!("look for {}", folder.display()))?;
-        Ok(Self { folder, dir: dir.clone(), sync: Sync::default(), wait, lock })
+    fn locked(directory: &Path, dir: &StoreDir, wait: Duration, lock: File) -> Result<Self> {
+        lock::shared(&lock, directory, wait)?;
+        let directory = directory.canonicalize().doing(|| format!("look for {}", directory.display()))?;
+        Ok(Self { directory, dir: dir.clone(), sync: Sync::default(), wait, lock })
     }
 
     /// Sets the flush policy.
@@ -112,12 +112,12 @@ impl Store {
 
     /// Takes the exclusive lock until the store is dropped.
     pub(super) fn lock_others_out(&self) -> Result<()> {
-        lock::exclusive(&self.lock, &self.folder, self.wait)
+        lock::exclusive(&self.lock, &self.directory, self.wait)
     }
 
     /// The directory of the store, as an absolute path.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The store directory that paths are computed for.
@@ -127,7 +127,7 @@ impl Store {
 
     /// The directory of the trees.
     fn trees(&self) -> PathBuf {
-        self.folder.join(self.dir.as_str().trim_start_matches('/'))
+        self.directory.join(self.dir.as_str().trim_start_matches('/'))
     }
 
     /// The path of an object's tree, which need not exist.
@@ -143,7 +143,7 @@ impl Store {
 
     /// As [`Store::meta`], for the object with these digits.
     pub fn meta_by_digits(&self, digits: &str) -> Result<Option<Meta>> {
-        meta::read(&meta::place(&self.folder, digits), &self.dir)
+        meta::read(&meta::place(&self.directory, digits), &self.dir)
     }
 
     /// As [`Store::meta`], but refused with `closure.incomplete` if the store does not have it.
@@ -153,17 +153,17 @@ impl Store {
         })
     }
 
-    /// The record of an object in the store at `folder`, which need not exist and is neither
+    /// The record of an object in the store at `directory`, which need not exist and is neither
     /// created nor locked.
-    pub fn proved(folder: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
-        let meta = meta::read(&meta::place(folder, &object.digits()), dir)?;
+    pub fn proved(directory: &Path, dir: &StoreDir, object: &StorePath) -> Result<Option<Meta>> {
+        let meta = meta::read(&meta::place(directory, &object.digits()), dir)?;
         Ok(meta.filter(|meta| meta.object.path == *object))
     }
 
     /// All objects, sorted by path.
     pub fn objects(&self) -> Result<Vec<StorePath>> {
         let mut found = Vec::new();
-        for name in folder::names(&self.folder.join("meta"))? {
+        for name in directory::names(&self.directory.join("meta"))? {
             if let Some(digits) = name.strip_suffix(".json")
                 && let Some(meta) = self.meta_by_digits(digits)?
             {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Store, Sync};
 use crate::emergence::base::bounded::{open_file, read_document};
-use crate::emergence::base::files::{Staging, open_folder};
+use crate::emergence::base::files::{Staging, open_directory};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::store_path::StorePath;
@@ -15,36 +15,36 @@ use crate::error::Doing;
 impl Store {
     /// The directory of image layers, each in a directory named by its chain ID.
     pub fn layers(&self) -> PathBuf {
-        self.folder.join("layers")
+        self.directory.join("layers")
     }
 
     /// Runs `work` with a staging directory. Results must be renamed out of it; everything left in
     /// it is deleted.
     pub fn staged<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-        Staging::with(&self.folder.join("tmp"), |staging| work(staging.path()))
+        Staging::with(&self.directory.join("tmp"), |staging| work(staging.path()))
     }
 
-    /// Flushes the file system of `folder` to disk, if [`Sync::Data`] is set.
-    pub fn settle(&self, folder: &Path) -> Result<()> {
+    /// Flushes the file system of `directory` to disk, if [`Sync::Data`] is set.
+    pub fn settle(&self, directory: &Path) -> Result<()> {
         match self.sync {
             Sync::None => Ok(()),
             Sync::Data => {
-                Ok(rustix::fs::syncfs(open_folder(folder)?).doing(|| "write everything to the disk")?)
+                Ok(rustix::fs::syncfs(open_directory(directory)?).doing(|| "write everything to the disk")?)
             }
         }
     }
 
     /// Writes a small file atomically, replacing an existing one.
     pub(super) fn put(&self, to: &Path, bytes: &[u8]) -> Result<()> {
-        self.staged(|folder| {
-            let new = folder.join("new");
+        self.staged(|directory| {
+            let new = directory.join("new");
             fs::write(&new, bytes).doing(|| format!("write {}", new.display()))?;
             Ok(fs::rename(&new, to).doing(|| format!("rename {} to {}", new.display(), to.display()))?)
         })
     }
 
     fn automaton_file(&self, automaton: &Hash) -> PathBuf {
-        self.folder.join("automatons").join(format!("{}.json", automaton.hex()))
+        self.directory.join("automatons").join(format!("{}.json", automaton.hex()))
     }
 
     /// Stores the document of an automaton under its digest A. It must have a member `objects`, a
@@ -65,23 +65,23 @@ impl Store {
     /// Records that the declaration D produced the output O.
     pub fn note_declaration(&self, declaration: &Hash, output: &Hash) -> Result<()> {
         let _commit = self.commit_lock()?;
-        self.note(&self.folder.join("declarations").join(declaration.hex()), &output.to_string())
+        self.note(&self.directory.join("declarations").join(declaration.hex()), &output.to_string())
     }
 
     /// The recorded outputs of the declaration D.
     pub fn declaration(&self, declaration: &Hash) -> Result<Vec<String>> {
-        self.lines(&self.folder.join("declarations").join(declaration.hex()))
+        self.lines(&self.directory.join("declarations").join(declaration.hex()))
     }
 
     /// Records that an object has this content. The caller holds the commit lock.
     pub(super) fn note_content(&self, content: &Hash, object: &StorePath) -> Result<()> {
-        self.note(&self.folder.join("content").join(content.hex()), &object.to_string())
+        self.note(&self.directory.join("content").join(content.hex()), &object.to_string())
     }
 
     /// Existing objects with this content.
     pub fn with_content(&self, content: &Hash) -> Result<Vec<StorePath>> {
         let mut found = Vec::new();
-        for line in self.lines(&self.folder.join("content").join(content.hex()))? {
+        for line in self.lines(&self.directory.join("content").join(content.hex()))? {
             let path = StorePath::parse(&line)?;
             if self.meta(&path)?.is_some_and(|meta| meta.content == *content) {
                 found.push(path);

@@ -14,7 +14,7 @@ use crate::emergence::proof::terms::{Destination, Holdings, Terms};
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The store's directory.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// The store directory that paths are computed for.
     pub dir: StoreDir,
     /// How long to wait for a lock.
@@ -26,12 +26,12 @@ pub struct Place {
 impl Place {
     /// Opens the store. `Kind::NotFound` if there is none.
     pub fn open(&self) -> Result<Arc<Store>> {
-        Ok(Arc::new(Store::existing(&self.folder, &self.dir, self.wait)?.with_sync(self.sync)))
+        Ok(Arc::new(Store::existing(&self.directory, &self.dir, self.wait)?.with_sync(self.sync)))
     }
 
     /// Opens the store, if there is one.
     pub fn open_if_there(&self) -> Result<Option<Arc<Store>>> {
-        self.folder.join("version").exists().then(|| self.open()).transpose()
+        self.directory.join("version").exists().then(|| self.open()).transpose()
     }
 }
 
@@ -64,8 +64,8 @@ impl Target {
         if let Some(store) = self.store.get() {
             return Ok(Arc::clone(store));
         }
-        let Place { folder, dir, wait, sync } = &self.place;
-        let store = Arc::new(Store::open(folder, dir, *wait)?.with_sync(*sync));
+        let Place { directory, dir, wait, sync } = &self.place;
+        let store = Arc::new(Store::open(directory, dir, *wait)?.with_sync(*sync));
         Ok(Arc::clone(self.store.get_or_init(|| store)))
     }
 
@@ -73,12 +73,12 @@ impl Target {
     /// it must have space for the others.
     pub fn terms(&self, terms: &Terms) -> Terms {
         let holdings = self.existing().map(|store| Arc::clone(store) as Arc<dyn Holdings>);
-        going_to(terms, &self.place.folder, holdings)
+        going_to(terms, &self.place.directory, holdings)
     }
 }
 
 /// The terms for artifacts that are written to `place`, which need not exist yet.
 pub fn going_to(terms: &Terms, place: &Path, holdings: Option<Arc<dyn Holdings>>) -> Terms {
     let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
-    Terms { destination: Some(Destination { folder: there.to_owned(), holdings }), ..terms.clone() }
+    Terms { destination: Some(Destination { directory: there.to_owned(), holdings }), ..terms.clone() }
 }

@@ -32,8 +32,8 @@ fn terms() -> Terms {
     }
 }
 
-fn opened(folder: &Path) -> Store {
-    Store::open(folder, &StoreDir::default(), Duration::from_secs(10)).unwrap()
+fn opened(directory: &Path) -> Store {
+    Store::open(directory, &StoreDir::default(), Duration::from_secs(10)).unwrap()
 }
 
 /// A NAR of the tree, and its declaration.
@@ -47,21 +47,26 @@ fn nar_of(tree: &Path, nar: &Path) -> Declared {
     Declared { path: Some(path), ca: Some(ca), ..Declared::default() }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    super::folder::names(folder).unwrap()
+fn names(directory: &Path) -> Vec<String> {
+    super::directory::names(directory).unwrap()
 }
 
 #[test]
 fn what_changes_between_the_passes_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
-    let store = opened(&folder.path().join("store"));
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
+    let store = opened(&directory.path().join("store"));
     for size in [10, 300_000, 2_000_000] {
         fs::write(&tree, vec![b'a'; size]).unwrap();
         let declared = nar_of(&tree, &file);
         let good = fs::read(&file).unwrap();
-        let before =
-            || (names(&store.trees()), names(&store.folder.join("links")), names(&store.folder.join("meta")));
+        let before = || {
+            (
+                names(&store.trees()),
+                names(&store.directory.join("links")),
+                names(&store.directory.join("meta")),
+            )
+        };
         let empty = before();
         let mut other = good.clone();
         other[good.len() / 2] ^= 1;
@@ -73,24 +78,24 @@ fn what_changes_between_the_passes_is_refused() {
             let code = |fault: Fault| fault.code();
             let refused = store.add(&closure, &terms(), &report).map_err(code);
             assert_eq!(refused, Err(Some(Code::ChangedWhileReading)), "{size}");
-            let to = folder.path().join("to");
+            let to = directory.path().join("to");
             assert_eq!(
                 unpack_apart(&closure, &terms(), &report, &to).map_err(code),
                 Err(Some(Code::ChangedWhileReading))
             );
-            assert!(!to.exists() && names(&store.folder.join("tmp")).is_empty());
-            assert_eq!(names(folder.path()), ["nar", "store", "tree"]);
+            assert!(!to.exists() && names(&store.directory.join("tmp")).is_empty());
+            assert_eq!(names(directory.path()), ["nar", "store", "tree"]);
             assert_eq!(before(), empty);
             fs::write(&file, &good).unwrap();
         }
         // A new file of the same name is not the one that is read again.
         let closure = NarFile::open(&file, &declared, &terms()).unwrap();
         let report = closure.verify(&terms()).unwrap();
-        fs::rename(&tree, folder.path().join("aside")).unwrap();
-        fs::write(folder.path().join("new"), b"other").unwrap();
-        fs::rename(folder.path().join("new"), &file).unwrap();
+        fs::rename(&tree, directory.path().join("aside")).unwrap();
+        fs::write(directory.path().join("new"), b"other").unwrap();
+        fs::rename(directory.path().join("new"), &file).unwrap();
         assert_eq!(store.add(&closure, &terms(), &report).unwrap().new.len(), 1);
-        fs::rename(folder.path().join("aside"), &tree).unwrap();
+        fs::rename(directory.path().join("aside"), &tree).unwrap();
         drop(closure);
         assert!(store.check(&terms()).unwrap().faults.is_empty());
         store.collect(None, false).unwrap();
@@ -99,25 +104,27 @@ fn what_changes_between_the_passes_is_refused() {
 
 #[test]
 fn what_needs_more_room_than_there_is_is_not_begun() {
-    let folder = tempfile::tempdir().unwrap();
-    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     fs::write(&tree, b"x").unwrap();
     let declared = nar_of(&tree, &file);
     let closure = NarFile::open(&file, &declared, &terms()).unwrap();
     let mut report = closure.verify(&terms()).unwrap();
     report.objects[0].0.nar_size = u64::MAX / 2;
-    let store = opened(&folder.path().join("store"));
+    let store = opened(&directory.path().join("store"));
     assert_eq!(store.add(&closure, &terms(), &report).unwrap_err().code(), Some(Code::Space));
-    let to = folder.path().join("to");
+    let to = directory.path().join("to");
     assert_eq!(unpack_apart(&closure, &terms(), &report, &to).unwrap_err().code(), Some(Code::Space));
-    assert!(!to.exists() && names(&store.trees()).is_empty() && names(&store.folder.join("tmp")).is_empty());
+    assert!(
+        !to.exists() && names(&store.trees()).is_empty() && names(&store.directory.join("tmp")).is_empty()
+    );
 }
 
 #[test]
 fn objects_that_name_themselves_have_a_content_of_their_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
-    let store = Arc::new(opened(&folder.path().join("store")));
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
+    let store = Arc::new(opened(&directory.path().join("store")));
     let mut terms = terms();
     terms.trust.demand = crate::emergence::proof::trust::Demand::None;
     let mut contents = Vec::new();
@@ -142,14 +149,14 @@ fn objects_that_name_themselves_have_a_content_of_their_own() {
 
 #[test]
 fn a_lease_lasts_until_it_is_given_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     fs::write(&tree, b"x").unwrap();
     let declared = nar_of(&tree, &file);
     let path = declared.path.clone().unwrap();
     let closure = NarFile::open(&file, &declared, &terms()).unwrap();
     let report = closure.verify(&terms()).unwrap();
-    let store = opened(&folder.path().join("store"));
+    let store = opened(&directory.path().join("store"));
     assert_eq!(
         store.lease("c1", std::slice::from_ref(&path)).unwrap_err().code(),
         Some(Code::ClosureIncomplete)
@@ -158,7 +165,7 @@ fn a_lease_lasts_until_it_is_given_up() {
     let lease = store.lease("c1", std::slice::from_ref(&path)).unwrap();
     assert!(store.collect(None, false).unwrap().objects.is_empty());
     lease.release().unwrap();
-    assert!(names(&store.folder.join("leases")).is_empty());
+    assert!(names(&store.directory.join("leases")).is_empty());
     store.lease("c1", std::slice::from_ref(&path)).unwrap().keep();
     assert!(store.collect(None, false).unwrap().objects.is_empty());
     drop(store.lease("c1", std::slice::from_ref(&path)).unwrap());
@@ -170,20 +177,20 @@ fn a_lease_lasts_until_it_is_given_up() {
     child.kill().unwrap();
     child.wait().unwrap();
     store.collect(None, false).unwrap();
-    assert!(names(&store.folder.join("leases")).is_empty());
+    assert!(names(&store.directory.join("leases")).is_empty());
     lease.release().unwrap();
 }
 
 #[test]
 fn documents_go_with_what_they_are_about() {
-    let folder = tempfile::tempdir().unwrap();
-    let (tree, file) = (folder.path().join("tree"), folder.path().join("nar"));
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     fs::write(&tree, b"x").unwrap();
     let declared = nar_of(&tree, &file);
     let path = declared.path.clone().unwrap();
     let closure = NarFile::open(&file, &declared, &terms()).unwrap();
     let report = closure.verify(&terms()).unwrap();
-    let store = opened(&folder.path().join("store"));
+    let store = opened(&directory.path().join("store"));
     store.add(&closure, &terms(), &report).unwrap();
     let (one, other) = (Hash::sha256(b"one"), Hash::sha256(b"other"));
     let document = format!("{{\"objects\":[\"{}\"]}}", store.dir().path(&path));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, futimens, mkdirat, openat, symlinkat, utimensat};
 
 use super::links;
-use super::ways::{Folder, Ways, leave};
+use super::ways::{Directory, Ways, leave};
 use crate::emergence::base::files::{Crew, SMALL, TIMES, Task, reserve};
 use crate::emergence::base::hash::{Algorithm, Hasher};
 use crate::emergence::base::refusal::{Fault, Result};
@@ -24,9 +24,9 @@ pub(super) struct Maker<'a> {
     root: CString,
     ways: Ways<'a>,
     /// Threads that create small files. `None`: the caller does.
-    crew: Option<Crew<'a, Folder>>,
+    crew: Option<Crew<'a, Directory>>,
     /// The open directories, outermost first.
-    folders: Vec<Arc<Folder>>,
+    directories: Vec<Arc<Directory>>,
     file: Option<Pending>,
     /// Content of the current small file.
     room: Vec<u8>,
@@ -54,19 +54,19 @@ impl<'a> Maker<'a> {
         at: BorrowedFd<'a>,
         root: CString,
         ways: Ways<'a>,
-        crew: Option<Crew<'a, Folder>>,
+        crew: Option<Crew<'a, Directory>>,
     ) -> Self {
-        Self { at, root, ways, crew, folders: Vec::new(), file: None, room: Vec::new() }
+        Self { at, root, ways, crew, directories: Vec::new(), file: None, room: Vec::new() }
     }
 
     /// The directory of the next node.
     fn above(&self) -> BorrowedFd<'_> {
-        self.folders.last().map_or(self.at, |folder| folder.0.as_fd())
+        self.directories.last().map_or(self.at, |directory| directory.0.as_fd())
     }
 
     /// The name of the next node in it.
     fn name(&self, name: &[u8]) -> Result<CString> {
-        match self.folders.is_empty() {
+        match self.directories.is_empty() {
             true => Ok(self.root.clone()),
             false => CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte")),
         }
@@ -94,13 +94,13 @@ impl Visitor for Maker<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, &name, flags, Mode::empty())
         };
-        let at = make().doing(|| format!("make the folder {}", name.to_string_lossy()))?;
-        self.folders.push(Arc::new(Folder(at)));
+        let at = make().doing(|| format!("make the directory {}", name.to_string_lossy()))?;
+        self.directories.push(Arc::new(Directory(at)));
         Ok(())
     }
 
     fn leave(&mut self) -> Result<()> {
-        self.folders.pop().map_or(Ok(()), leave)
+        self.directories.pop().map_or(Ok(()), leave)
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
@@ -136,10 +136,10 @@ impl Visitor for Maker<'_> {
         if let Some((file, hasher)) = large {
             return self.settle(&name, executable, file, hasher);
         }
-        match (&self.crew, self.folders.last()) {
-            (Some(crew), Some(folder)) => {
+        match (&self.crew, self.directories.last()) {
+            (Some(crew), Some(directory)) => {
                 let bytes = std::mem::take(&mut self.room);
-                self.room = crew.make(Task { folder: Arc::clone(folder), name, executable, bytes })?;
+                self.room = crew.make(Task { directory: Arc::clone(directory), name, executable, bytes })?;
                 Ok(())
             }
             _ => self.ways.whole(&self.above(), &name, executable, &self.room),

@@ -78,23 +78,23 @@ impl Ways<'_> {
 }
 
 /// A directory that files are created in. Its last user completes it with [`leave`].
-pub(super) struct Folder(pub(super) OwnedFd);
+pub(super) struct Directory(pub(super) OwnedFd);
 
 /// Releases a directory. The last release sets its mode and its timestamp.
-pub(super) fn leave(folder: Arc<Folder>) -> Result<()> {
-    if let Some(Folder(folder)) = Arc::into_inner(folder) {
-        fchmod(&folder, Mode::from_raw_mode(0o555)).doing(|| "set the mode of a folder")?;
-        futimens(&folder, &TIMES).doing(|| "set the time of a folder")?;
+pub(super) fn leave(directory: Arc<Directory>) -> Result<()> {
+    if let Some(Directory(directory)) = Arc::into_inner(directory) {
+        fchmod(&directory, Mode::from_raw_mode(0o555)).doing(|| "set the mode of a directory")?;
+        futimens(&directory, &TIMES).doing(|| "set the time of a directory")?;
     }
     Ok(())
 }
 
 impl Ways<'_> {
     /// Creates a file as a task of a crew.
-    pub(super) fn task(&self, task: Task<Folder>) -> Result<Vec<u8>> {
-        let Task { folder, name, executable, bytes } = task;
-        self.whole(&folder.0, &name, executable, &bytes)?;
-        leave(folder)?;
+    pub(super) fn task(&self, task: Task<Directory>) -> Result<Vec<u8>> {
+        let Task { directory, name, executable, bytes } = task;
+        self.whole(&directory.0, &name, executable, &bytes)?;
+        leave(directory)?;
         Ok(bytes)
     }
 }

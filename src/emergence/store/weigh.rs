@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::Store;
-use super::folder::names;
+use super::directory::names;
 use crate::emergence::base::refusal::Result;
 use crate::error::Doing;
 
@@ -40,7 +40,7 @@ impl Store {
                 file.elsewhere = file.elsewhere.saturating_sub(1);
             }
         }
-        let links = self.folder.join("links");
+        let links = self.directory.join("links");
         for name in names(&links)? {
             let path = links.join(name);
             let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-fn folder(path: &Path) -> OwnedFd {
+fn directory(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
@@ -77,7 +77,7 @@ fn the_answers_are_the_kernels() {
         for name in ["l0", "l1", "l2"] {
             symlink(dice.path(), top.join(name)).unwrap();
         }
-        let root = folder(&top);
+        let root = directory(&top);
         for _ in 0..1000 {
             let path = std::ffi::CString::new(dice.path()).unwrap();
             let ways = [OFlags::PATH, OFlags::RDONLY | OFlags::NONBLOCK];
@@ -94,7 +94,7 @@ fn the_answers_are_the_kernels() {
 
 #[test]
 fn links_of_procfs_that_jump_lead_nowhere() {
-    let root = folder(Path::new("/"));
+    let root = directory(Path::new("/"));
     for path in
         [c"proc/self/exe", c"proc/self/root", c"proc/self/cwd/x", c"proc/self/fd/0", c"proc/self/ns/mnt"]
     {
@@ -114,7 +114,7 @@ fn long_ways_have_an_end() {
     let dir = tempfile::tempdir().unwrap();
     let deep = "d/".repeat(900);
     fs::create_dir_all(dir.path().join(&deep)).unwrap();
-    let root = folder(dir.path());
+    let root = directory(dir.path());
     let walk = |path: String| {
         let path = std::ffi::CString::new(path).unwrap();
         by_names(root.as_fd(), &path, OFlags::PATH | OFlags::CLOEXEC).map(drop)
@@ -140,7 +140,7 @@ fn whoever_exchanges_names_lets_nobody_out() {
     }
     let secrets = [dir.path(), &outside].map(|place| fs::metadata(place.join("secret")).unwrap().ino());
     let done = AtomicBool::new(false);
-    let top = folder(&root);
+    let top = directory(&root);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let exchange = |one: &Path, other: &Path| {

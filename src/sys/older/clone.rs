@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_moved_is_gone() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let no_group = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();
+        let no_group = rustix::fs::open(directory.path(), flags, Mode::empty()).unwrap();
         // SAFETY: no memory is shared, and the child only calls _exit.
         match unsafe { into_cgroup(0, no_group.as_fd()) } {
             Ok(Cloned::Child) => process::exit_now(0),

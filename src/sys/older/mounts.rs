@@ -114,8 +114,8 @@ fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &Owne
     rustix::process::fchdir(&cell)?;
     rustix::process::chroot(c".")?;
 
-    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode) == FileType::Directory;
-    let place = if is_folder {
+    let is_directory = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode) == FileType::Directory;
+    let place = if is_directory {
         rustix::fs::mkdirat(&cell, c"mount", Mode::RWXU)?;
         rustix::fs::openat(&cell, c"mount", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?
     } else {

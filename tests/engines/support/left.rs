@@ -36,8 +36,8 @@ fn look(id: &str) -> Vec<String> {
     left
 }
 
-/// Names with `id` in them, below a folder and on its file system.
-fn named(folder: &Path, id: &str, found: &mut Vec<String>) {
-    let script = format!("find {} -xdev -name '*{id}*' 2>/dev/null || true", folder.display());
+/// Names with `id` in them, below a directory and on its file system.
+fn named(directory: &Path, id: &str, found: &mut Vec<String>) {
+    let script = format!("find {} -xdev -name '*{id}*' 2>/dev/null || true", directory.display());
     found.extend(shell(&script).ok().stdout.lines().map(str::to_owned));
 }

@@ -66,14 +66,14 @@ fn look_into_all(marker: &Path) {
             ways.extend(
                 fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path()),
             );
-            // A folder of the host leads everywhere: the marker may be below it or anywhere above.
+            // A directory of the host leads everywhere: the marker may be below it or anywhere above.
             let leads = |way: &PathBuf| {
                 let up = (0..8).scan(way.clone(), |at, _| {
                     let here = at.clone();
                     at.push("..");
                     Some(here)
                 });
-                up.into_iter().any(|folder| folder.join(marker).exists())
+                up.into_iter().any(|directory| directory.join(marker).exists())
             };
             for way in ways.iter().filter(|way| leads(way)) {
                 fs::write("/tmp/seen", way.as_os_str().as_encoded_bytes()).expect("note it");

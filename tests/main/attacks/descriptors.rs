@@ -121,7 +121,7 @@ fn those_of_stale_activation_stay_outside() {
     env.delete("web");
 }
 
-/// The runtime's own are at these numbers by then, its state folder among them: a way out of the container.
+/// The runtime's own are at these numbers by then, its state directory among them: a way out of the container.
 #[test]
 fn those_of_the_runtime_are_never_preserved() {
     let Some(env) = Env::new() else { return };
@@ -169,7 +169,7 @@ fn one_as_working_directory_leads_nowhere() {
     );
     let bundle = env.script(&script).set("process/cwd", json!("/link"));
     symlink(env.dir(), bundle.rootfs("link")).unwrap();
-    assert_eq!(env.run(&bundle).stdout, "", "a link to a folder of the host");
+    assert_eq!(env.run(&bundle).stdout, "", "a link to a directory of the host");
     for number in 3..16 {
         for up in ["", "/..", "/../.."] {
             let cwd = format!("/proc/self/fd/{number}{up}");
@@ -186,9 +186,9 @@ fn one_as_working_directory_leads_nowhere() {
     env.delete("web");
 }
 
-/// The state folder holds the fifo that starts the container, and what `exec` goes by; the log is read by engines.
+/// The state directory holds the fifo that starts the container, and what `exec` goes by; the log is read by engines.
 #[test]
-fn those_of_the_log_and_of_the_state_folder_stay_outside() {
+fn those_of_the_log_and_of_the_state_directory_stay_outside() {
     let Some(env) = Env::new() else { return };
     let log = env.dir().join("run/log");
     let list = "(ls -l /proc/$$/fd) >/tmp/list; grep -c -e '->' /tmp/list; grep -e /log -e /state -e fifo -e socket: -e anon_inode /tmp/list; true";

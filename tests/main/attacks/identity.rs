@@ -207,10 +207,10 @@ fn variables_of_the_image_do_not_reach_hooks() {
     let line = |kind: &str| {
         format!("echo {kind} $(env | grep -e ^LD_PRELOAD -e ^LD_AUDIT -e ^EVIL) >>{}", said.display())
     };
-    // In the container the folder must be seen.
-    let folder = env.dir().to_str().unwrap().to_owned();
+    // In the container the directory must be seen.
+    let directory = env.dir().to_str().unwrap().to_owned();
     let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    let bundle = env.bundle(&["true"]).mount(&folder, "bind", &folder, &["rbind", "rw"]).set(
+    let bundle = env.bundle(&["true"]).mount(&directory, "bind", &directory, &["rbind", "rw"]).set(
         "process/env",
         json!(["PATH=/bin", "LD_PRELOAD=/evil.so", "LD_AUDIT=/proc/self/cwd/evil.so", "EVIL=1"]),
     );

@@ -20,9 +20,9 @@ fn source(env: &Env, name: &str) -> PathBuf {
     path
 }
 
-/// Names of what is in a folder.
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
+/// Names of what is in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -51,7 +51,7 @@ fn below_a_destination_they_lead_nowhere_outside() {
     symlink(&outside, bundle.rootfs("link")).unwrap();
     let bundle = bundle.mount("/link/sub", "bind", source.to_str().unwrap(), &["bind"]);
     let output = env.run(&bundle);
-    assert!(!outside.join("sub").exists(), "the host's folder is untouched");
+    assert!(!outside.join("sub").exists(), "the host's directory is untouched");
     if env.differs("crun", "does not make what a link inside names") {
         return;
     }
@@ -108,13 +108,13 @@ fn a_passwd_of_terabytes_holds_nobody_up() {
 /// The default links of /dev, its nodes and ptmx, made or removed through /dev as a link (CVE-2026-41579); what is mounted on
 /// /proc and /sys (CVE-2019-19921, CVE-2023-27561).
 #[test]
-fn at_the_system_folders_they_lead_nowhere_outside() {
+fn at_the_system_directories_they_lead_nowhere_outside() {
     let Some(env) = Env::new() else { return };
-    for folder in ["dev", "proc", "sys"] {
-        if folder == "dev" && env.differs("runc", "1.1 makes links behind it (CVE-2026-41579)") {
+    for directory in ["dev", "proc", "sys"] {
+        if directory == "dev" && env.differs("runc", "1.1 makes links behind it (CVE-2026-41579)") {
             continue;
         }
-        let outside = env.dir().join(format!("outside-{folder}"));
+        let outside = env.dir().join(format!("outside-{directory}"));
         fs::create_dir(&outside).unwrap();
         for name in ["ptmx", "null", "console"] {
             fs::write(outside.join(name), "of the host").unwrap();
@@ -123,28 +123,28 @@ fn at_the_system_folders_they_lead_nowhere_outside() {
         let relative = format!("{UP}{}", outside.display());
         for target in [outside.to_str().unwrap(), &relative] {
             let bundle = env.bundle(&["true"]);
-            fs::remove_dir(bundle.rootfs(folder)).unwrap();
-            symlink(target, bundle.rootfs(folder)).unwrap();
+            fs::remove_dir(bundle.rootfs(directory)).unwrap();
+            symlink(target, bundle.rootfs(directory)).unwrap();
             let _either_is_right = env.run(&bundle);
             // Engines that mount nothing on /dev leave it to the image.
             let _either_is_right = env.run(&with_dev_of_image(bundle));
-            assert_eq!(names(&outside), before, "{folder} as {target}");
+            assert_eq!(names(&outside), before, "{directory} as {target}");
             for name in &before {
                 let text = fs::read_to_string(outside.join(name));
-                assert_eq!(text.unwrap(), "of the host", "{folder} as {target}: {name}");
+                assert_eq!(text.unwrap(), "of the host", "{directory} as {target}: {name}");
             }
         }
     }
 }
 
 #[test]
-fn what_is_no_folder_at_proc_and_sys_is_not_mounted_on() {
+fn what_is_no_directory_at_proc_and_sys_is_not_mounted_on() {
     let Some(env) = Env::new() else { return };
-    for folder in ["proc", "sys"] {
+    for directory in ["proc", "sys"] {
         let bundle = env.script("cat /proc/kcore | head -c1; ls /sys/firmware");
-        fs::remove_dir(bundle.rootfs(folder)).unwrap();
-        fs::write(bundle.rootfs(folder), "").unwrap();
-        let output = env.run(&bundle).fails().says(&format!("/{folder}"));
+        fs::remove_dir(bundle.rootfs(directory)).unwrap();
+        fs::write(bundle.rootfs(directory), "").unwrap();
+        let output = env.run(&bundle).fails().says(&format!("/{directory}"));
         assert_eq!(output.stdout, "");
     }
 }
@@ -162,29 +162,29 @@ fn a_link_at_proc_and_sys_is_not_mounted_on() {
         }
         assert_eq!(names(&bundle.rootfs("real")), [] as [String; 0]);
     };
-    for folder in ["proc", "sys"] {
+    for directory in ["proc", "sys"] {
         for target in ["/real", "real", "missing", "/tmp/../real"] {
             let bundle = env.script("echo started");
-            fs::remove_dir(bundle.rootfs(folder)).unwrap();
-            symlink(target, bundle.rootfs(folder)).unwrap();
-            refused(bundle, &format!("/{folder}"));
+            fs::remove_dir(bundle.rootfs(directory)).unwrap();
+            symlink(target, bundle.rootfs(directory)).unwrap();
+            refused(bundle, &format!("/{directory}"));
         }
-        let kind = if folder == "proc" { "proc" } else { "sysfs" };
+        let kind = if directory == "proc" { "proc" } else { "sysfs" };
         let bundle = env.script("echo started").mount("/other", kind, kind, &[]);
         symlink("/real", bundle.rootfs("other")).unwrap();
         refused(bundle, "/other");
         if !env.ours("others follow it for a bind mount") {
             continue;
         }
-        let place = format!("/{folder}");
+        let place = format!("/{directory}");
         let bundle =
             env.script("echo started").without_mount(&place).mount(&place, "bind", &place, &["rbind", "ro"]);
         let bundle = bundle.without_mount("/sys/fs/cgroup");
-        fs::remove_dir(bundle.rootfs(folder)).unwrap();
-        symlink("/real", bundle.rootfs(folder)).unwrap();
+        fs::remove_dir(bundle.rootfs(directory)).unwrap();
+        symlink("/real", bundle.rootfs(directory)).unwrap();
         refused(bundle, &place);
     }
-    // A folder on the way may be a link: what is mounted stays inside.
+    // A directory on the way may be a link: what is mounted stays inside.
     let bundle = env.script("test -d /real/own/self && echo there").mount("/way/own", "proc", "proc", &[]);
     fs::create_dir(bundle.rootfs("real")).unwrap();
     symlink("real", bundle.rootfs("way")).unwrap();
@@ -200,15 +200,15 @@ fn a_false_dev_null_does_not_stand_for_what_is_masked() {
     let masked = |bundle: Bundle| bundle.set("linux/maskedPaths", json!(["/proc/keys"]));
     let links = ["/proc/sys/kernel/domainname", "/proc/self/status", "/etc/passwd"];
     for (at, target) in links.into_iter().enumerate() {
-        // The image's own /dev, or a folder that an attacker could fill, bound there.
+        // The image's own /dev, or a directory that an attacker could fill, bound there.
         let bundle = masked(with_dev_of_image(env.script(script)));
         symlink(target, bundle.rootfs("dev/null")).unwrap();
         env.run(&bundle).ok().prints("1:3\n0");
-        let folder = env.dir().join(format!("dev{at}"));
-        fs::create_dir(&folder).unwrap();
-        symlink(target, folder.join("null")).unwrap();
+        let directory = env.dir().join(format!("dev{at}"));
+        fs::create_dir(&directory).unwrap();
+        symlink(target, directory.join("null")).unwrap();
         let bundle = masked(with_dev_of_image(env.script(script)));
-        env.run(&bundle.mount("/dev", "bind", folder.to_str().unwrap(), &["bind"])).ok().prints("1:3\n0");
+        env.run(&bundle.mount("/dev", "bind", directory.to_str().unwrap(), &["bind"])).ok().prints("1:3\n0");
     }
 }
 
@@ -267,22 +267,22 @@ fn a_false_ptmx_is_not_opened() {
         fs::OpenOptions::new().read(true).write(true).open(bundle.rootfs("dev/pts/ptmx"));
 }
 
-/// An engine may have pid files in a folder where others can make names.
+/// An engine may have pid files in a directory where others can make names.
 #[test]
 fn beside_a_pid_file_they_are_not_followed() {
     let Some(env) = Env::new() else { return };
-    let (folder, outside) = (env.dir().join("shared"), env.dir().join("outside"));
-    fs::create_dir(&folder).unwrap();
+    let (directory, outside) = (env.dir().join("shared"), env.dir().join("outside"));
+    fs::create_dir(&directory).unwrap();
     fs::write(&outside, "of the host").unwrap();
-    fs::write(folder.join("pid"), "old").unwrap();
+    fs::write(directory.join("pid"), "old").unwrap();
     // The numbers that the next processes will have.
     let last = env.program("sh", &["-c", "echo $$"]).run().ok().text().parse::<u32>().unwrap();
     for number in last..last + 1500 {
-        symlink(&outside, folder.join(format!(".pid.{number}"))).unwrap();
+        symlink(&outside, directory.join(format!(".pid.{number}"))).unwrap();
     }
     let bundle = env.bundle(&["true"]);
     bundle.write();
-    let file = folder.join("pid");
+    let file = directory.join("pid");
     env.runtime(&["create", "-b", bundle.str(), "--pid-file", file.to_str().unwrap(), "web"]).ok();
     assert_eq!(fs::read_to_string(&file).unwrap(), env.pid("web").to_string());
     assert!(fs::symlink_metadata(&file).unwrap().is_file());

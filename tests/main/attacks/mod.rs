@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::support::Bundle;
 
-/// More parents than any test folder is deep.
+/// More parents than any test directory is deep.
 const UP: &str = "../../../../../../../../../..";
 
 /// The three sets in which a process has these capabilities.
@@ -32,7 +32,7 @@ fn capabilities(names: &[&str]) -> Value {
     json!({"bounding": names, "permitted": names, "effective": names})
 }
 
-/// Somebody outside of the container who shares a folder with it: `one` and `other` change places all the time, until this is dropped.
+/// Somebody outside of the container who shares a directory with it: `one` and `other` change places all the time, until this is dropped.
 struct Exchange {
     over: Arc<AtomicBool>,
     at_work: Option<JoinHandle<u32>>,

@@ -45,7 +45,7 @@ fn it_cannot_be_written_to_by_who_holds_it() {
     assert_eq!(refused(&env, &held).kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
-/// A folder of programs that is mounted read-only is made writable for an upgrade, and who held a program then writes to it.
+/// A directory of programs that is mounted read-only is made writable for an upgrade, and who held a program then writes to it.
 #[test]
 fn it_is_not_on_a_mount_that_may_become_writable() {
     let Some(env) = Env::new() else { return };

@@ -1,6 +1,6 @@
 //! Names that somebody exchanges while they are used: CVE-2021-30465, CVE-2019-19921, CVE-2024-45310, CVE-2025-31133.
 //!
-//! Another container with a share in the same folder can do that. Whether `create` then succeeds is a matter of luck; what it does
+//! Another container with a share in the same directory can do that. Whether `create` then succeeds is a matter of luck; what it does
 //! outside of the root file system, or leaves unprotected, is not.
 
 use std::fs;
@@ -16,7 +16,7 @@ fn rounds() -> usize {
     if on_test_machine() { 25 } else { 60 }
 }
 
-/// A bind mount, and a folder made for a mount, below a name that is now a folder, now a link to a folder of the host.
+/// A bind mount, and a directory made for a mount, below a name that is now a directory, now a link to a directory of the host.
 #[test]
 fn a_destination_that_becomes_a_link_leads_nowhere_outside() {
     let Some(env) = Env::new() else { return };
@@ -45,9 +45,9 @@ fn a_destination_that_becomes_a_link_leads_nowhere_outside() {
         let _ = fs::remove_dir(bundle.rootfs("a/made"));
     }
     drop(exchange);
-    assert_eq!(fs::read_to_string(&seen).unwrap_or_default(), "", "mounted on a folder of the host");
+    assert_eq!(fs::read_to_string(&seen).unwrap_or_default(), "", "mounted on a directory of the host");
     let made = fs::read_dir(&outside).unwrap().count();
-    assert_eq!(made, 1, "made in a folder of the host");
+    assert_eq!(made, 1, "made in a directory of the host");
 }
 
 /// Between the mounting of /dev and the making of its nodes: they would come to lie in the root file system on disk, where others
@@ -60,8 +60,8 @@ fn no_device_is_made_on_disk_when_dev_is_exchanged() {
     }
     let bundle = env.bundle(&["true"]);
     fs::create_dir(bundle.rootfs("dev2")).unwrap();
-    for (folder, name) in [("dev", "pts"), ("dev", "shm"), ("dev", "mqueue"), ("dev2", "pts")] {
-        fs::create_dir(bundle.rootfs(folder).join(name)).unwrap();
+    for (directory, name) in [("dev", "pts"), ("dev", "shm"), ("dev", "mqueue"), ("dev2", "pts")] {
+        fs::create_dir(bundle.rootfs(directory).join(name)).unwrap();
     }
     let exchange = Exchange::of(&bundle.rootfs("dev"), &bundle.rootfs("dev2"));
     for _ in 0..rounds() {
@@ -71,9 +71,9 @@ fn no_device_is_made_on_disk_when_dev_is_exchanged() {
         }
     }
     drop(exchange);
-    for folder in ["dev", "dev2"] {
+    for directory in ["dev", "dev2"] {
         for name in ["null", "zero", "tty", "fd", "stdin", "ptmx"] {
-            let path = bundle.rootfs(folder).join(name);
+            let path = bundle.rootfs(directory).join(name);
             assert!(fs::symlink_metadata(&path).is_err(), "{} was made", path.display());
         }
     }

@@ -12,16 +12,16 @@ use super::{World, terms};
 use crate::support::{Output, on_test_machine};
 
 impl World {
-    /// A bundle with more annotations; gives its folder.
+    /// A bundle with more annotations; gives its directory.
     fn annotated(&self, reference: &str, name: &str, annotations: &[(&str, &str)]) -> String {
-        let folder = self.text(name);
-        self.emergence(&["bundle", reference, &folder]).ok();
+        let directory = self.text(name);
+        self.emergence(&["bundle", reference, &directory]).ok();
         self.edit(name, |config| {
             for (name, value) in annotations {
                 config["annotations"][format!("com.matrixai.emergence.{name}")] = json!(value);
             }
         });
-        folder
+        directory
     }
 
     fn edit(&self, bundle: &str, change: impl FnOnce(&mut Value)) {
@@ -31,8 +31,8 @@ impl World {
         fs::write(&file, config.to_string()).unwrap();
     }
 
-    fn run_bundle(&self, folder: &str) -> Output {
-        self.env.runtime(&["run", "--bundle", folder, &self.id("checked")])
+    fn run_bundle(&self, directory: &str) -> Output {
+        self.env.runtime(&["run", "--bundle", directory, &self.id("checked")])
     }
 
     fn annotation(&self, bundle: &str, name: &str) -> String {
@@ -56,9 +56,9 @@ fn a_changed_object_is_not_created() {
     let Some(world) = World::new() else { return };
     let reference = world.script("app", "echo runs");
     for mode in ["full", "fast", "verity"] {
-        let folder = world.annotated(&reference, mode, &[("verify", mode)]);
-        world.run_bundle(&folder).ok().prints("runs");
-        world.run_bundle(&folder).ok().prints("runs");
+        let directory = world.annotated(&reference, mode, &[("verify", mode)]);
+        world.run_bundle(&directory).ok().prints("runs");
+        world.run_bundle(&directory).ok().prints("runs");
     }
     let file = world.object().join("bin/busybox");
     let good = fs::read(&file).unwrap();
@@ -112,8 +112,8 @@ fn protected_by_the_file_system() {
         return;
     }
     let reference = world.script("app", "echo runs");
-    let folder = world.annotated(&reference, "b", &[("verify", "verity")]);
-    world.run_bundle(&folder).ok().prints("runs");
+    let directory = world.annotated(&reference, "b", &[("verify", "verity")]);
+    world.run_bundle(&directory).ok().prints("runs");
     // The mount is in the namespace of the test's calls only.
     let file = world.object().join("bin/busybox");
     let (file, old) = (file.display(), world.text("old"));
@@ -125,18 +125,18 @@ fn protected_by_the_file_system() {
     // Root itself cannot write to it, and it runs as before.
     let write = format!("echo x >>{file}");
     world.env.shell(&write).exits(2).says("not permitted");
-    world.run_bundle(&folder).ok().prints("runs");
+    world.run_bundle(&directory).ok().prints("runs");
     assert_eq!(seals(), first);
     // In its place another file of the same size and time.
     let change = format!("printf X | dd of={file} bs=1 seek=5000 conv=notrunc && touch -r {old} {file}");
     world.env.shell(&format!("mv {file} {old} && cp -p {old} {file} && {change}")).ok();
     for _ in 0..2 {
-        world.run_bundle(&folder).exits(1).says("[nar.hash]");
+        world.run_bundle(&directory).exits(1).says("[nar.hash]");
         assert_eq!(seals(), first, "what is not as declared is not sealed");
     }
     // Another file with the right content is the same to the kernel.
     world.env.shell(&format!("rm {file} && cp -p {old} {file}")).ok();
-    world.run_bundle(&folder).ok().prints("runs");
+    world.run_bundle(&directory).ok().prints("runs");
     assert_eq!(seals(), first);
     world.env.shell(&write).exits(2).says("not permitted");
 }
@@ -184,11 +184,11 @@ fn all_forms_of_root_file_systems_are_checked() {
 fn an_automaton_is_pinned() {
     let Some(world) = World::new() else { return };
     let reference = world.script("app", "echo runs");
-    let folder = world.annotated(&reference, "b", &[]);
+    let directory = world.annotated(&reference, "b", &[]);
     let automaton = world.annotation("b", "automaton");
     let expect = |digest: &str| {
         world.edit("b", |config| config["annotations"]["com.matrixai.emergence.expect"] = json!(digest));
-        world.run_bundle(&folder)
+        world.run_bundle(&directory)
     };
     expect(&automaton).ok().prints("runs");
     let other = format!("sha256:{}", "0".repeat(64));

@@ -65,9 +65,9 @@ fn layers_lie_over_one_another() {
         look(name, "overlay").ok().prints(&format!("name passwd\n{name}\n1"));
     }
     let layers = || {
-        let folder = fs::read_dir(world.store().join("layers")).unwrap();
+        let directory = fs::read_dir(world.store().join("layers")).unwrap();
         let mut names: Vec<_> =
-            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            directory.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort_by_key(String::len);
         names
     };

@@ -117,7 +117,7 @@ impl World {
         let trees = vec![Tree { name: Name::new("bb").unwrap(), path: self.path("tree") }];
         let packing = Packing {
             spec,
-            folder: self.env.dir(),
+            directory: self.env.dir(),
             trees,
             closures: Vec::new(),
             recipes: Recipes::Nowhere,
@@ -126,7 +126,7 @@ impl World {
             key: None,
             pin: false,
         };
-        pack(packing, Target::Folder(self.path("layout")), Some(tag), &terms())
+        pack(packing, Target::Directory(self.path("layout")), Some(tag), &terms())
     }
 
     /// An automaton that runs a script.
@@ -140,7 +140,7 @@ impl World {
         self.emergence(&["store-path", "source", &self.text("tree"), "--name", "bb"]).ok().text().to_owned()
     }
 
-    /// Every file of the test's folder by what it is, but for what calls write.
+    /// Every file of the test's directory by what it is, but for what calls write.
     fn files(&self) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
         let mut left = vec![self.env.dir().to_owned()];
@@ -148,7 +148,7 @@ impl World {
             let kind = fs::symlink_metadata(&path).unwrap();
             let told = if kind.is_dir() {
                 left.extend(fs::read_dir(&path).unwrap().flatten().map(|entry| entry.path()));
-                "folder".to_owned()
+                "directory".to_owned()
             } else if kind.is_file() {
                 format!("{} bytes", kind.len())
             } else {

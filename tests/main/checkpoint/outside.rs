@@ -5,12 +5,12 @@ use super::*;
 #[test]
 fn mounts_of_the_host_are_given_back() {
     let Some(env) = env() else { return };
-    let folder = |name: &str| {
+    let directory = |name: &str| {
         let path = env.dir().join(name);
         fs::create_dir_all(&path).unwrap();
         path
     };
-    let (data, more, moved) = (folder("data"), folder("more"), folder("moved"));
+    let (data, more, moved) = (directory("data"), directory("more"), directory("moved"));
     fs::create_dir(data.join("sub")).unwrap();
     fs::create_dir(data.join("deep")).unwrap();
     fs::write(env.dir().join("file"), "one\n").unwrap();
@@ -81,10 +81,10 @@ fn a_read_only_root_behind_a_link_stays_so() {
     let Some(env) = env() else { return };
     let counter = Counter::start(&env, |bundle| {
         fs::write(bundle.rootfs("log"), "").unwrap();
-        let folder = bundle.rootfs("").to_str().unwrap().to_owned();
+        let directory = bundle.rootfs("").to_str().unwrap().to_owned();
         bundle
             .set("root/readonly", json!(true))
-            .mount("/root", "bind", &folder, &["bind"])
+            .mount("/root", "bind", &directory, &["bind"])
             .set("process/args", json!(["sh", "-c", COUNT.replace(">>/log", ">>/root/log")]))
     });
     counter.round(&[]);

@@ -42,7 +42,7 @@ fn world() -> Option<Env> {
     warm(env)
 }
 
-/// The first container makes what the later ones find: the state folder, the cgroup above.
+/// The first container makes what the later ones find: the state directory, the cgroup above.
 fn warm(env: Env) -> Option<Env> {
     if !env.ours("a promise that the others do not make") {
         return None;

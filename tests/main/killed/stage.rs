@@ -51,7 +51,7 @@ pub struct Stage<'a> {
     pub bundle: Bundle,
     pub network: Option<OwnedFd>,
     pub console: Option<(UnixListener, PathBuf)>,
-    /// What is in the test's folders when no container is there.
+    /// What is in the test's directories when no container is there.
     files: BTreeSet<PathBuf>,
 }
 
@@ -141,9 +141,9 @@ impl<'a> Stage<'a> {
         if count > 0 {
             write!(left, "{count} processes that the runtime had made; ").unwrap();
         }
-        let folder = self.env.root().join("web");
-        if folder.exists() {
-            write!(left, "{}; ", folder.display()).unwrap();
+        let directory = self.env.root().join("web");
+        if directory.exists() {
+            write!(left, "{}; ", directory.display()).unwrap();
         }
         let groups = self.env.cgroups();
         let groups: Vec<_> = groups.iter().filter(|group| !group.ends_with("other")).collect();
@@ -200,10 +200,10 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Files of the test's folder, of the bundle and of its root.
+    /// Files of the test's directory, of the bundle and of its root.
     fn present(&self) -> BTreeSet<PathBuf> {
-        let folders = [self.env.dir().to_owned(), self.bundle.path().to_owned(), self.bundle.rootfs("/")];
-        let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap().flatten());
+        let directories = [self.env.dir().to_owned(), self.bundle.path().to_owned(), self.bundle.rootfs("/")];
+        let entries = directories.iter().flat_map(|directory| fs::read_dir(directory).unwrap().flatten());
         entries.map(|entry| entry.path()).collect()
     }
 }

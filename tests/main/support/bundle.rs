@@ -62,12 +62,12 @@ impl Env {
 }
 
 impl Bundle {
-    /// The bundle's folder.
+    /// The bundle's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The bundle's folder, as an argument.
+    /// The bundle's directory, as an argument.
     pub fn str(&self) -> &str {
         self.path.to_str().expect("temporary paths are UTF-8")
     }
@@ -158,8 +158,8 @@ impl Bundle {
 
 /// Busybox as its root file system; a copy, as what runs in a container may write to it.
 fn root_file_system(root: &Path) {
-    for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"] {
-        fs::create_dir_all(root.join(folder)).expect("make the root file system's folders");
+    for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"] {
+        fs::create_dir_all(root.join(directory)).expect("make the root file system's directories");
     }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod tmp");
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());

@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The folder to start in.
+    /// The directory to start in.
     pub fn cwd(mut self, path: &Path) -> Self {
         self.cwd = path.to_owned();
         self
@@ -118,7 +118,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// In the child: the older kernel, if there is to be one; the test's mount namespace, then the folder (setns(2) moves to `/`), then the user.
+/// In the child: the older kernel, if there is to be one; the test's mount namespace, then the directory (setns(2) moves to `/`), then the user.
 fn enter(
     namespace: i32,
     network: Option<i32>,

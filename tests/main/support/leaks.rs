@@ -1,4 +1,4 @@
-//! What a test may not leave behind: processes (zombies too), mounts, cgroups, state folders.
+//! What a test may not leave behind: processes (zombies too), mounts, cgroups, state directories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ impl Env {
         left
     }
 
-    /// Processes in this test's cgroups, or whose root file system is in this test's folder.
+    /// Processes in this test's cgroups, or whose root file system is in this test's directory.
     fn processes(&self) -> Vec<i32> {
         let dir = self.dir().to_str().expect("UTF-8");
         let pids = fs::read_dir("/proc").expect("read /proc").flatten();
@@ -87,7 +87,7 @@ impl Env {
         pids.filter(ours).collect()
     }
 
-    /// Mounts below the test's folder, in the host's mount namespace and in the test's.
+    /// Mounts below the test's directory, in the host's mount namespace and in the test's.
     pub fn mounts(&self) -> Vec<PathBuf> {
         let host = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
         let own = self.program("cat", &["/proc/self/mountinfo"]).privileged().run().ok().stdout;
@@ -113,15 +113,15 @@ impl Env {
 
     /// cgroups below the test's, deepest first; the parent itself may stay, `clean` takes it.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let root = self.cgroup_folder();
+        let root = self.cgroup_directory();
         let mut found = Vec::new();
-        folders(&root, &mut found);
+        directories(&root, &mut found);
         found.reverse();
         found
     }
 
     /// The test's cgroup, through a descriptor of the hierarchy that the test's mount namespace sees.
-    fn cgroup_folder(&self) -> PathBuf {
+    fn cgroup_directory(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{}", self.hierarchy.as_raw_fd(), self.parent))
     }
 
@@ -135,10 +135,10 @@ impl Env {
         }
         let end = Instant::now() + grace();
         while Instant::now() < end {
-            for folder in self.cgroups() {
-                let _ = fs::remove_dir(folder);
+            for directory in self.cgroups() {
+                let _ = fs::remove_dir(directory);
             }
-            let parent = self.cgroup_folder();
+            let parent = self.cgroup_directory();
             if !parent.exists() || fs::remove_dir(&parent).is_ok() {
                 break;
             }
@@ -147,11 +147,11 @@ impl Env {
     }
 }
 
-fn folders(path: &Path, found: &mut Vec<PathBuf>) {
+fn directories(path: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.push(entry.path());
-            folders(&entry.path(), found);
+            directories(&entry.path(), found);
         }
     }
 }

@@ -84,18 +84,18 @@ impl Env {
             println!("skipped: needs root");
             return None;
         }
-        let dir = tempfile::Builder::new().prefix("ert-").tempdir().expect("make a temporary folder");
+        let dir = tempfile::Builder::new().prefix("ert-").tempdir().expect("make a temporary directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))
-            .expect("open the folder to other users");
+            .expect("open the directory to other users");
         let name =
-            dir.path().file_name().expect("a temporary folder has a name").to_string_lossy().into_owned();
+            dir.path().file_name().expect("a temporary directory has a name").to_string_lossy().into_owned();
         let parent = format!("emergence-test-{}-{}", std::process::id(), name.trim_start_matches("ert-"));
         let binary = dir.path().join(under_test().file_name().expect("a program has a name"));
         place_program(&under_test(), &binary);
         let run = dir.path().join("run");
-        fs::create_dir(&run).expect("make the state folder's place");
+        fs::create_dir(&run).expect("make the state directory's place");
         if let Some(uid) = user {
-            std::os::unix::fs::chown(&run, Some(uid), Some(uid)).expect("give the folder to the user");
+            std::os::unix::fs::chown(&run, Some(uid), Some(uid)).expect("give the directory to the user");
             fs::write(dir.path().join("subid"), "nobody:200000:65536\n").expect("write sub-ids");
         }
         let (mount_namespace, hierarchy) = mount_namespace(user.map(|_| dir.path().join("subid")));
@@ -202,7 +202,7 @@ impl Env {
         self.binary.file_name().expect("a program has a name").to_string_lossy().into_owned()
     }
 
-    /// The test's temporary folder.
+    /// The test's temporary directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -218,12 +218,12 @@ impl Env {
         copy_program(&under_test(), &self.binary);
     }
 
-    /// The runtime's state folder.
+    /// The runtime's state directory.
     pub fn root(&self) -> PathBuf {
         self.dir().join("run/state")
     }
 
-    /// The folder of this test's cgroups, as the containers' config.json names it.
+    /// The directory of this test's cgroups, as the containers' config.json names it.
     pub fn cgroup_parent(&self) -> String {
         format!("/{}", self.parent)
     }
@@ -318,7 +318,7 @@ fn copy_program(from: &Path, to: &Path) {
     assert!(status.success(), "copy {}", from.display());
 }
 
-/// Puts a program into a test's folder: a copy of its own. On the test machine it is a link to one copy for all: to the
+/// Puts a program into a test's directory: a copy of its own. On the test machine it is a link to one copy for all: to the
 /// emulator a new copy is new code, which it translates anew, and that takes longer than most tests.
 fn place_program(from: &Path, to: &Path) {
     static FIRST: Mutex<()> = Mutex::new(());

@@ -14,21 +14,21 @@ fn user_with_systemd() -> Option<(String, String)> {
     let names = users.filter_map(|entry| entry.file_name().into_string().ok());
     let mut with_bus =
         names.filter(|name| name != "0" && Path::new(&format!("/run/user/{name}/bus")).exists());
-    with_bus.next().map(|uid| (format!("/run/user/{uid}"), uid)).map(|(folder, uid)| (uid, folder))
+    with_bus.next().map(|uid| (format!("/run/user/{uid}"), uid)).map(|(directory, uid)| (uid, directory))
 }
 
 #[test]
 fn an_ordinary_user_has_own_units() {
     let Some(env) = machine() else { return };
-    let Some((uid, folder)) = user_with_systemd() else {
+    let Some((uid, directory)) = user_with_systemd() else {
         assert!(std::env::var_os("EMERGENCE_TEST_MACHINE").is_none(), "no user has an own systemd");
         println!("skipped: no user has an own systemd (loginctl enable-linger)");
         return;
     };
-    let root = format!("{folder}/emergence-test-{}", std::process::id());
+    let root = format!("{directory}/emergence-test-{}", std::process::id());
     let call = |program: &str, args: &[&str]| {
         let ids = ["--reuid", &uid, "--regid", &uid, "--clear-groups", program];
-        env.program("setpriv", &[&ids[..], args].concat()).privileged().env("XDG_RUNTIME_DIR", &folder)
+        env.program("setpriv", &[&ids[..], args].concat()).privileged().env("XDG_RUNTIME_DIR", &directory)
     };
     let runtime = |args: &[&str]| {
         let program = env.binary().to_str().unwrap();

@@ -13,7 +13,7 @@ const MOST_LINKS: usize = 40;
 /// The type of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
-    Folder,
+    Directory,
     File { executable: bool },
     Link(Vec<u8>),
 }
@@ -54,7 +54,7 @@ impl Visitor for Watched {
         if self.known.is_empty() {
             return Ok(());
         }
-        self.node(name, || Node::Folder);
+        self.node(name, || Node::Directory);
         self.ends.push(self.path.len());
         if !self.path.is_empty() {
             self.path.push(b'/');
@@ -184,7 +184,7 @@ impl EntryPoints {
         look: &mut dyn FnMut(&StorePath, &mut Watched) -> Result<()>,
     ) -> Result<Option<Node>> {
         if self.store.starts_with(path) {
-            return Ok(Some(Node::Folder));
+            return Ok(Some(Node::Directory));
         }
         let Some((object, inner)) = self.split(path) else { return Ok(None) };
         if let Some(node) = self.known.get(&object).and_then(|known| known.get(&inner)) {
@@ -208,10 +208,10 @@ impl EntryPoints {
         let mut left: Vec<Vec<u8>> = parts(program.as_bytes()).rev().collect();
         let mut path: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
-        let mut found = Node::Folder;
+        let mut found = Node::Directory;
         while let Some(part) = left.pop() {
-            if found != Node::Folder {
-                return Err(refuse(format!("/{} is no folder", shown(&path.join(&b'/')))));
+            if found != Node::Directory {
+                return Err(refuse(format!("/{} is no directory", shown(&path.join(&b'/')))));
             }
             if part == b".." {
                 path.pop();
@@ -231,7 +231,7 @@ impl EntryPoints {
                     path.clear();
                 }
                 left.extend(parts(&target).rev());
-                found = Node::Folder;
+                found = Node::Directory;
             } else {
                 found = node;
             }
@@ -239,7 +239,7 @@ impl EntryPoints {
         match found {
             Node::File { executable: true } => Ok(()),
             Node::File { .. } => Err(refuse("is a file that cannot be executed".to_owned())),
-            _ => Err(refuse("is a folder".to_owned())),
+            _ => Err(refuse("is a directory".to_owned())),
         }
     }
 }

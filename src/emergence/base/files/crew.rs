@@ -20,7 +20,7 @@ const KEPT_ROOM: usize = 64 * 1024;
 /// A file to be created in the directory `F`.
 pub struct Task<F> {
     /// The directory, open until the last task in it is done.
-    pub folder: Arc<F>,
+    pub directory: Arc<F>,
     /// The file's name.
     pub name: CString,
     /// Whether its owner may execute it.

@@ -16,8 +16,10 @@ mod staging;
 
 pub use again::{TIMES, again, set_time};
 pub use crew::{Crew, SMALL, Task, with_crew};
-pub use overlay::{overlay_apart, overlay_folders, overlay_on, overlay_shows, overlay_takes, overlay_works};
+pub use overlay::{
+    overlay_apart, overlay_directories, overlay_on, overlay_shows, overlay_takes, overlay_works,
+};
 pub use space::{check_space, reserve};
 pub use staging::{
-    Staging, made_whole, open_folder, random_name, remove_stale, remove_stale_beside, rename_new, vacant,
+    Staging, made_whole, open_directory, random_name, remove_stale, remove_stale_beside, rename_new, vacant,
 };

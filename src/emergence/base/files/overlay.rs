@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
-use super::open_folder;
+use super::open_directory;
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::error::{Doing, Error};
 use crate::sys::namespace::Namespace;
@@ -24,7 +24,7 @@ const PLAIN: &str = "redirect_dir=off,metacopy=off,index=off";
 
 /// The mount options for the directories of an overlay: `lower`, lowest first, the upper directory
 /// and the work directory.
-pub fn overlay_folders(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
+pub fn overlay_directories(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
     let below = lower.iter().rev().map(|path| checked(path)).collect::<Result<Vec<_>>>()?;
     Ok(vec![
         format!("lowerdir={}", below.join(":")),
@@ -41,11 +41,11 @@ fn checked(path: &Path) -> Result<&str> {
     }
 }
 
-/// Whether `count` directories in `folder`, with names of `name` bytes, can be the lower
+/// Whether `count` directories in `directory`, with names of `name` bytes, can be the lower
 /// directories of one overlay.
-pub fn overlay_takes(folder: &Path, name: usize, count: usize) -> bool {
-    let one = folder.as_os_str().len() + name + 2;
-    checked(folder).is_ok() && one.saturating_mul(count + 2) < MOST
+pub fn overlay_takes(directory: &Path, name: usize, count: usize) -> bool {
+    let one = directory.as_os_str().len() + name + 2;
+    checked(directory).is_ok() && one.saturating_mul(count + 2) < MOST
 }
 
 /// Whether an overlay honours the upper directories' opaque markers. They are trusted.* extended
@@ -68,16 +68,16 @@ pub fn overlay_on(at: &Path, options: String) -> Result<()> {
 /// its own mount namespace and detached there, and lives as long as a descriptor of it is open.
 pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
-    for folder in [&work, &at] {
-        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
+    for directory in [&work, &at] {
+        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
     }
-    let options = format!("{},{PLAIN}", overlay_folders(lower, upper, &work)?.join(","));
+    let options = format!("{},{PLAIN}", overlay_directories(lower, upper, &work)?.join(","));
     let mounted = || -> Result<OwnedFd> {
         process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
         overlay_on(&at, options)?;
-        let root = open_folder(&at)?;
+        let root = open_directory(&at)?;
         // The end of the namespace may come later than the join of the thread. After the detach,
         // closing the descriptor unmounts.
         unmount(&at, UnmountFlags::DETACH).doing(|| format!("detach {}", at.display()))?;
@@ -95,8 +95,8 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
 /// if `staging` itself is on an overlay, or without the privileges to mount.
 pub fn overlay_works(staging: &Path) -> Result<bool> {
     let (lower, upper) = (staging.join("lower"), staging.join("upper"));
-    for folder in [&lower, &upper, &lower.join("gone")] {
-        std::fs::create_dir(folder).doing(|| format!("make {}", folder.display()))?;
+    for directory in [&lower, &upper, &lower.join("gone")] {
+        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
     }
     let Ok(root) = overlay_apart(&[lower], &upper, staging) else { return Ok(false) };
     let replaced = unlinkat(&root, c"gone", AtFlags::REMOVEDIR)
@@ -123,7 +123,7 @@ mod tests {
             let staging = outer.path().join(format!("staging-{round}"));
             std::fs::create_dir(&staging).unwrap();
             drop(overlay_apart(&paths[..1], &paths[1], &staging).unwrap());
-            let options = overlay_folders(&paths[..2], &paths[2], &paths[3]).unwrap();
+            let options = overlay_directories(&paths[..2], &paths[2], &paths[3]).unwrap();
             let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
             let look = || {
                 process::unshare(Namespace::Mount).unwrap();
@@ -136,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn folders_stand_the_highest_first() {
+    fn directories_stand_the_highest_first() {
         let paths = ["/s/1", "/s/2"].map(PathBuf::from);
-        let told = overlay_folders(&paths, Path::new("/u"), Path::new("/w")).unwrap();
+        let told = overlay_directories(&paths, Path::new("/u"), Path::new("/w")).unwrap();
         assert_eq!(told, ["lowerdir=/s/2:/s/1", "upperdir=/u", "workdir=/w"]);
         for bad in ["/a:b", "/a,b", "/a\\b"] {
-            assert!(overlay_folders(&[bad.into()], Path::new("/u"), Path::new("/w")).is_err(), "{bad}");
+            assert!(overlay_directories(&[bad.into()], Path::new("/u"), Path::new("/w")).is_err(), "{bad}");
             assert!(!overlay_takes(Path::new(bad), 64, 1), "{bad}");
         }
         assert!(overlay_takes(Path::new("/var/lib/emergence/layers"), 64, 40));

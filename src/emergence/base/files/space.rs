@@ -19,13 +19,13 @@ pub fn reserve(file: &impl AsFd, size: u64) {
     }
 }
 
-/// Refused with `space` if the file system of `folder` has less than `needed` bytes free.
-pub fn check_space(folder: &Path, needed: u64) -> Result<()> {
-    let system = rustix::fs::statvfs(folder).doing(|| format!("look at {}", folder.display()))?;
+/// Refused with `space` if the file system of `directory` has less than `needed` bytes free.
+pub fn check_space(directory: &Path, needed: u64) -> Result<()> {
+    let system = rustix::fs::statvfs(directory).doing(|| format!("look at {}", directory.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if needed <= free {
         return Ok(());
     }
     let words = format!("{needed} bytes are needed, {free} are free");
-    Err(Fault::refused(Code::Space, folder.display().to_string(), words))
+    Err(Fault::refused(Code::Space, directory.display().to_string(), words))
 }

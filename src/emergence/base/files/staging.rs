@@ -21,7 +21,7 @@ const PREFIX: &str = ".emergence-";
 pub struct Staging {
     path: PathBuf,
     /// Open and locked.
-    folder: OwnedFd,
+    directory: OwnedFd,
     ended: bool,
 }
 
@@ -33,7 +33,7 @@ pub fn random_name() -> Result<String> {
 }
 
 /// Opens a directory without following links.
-pub fn open_folder(path: &Path) -> Result<OwnedFd> {
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     Ok(opened(path).doing(|| format!("open {}", path.display()))?)
 }
 
@@ -43,8 +43,8 @@ fn opened(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Tries to lock the directory; false if another process has the lock.
-fn is_free(folder: &OwnedFd) -> Result<bool> {
-    match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+fn is_free(directory: &OwnedFd) -> Result<bool> {
+    match flock(directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(Error::from(error).within("lock").into()),
@@ -59,12 +59,12 @@ impl Staging {
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.doing(|| format!("make {}", path.display()))?;
             // Before the lock is taken, another process may have removed the directory as stale.
-            let folder = match opened(&path) {
+            let directory = match opened(&path) {
                 Err(Errno::NOENT) => continue,
-                folder => folder.doing(|| format!("open {}", path.display()))?,
+                directory => directory.doing(|| format!("open {}", path.display()))?,
             };
-            if is_free(&folder)? && path.exists() {
-                return Ok(Self { path, folder, ended: false });
+            if is_free(&directory)? && path.exists() {
+                return Ok(Self { path, directory, ended: false });
             }
         }
     }
@@ -90,8 +90,8 @@ impl Staging {
     }
 
     /// The open directory.
-    pub fn folder(&self) -> &OwnedFd {
-        &self.folder
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
     }
 }
 
@@ -103,26 +103,26 @@ impl Drop for Staging {
     }
 }
 
-/// Removes leftovers of dead processes in `folder`, which holds only such directories.
-pub fn remove_stale(folder: &Path) -> Result<()> {
-    stale(folder, |_, _| Ok(true))
+/// Removes leftovers of dead processes in `directory`, which holds only such directories.
+pub fn remove_stale(directory: &Path) -> Result<()> {
+    stale(directory, |_, _| Ok(true))
 }
 
 /// As [`remove_stale`], in a directory with other content: removes only directories that are
 /// certainly ours.
-pub fn remove_stale_beside(folder: &Path) -> Result<()> {
+pub fn remove_stale_beside(directory: &Path) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
-    stale(folder, |name, folder| {
+    stale(directory, |name, directory| {
         let is_name =
             name.strip_prefix(PREFIX).is_some_and(|digits| nix32::decode(digits, &mut [0; 20]).is_some());
-        let stat = fstat(folder).doing(|| format!("look at {name}"))?;
+        let stat = fstat(directory).doing(|| format!("look at {name}"))?;
         Ok(is_name && stat.st_uid == own && stat.st_mode & 0o7777 == 0o700)
     })
 }
 
-fn stale(folder: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Result<()> {
-    let doing = || format!("read {}", folder.display());
-    for entry in fs::read_dir(folder).doing(doing)? {
+fn stale(directory: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> Result<()> {
+    let doing = || format!("read {}", directory.display());
+    for entry in fs::read_dir(directory).doing(doing)? {
         let entry = entry.doing(doing)?;
         // Another process may be removing it too.
         if let Some(name) = entry.file_name().to_str()
@@ -200,8 +200,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -212,11 +212,11 @@ mod tests {
     #[test]
     fn what_dead_processes_left_goes_and_nothing_else() {
         let outer = tempfile::tempdir().unwrap();
-        let folder = outer.path();
-        let living = Staging::new(folder).unwrap();
+        let directory = outer.path();
+        let living = Staging::new(directory).unwrap();
         let named = |name: &str, mode| {
-            fs::DirBuilder::new().mode(mode).create(folder.join(name)).unwrap();
-            folder.join(name)
+            fs::DirBuilder::new().mode(mode).create(directory.join(name)).unwrap();
+            directory.join(name)
         };
         let stale = named(&format!("{PREFIX}{}", random_name().unwrap()), 0o700);
         fs::write(stale.join("x"), "").unwrap();
@@ -225,27 +225,27 @@ mod tests {
             named(&format!("{PREFIX}notes"), 0o700),
             named(&random_name().unwrap(), 0o700),
         ];
-        symlink(&others[1], folder.join(format!("{PREFIX}{}", random_name().unwrap()))).unwrap();
-        remove_stale_beside(folder).unwrap();
+        symlink(&others[1], directory.join(format!("{PREFIX}{}", random_name().unwrap()))).unwrap();
+        remove_stale_beside(directory).unwrap();
         assert!(!stale.exists() && living.path().exists() && others.iter().all(|other| other.exists()));
-        assert_eq!(names(folder).len(), 5);
-        remove_stale(folder).unwrap();
+        assert_eq!(names(directory).len(), 5);
+        remove_stale(directory).unwrap();
         assert!(living.path().exists());
-        assert_eq!(names(folder).len(), 2);
+        assert_eq!(names(directory).len(), 2);
         drop(living);
-        assert_eq!(names(folder).len(), 1);
+        assert_eq!(names(directory).len(), 1);
     }
 
     #[test]
     fn whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("to");
+        let directory = tempfile::tempdir().unwrap();
+        let to = directory.path().join("to");
         let fails = made_whole(&to, |new| {
             fs::create_dir_all(new.join("a/b")).unwrap();
             Err::<(), _>(Fault::usage("no"))
         });
         assert_eq!(fails.unwrap_err().to_string(), "no");
-        assert!(names(folder.path()).is_empty());
+        assert!(names(directory.path()).is_empty());
         // A directory without write permission is moved all the same, and keeps its mode.
         let made = made_whole(&to, |new| {
             fs::DirBuilder::new().mode(0o555).create(new).unwrap();
@@ -253,14 +253,14 @@ mod tests {
         });
         assert_eq!(made.unwrap(), 1);
         assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o555);
-        let late = made_whole(&folder.path().join("late"), |new| {
+        let late = made_whole(&directory.path().join("late"), |new| {
             fs::write(new, "mine").unwrap();
-            fs::write(folder.path().join("late"), "theirs").unwrap();
+            fs::write(directory.path().join("late"), "theirs").unwrap();
             Ok(())
         });
         assert_eq!(late.unwrap_err().code(), Some(Code::StoreExists));
         assert_eq!(made_whole(&to, |_| Ok(())).unwrap_err().code(), Some(Code::StoreExists));
-        assert_eq!(fs::read(folder.path().join("late")).unwrap(), b"theirs");
-        assert_eq!(names(folder.path()), ["late", "to"]);
+        assert_eq!(fs::read(directory.path().join("late")).unwrap(), b"theirs");
+        assert_eq!(names(directory.path()), ["late", "to"]);
     }
 }

@@ -34,15 +34,15 @@ pub(crate) fn below(root: &Path) -> Vec<Gpu> {
 }
 
 fn at(root: &Path, address: &str) -> Option<Gpu> {
-    let folder = root.join("sys/bus/pci/devices").join(address);
+    let directory = root.join("sys/bus/pci/devices").join(address);
     // Class 03: display controllers. Its subclasses distinguish outputs, not computing
     // capabilities.
-    if !text(&folder.join("class")).starts_with("0x03") {
+    if !text(&directory.join("class")).starts_with("0x03") {
         return None;
     }
-    let id = |name: &str| text(&folder.join(name)).trim_start_matches("0x").to_owned();
+    let id = |name: &str| text(&directory.join(name)).trim_start_matches("0x").to_owned();
     let (vendor, device) = (id("vendor"), id("device"));
-    let driver = fs::read_link(folder.join("driver")).ok();
+    let driver = fs::read_link(directory.join("driver")).ok();
     let driver = driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
     let version = driver.as_ref().map(|name| text(&root.join("sys/module").join(name).join("version")));
     let own = text(&root.join("proc/driver/nvidia/gpus").join(address).join("information"));
@@ -58,16 +58,16 @@ fn at(root: &Path, address: &str) -> Option<Gpu> {
             other => other.to_owned(),
         },
         model: told("Model").unwrap_or_else(|| format!("{vendor}:{device}")),
-        memory: text(&folder.join("mem_info_vram_total")).parse().ok(),
+        memory: text(&directory.join("mem_info_vram_total")).parse().ok(),
         driver_version: version.filter(|version| !version.is_empty()),
-        devices: devices(root, &folder, driver.as_deref(), told("Device Minor").as_deref()),
+        devices: devices(root, &directory, driver.as_deref(), told("Device Minor").as_deref()),
         driver,
     })
 }
 
 /// Its DRM nodes and those of its driver, as far as they exist.
-fn devices(root: &Path, folder: &Path, driver: Option<&str>, minor: Option<&str>) -> Vec<String> {
-    let entries = fs::read_dir(folder.join("drm")).into_iter().flatten().flatten();
+fn devices(root: &Path, directory: &Path, driver: Option<&str>, minor: Option<&str>) -> Vec<String> {
+    let entries = fs::read_dir(directory.join("drm")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let is_node = |name: &String| name.starts_with("card") || name.starts_with("renderD");
     let mut found: BTreeSet<_> = names.filter(is_node).map(|name| format!("dev/dri/{name}")).collect();
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn what_the_bus_and_the_driver_tell() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
         let write = |name: &str, text: &str| {
             let path = root.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

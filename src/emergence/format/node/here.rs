@@ -114,17 +114,17 @@ fn disk(kept: &Path) -> Result<u64> {
 /// Device nodes below /dev, without following links and without directories where programs create
 /// nodes at will.
 fn devices(dev: &Path) -> Vec<String> {
-    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(dev.join(&folder)).into_iter().flatten().flatten() {
-            let path = folder.join(entry.file_name());
+    let (mut found, mut directories) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(dev.join(&directory)).into_iter().flatten().flatten() {
+            let path = directory.join(entry.file_name());
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && !["pts", "shm", "mqueue", "fd"].iter().any(|name| path == Path::new(name)) {
-                folders.push(path);
+                directories.push(path);
             } else if kind.is_char_device() || kind.is_block_device() {
                 found.extend(Path::new("/dev").join(path).to_str().map(str::to_owned));
             }
-            if found.len() >= MOST_DEVICES || folders.len() >= MOST_DEVICES {
+            if found.len() >= MOST_DEVICES || directories.len() >= MOST_DEVICES {
                 break;
             }
         }
@@ -219,9 +219,9 @@ mod tests {
 
     #[test]
     fn another_machines_files() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
@@ -238,7 +238,7 @@ mod tests {
         write("sys/kernel/security/lsm", "lockdown,apparmor\n");
         write("proc/sys/kernel/seccomp/actions_avail", "kill trap\n");
         write(LABELS, r#"{"labels":{"zone":"a"}}"#);
-        let node = Node::below(folder.path(), folder.path()).unwrap();
+        let node = Node::below(directory.path(), directory.path()).unwrap();
         assert_eq!(node.memory, 2 << 20);
         assert_eq!((node.cpu.count, node.cpu.features), (2, vec!["avx".to_owned(), "sse2".into()]));
         assert_eq!(node.cgroup, Cgroup { version: 1, controllers: vec!["io".into(), "pids".into()] });
@@ -247,10 +247,10 @@ mod tests {
         assert_eq!(node.seccomp, ["kill", "trap"]);
         assert_eq!(node.labels.get("zone").map(String::as_str), Some("a"));
         write("sys/fs/cgroup/cgroup.controllers", "memory cpu\n");
-        let node = Node::below(folder.path(), folder.path()).unwrap();
+        let node = Node::below(directory.path(), directory.path()).unwrap();
         assert_eq!(node.cgroup, Cgroup { version: 2, controllers: vec!["cpu".into(), "memory".into()] });
         write(LABELS, r#"{"labels":{},"zone":"a"}"#);
-        let fault = Node::below(folder.path(), folder.path()).unwrap_err();
+        let fault = Node::below(directory.path(), directory.path()).unwrap_err();
         assert_eq!(fault.code(), Some(Code::DocUnknownField));
     }
 }

@@ -72,7 +72,7 @@ impl<D: Drain> Dumper<'_, D> {
                 let target = readlinkat(at, name, Vec::new()).map_err(|error| self.failed(error))?;
                 self.out.symlink(target.as_bytes()).map_err(io_fault)
             }
-            _ => Err(self.refuse(Code::TypeUnknown, "is neither a file, nor a folder, nor a link")),
+            _ => Err(self.refuse(Code::TypeUnknown, "is neither a file, nor a directory, nor a link")),
         }
     }
 
@@ -133,8 +133,8 @@ impl<D: Drain> Dumper<'_, D> {
 
     fn directory(&mut self, at: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = openat(at, name, flags, Mode::empty()).map_err(|error| self.failed(error))?;
-        let entries = entries(&folder).map_err(|error| self.failed(error))?;
+        let directory = openat(at, name, flags, Mode::empty()).map_err(|error| self.failed(error))?;
+        let entries = entries(&directory).map_err(|error| self.failed(error))?;
         self.out.begin_directory().map_err(io_fault)?;
         for (name, kind) in entries {
             self.out.begin_entry(name.to_bytes()).map_err(io_fault)?;
@@ -143,7 +143,7 @@ impl<D: Drain> Dumper<'_, D> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.to_bytes());
-            self.node(folder.as_fd(), &name, kind, depth + 1)?;
+            self.node(directory.as_fd(), &name, kind, depth + 1)?;
             self.path.truncate(above);
             self.out.close().map_err(io_fault)?;
         }
@@ -152,9 +152,9 @@ impl<D: Drain> Dumper<'_, D> {
 }
 
 /// The entries of a directory, in the order of a NAR.
-fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<(std::ffi::CString, Option<FileType>)>> {
+fn entries(directory: &OwnedFd) -> rustix::io::Result<Vec<(std::ffi::CString, Option<FileType>)>> {
     let mut found = Vec::new();
-    for entry in Dir::read_from(folder)? {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {

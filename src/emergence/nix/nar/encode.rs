@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_nar_that_is_read_is_written_again() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emergence/vectors/nars");
-        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emergence/vectors/nars");
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
             let bytes = std::fs::read(entry.path()).unwrap();
             let mut encoder = Encoder::new(HashThread::start(Algorithm::Sha256).unwrap());
             crate::emergence::nix::nar::read(&bytes[..], crate::emergence::nix::nar::DEEPEST, &mut encoder)

@@ -110,7 +110,7 @@ pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write)
     read(input, deepest, &mut cat)?;
     let words = match cat.found {
         Some(EntryKind::File { .. }) => return Ok(()),
-        Some(EntryKind::Directory) => "is a folder",
+        Some(EntryKind::Directory) => "is a directory",
         Some(EntryKind::Symlink { .. }) => "is a link",
         None => "is not in the NAR",
     };

@@ -32,7 +32,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
     let mut begun = false;
     let told = with_crew(HANDS, whole, |crew| {
         let mut maker =
-            Maker { root: name, crew, folders: Vec::new(), file: None, room: Vec::new(), begun: false };
+            Maker { root: name, crew, directories: Vec::new(), file: None, room: Vec::new(), begun: false };
         let told = tell(&mut maker);
         begun = maker.begun;
         told
@@ -50,7 +50,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
 /// Creates a small file.
 fn whole(task: Task<OwnedFd>) -> Result<Vec<u8>> {
     let doing = || format!("make the file {}", task.name.to_string_lossy());
-    let mut file = create(task.folder.as_fd(), &task.name, task.executable).doing(doing)?;
+    let mut file = create(task.directory.as_fd(), &task.name, task.executable).doing(doing)?;
     file.write_all(&task.bytes).doing(doing)?;
     Ok(task.bytes)
 }
@@ -67,7 +67,7 @@ struct Maker<'a> {
     root: CString,
     crew: Crew<'a, OwnedFd>,
     /// Open directories, outermost first.
-    folders: Vec<Arc<OwnedFd>>,
+    directories: Vec<Arc<OwnedFd>>,
     file: Option<Pending>,
     /// The content of a small file.
     room: Vec<u8>,
@@ -91,10 +91,10 @@ impl Maker<'_> {
         make: impl FnOnce(BorrowedFd<'_>, &CString) -> rustix::io::Result<T>,
     ) -> Result<T> {
         let doing = || format!("make the {what} {}", String::from_utf8_lossy(name));
-        let made = match self.folders.last() {
-            Some(folder) => {
+        let made = match self.directories.last() {
+            Some(directory) => {
                 let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
-                make(folder.as_fd(), &name).doing(doing)?
+                make(directory.as_fd(), &name).doing(doing)?
             }
             None => make(CWD, &self.root).map_err(|error| match error {
                 rustix::io::Errno::EXIST => {
@@ -110,25 +110,25 @@ impl Maker<'_> {
 
 impl Visitor for Maker<'_> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
-        let folder = self.at(name, "folder", |at, name| {
+        let directory = self.at(name, "directory", |at, name| {
             mkdirat(at, name, Mode::from_raw_mode(0o777))?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, name, flags, Mode::empty())
         })?;
-        self.folders.push(Arc::new(folder));
+        self.directories.push(Arc::new(directory));
         Ok(())
     }
 
     fn leave(&mut self) -> Result<()> {
-        self.folders.pop();
+        self.directories.pop();
         Ok(())
     }
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
-        if let Some(folder) = self.folders.last().filter(|_| size <= SMALL) {
+        if let Some(directory) = self.directories.last().filter(|_| size <= SMALL) {
             let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
             self.room.clear();
-            self.file = Some(Pending::Small(Arc::clone(folder), name, executable));
+            self.file = Some(Pending::Small(Arc::clone(directory), name, executable));
             return Ok(());
         }
         let file = self.at(name, "file", |at, name| create(at, name, executable))?;
@@ -149,9 +149,9 @@ impl Visitor for Maker<'_> {
     }
 
     fn end_file(&mut self) -> Result<()> {
-        if let Some(Pending::Small(folder, name, executable)) = self.file.take() {
+        if let Some(Pending::Small(directory, name, executable)) = self.file.take() {
             let bytes = std::mem::take(&mut self.room);
-            self.room = self.crew.make(Task { folder, name, executable, bytes })?;
+            self.room = self.crew.make(Task { directory, name, executable, bytes })?;
         }
         Ok(())
     }

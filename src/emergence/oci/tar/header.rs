@@ -47,15 +47,15 @@ fn is_gnu(bytes: &[u8; 512]) -> bool {
 fn path(bytes: &[u8; 512]) -> Vec<u8> {
     let field = |from, to| bytes.get(from..to).unwrap_or_default();
     let is_number = |from| number(field(from, from + 12)).is_some();
-    let folders = if is_ustar(bytes) {
+    let directories = if is_ustar(bytes) {
         text(field(345, if field(508, 512) == b"tar\0" { 476 } else { 500 }))
     } else if is_gnu(bytes) && !(is_number(345) && is_number(357)) {
-        Some(text(field(345, 500))).filter(|folders| folders.is_ascii()).unwrap_or_default()
+        Some(text(field(345, 500))).filter(|directories| directories.is_ascii()).unwrap_or_default()
     } else {
         b""
     };
     let name = text(field(0, 100));
-    if folders.is_empty() { name.to_vec() } else { [folders, name].join(&b'/') }
+    if directories.is_empty() { name.to_vec() } else { [directories, name].join(&b'/') }
 }
 
 /// A number in octal digits, or in base 256 if the first bit is set; an empty field is 0. Leading

@@ -146,11 +146,11 @@ fn a_comment_for_all_is_nothing() {
 }
 
 #[test]
-fn folders_of_a_name_that_stand_apart() {
-    let name = |magic: &[u8; 8], folders: &[u8], end: &[u8; 4]| {
+fn directories_of_a_name_that_stand_apart() {
+    let name = |magic: &[u8; 8], directories: &[u8], end: &[u8; 4]| {
         let mut tar = made(&[(b'0', "f", b"", &[])]);
         tar[257..265].copy_from_slice(magic);
-        tar[345..345 + folders.len()].copy_from_slice(folders);
+        tar[345..345 + directories.len()].copy_from_slice(directories);
         tar[508..512].copy_from_slice(end);
         sum(&mut tar);
         String::from_utf8(read(&tar).unwrap()[0].0.path.clone()).unwrap()
@@ -172,7 +172,7 @@ fn folders_of_a_name_that_stand_apart() {
 fn sizes_that_count_no_bytes() {
     let mut tar = made(&[
         (b'1', "link", b"", &[]),
-        (b'5', "folder", b"", &[("size", b"4096")]),
+        (b'5', "directory", b"", &[("size", b"4096")]),
         (b'0', "f", b"x", &[]),
     ]);
     tar.get_mut(124..135).unwrap().copy_from_slice(b"00000000005");
@@ -184,7 +184,7 @@ fn sizes_that_count_no_bytes() {
 }
 
 #[test]
-fn folders_before_there_were_types() {
+fn directories_before_there_were_types() {
     let mut tar = made(&[(b'0', "a/", b"x", &[])]);
     assert_eq!(read(&tar).unwrap()[0].0.kind, MemberKind::File, "as it says, and as engines make it");
     tar[156] = 0;

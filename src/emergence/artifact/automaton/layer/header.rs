@@ -17,7 +17,7 @@ const TIME: u64 = 1;
 pub(crate) enum Kind {
     File,
     Link,
-    Folder,
+    Directory,
 }
 
 impl Kind {
@@ -26,12 +26,12 @@ impl Kind {
         match self {
             Kind::File => b'0',
             Kind::Link => b'2',
-            Kind::Folder => b'5',
+            Kind::Directory => b'5',
         }
     }
 
     pub(super) fn of_flag(flag: u8) -> Option<Self> {
-        [Kind::File, Kind::Link, Kind::Folder].into_iter().find(|kind| kind.flag() == flag)
+        [Kind::File, Kind::Link, Kind::Directory].into_iter().find(|kind| kind.flag() == flag)
     }
 }
 

@@ -27,13 +27,13 @@ const BLOCK: usize = 512;
 const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// The names of the directories above the objects, outermost first: `nix/`, `nix/store/`.
-fn folders(dir: &StoreDir) -> Vec<String> {
-    let mut folders = Vec::new();
+fn directories(dir: &StoreDir) -> Vec<String> {
+    let mut directories = Vec::new();
     let mut name = String::new();
     for part in dir.as_str().split('/').filter(|part| !part.is_empty()) {
         name.push_str(part);
         name.push('/');
-        folders.push(name.clone());
+        directories.push(name.clone());
     }
-    folders
+    directories
 }

@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use super::header::{Entry, Kind, PAX, octal, split_records};
-use super::{BLOCK, folders};
+use super::{BLOCK, directories};
 use crate::emergence::base::compress::unread;
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
 use crate::emergence::base::stream::Ahead;
@@ -32,7 +32,7 @@ struct Open {
     /// Path of the innermost directory, without a trailing slash.
     name: Vec<u8>,
     /// For each directory, the length of its path and the name of its last entry.
-    folders: Vec<(usize, Vec<u8>)>,
+    directories: Vec<(usize, Vec<u8>)>,
 }
 
 impl<R: Read> LayerReader<R> {
@@ -40,16 +40,16 @@ impl<R: Read> LayerReader<R> {
     /// with `layer.not-canonical`, as are all methods.
     pub fn new(input: R, dir: &StoreDir, deepest: usize) -> Result<Self> {
         let mut reader = Self { input: Ahead::new(input), dir: dir.clone(), deepest, next: None };
-        for name in folders(dir) {
+        for name in directories(dir) {
             let entry = reader.header()?;
-            let folder = Entry {
-                kind: Kind::Folder,
+            let directory = Entry {
+                kind: Kind::Directory,
                 mode: 0o755,
                 size: 0,
                 name: name.clone().into_bytes(),
                 target: Vec::new(),
             };
-            if entry.as_ref() != Some(&folder) {
+            if entry.as_ref() != Some(&directory) {
                 return Err(reader.refuse(name.as_bytes(), "is not what the layer begins with"));
             }
         }
@@ -68,23 +68,23 @@ impl<R: Read> LayerReader<R> {
             return Err(self.refuse(&entry.name, &words));
         }
         self.check_mode(&entry)?;
-        let mut open = Open { name: root.clone(), folders: Vec::new() };
-        if entry.kind == Kind::Folder {
+        let mut open = Open { name: root.clone(), directories: Vec::new() };
+        if entry.kind == Kind::Directory {
             visitor.directory(b"")?;
-            open.folders.push((root.len(), Vec::new()));
+            open.directories.push((root.len(), Vec::new()));
         } else {
             self.leaf(&entry, b"", visitor)?;
         }
         self.next = self.header()?;
         while let Some(entry) = self.next.take() {
-            if open.folders.is_empty() || !is_below(without_slash(&entry), &root) {
+            if open.directories.is_empty() || !is_below(without_slash(&entry), &root) {
                 self.next = Some(entry);
                 break;
             }
             self.entry(entry, &mut open, visitor)?;
             self.next = self.header()?;
         }
-        open.folders.iter().try_for_each(|_| visitor.leave())
+        open.directories.iter().try_for_each(|_| visitor.leave())
     }
 
     /// Checks that nothing follows the last object.
@@ -106,9 +106,9 @@ impl<R: Read> LayerReader<R> {
             visitor.leave()?;
         }
         let base = name.get(open.name.len() + 1..).unwrap_or_default();
-        let last = open.folders.last().map(|(_, last)| last.as_slice()).unwrap_or_default();
+        let last = open.directories.last().map(|(_, last)| last.as_slice()).unwrap_or_default();
         let wrong = if base.contains(&b'/') {
-            "is out of order, or its folder is missing"
+            "is out of order, or its directory is missing"
         } else if base.is_empty()
             || base.len() > LONGEST_NAME
             || base.contains(&0)
@@ -118,7 +118,7 @@ impl<R: Read> LayerReader<R> {
             "has a name that cannot be one"
         } else if base <= last {
             "is out of order, or there twice"
-        } else if open.folders.len() >= self.deepest {
+        } else if open.directories.len() >= self.deepest {
             "is nested too deep"
         } else {
             ""
@@ -128,7 +128,7 @@ impl<R: Read> LayerReader<R> {
         }
         self.check_mode(&entry)?;
         let base = base.to_vec();
-        if entry.kind == Kind::Folder {
+        if entry.kind == Kind::Directory {
             visitor.directory(&base)?;
             open.enter(base);
         } else {
@@ -140,8 +140,8 @@ impl<R: Read> LayerReader<R> {
 
     /// Only the directories above the objects are writable.
     fn check_mode(&self, entry: &Entry) -> Result<()> {
-        match entry.kind == Kind::Folder && entry.mode != 0o555 {
-            true => Err(self.refuse(&entry.name, "is a folder that can be written to")),
+        match entry.kind == Kind::Directory && entry.mode != 0o555 {
+            true => Err(self.refuse(&entry.name, "is a directory that can be written to")),
             false => Ok(()),
         }
     }
@@ -236,28 +236,28 @@ impl Open {
         self.name.push(b'/');
         self.name.extend_from_slice(&base);
         self.note(base);
-        self.folders.push((self.name.len(), Vec::new()));
+        self.directories.push((self.name.len(), Vec::new()));
     }
 
     fn leave(&mut self) {
-        self.folders.pop();
-        self.name.truncate(self.folders.last().map_or(0, |(end, _)| *end));
+        self.directories.pop();
+        self.name.truncate(self.directories.last().map_or(0, |(end, _)| *end));
     }
 
     fn note(&mut self, base: Vec<u8>) {
-        if let Some((_, last)) = self.folders.last_mut() {
+        if let Some((_, last)) = self.directories.last_mut() {
             *last = base;
         }
     }
 }
 
-fn is_below(name: &[u8], folder: &[u8]) -> bool {
-    name.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
+fn is_below(name: &[u8], directory: &[u8]) -> bool {
+    name.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 fn without_slash(entry: &Entry) -> &[u8] {
     match entry.kind {
-        Kind::Folder => entry.name.strip_suffix(b"/").unwrap_or(&entry.name),
+        Kind::Directory => entry.name.strip_suffix(b"/").unwrap_or(&entry.name),
         _ => &entry.name,
     }
 }
@@ -275,7 +275,7 @@ fn understood(raw: &[u8], records: &[u8]) -> Option<Entry> {
     let allowed: &[u32] = match kind {
         Kind::File => &[0o444, 0o555],
         Kind::Link => &[0o777],
-        Kind::Folder => &[0o555, 0o755],
+        Kind::Directory => &[0o555, 0o755],
     };
     let mut entry =
         Entry { kind, mode, size: octal(header.get(124..136)?)?, name: text(0)?, target: text(157)? };
@@ -290,6 +290,6 @@ fn understood(raw: &[u8], records: &[u8]) -> Option<Entry> {
     // Only files have contents, only links have targets, only directory names end with a slash.
     let fits = (kind == Kind::File || entry.size == 0)
         && (kind == Kind::Link || entry.target.is_empty())
-        && (kind == Kind::Folder) == entry.name.ends_with(b"/");
+        && (kind == Kind::Directory) == entry.name.ends_with(b"/");
     (fits && allowed.contains(&mode)).then_some(entry)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::header::{Entry, Kind};
-use super::{BLOCK, END, folders};
+use super::{BLOCK, END, directories};
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
@@ -29,8 +29,8 @@ impl<W: Write> LayerWriter<W> {
     /// Starts a layer of objects of `dir`.
     pub fn new(out: W, dir: &StoreDir) -> io::Result<Self> {
         let mut layer = Self { out, dir: dir.clone() };
-        for name in folders(dir) {
-            let (kind, name) = (Kind::Folder, name.into_bytes());
+        for name in directories(dir) {
+            let (kind, name) = (Kind::Directory, name.into_bytes());
             let entry = Entry { kind, mode: 0o755, size: 0, name, target: Vec::new() };
             layer.out.write_all(&entry.bytes())?;
         }
@@ -59,7 +59,7 @@ impl<W: Write> ObjectWriter<'_, W> {
             self.name.extend_from_slice(name);
         }
         let mut entry = Entry { kind, mode, size, name: self.name.clone(), target: target.to_vec() };
-        if kind == Kind::Folder {
+        if kind == Kind::Directory {
             entry.name.push(b'/');
             self.ends.push(above);
         } else {
@@ -71,7 +71,7 @@ impl<W: Write> ObjectWriter<'_, W> {
 
 impl<W: Write> Visitor for ObjectWriter<'_, W> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
-        self.begin(name, Kind::Folder, 0o555, 0, b"")
+        self.begin(name, Kind::Directory, 0o555, 0, b"")
     }
 
     fn leave(&mut self) -> Result<()> {

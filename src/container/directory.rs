@@ -7,7 +7,7 @@
 //! # The lock
 //! flock(2) on the directory. docs/architecture.md, "Who holds the lock", lists its holders and for
 //! how long they hold it. A new holder must check again what it read before:
-//! [`Folder::is_current`], then the record.
+//! [`Directory::is_current`], then the record.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -27,7 +27,7 @@ use crate::sys::remove::remove_at;
 
 /// A container's open directory.
 #[derive(Debug)]
-pub struct Folder {
+pub struct Directory {
     root: Root,
     id: ContainerId,
     path: PathBuf,
@@ -63,13 +63,13 @@ pub const START_FIFO: &str = "start.fifo";
 /// Receives the fault of a failing execve.
 pub const RESULT_FIFO: &str = "result.fifo";
 
-impl AsFd for Folder {
+impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
 }
 
-impl Folder {
+impl Directory {
     /// Creates the directory, and the state directory above it if missing, and locks it.
     ///
     /// `Kind::Exists`: the ID is in use. After any other error there is no directory.
