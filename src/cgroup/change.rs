@@ -69,7 +69,7 @@ impl Made {
                 let Ok(target) = self.target(setting) else { continue };
                 let place = || format!("read {}/{file}", target.path().display());
                 if let Some(text) = present(target.dir(), file).doing(place)? {
-                    let same = same(target.dir(), file, &text);
+                    let same = effective_of_empty(target.dir(), file, &text);
                     files.push(Saved { target, file: file.to_owned(), text, same });
                 }
             }
@@ -90,7 +90,7 @@ fn present(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Option<String>
 
 /// The effective list of an empty cpuset, which is its parent's: a cpuset with processes in it
 /// cannot be emptied again.
-fn same(dir: BorrowedFd<'_>, file: &str, text: &str) -> Option<String> {
+fn effective_of_empty(dir: BorrowedFd<'_>, file: &str, text: &str) -> Option<String> {
     let is_list = matches!(file, "cpuset.cpus" | "cpuset.mems");
     if is_list && text.is_empty() { read_at(dir, format!("{file}.effective")).ok() } else { None }
 }

@@ -82,7 +82,7 @@ impl Group {
         let path = dir.path();
         self.unified = Some(dir.clone());
         // Directories created below the unit are removed when the unit ends.
-        make(&dir, &path, &mut Vec::new())?;
+        create_with_parents(&dir, &path, &mut Vec::new())?;
         if is_moved {
             self.join(pid)?;
         }
@@ -135,7 +135,7 @@ impl Made {
         }
         let inner = self.group.of_processes();
         for dir in inner.dirs() {
-            make(dir, &dir.path(), &mut Vec::new())?;
+            create_with_parents(dir, &dir.path(), &mut Vec::new())?;
         }
         inner.join(pid)
     }
@@ -200,7 +200,7 @@ fn refused(error: &Error) -> bool {
 
 fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
     let path = dir.path();
-    let fresh = make(dir, &path, made)?;
+    let fresh = create_with_parents(dir, &path, made)?;
     let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
     if !fresh {
         check_unused(&path)?;
@@ -223,7 +223,7 @@ fn create_unified(dir: &Directory, made: &mut Vec<PathBuf>) -> Result<OwnedFd> {
 
 fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
     let path = legacy.dir.path();
-    if !make(&legacy.dir, &path, made)? {
+    if !create_with_parents(&legacy.dir, &path, made)? {
         check_unused(&path)?;
         if life::legacy_state(&path)?.is_some_and(|state| state != "THAWED") {
             return Err(frozen(&path));
@@ -236,7 +236,7 @@ fn create_legacy(legacy: &Legacy, made: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Creates the directory and its missing parents. Returns false if it existed.
-fn make(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+fn create_with_parents(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     match make_one(path) {
         Ok(()) => {
             made.push(path.to_owned());

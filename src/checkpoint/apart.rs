@@ -25,7 +25,7 @@ pub struct NewRoot {
 /// Calls `act` in a new mount namespace with that root, and returns to the former one. Processes
 /// started by `act` stay there, and so do the directories that it opens: criu mounts in its log
 /// directory, which must be in its own namespace.
-pub fn apart<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn with_root<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back =
         directory(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
     process::unshare(Namespace::Mount).doing(|| "make a mount namespace for criu")?;

@@ -18,5 +18,5 @@ mod criu;
 mod log;
 pub mod message;
 
-pub use apart::{NewRoot, apart};
+pub use apart::{NewRoot, with_root};
 pub use criu::{Criu, Purpose, Version, features, version};

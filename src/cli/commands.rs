@@ -21,7 +21,7 @@ use crate::spec;
 /// Runs the command of the command line. After a `run` in the foreground, the exit status is the
 /// container's.
 pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
-    if container::report::wanted() {
+    if container::report::enabled() {
         begin(&command, global)?;
     }
     match command {

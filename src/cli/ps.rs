@@ -23,7 +23,7 @@ pub fn ps(args: &PsArgs, global: &Global) -> Result<()> {
         let numbers: Vec<String> = pids.iter().map(ToString::to_string).collect();
         return print(&format!("[{}]\n", numbers.join(",")));
     }
-    print(&only(&everything(options)?, &pids.into_iter().collect())?)
+    print(&filter_table(&everything(options)?, &pids.into_iter().collect())?)
 }
 
 /// The output of ps(1) for the whole host.
@@ -42,7 +42,7 @@ fn everything(options: &[String]) -> Result<String> {
 }
 
 /// The header of a table of ps(1), and the lines with one of `pids` in the column PID.
-fn only(table: &str, pids: &BTreeSet<i32>) -> Result<String> {
+fn filter_table(table: &str, pids: &BTreeSet<i32>) -> Result<String> {
     let mut lines = table.lines();
     let head = lines.next().unwrap_or_default();
     let Some(column) = head.split_whitespace().position(|name| name == "PID") else {
@@ -83,7 +83,7 @@ mod tests {
             ),
         ];
         for (given, want) in table {
-            let found = only(given, &pids).map_err(|error| error.to_string());
+            let found = filter_table(given, &pids).map_err(|error| error.to_string());
             assert_eq!(found.as_deref().map_err(String::as_str), want, "{given}");
         }
     }

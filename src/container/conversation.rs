@@ -105,7 +105,7 @@ impl Conversation<'_> {
                 return Err(unexpected(S::NAME));
             }
             match (message, attached) {
-                (Message::Done(done), _) if report::wanted() => {
+                (Message::Done(done), _) if report::enabled() => {
                     report::done(self.child.pid, self.plan, done);
                     continue;
                 }
@@ -157,7 +157,7 @@ impl Conversation<'_> {
         }
         loop {
             match sync::hear(sync.as_fd()) {
-                Ok(Some((Message::Done(done), _))) if report::wanted() => {
+                Ok(Some((Message::Done(done), _))) if report::enabled() => {
                     report::done(self.child.pid, self.plan, done);
                 }
                 Ok(Some((Message::Fault(fault), _))) => return Some(server.explain(&self.child, fault)),

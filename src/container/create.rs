@@ -88,7 +88,7 @@ impl Launch<'_> {
         if self.manner == Manner::Later {
             sync::go(child.sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
         }
-        hold::here("created");
+        hold::stop_at("created");
         let annotated = self.draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
         let pidfd_socket = self.request.pidfd_socket.as_deref().or(annotated.as_deref());
         tell_outside(pidfd_socket, self.request.pid_file.as_deref(), child.pid, &child.pidfd)?;

@@ -79,7 +79,7 @@ fn record(draft: &Draft, request: &Create, directory: &Directory) -> Result<Reco
     };
     directory.write(&record)?;
     directory.write_config(&draft.config)?;
-    hold::here("recorded");
+    hold::stop_at("recorded");
     Ok(record)
 }
 
@@ -103,7 +103,7 @@ impl Creation<'_> {
             self.record.init = init;
             self.directory.write(self.record)?;
         }
-        hold::here("cloned");
+        hold::stop_at("cloned");
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Creation<'_> {
     pub fn run_hooks(&self) -> Result<()> {
         let state = State::of(self.record, Status::Creating);
         hooks::run(&self.plan.hooks.create_runtime, &state)?;
-        hold::here("hooks");
+        hold::stop_at("hooks");
         Ok(())
     }
 

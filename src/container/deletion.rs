@@ -79,7 +79,7 @@ fn by_force(settings: &Settings, directory: &Directory) -> Result<()> {
     }
     // Read again under the lock: the record may have changed.
     let kept = directory.kept()?;
-    hold::here("delete");
+    hold::stop_at("delete");
     match kept {
         // Its creator was killed before it wrote the record.
         Kept::Nothing => directory.remove(),

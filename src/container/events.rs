@@ -26,7 +26,7 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
     let group = there.record.group.unwrap_or_default();
     let teller = Teller { id: id.as_ref(), out };
     let Some(interval) = request.interval else {
-        return teller.tell("stats", Some(&group.stats()?)).map(drop);
+        return teller.write_line("stats", Some(&group.stats()?)).map(drop);
     };
     let mut oom = group.watch_oom()?;
     // An interval of centuries overflows `Instant`, and needs no end.
@@ -35,7 +35,7 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
         let ready = wait(pidfd.as_fd(), out, oom.as_ref().map(|watch| watch.fd()), next)?;
         // The kernel reports an OOM kill up to 10 ms after the death.
         match oom.as_mut().map(|watch| watch.happened()) {
-            Some(Some(true)) if !teller.tell("oom", None)? => return Ok(()),
+            Some(Some(true)) if !teller.write_line("oom", None)? => return Ok(()),
             Some(None) => oom = None,
             _ => {}
         }
@@ -44,7 +44,7 @@ pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: Borr
         }
         let now = Instant::now();
         if next.is_some_and(|next| next <= now) {
-            if !teller.tell("stats", Some(&group.stats()?))? {
+            if !teller.write_line("stats", Some(&group.stats()?))? {
                 return Ok(());
             }
             // Missed intervals are skipped.
@@ -96,7 +96,7 @@ struct Line<'a> {
 
 impl Teller<'_> {
     /// Writes one line. False: the output has no reader any more.
-    fn tell(&self, kind: &str, data: Option<&Stats>) -> Result<bool> {
+    fn write_line(&self, kind: &str, data: Option<&Stats>) -> Result<bool> {
         let mut text = serde_json::to_vec(&Line { kind, id: self.id, data })
             .map_err(|error| Error::new(Kind::System, format!("write JSON: {error}")))?;
         text.push(b'\n');

@@ -140,7 +140,7 @@ impl<'a> Entry<'a> {
         let joins = self.target.group.clone().filter(|group| !group.is_unified());
         let (mut opened, making) = self.open(theirs, console_end)?;
         opened.asks.map_ids = joins.is_some();
-        opened.asks.ready = console.is_some() || report::wanted();
+        opened.asks.ready = console.is_some() || report::enabled();
         if let Some(cpus) = plan.process.as_ref().and_then(|process| process.exec_affinity.initial.as_ref()) {
             cred::set_affinity(cpus)
                 .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;

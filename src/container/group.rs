@@ -17,7 +17,7 @@ pub(super) fn make_groups(settings: &Settings, draft: &Draft, record: &mut Recor
     if let (Some(group), Some(wish)) = (&mut record.rdt, &draft.plan.rdt) {
         group.make(wish)?;
     }
-    hold::here("cgroup");
+    hold::stop_at("cgroup");
     Ok(made)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn join_group(
         record.group = None;
     }
     directory.write(record)?;
-    hold::here("scope");
+    hold::stop_at("scope");
     made.map(Some)
 }
 

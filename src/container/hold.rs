@@ -5,7 +5,7 @@ use crate::init::Hold;
 
 /// Stops this process (SIGSTOP) if the variable names `step`.
 #[cfg(debug_assertions)]
-pub fn here(step: &str) {
+pub fn stop_at(step: &str) {
     if std::env::var("EMERGENCE_RUNC_HOLD").is_ok_and(|wanted| wanted == step) {
         let own = rustix::process::getpid();
         // A failure cannot be reported to the test.
@@ -15,7 +15,7 @@ pub fn here(step: &str) {
 
 /// Does nothing: a release build has no such steps.
 #[cfg(not(debug_assertions))]
-pub fn here(_: &str) {}
+pub fn stop_at(_: &str) {}
 
 /// Test hook: the step at which the container's process blocks until it is killed.
 #[cfg(debug_assertions)]

@@ -17,14 +17,14 @@ use crate::sys::process::{self, Cloned, Exit};
 pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
     match by {
         MapsBy::Us => {
-            put(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
-            put(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
+            write_mapping(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
+            write_mapping(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
         }
         MapsBy::SelfOnly => {
             // The kernel requires this for an unprivileged map, user_namespaces(7).
-            put(pid, "setgroups", "deny", "linux.gidMappings")?;
-            put(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
-            put(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
+            write_mapping(pid, "setgroups", "deny", "linux.gidMappings")?;
+            write_mapping(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
+            write_mapping(pid, "uid_map", &lines(&maps.uid), "linux.uidMappings")
         }
         MapsBy::Helpers => {
             help(pid, "newgidmap", &maps.gid, "linux.gidMappings")?;
@@ -33,7 +33,7 @@ pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
     }
 }
 
-fn put(pid: i32, file: &str, text: &str, field: &str) -> Result<()> {
+fn write_mapping(pid: i32, file: &str, text: &str, field: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     fs::write(&path, text).doing(|| format!("write {:?} to {file} ({field})", text.trim_end()))
 }

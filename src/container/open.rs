@@ -143,7 +143,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
             hooks: false,
             limits: plan.namespaces.own(Namespace::User) && limited,
             ready: true,
-            reports: report::wanted(),
+            reports: report::enabled(),
         },
         unshare: NamespaceSet::EMPTY,
         root: None,

@@ -55,8 +55,8 @@ pub fn write(path: &Path, content: &str) -> Result<()> {
                 other => return other.or_else(|_| beside(path, content)).doing(doing),
             },
             Place::Regular => return beside(path, content).doing(doing),
-            Place::Stream => return through(path, OFlags::NOFOLLOW, content),
-            Place::Link => return through(path, OFlags::CREATE, content),
+            Place::Stream => return write_existing(path, OFlags::NOFOLLOW, content),
+            Place::Link => return write_existing(path, OFlags::CREATE, content),
         }
     }
     Err(Error::new(Kind::System, format!("{}: somebody makes and removes files there", doing())))
@@ -85,7 +85,7 @@ fn place(path: &Path) -> Result<Place> {
 }
 
 /// Writes to the existing file, and never waits for a reader.
-fn through(path: &Path, how: OFlags, content: &str) -> Result<()> {
+fn write_existing(path: &Path, how: OFlags, content: &str) -> Result<()> {
     let doing = || format!("write pid file {}", path.display());
     let flags = how | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let unread = || {
@@ -120,7 +120,7 @@ fn nameless(path: &Path, content: &str) -> std::io::Result<()> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut out = File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(MODE))?);
     out.write_all(content.as_bytes())?;
-    hold::here("pid-file");
+    hold::stop_at("pid-file");
     let own = format!("/proc/self/fd/{}", out.as_raw_fd());
     Ok(rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }

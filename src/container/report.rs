@@ -16,13 +16,13 @@ use crate::spec::IdMapping;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 
 /// Whether debug messages are enabled.
-pub fn wanted() -> bool {
+pub fn enabled() -> bool {
     enabled!(Level::DEBUG)
 }
 
 /// The first line: the action, the version, the user and the state directory.
 pub fn begin(doing: &str, id: &str, settings: &Settings) {
-    if !wanted() {
+    if !enabled() {
         return;
     }
     let kernel = rustix::system::uname();
@@ -38,7 +38,7 @@ pub fn begin(doing: &str, id: &str, settings: &Settings) {
 
 /// The decisions from config.json.
 pub fn plan(plan: &Plan, group: Option<&Group>) {
-    if !wanted() {
+    if !enabled() {
         return;
     }
     debug!("namespaces: {}", namespaces(plan));
@@ -54,7 +54,7 @@ pub fn plan(plan: &Plan, group: Option<&Group>) {
 
 /// The program, its user and its rights.
 pub fn program(plan: &Plan) {
-    let Some(process) = plan.process.as_ref().filter(|_| wanted()) else { return };
+    let Some(process) = plan.process.as_ref().filter(|_| enabled()) else { return };
     let rights = process.capabilities.effective.count_ones();
     debug!(
         "program: {:?} as user {}:{} in {}, {rights} effective capabilities, no_new_privs {}",
@@ -113,7 +113,7 @@ fn place(group: &Group) -> String {
 
 /// The process was cloned.
 pub fn cloned(pid: i32, plan: &Plan) {
-    if !wanted() {
+    if !enabled() {
         return;
     }
     debug!("nsexec[{pid}]: => nsexec container setup: {}", namespaces(plan));
@@ -122,7 +122,7 @@ pub fn cloned(pid: i32, plan: &Plan) {
 
 /// The process's CPU affinity, at its start and when it is set up.
 pub fn affinity(pid: i32) {
-    if !wanted() {
+    if !enabled() {
         return;
     }
     match rustix::thread::sched_getaffinity(Pid::from_raw(pid)) {
@@ -141,7 +141,7 @@ fn mask(cpus: &CpuSet) -> String {
 
 /// Both maps of the new user namespace.
 pub fn maps(maps: &IdMaps) {
-    if !wanted() {
+    if !enabled() {
         return;
     }
     let text = |maps: &[IdMapping]| {
@@ -153,7 +153,7 @@ pub fn maps(maps: &IdMaps) {
 
 /// A step of the container's process has succeeded.
 pub fn done(pid: i32, plan: &Plan, done: Done) {
-    match plan.told(done.step, done.index) {
+    match plan.success_text(done.step, done.index) {
         Some((Detail::Debug, words)) => debug!(clock = done.clock, "nsexec[{pid}]: {words}"),
         Some((Detail::Trace, words)) => trace!(clock = done.clock, "nsexec[{pid}]: {words}"),
         None => {}

@@ -53,7 +53,9 @@ pub fn run_then(settings: &Settings, request: &Run, created: &mut dyn FnMut(i32)
 /// Starts the waiting process and checks that it started. On error everything is undone.
 fn begin(launched: &Launched) -> Result<()> {
     // Other commands wait for the lock until the program runs. A hook may run such a command.
-    tell(launched).and_then(|()| launched.directory.unlock()).map_err(|error| end(error, launched))?;
+    report_ready(launched)
+        .and_then(|()| launched.directory.unlock())
+        .map_err(|error| end(error, launched))?;
     poststart(&launched.directory, &launched.record)
 }
 
@@ -62,7 +64,7 @@ fn end(error: Error, launched: &Launched) -> Error {
     error.after_cleaning(destroy::at_the_end(&launched.directory, &launched.record))
 }
 
-fn tell(launched: &Launched) -> Result<()> {
+fn report_ready(launched: &Launched) -> Result<()> {
     if launched.plan.process.is_none() {
         return Err(Error::invalid("process", "missing; there is nothing to run"));
     }

@@ -25,7 +25,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
         }
     }
     if let Some(new) = opened.clone_again {
-        succeed(opened, new)?;
+        continue_in_new_process(opened, new)?;
     }
     if opened.asks.map_ids {
         sync::ask(opened.sync.as_fd(), Message::MapIds).at(Step::Sync, 0)?;
@@ -60,7 +60,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
 
 /// Continues as a second process, cloned inside the joined user namespace, with the runtime as its
 /// parent.
-fn succeed(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
+fn continue_in_new_process(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
     // SAFETY: no memory is shared, and both processes follow this module's rules until execve or
     // _exit.
     match unsafe { process::clone3((new.flags() | libc::CLONE_PARENT) as u64, None) }

@@ -48,7 +48,7 @@ impl Step {
 
 impl Plan {
     /// The text for the step with this index. `None`: nothing worth reporting.
-    pub fn told(&self, step: Step, index: u16) -> Option<(Detail, String)> {
+    pub fn success_text(&self, step: Step, index: u16) -> Option<(Detail, String)> {
         let detail = step.detail()?;
         if step == Step::EnterUser && !self.namespaces.own(Namespace::User) {
             return None; // it is root already

@@ -157,7 +157,7 @@ impl Found<'_> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<String> {
+    fn warnings_for(text: &str) -> Vec<String> {
         survey(text.as_bytes()).unwrap().faults.iter().map(ToString::to_string).collect()
     }
 
@@ -172,7 +172,7 @@ mod tests {
   "linux": {"namespaces": [{"type": []}], "resources": {"cpu": {"shares": "x"}, "pids": 3}, "sysctl": {"a": 1},
     "seccomp": {"syscalls": [{"names": ["read"], "args": [{"index": "0"}]}]}, "seccomp": {}}
 }"#;
-        let told = told(text);
+        let told = warnings_for(text);
         let want = [
             "line 2 column 17: ociVersion: invalid type: integer `1`, expected a string",
             "line 3 column 11: root: missing field `path`",

@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 
+use super::print_line;
 use super::rules::{Intensity, concerned, wants_restart};
-use super::tell;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::group::{Group, Member, Restart};
 use crate::sys::command;
@@ -94,11 +94,15 @@ impl Life<'_> {
         }
         if !self.intensity.allows(self.group, Instant::now()) {
             let Group { restarts, seconds, .. } = self.group;
-            tell(&format!("{} {}: more than {restarts} restarts in {seconds} s", member.name, words(exit)));
+            print_line(&format!(
+                "{} {}: more than {restarts} restarts in {seconds} s",
+                member.name,
+                words(exit)
+            ));
             self.stop(0..self.pids.len())?;
             return Ok(Some(status(exit)));
         }
-        tell(&format!("{} {}: started again", member.name, words(exit)));
+        print_line(&format!("{} {}: started again", member.name, words(exit)));
         let range = concerned(self.group, one);
         self.stop(range.clone())?;
         // When asked to end meanwhile, restart nothing.

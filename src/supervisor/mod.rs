@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     match document().and_then(|group| group::supervise(&group)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            tell(&error.to_string());
+            print_line(&error.to_string());
             ExitCode::from(FAILED)
         }
     }
@@ -50,7 +50,7 @@ fn document() -> Result<Group> {
 }
 
 /// Prints one line to standard error. A failure to print is ignored.
-fn tell(words: &str) {
+fn print_line(words: &str) {
     use std::io::Write as _;
     let _ = std::io::stderr().write_all(format!("emergence init: {words}\n").as_bytes());
 }

@@ -79,7 +79,7 @@ pub fn compile(rules: &[Rule]) -> Result<Option<Program>, BadLimit> {
     }
     if char == block {
         code.section(&char);
-    } else if let Some(access) = only(&block) {
+    } else if let Some(access) = uniform_access(&block) {
         let target = code.target(access);
         code.jump(JUMP_ANY_BIT, REQUEST, CLASS_BLOCK, target);
         code.section(&char);
@@ -100,7 +100,7 @@ pub fn compile(rules: &[Rule]) -> Result<Option<Program>, BadLimit> {
 }
 
 /// The access set of the whole class, if it is the same for all its devices.
-fn only(table: &Table) -> Option<Access> {
+fn uniform_access(table: &Table) -> Option<Access> {
     (table.majors.is_empty() && table.rest.minors.is_empty()).then_some(table.rest.rest)
 }
 
@@ -189,7 +189,7 @@ impl Assembler {
 
     /// Emits the section of one class of devices.
     fn section(&mut self, table: &Table) {
-        if let Some(access) = only(table) {
+        if let Some(access) = uniform_access(table) {
             return self.end(access);
         }
         let rows = || table.majors.values().chain([&table.rest]);
@@ -199,7 +199,7 @@ impl Assembler {
         if rows().any(|row| !row.minors.is_empty()) {
             self.load(MINOR, 8);
         }
-        for (majors, row) in alike(&table.majors) {
+        for (majors, row) in group_equal_majors(&table.majors) {
             if row.minors.is_empty() {
                 let target = self.target(row.rest);
                 for major in majors {
@@ -284,7 +284,7 @@ impl Assembler {
 }
 
 /// Groups majors with equal rows; rows that ignore the minor come first.
-fn alike(majors: &BTreeMap<u32, Row>) -> Vec<(Vec<u32>, &Row)> {
+fn group_equal_majors(majors: &BTreeMap<u32, Row>) -> Vec<(Vec<u32>, &Row)> {
     let mut groups: Vec<(Vec<u32>, &Row)> = Vec::new();
     for (major, row) in majors {
         match groups.iter_mut().find(|(_, known)| *known == row) {

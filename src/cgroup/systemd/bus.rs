@@ -250,7 +250,7 @@ impl Connection {
     fn receive(&mut self, until: Instant) -> Result<()> {
         let mut piece = [0; 4096];
         loop {
-            self.stream.set_read_timeout(Some(left(until)?))?;
+            self.stream.set_read_timeout(Some(time_left(until)?))?;
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(Error::new(Kind::System, "the message bus closed the connection")),
                 Ok(count) => {
@@ -265,7 +265,7 @@ impl Connection {
     }
 
     fn send(&mut self, bytes: &[u8], until: Instant) -> Result<()> {
-        self.stream.set_write_timeout(Some(left(until)?))?;
+        self.stream.set_write_timeout(Some(time_left(until)?))?;
         match self.stream.write_all(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(too_long()),
             done => Ok(done?),
@@ -288,7 +288,7 @@ fn system() -> Result<(UnixStream, bool)> {
     }
 }
 
-fn left(until: Instant) -> Result<Duration> {
+fn time_left(until: Instant) -> Result<Duration> {
     Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()).ok_or_else(too_long)
 }
 

@@ -150,7 +150,7 @@ impl Scope {
     /// rounded them.
     pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<FormerProperties> {
         let rules = Some(rules).filter(|rules| !rules.is_empty());
-        let mut properties = self.properties(settings, rules).map_err(first)?;
+        let mut properties = self.properties(settings, rules).map_err(first_error)?;
         let mut former = FormerProperties { unit: self.clone(), properties: Vec::new() };
         if properties.is_empty() {
             return Ok(former);
@@ -224,7 +224,7 @@ fn has_bfq(mount: &Path, below: &str) -> bool {
     fs::exists(mount.join(first).join("io.bfq.weight")).unwrap_or(false)
 }
 
-fn first(faults: Vec<BadLimit>) -> Error {
+fn first_error(faults: Vec<BadLimit>) -> Error {
     let first = faults.into_iter().next();
     first.unwrap_or_else(|| BadLimit::invalid("linux.resources", "cannot be understood")).into()
 }

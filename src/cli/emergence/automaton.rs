@@ -137,7 +137,7 @@ pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-pub(super) fn same(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
+pub(super) fn compare(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
     let (one, other) = (digests(&args.one, asked)?, digests(&args.other, asked)?);
     let parts = [
         ("declaration", one.declaration == other.declaration),

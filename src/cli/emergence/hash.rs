@@ -14,7 +14,7 @@ pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
     let hash = match (&args.convert, &args.path) {
         (Some(text), _) => Hash::parse(text, args.algo)?,
         (None, Some(path)) => {
-            let method = match args.method.said() {
+            let method = match args.method.given() {
                 Some(Method::Nar) if path == Path::new("-") => {
                     return Err(Fault::usage("standard input has no NAR; leave --nar out"));
                 }

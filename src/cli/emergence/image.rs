@@ -13,16 +13,16 @@ use crate::emergence::{Result, Target, verify_and_import_image};
 pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, asked: &Asked) -> Result<()> {
     let verified = image.verify(&asked.terms, strict)?;
     let unpacked = verified.unpack(&asked.terms, to)?;
-    tell(&verified, &unpacked, asked)
+    print_unpacked(&verified, &unpacked, asked)
 }
 
 /// Imports an image into the store.
 pub(super) fn import_image(image: Image, target: &Target, strict: bool, asked: &Asked) -> Result<()> {
     let imported = verify_and_import_image(image, None, strict, &asked.terms, target)?;
-    tell(&imported.verified, &imported.unpacked, asked)
+    print_unpacked(&imported.verified, &imported.unpacked, asked)
 }
 
-fn tell(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
+fn print_unpacked(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
     if !asked.json {
         if unpacked.reused > 0 {
             asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.directories.len()));

@@ -93,27 +93,30 @@ impl<'a> Shown<'a> {
         let (config, manifest) = (self.image.config(), self.image.manifest());
         let execution = &config.config;
         let mut lines = Lines(String::new());
-        lines.one("digest", &self.image.digest().to_string());
-        lines.one("platform", &config.platform().to_string());
-        lines.one("created", config.created.as_deref().unwrap_or_default());
-        lines.one("entrypoint", &words(&execution.entrypoint));
-        lines.one("cmd", &words(&execution.cmd));
-        lines.one("user", &execution.user);
-        lines.one("directory", &execution.working_dir);
-        lines.one("stop signal", &execution.stop_signal);
-        lines.all("env", execution.env.iter().cloned());
-        lines.all("ports", self.ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")));
-        lines.all("volumes", execution.volumes.keys().cloned());
-        lines.all("labels", execution.labels.iter().map(|(name, value)| format!("{name}={value}")));
-        lines.all("annotations", manifest.annotations.iter().map(|(name, value)| format!("{name}={value}")));
+        lines.add("digest", &self.image.digest().to_string());
+        lines.add("platform", &config.platform().to_string());
+        lines.add("created", config.created.as_deref().unwrap_or_default());
+        lines.add("entrypoint", &words(&execution.entrypoint));
+        lines.add("cmd", &words(&execution.cmd));
+        lines.add("user", &execution.user);
+        lines.add("directory", &execution.working_dir);
+        lines.add("stop signal", &execution.stop_signal);
+        lines.add_list("env", execution.env.iter().cloned());
+        lines.add_list("ports", self.ports.iter().map(|(port, protocol)| format!("{port}/{protocol}")));
+        lines.add_list("volumes", execution.volumes.keys().cloned());
+        lines.add_list("labels", execution.labels.iter().map(|(name, value)| format!("{name}={value}")));
+        lines.add_list(
+            "annotations",
+            manifest.annotations.iter().map(|(name, value)| format!("{name}={value}")),
+        );
         let kind = |layer: &LayerReport| layer.media_type.rsplit('.').next().unwrap_or_default().to_owned();
-        lines.all(
+        lines.add_list(
             "layers",
             self.image.layers().iter().map(|layer| {
                 format!("{} {} {}", layer.digest, indicatif::BinaryBytes(layer.size), kind(layer))
             }),
         );
-        lines.all("warning", self.warnings.iter().cloned());
+        lines.add_list("warning", self.warnings.iter().cloned());
         lines.0
     }
 }
@@ -121,16 +124,16 @@ impl<'a> Shown<'a> {
 struct Lines(String);
 
 impl Lines {
-    fn one(&mut self, name: &str, value: &str) {
+    fn add(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             // Values of an image must not control the terminal.
             self.0.push_str(&format!("{name:<12} {}\n", plain(value)));
         }
     }
 
-    fn all(&mut self, name: &str, values: impl Iterator<Item = String>) {
+    fn add_list(&mut self, name: &str, values: impl Iterator<Item = String>) {
         for (at, value) in values.enumerate() {
-            self.one(if at == 0 { name } else { "" }, &value);
+            self.add(if at == 0 { name } else { "" }, &value);
         }
     }
 }

@@ -94,7 +94,7 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         Verb::Sign(args) => {
             automaton::sign(&args, &asked).within(|| format!("emergence sign {}", args.reference))
         }
-        Verb::Same(args) => return automaton::same(&args, &asked).within(|| "emergence same"),
+        Verb::Same(args) => return automaton::compare(&args, &asked).within(|| "emergence same"),
         Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
         Verb::Unpack(args) => {
             store::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))

@@ -25,7 +25,7 @@ pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Resu
     let purpose = Purpose::Run { private: is_root, terminal: args.passed.console_socket.is_some() };
     let prepared = prepared(&args.reference, &args.shape, &args.args, purpose, asked)?;
     let name = lease_name(settings, &id);
-    let lease = prepared.store().lease_for(&name, process::own_pid(), &prepared.held())?;
+    let lease = prepared.store().lease_for(&name, process::own_pid(), &prepared.contents_to_keep())?;
     let bundle =
         if is_root { private(prepared.store().directory())? } else { prepared.store().bundle_for(&name)? };
     let mut kept = Kept { name, prepared: Some(prepared), lease: Some(lease) };
@@ -75,7 +75,7 @@ impl Kept {
     fn hand_over(&mut self, pid: i32) {
         let Some(prepared) = self.prepared.take() else { return };
         // If the process has ended, it needs no lease.
-        if let Ok(lease) = prepared.store().lease_for(&self.name, pid, &prepared.held())
+        if let Ok(lease) = prepared.store().lease_for(&self.name, pid, &prepared.contents_to_keep())
             && let Some(own) = self.lease.replace(lease)
         {
             own.keep();

@@ -17,7 +17,7 @@ use crate::emergence::{
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
-    if args.artifacts.len() > 1 && args.artifact.declared.said() {
+    if args.artifacts.len() > 1 && args.artifact.declared.given() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
     let (target, _) = target(asked)?;
@@ -56,7 +56,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     let asked = &asked.with_terms(going_to(&asked.terms, to, None));
     let bytes = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Image(image) => return unpack_image_to(*image, to, args.strict, asked),
-        Artifact::Closure(closure) => apart(&*closure, to, args, asked)?,
+        Artifact::Closure(closure) => unpack_to_directory(&*closure, to, args, asked)?,
     };
     let shown = to.display().to_string();
     asked.answer(
@@ -80,7 +80,7 @@ fn unpack_into_store(args: &UnpackArgs, asked: &Asked) -> Result<()> {
 }
 
 /// Unpacks into a new directory.
-fn apart(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
+fn unpack_to_directory(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
     // A single NAR is one tree, with or without a store path.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
         let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;

@@ -18,7 +18,7 @@ pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
         }
         StorePathKind::Fixed { path, hash, method, algo, name } => {
             let name = named(name.as_deref(), path.as_deref())?;
-            let method = method.said().unwrap_or(Method::Flat);
+            let method = method.given().unwrap_or(Method::Flat);
             let hash = match (&hash, &path) {
                 (Some(hash), _) => Hash::parse(hash, algo)?,
                 (None, Some(path)) => of_path(path, method, algo.unwrap_or(Algorithm::Sha256), asked)?,
@@ -28,7 +28,7 @@ pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
         }
         StorePathKind::Text { file, name, references } => {
             let hash = of_path(&file, Method::Flat, Algorithm::Sha256, asked)?;
-            let references = given(references, false, asked)?;
+            let references = parse_references(references, false, asked)?;
             ContentAddress::Text(hash).path(dir, Name::new(&name)?, &references)?
         }
         StorePathKind::Output { drv_hash, output, name } => {
@@ -36,7 +36,7 @@ pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
             StorePath::output(dir, &hash, &output, &Name::new(&name)?)?
         }
         StorePathKind::Ca { ca, name, references, itself } => {
-            let references = given(references, itself, asked)?;
+            let references = parse_references(references, itself, asked)?;
             ContentAddress::parse(&ca)?.path(dir, Name::new(&name)?, &references)?
         }
     };
@@ -52,7 +52,7 @@ fn named(name: Option<&str>, path: Option<&Path>) -> Result<Name> {
     }
 }
 
-fn given(references: ReferenceArgs, itself: bool, asked: &Asked) -> Result<References> {
+fn parse_references(references: ReferenceArgs, itself: bool, asked: &Asked) -> Result<References> {
     let others = references.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?;
     Ok(References { others, itself })
 }
@@ -64,7 +64,7 @@ fn source(
     itself: bool,
     asked: &Asked,
 ) -> Result<StorePath> {
-    let references = given(references, itself, asked)?;
+    let references = parse_references(references, itself, asked)?;
     let (hash, usual) = if itself {
         let own = StorePath::parse(last_part(path)?).map_err(|_| {
             Fault::usage(format!("{}: with --self, the tree is named DIGEST-NAME", path.display()))

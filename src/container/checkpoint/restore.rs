@@ -18,7 +18,7 @@ use super::{DESCRIPTORS, external};
 use crate::checkpoint::message::{
     CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
 };
-use crate::checkpoint::{Criu, NewRoot, Purpose, apart};
+use crate::checkpoint::{Criu, NewRoot, Purpose, with_root};
 use crate::container::creation::{Creation, recorded};
 use crate::container::directory::Directory;
 use crate::container::draft::{Draft, Manner, draft};
@@ -138,12 +138,12 @@ fn set_up(
     let root = NewRoot { path: real_root(plan)?, readonly: plan.rootfs.readonly };
     let keep: Vec<BorrowedFd<'_>> = namespaces.files.iter().map(AsFd::as_fd).collect();
     let start = || Ok((request.images.open(Purpose::Make)?, Criu::start(Purpose::Make, &keep)?));
-    let (directories, criu) = apart(&root, start)?;
+    let (directories, criu) = with_root(&root, start)?;
     let made = join_group(directory, record, plan, criu.pid())?.or(made);
     if let Some(group) = &record.rdt {
         group.join(criu.pid())?;
     }
-    hold::here("criu");
+    hold::stop_at("criu");
     let restored = Restored { request, draft, directories: &directories, root: &root };
     let ask = restored.ask(namespaces, criu.pid())?;
     let if_forbidden = if_forbidden(settings);
@@ -157,7 +157,7 @@ fn set_up(
     let pidfd = process::pidfd_open(pid).doing(|| format!("open process {pid}"))?;
     record.phase = Phase::Created;
     directory.write(record)?;
-    hold::here("created");
+    hold::stop_at("created");
     if let Some(file) = &request.create.pid_file {
         pid_file::write(file, &pid.to_string())?;
     }

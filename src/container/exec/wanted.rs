@@ -111,10 +111,10 @@ mod tests {
     use super::*;
 
     fn exec(json: &str, changes: Changes) -> Process {
-        both(json, changes).0
+        changed(json, changes).0
     }
 
-    fn both(json: &str, changes: Changes) -> (Process, Words) {
+    fn changed(json: &str, changes: Changes) -> (Process, Words) {
         let mut process = spec::parse_process(json.as_bytes()).unwrap();
         let mut words = Words::of(&process);
         change(&mut process, &mut words, &changes);
@@ -137,7 +137,7 @@ mod tests {
             no_new_privileges: Some(false),
             ..Changes::default()
         };
-        let (changed, words) = both(own, other);
+        let (changed, words) = changed(own, other);
         assert_eq!((changed.user.uid, changed.user.gid), (7, 2));
         assert_eq!(changed.user.additional_gids, [3, 4]);
         assert_eq!(words.env, [b"A=1", b"A=2"]);

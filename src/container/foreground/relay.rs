@@ -125,14 +125,14 @@ impl<'a> Raw<'a> {
     fn enter(terminal: BorrowedFd<'a>, output: Output) -> Result<Option<Self>> {
         let Ok(before) = rustix::termios::tcgetattr(terminal) else { return Ok(None) };
         let raw = Self { terminal, before, output };
-        match raw.again() {
+        match raw.reapply() {
             // A background job that no shell controls any more.
             Err(Errno::IO) => Ok(None),
             done => done.doing(|| "put the terminal into raw mode").map(|()| Some(raw)),
         }
     }
 
-    fn again(&self) -> rustix::io::Result<()> {
+    fn reapply(&self) -> rustix::io::Result<()> {
         let mut mode = self.before.clone();
         mode.make_raw();
         if self.output == Output::Outside {
@@ -378,7 +378,7 @@ impl<'a> Relay<'a> {
     pub fn resume(&self) {
         if let Some(raw) = &self.raw {
             // A terminal that is gone needs no mode.
-            let _ = raw.again();
+            let _ = raw.reapply();
         }
         self.resize();
     }

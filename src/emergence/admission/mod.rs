@@ -190,9 +190,9 @@ impl Wanted {
         let store = self.relied_on.then_some(self.store.as_path());
         let sealed = Sealed::of(store, &object.path, &object.nar_hash, path);
         match self.mode {
-            Mode::Full => whole(object, path),
-            Mode::Fast => sealed.unless_unchanged(|| whole(object, path)),
-            Mode::Verity => sealed.unless_protected(|| whole(object, path)),
+            Mode::Full => check_nar_hash(object, path),
+            Mode::Fast => sealed.unless_unchanged(|| check_nar_hash(object, path)),
+            Mode::Verity => sealed.unless_protected(|| check_nar_hash(object, path)),
         }
     }
 
@@ -238,7 +238,7 @@ fn kept_document(store: &Path, automaton: &Hash, dir: &StoreDir) -> Result<Optio
 }
 
 /// Hashes the object's NAR.
-fn whole(object: &Declared, path: &Path) -> Result<()> {
+fn check_nar_hash(object: &Declared, path: &Path) -> Result<()> {
     let (hash, size) = nar::hash_tree(path, DEEPEST_EVER, Algorithm::Sha256)?;
     if size != object.nar_size {
         let (declared, found) = (object.nar_size.to_string(), size.to_string());

@@ -136,7 +136,7 @@ impl<S: Source> BlobClosure<S> {
             Some(searched) => {
                 let mut visitor = Both(counted, Scanner::new(searched));
                 let seen = read_object(input, object, stored, &terms.limits, &mut visitor)?;
-                check_found(object, &visitor.1.found(), &terms.dir)?;
+                check_found(object, &visitor.1.into_references(), &terms.dir)?;
                 Ok(seen)
             }
         }

@@ -160,7 +160,13 @@ impl Verified {
                 unpacked.reused += usize::from(is_there);
                 made.push(match is_there {
                     true => directory.clone(),
-                    false => self.one(terms, form, &made, &staging.join(at.to_string()), &mut unpacked)?,
+                    false => self.build_directory(
+                        terms,
+                        form,
+                        &made,
+                        &staging.join(at.to_string()),
+                        &mut unpacked,
+                    )?,
                 });
             }
             store.settle(staging)?;
@@ -180,7 +186,7 @@ impl Verified {
     /// Creates one directory, a layer above those in `below`, in the new directory `staging`, and
     /// returns its path. That path is shorter than the final one, which [`overlay_takes`] was asked
     /// about.
-    fn one(
+    fn build_directory(
         &self,
         terms: &Terms,
         form: ImageForm,

@@ -22,7 +22,7 @@ fn write(value: &Value, to: &mut String) -> Result<()> {
         Value::Null => to.push_str("null"),
         Value::Bool(true) => to.push_str("true"),
         Value::Bool(false) => to.push_str("false"),
-        Value::Number(number) => to.push_str(&whole(number)?),
+        Value::Number(number) => to.push_str(&integer(number)?),
         Value::String(text) => string(text, to),
         Value::Array(list) => {
             to.push('[');
@@ -52,7 +52,7 @@ fn write(value: &Value, to: &mut String) -> Result<()> {
     Ok(())
 }
 
-fn whole(number: &Number) -> Result<String> {
+fn integer(number: &Number) -> Result<String> {
     let size = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
     match size {
         Some(size) if size < UNSAFE => Ok(number.to_string()),

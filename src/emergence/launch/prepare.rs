@@ -207,7 +207,7 @@ impl Prepared {
     }
 
     /// The objects and layers that the store must keep for it.
-    pub fn held(&self) -> Held {
+    pub fn contents_to_keep(&self) -> Held {
         match &self.content {
             Content::Objects(parts) => {
                 let mut held = Held::objects(parts.objects.iter().map(|object| &object.path));

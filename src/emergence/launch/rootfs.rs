@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::io::Errno;
 
 use super::Rootfs;
-use crate::emergence::base::files::{again, overlay_directories, overlay_on, rename_new, set_time};
+use crate::emergence::base::files::{copy_tree, overlay_directories, overlay_on, rename_new, set_time};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Fault, Result};
 use crate::emergence::nix::object::Object;
@@ -45,7 +45,7 @@ pub fn automaton_root(
     let mounts = match shape {
         Rootfs::Copy => {
             for object in objects {
-                again(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
+                copy_tree(&store.tree(&object.path), &place.join(object.path.to_string()), false)?;
             }
             Vec::new()
         }
@@ -203,7 +203,7 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         let new = staging.join("view");
         fs::create_dir(&new).doing(|| format!("make {}", new.display()))?;
         for object in objects {
-            again(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
+            copy_tree(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
         }
         let opened = fs::set_permissions(&new, Permissions::from_mode(0o755));
         opened.doing(|| format!("open {}", new.display()))?;

@@ -47,20 +47,20 @@ impl NarInfo {
     pub fn parse(text: &[u8], dir: &StoreDir) -> Result<Self> {
         let text = std::str::from_utf8(text).map_err(|_| refuse("is not UTF-8"))?;
         let mut fields = Fields::read(text)?;
-        let compression = fields.one("Compression");
+        let compression = fields.take_single("Compression");
         // Caches without this field used bzip2.
         let compression = compression.as_deref().filter(|name| !name.is_empty()).unwrap_or("bzip2");
         let deriver =
-            fields.one("Deriver").filter(|deriver| deriver != UNKNOWN_DERIVER && !deriver.is_empty());
+            fields.take_single("Deriver").filter(|deriver| deriver != UNKNOWN_DERIVER && !deriver.is_empty());
         let object = Object {
             path: dir.parse(&fields.needed("StorePath")?)?,
             nar_hash: Hash::parse(&fields.needed("NarHash")?, Some(Algorithm::Sha256))?,
             nar_size: number("NarSize", &fields.needed("NarSize")?)?,
-            references: references(&fields.one("References").unwrap_or_default())?,
+            references: references(&fields.take_single("References").unwrap_or_default())?,
             deriver: deriver.map(|deriver| StorePath::parse(&deriver)).transpose()?,
             signatures: fields.signatures()?,
             ca: fields
-                .one("CA")
+                .take_single("CA")
                 .filter(|ca| !ca.is_empty())
                 .map(|ca| ContentAddress::parse(&ca))
                 .transpose()?,
@@ -71,8 +71,8 @@ impl NarInfo {
                 let words = format!("NARs compressed as \"{}\" cannot be read", compression.escape_debug());
                 Fault::refused(Code::CacheCompression, "", words)
             })?,
-            hash: fields.one("FileHash").map(|hash| Hash::parse(&hash, None)).transpose()?,
-            size: fields.one("FileSize").map(|size| number("FileSize", &size)).transpose()?,
+            hash: fields.take_single("FileHash").map(|hash| Hash::parse(&hash, None)).transpose()?,
+            size: fields.take_single("FileSize").map(|size| number("FileSize", &size)).transpose()?,
         };
         Ok(Self { object, stored })
     }
@@ -124,12 +124,14 @@ impl Fields {
         Ok(Self(fields))
     }
 
-    fn one(&mut self, field: &str) -> Option<String> {
+    fn take_single(&mut self, field: &str) -> Option<String> {
         self.0.get_mut(field)?.pop()
     }
 
     fn needed(&mut self, field: &str) -> Result<String> {
-        self.one(field).filter(|value| !value.is_empty()).ok_or_else(|| refuse(format!("{field} is missing")))
+        self.take_single(field)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| refuse(format!("{field} is missing")))
     }
 
     fn signatures(&mut self) -> Result<Vec<Signature>> {

@@ -79,7 +79,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// All references found.
-    pub fn found(self) -> BTreeSet<StorePath> {
+    pub fn into_references(self) -> BTreeSet<StorePath> {
         self.found
     }
 
@@ -163,13 +163,13 @@ mod tests {
         for piece in 1..text.len() + 1 {
             let mut scanner = Scanner::new(&searched);
             text.as_bytes().chunks(piece).for_each(|bytes| scanner.feed(bytes));
-            let found: Vec<_> = scanner.found().into_iter().collect();
+            let found: Vec<_> = scanner.into_references().into_iter().collect();
             assert_eq!(found, [one.clone(), other.clone()], "{piece}");
         }
         let mut scanner = Scanner::new(&searched);
         scanner.feed(b"7fnzwr4fvvmdl8b3");
         scanner.part();
         scanner.feed(b"vkrfyjczwiwv6n42");
-        assert!(scanner.found().is_empty());
+        assert!(scanner.into_references().is_empty());
     }
 }

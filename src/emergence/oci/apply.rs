@@ -290,7 +290,7 @@ impl Tree {
                 .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
         }
         for (name, value) in &member.xattrs {
-            if !kept(name)
+            if !is_settable(name)
                 || fsetxattr(fd, c_string(name).map_err(system)?.as_c_str(), value, XattrFlags::empty())
                     .is_err()
             {
@@ -482,7 +482,7 @@ fn not_inside(error: Errno) -> Fault {
 
 /// Extended attributes an image may set: security.capability and user.*. Others belong to the
 /// system, such as labels and those of overlayfs.
-fn kept(name: &[u8]) -> bool {
+fn is_settable(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.")
 }
 
@@ -499,5 +499,5 @@ fn kept_xattrs(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
         other => other?,
     };
     let names = names.get(..count).unwrap_or_default().split(|byte| *byte == 0);
-    names.filter(|name| kept(name)).map(c_string).collect()
+    names.filter(|name| is_settable(name)).map(c_string).collect()
 }

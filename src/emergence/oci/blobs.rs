@@ -129,7 +129,7 @@ impl Blobs {
     pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let subject = subject(&descriptor.digest);
         let bytes = read_at_most(self.open(descriptor)?, &subject, self.most)?;
-        same(descriptor, &bytes).map(|()| bytes)
+        check_document(descriptor, &bytes).map(|()| bytes)
     }
 
     /// Whether the blob exists; its content is not checked.
@@ -146,12 +146,12 @@ pub(super) fn subject(digest: &Hash) -> String {
 /// Checks the data embedded in a descriptor against its size and digest.
 pub(super) fn check_embedded(descriptor: &Descriptor) -> Result<()> {
     match &descriptor.data {
-        Some(data) => same(descriptor, data).within(|| "embedded data"),
+        Some(data) => check_document(descriptor, data).within(|| "embedded data"),
         None => Ok(()),
     }
 }
 
-fn same(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+fn check_document(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
     let subject = subject(&descriptor.digest);
     if bytes.len() as u64 != descriptor.size {
         let (declared, found) = (descriptor.size.to_string(), bytes.len().to_string());

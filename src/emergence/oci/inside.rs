@@ -138,7 +138,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::{fs, path::Path};
 
-    fn both(root: &Path, path: &[u8]) -> [Option<(u64, u64)>; 2] {
+    fn look_up_in_both_ways(root: &Path, path: &[u8]) -> [Option<(u64, u64)>; 2] {
         let root = open_directory(root).unwrap();
         let identity = |fd: OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).unwrap();
         [directory(root.as_fd(), path), by_names(root.as_fd(), path, false)]
@@ -176,7 +176,7 @@ mod tests {
             ("file/x", false),
             ("no", false),
         ] {
-            let [kernel, own] = both(&root, path.as_bytes());
+            let [kernel, own] = look_up_in_both_ways(&root, path.as_bytes());
             assert_eq!((kernel, own.is_some()), (own, there), "{path}");
         }
     }

@@ -341,7 +341,7 @@ fn no_layout(blobs: &Blobs) -> Result<Fault> {
 
 /// Refuses a document that could be an index and a manifest, because readers would disagree about
 /// its type.
-fn only(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
+fn refuse_members(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
     match others.iter().find(|member| value.get(**member).is_some()) {
         Some(member) => {
             let words = format!("has a member {member}, which its type has not");
@@ -367,7 +367,7 @@ fn check_type(subject: &str, own: Option<&str>, declared: Option<&str>, version:
 
 fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Index> {
     let value = json::parse(bytes, subject)?;
-    only(&value, subject, &["config", "layers", "fsLayers"])?;
+    refuse_members(&value, subject, &["config", "layers", "fsLayers"])?;
     let index: Index = json::shaped(value, subject)?;
     let own = index.media_type.as_deref();
     check_type(subject, own, declared, index.schema_version)?;
@@ -396,7 +396,7 @@ fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
 
 fn read_manifest(bytes: &[u8], subject: &str, declared: &str) -> Result<Manifest> {
     let value = json::parse(bytes, subject)?;
-    only(&value, subject, &["manifests", "fsLayers"])?;
+    refuse_members(&value, subject, &["manifests", "fsLayers"])?;
     let manifest: Manifest = json::shaped(value, subject)?;
     check_type(subject, manifest.media_type.as_deref(), Some(declared), manifest.schema_version)?;
     let descriptors = std::iter::once(&manifest.config).chain(&manifest.layers).chain(&manifest.subject);

@@ -250,5 +250,5 @@ fn survey(tree: &Tree, terms: &Terms, searched: &Searched) -> Result<(Hash, u64,
     nar::dump(&tree.path, terms.limits.depth, &mut out)?;
     let size = out.total();
     let Survey { hash, scanner } = out.finish().doing(|| "hash")?;
-    Ok((hash.finish().doing(|| "hash")?, size, scanner.found()))
+    Ok((hash.finish().doing(|| "hash")?, size, scanner.into_references()))
 }

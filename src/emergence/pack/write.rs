@@ -126,7 +126,7 @@ pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Ter
     let top = match packing.form {
         Form::Image => work.image()?,
         Form::Artifact => work.artifact(None)?,
-        Form::Both => work.both()?,
+        Form::Both => work.write_both_forms()?,
     };
     let digest = top.digest;
     work.writer.finish(tag, top)?;
@@ -233,7 +233,7 @@ impl Work<'_> {
     }
 
     /// Writes both forms and their index.
-    fn both(&mut self) -> Result<Descriptor> {
+    fn write_both_forms(&mut self) -> Result<Descriptor> {
         let image = self.image()?;
         let subject = Descriptor { platform: None, artifact_type: None, ..image.clone() };
         let artifact = self.artifact(Some(subject))?;

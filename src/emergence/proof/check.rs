@@ -70,7 +70,7 @@ impl<'a> Check<'a> {
         };
         let content = hashes::check(self.object, size, hash, others, file)?;
         if let Some(scanner) = self.scanner {
-            check_found(self.object, &scanner.found(), dir)?;
+            check_found(self.object, &scanner.into_references(), dir)?;
         }
         Ok(content)
     }

@@ -122,7 +122,7 @@ pub(super) fn check(object: &Object, size: u64, hash: Hash, nar: NarHashes, file
         let (declared, found) = (object.nar_size.to_string(), size.to_string());
         return Err(Fault::differs(Code::NarSize, "", "the NAR's size", &declared, &found));
     }
-    same(Code::NarHash, "the NAR's hash", &object.nar_hash, &hash)?;
+    check_hash(Code::NarHash, "the NAR's hash", &object.nar_hash, &hash)?;
     if let Some(ca) = &object.ca {
         let (ContentAddress::Text(declared) | ContentAddress::Fixed(_, declared)) = ca;
         let found = match (file.hasher, nar.address) {
@@ -135,13 +135,13 @@ pub(super) fn check(object: &Object, size: u64, hash: Hash, nar: NarHashes, file
             (None, AddressHash::Other(hasher)) => hasher.finish(),
             (None, AddressHash::Modulo(hasher)) => hasher.finish(),
         };
-        same(Code::CaMismatch, "the content's hash", declared, &found)?;
+        check_hash(Code::CaMismatch, "the content's hash", declared, &found)?;
     }
     Ok(nar.content.map_or(hash, ModuloHasher::finish))
 }
 
 /// Refused with `code` if the hash of `what` differs from the declared one.
-pub(super) fn same(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
+pub(super) fn check_hash(code: Code, what: &str, declared: &Hash, found: &Hash) -> Result<()> {
     if declared == found {
         return Ok(());
     }

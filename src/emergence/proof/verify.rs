@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::hashes::{self, FileHash, NarHashes, same};
+use super::hashes::{self, FileHash, NarHashes, check_hash};
 use crate::emergence::base::compress::{Compression, Memory};
 use crate::emergence::base::hash::{Algorithm, Hash, Hasher};
 use crate::emergence::base::limits::Limits;
@@ -57,7 +57,7 @@ pub fn read_object(
     let (inner, read, main_hash) = input.finish()?;
     let (_, _, other_hash) = inner.finish()?;
     let main_hash = main_hash.unwrap_or(nar.hash);
-    held(stored, read, &other_hash.unwrap_or(main_hash))?;
+    check_stored(stored, read, &other_hash.unwrap_or(main_hash))?;
     Ok(Seen { bytes: Bytes { read, unpacked: nar.size }, stored: main_hash })
 }
 
@@ -66,7 +66,7 @@ pub fn read_object(
 pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
     let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
-    hash.map_or(Ok(()), |hash| held(stored, read, &hash))?;
+    hash.map_or(Ok(()), |hash| check_stored(stored, read, &hash))?;
     Ok(Bytes { read, unpacked: 0 })
 }
 
@@ -86,12 +86,12 @@ pub(crate) fn hashed(
 }
 
 /// Compares a file's size and hash with the declaration.
-fn held(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
+fn check_stored(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
     if let Some(declared) = stored.size.filter(|size| *size != read) {
         let (declared, found) = (declared.to_string(), read.to_string());
         return Err(Fault::differs(Code::BlobSize, &stored.name, "the file's size", &declared, &found));
     }
-    stored.hash.map_or(Ok(()), |declared| same(Code::BlobDigest, "the file's hash", &declared, hash))
+    stored.hash.map_or(Ok(()), |declared| check_hash(Code::BlobDigest, "the file's hash", &declared, hash))
 }
 
 /// Reads a verified NAR again and passes it to `visitor`. Only the stored bytes are hashed, since

@@ -29,7 +29,7 @@ impl<'a> Counted<'a> {
         Self { entries, most: terms.limits.entries, watch: &*terms.watch }
     }
 
-    fn one(&self) -> Result<()> {
+    fn count_entry(&self) -> Result<()> {
         if self.entries.fetch_add(1, Ordering::Relaxed) < self.most {
             return Ok(());
         }
@@ -40,11 +40,11 @@ impl<'a> Counted<'a> {
 
 impl Visitor for Counted<'_> {
     fn directory(&mut self, _name: &[u8]) -> Result<()> {
-        self.one()
+        self.count_entry()
     }
 
     fn file(&mut self, _name: &[u8], _executable: bool, _size: u64) -> Result<()> {
-        self.one()
+        self.count_entry()
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
@@ -53,6 +53,6 @@ impl Visitor for Counted<'_> {
     }
 
     fn symlink(&mut self, _name: &[u8], _target: &[u8]) -> Result<()> {
-        self.one()
+        self.count_entry()
     }
 }

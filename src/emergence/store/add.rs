@@ -15,7 +15,7 @@ use super::tree::{Maker, needs_chmod};
 use super::ways::{Directory, Ways};
 use super::{Store, Sync};
 use crate::emergence::base::files::{
-    Crew, Staging, again, check_space, open_directory, random_name, remove_stale, rename_new, with_crew,
+    Crew, Staging, check_space, copy_tree, open_directory, random_name, remove_stale, rename_new, with_crew,
 };
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
@@ -105,7 +105,7 @@ impl Store {
             };
             for (meta, twin) in &twins {
                 let to = taking.path.join(meta.object.path.to_string());
-                again(&self.tree(&twin.object.path), &to, true)?;
+                copy_tree(&self.tree(&twin.object.path), &to, true)?;
             }
             taking.learnt(&mut lacking)?;
             lacking.extend(twins.into_iter().map(|(meta, _)| meta));

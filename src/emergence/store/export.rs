@@ -88,7 +88,7 @@ impl Store {
             let written: Mutex<Vec<Option<NarInfo>>> = Mutex::new(vec![None; missing.len()]);
             work::each(terms.jobs, missing.len(), |at| {
                 let Some(meta) = missing.get(at) else { return Ok(()) };
-                let info = self.one(meta, how, staging.path());
+                let info = self.export_nar(meta, how, staging.path());
                 let info = info.within(|| self.dir.path(&meta.object.path))?;
                 terms.watch.advance(meta.object.nar_size);
                 if let Ok(mut written) = written.lock()
@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Writes one NAR.
-    fn one(&self, meta: &Meta, how: &Export<'_>, staging: &Path) -> Result<NarInfo> {
+    fn export_nar(&self, meta: &Meta, how: &Export<'_>, staging: &Path) -> Result<NarInfo> {
         let new = staging.join(format!("{}.nar", meta.object.path.digits()));
         let doing = || format!("write {}", new.display());
         let file = File::create(&new).doing(doing)?;

@@ -36,7 +36,7 @@ impl Store {
         if !dry_run {
             self.lock_others_out()?;
         }
-        let kept = self.kept(keep_for, !dry_run)?;
+        let kept = self.contents_to_keep(keep_for, !dry_run)?;
         let doomed = self.doomed(&kept.0)?;
         let layers = self.doomed_layers(&kept.1, keep_for)?;
         let mut collected = Collected { objects: doomed, layers, bytes: 0 };
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// The objects and layers to keep.
-    fn kept(
+    fn contents_to_keep(
         &self,
         keep_for: Option<Duration>,
         clean: bool,

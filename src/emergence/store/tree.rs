@@ -142,7 +142,7 @@ impl Visitor for Maker<'_> {
                 self.room = crew.make(Task { directory: Arc::clone(directory), name, executable, bytes })?;
                 Ok(())
             }
-            _ => self.ways.whole(&self.above(), &name, executable, &self.room),
+            _ => self.ways.create_small_file(&self.above(), &name, executable, &self.room),
         }
     }
 

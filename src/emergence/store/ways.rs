@@ -42,7 +42,13 @@ impl Ways<'_> {
 
     /// Creates a small file with all its content: as a link to an existing identical file, or as a
     /// new one that others may link to.
-    pub(super) fn whole(&self, at: &impl AsFd, name: &CString, executable: bool, bytes: &[u8]) -> Result<()> {
+    pub(super) fn create_small_file(
+        &self,
+        at: &impl AsFd,
+        name: &CString,
+        executable: bool,
+        bytes: &[u8],
+    ) -> Result<()> {
         let doing = || format!("make the file {}", name.to_string_lossy());
         let hash = self.links.map(|links| {
             let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -93,7 +99,7 @@ impl Ways<'_> {
     /// Creates a file as a task of a crew.
     pub(super) fn task(&self, task: Task<Directory>) -> Result<Vec<u8>> {
         let Task { directory, name, executable, bytes } = task;
-        self.whole(&directory.0, &name, executable, &bytes)?;
+        self.create_small_file(&directory.0, &name, executable, &bytes)?;
         leave(directory)?;
         Ok(bytes)
     }

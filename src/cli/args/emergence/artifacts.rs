@@ -114,7 +114,7 @@ pub struct VerifyArgs {
 
 impl DeclaredArgs {
     /// Whether anything is declared.
-    pub fn said(&self) -> bool {
+    pub fn given(&self) -> bool {
         self.store_path.is_some()
             || self.nar_hash.is_some()
             || self.nar_size.is_some()

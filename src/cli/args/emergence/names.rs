@@ -41,7 +41,7 @@ pub struct MethodArgs {
 
 impl MethodArgs {
     /// The method given on the command line.
-    pub fn said(self) -> Option<Method> {
+    pub fn given(self) -> Option<Method> {
         match (self.nar, self.flat) {
             (true, _) => Some(Method::Nar),
             (_, true) => Some(Method::Flat),

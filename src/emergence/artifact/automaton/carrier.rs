@@ -244,7 +244,7 @@ fn mentioned(document: &Document) -> BTreeSet<StorePath> {
         scanner.feed(&text.unwrap_or_default());
         scanner.part();
     }
-    let mut found = scanner.found();
+    let mut found = scanner.into_references();
     found.extend(document.outputs.values().cloned());
     found
 }

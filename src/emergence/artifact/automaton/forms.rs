@@ -23,7 +23,7 @@ pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
         |entry: &&Descriptor| entry.artifact_type.as_deref() == Some(ARTIFACT_TYPE) && entry.digest != *own;
     let mut others = Vec::new();
     for entry in resolved.listed.iter().filter(is_other).take(MOST) {
-        if let Some(bytes) = there(layout, entry)? {
+        if let Some(bytes) = read_if_present(layout, entry)? {
             let subject = format!("blob {}", entry.digest);
             others.push((entry, json::read::<Manifest>(&bytes, &subject)?));
         }
@@ -46,7 +46,7 @@ pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
             _ => false,
         };
         if is_ours
-            && let Some(found) = told(layout, other)?
+            && let Some(found) = read_automaton(layout, other)?
             && found != document.canonical()?
         {
             let words = format!("has another document than blob {own}, which is the same automaton's");
@@ -57,7 +57,7 @@ pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
 }
 
 /// The bytes of a document. `None`: it does not exist.
-fn there(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
+fn read_if_present(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
     match layout.blobs.document(named) {
         Err(fault) if fault.code() == Some(Code::BlobMissing) => Ok(None),
         bytes => bytes.map(Some),
@@ -65,8 +65,8 @@ fn there(layout: &Layout, named: &Descriptor) -> Result<Option<Vec<u8>>> {
 }
 
 /// The document of an automaton's manifest, in the canonical form of RFC 8785.
-fn told(layout: &Layout, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
-    let Some(bytes) = there(layout, &manifest.config)? else { return Ok(None) };
+fn read_automaton(layout: &Layout, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+    let Some(bytes) = read_if_present(layout, &manifest.config)? else { return Ok(None) };
     if manifest.config.media_type == CONFIG_TYPE {
         return Ok(Some(bytes));
     }

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! staging    temporary directories whose content is renamed into place once it is complete
-//! again      copies of trees, linked or copied
+//! copy       copies of trees, linked or copied
 //! crew       threads that create files
 //! overlay    overlayfs mounts
 //! space      checks of free space
 //! ```
 
-mod again;
+mod copy;
 mod crew;
 mod overlay;
 mod space;
 mod staging;
 
-pub use again::{TIMES, again, set_time};
+pub use copy::{TIMES, copy_tree, set_time};
 pub use crew::{Crew, SMALL, Task, with_crew};
 pub use overlay::{
     overlay_apart, overlay_directories, overlay_on, overlay_shows, overlay_takes, overlay_works,

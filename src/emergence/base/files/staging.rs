@@ -165,13 +165,13 @@ fn rename_once(from: &Path, to: &Path) -> rustix::io::Result<()> {
     }
 }
 
-fn taken(to: &Path) -> Fault {
+fn already_exists(to: &Path) -> Fault {
     Fault::refused(Code::StoreExists, to.display().to_string(), "is there already")
 }
 
 /// Refused with `store.exists` if `to` exists.
 pub fn vacant(to: &Path) -> Result<()> {
-    if fs::symlink_metadata(to).is_ok() { Err(taken(to)) } else { Ok(()) }
+    if fs::symlink_metadata(to).is_ok() { Err(already_exists(to)) } else { Ok(()) }
 }
 
 /// Creates `to` atomically: `make` creates it at the temporary path that it is given, and the
@@ -189,7 +189,7 @@ pub fn made_whole<T>(to: &Path, make: impl FnOnce(&Path) -> Result<T>) -> Result
         let made = make(&new)?;
         match rename_new(&new, to) {
             Ok(()) => Ok(made),
-            Err(Errno::EXIST | Errno::NOTEMPTY) => Err(taken(to)),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Err(already_exists(to)),
             Err(error) => Err(Error::from(error).within(format!("rename to {}", to.display())).into()),
         }
     })

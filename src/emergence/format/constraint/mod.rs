@@ -149,8 +149,8 @@ impl Constraint {
             },
             Need::Lists { any, all, none } => {
                 let all = every(all, node, warnings);
-                let all = both(all, || any.as_ref().map_or(Outcome::Met, |any| one_of(any, node)));
-                both(all, || no_one(none, node))
+                let all = combine(all, || any.as_ref().map_or(Outcome::Met, |any| one_of(any, node)));
+                combine(all, || no_one(none, node))
             }
         };
         match outcome {
@@ -190,11 +190,11 @@ impl Constraint {
 }
 
 fn every(list: &[Constraint], node: &Node, warnings: &mut Vec<String>) -> Outcome {
-    list.iter().fold(Outcome::Met, |so_far, one| both(so_far, || one.outcome(node, warnings)))
+    list.iter().fold(Outcome::Met, |so_far, one| combine(so_far, || one.outcome(node, warnings)))
 }
 
 /// Combines two outcomes: unmet takes precedence over unknown, and reasons are joined.
-fn both(first: Outcome, second: impl FnOnce() -> Outcome) -> Outcome {
+fn combine(first: Outcome, second: impl FnOnce() -> Outcome) -> Outcome {
     match (first, second()) {
         (Outcome::Met, other) | (other, Outcome::Met) => other,
         (Outcome::Unmet(a), Outcome::Unmet(b)) => Outcome::Unmet(format!("{a}, {b}")),

@@ -52,13 +52,13 @@ fn constraint(value: &Value, place: &str, within: Within, left: &mut usize) -> R
     }
     let need = match members.text("kind")? {
         None => lists(&members, within, left)?,
-        Some(kind) => one(&kind, &members)?,
+        Some(kind) => parse_need(&kind, &members)?,
     };
     Ok(Constraint { shown: value.to_string(), optional, need })
 }
 
 fn lists(members: &Members<'_>, within: Within, left: &mut usize) -> Result<Need> {
-    members.only(&["anyOf", "allOf", "noneOf"])?;
+    members.allow_members(&["anyOf", "allOf", "noneOf"])?;
     if within.depth == DEEPEST {
         return Err(wrong(members.place, format!("lists are nested more than {DEEPEST} deep")));
     }
@@ -74,9 +74,9 @@ fn lists(members: &Members<'_>, within: Within, left: &mut usize) -> Result<Need
     Ok(Need::Lists { any, all: all.unwrap_or_default(), none: none.unwrap_or_default() })
 }
 
-fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
+fn parse_need(kind: &str, members: &Members<'_>) -> Result<Need> {
     let words = |needed: bool| {
-        members.only(&["anyOf", "allOf", "noneOf"])?;
+        members.allow_members(&["anyOf", "allOf", "noneOf"])?;
         members.values(needed)
     };
     Ok(Need::Test(match kind {
@@ -86,7 +86,7 @@ fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
         "lsm" => Test::Lsm(words(true)?),
         "seccomp" => Test::Seccomp(words(false)?),
         "kernel" => {
-            members.only(&["min"])?;
+            members.allow_members(&["min"])?;
             let min = members.needed_text("min")?;
             if version(&min).is_empty() {
                 return Err(wrong(&members.at("min"), "must be a version such as 5.10"));
@@ -94,7 +94,7 @@ fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
             Test::Kernel { min }
         }
         "cpu" => {
-            members.only(&["count", "features"])?;
+            members.allow_members(&["count", "features"])?;
             let (count, features) = (members.number("count")?, members.words("features")?);
             members.some_of(count.is_some() || features.is_some(), "count or features")?;
             Test::Cpu { count: count.unwrap_or(0), features: features.unwrap_or_default() }
@@ -103,7 +103,7 @@ fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
         "disk" => Test::Disk { min: members.min()? },
         "gpu" => gpu(members)?,
         "device" => {
-            members.only(&["path"])?;
+            members.allow_members(&["path"])?;
             let path = members.needed_text("path")?;
             let plain = path.strip_prefix("/dev/").is_some_and(|rest| {
                 rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
@@ -114,13 +114,13 @@ fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
             Test::Device { path }
         }
         "cgroup" => {
-            members.only(&["controllers"])?;
+            members.allow_members(&["controllers"])?;
             let controllers = members.words("controllers")?;
             members.some_of(controllers.is_some(), "controllers")?;
             Test::Cgroup { controllers: controllers.unwrap_or_default() }
         }
         "label" => {
-            members.only(&["key", "value", "anyOf", "allOf", "noneOf"])?;
+            members.allow_members(&["key", "value", "anyOf", "allOf", "noneOf"])?;
             let mut values = members.values(false)?;
             if let Some(value) = members.text("value")? {
                 values.all.push(value);
@@ -132,7 +132,7 @@ fn one(kind: &str, members: &Members<'_>) -> Result<Need> {
 }
 
 fn gpu(members: &Members<'_>) -> Result<Test> {
-    members.only(&["vendor", "model", "count", "memory", "driver"])?;
+    members.allow_members(&["vendor", "model", "count", "memory", "driver"])?;
     let count = members.number("count")?.unwrap_or(1);
     let count = usize::try_from(count).ok().filter(|count| *count > 0);
     Ok(Test::Gpu(GpuNeed {
@@ -156,7 +156,7 @@ impl Members<'_> {
     }
 
     /// Refuses members that are neither in `known` nor common to all kinds.
-    fn only(&self, known: &[&str]) -> Result<()> {
+    fn allow_members(&self, known: &[&str]) -> Result<()> {
         let stranger = self.map.keys().find(|name| {
             !known.contains(&name.as_str())
                 && *name != "kind"
@@ -199,7 +199,7 @@ impl Members<'_> {
     }
 
     fn min(&self) -> Result<u64> {
-        self.only(&["min"])?;
+        self.allow_members(&["min"])?;
         self.number("min")?.ok_or_else(|| wrong(self.place, "needs min"))
     }
 

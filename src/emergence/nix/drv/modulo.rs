@@ -88,7 +88,7 @@ pub fn check(
             continue;
         }
         let Some(open) = stack.pop() else { continue };
-        let checked = one(&open, dir, &known);
+        let checked = check_derivation(&open, dir, &known);
         match open.path {
             None => return checked,
             Some(path) => {
@@ -123,12 +123,12 @@ pub(crate) fn drv_name(path: &StorePath) -> Result<Name> {
 }
 
 /// Checks one derivation whose inputs are all known.
-fn one(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Result<Checked> {
+fn check_derivation(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Result<Checked> {
     let drv = &open.drv;
     if let Some((path, method, hash)) = drv.fixed() {
         let follows =
             ContentAddress::Fixed(method, *hash).path(dir, open.name.clone(), &References::default())?;
-        same(dir, drv, "out", path, &follows)?;
+        check_output_path(dir, drv, "out", path, &follows)?;
         let text = format!("{}{}", fixed_out(method, hash), dir.path(path));
         let outputs = BTreeMap::from([("out".to_owned(), Some(path.clone()))]);
         return Ok(Checked { outputs, modulo: Modulo::Fixed(Hash::sha256(text.as_bytes())) });
@@ -151,7 +151,7 @@ fn one(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Resul
     for (name, output) in &drv.outputs {
         let follows = StorePath::output(dir, &own, name, &open.name)?;
         if let Some(path) = output.path() {
-            same(dir, drv, name, path, &follows)?;
+            check_output_path(dir, drv, name, path, &follows)?;
         }
         outputs.insert(name.clone(), Some(follows));
     }
@@ -160,7 +160,7 @@ fn one(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modulo>) -> Resul
 }
 
 /// Checks that an output, and its environment variable, have the computed path.
-fn same(
+fn check_output_path(
     dir: &StoreDir,
     drv: &Derivation,
     name: &str,

@@ -30,7 +30,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
     let name = CString::new(to.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
     let mut begun = false;
-    let told = with_crew(HANDS, whole, |crew| {
+    let told = with_crew(HANDS, create_small_file, |crew| {
         let mut maker =
             Maker { root: name, crew, directories: Vec::new(), file: None, room: Vec::new(), begun: false };
         let told = tell(&mut maker);
@@ -48,7 +48,7 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
 }
 
 /// Creates a small file.
-fn whole(task: Task<OwnedFd>) -> Result<Vec<u8>> {
+fn create_small_file(task: Task<OwnedFd>) -> Result<Vec<u8>> {
     let doing = || format!("make the file {}", task.name.to_string_lossy());
     let mut file = create(task.directory.as_fd(), &task.name, task.executable).doing(doing)?;
     file.write_all(&task.bytes).doing(doing)?;

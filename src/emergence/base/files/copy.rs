@@ -38,14 +38,14 @@ struct Open {
 
 /// Copies the tree `from` to `to`, which must not exist. `linked`: files are hard-linked, unless
 /// the file system allows no further links.
-pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
+pub fn copy_tree(from: &Path, to: &Path, linked: bool) -> Result<()> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     let make = || {
-        let root = one((CWD, &name(from)?), (CWD, &name(to)?), linked)?;
+        let root = copy_node((CWD, &name(from)?), (CWD, &name(to)?), linked)?;
         let mut open = Vec::from_iter(root);
         while let Some(Open { from, to, left }) = open.last_mut() {
             if let Some(name) = left.pop() {
-                let below = one((from.as_fd(), &name), (to.as_fd(), &name), linked)?;
+                let below = copy_node((from.as_fd(), &name), (to.as_fd(), &name), linked)?;
                 open.extend(below);
                 continue;
             }
@@ -61,7 +61,7 @@ pub fn again(from: &Path, to: &Path, linked: bool) -> Result<()> {
 }
 
 /// Copies one node. A directory is still empty afterwards.
-fn one(
+fn copy_node(
     (at, name): (BorrowedFd<'_>, &CStr),
     (to, new): (BorrowedFd<'_>, &CStr),
     linked: bool,
