@@ -17,6 +17,7 @@ pub mod net;
 mod older;
 pub mod process;
 pub mod pty;
+mod raw;
 pub mod remove;
 pub mod report;
 pub mod seccomp;

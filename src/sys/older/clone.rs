@@ -7,7 +7,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::super::namespace::Namespace;
-use super::super::process::{self, Cloned};
+use super::super::raw::clone::{Cloned, clone, clone3};
+use super::super::raw::namespaces::unshare;
+use super::super::raw::process;
 use super::super::text::Text;
 use super::is_missing;
 
@@ -17,7 +19,7 @@ const NEW_CGROUP: u64 = Namespace::Cgroup.flag() as u64;
 /// replacement.
 ///
 /// # Safety
-/// As for [`process::clone3`].
+/// As for [`process::clone3`](super::super::process::clone3).
 pub(in crate::sys) unsafe fn instead(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
@@ -30,7 +32,7 @@ pub(in crate::sys) unsafe fn instead(
             unsafe { into_cgroup(flags, cgroup) }
         }
         // SAFETY: the caller's guarantee is the same.
-        None if is_missing(&error) => unsafe { process::clone(flags) },
+        None if is_missing(&error) => unsafe { clone(flags) },
         _ => Err(error),
     }
 }
@@ -40,11 +42,11 @@ pub(in crate::sys) unsafe fn instead(
 /// clone3.
 ///
 /// # Safety
-/// As for [`process::clone3`].
+/// As for [`process::clone3`](super::super::process::clone3).
 unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // SAFETY: the caller's guarantee is the same.
-    match unsafe { process::clone3(flags & !NEW_CGROUP, None) }? {
+    match unsafe { clone_outside(flags & !NEW_CGROUP) }? {
         Cloned::Child => {
             // If the runtime dies, no copy of its end may stay open.
             drop(ours);
@@ -67,6 +69,20 @@ unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> 
     }
 }
 
+/// A clone3 without a cgroup; if it is missing too, clone(2).
+///
+/// # Safety
+/// As for [`process::clone3`](super::super::process::clone3).
+unsafe fn clone_outside(flags: u64) -> io::Result<Cloned> {
+    // SAFETY: the caller's guarantee is the same for both.
+    unsafe {
+        match clone3(flags, None) {
+            Err(error) if is_missing(&error) => clone(flags),
+            cloned => cloned,
+        }
+    }
+}
+
 /// The child's part. Returns whether it was moved.
 fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
     let mut word = [0u8; 1];
@@ -79,7 +95,7 @@ fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
     if told != Ok(1) {
         return false;
     }
-    let made = if new_namespace { process::unshare(Namespace::Cgroup) } else { Ok(()) };
+    let made = if new_namespace { unshare(Namespace::Cgroup) } else { Ok(()) };
     let errno = made.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
     rustix::net::send(socket, &errno.to_ne_bytes(), SendFlags::NOSIGNAL).is_ok() && errno == 0
 }
@@ -118,7 +134,7 @@ mod tests {
     #[test]
     fn clone_without_clone3() {
         // SAFETY: no memory is shared, and the child only calls _exit.
-        match unsafe { process::clone(0) }.unwrap() {
+        match unsafe { clone(0) }.unwrap() {
             Cloned::Child => process::exit_now(7),
             Cloned::Parent { pidfd, .. } => {
                 assert!(rustix::io::fcntl_getfd(&pidfd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));

@@ -15,9 +15,10 @@ use rustix::mount::{
     fsopen, mount_change, mount_remount,
 };
 
-use super::super::mount::{Attributes, attach, clone_mount};
+use super::super::check;
 use super::super::namespace::Namespace;
-use super::super::{check, process};
+use super::super::raw::mount::{Attributes, attach, clone_mount};
+use super::super::raw::namespaces::{WayBack, unshare};
 use super::{Procfs, mounted, of_descriptor};
 
 /// A flag in statfs(2), in mount_setattr(2), in mount(2), and in mountinfo.
@@ -87,9 +88,9 @@ pub(in crate::sys) fn prepare(
     proc: Procfs<'_>,
 ) -> io::Result<()> {
     let proc = proc.open()?;
-    let way_back = process::WayBack::open(&proc)?;
+    let way_back = WayBack::open(&proc)?;
     way_back.take()?; // permission to return must be known before it is needed
-    process::unshare(Namespace::Mount)?;
+    unshare(Namespace::Mount)?;
     let changed = apart(mount, wanted, recursive, &proc);
     // Staying in this namespace would be worse than any other error.
     way_back.take()?;

@@ -5,11 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::super::{
-    namespace::{Namespace, NamespaceSet},
-    process,
-    text::Text,
-};
+use super::super::namespace::{Namespace, NamespaceSet};
+use super::super::raw::namespaces::setns;
+use super::super::raw::process;
+use super::super::text::Text;
 use super::Procfs;
 
 /// All kinds except the user namespace, which is joined between them.
@@ -50,17 +49,17 @@ pub(in crate::sys) fn enter(
     }
     if let Some(user) = user {
         for (place, kind) in others.iter_mut().zip(OTHERS) {
-            match place.as_ref().map(|file| process::setns(file.as_fd(), kind)) {
+            match place.as_ref().map(|file| setns(file.as_fd(), kind)) {
                 Some(Err(error)) if error.raw_os_error() != Some(libc::EPERM) => return Err(error),
                 Some(Err(_)) | None => {}
                 Some(Ok(())) => *place = None,
             }
         }
-        process::setns(user.as_fd(), Namespace::User)?;
+        setns(user.as_fd(), Namespace::User)?;
     }
     for (place, kind) in others.iter().zip(OTHERS) {
         if let Some(file) = place {
-            process::setns(file.as_fd(), kind)?;
+            setns(file.as_fd(), kind)?;
         }
     }
     Ok(())
@@ -77,12 +76,12 @@ fn open(proc: &OwnedFd, pid: i32, kind: Namespace) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::Cloned;
+    use crate::sys::raw::clone::{Cloned, clone};
 
     /// A child that waits in new namespaces until it is killed; its PID and pidfd.
     fn apart(kinds: NamespaceSet) -> (i32, OwnedFd) {
         // SAFETY: no memory is shared; the child only makes system calls.
-        match unsafe { process::clone3(kinds.flags() as u64, None) }.unwrap() {
+        match unsafe { clone(kinds.flags() as u64) }.unwrap() {
             Cloned::Child => loop {
                 // SAFETY: pause(2) takes no argument.
                 unsafe { libc::pause() };
@@ -100,7 +99,7 @@ mod tests {
         };
         let (theirs, ours) = (inode(&pid.to_string()), inode("self"));
         // SAFETY: no memory is shared; the child only makes system calls and ends by _exit.
-        match unsafe { process::clone3(0, None) }.unwrap() {
+        match unsafe { clone(0) }.unwrap() {
             Cloned::Child => {
                 let want = theirs();
                 let entered = enter(pidfd.as_fd(), pid, kinds, Procfs::Here);
@@ -127,7 +126,7 @@ mod tests {
         process::wait(pidfd.as_fd()).unwrap();
         // The PID then belongs to another process.
         assert_eq!(enters(other, &pidfd, Namespace::Uts.into(), "uts"), libc::ESRCH);
-        let other = process::pidfd_open(other).unwrap();
+        let other = crate::sys::process::pidfd_open(other).unwrap();
         process::signal(other.as_fd(), libc::SIGKILL).unwrap();
         process::wait(other.as_fd()).unwrap();
     }

@@ -1,0 +1,94 @@
+//! The calls of the mount API that rustix lacks.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::super::check;
+
+/// A change of mount attributes, mount_setattr(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `MOUNT_ATTR_…` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_…` to clear.
+    pub clear: u64,
+    /// One of MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE, or 0.
+    pub propagation: u64,
+}
+
+impl Attributes {
+    /// Read-only.
+    pub const READONLY: Self = Self::setting(libc::MOUNT_ATTR_RDONLY);
+
+    /// Sets these `MOUNT_ATTR_…` and changes nothing else.
+    pub const fn setting(set: u64) -> Self {
+        Self { set, clear: 0, propagation: 0 }
+    }
+
+    /// Sets this propagation (MS_…) and changes nothing else.
+    pub const fn propagating(propagation: u64) -> Self {
+        Self { set: 0, clear: 0, propagation }
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `mount_setattr(mount, "", AT_EMPTY_PATH [| AT_RECURSIVE], …)`, Linux 5.12; `mapping`: the user
+/// namespace for MOUNT_ATTR_IDMAP.
+pub(in crate::sys) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    wanted: Attributes,
+    recursive: bool,
+    mapping: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: wanted.set,
+        attr_clr: wanted.clear,
+        propagation: wanted.propagation,
+        userns_fd: mapping.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and the size is that of `attr`, which lives across the
+    // call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    };
+    check(done).map(drop)
+}
+
+/// `open_tree(dir, path, flags | OPEN_TREE_CLOEXEC)`, open_tree(2); rustix's flags lack
+/// AT_SYMLINK_NOFOLLOW.
+pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> io::Result<OwnedFd> {
+    let flags = flags | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: `path` ends in NUL; the kernel returns a new descriptor without another owner.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags))?;
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// Clones the mount that `fd` refers to as a detached mount; with all mounts below it if
+/// `recursive`.
+pub fn clone_mount(fd: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+    let recursive = if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
+    open_tree(fd, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | recursive)
+}
+
+/// Attaches the detached mount `from` to the file or directory `on`, move_mount(2).
+pub fn attach(from: impl AsFd, on: impl AsFd) -> io::Result<()> {
+    use rustix::mount::{MoveMountFlags, move_mount};
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(from, c"", on, c"", flags)?)
+}
