@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 
 use super::file::{read_at, write_at};
-use super::write::Target;
-use super::{Made, Missing, Setting, Settings};
+use super::write::SettingDirectory;
+use super::{CgroupSettings, Made, Missing, Setting};
 use crate::error::{Doing, Result};
 
 /// Files with one line per device or other key, and the value that removes a line. Source:
@@ -37,7 +37,7 @@ pub struct Former<'a> {
 }
 
 struct Saved<'a> {
-    target: Target<'a>,
+    target: SettingDirectory<'a>,
     file: String,
     text: String,
     /// An equivalent value, for when the kernel rejects `text`.
@@ -49,7 +49,7 @@ impl Made {
     /// error is returned.
     ///
     /// Files that can only be written, such as `memory.reclaim`, cannot be restored.
-    pub fn change(&self, settings: &Settings) -> Result<Former<'_>> {
+    pub fn change(&self, settings: &CgroupSettings) -> Result<Former<'_>> {
         settings.writes.iter().try_for_each(|setting| self.check_file(setting))?;
         let former = self.former(settings)?;
         match self.apply(settings) {
@@ -58,7 +58,7 @@ impl Made {
         }
     }
 
-    fn former(&self, settings: &Settings) -> Result<Former<'_>> {
+    fn former(&self, settings: &CgroupSettings) -> Result<Former<'_>> {
         let mut files: Vec<Saved<'_>> = Vec::with_capacity(settings.writes.len());
         for setting in &settings.writes {
             for file in touched(setting) {

@@ -5,7 +5,7 @@
 //! are refused, except kernel memory limits, which the kernel has dropped in v1 too: they cause a
 //! warning. Source: runtime-spec config-linux.md, "Control groups"; kernel: cgroup-v2.rst.
 
-use super::settings::{BadLimit, Missing, Settings, Usage};
+use super::settings::{BadLimit, CgroupSettings, Missing, Usage};
 use crate::spec::resources::{
     BlockIo, Cpu, HugepageLimit, Memory, NetworkLimits, Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
 };
@@ -20,8 +20,8 @@ const CPU_PERIOD_USUAL: u64 = 100_000;
 type Faults = Vec<BadLimit>;
 
 /// The writes for these limits, or all errors in them.
-pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
-    let mut settings = Settings::default();
+pub fn limits(resources: &Resources) -> Result<CgroupSettings, Faults> {
+    let mut settings = CgroupSettings::default();
     let mut faults = Faults::new();
     if let Some(cpu) = &resources.cpu {
         cpu_limits(cpu, &mut settings, &mut faults);
@@ -53,7 +53,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
-fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) {
+fn memory_limits(memory: &Memory, settings: &mut CgroupSettings, faults: &mut Faults) {
     no_counterpart(memory, faults);
     settings.warnings.extend(kernel_memory(memory));
     match swap_max(memory.limit, memory.swap) {
@@ -81,7 +81,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
 
 /// Records the new limits that `checkBeforeUpdate` compares with the present usage. It needs one of
 /// them.
-pub(super) fn check_before_update(memory: &Memory, settings: &mut Settings, faults: &mut Faults) {
+pub(super) fn check_before_update(memory: &Memory, settings: &mut CgroupSettings, faults: &mut Faults) {
     if memory.check_before_update != Some(true) {
         return;
     }
@@ -164,7 +164,7 @@ pub(super) fn kernel_memory(memory: &Memory) -> impl Iterator<Item = String> + u
     })
 }
 
-fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
+fn cpu_limits(cpu: &Cpu, settings: &mut CgroupSettings, faults: &mut Faults) {
     check_cpu(cpu, faults);
     let realtime = [
         ("realtimeRuntime", cpu.realtime_runtime.is_some_and(|time| time != 0)),
@@ -251,7 +251,7 @@ pub fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
 
 /// 0 is a valid limit (specification 1.3): nothing in the group may fork. If absent, the file is
 /// unchanged.
-pub(super) fn pids_limit(pids: &Pids, settings: &mut Settings, faults: &mut Faults) {
+pub(super) fn pids_limit(pids: &Pids, settings: &mut CgroupSettings, faults: &mut Faults) {
     const FIELD: &str = "linux.resources.pids.limit";
     match pids.limit {
         None => {}
@@ -263,7 +263,7 @@ pub(super) fn pids_limit(pids: &Pids, settings: &mut Settings, faults: &mut Faul
     }
 }
 
-fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
+fn block_io_limits(io: &BlockIo, settings: &mut CgroupSettings, faults: &mut Faults) {
     const NO_LEAF: &str = "cgroup v2 has no weight for a group's own processes; leave it out";
     if io.leaf_weight.is_some_and(|weight| weight != 0) {
         faults.push(BadLimit::unsupported("linux.resources.blockIO.leafWeight", NO_LEAF));
@@ -356,7 +356,7 @@ pub fn io_weight(weight: u16) -> u64 {
 pub(super) fn hugepage_limits(
     limits: &[HugepageLimit],
     limit: &str,
-    settings: &mut Settings,
+    settings: &mut CgroupSettings,
     faults: &mut Faults,
 ) {
     for (index, written) in limits.iter().enumerate() {
@@ -376,7 +376,7 @@ pub(super) fn hugepage_limits(
     }
 }
 
-pub(super) fn rdma_limit(device: &str, limit: &Rdma, settings: &mut Settings, faults: &mut Faults) {
+pub(super) fn rdma_limit(device: &str, limit: &Rdma, settings: &mut CgroupSettings, faults: &mut Faults) {
     let field = format!("linux.resources.rdma[{device:?}]");
     let keys = [("hca_handle", limit.hca_handles), ("hca_object", limit.hca_objects)];
     let parts: Vec<String> =

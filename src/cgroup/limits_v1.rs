@@ -8,14 +8,14 @@ use super::limits::{
     check_before_update, check_cpu, checked_weight, device_number, has_weight, hugepage_limits,
     kernel_memory, pids_limit, rates, rdma_limit,
 };
-use super::settings::{BadLimit, Missing, Settings};
+use super::settings::{BadLimit, CgroupSettings, Missing};
 use crate::spec::resources::{BlockIo, Cpu, Memory, Resources};
 
 type Faults = Vec<BadLimit>;
 
 /// The writes for these limits and device rules, or all errors in them.
-pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
-    let mut settings = Settings::default();
+pub fn limits(resources: &Resources) -> Result<CgroupSettings, Faults> {
+    let mut settings = CgroupSettings::default();
     let mut faults = Faults::new();
     if let Some(cpu) = &resources.cpu {
         cpu_limits(cpu, &mut settings, &mut faults);
@@ -65,7 +65,7 @@ pub fn limits(resources: &Resources) -> Result<Settings, Faults> {
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
-fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) {
+fn memory_limits(memory: &Memory, settings: &mut CgroupSettings, faults: &mut Faults) {
     settings.warnings.extend(kernel_memory(memory));
     let limited = memory.limit.is_some_and(|limit| limit > 0);
     let swap = match (memory.limit, memory.swap.filter(|swap| *swap != 0)) {
@@ -133,7 +133,7 @@ fn memory_limits(memory: &Memory, settings: &mut Settings, faults: &mut Faults) 
     }
 }
 
-fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
+fn cpu_limits(cpu: &Cpu, settings: &mut CgroupSettings, faults: &mut Faults) {
     check_cpu(cpu, faults);
     let mut put = |member: &str, file: &'static str, value: Option<String>| {
         if let Some(value) = value {
@@ -153,7 +153,7 @@ fn cpu_limits(cpu: &Cpu, settings: &mut Settings, faults: &mut Faults) {
     put("mems", "cpuset.mems", Some(cpu.mems.clone()).filter(|list| !list.is_empty()));
 }
 
-fn block_io_limits(io: &BlockIo, settings: &mut Settings, faults: &mut Faults) {
+fn block_io_limits(io: &BlockIo, settings: &mut CgroupSettings, faults: &mut Faults) {
     let weights = [
         ("weight", "blkio.weight", "blkio.bfq.weight", io.weight),
         ("leafWeight", "blkio.leaf_weight", "", io.leaf_weight),

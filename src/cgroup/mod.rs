@@ -35,7 +35,7 @@ pub use group::{Group, Legacy};
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
 pub use resctrl::{Resctrl, ResctrlGroup, ResctrlWish};
-pub use settings::{BadLimit, Missing, Setting, Settings};
+pub use settings::{BadLimit, CgroupSettings, Missing, Setting};
 pub use stats::Stats;
 
 /// The driver that creates cgroups.

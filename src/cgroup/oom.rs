@@ -12,10 +12,10 @@ use crate::error::{Doing, Result};
 
 /// Becomes ready when processes are killed; see [`OomWatch::fd`].
 #[derive(Debug)]
-pub struct OomWatch(Source);
+pub struct OomWatch(KillCounter);
 
 #[derive(Debug)]
-enum Source {
+enum KillCounter {
     /// memory.events, and the number of kills already reported. Kernel: cgroup-v2.rst, "Memory
     /// Interface Files".
     Events(OwnedFd, u64),
@@ -35,13 +35,13 @@ impl Group {
             if v2.is_some() {
                 let events = open("memory.events")?;
                 let told = kills_now(events.as_fd())?;
-                return Ok(OomWatch(Source::Events(events, told)));
+                return Ok(OomWatch(KillCounter::Events(events, told)));
             }
             let control = open("memory.oom_control")?;
             let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             let wish = format!("{} {}", counter.as_raw_fd(), control.as_raw_fd());
             write_at(group.as_fd(), "cgroup.event_control", &wish)?;
-            Ok(OomWatch(Source::Counter { counter, group }))
+            Ok(OomWatch(KillCounter::Counter { counter, group }))
         };
         match watch() {
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
@@ -56,8 +56,8 @@ impl OomWatch {
     /// The descriptor to poll, and the events to poll for.
     pub fn fd(&self) -> (BorrowedFd<'_>, PollFlags) {
         match &self.0 {
-            Source::Events(events, _) => (events.as_fd(), PollFlags::PRI),
-            Source::Counter { counter, .. } => (counter.as_fd(), PollFlags::IN),
+            KillCounter::Events(events, _) => (events.as_fd(), PollFlags::PRI),
+            KillCounter::Counter { counter, .. } => (counter.as_fd(), PollFlags::IN),
         }
     }
 
@@ -65,13 +65,13 @@ impl OomWatch {
     /// more events will come.
     pub fn happened(&mut self) -> Option<bool> {
         match &mut self.0 {
-            Source::Events(events, told) => {
+            KillCounter::Events(events, told) => {
                 let kills = kills_now(events.as_fd()).ok()?;
                 let more = kills > *told;
                 *told = kills;
                 Some(more)
             }
-            Source::Counter { counter, group } => {
+            KillCounter::Counter { counter, group } => {
                 let count = match read(counter, &mut [0u8; 8]) {
                     Err(Errno::AGAIN) => return Some(false),
                     count => count.ok()?,

@@ -88,7 +88,7 @@ pub struct Usage {
 
 /// All settings of `linux.resources`, in the order of writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct CgroupSettings {
     /// The writes.
     pub writes: Vec<Setting>,
     /// With `memory.checkBeforeUpdate`: nothing is written if the group uses more.
@@ -97,7 +97,7 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-impl Settings {
+impl CgroupSettings {
     pub(super) fn put(
         &mut self,
         field: impl Into<Cow<'static, str>>,

@@ -9,7 +9,7 @@ use super::create::may_hand_down;
 use super::devices::Program;
 use super::file::{open_dir, read_at, write_at};
 use super::oom::kills;
-use super::{Made, Missing, Setting, Settings};
+use super::{CgroupSettings, Made, Missing, Setting};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::bpf;
 
@@ -19,7 +19,7 @@ impl Made {
     /// Writes that fail with EINVAL are tried once more at the end: a limit may fit only after
     /// another one has changed (memory below memory + swap, quota above burst), and which of the
     /// two must come first depends on the present values.
-    pub fn apply(&self, settings: &Settings) -> Result<()> {
+    pub fn apply(&self, settings: &CgroupSettings) -> Result<()> {
         self.check_usage(settings.usage_at_most)?;
         let mut again = Vec::new();
         for setting in &settings.writes {
@@ -149,10 +149,10 @@ impl Made {
     }
 
     /// The directory of the setting's file.
-    pub(super) fn target(&self, setting: &Setting) -> Result<Target<'_>> {
+    pub(super) fn target(&self, setting: &Setting) -> Result<SettingDirectory<'_>> {
         let group = self.group();
         if let (Some(fd), Some(dir), true) = (self.dir_fd(), &group.unified, group.is_unified()) {
-            return Ok(Target::Unified(fd, dir.path()));
+            return Ok(SettingDirectory::Unified(fd, dir.path()));
         }
         let Some(dir) = group.legacy_dir(setting.controller()) else {
             let words = format!("{}: the {} controller is not mounted", setting.field, setting.controller());
@@ -160,16 +160,16 @@ impl Made {
         };
         let path = dir.path();
         let fd = open_dir(&path).doing(|| format!("open cgroup {}", path.display()))?;
-        Ok(Target::Legacy(fd, path))
+        Ok(SettingDirectory::Legacy(fd, path))
     }
 
     /// The reason why the file is missing. Reads further files only in this case.
-    fn absent(&self, dir: BorrowedFd<'_>, target: &Target<'_>, setting: &Setting) -> Error {
+    fn absent(&self, dir: BorrowedFd<'_>, target: &SettingDirectory<'_>, setting: &Setting) -> Error {
         let (field, file, controller, path) =
             (&setting.field, &setting.file, setting.controller(), target.path());
         let here = read_at(dir, "cgroup.controllers").unwrap_or_default();
         let known = controller.is_empty() || here.split(' ').any(|name| name == controller);
-        let words = if known || matches!(target, Target::Legacy(..)) {
+        let words = if known || matches!(target, SettingDirectory::Legacy(..)) {
             let other = match &setting.missing {
                 Missing::Instead(other, _) => format!(" or {other}"),
                 _ => String::new(),
@@ -220,12 +220,12 @@ impl Made {
 }
 
 /// The directory of a setting's file.
-pub(super) enum Target<'a> {
+pub(super) enum SettingDirectory<'a> {
     Unified(BorrowedFd<'a>, PathBuf),
     Legacy(OwnedFd, PathBuf),
 }
 
-impl Target<'_> {
+impl SettingDirectory<'_> {
     pub(super) fn dir(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unified(dir, _) => *dir,

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::log;
-use super::message::{Features, Kind, Notice, Request, Response};
+use super::message::{Features, Notice, Request, RequestKind, Response};
 use crate::error::{self, Doing, Error, Result};
 use crate::sys::process;
 
@@ -97,7 +97,9 @@ impl Criu {
                 let words = format!("criu ended in the middle ({ended}){}", log::quote(log, ""));
                 return Err(Error::new(error::Kind::System, words));
             };
-            let (Kind::Notify, Some(notice)) = (response.kind(), &response.notice) else { break response };
+            let (RequestKind::Notify, Some(notice)) = (response.kind(), &response.notice) else {
+                break response;
+            };
             tracing::debug!("criu: {} {}", notice.script, notice.pid);
             let heard = match &refused {
                 // criu may send further notices while it gives up.
@@ -106,7 +108,7 @@ impl Criu {
             };
             let notify_success = heard.is_ok();
             refused = refused.or(heard.err());
-            let answer = Request { kind: Kind::Notify.into(), notify_success, ..Request::default() };
+            let answer = Request { kind: RequestKind::Notify.into(), notify_success, ..Request::default() };
             self.send(&answer)?;
         };
         // criu serves further requests until the socket is closed.
@@ -172,9 +174,9 @@ impl Drop for Criu {
 /// The error for a failed request: criu's message, or the log's if it sent none.
 fn failure(request: &Request, answer: &Response, log: &Path) -> Error {
     let what = match request.kind() {
-        Kind::Dump => "dump",
-        Kind::PreDump => "pre-dump",
-        Kind::Restore => "restore",
+        RequestKind::Dump => "dump",
+        RequestKind::PreDump => "pre-dump",
+        RequestKind::Restore => "restore",
         _ => "request",
     };
     let errno = match answer.errno {
@@ -197,7 +199,7 @@ impl std::fmt::Display for Version {
 
 /// Asks the installed criu for its version.
 pub fn version() -> Result<Version> {
-    let request = Request { kind: Kind::Version.into(), ..Request::default() };
+    let request = Request { kind: RequestKind::Version.into(), ..Request::default() };
     let answer = Criu::start(Purpose::Look, &[])?.ask(&request, Path::new(""), |_, _| Ok(()));
     let answer = answer.doing(|| "ask criu for its version")?;
     let version = answer.version.unwrap_or_default();
@@ -206,7 +208,8 @@ pub fn version() -> Result<Version> {
 
 /// Returns which of the `wanted` features are supported.
 pub fn features(wanted: Features) -> Result<Features> {
-    let request = Request { kind: Kind::FeatureCheck.into(), features: Some(wanted), ..Request::default() };
+    let request =
+        Request { kind: RequestKind::FeatureCheck.into(), features: Some(wanted), ..Request::default() };
     let answer = Criu::start(Purpose::Look, &[])?.ask(&request, Path::new(""), |_, _| Ok(()));
     Ok(answer.doing(|| "ask criu for its features")?.features.unwrap_or_default())
 }

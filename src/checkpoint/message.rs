@@ -6,8 +6,8 @@ use prost::Message;
 /// `criu_req`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
-    /// One of [`Kind`].
-    #[prost(enumeration = "Kind", required, tag = "1")]
+    /// One of [`RequestKind`].
+    #[prost(enumeration = "RequestKind", required, tag = "1")]
     pub kind: i32,
     /// The options of a dump or restore.
     #[prost(message, optional, tag = "2")]
@@ -23,8 +23,8 @@ pub struct Request {
 /// `criu_resp`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Response {
-    /// As in the request, or [`Kind::Notify`].
-    #[prost(enumeration = "Kind", required, tag = "1")]
+    /// As in the request, or [`RequestKind::Notify`].
+    #[prost(enumeration = "RequestKind", required, tag = "1")]
     pub kind: i32,
     /// Whether the request succeeded.
     #[prost(bool, required, tag = "2")]
@@ -44,7 +44,7 @@ pub struct Response {
     /// The first error's text.
     #[prost(string, tag = "9")]
     pub message: String,
-    /// The answer to [`Kind::Version`].
+    /// The answer to [`RequestKind::Version`].
     #[prost(message, optional, tag = "10")]
     pub version: Option<Version>,
 }
@@ -52,7 +52,7 @@ pub struct Response {
 /// `criu_req_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum Kind {
+pub enum RequestKind {
     /// Sent by criu if it did not understand the request.
     Empty = 0,
     /// Write images.

@@ -10,7 +10,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Ask, BadField, Judge, Plan, limits, options, passed, schedule};
 use crate::security::seccomp;
 use crate::spec::features::{Cgroup, IntelRdt, MemoryPolicy, SeccompWords, Support};
-use crate::spec::{self, Place, Spec};
+use crate::spec::{self, Position, Spec};
 
 /// The findings of `check`, one line each.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ fn judge(config: &Path, bundle: &Path, findings: &mut Findings) -> Result<()> {
     let survey =
         spec::survey(&bytes).map_err(|fault| Error::new(Kind::Invalid, format!("{name}: {fault}")))?;
     let at = |path: &str| {
-        let Place { line, column } = survey.place(path);
+        let Position { line, column } = survey.place(path);
         format!("{name}: line {line} column {column}")
     };
     findings.faults.extend(survey.faults.iter().map(|fault| format!("{name}: {fault}")));

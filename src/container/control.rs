@@ -15,7 +15,7 @@ use crate::cgroup::Group;
 use crate::error::{Doing, Error, Kind, LONGEST_WORDS, Result, errno_words, shortened};
 use crate::init::sync::{self, Message};
 use crate::plan::hooks::named as hooks_named;
-use crate::plan::{Fault, Step};
+use crate::plan::{Step, StepError};
 use crate::sys::process;
 
 /// `start`: starts the program, and returns once it runs.
@@ -69,7 +69,7 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
 }
 
 /// The error kind of a fault that occurs after the start message.
-pub(super) fn kind_of(fault: Fault) -> Kind {
+pub(super) fn kind_of(fault: StepError) -> Kind {
     if fault.step == Step::Exec { Kind::NotExecuted } else { Kind::System }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn kind_of(fault: Fault) -> Kind {
 pub(super) fn has_started(
     hooks_come_first: bool,
     mut hear: impl FnMut() -> rustix::io::Result<Option<Message>>,
-) -> Result<Option<Fault>> {
+) -> Result<Option<StepError>> {
     let mut hooks_to_come = hooks_come_first;
     loop {
         match hear().doing(|| "hear whether the program started")? {
@@ -109,7 +109,7 @@ pub(super) fn poststart(directory: &Directory, record: &Record) -> Result<()> {
 }
 
 /// The message for a fault after the start, made from the record as the plan no longer exists.
-pub(super) fn explain(fault: Fault, record: &Record) -> String {
+pub(super) fn explain(fault: StepError, record: &Record) -> String {
     let index = usize::from(fault.index);
     let name = |list: &[String], at: usize| {
         let name = list.get(at).map_or("", String::as_str);

@@ -10,7 +10,7 @@ use super::state::Status;
 use super::{notify, report};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
-use crate::plan::{Fault, Plan};
+use crate::plan::{Plan, StepError};
 use crate::sys::{cred, process};
 
 /// A process that was cloned for a plan, and the runtime's ends of its sockets.
@@ -77,7 +77,7 @@ pub(super) trait Server {
     fn closed(&mut self, child: &Child) -> Result<()>;
 
     /// The error for a fault that the process has sent.
-    fn explain(&self, child: &Child, fault: Fault) -> Error;
+    fn explain(&self, child: &Child, fault: StepError) -> Error;
 
     /// The container, and its status for a seccomp agent.
     fn container(&self) -> (&Record, Status);

@@ -27,7 +27,7 @@ use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Gate, sync};
 use crate::net;
-use crate::plan::{Fault, Plan};
+use crate::plan::{Plan, StepError};
 use crate::spec::Spec;
 use crate::sys::namespace::Namespace;
 use crate::sys::process;
@@ -227,7 +227,7 @@ impl Server for Creator<'_> {
         Err(Error::new(Kind::System, format!("the container's process {how} while it was set up")))
     }
 
-    fn explain(&self, child: &Child, fault: Fault) -> Error {
+    fn explain(&self, child: &Child, fault: StepError) -> Error {
         let printed = hooks::printed_inside(fault, child.sync.as_fd());
         Error::new(Kind::System, fault.explain(self.creation.plan) + &printed)
     }

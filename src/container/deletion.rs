@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::directory::{Directory, Kept};
+use super::directory::{Directory, StateFile};
 use super::existing::Pause;
 use super::hooks::poll_until;
 use super::record::{Phase, Record};
@@ -82,9 +82,9 @@ fn by_force(settings: &Settings, directory: &Directory) -> Result<()> {
     hold::stop_at("delete");
     match kept {
         // Its creator was killed before it wrote the record.
-        Kept::Nothing => directory.remove(),
-        Kept::Whole(record) => destroy::with_hooks(directory, &record),
-        Kept::Broken(broken) => remains::destroy(settings, directory, broken),
+        StateFile::Nothing => directory.remove(),
+        StateFile::Whole(record) => destroy::with_hooks(directory, &record),
+        StateFile::Broken(broken) => remains::destroy(settings, directory, broken),
     }
 }
 
@@ -98,8 +98,8 @@ fn take(directory: &Directory) -> Result<bool> {
             return Ok(false);
         }
         let record = match directory.kept()? {
-            Kept::Whole(record) => Some(record),
-            Kept::Nothing | Kept::Broken(_) => None,
+            StateFile::Whole(record) => Some(record),
+            StateFile::Nothing | StateFile::Broken(_) => None,
         };
         if let Some(record) = &record {
             // A command that waits for the process, or for a hook in the container, is now woken.

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::ContainerId;
 use super::record::Record;
 use super::request::Settings;
-use super::root::Root;
+use super::root::StateRoot;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::{self, Spec};
 use crate::sys::remove::remove_at;
@@ -28,7 +28,7 @@ use crate::sys::remove::remove_at;
 /// A container's open directory.
 #[derive(Debug)]
 pub struct Directory {
-    root: Root,
+    root: StateRoot,
     id: ContainerId,
     path: PathBuf,
     handle: OwnedFd,
@@ -36,7 +36,7 @@ pub struct Directory {
 
 /// The state file's content.
 #[derive(Debug)]
-pub enum Kept {
+pub enum StateFile {
     /// No file: the directory was just created, or its creator was killed before the first write.
     Nothing,
     /// A record.
@@ -74,7 +74,7 @@ impl Directory {
     ///
     /// `Kind::Exists`: the ID is in use. After any other error there is no directory.
     pub fn make(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        let root = Root::make(settings)?;
+        let root = StateRoot::make(settings)?;
         let path = settings.root.join(id.as_ref());
         match rustix::fs::mkdirat(&root, id.as_ref(), Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
@@ -108,7 +108,7 @@ impl Directory {
     /// Opens the directory of an existing container. `Kind::NotFound`: there is none.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let missing = || Error::new(Kind::NotFound, format!("container does not exist: {id}"));
-        let root = Root::open(settings)?.ok_or_else(missing)?;
+        let root = StateRoot::open(settings)?.ok_or_else(missing)?;
         let path = settings.root.join(id.as_ref());
         match open(&root, id, &path) {
             Ok(handle) => Ok(Self { root, id: id.clone(), path, handle }),
@@ -186,29 +186,29 @@ impl Directory {
         write().doing(|| format!("write {}", file.display()))
     }
 
-    /// Reads the record; a broken one is an error. `None`: [`Kept::Nothing`].
+    /// Reads the record; a broken one is an error. `None`: [`StateFile::Nothing`].
     pub fn read(&self) -> Result<Option<Record>> {
         match self.kept()? {
-            Kept::Nothing => Ok(None),
-            Kept::Whole(record) => Ok(Some(*record)),
-            Kept::Broken(broken) => Err(broken.error),
+            StateFile::Nothing => Ok(None),
+            StateFile::Whole(record) => Ok(Some(*record)),
+            StateFile::Broken(broken) => Err(broken.error),
         }
     }
 
     /// Reads the state file. An error means that it could not be read and implies nothing about its
     /// content.
-    pub fn kept(&self) -> Result<Kept> {
+    pub fn kept(&self) -> Result<StateFile> {
         let file = self.path.join(STATE);
         let bytes = match self.bytes(STATE) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Kept::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(StateFile::Nothing),
             Err(error) => return Err(error).doing(|| format!("read {}", file.display())),
         };
         match serde_json::from_slice(&bytes) {
-            Ok(record) => Ok(Kept::Whole(record)),
+            Ok(record) => Ok(StateFile::Whole(record)),
             Err(error) => {
                 let error = Error::new(Kind::System, format!("read {}: {error}", file.display()));
-                Ok(Kept::Broken(Broken { bytes, error }))
+                Ok(StateFile::Broken(Broken { bytes, error }))
             }
         }
     }
@@ -277,7 +277,7 @@ impl Directory {
     }
 }
 
-fn open(root: &Root, id: &ContainerId, path: &Path) -> Result<OwnedFd> {
+fn open(root: &StateRoot, id: &ContainerId, path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(root, id.as_ref(), flags, Mode::empty());
     opened.doing(|| format!("open {}", path.display()))

@@ -26,11 +26,11 @@ use super::{birth, draft, facts, pid_file, report};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Join, Opened, Origin, Succession, sync};
-use crate::plan::{Ask, Fault, Passed, Plan};
+use crate::plan::{Ask, Passed, Plan, StepError};
 use crate::spec::Spec;
 use crate::sys::cred;
 use crate::sys::namespace::{Namespace, NamespaceSet};
-use wanted::Wanted;
+use wanted::RequestedProcess;
 
 /// `exec`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
 /// 0.
@@ -38,7 +38,7 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let there = Existing::open(settings, &request.id)?;
-    let target = Target::of(&there, request)?;
+    let target = Running::of(&there, request)?;
     let spec = there.directory.config()?;
     let plan = plan(&there, request, &spec, &passed)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
@@ -69,13 +69,13 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
 }
 
 /// The container's current state.
-struct Target {
+struct Running {
     init: ProcessId,
     pidfd: OwnedFd,
     group: Option<Group>,
 }
 
-impl Target {
+impl Running {
     fn of(there: &Existing, request: &Exec) -> Result<Self> {
         let init = there.init().map_err(|error| match there.status() {
             Ok(Status::Stopped) => {
@@ -113,7 +113,7 @@ impl Target {
 }
 
 fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
-    let Wanted { process, words, document } = wanted::process(request, spec)?;
+    let RequestedProcess { process, words, document } = wanted::process(request, spec)?;
     let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
     let host = facts::caller(Some(&process), None)?;
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
@@ -123,7 +123,7 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Resul
 struct Entry<'a> {
     settings: &'a Settings,
     there: &'a Existing,
-    target: &'a Target,
+    target: &'a Running,
     plan: &'a Plan,
 }
 
@@ -265,7 +265,7 @@ impl Server for Entering<'_> {
         Ok(())
     }
 
-    fn explain(&self, _child: &Child, fault: Fault) -> Error {
+    fn explain(&self, _child: &Child, fault: StepError) -> Error {
         Error::new(kind_of(fault), fault.explain(self.plan))
     }
 

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::state::{State, Status};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync;
-use crate::plan::{Fault, RuntimeHook};
+use crate::plan::{RuntimeHook, StepError};
 use crate::sys::command::end_with_parent;
 use crate::sys::fd::open_to_append;
 use crate::sys::{clock, process};
@@ -143,7 +143,7 @@ fn quoted(output: &[u8]) -> String {
 
 /// Output of a failed hook in the container, which follows the `fault` in `from`. Empty for other
 /// faults.
-pub fn printed_inside(fault: Fault, from: BorrowedFd<'_>) -> String {
+pub fn printed_inside(fault: StepError, from: BorrowedFd<'_>) -> String {
     /// The process that ran the hook sends it at once, or ends; but the container may delay it.
     const PATIENCE: Duration = Duration::from_secs(2);
     let mut output = [0; MOST_OUTPUT as usize];

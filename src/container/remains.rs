@@ -13,7 +13,7 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::directory::{Broken, Directory, Kept};
+use super::directory::{Broken, Directory, StateFile};
 use super::pid::ProcessId;
 use super::record::{Phase, Record};
 use super::request::Settings;
@@ -137,9 +137,9 @@ fn is_another_s(settings: &Settings, directory: &Directory, group: &Group) -> Re
             other => other?,
         };
         let record = match other.kept()? {
-            Kept::Nothing => continue,
-            Kept::Whole(record) => *record,
-            Kept::Broken(broken) => read(&other, &broken.bytes)?.0,
+            StateFile::Nothing => continue,
+            StateFile::Whole(record) => *record,
+            StateFile::Broken(broken) => read(&other, &broken.bytes)?.0,
         };
         if record.group.is_some_and(|other| other.paths().into_values().any(|path| paths.contains(&path))) {
             tracing::warn!("the cgroup that the broken record names is left alone: container {id} has it");

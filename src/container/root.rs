@@ -15,9 +15,9 @@ use crate::error::{Doing, Error, Kind, Result};
 
 /// The state directory, open (O_PATH).
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct StateRoot(OwnedFd);
 
-impl Root {
+impl StateRoot {
     /// Opens it. `None`: it does not exist.
     pub fn open(settings: &Settings) -> Result<Option<Self>> {
         let path = &settings.root;
@@ -49,7 +49,7 @@ impl Root {
     }
 }
 
-impl AsFd for Root {
+impl AsFd for StateRoot {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -105,7 +105,7 @@ pub fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
 /// IDs of all containers, sorted. A missing state directory is an error if the user named it.
 pub fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
     let doing = || format!("read the state directory {}", settings.root.display());
-    if Root::open(settings)?.is_none() && !settings.root_is_named {
+    if StateRoot::open(settings)?.is_none() && !settings.root_is_named {
         return Ok(Vec::new());
     }
     let entries = match fs::read_dir(&settings.root) {

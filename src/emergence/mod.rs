@@ -29,13 +29,13 @@ mod pack;
 mod proof;
 mod store;
 
-pub use artifact::blob_closure::{BlobClosure, From, Source};
+pub use artifact::blob_closure::{BlobClosure, BlobSource, FileReader};
 pub use artifact::blob_files::Files;
 pub use artifact::cache_closure::CacheClosure;
 pub use artifact::import::{ImportedImage, import, verify_and_import, verify_and_import_image};
 pub use artifact::nar_file::{Declared, NarFile};
-pub use artifact::open::{Artifact, Said, lost_automaton, open_artifact, open_closure};
-pub use artifact::reference::{Image, Reference, decompressed};
+pub use artifact::open::{Artifact, OpenOptions, lost_automaton, open_artifact, open_closure};
+pub use artifact::reference::{ImageRef, Reference, decompressed};
 pub use artifact::stack::ImageForm;
 pub use artifact::store_closure::StoreClosure;
 pub use base::bounded::read_document;
@@ -57,14 +57,14 @@ pub use nix::store_path::{
     ContentAddress, Method, Name, References, StoreDir, StorePath, USUAL_STORE, fixed_out, output_name,
 };
 pub use nix::{drv, nar};
-pub use proof::closure::{Closure, Kind, LayerReport, Receive, Report, check_complete};
+pub use proof::closure::{ArtifactKind, Closure, LayerReport, Receive, Report, check_complete};
 pub use proof::policy::{Allow, Policy, Provable};
 pub use proof::terms::{Destination, Evidence, Holdings, Terms, Twin, Unwatched, Watch};
 pub use proof::trust::{Demand, Proof, Trust};
 pub use proof::verify::{Bytes, Seen, read_again, read_object};
 pub use store::{
-    Added, Checked, Collected, Export, Exported, Held, Lease, Meta, Named, Place, Root, Store, Sync, Target,
-    going_to, unpack_apart,
+    Added, Checked, Collected, Export, Exported, GcRoot, Held, Lease, Meta, Named, Store, StoreLocation,
+    StoreTarget, Sync, going_to, unpack_apart,
 };
 
 /// Automata: documents, digests, parameters, layers, packing and signing.

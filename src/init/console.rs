@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Opened;
-use crate::plan::{At, Fault, Plan, Step};
+use crate::plan::{At, Plan, Step, StepError};
 use crate::rootfs::devices::{mount_point, own_ptmx};
 use crate::rootfs::inroot::InRoot;
 use crate::sys::mount::{attach, clone_mount};
@@ -18,7 +18,7 @@ const NAME: &[u8] = b"/dev/ptmx";
 
 /// Opens a terminal, sends its master to the console socket and mounts it on /dev/console. `None`:
 /// no terminal was requested.
-pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option<OwnedFd>, Fault> {
+pub fn open(plan: &Plan, root: BorrowedFd<'_>, opened: &Opened) -> Result<Option<OwnedFd>, StepError> {
     let Some(size) = plan.process.as_ref().and_then(|process| process.terminal) else { return Ok(None) };
     let (master, slave) = pair(root).at(Step::ConsoleOpen, 0)?;
     if size.rows != 0 || size.columns != 0 {
@@ -59,7 +59,7 @@ fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
 /// Makes the terminal standard input, output and error, and the controlling terminal if
 /// `controlling`. Without a terminal, the runtime's standard files stay; Rust's start-up code
 /// ensures that they are open.
-pub fn attach_standard(slave: Option<OwnedFd>, controlling: bool) -> Result<(), Fault> {
+pub fn attach_standard(slave: Option<OwnedFd>, controlling: bool) -> Result<(), StepError> {
     let Some(slave) = slave else { return Ok(()) };
     if controlling {
         pty::make_controlling(slave.as_fd()).at(Step::ConsoleAttach, 0)?;

@@ -7,12 +7,12 @@ use rustix::fs::{Mode, OFlags};
 
 use super::sync::{self, Message};
 use super::{Hold, Never, Opened, console, identify, identity, namespaces, program, write_file};
-use crate::plan::{At, Fault, Plan, Step};
+use crate::plan::{At, Plan, Step, StepError};
 use crate::sys::{cred, process, report};
 
 /// The container's processes are hostile. They see this process from the clone on, or its successor
 /// if it has one.
-pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     opened.begin(plan)?; // the runtime's descriptors must not be open here
     process::reset_signals();
     oom_score(plan, opened)?; // while our /proc files belong to our own user
@@ -42,7 +42,7 @@ pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     program::exec(plan, opened)
 }
 
-fn oom_score(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+fn oom_score(plan: &Plan, opened: &Opened) -> Result<(), StepError> {
     match plan.process.as_ref().and_then(|process| process.oom_score.as_ref()) {
         Some(score) => {
             write_file(opened.proc.as_fd(), c"self/oom_score_adj", score.as_bytes()).at(Step::OomScore, 0)
@@ -51,7 +51,7 @@ fn oom_score(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
     }
 }
 
-fn affinity(plan: &Plan) -> Result<(), Fault> {
+fn affinity(plan: &Plan) -> Result<(), StepError> {
     let Some(wanted) = plan.process.as_ref().map(|process| &process.exec_affinity) else { return Ok(()) };
     match (&wanted.last, &wanted.initial) {
         (Some(cpus), _) => cred::set_affinity(cpus).at(Step::Affinity, 0),

@@ -8,13 +8,13 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{Opened, sync};
-use crate::plan::{At, ContainerHook, Fault, HookEnvironment, Plan, Step};
+use crate::plan::{At, ContainerHook, HookEnvironment, Plan, Step, StepError};
 use crate::sys::process::{self, Cloned, Exit};
 use crate::sys::text::decimal;
 
 /// createContainer: before pivot_root, so the paths are the host's. The working directory is the
 /// root file system, as with runc.
-pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) -> Result<(), Fault> {
+pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) -> Result<(), StepError> {
     for (index, hook) in plan.hooks.create_container.iter().enumerate() {
         let state = state(&opened.hook_state.creating, index, opened)?;
         run(hook, index, &state, Some(root), opened)?;
@@ -24,7 +24,7 @@ pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) 
 
 /// startContainer: before the program, so the paths are the container's. The working directory is
 /// the program's.
-pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     if plan.hooks.start_container.is_empty() {
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
 }
 
 /// The state document as a file; it begins with `head`.
-fn state(head: &[u8], index: usize, opened: &Opened) -> Result<OwnedFd, Fault> {
+fn state(head: &[u8], index: usize, opened: &Opened) -> Result<OwnedFd, StepError> {
     let mut digits = [0; 12];
     let pid = decimal(process::own_pid(), &mut digits);
     process::memory_file(c"state", &[head, pid, &opened.hook_state.rest]).at(Step::HookSpawn, index)
@@ -50,7 +50,7 @@ fn run(
     state: &OwnedFd,
     directory: Option<BorrowedFd<'_>>,
     opened: &mut Opened,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     // A file, not a pipe: processes that the hook leaves running may keep it open as long as they
     // like. The container's filter may forbid creating one; the output then goes to the container's
     // output.
@@ -75,7 +75,7 @@ fn run(
     if !ends_within(&pidfd, hook.timeout).at(Step::HookSpawn, index)? {
         let _ = process::signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
-        return Err(Fault::new(Step::HookTimeout, index, libc::ETIMEDOUT));
+        return Err(StepError::new(Step::HookTimeout, index, libc::ETIMEDOUT));
     }
     match process::wait(pidfd.as_fd()).at(Step::HookSpawn, index)? {
         Exit::Code(0) => {
@@ -83,8 +83,8 @@ fn run(
             opened.hook_said = None;
             Ok(())
         }
-        Exit::Code(code) => Err(Fault::new(Step::HookExit, index, code)),
-        Exit::Signal(signal) => Err(Fault::new(Step::HookSignal, index, signal)),
+        Exit::Code(code) => Err(StepError::new(Step::HookExit, index, code)),
+        Exit::Signal(signal) => Err(StepError::new(Step::HookSignal, index, signal)),
     }
 }
 
@@ -124,7 +124,7 @@ fn become_hook(
         Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, environment) },
         Err(error) => error,
     };
-    sync::tell_fault(tell, Fault::of(Step::HookSpawn, index, &error));
+    sync::tell_fault(tell, StepError::of(Step::HookSpawn, index, &error));
     process::exit_now(127)
 }
 

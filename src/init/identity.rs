@@ -8,11 +8,11 @@ use rustix::fs::FileType;
 
 use super::sync::{self, Answer, Message};
 use super::{Moment, Opened, namespaces, program, write_file};
-use crate::plan::{At, CapSets, Fault, Plan, ProcessPlan, Step};
+use crate::plan::{At, CapSets, Plan, ProcessPlan, Step, StepError};
 use crate::sys::{cred, process, report, seccomp};
 
 /// Joins a session keyring of the container's own.
-pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), Fault> {
+pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), StepError> {
     match cred::join_session_keyring(name) {
         // Many containers have the same user outside; the quota is 200 keys.
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => opened.ask(Message::KeyringStays, true),
@@ -30,7 +30,7 @@ pub fn any_processor() {
 }
 
 /// Sets scheduler, I/O priority, memory policy and personality.
-pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
+pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), StepError> {
     if let Some(attr) = &process.scheduler {
         cred::set_scheduler(attr).at(Step::Scheduler, 0)?;
     }
@@ -47,7 +47,7 @@ pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), Fault> {
 }
 
 /// Sets the umask, and the resource limits unless the runtime has set them.
-pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> {
+pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), StepError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     if done_by_runtime {
         return Ok(());
@@ -59,7 +59,7 @@ pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), Fault> 
 }
 
 /// Sets the labels that the next execve applies. `proc` is the host's procfs.
-pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     if !process.selinux.is_empty() {
         write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
     }
@@ -70,7 +70,7 @@ pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
 }
 
 /// Changes from the runtime's root to the program's user.
-pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
+pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
     own_standard_io(process.uid);
     // As root first, for a directory that only root may enter; after the change of user, for
     // network file systems with root squashing.
@@ -112,13 +112,13 @@ pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> R
 /// CAP_SYS_ADMIN.
 const LOADS_FILTERS: cred::CapMask = 1 << 21;
 
-fn drop_capabilities(sets: &CapSets) -> Result<(), Fault> {
+fn drop_capabilities(sets: &CapSets) -> Result<(), StepError> {
     cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-    cred::set_ambient(sets.ambient).map_err(|(number, error)| Fault::of(Step::AmbientSet, number, &error))
+    cred::set_ambient(sets.ambient).map_err(|(number, error)| StepError::of(Step::AmbientSet, number, &error))
 }
 
 /// Loads the system call filter.
-fn filter(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+fn filter(plan: &Plan, opened: &Opened) -> Result<(), StepError> {
     let Some(filter) = &plan.seccomp else { return Ok(()) };
     report::end(); // the filter may forbid reports
     match filter.listener {
@@ -134,7 +134,7 @@ fn filter_with_listener(
     program: &[seccomp::SockFilter],
     flags: u32,
     runtime: BorrowedFd<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     // The lowest free number, which the kernel assigns next: no other thread opens anything here.
     let number = rustix::io::dup(runtime).at(Step::SeccompListener, 0)?.as_raw_fd();
     sync::say(runtime, Message::Listener(number)).at(Step::SeccompListener, 0)?;
@@ -150,7 +150,7 @@ fn filter_with_listener(
     handed_on
 }
 
-fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), Fault> {
+fn apparmor(proc: BorrowedFd<'_>, text: &[u8]) -> Result<(), StepError> {
     // Kernels since 5.1 have a directory for each LSM; the shared file may belong to another LSM.
     match write_file(proc, c"self/attr/apparmor/exec", text) {
         Err(rustix::io::Errno::NOENT) => write_file(proc, c"self/attr/exec", text).at(Step::Apparmor, 0),
@@ -176,7 +176,7 @@ fn own_standard_io(uid: u32) {
 }
 
 /// Clears close-on-exec, which every other descriptor has, for those that the caller passes on.
-fn keep_descriptors(plan: &ProcessPlan) -> Result<(), Fault> {
+fn keep_descriptors(plan: &ProcessPlan) -> Result<(), StepError> {
     for (at, number) in plan.kept_descriptors.iter().enumerate() {
         process::keep_on_exec(*number as i32).at(Step::Descriptors, at)?;
     }

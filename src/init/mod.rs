@@ -26,7 +26,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 pub use program::read_home;
 
-use crate::plan::{At, Fault, Plan, Step};
+use crate::plan::{At, Plan, Step, StepError};
 use crate::rootfs;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
@@ -258,7 +258,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> ! {
 /// Uninhabited: the function returns only on error.
 enum Never {}
 
-fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     opened.begin(plan)?; // closes the runtime's descriptors, above all its end of the conversation
     process::reset_signals();
     opened.hold_at(Hold::Cloned);
@@ -279,7 +279,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
     let sources = rootfs::Sources {
         proc: opened.proc.as_fd(),
         binds: &opened.sources,
-        nodes: rootfs::devices::Ready {
+        nodes: rootfs::devices::ProvidedNodes {
             hosts: &opened.nodes.hosts,
             made: opened.nodes.made.as_ref().map(AsFd::as_fd),
         },
@@ -323,7 +323,7 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
 }
 
 /// Changes from the runtime's user to the program's, with no file of the host left open.
-fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), Fault> {
+fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Result<(), StepError> {
     // Here, as the filter may forbid it later. From then on, the end of the conversation shows that
     // the runtime is gone.
     let outlive_runtime = || process::die_with_parent(false).at(Step::Sync, 0);
@@ -347,7 +347,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
 
 impl Opened {
     /// The child's first stage: see [`parent::begin`].
-    fn begin(&self, plan: &Plan) -> Result<(), Fault> {
+    fn begin(&self, plan: &Plan) -> Result<(), StepError> {
         let kept = plan.process.as_ref().map_or(&[][..], |process| &process.kept_descriptors);
         // SAFETY: all that `stages` uses and drops is in `numbers`; the runtime's other descriptors
         // belong to functions that this process never returns to.
@@ -380,20 +380,20 @@ impl Opened {
         self.open_files.as_ref().map_or(Ok(()), |limit| setrlimit(Resource::Nofile, *limit))
     }
 
-    fn ask(&self, message: Message, needed: bool) -> Result<(), Fault> {
+    fn ask(&self, message: Message, needed: bool) -> Result<(), StepError> {
         if needed { sync::ask(self.sync.as_fd(), message).at(Step::Sync, 0) } else { Ok(()) }
     }
 
     /// Starts a session without a terminal. A process that has a successor leaves that to it: the
     /// terminal is lost when the session leader ends.
-    fn own_session(&self) -> Result<(), Fault> {
+    fn own_session(&self) -> Result<(), StepError> {
         if self.succession.is_some() {
             return Ok(());
         }
         rustix::process::setsid().map(drop).at(Step::Session, 0)
     }
 
-    fn wait_for_start(&mut self) -> Result<(), Fault> {
+    fn wait_for_start(&mut self) -> Result<(), StepError> {
         let from = match &self.gate {
             Gate::Sync => self.sync.as_fd(),
             Gate::Fifos { start, .. } => start.as_fd(),
@@ -406,7 +406,7 @@ impl Opened {
     /// Closes all descriptors except those still needed and those that the program keeps. An image
     /// may have links into /proc/self/fd: a directory of the host among the descriptors would be an
     /// escape for its program, its passwd or its working directory.
-    fn close_others(&self, kept: &[u32], terminal: Option<&OwnedFd>) -> Result<(), Fault> {
+    fn close_others(&self, kept: &[u32], terminal: Option<&OwnedFd>) -> Result<(), StepError> {
         let (start, result) = match &self.gate {
             Gate::Sync => (None, None),
             Gate::Fifos { start, result } => (Some(start), Some(result)),
@@ -436,7 +436,7 @@ impl Opened {
     }
 }
 
-fn name_host(plan: &Plan) -> Result<(), Fault> {
+fn name_host(plan: &Plan) -> Result<(), StepError> {
     if !plan.hostname.is_empty() {
         rustix::system::sethostname(&plan.hostname).at(Step::Hostname, 0)?;
     }
@@ -446,7 +446,7 @@ fn name_host(plan: &Plan) -> Result<(), Fault> {
     Ok(())
 }
 
-fn sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+fn sysctls(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     if plan.sysctl.is_empty() {
         return Ok(());
     }

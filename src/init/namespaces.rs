@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
-use crate::plan::{At, Fault, Plan, Step};
+use crate::plan::{At, Plan, Step, StepError};
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned};
@@ -15,7 +15,7 @@ use crate::sys::{cred, net, pty};
 use sync::Message;
 
 /// Enters all of it, ordered by privilege: the user namespace grants the rights for the rest.
-pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     let early = join_early(opened)?;
     for join in opened.joined.iter().filter(|join| !early.overlaps(join.kinds)) {
         let (step, index) = join.origin.step();
@@ -60,7 +60,7 @@ pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
 
 /// Continues as a second process, cloned inside the joined user namespace, with the runtime as its
 /// parent.
-fn continue_in_new_process(opened: &Opened, new: NamespaceSet) -> Result<(), Fault> {
+fn continue_in_new_process(opened: &Opened, new: NamespaceSet) -> Result<(), StepError> {
     // SAFETY: no memory is shared, and both processes follow this module's rules until execve or
     // _exit.
     match unsafe { process::clone3((new.flags() | libc::CLONE_PARENT) as u64, None) }
@@ -79,7 +79,7 @@ fn continue_in_new_process(opened: &Opened, new: NamespaceSet) -> Result<(), Fau
 }
 
 /// Makes the other pid namespace that of the successor, if there will be one.
-pub(super) fn choose_last(opened: &mut Opened) -> Result<(), Fault> {
+pub(super) fn choose_last(opened: &mut Opened) -> Result<(), StepError> {
     let Some(succession) = &mut opened.succession else { return Ok(()) };
     match succession.namespace.take() {
         Some(namespace) => {
@@ -107,7 +107,7 @@ pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
 }
 
 /// Continues as the successor, if this is its moment.
-pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Result<(), Fault> {
+pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     let Some(succession) = opened.succession.as_mut().filter(|found| found.moment == moment) else {
         return Ok(());
     };
@@ -137,7 +137,7 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
 
 /// Joins the namespaces that our rights outside of the user namespace permit, before that one: it
 /// may not own them, for example a pod's network namespace. Returns the joined ones.
-fn join_early(opened: &Opened) -> Result<NamespaceSet, Fault> {
+fn join_early(opened: &Opened) -> Result<NamespaceSet, StepError> {
     let user = NamespaceSet::from(Namespace::User);
     if !opened.joined.iter().any(|join| join.kinds == user) {
         return Ok(NamespaceSet::EMPTY);
@@ -166,7 +166,7 @@ fn groups_are_fixed(proc: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 }
 
 /// Becomes user and group 0 of the user namespace, if they are mapped. `proc`: the host's procfs.
-pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     let maps = plan.namespaces.maps.as_ref();
     let has_root = |maps: Option<&[_]>| maps.is_none_or(|maps| IdMaps::outside(maps, 0).is_some());
     // An annotation keeps the caller's groups (run.oci.keep_original_groups).
@@ -188,7 +188,7 @@ pub(super) fn become_root(plan: &Plan, proc: BorrowedFd<'_>) -> Result<(), Fault
 
 /// Enters a new time namespace. A process created in one by clone3 could no longer set its offsets.
 /// So unshare (which applies to children), set the offsets, and enter; time_namespaces(7).
-fn new_time(plan: &Plan, opened: &Opened) -> Result<(), Fault> {
+fn new_time(plan: &Plan, opened: &Opened) -> Result<(), StepError> {
     process::unshare(Namespace::Time).at(Step::TimeOffsets, 0)?;
     let proc = opened.proc.as_fd();
     if !plan.namespaces.time_offsets.is_empty() {

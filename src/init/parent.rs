@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use crate::plan::{At, Fault, Step};
+use crate::plan::{At, Step, StepError};
 use crate::sys::mount::Procfs;
 use crate::sys::{fd, process};
 
@@ -20,7 +20,11 @@ use crate::sys::{fd, process};
 ///
 /// # Safety
 /// Nothing in this process may use or drop a descriptor that is not in `own`.
-pub(super) unsafe fn begin(sync: BorrowedFd<'_>, own: [&[u32]; 2], proc: Procfs<'_>) -> Result<(), Fault> {
+pub(super) unsafe fn begin(
+    sync: BorrowedFd<'_>,
+    own: [&[u32]; 2],
+    proc: Procfs<'_>,
+) -> Result<(), StepError> {
     // SAFETY: the caller guarantees the same.
     unsafe { fd::close_others(3, own, proc) }.at(Step::Descriptors, 0)?;
     end_with_runtime(sync)
@@ -30,7 +34,7 @@ pub(super) unsafe fn begin(sync: BorrowedFd<'_>, own: [&[u32]; 2], proc: Procfs<
 /// of the conversation.
 ///
 /// A change of credentials clears it (prctl(2), PR_SET_PDEATHSIG): call this again after each.
-pub(super) fn end_with_runtime(sync: BorrowedFd<'_>) -> Result<(), Fault> {
+pub(super) fn end_with_runtime(sync: BorrowedFd<'_>) -> Result<(), StepError> {
     process::die_with_parent(true).at(Step::Sync, 0)?;
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::sync;
-use crate::plan::{At, Fault, MountKind, Plan, Step};
+use crate::plan::{At, MountKind, Plan, Step, StepError};
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, Cloned, Exit};
@@ -46,7 +46,7 @@ pub fn open_all(
     namespace: BorrowedFd<'_>,
     filter: &[SockFilter],
     proc: Procfs<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     for (index, (step, context)) in plan.rootfs.mounts.iter().zip(contexts).enumerate() {
         if matches!(&step.kind, MountKind::New(new) if new.fstype.as_c_str() == c"proc") {
             *context = Some(open(namespace, filter, proc).at(Step::Mount, index)?);

@@ -7,14 +7,14 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Never, Opened};
-use crate::plan::{At, Fault, Plan, ProcessPlan, Step};
+use crate::plan::{At, Plan, ProcessPlan, Step, StepError};
 use crate::rootfs::inroot::InRoot;
 use crate::rootfs::path::{self, PathBuffer};
 use crate::sys::process;
 
 /// Creates the working directory if the image lacks it. We are in the container's root already, so
 /// paths suffice.
-pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
+pub fn make_cwd(plan: &Plan) -> Result<(), StepError> {
     let Some(process) = &plan.process else { return Ok(()) };
     let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
     let bytes = process.cwd.to_bytes_with_nul();
@@ -28,13 +28,13 @@ pub fn make_cwd(plan: &Plan) -> Result<(), Fault> {
 }
 
 /// Changes to the working directory.
-pub fn enter_cwd(process: &ProcessPlan) -> Result<(), Fault> {
+pub fn enter_cwd(process: &ProcessPlan) -> Result<(), StepError> {
     rustix::process::chdir(&process.cwd).at(Step::Cwd, 0)
 }
 
 /// Refuses a working directory outside the root (CVE-2024-21626): the kernel then returns
 /// `(unreachable)…` or ENOENT.
-pub fn check_cwd() -> Result<(), Fault> {
+pub fn check_cwd() -> Result<(), StepError> {
     let mut room = [0u8; 4096];
     // SAFETY: the kernel writes at most `room.len()` bytes there.
     let done = unsafe { libc::syscall(libc::SYS_getcwd, room.as_mut_ptr(), room.len()) };
@@ -42,20 +42,20 @@ pub fn check_cwd() -> Result<(), Fault> {
         (1.., Some(b'/')) => Ok(()),
         // A path longer than the buffer is not outside.
         _ if done < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) => Ok(()),
-        _ => Err(Fault::new(Step::CwdOutside, 0, libc::ENOENT)),
+        _ => Err(StepError::new(Step::CwdOutside, 0, libc::ENOENT)),
     }
 }
 
 /// Searches the candidates for the first that may be executed, so that `create` fails where `start`
 /// would. `outside`: /proc shows the pid namespace of a successor and not ours, so we have no
 /// /proc/self.
-pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
+pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), StepError> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {
             Ok(()) => return Ok(()),
             Err(Errno::ISDIR) if process.has_path() => {
-                return Err(Fault::new(Step::LookUpDirectory, index, libc::EISDIR));
+                return Err(StepError::new(Step::LookUpDirectory, index, libc::EISDIR));
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
             Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(()),
@@ -64,7 +64,7 @@ pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), Fault> {
         }
     }
     let step = if denied { Step::LookUpDenied } else { Step::LookUpMissing };
-    Err(Fault::new(step, 0, if denied { libc::EACCES } else { libc::ENOENT }))
+    Err(StepError::new(step, 0, if denied { libc::EACCES } else { libc::ENOENT }))
 }
 
 /// Whether the path depends on the calling process (/proc/self …).
@@ -96,16 +96,16 @@ fn executable(path: &CStr) -> rustix::io::Result<()> {
 
 /// Becomes the program. As with execvp(3), the search continues if a directory of PATH lacks the
 /// file or denies executing it.
-pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
+pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     let Some(process) = &plan.process else {
-        return Err(Fault::new(Step::Exec, 0, libc::ENOEXEC));
+        return Err(StepError::new(Step::Exec, 0, libc::ENOEXEC));
     };
     let mut first = None;
     for (index, path) in process.candidates.iter().enumerate() {
         // SAFETY: the strings of both lists belong to the plan (HOME to the stack of `run`'s
         // caller), which outlive the call.
         let error = unsafe { process::execve(path, &opened.argv, &opened.envp) };
-        let fault = Fault::of(Step::Exec, index, &error);
+        let fault = StepError::of(Step::Exec, index, &error);
         match fault.errno {
             libc::ENOENT | libc::ENOTDIR => {}
             libc::EACCES => first = first.or(Some(fault)),
@@ -116,11 +116,11 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, Fault> {
             first = first.or(Some(fault));
         }
     }
-    Err(first.unwrap_or(Fault::new(Step::Exec, 0, libc::ENOENT)))
+    Err(first.unwrap_or(StepError::new(Step::Exec, 0, libc::ENOENT)))
 }
 
 /// Sets HOME from the user's line of the container's /etc/passwd; `/` without such a line.
-pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), Fault> {
+pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
     if !process.needs_home {
         return Ok(());
     }

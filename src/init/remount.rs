@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::{namespaces, parent, procfs, sync};
-use crate::plan::{At, Fault, MountKind, MountStep, Plan, Step};
-use crate::rootfs::attributes::Place;
+use crate::plan::{At, MountKind, MountStep, Plan, Step, StepError};
+use crate::rootfs::attributes::MountContext;
 use crate::rootfs::inroot::InRoot;
 use crate::rootfs::mounts::{make_readonly, mount, open_source};
 use crate::rootfs::path::PathBuffer;
@@ -59,7 +59,7 @@ pub enum Work {
 /// Does the work and exits, with 0 on success.
 pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
     let done = enter(plan, remount).and_then(|()| {
-        let place = Place {
+        let place = MountContext {
             root: InRoot(remount.root.as_fd()),
             proc: Procfs::Opened(remount.proc.as_fd()),
             own_cgroup_namespace: false,
@@ -77,7 +77,7 @@ pub fn run(plan: &Plan, remount: &mut Remount) -> ! {
     process::exit_now(0)
 }
 
-fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
+fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), StepError> {
     let (sync, proc) = (remount.sync.as_fd(), Procfs::Opened(remount.proc.as_fd()));
     // SAFETY: all that this process uses and drops is in `numbers`; the runtime's other descriptors
     // belong to functions that it never returns to.
@@ -115,8 +115,8 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), Fault> {
 fn open_missing(
     plan: &Plan,
     sources: &mut [Option<OwnedFd>],
-    join: &dyn Fn(NamespaceSet) -> Result<(), Fault>,
-) -> Result<bool, Fault> {
+    join: &dyn Fn(NamespaceSet) -> Result<(), StepError>,
+) -> Result<bool, StepError> {
     let mut entered = false;
     for (index, (step, source)) in plan.rootfs.mounts.iter().zip(sources).enumerate() {
         let (MountKind::Bind(bound), None) = (&step.kind, &source) else { continue };
@@ -135,18 +135,18 @@ fn open_missing(
 
 /// Hides this process from the container's processes, as it has descriptors of the host, and ends
 /// it with its runtime.
-fn hide(sync: BorrowedFd<'_>) -> Result<(), Fault> {
+fn hide(sync: BorrowedFd<'_>) -> Result<(), StepError> {
     process::set_undumpable().at(Step::EnterContainer, 0)?;
     parent::end_with_runtime(sync)
 }
 
 fn add(
     plan: &Plan,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     sources: &[Option<OwnedFd>],
     made: &mut [Option<OwnedFd>],
     proc: BorrowedFd<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
         let before = top(step, place).map(|(_, id)| id);
         let source = sources.get(index).and_then(Option::as_ref);
@@ -174,7 +174,7 @@ fn add(
     Ok(())
 }
 
-fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+fn remove(plan: &Plan, place: &MountContext<'_>, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     let open = |index: usize, step: &MountStep| {
         let target = place.root.open(&step.target, step.target_nofollow).at(Step::Unmount, index)?;
         if is_mount_root(&target, Procfs::Opened(proc)).at(Step::Unmount, index)? {
@@ -190,7 +190,7 @@ fn remove(plan: &Plan, place: &Place<'_>, proc: BorrowedFd<'_>) -> Result<(), Fa
 }
 
 /// The top mount at a step's target, and its mount ID.
-fn top(step: &MountStep, place: &Place<'_>) -> Option<(OwnedFd, u64)> {
+fn top(step: &MountStep, place: &MountContext<'_>) -> Option<(OwnedFd, u64)> {
     let target = place.root.open(&step.target, step.target_nofollow).ok()?;
     let id = mount_id(&target, place.proc).ok()??;
     Some((target, id))

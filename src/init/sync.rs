@@ -25,7 +25,7 @@
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment before `Waiting` and before its filter, the child may send `Done` for a finished
-//! step, if requested (`--debug`); it gets no answer. At any moment the child may send `Fault` and
+//! step, if requested (`--debug`); it gets no answer. At any moment the child may send `StepError` and
 //! end; if a hook has failed, the hook's output follows. Each message is sent only if the plan
 //! needs the answer. When the runtime is gone, the child reads end of file and ends too.
 
@@ -35,7 +35,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, Result};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 
-use crate::plan::{Fault, Step};
+use crate::plan::{Step, StepError};
 use crate::sys::report;
 
 /// A message of the child.
@@ -63,7 +63,7 @@ pub enum Message {
     /// The startContainer hooks are done: end of file before this message is not a start.
     Hooked,
     /// A step has failed.
-    Fault(Fault),
+    Fault(StepError),
     /// A step has succeeded.
     Done(Done),
 }
@@ -137,7 +137,7 @@ impl Message {
             4 => Message::Notify,
             5 => Message::Successor,
             6 => Message::Waiting,
-            7 => Message::Fault(Fault {
+            7 => Message::Fault(StepError {
                 step: Step::from_number(step)?,
                 index: u16::from_ne_bytes([i0, i1]),
                 errno: i32::from_ne_bytes([e0, e1, e2, e3]),
@@ -200,7 +200,7 @@ pub fn wait_answer(from: BorrowedFd<'_>) -> Result<Answer> {
 }
 
 /// Child: sends the fault with only write(2), to a socket or a fifo.
-pub fn tell_fault(to: BorrowedFd<'_>, fault: Fault) {
+pub fn tell_fault(to: BorrowedFd<'_>, fault: StepError) {
     // A failure to report cannot be reported.
     let _ = retry(|| rustix::io::write(to, &Message::Fault(fault).encode()));
 }
@@ -260,7 +260,7 @@ pub fn hear(from: BorrowedFd<'_>) -> Result<Option<(Message, Option<OwnedFd>)>> 
 
 /// Runtime: reads the fault that a child left in its fifo when execve failed; `None` at end of
 /// file.
-pub fn hear_fault(from: impl AsFd) -> Result<Option<Fault>> {
+pub fn hear_fault(from: impl AsFd) -> Result<Option<StepError>> {
     match hear_plainly(from)? {
         None => Ok(None),
         Some(Message::Fault(fault)) => Ok(Some(fault)),
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn words_come_back_as_they_were() {
         let (ours, theirs) = pair().unwrap();
-        let fault = Fault { step: Step::Exec, index: 513, errno: libc::ENOENT };
+        let fault = StepError { step: Step::Exec, index: 513, errno: libc::ENOENT };
         for message in [
             Message::MapIds,
             Message::Hooks,

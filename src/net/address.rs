@@ -50,9 +50,9 @@ impl Addresses {
 
     /// The addresses of the device with this index that move with it: permanent and of global
     /// scope, in the kernel's order, so that the first of a network becomes the primary one again.
-    pub fn kept(&self, index: u32) -> impl Iterator<Item = Kept> {
+    pub fn kept(&self, index: u32) -> impl Iterator<Item = MovedAddress> {
         let of_device = self.0.iter().filter(move |address| address.header.index == index);
-        of_device.filter(|address| moves(address)).cloned().map(Kept)
+        of_device.filter(|address| moves(address)).cloned().map(MovedAddress)
     }
 }
 
@@ -72,13 +72,13 @@ fn all_flags(address: &AddressMessage) -> AddressFlags {
 }
 
 /// An address to set in the container.
-pub struct Kept(AddressMessage);
+pub struct MovedAddress(AddressMessage);
 
-impl Kept {
+impl MovedAddress {
     /// The message that sets the address of the device `index` inside, formerly `host_name` and now
     /// `name`.
     pub fn request(self, index: u32, host_name: &str, name: &str) -> RouteNetlinkMessage {
-        let Kept(mut address) = self;
+        let MovedAddress(mut address) = self;
         let flags = all_flags(&address) & OURS;
         address.header.index = index;
         address.header.flags = AddressHeaderFlags::empty();
@@ -108,7 +108,7 @@ fn carried(attribute: AddressAttribute, host_name: &str, name: &str) -> Option<A
 }
 
 /// The address as `ip` writes it, for errors.
-impl fmt::Display for Kept {
+impl fmt::Display for MovedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut found: Option<IpAddr> = None;
         for attribute in &self.0.attributes {
@@ -161,7 +161,7 @@ mod tests {
         for (label, inside, want) in
             [("eth0:1", "net0", Some("net0:1")), ("eth0:1", "fourteen-bytes", None), ("other", "net0", None)]
         {
-            let kept = Kept(address(AddressScope::Universe, flags, label));
+            let kept = MovedAddress(address(AddressScope::Universe, flags, label));
             let RouteNetlinkMessage::NewAddress(request) = kept.request(3, "eth0", inside) else {
                 unreachable!()
             };

@@ -17,7 +17,7 @@ pub type Body = Vec<u8>;
 
 /// The messages received so far.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Dump {
     /// Their bodies.
     pub bodies: Vec<Body>,
     /// Whether the kernel reports that the list changed during the dump.
@@ -26,7 +26,7 @@ pub struct Answer {
     pub finished: bool,
 }
 
-impl Answer {
+impl Dump {
     /// Adds the messages of one datagram; skips those with another `sequence` number, as they
     /// answer another request.
     ///

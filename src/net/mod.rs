@@ -70,7 +70,7 @@ pub fn move_devices(devices: &[Move], netns: BorrowedFd<'_>) -> Result<()> {
     let mut taken = BTreeSet::new();
     let mut ready = Vec::with_capacity(devices.len());
     for device in devices {
-        ready.push(Ready::check(device, &mut taken, &mut host, &mut inside)?);
+        ready.push(CheckedDevice::check(device, &mut taken, &mut host, &mut inside)?);
     }
     let addresses = Addresses::list(&mut host).doing(|| "linux.netDevices: list addresses")?;
     for device in ready {
@@ -81,7 +81,7 @@ pub fn move_devices(devices: &[Move], netns: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// A validated device.
-struct Ready<'a> {
+struct CheckedDevice<'a> {
     /// Its JSON path in config.json.
     path: String,
     /// Its name on the host.
@@ -92,7 +92,7 @@ struct Ready<'a> {
     name: String,
 }
 
-impl<'a> Ready<'a> {
+impl<'a> CheckedDevice<'a> {
     /// Validates one device in both namespaces. `taken`: names that devices before it will have
     /// inside.
     fn check(
@@ -128,7 +128,7 @@ impl<'a> Ready<'a> {
 
     fn carry_out(
         &self,
-        addresses: impl Iterator<Item = address::Kept>,
+        addresses: impl Iterator<Item = address::MovedAddress>,
         netns: BorrowedFd<'_>,
         host: &mut Socket,
         inside: &mut Socket,

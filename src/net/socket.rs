@@ -8,7 +8,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::answer::{Answer, Body};
+use super::answer::{Body, Dump};
 use crate::error::{Doing, Error, Kind, Result};
 
 /// Attempts of a dump, which is repeated if the devices change meanwhile.
@@ -76,8 +76,8 @@ impl Socket {
         Ok(())
     }
 
-    fn receive(&self) -> Result<Answer> {
-        let mut answer = Answer::default();
+    fn receive(&self) -> Result<Dump> {
+        let mut answer = Dump::default();
         while !answer.finished {
             let datagram = self.datagram().doing(|| "netlink: receive")?;
             answer.take(&datagram, self.sequence)?;

@@ -5,7 +5,7 @@ use rustix::mount::MountFlags;
 
 use super::Judge;
 use super::mount_step::FsOption;
-use super::options::{self, Word};
+use super::options::{self, MountOption};
 use crate::spec;
 use crate::sys::mount::Attributes;
 
@@ -14,7 +14,7 @@ const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add 
 
 /// The combined `options` of one mount.
 #[derive(Debug)]
-pub struct Asked {
+pub struct MountOptions {
     /// MS_…
     pub flags: MountFlags,
     /// Propagation, in order: MS_…, and whether recursive.
@@ -60,7 +60,7 @@ pub enum Fits<'a> {
 
 const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
 
-impl Asked {
+impl MountOptions {
     /// Parses the options; later ones win.
     pub fn read(options: &[String]) -> Self {
         let mut asked = Self {
@@ -89,38 +89,40 @@ impl Asked {
         asked
     }
 
-    fn take(&mut self, word: Word, text: &str) {
+    fn take(&mut self, word: MountOption, text: &str) {
         if options::OF_FILE_SYSTEM.contains(&text) {
             self.of_file_system.push(text.to_owned());
         }
         match word {
-            Word::Default => {}
-            Word::Set(flag, attribute) => {
+            MountOption::Default => {}
+            MountOption::Set(flag, attribute) => {
                 self.flags.insert(flag);
                 self.set |= attribute;
                 self.clear &= !attribute;
             }
-            Word::Clear(flag, attribute) => {
+            MountOption::Clear(flag, attribute) => {
                 self.flags.remove(flag);
                 self.clear |= attribute;
                 self.set &= !attribute;
             }
-            Word::RecursiveSet(attribute) => {
+            MountOption::RecursiveSet(attribute) => {
                 self.recursive_set |= attribute;
                 self.recursive_clear &= !attribute;
             }
-            Word::RecursiveClear(attribute) => {
+            MountOption::RecursiveClear(attribute) => {
                 self.recursive_clear |= attribute;
                 self.recursive_set &= !attribute;
             }
-            Word::Propagation(flag, recursive) => self.propagation.push((flag.bits().into(), recursive)),
-            Word::Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
-            Word::IdMap(recursive) => self.idmap = Some(recursive),
-            Word::Remount => self.remount = true,
-            Word::CopyUp => self.copy_up = true,
-            Word::CopySymlink => self.copy_symlink = true,
-            Word::SourceNoFollow => self.source_nofollow = true,
-            Word::DestinationNoFollow => self.target_nofollow = true,
+            MountOption::Propagation(flag, recursive) => {
+                self.propagation.push((flag.bits().into(), recursive))
+            }
+            MountOption::Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
+            MountOption::IdMap(recursive) => self.idmap = Some(recursive),
+            MountOption::Remount => self.remount = true,
+            MountOption::CopyUp => self.copy_up = true,
+            MountOption::CopySymlink => self.copy_symlink = true,
+            MountOption::SourceNoFollow => self.source_nofollow = true,
+            MountOption::DestinationNoFollow => self.target_nofollow = true,
         }
     }
 
@@ -245,8 +247,8 @@ pub(super) fn data_options(words: &[String], path: &str, judge: &mut Judge) -> O
 mod tests {
     use super::*;
 
-    fn asked(words: &[&str]) -> Asked {
-        Asked::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    fn asked(words: &[&str]) -> MountOptions {
+        MountOptions::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The likely cause of a step that failed with an ambiguous errno, such as EINVAL.
 
-use super::{Fault, MountKind, Plan, Step};
+use super::{MountKind, Plan, Step, StepError};
 use crate::error::shortened;
 use crate::sys::namespace::Namespace;
 
 /// Maximum length of values of config.json in messages, which may be long.
 const SHOWN: usize = 120;
 
-impl Fault {
+impl StepError {
     /// A hint in a few words; `None` if the kernel's error is clear, or the cause is unknown.
     pub(super) fn likely_cause(self, plan: &Plan) -> Option<String> {
         let mapped = plan.namespaces.own(Namespace::User);

@@ -2,8 +2,8 @@
 //! the container.
 
 use super::{
-    Ask, BadField, Context, Hooks, Host, Judge, Plan, Rootfs, Words, filter, limits, namespaces, process,
-    schedule,
+    Ask, BadField, Context, Hooks, Host, Judge, Plan, ProcessStrings, Rootfs, filter, limits, namespaces,
+    process, schedule,
 };
 use crate::cgroup;
 use crate::spec::{self, Spec};
@@ -18,7 +18,7 @@ impl Plan {
     pub fn enter(
         spec: &Spec,
         wanted: &spec::Process,
-        words: &Words,
+        words: &ProcessStrings,
         ask: &Ask<'_>,
         host: &Host,
     ) -> Result<Plan, Vec<BadField>> {
@@ -30,7 +30,7 @@ impl Plan {
 
 fn enter(
     spec: &Spec,
-    (wanted, words): (&spec::Process, &Words),
+    (wanted, words): (&spec::Process, &ProcessStrings),
     ask: &Ask<'_>,
     host: &Host,
     judge: &mut Judge,
@@ -54,7 +54,7 @@ fn enter(
         keyring: ask.keyring(),
         personality: linux.personality.as_ref().and_then(|wanted| limits::personality(wanted, judge)),
         memory_policy: linux.memory_policy.as_ref().and_then(|wanted| schedule::memory_policy(wanted, judge)),
-        limits: cgroup::Settings::default(),
+        limits: cgroup::CgroupSettings::default(),
         scope: Vec::new(),
         cgroup_owner: None,
         device_program: None,
@@ -77,7 +77,7 @@ mod tests {
     fn the_container_binds_but_nothing_is_made() {
         let spec = spec::defaults::spec();
         let wanted = spec::Process { args: vec!["/bin/true".into()], cwd: "/".into(), ..Default::default() };
-        let plan = Plan::enter(&spec, &wanted, &Words::of(&wanted), &ask(), &host()).unwrap();
+        let plan = Plan::enter(&spec, &wanted, &ProcessStrings::of(&wanted), &ask(), &host()).unwrap();
         assert!(plan.namespaces.own(Namespace::Pid) && !plan.namespaces.creates(Namespace::Pid));
         assert!(!plan.namespaces.own(Namespace::User));
         assert!(plan.rootfs.mounts.is_empty() && !plan.rootfs.make_dev && plan.limits.writes.is_empty());
@@ -89,7 +89,7 @@ mod tests {
         let spec = spec::defaults::spec();
         let text = r#"{"cwd":"x","user":{"uid":4294967295},"execCPUAffinity":{"initial":"3-1","final":"a"}}"#;
         let wanted = spec::parse_process(text.as_bytes()).unwrap();
-        let faults = Plan::enter(&spec, &wanted, &Words::of(&wanted), &ask(), &host()).unwrap_err();
+        let faults = Plan::enter(&spec, &wanted, &ProcessStrings::of(&wanted), &ask(), &host()).unwrap_err();
         let mut paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
         paths.sort_unstable();
         let want = [

@@ -2,7 +2,7 @@
 
 use super::words::pick;
 use super::{Host, IdMaps, Judge, Limiting, MountKind, Namespaces, ProcessPlan, Rootfs};
-use crate::cgroup::{self, BadLimit, Settings, devices, systemd};
+use crate::cgroup::{self, BadLimit, CgroupSettings, devices, systemd};
 use crate::spec;
 use crate::sys::namespace::Namespace;
 
@@ -12,7 +12,7 @@ pub fn resources(
     wanted: Option<&spec::Resources>,
     limiting: Limiting,
     judge: &mut Judge,
-) -> (Settings, Option<devices::Program>) {
+) -> (CgroupSettings, Option<devices::Program>) {
     let nothing = spec::Resources::default();
     let asked = wanted.unwrap_or(&nothing);
     let blame = |judge: &mut Judge, faults: Vec<BadLimit>| {
@@ -27,26 +27,26 @@ pub fn resources(
                     first.field
                 )
             });
-            (Settings { warnings: warnings.into_iter().collect(), ..Settings::default() }, None)
+            (CgroupSettings { warnings: warnings.into_iter().collect(), ..CgroupSettings::default() }, None)
         }
         Limiting::Nothing => {
             let found = cgroup::limits::limits(asked).unwrap_or_default();
             if let Some(first) = found.writes.first() {
                 judge.fault(first.field.clone(), "this host has no control groups");
             }
-            (Settings::default(), None)
+            (CgroupSettings::default(), None)
         }
         Limiting::Legacy => match cgroup::limits_v1::limits(asked) {
             Ok(settings) => (settings, None),
             Err(faults) => {
                 blame(judge, faults);
-                (Settings::default(), None)
+                (CgroupSettings::default(), None)
             }
         },
         Limiting::Unified => {
             let settings = cgroup::limits::limits(asked).unwrap_or_else(|faults| {
                 blame(judge, faults);
-                Settings::default()
+                CgroupSettings::default()
             });
             let program = devices::rules(&asked.devices)
                 .and_then(|rules| devices::compile(&rules).map_err(|bad| vec![bad]));
@@ -64,7 +64,7 @@ pub fn resources(
 /// keep.
 pub fn scope(
     spec: &spec::Spec,
-    limits: &mut Settings,
+    limits: &mut CgroupSettings,
     scope: Option<&systemd::Scope>,
     judge: &mut Judge,
 ) -> Vec<systemd::Property> {

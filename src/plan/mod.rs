@@ -51,9 +51,9 @@ pub use ids::IdMaps;
 pub use mount_step::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
 pub use passed::Passed;
-pub use process::{Affinity, CapSets, ProcessPlan, TerminalSize, Words};
+pub use process::{Affinity, CapSets, ProcessPlan, ProcessStrings, TerminalSize};
 pub use rootfs::Rootfs;
-pub use step::{At, Fault, Step};
+pub use step::{At, Step, StepError};
 pub use told::Detail;
 
 /// The actions that create the container, or ([`Plan::enter`]) one more process in it.
@@ -80,7 +80,7 @@ pub struct Plan {
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicy>,
     /// The settings written into the cgroup.
-    pub limits: cgroup::Settings,
+    pub limits: cgroup::CgroupSettings,
     /// The new owner of the container's cgroup, as a user ID in this process's user namespace.
     pub cgroup_owner: Option<u32>,
     /// Properties of the container's systemd unit, if it has one.
@@ -339,10 +339,9 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         ..Context::of(spec, ask, host)
     };
     let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
-    let process = spec
-        .process
-        .as_ref()
-        .map(|process| process::plan(process, &process::Words::of(process), "process", &context, judge));
+    let process = spec.process.as_ref().map(|process| {
+        process::plan(process, &process::ProcessStrings::of(process), "process", &context, judge)
+    });
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
         process::mapped(process, &context, maps, judge);
     }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use rustix::mount::MountFlags;
 
-use super::asked::{Asked, Fits, data_options, unmapped};
+use super::asked::{Fits, MountOptions, data_options, unmapped};
 use super::ids::IdMaps;
 use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, NewFs};
 use super::remount;
@@ -39,7 +39,7 @@ fn step(
         judge.warn(format!("{path}.destination: {} is relative; taken from /", mount.destination));
     }
     let target = judge.cstring(&format!("{path}.destination"), &inside(&mount.destination))?;
-    let asked = Asked::read(&mount.options);
+    let asked = MountOptions::read(&mount.options);
     if target.is_empty() && !asked.remount {
         judge.fault(format!("{path}.destination"), "the root file system itself; name it in root.path");
         return None;
@@ -71,7 +71,7 @@ fn step(
 fn kind(
     mount: &spec::Mount,
     path: &str,
-    asked: &Asked,
+    asked: &MountOptions,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<MountKind> {
@@ -106,7 +106,7 @@ fn new_fs(
     fstype: &str,
     mount: &spec::Mount,
     path: &str,
-    asked: &Asked,
+    asked: &MountOptions,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<MountKind> {
@@ -141,7 +141,7 @@ fn new_fs(
 fn bind(
     mount: &spec::Mount,
     path: &str,
-    asked: &Asked,
+    asked: &MountOptions,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<MountKind> {

@@ -7,7 +7,7 @@ use rustix::mount::MountFlags;
 
 /// The meaning of one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum MountOption {
     /// No effect.
     Default,
     /// MS_… set by mount(2), and the equivalent mount attribute for a bind mount (0: none).
@@ -36,7 +36,7 @@ pub enum Word {
     DestinationNoFollow,
 }
 
-use Word::{Clear, Propagation, RecursiveClear, RecursiveSet, Set};
+use MountOption::{Clear, Propagation, RecursiveClear, RecursiveSet, Set};
 
 const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
@@ -50,18 +50,18 @@ const MS_MANDLOCK: MountFlags = MountFlags::PERMIT_MANDATORY_FILE_LOCKING;
 const MS_IVERSION: MountFlags = MountFlags::from_bits_retain(libc::MS_I_VERSION as u32);
 
 /// Every option that is not passed to the file system.
-pub const WORDS: &[(&str, Word)] = &[
+pub const WORDS: &[(&str, MountOption)] = &[
     ("async", Clear(MountFlags::SYNCHRONOUS, 0)),
     ("atime", Clear(MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME)),
-    ("bind", Word::Bind(false)),
-    ("copy-symlink", Word::CopySymlink),
-    ("defaults", Word::Default),
-    ("dest-nofollow", Word::DestinationNoFollow),
+    ("bind", MountOption::Bind(false)),
+    ("copy-symlink", MountOption::CopySymlink),
+    ("defaults", MountOption::Default),
+    ("dest-nofollow", MountOption::DestinationNoFollow),
     ("dev", Clear(MountFlags::NODEV, NODEV)),
     ("diratime", Clear(MountFlags::NODIRATIME, NODIRATIME)),
     ("dirsync", Set(MountFlags::DIRSYNC, 0)),
     ("exec", Clear(MountFlags::NOEXEC, NOEXEC)),
-    ("idmap", Word::IdMap(false)),
+    ("idmap", MountOption::IdMap(false)),
     ("iversion", Set(MS_IVERSION, 0)),
     ("lazytime", Set(MountFlags::LAZYTIME, 0)),
     ("loud", Clear(MountFlags::SILENT, 0)),
@@ -79,13 +79,13 @@ pub const WORDS: &[(&str, Word)] = &[
     ("nosymfollow", Set(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
     ("private", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), false)),
     ("ratime", RecursiveClear(libc::MOUNT_ATTR_NOATIME)),
-    ("rbind", Word::Bind(true)),
+    ("rbind", MountOption::Bind(true)),
     ("rdev", RecursiveClear(NODEV)),
     ("rdiratime", RecursiveClear(NODIRATIME)),
     ("relatime", Set(MountFlags::RELATIME, 0)),
-    ("remount", Word::Remount),
+    ("remount", MountOption::Remount),
     ("rexec", RecursiveClear(NOEXEC)),
-    ("ridmap", Word::IdMap(true)),
+    ("ridmap", MountOption::IdMap(true)),
     ("rnoatime", RecursiveSet(libc::MOUNT_ATTR_NOATIME)),
     ("rnodev", RecursiveSet(NODEV)),
     ("rnodiratime", RecursiveSet(NODIRATIME)),
@@ -110,12 +110,12 @@ pub const WORDS: &[(&str, Word)] = &[
     ("shared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), false)),
     ("silent", Set(MountFlags::SILENT, 0)),
     ("slave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), false)),
-    ("src-nofollow", Word::SourceNoFollow),
+    ("src-nofollow", MountOption::SourceNoFollow),
     ("strictatime", Set(MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME)),
     ("suid", Clear(MountFlags::NOSUID, NOSUID)),
     ("symfollow", Clear(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
     ("sync", Set(MountFlags::SYNCHRONOUS, 0)),
-    ("tmpcopyup", Word::CopyUp),
+    ("tmpcopyup", MountOption::CopyUp),
     ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), false)),
 ];
 
@@ -125,7 +125,7 @@ pub const OF_FILE_SYSTEM: &[&str] =
     &["dirsync", "iversion", "lazytime", "mand", "noiversion", "nolazytime", "nomand", "sync"];
 
 /// The meaning of an option, or `None` if it is data for the file system.
-pub fn word(text: &str) -> Option<Word> {
+pub fn word(text: &str) -> Option<MountOption> {
     let at = WORDS.binary_search_by_key(&text, |(name, _)| name).ok()?;
     WORDS.get(at).map(|(_, word)| *word)
 }

@@ -60,7 +60,7 @@ pub struct ProcessPlan {
 
 /// Strings of a process as bytes. A document is UTF-8; the command line of `exec` need not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
+pub struct ProcessStrings {
     /// The program and its arguments.
     pub args: Vec<Vec<u8>>,
     /// Each is `NAME=value`.
@@ -69,7 +69,7 @@ pub struct Words {
     pub cwd: Vec<u8>,
 }
 
-impl Words {
+impl ProcessStrings {
     /// The strings of the document.
     pub fn of(process: &spec::Process) -> Self {
         let bytes = |list: &[String]| list.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -138,7 +138,7 @@ impl ProcessPlan {
 /// working directory.
 pub fn plan(
     process: &spec::Process,
-    words: &Words,
+    words: &ProcessStrings,
     place: &str,
     context: &Context<'_>,
     judge: &mut Judge,
@@ -273,7 +273,7 @@ fn is_of_activation(entry: &CString) -> bool {
 
 /// The candidate paths. Unlike execvp(3), there are no default directories: without PATH nothing is
 /// searched.
-fn candidates(words: &Words, place: &str, judge: &mut Judge) -> Vec<CString> {
+fn candidates(words: &ProcessStrings, place: &str, judge: &mut Judge) -> Vec<CString> {
     // An empty name is never found, as in execvp(3).
     let Some(name) = words.args.first().filter(|name| !name.is_empty()) else { return Vec::new() };
     let place = || format!("{place}.args[0]");
@@ -429,7 +429,7 @@ mod tests {
         let mut context = Context::for_tests();
         change(&mut process, &mut context);
         let mut judge = Judge::default();
-        let plan = plan(&process, &Words::of(&process), "process", &context, &mut judge);
+        let plan = plan(&process, &ProcessStrings::of(&process), "process", &context, &mut judge);
         (plan, judge)
     }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use super::asked::{Asked, Fits, data_options, unmapped};
+use super::asked::{Fits, MountOptions, data_options, unmapped};
 use super::mount_step::{MountKind, MountStep, NewFs, Reconfigured, Remount};
 use super::{Context, Judge};
 use crate::spec;
@@ -14,7 +14,7 @@ pub(super) fn plan(
     mount: &spec::Mount,
     path: &str,
     target: &CStr,
-    asked: &Asked,
+    asked: &MountOptions,
     before: &mut [MountStep],
     context: &Context<'_>,
     judge: &mut Judge,

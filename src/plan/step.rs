@@ -185,7 +185,7 @@ impl Step {
 
 /// The only data that the child sends: it owns no heap memory, so sending it cannot fail half way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct StepError {
     /// The failed step.
     pub step: Step,
     /// The index into the plan, if the step has several.
@@ -194,7 +194,7 @@ pub struct Fault {
     pub errno: i32,
 }
 
-impl Fault {
+impl StepError {
     /// A system call error.
     pub fn of(step: Step, index: usize, error: &std::io::Error) -> Self {
         Self::new(step, index, error.raw_os_error().unwrap_or(libc::EIO))
@@ -260,20 +260,20 @@ impl Fault {
 /// runtime has asked for it.
 pub trait At<T> {
     /// Adds the step and index to an error.
-    fn at(self, step: Step, index: usize) -> Result<T, Fault>;
+    fn at(self, step: Step, index: usize) -> Result<T, StepError>;
 }
 
 impl<T> At<T> for std::io::Result<T> {
-    fn at(self, step: Step, index: usize) -> Result<T, Fault> {
+    fn at(self, step: Step, index: usize) -> Result<T, StepError> {
         self.inspect(|_| report::done(step as u8, short(index)))
-            .map_err(|error| Fault::of(step, index, &error))
+            .map_err(|error| StepError::of(step, index, &error))
     }
 }
 
 impl<T> At<T> for Result<T, rustix::io::Errno> {
-    fn at(self, step: Step, index: usize) -> Result<T, Fault> {
+    fn at(self, step: Step, index: usize) -> Result<T, StepError> {
         self.inspect(|_| report::done(step as u8, short(index)))
-            .map_err(|errno| Fault::new(step, index, errno.raw_os_error()))
+            .map_err(|errno| StepError::new(step, index, errno.raw_os_error()))
     }
 }
 

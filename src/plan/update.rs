@@ -1,14 +1,14 @@
 //! Validates the limits of `update`: which parts of a cgroup change.
 
 use super::{BadField, Limiting};
-use crate::cgroup::{self, BadLimit, Settings, devices};
+use crate::cgroup::{self, BadLimit, CgroupSettings, devices};
 use crate::spec::Resources;
 
 /// The changes of a cgroup.
 #[derive(Debug)]
 pub struct Change {
     /// The settings for its files.
-    pub settings: Settings,
+    pub settings: CgroupSettings,
     /// The change of device control; in v1 it is among the settings.
     pub devices: Devices,
 }

@@ -7,14 +7,14 @@ use rustix::mount::{MountAttrFlags, MountFlags};
 
 use super::inroot::InRoot;
 use crate::plan::mount_step::FsOption;
-use crate::plan::{At, Fault, MountStep, Step};
+use crate::plan::{At, MountStep, Step, StepError};
 use crate::sys::mount::{Attributes, Procfs, access_times, attach, prepare, set_attributes};
 
 /// Asks the runtime to idmap a detached mount, with the mapping of the mount with this index.
 pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
 
 /// The resources for mounting, in addition to the plan.
-pub struct Place<'a> {
+pub struct MountContext<'a> {
     /// The container's root.
     pub root: InRoot<'a>,
     /// The host's procfs.
@@ -57,7 +57,11 @@ pub(super) fn attributes(flags: MountFlags) -> MountAttrFlags {
 }
 
 /// The attributes to change on this mount.
-pub(super) fn attributes_of(step: &MountStep, mount: &OwnedFd, index: usize) -> Result<Attributes, Fault> {
+pub(super) fn attributes_of(
+    step: &MountStep,
+    mount: &OwnedFd,
+    index: usize,
+) -> Result<Attributes, StepError> {
     let mut attributes = step.attributes;
     if let Some(undone) = step.undone_times
         && access_times(mount).at(Step::MountAttributes, index)? == undone
@@ -73,7 +77,7 @@ pub(super) fn propagate(
     index: usize,
     mount: &OwnedFd,
     proc: Procfs<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     for (propagation, recursive) in &step.propagation {
         let wanted = Attributes::propagating(*propagation);
         set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;

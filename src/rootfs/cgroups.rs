@@ -7,7 +7,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 
-use super::attributes::{Place, attach_of_host, attributes, errno};
+use super::attributes::{MountContext, attach_of_host, attributes, errno};
 use crate::plan::mount_step::LegacyHierarchy;
 use crate::plan::{CgroupMount, CgroupView, MountStep};
 use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
@@ -16,7 +16,7 @@ use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
 pub fn mount(
     cgroup: &CgroupMount,
     step: &MountStep,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     target: BorrowedFd<'_>,
 ) -> rustix::io::Result<Option<OwnedFd>> {
     match &cgroup.view {
@@ -69,7 +69,7 @@ fn legacy(
     hierarchies: &[LegacyHierarchy],
     flags: MountFlags,
     step: &MountStep,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     target: BorrowedFd<'_>,
 ) -> rustix::io::Result<Option<OwnedFd>> {
     use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
@@ -103,7 +103,7 @@ fn one_hierarchy(
     hierarchy: &LegacyHierarchy,
     flags: MountFlags,
     step: &MountStep,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     target: BorrowedFd<'_>,
 ) -> rustix::io::Result<()> {
     if place.own_cgroup_namespace {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::inroot::{self, InRoot};
 use super::nodes::Attached;
 use super::path::{self, PathBuffer};
-use crate::plan::{At, DeviceStep, Fault, Step};
+use crate::plan::{At, DeviceStep, Step, StepError};
 use crate::sys::mount::{Procfs, attach, clone_mount, is_mount_root, open_tree};
 
 /// Links of /dev, by name and target. Source: runtime-spec config-linux.md, "Dev symbolic links".
@@ -58,7 +58,7 @@ impl Directory<'_> {
 
 /// Nodes that the runtime provides, since a user namespace cannot create them.
 #[derive(Clone, Copy)]
-pub struct Ready<'a> {
+pub struct ProvidedNodes<'a> {
     /// The host's nodes as detached mounts, by index of the device.
     pub hosts: &'a [Option<OwnedFd>],
     /// A detached file system with further nodes, named by their index.
@@ -70,8 +70,8 @@ pub fn make(
     devices: &[DeviceStep],
     bind: bool,
     place: &Directory<'_>,
-    ready: Ready<'_>,
-) -> Result<(), Fault> {
+    ready: ProvidedNodes<'_>,
+) -> Result<(), StepError> {
     let mut nodes = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
     for (index, device) in devices.iter().enumerate() {
         one_node(device, index, bind, place, ready.hosts, &mut nodes)?;
@@ -86,7 +86,7 @@ fn one_node(
     place: &Directory<'_>,
     hosts: &[Option<OwnedFd>],
     nodes: &mut Attached<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     let (directory, name) = place.parent(&device.path).at(Step::DeviceDirectory, index)?;
     let name = name.as_cstr().at(Step::Device, index)?;
     let fifo = device.kind == libc::S_IFIFO;
@@ -176,7 +176,7 @@ fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> 
 }
 
 /// Opens the host's node of the same path, and checks that it is the requested device.
-fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, Fault> {
+fn host_node(device: &DeviceStep, index: usize) -> Result<OwnedFd, StepError> {
     let node = open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE).at(Step::DeviceOfHost, index)?;
     let stat = rustix::fs::fstat(&node).at(Step::DeviceOfHost, index)?;
     let agrees =

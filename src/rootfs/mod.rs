@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
-use crate::plan::{At, Fault, MountKind, Rootfs, Step};
+use crate::plan::{At, MountKind, Rootfs, Step, StepError};
 use crate::sys::mount::{Attributes, Procfs, attach, is_mount_root, open_tree, prepare, set_attributes};
 use inroot::InRoot;
 
@@ -33,7 +33,7 @@ pub struct Sources<'a> {
     /// Bind sources that the parent had to open, by index of the mount.
     pub binds: &'a [Option<OwnedFd>],
     /// Device nodes that the child cannot create.
-    pub nodes: devices::Ready<'a>,
+    pub nodes: devices::ProvidedNodes<'a>,
     /// Whether the container has a cgroup namespace of its own.
     pub own_cgroup_namespace: bool,
     /// Asks the runtime to idmap a detached mount, with the mapping of the mount with this index.
@@ -43,7 +43,7 @@ pub struct Sources<'a> {
 /// Binds the root file system onto itself, because pivot_root needs a mount of its own. Returns its
 /// descriptor. `tree`: a clone of it, for a process that may not search the directories above it.
 /// It is then mounted on `/`.
-pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result<OwnedFd, Fault> {
+pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result<OwnedFd, StepError> {
     if rootfs.own_mounts {
         let flags = MountPropagationFlags::from_bits_retain(rootfs.start_propagation as u32)
             | MountPropagationFlags::REC;
@@ -94,8 +94,8 @@ pub fn assemble(
     root: BorrowedFd<'_>,
     sources: &Sources<'_>,
     late: &mut [Option<OwnedFd>],
-) -> Result<(), Fault> {
-    let place = attributes::Place {
+) -> Result<(), StepError> {
+    let place = attributes::MountContext {
         root: InRoot(root),
         proc: Procfs::Opened(sources.proc),
         own_cgroup_namespace: sources.own_cgroup_namespace,
@@ -134,11 +134,11 @@ fn new_dev<'a>(rootfs: &Rootfs, late: &'a [Option<OwnedFd>]) -> Option<(Borrowed
 
 /// Masks paths and makes paths read-only. Before pivot_root, while the host's /dev/null can still
 /// be bound.
-pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Result<(), Fault> {
+pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Result<(), StepError> {
     if rootfs.masked.is_empty() && rootfs.readonly_paths.is_empty() {
         return Ok(());
     }
-    let null = host_null().map_err(|error| Fault::new(Step::MaskedPath, 0, error.raw_os_error()))?;
+    let null = host_null().map_err(|error| StepError::new(Step::MaskedPath, 0, error.raw_os_error()))?;
     let kernel = KernelDirectories::open(rootfs, InRoot(root)).at(Step::KernelDirectory, 0)?;
     // Read-only first: a path that is both is then completely masked.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
@@ -213,7 +213,7 @@ pub fn finish(
     root: BorrowedFd<'_>,
     late: &[Option<OwnedFd>],
     proc: Procfs<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     if let Some((flag, recursive)) = rootfs.propagation {
         let wanted = Attributes::propagating(flag);
         set_attributes(root, wanted, recursive, proc).at(Step::RootPropagation, 0)?;

@@ -12,11 +12,13 @@ use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 
-use super::attributes::{Place, attach_of_host, attributes, attributes_of, configure, errno, propagate};
+use super::attributes::{
+    MountContext, attach_of_host, attributes, attributes_of, configure, errno, propagate,
+};
 use super::inroot::InRoot;
 use super::path::{self, PathBuffer};
 use super::{cgroups, copyup, remount};
-use crate::plan::{At, BindSource, Fault, MountKind, MountStep, NewFs, Step};
+use crate::plan::{At, BindSource, MountKind, MountStep, NewFs, Step, StepError};
 use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
 use crate::sys::text::Text;
 
@@ -26,10 +28,10 @@ use crate::sys::text::Text;
 pub fn mount(
     step: &MountStep,
     index: usize,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     given: Option<&OwnedFd>,
     kept: Option<&mut Option<OwnedFd>>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     match &step.kind {
         MountKind::New(new) => {
             let target = Target::open(step, index, place, FileType::Directory)?;
@@ -59,7 +61,7 @@ pub fn mount(
 }
 
 /// Makes a late mount read-only.
-pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result<(), Fault> {
+pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result<(), StepError> {
     set_attributes(mount, Attributes::READONLY, false, proc).at(Step::MountReadonly, index)
 }
 
@@ -72,7 +74,12 @@ struct Target {
 
 impl Target {
     /// Opens the target; if it is missing, creates a directory or a file, as `kind` says.
-    fn open(step: &MountStep, index: usize, place: &Place<'_>, kind: FileType) -> Result<Self, Fault> {
+    fn open(
+        step: &MountStep,
+        index: usize,
+        place: &MountContext<'_>,
+        kind: FileType,
+    ) -> Result<Self, StepError> {
         let root = place.root;
         let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
             Err(Errno::NOENT) => {
@@ -103,7 +110,7 @@ fn finish(
     handle: Option<&OwnedFd>,
     tree: bool,
     proc: Procfs<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     let Some(handle) = handle else { return Ok(()) };
     if !step.recursive.is_empty() {
         set_attributes(handle, step.recursive, tree, proc).at(Step::MountAttributes, index)?;
@@ -210,9 +217,9 @@ fn bind(
     step: &MountStep,
     bound: &BindSource,
     index: usize,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     source: Option<&OwnedFd>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     if bound.copy_symlink && copy_symlink(bound, step, place, source).at(Step::Mount, index)? {
         return Ok(());
     }
@@ -267,7 +274,7 @@ fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Re
 fn copy_symlink(
     bound: &BindSource,
     step: &MountStep,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     opened: Option<&OwnedFd>,
 ) -> rustix::io::Result<bool> {
     let mut room = [std::mem::MaybeUninit::uninit(); 4096];

@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::path::PathBuffer;
-use crate::plan::{At, Fault, Rootfs, Step};
+use crate::plan::{At, Rootfs, Step, StepError};
 use crate::sys::mount::{Mounted, each_mount, path_of};
 
 /// Changes the root. `proc` is the host's procfs.
-pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn pivot(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     rustix::process::fchdir(root).at(Step::ChangeToRoot, 0)?;
     if !rootfs.own_mounts {
         return rustix::process::chroot(c".").at(Step::ChangeToRoot, 0);

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
 
-use super::attributes::{Place, attributes_of, configure, propagate};
+use super::attributes::{MountContext, attributes_of, configure, propagate};
 use crate::plan::mount_step::{Reconfigured, Remount};
-use crate::plan::{At, Fault, MountStep, Step};
+use crate::plan::{At, MountStep, Step, StepError};
 use crate::sys::mount::{is_mount_root, set_attributes};
 
 /// Executes the step. `made` is the mount whose file system changes; its name may lead elsewhere by
@@ -17,9 +17,9 @@ pub fn change(
     step: &MountStep,
     change: &Remount,
     index: usize,
-    place: &Place<'_>,
+    place: &MountContext<'_>,
     made: Option<&OwnedFd>,
-) -> Result<(), Fault> {
+) -> Result<(), StepError> {
     let found;
     let mount = match (&change.file_system, made) {
         (Some(file_system), Some(made)) => {
@@ -43,7 +43,7 @@ pub fn change(
 }
 
 /// The visible mount at the target.
-fn uppermost(step: &MountStep, index: usize, place: &Place<'_>) -> Result<OwnedFd, Fault> {
+fn uppermost(step: &MountStep, index: usize, place: &MountContext<'_>) -> Result<OwnedFd, StepError> {
     let nofollow = step.target_nofollow || step.refuses_link;
     let found = place.root.open(&step.target, nofollow).at(Step::MountTarget, index)?;
     if is_mount_root(&found, place.proc).at(Step::MountTarget, index)? {

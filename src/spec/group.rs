@@ -12,7 +12,7 @@ pub const DOCUMENT: &str = "/.emergence/group.json";
 /// Programs under a supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Group {
+pub struct ProgramGroup {
     /// Which programs are restarted when one ends.
     pub strategy: Strategy,
     /// The maximum number of restarts within `seconds`; one more ends all programs.

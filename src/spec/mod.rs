@@ -21,8 +21,8 @@ pub mod verification;
 
 pub use linux::*;
 pub use members::{UnknownMember, unknown_members};
-pub use places::Place;
-pub use read::{Fault, parse, parse_mounts, parse_process, parse_resources};
+pub use places::Position;
+pub use read::{ParseError, parse, parse_mounts, parse_process, parse_resources};
 pub use resources::*;
 pub use survey::{Survey, survey};
 

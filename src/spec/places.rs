@@ -7,7 +7,7 @@ use super::members::below;
 
 /// A position in a document: line and column count from 1; columns count bytes, as in serde_json.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// From 1; 0: unknown.
     pub line: usize,
     /// From 1.
@@ -18,21 +18,21 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Places {
     /// By JSON path; the empty one is the whole document.
-    values: BTreeMap<String, Place>,
+    values: BTreeMap<String, Position>,
     /// Duplicate members of an object: the object's path, the name, the position of the later one.
-    pub twice: Vec<(String, String, Place)>,
+    pub twice: Vec<(String, String, Position)>,
 }
 
 impl Places {
     /// Scans a document with valid syntax.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut scan = Scan { bytes, at: 0, here: Place { line: 1, column: 1 }, places: Self::default() };
+        let mut scan = Scan { bytes, at: 0, here: Position { line: 1, column: 1 }, places: Self::default() };
         scan.value(String::new(), 0);
         scan.places
     }
 
     /// The position of the value at `path`, or of the nearest existing value around it.
-    pub fn nearest(&self, path: &str) -> Place {
+    pub fn nearest(&self, path: &str) -> Position {
         let mut path = path;
         loop {
             if let Some(place) = self.values.get(path) {
@@ -40,7 +40,7 @@ impl Places {
             }
             match path.rfind(['.', '[']) {
                 Some(end) => path = path.get(..end).unwrap_or_default(),
-                None if path.is_empty() => return Place::default(),
+                None if path.is_empty() => return Position::default(),
                 None => path = "",
             }
         }
@@ -50,7 +50,7 @@ impl Places {
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
-    here: Place,
+    here: Position,
     places: Places,
 }
 
@@ -63,8 +63,8 @@ impl Scan<'_> {
         let byte = self.peek()?;
         self.at += 1;
         self.here = match byte {
-            b'\n' => Place { line: self.here.line + 1, column: 1 },
-            _ => Place { column: self.here.column + 1, ..self.here },
+            b'\n' => Position { line: self.here.line + 1, column: 1 },
+            _ => Position { column: self.here.column + 1, ..self.here },
         };
         Some(byte)
     }
@@ -199,9 +199,9 @@ mod tests {
             ("none.at.all", 1, 1),
         ];
         for (path, line, column) in table {
-            assert_eq!(places.nearest(path), Place { line, column }, "{path}");
+            assert_eq!(places.nearest(path), Position { line, column }, "{path}");
         }
-        assert_eq!(places.twice, [(String::new(), "d".to_owned(), Place { line: 3, column: 18 })]);
+        assert_eq!(places.twice, [(String::new(), "d".to_owned(), Position { line: 3, column: 18 })]);
     }
 
     #[test]

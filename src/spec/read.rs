@@ -9,7 +9,7 @@ use crate::error::{LONGEST_PATH, LONGEST_WORDS, shortened};
 
 /// The error of a document that cannot be parsed.
 #[derive(Debug)]
-pub struct Fault {
+pub struct ParseError {
     /// JSON path of the field; empty for the whole document.
     pub field: String,
     /// From 1.
@@ -20,7 +20,7 @@ pub struct Fault {
     pub words: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {} column {}: ", self.line, self.column)?;
         if !self.field.is_empty() {
@@ -30,9 +30,9 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ParseError {}
 
-impl Fault {
+impl ParseError {
     /// Converts the parser's error, which has a position.
     pub(super) fn of(field: String, error: &serde_json::Error) -> Self {
         let words = error.to_string();
@@ -45,42 +45,42 @@ impl Fault {
 }
 
 /// Parses the bytes of a config.json.
-pub fn parse(bytes: &[u8]) -> Result<Spec, Fault> {
+pub fn parse(bytes: &[u8]) -> Result<Spec, ParseError> {
     read(bytes)
 }
 
 /// Parses the bytes of a process.json, with the contents of `process` in config.json.
-pub fn parse_process(bytes: &[u8]) -> Result<Process, Fault> {
+pub fn parse_process(bytes: &[u8]) -> Result<Process, ParseError> {
     read(bytes)
 }
 
 /// Parses a document that is the `mounts` of a config.json, or an object with them.
-pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Fault> {
+pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, ParseError> {
     #[derive(serde::Deserialize)]
     struct Object {
         mounts: Vec<Mount>,
     }
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return read(bytes).map_err(|fault| Fault { field: format!("mounts{}", fault.field), ..fault });
+        return read(bytes).map_err(|fault| ParseError { field: format!("mounts{}", fault.field), ..fault });
     }
     read(bytes).map(|object: Object| object.mounts)
 }
 
 /// Parses the bytes of a document that contains only `linux.resources`, as for `update`.
-pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Fault> {
+pub fn parse_resources(bytes: &[u8]) -> Result<Resources, ParseError> {
     read(bytes)
 }
 
 /// Parses fast; only an invalid document is parsed again to locate the error.
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ParseError> {
     serde_json::from_slice(bytes).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
         match parsed {
-            Ok(value) => reader.end().map(|()| value).map_err(|error| Fault::of(String::new(), &error)),
+            Ok(value) => reader.end().map(|()| value).map_err(|error| ParseError::of(String::new(), &error)),
             Err(error) => {
                 let path = error.path().to_string();
-                Err(Fault::of(if path == "." { String::new() } else { path }, error.inner()))
+                Err(ParseError::of(if path == "." { String::new() } else { path }, error.inner()))
             }
         }
     })

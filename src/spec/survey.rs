@@ -14,8 +14,8 @@ use serde_path_to_error::Segment;
 use super::Spec;
 use super::lenient::lenient;
 use super::members::{Reader, Seen, UnknownMember, below};
-use super::places::{Place, Places};
-use super::read::{Fault, parse};
+use super::places::{Places, Position};
+use super::read::{ParseError, parse};
 
 /// The results of reading a config.json.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Survey {
     /// does not describe a container.
     pub spec: Option<Spec>,
     /// Type errors, in the order of their positions.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ParseError>,
     /// Members without a meaning.
     pub unknown: Vec<UnknownMember>,
     stand_ins: Vec<String>,
@@ -35,12 +35,12 @@ pub struct Survey {
 const MOST: usize = 500;
 
 /// Reads the bytes of a config.json. The returned error is a syntax error, which ends the survey.
-pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
+pub fn survey(bytes: &[u8]) -> Result<Survey, ParseError> {
     let mut document = match serde_json::from_slice(bytes) {
         Ok(document) => document,
         // With the error text of other commands, if they cannot read it either.
         Err(error) => {
-            parse(bytes).and_then(|_| lenient(bytes).map_err(|_| Fault::of(String::new(), &error)))?
+            parse(bytes).and_then(|_| lenient(bytes).map_err(|_| ParseError::of(String::new(), &error)))?
         }
     };
     let places = Places::of(bytes);
@@ -55,7 +55,7 @@ pub fn survey(bytes: &[u8]) -> Result<Survey, Fault> {
 
 impl Survey {
     /// The position of the value at this JSON path, or of the value around it.
-    pub fn place(&self, path: &str) -> Place {
+    pub fn place(&self, path: &str) -> Position {
         self.places.nearest(path)
     }
 
@@ -72,7 +72,7 @@ fn is_within(path: &str, outer: &str) -> bool {
 
 struct Found<'a> {
     places: &'a Places,
-    faults: Vec<Fault>,
+    faults: Vec<ParseError>,
     /// Number of stand-ins tried, by path.
     tried: BTreeMap<String, usize>,
 }
@@ -132,8 +132,8 @@ impl Found<'_> {
     }
 
     fn note(&mut self, field: String, words: String) {
-        let Place { line, column } = self.places.nearest(&field);
-        self.faults.push(Fault { field, line, column, words });
+        let Position { line, column } = self.places.nearest(&field);
+        self.faults.push(ParseError { field, line, column, words });
     }
 
     /// Reports duplicate members, which a structure refuses; the parsed document has only the last
@@ -142,7 +142,7 @@ impl Found<'_> {
         for (within, name, place) in &self.places.twice {
             if seen.structures.get(within).is_some_and(|known| known.contains(&name.as_str())) {
                 let words = format!("duplicate field `{name}`");
-                self.faults.push(Fault {
+                self.faults.push(ParseError {
                     field: within.clone(),
                     line: place.line,
                     column: place.column,

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 use super::print_line;
 use super::rules::{Intensity, concerned, wants_restart};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::spec::group::{Group, Member, Restart};
+use crate::spec::group::{Member, ProgramGroup, Restart};
 use crate::sys::command;
 use crate::sys::process::{self, Exit};
 use crate::sys::signal;
@@ -28,7 +28,7 @@ const FAULTS: [i32; 6] =
 
 /// Runs the group until no process is left, it fails too often, or it is asked to end. Returns the
 /// exit status.
-pub(super) fn supervise(group: &Group) -> Result<u8> {
+pub(super) fn supervise(group: &ProgramGroup) -> Result<u8> {
     let watched = (1..=64).filter(|number| !FAULTS.contains(number));
     let watched = signal::set(watched);
     signal::block(&watched).doing(|| "block signals")?;
@@ -42,7 +42,7 @@ pub(super) fn supervise(group: &Group) -> Result<u8> {
 }
 
 struct Life<'a> {
-    group: &'a Group,
+    group: &'a ProgramGroup,
     signals: OwnedFd,
     /// PIDs of the running members.
     pids: Vec<Option<Pid>>,
@@ -93,7 +93,7 @@ impl Life<'_> {
             return Ok(None);
         }
         if !self.intensity.allows(self.group, Instant::now()) {
-            let Group { restarts, seconds, .. } = self.group;
+            let ProgramGroup { restarts, seconds, .. } = self.group;
             print_line(&format!(
                 "{} {}: more than {restarts} restarts in {seconds} s",
                 member.name,

@@ -17,7 +17,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::spec::group::{DOCUMENT, Group, PROGRAM};
+use crate::spec::group::{DOCUMENT, PROGRAM, ProgramGroup};
 
 /// Exit status if it cannot do its work, as a shell's for a program that it cannot run.
 const FAILED: u8 = 127;
@@ -39,9 +39,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn document() -> Result<Group> {
+fn document() -> Result<ProgramGroup> {
     let bytes = std::fs::read(DOCUMENT).doing(|| format!("read {DOCUMENT}"))?;
-    let group: Group = serde_json::from_slice(&bytes)
+    let group: ProgramGroup = serde_json::from_slice(&bytes)
         .map_err(|error| Error::new(Kind::Invalid, format!("{DOCUMENT}: {error}")))?;
     match group.members.iter().find(|member| member.args.is_empty()) {
         Some(member) => Err(Error::new(Kind::Invalid, format!("{DOCUMENT}: {} has no program", member.name))),

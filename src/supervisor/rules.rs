@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::spec::group::{Group, Restart, Strategy};
+use crate::spec::group::{ProgramGroup, Restart, Strategy};
 use crate::sys::process::Exit;
 
 /// Whether an exit triggers a restart.
@@ -19,7 +19,7 @@ pub(super) fn wants_restart(restart: Restart, exit: Exit) -> bool {
 
 /// The members that are ended and restarted when `one` of `group` is, including those that still
 /// run. Temporary members are only ended.
-pub(super) fn concerned(group: &Group, one: usize) -> Range<usize> {
+pub(super) fn concerned(group: &ProgramGroup, one: usize) -> Range<usize> {
     match group.strategy {
         Strategy::OneForOne => one..one + 1,
         Strategy::OneForAll => 0..group.members.len(),
@@ -33,7 +33,7 @@ pub(super) struct Intensity(VecDeque<Instant>);
 
 impl Intensity {
     /// Counts a restart at `now`. Returns whether it is within the limit.
-    pub fn allows(&mut self, group: &Group, now: Instant) -> bool {
+    pub fn allows(&mut self, group: &ProgramGroup, now: Instant) -> bool {
         let span = Duration::from_secs(group.seconds.into());
         while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > span) {
             self.0.pop_front();
@@ -48,11 +48,11 @@ mod tests {
     use super::*;
     use crate::spec::group::Member;
 
-    fn group(strategy: Strategy) -> Group {
+    fn group(strategy: Strategy) -> ProgramGroup {
         let member =
             |name: &str| Member { name: name.into(), args: vec!["/x".into()], restart: Restart::Permanent };
         let members = ["a", "b", "c"].map(member).into();
-        Group { strategy, restarts: 2, seconds: 5, stop_signal: 15, grace: 1, members }
+        ProgramGroup { strategy, restarts: 2, seconds: 5, stop_signal: 15, grace: 1, members }
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
         for (seconds, want) in table {
             assert_eq!(intensity.allows(&group, at(seconds)), want, "{seconds}");
         }
-        let never = Group { restarts: 0, ..group };
+        let never = ProgramGroup { restarts: 0, ..group };
         assert!(!Intensity::default().allows(&never, start));
     }
 }

@@ -7,8 +7,8 @@ use emergence_runc::emergence::hash::Hash;
 use emergence_runc::emergence::launch::{Machine, Network, Prepared, Request};
 use emergence_runc::emergence::oci::Platform;
 use emergence_runc::emergence::{
-    Allow, ContentAddress, Declared, Method, Name, Place, Reference, References, Said, StoreDir, Sync,
-    Target, open_artifact,
+    Allow, ContentAddress, Declared, Method, Name, OpenOptions, Reference, References, StoreDir,
+    StoreLocation, StoreTarget, Sync, open_artifact,
 };
 use serde_json::Value;
 
@@ -26,11 +26,12 @@ fn a_reference_becomes_a_bundle() {
     let ca = ContentAddress::Fixed(Method::Nar, Hash::sha256(&fs::read(path("nar")).unwrap()));
     let object = ca.path(&dir, Name::new("greeting").unwrap(), &References::default()).unwrap();
 
-    let place = Place { directory: path("store"), dir, wait: Duration::from_secs(9), sync: Sync::None };
-    let target = Target::open(place).unwrap();
+    let place =
+        StoreLocation { directory: path("store"), dir, wait: Duration::from_secs(9), sync: Sync::None };
+    let target = StoreTarget::open(place).unwrap();
     let terms = target.terms(&default_terms());
     let declared = Declared { path: Some(object.clone()), ca: Some(ca), ..Declared::default() };
-    let said = Said { declared: &declared, platform: &Platform::here(), store: None };
+    let said = OpenOptions { declared: &declared, platform: &Platform::here(), store: None };
     let reference = Reference::parse(path("nar").to_str().unwrap(), &terms.dir).unwrap();
     let opened = || {
         let artifact = open_artifact(&reference, &said, &terms).unwrap();

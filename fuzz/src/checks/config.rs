@@ -1,6 +1,6 @@
 //! config.json: a plan, or faults that name their fields.
 
-use emergence_runc::plan::{Fault, Plan};
+use emergence_runc::plan::{Plan, StepError};
 use emergence_runc::spec;
 
 use super::seccomp::{LONGEST, sound};
@@ -70,7 +70,7 @@ pub fn planned(plan: &Plan) {
     for number in 0..=u8::MAX {
         for index in [0, 1, u16::MAX] {
             let Some(step) = emergence_runc::plan::Step::from_number(number) else { continue };
-            assert!(!Fault { step, index, errno: 1 }.explain(plan).is_empty());
+            assert!(!StepError { step, index, errno: 1 }.explain(plan).is_empty());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! D-Bus messages, as systemd and the bus send them.
 
-use emergence_runc::cgroup::systemd::message::{self, Answer, Arrived};
+use emergence_runc::cgroup::systemd::message::{self, Arrived, MethodReply};
 use emergence_runc::cgroup::systemd::value::{Reader, Value, first_type};
 
 pub fn check(bytes: &[u8]) {
@@ -8,7 +8,7 @@ pub fn check(bytes: &[u8]) {
         assert!(length >= message::FIXED);
     }
     match message::decode(bytes) {
-        Some(Arrived::Signal(_, values) | Arrived::Answer(_, Answer::Values(values))) => {
+        Some(Arrived::Signal(_, values) | Arrived::Answer(_, MethodReply::Values(values))) => {
             assert!(values.iter().map(count).sum::<usize>() <= bytes.len(), "more values than bytes");
             values.iter().for_each(travels);
         }

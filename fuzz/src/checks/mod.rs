@@ -40,7 +40,7 @@ use emergence_runc::cgroup::systemd::Scope;
 use emergence_runc::error::{Error, Kind};
 use emergence_runc::plan::passed::{Listen, Passed};
 use emergence_runc::plan::{Ask, BadField, CgroupView, Host, Limiting};
-use emergence_runc::spec::Fault;
+use emergence_runc::spec::ParseError;
 
 /// One of the checks.
 pub type Check = fn(&[u8]);
@@ -77,7 +77,7 @@ fn one_line(words: &str) {
 }
 
 /// A document that could not be read, as a user is told of it.
-fn misread(fault: &Fault) {
+fn misread(fault: &ParseError) {
     one_line(&Error::new(Kind::Invalid, format!("config.json: {fault}")).to_string());
 }
 

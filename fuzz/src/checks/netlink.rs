@@ -1,7 +1,7 @@
 //! What the kernel answers over rtnetlink.
 
 use emergence_runc::net::address::Addresses;
-use emergence_runc::net::answer::Answer;
+use emergence_runc::net::answer::Dump;
 
 use super::one_line;
 
@@ -9,7 +9,7 @@ use super::one_line;
 const SEQUENCE: u32 = 1;
 
 pub fn check(bytes: &[u8]) {
-    let mut answer = Answer::default();
+    let mut answer = Dump::default();
     if let Err(error) = answer.take(bytes, SEQUENCE) {
         one_line(&error.to_string());
     }

@@ -1,6 +1,6 @@
 //! process.json, for one more process in a container.
 
-use emergence_runc::plan::{Plan, Words};
+use emergence_runc::plan::{Plan, ProcessStrings};
 use emergence_runc::spec::{self, Spec};
 
 use super::config::planned;
@@ -13,7 +13,7 @@ pub fn check(bytes: &[u8]) {
     };
     for spec in containers() {
         for host in hosts() {
-            match Plan::enter(&spec, &process, &Words::of(&process), &ask(), &host) {
+            match Plan::enter(&spec, &process, &ProcessStrings::of(&process), &ask(), &host) {
                 Ok(plan) => planned(&plan),
                 Err(found) => faults(&found),
             }

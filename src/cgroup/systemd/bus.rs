@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{self, Answer, Arrived, Call};
+use super::message::{self, Arrived, Call, MethodReply};
 use super::value::Value;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::fd;
@@ -167,7 +167,7 @@ impl Connection {
                 member: "Hello",
                 body: &[],
             };
-            if let Answer::Refusal(refusal) = connection.call(&hello)? {
+            if let MethodReply::Error(refusal) = connection.call(&hello)? {
                 return Err(Error::new(
                     Kind::System,
                     format!("the message bus refuses us: {}", refusal.words),
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// Calls a method and waits for its answer.
-    pub fn call(&mut self, call: &Call<'_>) -> Result<Answer> {
+    pub fn call(&mut self, call: &Call<'_>) -> Result<MethodReply> {
         let doing = || format!("call {}.{} over D-Bus", call.interface, call.member);
         let until = Instant::now() + PATIENCE;
         self.serial += 1;

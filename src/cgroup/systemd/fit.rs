@@ -6,7 +6,7 @@
 //! src/core/dbus-cgroup.c and src/core/cgroup.c.
 
 use super::file_value::{number, quota_and_period};
-use crate::cgroup::{BadLimit, Settings};
+use crate::cgroup::{BadLimit, CgroupSettings};
 
 /// Microseconds in a second.
 const SECOND: u64 = 1_000_000;
@@ -42,7 +42,7 @@ impl QuotaStep {
 /// processes.
 ///
 /// Errors are for lists that only the kernel understands.
-pub fn fit(settings: &mut Settings, step: QuotaStep) -> Result<(), Vec<BadLimit>> {
+pub fn fit(settings: &mut CgroupSettings, step: QuotaStep) -> Result<(), Vec<BadLimit>> {
     let mut faults = Vec::new();
     for setting in &mut settings.writes {
         match setting.file.as_ref() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, Connection};
-use super::message::{Answer, Call, Refusal};
+use super::message::{Call, MethodError, MethodReply};
 use super::properties::Property;
 use super::value::Value;
 use crate::error::{Doing, Error, Kind, Result};
@@ -200,7 +200,7 @@ impl Manager {
             member: "AddMatch",
             body: &body,
         };
-        if let Answer::Refusal(refusal) = self.connection.call(&call)? {
+        if let MethodReply::Error(refusal) = self.connection.call(&call)? {
             return Err(refused(refusal).within("listen to systemd's signals"));
         }
         self.ask("Subscribe", &[])?
@@ -224,11 +224,11 @@ impl Manager {
         }
     }
 
-    fn ask(&mut self, member: &str, body: &[Value]) -> Result<std::result::Result<Vec<Value>, Refusal>> {
+    fn ask(&mut self, member: &str, body: &[Value]) -> Result<std::result::Result<Vec<Value>, MethodError>> {
         let call = Call { destination: DESTINATION, path: MANAGER_PATH, interface: MANAGER, member, body };
         Ok(match self.connection.call(&call)? {
-            Answer::Values(values) => Ok(values),
-            Answer::Refusal(refusal) => Err(refusal),
+            MethodReply::Values(values) => Ok(values),
+            MethodReply::Error(refusal) => Err(refusal),
         })
     }
 
@@ -237,12 +237,12 @@ impl Manager {
         let body = [Value::text(interface), Value::text(name)];
         let call = Call { destination: DESTINATION, path, interface: PROPERTIES, member: "Get", body: &body };
         match self.connection.call(&call)? {
-            Answer::Values(values) => match values.into_iter().next() {
+            MethodReply::Values(values) => match values.into_iter().next() {
                 Some(Value::Variant(value)) => Ok(Some(*value)),
                 _ => Err(unexpected(name)),
             },
-            Answer::Refusal(refusal) if NO_OBJECT.contains(&refusal.name.as_str()) => Ok(None),
-            Answer::Refusal(refusal) => Err(refused(refusal)).doing(|| format!("ask systemd for {name}")),
+            MethodReply::Error(refusal) if NO_OBJECT.contains(&refusal.name.as_str()) => Ok(None),
+            MethodReply::Error(refusal) => Err(refused(refusal)).doing(|| format!("ask systemd for {name}")),
         }
     }
 }
@@ -268,6 +268,6 @@ fn unexpected(what: &str) -> Error {
 }
 
 /// Uses systemd's message; the error's name if there is no message.
-fn refused(refusal: Refusal) -> Error {
+fn refused(refusal: MethodError) -> Error {
     Error::new(Kind::System, if refusal.words.is_empty() { refusal.name } else { refusal.words })
 }

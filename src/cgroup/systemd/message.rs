@@ -21,7 +21,7 @@ pub struct Call<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrived {
     /// The answer to the call with this serial number.
-    Answer(u32, Answer),
+    Answer(u32, MethodReply),
     /// A signal's name and values.
     Signal(String, Vec<Value>),
     /// A message that we ignore.
@@ -30,16 +30,16 @@ pub enum Arrived {
 
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum MethodReply {
     /// The method's results.
     Values(Vec<Value>),
     /// The method's error.
-    Refusal(Refusal),
+    Error(MethodError),
 }
 
 /// The error that a method returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct MethodError {
     /// Such as `org.freedesktop.systemd1.NoSuchUnit`.
     pub name: String,
     /// Human-readable message.
@@ -134,13 +134,13 @@ pub fn decode(bytes: &[u8]) -> Option<Arrived> {
     let values = |signature: &str| Reader::new(body, big).values(signature);
     Some(match kind {
         // Values of a type that we do not know are useless to us; but the message is an answer.
-        METHOD_RETURN => Arrived::Answer(serial, Answer::Values(values(&signature).unwrap_or_default())),
+        METHOD_RETURN => Arrived::Answer(serial, MethodReply::Values(values(&signature).unwrap_or_default())),
         ERROR => {
             let words = match values(&signature).unwrap_or_default().into_iter().next() {
                 Some(Value::Str(words)) => words,
                 _ => String::new(),
             };
-            Arrived::Answer(serial, Answer::Refusal(Refusal { name: error, words }))
+            Arrived::Answer(serial, MethodReply::Error(MethodError { name: error, words }))
         }
         SIGNAL => Arrived::Signal(member, values(&signature).unwrap_or_default()),
         _ => Arrived::Other,
@@ -200,12 +200,15 @@ mod tests {
             &[Value::Path("/j".into())],
         );
         assert_eq!(length(&reply), Some(reply.len()));
-        assert_eq!(decode(&reply), Some(Arrived::Answer(3, Answer::Values(vec![Value::Path("/j".into())]))));
+        assert_eq!(
+            decode(&reply),
+            Some(Arrived::Answer(3, MethodReply::Values(vec![Value::Path("/j".into())])))
+        );
         let name = (ERROR_NAME, Value::text("a.B"));
         let error =
             message(ERROR, vec![(REPLY_SERIAL, Value::U32(3)), name, signature("s")], &[Value::text("no")]);
-        let refusal = Refusal { name: "a.B".into(), words: "no".into() };
-        assert_eq!(decode(&error), Some(Arrived::Answer(3, Answer::Refusal(refusal))));
+        let refusal = MethodError { name: "a.B".into(), words: "no".into() };
+        assert_eq!(decode(&error), Some(Arrived::Answer(3, MethodReply::Error(refusal))));
         let signal =
             message(SIGNAL, vec![(MEMBER, Value::text("JobRemoved")), signature("u")], &[Value::U32(1)]);
         assert_eq!(decode(&signal), Some(Arrived::Signal("JobRemoved".into(), vec![Value::U32(1)])));

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// A unit to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct UnitPlace {
     /// Its name, with `.scope` or `.slice`.
     pub unit: String,
     /// The slice that contains it; `-.slice` is the root.
@@ -19,7 +19,7 @@ const LONGEST: usize = 255;
 /// The prefix of the id if cgroupsPath is absent.
 const PREFIX: &str = "emergence";
 
-impl Place {
+impl UnitPlace {
     /// Parses `SLICE:PREFIX:NAME`, as runc does.
     ///
     /// * An empty SLICE is `system.slice`, or `user.slice` for a user's own systemd; `-` is the
@@ -148,12 +148,12 @@ mod tests {
             ("::n", "-n.scope", "system.slice/-n.scope"),
         ];
         for (path, unit, below) in table {
-            let place = Place::parse(path, "web", false).unwrap();
+            let place = UnitPlace::parse(path, "web", false).unwrap();
             assert_eq!((place.unit.as_str(), place.below().as_str()), (unit, below), "{path}");
         }
-        assert_eq!(Place::parse("", "a+b", true).unwrap().below(), "user.slice/emergence-a\\x2bb.scope");
-        assert_eq!(Place::parse("::a-b.slice", "x", false).unwrap().slice, "a.slice");
-        assert_eq!(Place::parse("::a.slice", "x", false).unwrap().slice, ROOT);
+        assert_eq!(UnitPlace::parse("", "a+b", true).unwrap().below(), "user.slice/emergence-a\\x2bb.scope");
+        assert_eq!(UnitPlace::parse("::a-b.slice", "x", false).unwrap().slice, "a.slice");
+        assert_eq!(UnitPlace::parse("::a.slice", "x", false).unwrap().slice, ROOT);
     }
 
     #[test]
@@ -179,10 +179,10 @@ mod tests {
             "::\u{e4}",
         ];
         for path in table {
-            let Err(error) = Place::parse(path, "web", false) else { panic!("{path:?} is taken") };
+            let Err(error) = UnitPlace::parse(path, "web", false) else { panic!("{path:?} is taken") };
             assert!(error.to_string().starts_with("linux.cgroupsPath: "), "{error}");
         }
         // An id may be longer than a unit's name.
-        Place::parse("", &"a".repeat(300), false).unwrap_err();
+        UnitPlace::parse("", &"a".repeat(300), false).unwrap_err();
     }
 }

@@ -8,7 +8,7 @@
 use super::file_value::{number, quota_and_period};
 use super::fit::QuotaStep;
 use super::value::Value;
-use crate::cgroup::Settings;
+use crate::cgroup::CgroupSettings;
 use crate::cgroup::devices::{Allowed, Class};
 
 /// One property of a unit.
@@ -45,7 +45,7 @@ const MOST_CPUS: usize = 1 << 16;
 /// * `bfq`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
 ///   scale.
 /// * `step`: see [`super::fit`].
-pub fn limits(settings: &Settings, bfq: bool, step: QuotaStep) -> Vec<Property> {
+pub fn limits(settings: &CgroupSettings, bfq: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();
     for setting in &settings.writes {
         let (file, value) = match &setting.missing {

@@ -11,12 +11,12 @@ use super::annotated_properties;
 use super::bus::Bus;
 use super::fit::{self, QuotaStep};
 use super::manager::Manager;
-use super::place::Place;
+use super::place::UnitPlace;
 use super::properties::{self, Property};
 use super::value::Value;
 use crate::cgroup::directory::{self, Directory, join};
 use crate::cgroup::file::is_shortage;
-use crate::cgroup::{BadLimit, Settings, devices};
+use crate::cgroup::{BadLimit, CgroupSettings, devices};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::DeviceRule;
 
@@ -56,7 +56,7 @@ impl Scope {
     /// nothing.
     pub fn place(mount: &Path, cgroups_path: &str, id: &str) -> Result<Self> {
         let bus = Bus::of_caller()?;
-        let place = Place::parse(cgroups_path, id, bus.is_user())?;
+        let place = UnitPlace::parse(cgroups_path, id, bus.is_user())?;
         let mut manager = Manager::connect(&bus)?;
         let own = manager.own_cgroup()?;
         let below = join(&own, &place.below());
@@ -82,7 +82,7 @@ impl Scope {
     /// The errors are those of the device rules.
     pub fn properties(
         &self,
-        settings: &Settings,
+        settings: &CgroupSettings,
         rules: Option<&[DeviceRule]>,
     ) -> std::result::Result<Vec<Property>, Vec<BadLimit>> {
         let mut properties = properties::limits(settings, self.bfq, self.step());
@@ -135,7 +135,7 @@ impl Scope {
     }
 
     /// Rounds the limits to what this unit's systemd can keep.
-    pub fn fit(&self, settings: &mut Settings) -> std::result::Result<(), Vec<BadLimit>> {
+    pub fn fit(&self, settings: &mut CgroupSettings) -> std::result::Result<(), Vec<BadLimit>> {
         fit::fit(settings, self.step())
     }
 
@@ -148,7 +148,7 @@ impl Scope {
     ///
     /// systemd then writes the files that it knows, with the same values, after [`Scope::fit`] has
     /// rounded them.
-    pub fn set(&self, settings: &Settings, rules: &[DeviceRule]) -> Result<FormerProperties> {
+    pub fn set(&self, settings: &CgroupSettings, rules: &[DeviceRule]) -> Result<FormerProperties> {
         let rules = Some(rules).filter(|rules| !rules.is_empty());
         let mut properties = self.properties(settings, rules).map_err(first_error)?;
         let mut former = FormerProperties { unit: self.clone(), properties: Vec::new() };

@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Kind};
 
 /// The options common to all subcommands.
 #[derive(Clone)]
-pub(super) struct Asked {
+pub(super) struct CommonOptions {
     /// The terms for every artifact.
     pub terms: Terms,
     /// The artifacts that the policy allows.
@@ -27,7 +27,7 @@ pub(super) struct Asked {
     pub(super) bar: Option<Arc<Bar>>,
 }
 
-impl Asked {
+impl CommonOptions {
     /// The same options with other terms.
     pub(super) fn with_terms(&self, terms: Terms) -> Self {
         Self { terms, ..self.clone() }
@@ -64,7 +64,7 @@ impl Asked {
         Ok(output::print(&format!("{text}\n"))?)
     }
 
-    /// As [`Asked::answer`], for any number of lines.
+    /// As [`CommonOptions::answer`], for any number of lines.
     pub(super) fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
         match lines.is_empty() && !self.json {
             true => Ok(()),

@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::asked::{Asked, missing, open};
+use super::asked::{CommonOptions, missing, open};
 use super::destination::{existing_store, open_store};
 use super::key::secret;
 use super::opened::opened;
 use crate::cli::args::{ArtifactArgs, PackArgs, SameArgs, SignArgs};
 use crate::emergence::automaton::{self, Packing, Recipes, Tree};
-use crate::emergence::oci::Target;
+use crate::emergence::oci::LayoutTarget;
 use crate::emergence::{
     Artifact, Cache, Closure, Declared, Demand, Digests, Fault, Name, Reference, Result, StorePath, Terms,
     Trust, Within, json as strict, open_closure, read_document,
 };
 
-pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
+pub(super) fn pack(args: PackArgs, asked: &CommonOptions) -> Result<()> {
     let subject = args.spec.display().to_string();
     let spec = strict::parse(&read_document(open(&args.spec)?, &subject)?, &subject)?;
     let beside = args.spec.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -47,7 +47,7 @@ pub(super) fn pack(args: PackArgs, asked: &Asked) -> Result<()> {
 }
 
 /// Parses `oci:DIRECTORY[:TAG]` or `oci-archive:FILE[:TAG]`.
-fn target(text: &str) -> Result<(Target, Option<String>)> {
+fn target(text: &str) -> Result<(LayoutTarget, Option<String>)> {
     let wrong =
         || Fault::usage(format!("--output {text}: must be oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG]"));
     let (kind, rest) = text.split_once(':').ok_or_else(wrong)?;
@@ -64,8 +64,8 @@ fn target(text: &str) -> Result<(Target, Option<String>)> {
         return Err(wrong());
     }
     let target = match kind {
-        "oci" => Target::Directory(path.into()),
-        "oci-archive" => Target::Archive(path.into()),
+        "oci" => LayoutTarget::Directory(path.into()),
+        "oci-archive" => LayoutTarget::Archive(path.into()),
         _ => return Err(wrong()),
     };
     Ok((target, tag.map(str::to_owned)))
@@ -81,7 +81,7 @@ fn tree(text: &str) -> Result<Tree> {
     Ok(Tree { name: Name::new(name)?, path })
 }
 
-fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
+fn closures(args: &PackArgs, asked: &CommonOptions) -> Result<Vec<Box<dyn Closure>>> {
     if args.paths.is_empty() {
         return Ok(Vec::new());
     }
@@ -107,7 +107,7 @@ fn closures(args: &PackArgs, asked: &Asked) -> Result<Vec<Box<dyn Closure>>> {
 }
 
 /// Additional sources for the derivation of the packed automaton.
-fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
+fn recipes(from: &str, asked: &CommonOptions) -> Result<Recipes> {
     match from.strip_prefix("cache:") {
         Some(directory) => {
             let directory = directory.strip_prefix("file://").unwrap_or(directory);
@@ -117,7 +117,7 @@ fn recipes(from: &str, asked: &Asked) -> Result<Recipes> {
     }
 }
 
-pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
+pub(super) fn sign(args: &SignArgs, asked: &CommonOptions) -> Result<()> {
     let key = secret(&args.key)?;
     let image = match Reference::parse(&args.reference, asked.dir())? {
         Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_none() => image,
@@ -137,7 +137,7 @@ pub(super) fn sign(args: &SignArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-pub(super) fn compare(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
+pub(super) fn compare(args: &SameArgs, asked: &CommonOptions) -> Result<ExitCode> {
     let (one, other) = (digests(&args.one, asked)?, digests(&args.other, asked)?);
     let parts = [
         ("declaration", one.declaration == other.declaration),
@@ -157,7 +157,7 @@ pub(super) fn compare(args: &SameArgs, asked: &Asked) -> Result<ExitCode> {
 
 /// The digests of an automaton, computed from its content. Whether its paths are proved is not
 /// checked.
-fn digests(reference: &str, asked: &Asked) -> Result<Digests> {
+fn digests(reference: &str, asked: &CommonOptions) -> Result<Digests> {
     let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
     let terms = Terms { trust, ..asked.terms.clone() };
     let opened = opened(reference, &ArtifactArgs::default(), asked)?;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::asked::Asked;
-use crate::emergence::{Fault, Place, Result, Store, Target};
+use super::asked::CommonOptions;
+use crate::emergence::{Fault, Result, Store, StoreLocation, StoreTarget};
 
 /// The directory of the store, by default or as given.
-pub(super) fn store_directory(asked: &Asked) -> Result<PathBuf> {
+pub(super) fn store_directory(asked: &CommonOptions) -> Result<PathBuf> {
     if let Some(directory) = &asked.store {
         return Ok(directory.clone());
     }
@@ -21,24 +21,24 @@ pub(super) fn store_directory(asked: &Asked) -> Result<PathBuf> {
 }
 
 /// The store of the command line.
-fn place(asked: &Asked) -> Result<Place> {
+fn place(asked: &CommonOptions) -> Result<StoreLocation> {
     let (directory, dir) = (store_directory(asked)?, asked.dir().clone());
-    Ok(Place { directory, dir, wait: asked.lock_timeout, sync: asked.sync })
+    Ok(StoreLocation { directory, dir, wait: asked.lock_timeout, sync: asked.sync })
 }
 
 /// The store that verified artifacts go to, which need not exist yet, and the options for them.
-pub(super) fn target(asked: &Asked) -> Result<(Target, Asked)> {
-    let target = Target::open(place(asked)?)?;
+pub(super) fn target(asked: &CommonOptions) -> Result<(StoreTarget, CommonOptions)> {
+    let target = StoreTarget::open(place(asked)?)?;
     let terms = target.terms(&asked.terms);
     Ok((target, asked.with_terms(terms)))
 }
 
 /// Opens the existing store. `Kind::NotFound` if there is none.
-pub(super) fn open_store(asked: &Asked) -> Result<Arc<Store>> {
+pub(super) fn open_store(asked: &CommonOptions) -> Result<Arc<Store>> {
     place(asked)?.open()
 }
 
 /// Opens the store, if there is one.
-pub(super) fn existing_store(asked: &Asked) -> Result<Option<Arc<Store>>> {
+pub(super) fn existing_store(asked: &CommonOptions) -> Result<Option<Arc<Store>>> {
     place(asked)?.open_if_there()
 }

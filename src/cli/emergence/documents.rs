@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use crate::emergence::hash::Hash;
 use crate::emergence::{Digests, Fault, LayerReport, Object, Proof, Report, StorePath};
 
@@ -36,7 +36,7 @@ pub(super) fn fault_document(fault: &Fault) -> Value {
 }
 
 /// The declaration of an object.
-pub(super) fn object_document(object: &Object, asked: &Asked) -> Value {
+pub(super) fn object_document(object: &Object, asked: &CommonOptions) -> Value {
     let shown = |path: &StorePath| asked.dir().path(path);
     json!({
         "path": shown(&object.path),
@@ -58,7 +58,7 @@ pub(super) fn layer_document(layer: &LayerReport) -> Value {
 }
 
 /// The document of a verification.
-pub(super) fn document(report: &Report, asked: &Asked) -> Value {
+pub(super) fn document(report: &Report, asked: &CommonOptions) -> Value {
     let object = |(info, proof): &(Object, Proof)| {
         with(object_document(info, asked), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
     };

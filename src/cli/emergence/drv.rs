@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::asked::{Asked, open};
+use super::asked::{CommonOptions, open};
 use crate::cli::args::{DrvAction, DrvFile};
 use crate::emergence::drv::{self, Derivation, Output};
 use crate::emergence::{Code, Fault, Method, Name, Result, StorePath, Within, read_document};
 use crate::error::Error;
 
-pub(super) fn drv(action: DrvAction, asked: &Asked) -> Result<()> {
+pub(super) fn drv(action: DrvAction, asked: &CommonOptions) -> Result<()> {
     match action {
         DrvAction::Show(file) => {
             show(&file, asked).within(|| format!("emergence drv show {}", file.file.display()))
@@ -28,7 +28,7 @@ pub(super) fn drv(action: DrvAction, asked: &Asked) -> Result<()> {
 }
 
 /// Reads a derivation, and the name of the object that it builds.
-fn read(file: &DrvFile, asked: &Asked) -> Result<(Derivation, Name)> {
+fn read(file: &DrvFile, asked: &CommonOptions) -> Result<(Derivation, Name)> {
     let bytes = read_document(open(&file.file)?, &file.file.display().to_string())?;
     let drv = drv::parse(&bytes, asked.dir())?;
     let name = name(file, &drv)?;
@@ -51,17 +51,17 @@ fn name(file: &DrvFile, drv: &Derivation) -> Result<Name> {
     }
 }
 
-fn own_path(drv: &Derivation, name: &Name, asked: &Asked) -> Result<String> {
+fn own_path(drv: &Derivation, name: &Name, asked: &CommonOptions) -> Result<String> {
     Ok(asked.dir().path(&drv.path(asked.dir(), Name::new(&format!("{name}.drv"))?)?))
 }
 
-fn path(file: &DrvFile, asked: &Asked) -> Result<()> {
+fn path(file: &DrvFile, asked: &CommonOptions) -> Result<()> {
     let (drv, name) = read(file, asked)?;
     let path = own_path(&drv, &name, asked)?;
     asked.answer(&path, || json!({ "path": path }))
 }
 
-fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
+fn check(file: &DrvFile, inputs: Option<&Path>, asked: &CommonOptions) -> Result<()> {
     let (drv, name) = read(file, asked)?;
     let beside = file.file.parent().filter(|directory| !directory.as_os_str().is_empty());
     let directory = inputs.or(beside).unwrap_or(Path::new("."));
@@ -93,7 +93,7 @@ fn check(file: &DrvFile, inputs: Option<&Path>, asked: &Asked) -> Result<()> {
 }
 
 /// Prints the form of `nix derivation show`; bytes that are not UTF-8 are shown as U+FFFD.
-fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
+fn show(file: &DrvFile, asked: &CommonOptions) -> Result<()> {
     let (drv, name) = read(file, asked)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let outputs: Map<String, Value> =
@@ -115,7 +115,7 @@ fn show(file: &DrvFile, asked: &Asked) -> Result<()> {
     Ok(crate::cli::output::print(&crate::cli::output::document(&document, "  ")?)?)
 }
 
-fn shown(output: &Output, asked: &Asked) -> Value {
+fn shown(output: &Output, asked: &CommonOptions) -> Value {
     let algorithm = |method: &Method, name: &str| match method {
         Method::Nar => format!("r:{name}"),
         Method::Flat => name.to_owned(),

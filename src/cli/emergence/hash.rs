@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{Asked, missing, open};
+use super::asked::{CommonOptions, missing, open};
 use crate::cli::args::HashArgs;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{Fault, Method, Result, nar, stream};
 use crate::error::Doing;
 
-pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
+pub(super) fn hash(args: &HashArgs, asked: &CommonOptions) -> Result<()> {
     let hash = match (&args.convert, &args.path) {
         (Some(text), _) => Hash::parse(text, args.algo)?,
         (None, Some(path)) => {
@@ -31,7 +31,12 @@ pub(super) fn hash(args: &HashArgs, asked: &Asked) -> Result<()> {
 }
 
 /// The hash of the file or tree at `path`.
-pub(super) fn of_path(path: &Path, method: Method, algorithm: Algorithm, asked: &Asked) -> Result<Hash> {
+pub(super) fn of_path(
+    path: &Path,
+    method: Method,
+    algorithm: Algorithm,
+    asked: &CommonOptions,
+) -> Result<Hash> {
     match method {
         Method::Nar => {
             std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;

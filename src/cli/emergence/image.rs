@@ -4,25 +4,30 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::documents::{document, with};
 use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
-use crate::emergence::{Result, Target, verify_and_import_image};
+use crate::emergence::{Result, StoreTarget, verify_and_import_image};
 
 /// Unpacks an image into a new directory.
-pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, asked: &Asked) -> Result<()> {
+pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, asked: &CommonOptions) -> Result<()> {
     let verified = image.verify(&asked.terms, strict)?;
     let unpacked = verified.unpack(&asked.terms, to)?;
     print_unpacked(&verified, &unpacked, asked)
 }
 
 /// Imports an image into the store.
-pub(super) fn import_image(image: Image, target: &Target, strict: bool, asked: &Asked) -> Result<()> {
+pub(super) fn import_image(
+    image: Image,
+    target: &StoreTarget,
+    strict: bool,
+    asked: &CommonOptions,
+) -> Result<()> {
     let imported = verify_and_import_image(image, None, strict, &asked.terms, target)?;
     print_unpacked(&imported.verified, &imported.unpacked, asked)
 }
 
-fn print_unpacked(verified: &Verified, unpacked: &Unpacked, asked: &Asked) -> Result<()> {
+fn print_unpacked(verified: &Verified, unpacked: &Unpacked, asked: &CommonOptions) -> Result<()> {
     if !asked.json {
         if unpacked.reused > 0 {
             asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.directories.len()));

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use serde_json::{Value, json};
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::documents::{layer_document, object_document};
 use super::opened::opened;
 use crate::cli::args::{ArtifactArgs, InspectArgs};
@@ -12,7 +12,7 @@ use crate::emergence::automaton::Document;
 use crate::emergence::oci::Image;
 use crate::emergence::{Artifact, Closure, LayerReport, Result, lost_automaton};
 
-pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
+pub(super) fn inspect(args: &InspectArgs, asked: &CommonOptions) -> Result<()> {
     let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
     match opened(&args.reference, &artifact, asked)? {
         Artifact::Image(image) => {
@@ -27,7 +27,7 @@ pub(super) fn inspect(args: &InspectArgs, asked: &Asked) -> Result<()> {
 }
 
 /// Prints the declarations of an artifact. They agree with each other; nothing else is proved.
-fn inspect_closure(closure: &dyn Closure, asked: &Asked) -> Result<()> {
+fn inspect_closure(closure: &dyn Closure, asked: &CommonOptions) -> Result<()> {
     let document = closure.document().map(Document::value);
     asked.document(&json!({
         "ok": true,

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::destination::open_store;
 use super::documents::{error_document, fault_document, with};
 use super::opened::{closure_of, opened};
 use crate::cli::args::{ArtifactArgs, CheckStoreArgs, GcArgs, InfoArgs, RootAction};
 use crate::cli::log;
-use crate::emergence::{Artifact, Closure, Code, Fault, Held, Meta, Result, Root, StorePath, Within};
+use crate::emergence::{Artifact, Closure, Code, Fault, GcRoot, Held, Meta, Result, StorePath, Within};
 use crate::error::{Error, Kind};
 
-pub(super) fn ls(asked: &Asked) -> Result<()> {
+pub(super) fn ls(asked: &CommonOptions) -> Result<()> {
     let store = open_store(asked)?;
     let mut metas = Vec::new();
     for object in store.objects()? {
@@ -39,7 +39,7 @@ pub(super) fn ls(asked: &Asked) -> Result<()> {
     asked.answer_lines(&lines, || Value::Null)
 }
 
-pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
+pub(super) fn info(args: &InfoArgs, asked: &CommonOptions) -> Result<()> {
     let path = asked.dir().parse(&args.object)?;
     let store = open_store(asked)?;
     let absent = || Fault::from(Error::new(Kind::NotFound, format!("{}: is not in the store", args.object)));
@@ -66,7 +66,7 @@ pub(super) fn info(args: &InfoArgs, asked: &Asked) -> Result<()> {
     }
 }
 
-fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
+fn document(meta: &Meta, tree: &str, asked: &CommonOptions) -> Value {
     let object = &meta.object;
     let shown = |path: &StorePath| asked.dir().path(path);
     json!({
@@ -85,12 +85,12 @@ fn document(meta: &Meta, tree: &str, asked: &Asked) -> Value {
 }
 
 /// Opens an artifact without further options.
-fn closure(reference: &str, asked: &Asked) -> Result<Box<dyn Closure>> {
+fn closure(reference: &str, asked: &CommonOptions) -> Result<Box<dyn Closure>> {
     opened(reference, &ArtifactArgs::default(), asked).and_then(closure_of).within(|| reference)
 }
 
 /// Prints every remaining fault. If there are any, the exit status is that of a fault.
-pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<ExitCode> {
+pub(super) fn check(args: &CheckStoreArgs, asked: &CommonOptions) -> Result<ExitCode> {
     let store = open_store(asked)?;
     let mut checked = store.check(&asked.terms)?;
     let mut repaired = Vec::new();
@@ -123,7 +123,7 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &Asked) -> Result<ExitCode> {
     Ok(ExitCode::from(fault.status()))
 }
 
-pub(super) fn gc(args: &GcArgs, asked: &Asked) -> Result<()> {
+pub(super) fn gc(args: &GcArgs, asked: &CommonOptions) -> Result<()> {
     let collected = open_store(asked)?.collect(args.keep_for, args.dry_run)?;
     asked.answer(&collected.bytes.to_string(), || {
         json!({
@@ -135,7 +135,7 @@ pub(super) fn gc(args: &GcArgs, asked: &Asked) -> Result<()> {
     })
 }
 
-pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
+pub(super) fn root(action: &RootAction, asked: &CommonOptions) -> Result<()> {
     let store = open_store(asked)?;
     match action {
         RootAction::Add { name, reference } => {
@@ -144,7 +144,7 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
                 Artifact::Closure(closure) => tops(&*closure),
                 Artifact::Image(image) => Held::layers(image.kept(&store)?),
             };
-            store.add_root(name, &Root { reference: reference.clone(), held })?;
+            store.add_root(name, &GcRoot { reference: reference.clone(), held })?;
             asked.answer_lines(&[], || json!({ "ok": true }))
         }
         RootAction::Rm { name } => {
@@ -156,7 +156,7 @@ pub(super) fn root(action: &RootAction, asked: &Asked) -> Result<()> {
             let lines: Vec<String> =
                 roots.iter().map(|(name, root)| format!("{name} {}", root.reference)).collect();
             asked.answer_lines(&lines, || {
-                let one = |(name, root): &(String, Root)| {
+                let one = |(name, root): &(String, GcRoot)| {
                     json!({ "name": name, "reference": root.reference, "objects": root.held.objects, "layers": root.held.layers })
                 };
                 json!({ "roots": roots.iter().map(one).collect::<Vec<_>>() })

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{Asked, open};
+use super::asked::{CommonOptions, open};
 use crate::cli::args::KeyAction;
 use crate::emergence::{Fault, Result, SecretKey, Within, read_document};
 
-pub(super) fn key(action: KeyAction, asked: &Asked) -> Result<()> {
+pub(super) fn key(action: KeyAction, asked: &CommonOptions) -> Result<()> {
     match action {
         KeyAction::Generate { name } => {
             let key = SecretKey::generate(&name)?.reveal();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::destination::target;
 use super::node::machine;
 use super::opened::opened_for;
@@ -26,7 +26,7 @@ pub(super) fn prepared(
     args: &ShapeArgs,
     words: &[String],
     purpose: Purpose,
-    asked: &Asked,
+    asked: &CommonOptions,
 ) -> Result<Prepared> {
     let (target, asked) = &target(asked)?;
     let artifact = opened_for(target, reference, &args.artifact, asked)?;
@@ -39,7 +39,7 @@ fn request(
     args: &ShapeArgs,
     words: &[String],
     purpose: Purpose,
-    asked: &Asked,
+    asked: &CommonOptions,
 ) -> Result<Request> {
     // Only constraints of automata are tested.
     let is_automaton = matches!(artifact, Artifact::Closure(closure) if closure.document().is_some());
@@ -62,7 +62,7 @@ fn request(
     })
 }
 
-pub(super) fn bundle(args: &BundleArgs, asked: &Asked) -> Result<()> {
+pub(super) fn bundle(args: &BundleArgs, asked: &CommonOptions) -> Result<()> {
     let prepared = prepared(&args.reference, &args.shape, &args.args, Purpose::Bundle, asked)?;
     let made = prepared.make_bundle(&args.dir, &asked.terms)?;
     let shown = args.dir.display().to_string();

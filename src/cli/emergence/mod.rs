@@ -25,7 +25,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::asked::{Asked, open};
+use self::asked::{CommonOptions, open};
 use self::documents::error_document;
 use self::progress::bar;
 use super::args::{EmergenceArgs, Global, TermsArgs, Verb};
@@ -59,7 +59,7 @@ pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<Ex
 fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
     let bar = if args.json || args.no_progress { None } else { bar() };
     let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
-    let mut asked = Asked {
+    let mut asked = CommonOptions {
         terms,
         allow,
         store: args.store,

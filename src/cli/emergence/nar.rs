@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::asked::{Asked, missing, open};
+use super::asked::{CommonOptions, missing, open};
 use crate::cli::args::NarAction;
 use crate::emergence::hash::Algorithm;
 use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};
@@ -16,7 +16,7 @@ use crate::emergence::{Fault, Result, Within, decompressed};
 use crate::error::{Doing, Error};
 use crate::sys::base64;
 
-pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
+pub(super) fn nar(action: NarAction, asked: &CommonOptions) -> Result<()> {
     match action {
         NarAction::Dump { path, output } => {
             dump(&path, output.as_deref(), asked).within(|| "emergence nar dump")
@@ -38,7 +38,7 @@ pub(super) fn nar(action: NarAction, asked: &Asked) -> Result<()> {
 }
 
 /// A named output file is not created or replaced before the NAR is complete, if possible.
-fn dump(path: &Path, output: Option<&Path>, asked: &Asked) -> Result<()> {
+fn dump(path: &Path, output: Option<&Path>, asked: &CommonOptions) -> Result<()> {
     let deepest = asked.terms.limits.depth;
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
     let Some(output) = output.filter(|output| *output != Path::new("-")) else {
@@ -79,7 +79,7 @@ fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result
     Ok(out)
 }
 
-fn ls(file: &Path, asked: &Asked) -> Result<()> {
+fn ls(file: &Path, asked: &CommonOptions) -> Result<()> {
     let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
     // With JSON, the output is one object, written after all is read. As text, the entries take a
@@ -155,7 +155,7 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     }
 }
 
-fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
+fn cat(file: &Path, inner: &Path, asked: &CommonOptions) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let mut out = io::stdout();
@@ -163,7 +163,7 @@ fn cat(file: &Path, inner: &Path, asked: &Asked) -> Result<()> {
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
-fn check(file: &Path, asked: &Asked) -> Result<()> {
+fn check(file: &Path, asked: &CommonOptions) -> Result<()> {
     let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);

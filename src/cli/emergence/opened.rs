@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::destination::open_store;
 use crate::cli::args::{ArtifactArgs, DeclaredArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::oci::Platform;
 use crate::emergence::{
-    Artifact, Closure, ContentAddress, Declared, Fault, Reference, Result, Said, Signature, Store, Target,
-    lost_automaton, open_artifact,
+    Artifact, Closure, ContentAddress, Declared, Fault, OpenOptions, Reference, Result, Signature, Store,
+    StoreTarget, lost_automaton, open_artifact,
 };
 
 /// Opens the artifact of a REF with its options.
-pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &Asked) -> Result<Artifact> {
+pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &CommonOptions) -> Result<Artifact> {
     opened_with(reference, args, asked, &|| open_store(asked))
 }
 
 /// As [`opened`], for an artifact that goes to the store `target`.
 pub(super) fn opened_for(
-    target: &Target,
+    target: &StoreTarget,
     reference: &str,
     args: &ArtifactArgs,
-    asked: &Asked,
+    asked: &CommonOptions,
 ) -> Result<Artifact> {
     let store = || target.existing().map_or_else(|| target.place().open(), |store| Ok(Arc::clone(store)));
     opened_with(reference, args, asked, &store)
@@ -31,7 +31,7 @@ pub(super) fn opened_for(
 fn opened_with(
     reference: &str,
     args: &ArtifactArgs,
-    asked: &Asked,
+    asked: &CommonOptions,
     store: &dyn Fn() -> Result<Arc<Store>>,
 ) -> Result<Artifact> {
     let reference = Reference::parse(reference, asked.dir())?;
@@ -41,7 +41,7 @@ fn opened_with(
     };
     let platform = args.platform.platform.clone().unwrap_or_else(Platform::here);
     let declared = declaration(&args.declared, asked)?;
-    let said = Said { declared: &declared, platform: &platform, store: store.as_ref() };
+    let said = OpenOptions { declared: &declared, platform: &platform, store: store.as_ref() };
     let artifact = open_artifact(&reference, &said, &asked.terms)?;
     artifact.admit(&reference, &asked.allow, &asked.terms)?;
     if let Artifact::Image(image) = &artifact
@@ -63,7 +63,7 @@ pub(super) fn closure_of(artifact: Artifact) -> Result<Box<dyn Closure>> {
 }
 
 /// The declaration of a NAR from the options.
-pub(super) fn declaration(args: &DeclaredArgs, asked: &Asked) -> Result<Declared> {
+pub(super) fn declaration(args: &DeclaredArgs, asked: &CommonOptions) -> Result<Declared> {
     let signature = |text: &String| {
         Signature::parse(text).ok_or_else(|| Fault::usage(format!("--sig {text}: must be NAME:BASE64")))
     };

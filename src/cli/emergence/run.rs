@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::launch::{Purpose, prepared};
 use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Settings};
@@ -19,7 +19,7 @@ use crate::sys::process;
 use crate::sys::remove::remove;
 
 /// Runs the container, and exits with the status of its program.
-pub(super) fn run(args: &LaunchArgs, asked: &Asked, settings: &Settings) -> Result<ExitCode> {
+pub(super) fn run(args: &LaunchArgs, asked: &CommonOptions, settings: &Settings) -> Result<ExitCode> {
     let id: ContainerId = args.id.parse()?;
     let is_root = rustix::process::geteuid().is_root();
     let purpose = Purpose::Run { private: is_root, terminal: args.passed.console_socket.is_some() };

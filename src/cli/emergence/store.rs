@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::asked::{Asked, open};
+use super::asked::{CommonOptions, open};
 use super::destination::{existing_store, open_store, target};
 use super::image::{import_image, unpack_image_to};
 use super::key::secret;
@@ -16,7 +16,7 @@ use crate::emergence::{
     Result, StorePath, Within, going_to, read_document, unpack_apart, vacant, verify_and_import,
 };
 
-pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
+pub(super) fn import(args: &ImportArgs, asked: &CommonOptions) -> Result<()> {
     if args.artifacts.len() > 1 && args.artifact.declared.given() {
         return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
     }
@@ -36,11 +36,11 @@ pub(super) fn import(args: &ImportArgs, asked: &Asked) -> Result<()> {
     })
 }
 
-fn lines(roots: &[StorePath], asked: &Asked) -> Vec<String> {
+fn lines(roots: &[StorePath], asked: &CommonOptions) -> Vec<String> {
     roots.iter().map(|path| asked.dir().path(path)).collect()
 }
 
-fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
+fn added_document(roots: &[StorePath], added: &Added, asked: &CommonOptions) -> Value {
     json!({
         "path": roots.last().map(|path| asked.dir().path(path)),
         "paths": lines(roots, asked),
@@ -50,7 +50,7 @@ fn added_document(roots: &[StorePath], added: &Added, asked: &Asked) -> Value {
     })
 }
 
-pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
+pub(super) fn unpack(args: &UnpackArgs, asked: &CommonOptions) -> Result<()> {
     args.to.as_deref().map_or(Ok(()), vacant)?;
     let Some(to) = &args.to else { return unpack_into_store(args, asked) };
     let asked = &asked.with_terms(going_to(&asked.terms, to, None));
@@ -65,7 +65,7 @@ pub(super) fn unpack(args: &UnpackArgs, asked: &Asked) -> Result<()> {
     )
 }
 
-fn unpack_into_store(args: &UnpackArgs, asked: &Asked) -> Result<()> {
+fn unpack_into_store(args: &UnpackArgs, asked: &CommonOptions) -> Result<()> {
     let (target, asked) = &target(asked)?;
     let closure = match opened_for(target, &args.reference, &args.artifact, asked)? {
         Artifact::Image(image) => return import_image(*image, target, args.strict, asked),
@@ -80,7 +80,12 @@ fn unpack_into_store(args: &UnpackArgs, asked: &Asked) -> Result<()> {
 }
 
 /// Unpacks into a new directory.
-fn unpack_to_directory(closure: &dyn Closure, to: &Path, args: &UnpackArgs, asked: &Asked) -> Result<Bytes> {
+fn unpack_to_directory(
+    closure: &dyn Closure,
+    to: &Path,
+    args: &UnpackArgs,
+    asked: &CommonOptions,
+) -> Result<Bytes> {
     // A single NAR is one tree, with or without a store path.
     if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
         let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
@@ -92,7 +97,7 @@ fn unpack_to_directory(closure: &dyn Closure, to: &Path, args: &UnpackArgs, aske
     unpack_apart(closure, &asked.terms, &report, to)
 }
 
-pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
+pub(super) fn need(args: &NeedArgs, asked: &CommonOptions) -> Result<()> {
     let closure = match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => {
@@ -109,7 +114,7 @@ pub(super) fn need(args: &NeedArgs, asked: &Asked) -> Result<()> {
     asked.answer_lines(&needed, || json!({ "needed": needed }))
 }
 
-pub(super) fn export(args: &ExportArgs, asked: &Asked) -> Result<()> {
+pub(super) fn export(args: &ExportArgs, asked: &CommonOptions) -> Result<()> {
     let to = args.to.strip_prefix("cache:").unwrap_or(&args.to);
     let to = to.strip_prefix("file://").unwrap_or(to);
     if to.is_empty() || args.to.starts_with("oci") {

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{Asked, last_part};
+use super::asked::{CommonOptions, last_part};
 use super::hash::of_path;
 use crate::cli::args::{ReferenceArgs, StorePathKind};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{ContentAddress, Fault, Method, Name, References, Result, StorePath, nar};
 
-pub(super) fn store_path(kind: StorePathKind, asked: &Asked) -> Result<()> {
+pub(super) fn store_path(kind: StorePathKind, asked: &CommonOptions) -> Result<()> {
     let dir = asked.dir();
     let path = match kind {
         StorePathKind::Source { path, name, references, itself } => {
@@ -52,7 +52,7 @@ fn named(name: Option<&str>, path: Option<&Path>) -> Result<Name> {
     }
 }
 
-fn parse_references(references: ReferenceArgs, itself: bool, asked: &Asked) -> Result<References> {
+fn parse_references(references: ReferenceArgs, itself: bool, asked: &CommonOptions) -> Result<References> {
     let others = references.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?;
     Ok(References { others, itself })
 }
@@ -62,7 +62,7 @@ fn source(
     name: Option<&str>,
     references: ReferenceArgs,
     itself: bool,
-    asked: &Asked,
+    asked: &CommonOptions,
 ) -> Result<StorePath> {
     let references = parse_references(references, itself, asked)?;
     let (hash, usual) = if itself {

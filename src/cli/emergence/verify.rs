@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asked::Asked;
+use super::asked::CommonOptions;
 use super::destination::existing_store;
 use super::documents::document;
 use super::node::machine;
@@ -12,7 +12,7 @@ use crate::emergence::automaton::{DeclarationKind, Document, Recipes, check_reci
 use crate::emergence::launch::test_constraints;
 use crate::emergence::{Artifact, Result};
 
-pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
+pub(super) fn verify(args: &VerifyArgs, asked: &CommonOptions) -> Result<()> {
     match opened(&args.reference, &args.artifact, asked)? {
         Artifact::Closure(closure) => {
             if let Some(automaton) = closure.document() {
@@ -38,7 +38,7 @@ pub(super) fn verify(args: &VerifyArgs, asked: &Asked) -> Result<()> {
 
 /// `"computed"` if the digests of the derivation were computed from it, `"declared"` if they are
 /// only declared. `None`: there is no derivation.
-fn recipe(document: &Document, asked: &Asked) -> Result<Option<&'static str>> {
+fn recipe(document: &Document, asked: &CommonOptions) -> Result<Option<&'static str>> {
     let declaration = document.declaration.as_ref();
     let Some(declaration) = declaration.filter(|one| one.kind == DeclarationKind::NixDerivation) else {
         return Ok(None);

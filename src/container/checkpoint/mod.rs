@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Driver;
-use crate::checkpoint::message::{Features, Kind as Act, Options, PageServer, Request};
+use crate::checkpoint::message::{Features, Options, PageServer, Request, RequestKind};
 use crate::checkpoint::{Criu, Purpose};
 use crate::container::existing::Existing;
 use crate::container::request::Settings;
@@ -122,7 +122,7 @@ fn dump(
         write_descriptors(&directories.images, &files)
             .doing(|| format!("write {}", request.images.path.join(DESCRIPTORS).display()))?;
     }
-    let kind = if request.pre_dump { Act::PreDump } else { Act::Dump };
+    let kind = if request.pre_dump { RequestKind::PreDump } else { RequestKind::Dump };
     let request = Request { kind: kind.into(), options: Some(options), ..Request::default() };
     Criu::start(Purpose::Look, &[])?.ask(&request, &directories.log, |_, _| Ok(())).map(drop)
 }

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use super::images::{self, Directories, Images};
 use super::{DESCRIPTORS, external};
 use crate::checkpoint::message::{
-    CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Kind as Act, Notice, Request,
+    CgroupMode, CgroupRoot, Features, Inherit, JoinNamespace, Notice, Request, RequestKind,
 };
 use crate::checkpoint::{Criu, NewRoot, Purpose, with_root};
 use crate::container::creation::{Creation, recorded};
@@ -212,7 +212,7 @@ impl Restored<'_> {
         options.tcp_close = request.tcp_close;
         options.lsm_profile = request.lsm_profile.clone();
         options.lsm_mount_context = request.lsm_mount_context.clone();
-        Ok(Request { kind: Act::Restore.into(), options: Some(options), ..Request::default() })
+        Ok(Request { kind: RequestKind::Restore.into(), options: Some(options), ..Request::default() })
     }
 }
 

@@ -7,21 +7,21 @@ use std::os::unix::ffi::OsStrExt;
 use crate::container::members;
 use crate::container::request::{Changes, Exec};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::plan::Words;
+use crate::plan::ProcessStrings;
 use crate::spec::{self, Process, Spec};
 
 /// The requested process.
-pub struct Wanted {
+pub struct RequestedProcess {
     /// All of it except `words`.
     pub process: Process,
     /// Its arguments, environment and working directory.
-    pub words: Words,
+    pub words: ProcessStrings,
     /// The document that its errors are reported for.
     pub document: String,
 }
 
 /// Builds the requested process.
-pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
+pub fn process(request: &Exec, spec: &Spec) -> Result<RequestedProcess> {
     let (mut process, document) = match &request.process {
         Some(file) => {
             if !request.args.is_empty() {
@@ -52,12 +52,12 @@ pub fn process(request: &Exec, spec: &Spec) -> Result<Wanted> {
             (process, "exec".into())
         }
     };
-    let mut words = Words::of(&process);
+    let mut words = ProcessStrings::of(&process);
     if request.process.is_none() {
         words.args = request.args.iter().map(|word| word.as_bytes().to_vec()).collect();
     }
     change(&mut process, &mut words, &request.changes);
-    Ok(Wanted { process, words, document })
+    Ok(RequestedProcess { process, words, document })
 }
 
 /// Takes the capabilities, limits and labels that a process.json omits from the container's `own`
@@ -77,7 +77,7 @@ fn stay_confined(process: &mut Process, own: &Process) {
     }
 }
 
-fn change(process: &mut Process, words: &mut Words, changes: &Changes) {
+fn change(process: &mut Process, words: &mut ProcessStrings, changes: &Changes) {
     process.terminal |= changes.terminal;
     words.env.extend(changes.env.iter().map(|entry| entry.as_bytes().to_vec()));
     if let Some(cwd) = &changes.cwd {
@@ -114,9 +114,9 @@ mod tests {
         changed(json, changes).0
     }
 
-    fn changed(json: &str, changes: Changes) -> (Process, Words) {
+    fn changed(json: &str, changes: Changes) -> (Process, ProcessStrings) {
         let mut process = spec::parse_process(json.as_bytes()).unwrap();
-        let mut words = Words::of(&process);
+        let mut words = ProcessStrings::of(&process);
         change(&mut process, &mut words, &changes);
         (process, words)
     }

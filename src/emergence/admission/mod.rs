@@ -32,7 +32,7 @@ use crate::spec::verification::PREFIX;
 pub use mounted::{Mounted, Shown};
 use seal::Sealed;
 use view::View;
-pub use wanted::{Mode, Wanted, wanted};
+pub use wanted::{Mode, RequestedChecks, wanted};
 
 /// One object of the annotation `closure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct Declared {
     nar_size: u64,
 }
 
-impl Wanted {
+impl RequestedChecks {
     /// Checks that a container sees in `rootfs` and `mounts` exactly the objects of its closure,
     /// with the right content. The closure is that of the annotation, of the named or expected
     /// automaton, or consists of the objects that the store has proved.

@@ -35,7 +35,7 @@ pub enum Mode {
 
 /// The requested checks.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct RequestedChecks {
     pub(super) mode: Mode,
     /// The automaton that it must be.
     pub(super) expect: Option<Hash>,
@@ -52,7 +52,7 @@ pub struct Wanted {
 /// The machine's configuration file.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Machine {
+struct MachineConfig {
     verify: Option<String>,
     signature: Option<Vec<String>>,
     store: Option<PathBuf>,
@@ -60,7 +60,7 @@ struct Machine {
 }
 
 /// The checks that the annotations and the machine's configuration request. `None`: none.
-pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<Wanted>> {
+pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<RequestedChecks>> {
     // The only system call if nothing is requested.
     let machine = match File::open(MACHINE) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -76,13 +76,14 @@ pub fn wanted(annotations: &BTreeMap<String, String>) -> Result<Option<Wanted>> 
 pub(super) fn combined(
     annotations: &BTreeMap<String, String>,
     machine: Option<&[u8]>,
-) -> Result<Option<Wanted>> {
+) -> Result<Option<RequestedChecks>> {
     let named = |name: &str| annotations.get(&format!("{PREFIX}{name}"));
     if demanded(annotations).is_none() && machine.is_none() {
         return Ok(None);
     }
     let (asked, expect) = (named("verify"), named("expect"));
-    let machine: Machine = machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
+    let machine: MachineConfig =
+        machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
     let asked = asked.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
     let least = machine.verify.as_deref().map(|word| mode(word, MACHINE)).transpose()?;
     let by_owner = least.is_some() || machine.signature.is_some();
@@ -103,7 +104,7 @@ pub(super) fn combined(
     // If the machine's configuration demands a check, an annotation must not choose the store
     // directory: the check could pass without any objects.
     let dir = machine.store_dir.as_ref().or_else(|| named("storeDir").filter(|_| !by_owner));
-    Ok(Some(Wanted {
+    Ok(Some(RequestedChecks {
         // A digest or a signature alone does not check the files.
         mode: asked.max(least).unwrap_or(Mode::Full),
         expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,

@@ -3,7 +3,7 @@
 use super::open::Artifact;
 use super::reference::Reference;
 use crate::emergence::base::refusal::Result;
-use crate::emergence::proof::closure::Kind;
+use crate::emergence::proof::closure::ArtifactKind;
 use crate::emergence::proof::policy::{Allow, Provable};
 use crate::emergence::proof::terms::Terms;
 
@@ -15,7 +15,7 @@ impl Artifact {
             Artifact::Closure(closure) => {
                 (closure.kind(), closure.digest(), closure.objects().last(), closure.document())
             }
-            Artifact::Image(image) => (Kind::OciImage, image.digest(), None, None),
+            Artifact::Image(image) => (ArtifactKind::OciImage, image.digest(), None, None),
         };
         let named = matches!(
             reference,

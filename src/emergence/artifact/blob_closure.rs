@@ -13,14 +13,14 @@ use crate::emergence::nix::nar::{Both, Nothing, Visitor};
 use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::scan::{Scanner, Searched, check_found};
 use crate::emergence::nix::store_path::StorePath;
-use crate::emergence::proof::closure::{self, Closure, Kind, Proofs, Receive, Report};
+use crate::emergence::proof::closure::{self, ArtifactKind, Closure, Proofs, Receive, Report};
 use crate::emergence::proof::terms::{Evidence, Terms};
 use crate::emergence::proof::verify::{Bytes, Seen, read_again, read_known, read_object};
-use crate::emergence::proof::watched::{Counted, Told};
+use crate::emergence::proof::watched::{Counted, ReportProgress};
 
 /// Opens the blobs of a closure from their beginning, and decides what proves its objects. A blob
 /// is opened once to prove it, and once to unpack it.
-pub trait Source: Send + Sync {
+pub trait BlobSource: Send + Sync {
     /// Opens the blob with the NAR of the object at this index.
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>>;
 
@@ -44,7 +44,7 @@ pub trait Source: Send + Sync {
 /// Objects and their blobs: a NAR in a file, or an object of a binary cache or of a store with its
 /// references.
 pub struct BlobClosure<S> {
-    kind: Kind,
+    kind: ArtifactKind,
     /// Hash of the root's NAR.
     digest: Hash,
     /// Dependencies first; the last one is the root.
@@ -55,9 +55,9 @@ pub struct BlobClosure<S> {
     seen: Mutex<Vec<Option<Seen>>>,
 }
 
-impl<S: Source> BlobClosure<S> {
+impl<S: BlobSource> BlobClosure<S> {
     /// A closure with the last of `objects` as its root. A usage error if there are none.
-    pub fn new(kind: Kind, objects: Vec<(Object, Stored)>, source: S) -> Result<Self> {
+    pub fn new(kind: ArtifactKind, objects: Vec<(Object, Stored)>, source: S) -> Result<Self> {
         let root = objects.last().ok_or_else(|| Fault::usage("the closure has no root"))?;
         let digest = root.0.nar_hash;
         let (objects, stored): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
@@ -66,7 +66,7 @@ impl<S: Source> BlobClosure<S> {
     }
 
     /// A tree without a store path, whose NAR has this hash.
-    pub(super) fn of_tree(kind: Kind, digest: Hash, source: S) -> Self {
+    pub(super) fn of_tree(kind: ArtifactKind, digest: Hash, source: S) -> Self {
         Self { kind, digest, objects: Vec::new(), stored: Vec::new(), source, seen: Mutex::default() }
     }
 
@@ -143,8 +143,8 @@ impl<S: Source> BlobClosure<S> {
     }
 }
 
-impl<S: Source> Closure for BlobClosure<S> {
-    fn kind(&self) -> Kind {
+impl<S: BlobSource> Closure for BlobClosure<S> {
+    fn kind(&self) -> ArtifactKind {
         self.kind
     }
 
@@ -194,7 +194,7 @@ impl<S: Source> Closure for BlobClosure<S> {
             let seen = self.seen.lock().ok().and_then(|all| all.get(at).copied().flatten());
             let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
-                let watched = Told(&*terms.watch);
+                let watched = ReportProgress(&*terms.watch);
                 let memory = terms.limits.memory;
                 read_again(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
             };
@@ -214,19 +214,19 @@ fn add(total: &Mutex<Bytes>, more: Bytes) {
 }
 
 /// Reads an open file from an offset, independently of other readers.
-pub struct From<F> {
+pub struct FileReader<F> {
     file: F,
     at: u64,
 }
 
-impl<F: std::ops::Deref<Target = std::fs::File>> From<F> {
+impl<F: std::ops::Deref<Target = std::fs::File>> FileReader<F> {
     /// The contents of the file from the byte `at` on.
     pub fn new(file: F, at: u64) -> Self {
         Self { file, at }
     }
 }
 
-impl<F: std::ops::Deref<Target = std::fs::File>> Read for From<F> {
+impl<F: std::ops::Deref<Target = std::fs::File>> Read for FileReader<F> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let count = std::os::unix::fs::FileExt::read_at(&*self.file, room, self.at)?;
         self.at += count as u64;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::blob_closure::{From, Source};
+use super::blob_closure::{BlobSource, FileReader};
 use crate::emergence::base::bounded::open_file;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 
@@ -27,11 +27,11 @@ impl Files {
     }
 }
 
-impl Source for Files {
+impl BlobSource for Files {
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
         let kept = self.open.lock().ok().and_then(|open| open.get(at).cloned().flatten());
         if let Some(file) = kept {
-            return Ok(Box::new(From::new(file, 0)));
+            return Ok(Box::new(FileReader::new(file, 0)));
         }
         let (path, of) = self.paths.get(at).ok_or_else(|| Fault::usage("an object has no file"))?;
         let file = open_file(path)?.ok_or_else(|| {
@@ -44,6 +44,6 @@ impl Source for Files {
         {
             *place = Some(Arc::clone(&file));
         }
-        Ok(Box::new(From::new(file, 0)))
+        Ok(Box::new(FileReader::new(file, 0)))
     }
 }

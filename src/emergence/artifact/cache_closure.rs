@@ -7,7 +7,7 @@ use super::blob_files::Files;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::cache::Cache;
 use crate::emergence::nix::store_path::StorePath;
-use crate::emergence::proof::closure::Kind;
+use crate::emergence::proof::closure::ArtifactKind;
 use crate::emergence::proof::terms::Terms;
 
 /// An object of a binary cache and all its references.
@@ -38,6 +38,6 @@ impl CacheClosure {
             infos.iter().map(|info| (cache.file(&info.stored.name), terms.dir.path(&info.object.path)));
         let files = Files::new(files.collect());
         let objects = infos.into_iter().map(|info| (info.object, info.stored)).collect();
-        Self::new(Kind::Cache, objects, files)
+        Self::new(ArtifactKind::Cache, objects, files)
     }
 }

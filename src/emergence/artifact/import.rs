@@ -10,7 +10,7 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{Image, Unpacked, Verified};
 use crate::emergence::proof::closure::{Closure, Report};
 use crate::emergence::proof::terms::Terms;
-use crate::emergence::store::{Added, Store, Target};
+use crate::emergence::store::{Added, Store, StoreTarget};
 
 /// Adds the objects of `closure` that `store` lacks, and keeps the document if it is an automaton.
 /// `report` is the result of [`Closure::verify`] for it.
@@ -33,7 +33,7 @@ pub fn import(store: &Store, closure: &dyn Closure, terms: &Terms, report: &Repo
 pub fn verify_and_import(
     closure: &dyn Closure,
     terms: &Terms,
-    target: &Target,
+    target: &StoreTarget,
 ) -> Result<(Vec<StorePath>, Added)> {
     let roots: Vec<StorePath> = match closure.document() {
         Some(document) => document.outputs.values().cloned().collect(),
@@ -67,7 +67,7 @@ pub fn verify_and_import_image(
     form: Option<ImageForm>,
     strict: bool,
     terms: &Terms,
-    target: &Target,
+    target: &StoreTarget,
 ) -> Result<ImportedImage> {
     let form_of = |image: &Image, store: &Store| form.map_or_else(|| image.best_form(store), Ok);
     let (verified, store, form) = match target.existing() {

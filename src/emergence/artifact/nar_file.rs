@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::blob_closure::{BlobClosure, Source};
+use super::blob_closure::{BlobClosure, BlobSource};
 use super::blob_files::Files;
 use super::reference::decompressed;
 use crate::emergence::base::bounded::{open_file, read_at_most};
@@ -18,11 +18,11 @@ use crate::emergence::nix::nar::{self, Nothing, Visitor};
 use crate::emergence::nix::narinfo::NarInfo;
 use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::store_path::{ContentAddress, StorePath};
-use crate::emergence::proof::closure::{Closure, Kind, Proofs};
+use crate::emergence::proof::closure::{ArtifactKind, Closure, Proofs};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::Demand;
 use crate::emergence::proof::verify::Bytes;
-use crate::error::{Doing, Error, Kind as ErrorKind};
+use crate::error::{Doing, Error, Kind};
 
 /// The caller's declaration of a NAR. Missing values are taken from the NAR.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl OneNar {
     }
 }
 
-impl Source for OneNar {
+impl BlobSource for OneNar {
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
         self.file.open(at)
     }
@@ -87,7 +87,7 @@ impl Source for OneNar {
 fn opened(path: &Path) -> Result<std::fs::File> {
     open_file(path)?.ok_or_else(|| {
         let words = format!("{}: there is no such file", path.display());
-        Error::new(ErrorKind::NotFound, words).into()
+        Error::new(Kind::NotFound, words).into()
     })
 }
 
@@ -119,7 +119,7 @@ impl NarFile {
             declared.check(&name, &hash, bytes.unpacked)?;
             let file = Files::new(vec![(path.to_owned(), name)]);
             let source = OneNar { path: path.to_owned(), file, compression, bytes };
-            return Ok(Self::of_tree(Kind::Nar, hash, source));
+            return Ok(Self::of_tree(ArtifactKind::Nar, hash, source));
         };
         let object = Object {
             path: store_path.clone(),
@@ -138,7 +138,7 @@ impl NarFile {
         let file = Files::new(vec![(path.to_owned(), name)]);
         let compression = stored.compression;
         let source = OneNar { path: path.to_owned(), file, compression, bytes: Bytes::default() };
-        Self::new(Kind::Nar, vec![(object, stored)], source)
+        Self::new(ArtifactKind::Nar, vec![(object, stored)], source)
     }
 
     /// Restores the verified tree at `to`, as `nix-store --restore` would. `to` must not exist, and

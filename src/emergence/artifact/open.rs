@@ -25,7 +25,7 @@ pub enum Artifact {
 }
 
 /// The caller's options for an artifact besides its REF.
-pub struct Said<'a> {
+pub struct OpenOptions<'a> {
     /// The declaration of a NAR.
     pub declared: &'a Declared,
     /// Selects a manifest of an index.
@@ -36,7 +36,7 @@ pub struct Said<'a> {
 
 /// Opens the artifact that `reference` names. Refused as by [`Layout::open`], [`Layout::resolve`]
 /// and [`oci::Image::open`]; see also [`open_closure`].
-pub fn open_artifact(reference: &Reference, said: &Said<'_>, terms: &Terms) -> Result<Artifact> {
+pub fn open_artifact(reference: &Reference, said: &OpenOptions<'_>, terms: &Terms) -> Result<Artifact> {
     match reference {
         Reference::Oci(image) => open_image(image, false, said, terms),
         Reference::OciArchive(image) => open_image(image, true, said, terms),
@@ -68,7 +68,7 @@ pub fn open_closure(
             Box::new(StoredAutomaton::open(Arc::clone(store), digest)?)
         }
         Reference::Oci(image) | Reference::OciArchive(image) => {
-            let said = Said { declared, platform: &Platform::here(), store };
+            let said = OpenOptions { declared, platform: &Platform::here(), store };
             match open_artifact(reference, &said, terms)? {
                 Artifact::Closure(closure) => closure,
                 Artifact::Image(_) => {
@@ -80,7 +80,12 @@ pub fn open_closure(
     })
 }
 
-fn open_image(image: &reference::Image, archive: bool, said: &Said<'_>, terms: &Terms) -> Result<Artifact> {
+fn open_image(
+    image: &reference::ImageRef,
+    archive: bool,
+    said: &OpenOptions<'_>,
+    terms: &Terms,
+) -> Result<Artifact> {
     let path = &image.path;
     if archive && path.is_dir() {
         let words = "is a directory; write oci: before it";

@@ -32,14 +32,14 @@ pub enum Reference {
     /// `store:sha256:…`: an automaton of the store.
     Automaton(Hash),
     /// `oci:PATH[:TAG][@DIGEST]`: an entry of an OCI layout in a directory.
-    Oci(Image),
+    Oci(ImageRef),
     /// `oci-archive:PATH[:TAG][@DIGEST]`: an entry of an OCI layout in a tar.
-    OciArchive(Image),
+    OciArchive(ImageRef),
 }
 
 /// An entry of an OCI layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct ImageRef {
     /// Path of the layout.
     pub path: PathBuf,
     /// Its name in the layout.
@@ -48,7 +48,7 @@ pub struct Image {
     pub digest: Option<Hash>,
 }
 
-impl Image {
+impl ImageRef {
     /// Parses `PATH[:TAG][@DIGEST]`. The tag follows the last colon that has no slash after it; if
     /// that path does not exist, see [`whole_name`].
     fn parse(text: &str) -> Result<Self> {
@@ -98,8 +98,8 @@ impl Reference {
             }
             Some(("store", object)) if object.starts_with('/') => Ok(Self::Store(dir.parse(object)?)),
             Some(("store", object)) => Ok(Self::Store(StorePath::parse(object)?)),
-            Some(("oci", image)) => Ok(Self::Oci(Image::parse(image)?)),
-            Some(("oci-archive", image)) => Ok(Self::OciArchive(Image::parse(image)?)),
+            Some(("oci", image)) => Ok(Self::Oci(ImageRef::parse(image)?)),
+            Some(("oci-archive", image)) => Ok(Self::OciArchive(ImageRef::parse(image)?)),
             _ => Self::recognise(text, dir),
         }
     }
@@ -138,7 +138,7 @@ impl Reference {
         {
             return Self::cache(text, dir);
         }
-        if let Ok(image) = Image::parse(text)
+        if let Ok(image) = ImageRef::parse(text)
             && image.path.join("oci-layout").exists()
         {
             return Ok(Self::Oci(image));
@@ -146,7 +146,7 @@ impl Reference {
         let path = Path::new(text);
         let unknown = |words: &str| Err(Fault::refused(Code::TypeUnknown, text, words));
         if !path.exists()
-            && let Ok(image) = Image::parse(text)
+            && let Ok(image) = ImageRef::parse(text)
             && image.path.is_file()
         {
             return Ok(Self::OciArchive(image));
@@ -176,7 +176,7 @@ impl Reference {
                 Ok(Self::Nar(path.into()))
             }
             Compression::None if is_tar(&file).map_err(crate::error::Error::from)? => {
-                Ok(Self::OciArchive(Image { path: path.into(), tag: None, digest: None }))
+                Ok(Self::OciArchive(ImageRef { path: path.into(), tag: None, digest: None }))
             }
             Compression::None if is_exported(&file).map_err(crate::error::Error::from)? => unknown(
                 "is what nix-store --export writes; make a cache of it with \"nix copy --to file://DIRECTORY\"",
@@ -268,7 +268,7 @@ mod tests {
             assert_eq!(Reference::parse(&text, &dir).unwrap(), want, "{text}");
         }
         let digest = format!("sha256:{}", "0".repeat(64));
-        let image = |path: &str, tag: Option<&str>, pinned: bool| Image {
+        let image = |path: &str, tag: Option<&str>, pinned: bool| ImageRef {
             path: path.into(),
             tag: tag.map(str::to_owned),
             digest: pinned.then(|| Hash::parse(&digest, None).unwrap()),

@@ -4,14 +4,14 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::blob_closure::{BlobClosure, Source};
+use super::blob_closure::{BlobClosure, BlobSource};
 use crate::emergence::base::compress::Compression;
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::nar::{DEEPEST_EVER, TreeReader};
 use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::store_path::StorePath;
-use crate::emergence::proof::closure::{Kind, Proofs};
+use crate::emergence::proof::closure::{ArtifactKind, Proofs};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::{Demand, Proof};
 use crate::emergence::store::{Meta, Store};
@@ -43,7 +43,7 @@ impl StoreClosure {
             size: None,
         };
         let objects = metas.into_iter().map(|meta| (meta.object.clone(), of_tree(&meta.object))).collect();
-        Self::new(Kind::Store, objects, Trees { paths, proofs, _store: store })
+        Self::new(ArtifactKind::Store, objects, Trees { paths, proofs, _store: store })
     }
 }
 
@@ -56,7 +56,7 @@ pub struct Trees {
     _store: Arc<Store>,
 }
 
-impl Source for Trees {
+impl BlobSource for Trees {
     fn open(&self, at: usize) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.paths.get(at).cloned().ok_or_else(|| Fault::usage("an object has no tree"))?;
         Ok(Box::new(TreeReader::start(path, DEEPEST_EVER)?))

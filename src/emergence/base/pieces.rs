@@ -29,9 +29,9 @@ pub(crate) enum Until {
 }
 
 /// The reading thread.
-pub(crate) struct Source(JoinHandle<io::Result<(u64, Option<Hash>)>>);
+pub(crate) struct ReadAhead(JoinHandle<io::Result<(u64, Option<Hash>)>>);
 
-impl Source {
+impl ReadAhead {
     /// Starts a thread that opens the input with `open`, reads it and hashes it.
     pub(crate) fn start<R: Read>(
         name: &str,

@@ -16,7 +16,7 @@ use crate::emergence::nix::store_path::USUAL_STORE;
 use crate::emergence::oci::ImageConfig;
 use crate::emergence::store::Store;
 use crate::error::Doing;
-use crate::spec::group::{self, Group};
+use crate::spec::group::{self, ProgramGroup};
 use crate::spec::verification::PREFIX;
 use crate::spec::{Hook, Mount, Namespace, Process, Root, Spec, defaults};
 use crate::sys::signal_names;
@@ -218,7 +218,7 @@ fn annotations(artifact: &Parts, store: &Store) -> Result<BTreeMap<String, Strin
 
 /// The group of an automaton. If it also has an entry point, this is the first member, restarted
 /// when it fails.
-fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
+fn group_of(init: &Init, args: &[String]) -> Option<Result<ProgramGroup>> {
     if init.group.is_empty() {
         return None;
     }
@@ -238,7 +238,7 @@ fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
     let number = number
         .ok_or_else(|| Fault::refused(Code::JsonSyntax, "init.stopSignal", format!("{signal} is no signal")));
     let (restarts, seconds) = RESTARTS;
-    Some(number.map(|stop_signal| Group {
+    Some(number.map(|stop_signal| ProgramGroup {
         strategy: match init.strategy {
             automaton::Strategy::OneForOne => group::Strategy::OneForOne,
             automaton::Strategy::OneForAll => group::Strategy::OneForAll,
@@ -254,7 +254,7 @@ fn group_of(init: &Init, args: &[String]) -> Option<Result<Group>> {
 
 /// Copies the runtime's own program and the group's document into the bundle, and mounts them. The
 /// runtime's file itself must never be in a container.
-fn supervise(group: &Group, bundle: &Path, mounts: &mut Vec<Mount>) -> Result<()> {
+fn supervise(group: &ProgramGroup, bundle: &Path, mounts: &mut Vec<Mount>) -> Result<()> {
     let program = bundle.join("init");
     fs::copy("/proc/self/exe", &program).doing(|| format!("copy this program to {}", program.display()))?;
     let text = serde_json::to_vec(group).map_err(std::io::Error::from).doing(|| "write the group")?;

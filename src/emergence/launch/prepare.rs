@@ -20,7 +20,7 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{Image, Verified};
 use crate::emergence::proof::closure::Closure;
 use crate::emergence::proof::terms::Terms;
-use crate::emergence::store::{Held, Store, Target};
+use crate::emergence::store::{Held, Store, StoreTarget};
 use crate::error::Doing;
 
 /// The machine that constraints are tested against.
@@ -108,7 +108,7 @@ impl Prepared {
         artifact: Artifact,
         request: &Request,
         terms: &Terms,
-        target: &Target,
+        target: &StoreTarget,
         warn: &dyn Fn(&str),
     ) -> Result<Self> {
         let shape = shape(request)?;
@@ -123,7 +123,7 @@ impl Prepared {
         request: &Request,
         mut shape: Shape,
         terms: &Terms,
-        target: &Target,
+        target: &StoreTarget,
         warn: &dyn Fn(&str),
     ) -> Result<Self> {
         let mut parts = Parts {
@@ -167,7 +167,7 @@ impl Prepared {
         request: &Request,
         shape: Shape,
         terms: &Terms,
-        target: &Target,
+        target: &StoreTarget,
     ) -> Result<Self> {
         no_parameters(request)?;
         let rootfs = image_rootfs(request)?;

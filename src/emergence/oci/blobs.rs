@@ -23,13 +23,13 @@ const KEPT_OPEN: usize = 256;
 pub struct Blobs {
     /// The directory or tar, as the caller named it.
     name: PathBuf,
-    source: Source,
+    source: Storage,
     /// Maximum size of a document, in bytes.
     most: u64,
 }
 
 #[derive(Debug)]
-enum Source {
+enum Storage {
     Directory(Mutex<HashMap<PathBuf, Arc<File>>>),
     Archive(Archive),
 }
@@ -56,7 +56,7 @@ impl Read for Blob {
 impl Blobs {
     /// The blobs of the layout in this directory. `most`: maximum size of a document, in bytes.
     pub fn directory(path: &Path, most: u64) -> Self {
-        Self { name: path.to_owned(), source: Source::Directory(Mutex::default()), most }
+        Self { name: path.to_owned(), source: Storage::Directory(Mutex::default()), most }
     }
 
     /// The blobs of the layout in this tar. Refused: it is compressed or has a file twice
@@ -64,7 +64,7 @@ impl Blobs {
     pub fn archive(file: File, path: &Path, most: u64) -> Result<Self> {
         let subject = path.display().to_string();
         let archive = Archive::open(file, &subject).within(|| subject.clone())?;
-        Ok(Self { name: path.to_owned(), source: Source::Archive(archive), most })
+        Ok(Self { name: path.to_owned(), source: Storage::Archive(archive), most })
     }
 
     /// Its name in messages.
@@ -75,8 +75,8 @@ impl Blobs {
     /// A file of the layout; `None`: it does not exist.
     fn file(&self, inner: &str) -> Result<Option<Part>> {
         let opened = match &self.source {
-            Source::Archive(archive) => return Ok(archive.part(inner.as_bytes())),
-            Source::Directory(opened) => opened,
+            Storage::Archive(archive) => return Ok(archive.part(inner.as_bytes())),
+            Storage::Directory(opened) => opened,
         };
         let path = self.name.join(inner);
         let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,7 @@ use crate::emergence::base::files::{check_space, made_whole, open_directory};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::base::{json, work};
-use crate::emergence::proof::closure::{Kind, LayerReport, Report};
+use crate::emergence::proof::closure::{ArtifactKind, LayerReport, Report};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::Demand;
 use crate::emergence::proof::verify::Bytes;
@@ -204,7 +204,7 @@ impl Image {
         let (bytes, removals): (Vec<LayerBytes>, Vec<Option<Removals>>) = checked.into_values().unzip();
         let documents = self.resolved.descriptor.size + self.resolved.manifest.config.size;
         let report = Report {
-            kind: Kind::OciImage,
+            kind: ArtifactKind::OciImage,
             digest: self.digest(),
             digests: None,
             pinned,

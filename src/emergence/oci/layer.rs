@@ -10,7 +10,7 @@ use super::documents::Descriptor;
 use super::tar::{Input, Member, Members};
 use crate::emergence::base::compress::Compression;
 use crate::emergence::base::hash::{Hash, Hasher};
-use crate::emergence::base::pieces::{Pieces, Source, Until};
+use crate::emergence::base::pieces::{Pieces, ReadAhead, Until};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::emergence::proof::terms::{Terms, Watch};
 use crate::emergence::proof::verify::hashed;
@@ -101,11 +101,11 @@ impl Layer {
         let hash_stored = pass == Pass::Again || !once;
         let stored = Stored { input: blobs.open(&self.descriptor)?, watch: terms.watch.clone() };
         let hasher = hash_stored.then(|| Hasher::new(declared.algorithm()));
-        let started = Source::start("blob", move || Ok(stored), hasher, Until::End);
+        let started = ReadAhead::start("blob", move || Ok(stored), hasher, Until::End);
         let (source, stored) = started.doing(|| "start a thread")?;
         let (compression, memory, most) =
             (self.compression, terms.limits.memory, Until::Most(terms.limits.size));
-        let started = Source::start("layer", move || compression.buffered(stored, memory), None, most);
+        let started = ReadAhead::start("layer", move || compression.buffered(stored, memory), None, most);
         let (_, pieces) = started.doing(|| "start a thread")?;
         let hasher = (pass == Pass::Verify).then(|| Hasher::new(self.diff_id.algorithm()));
         let mut members = Members::new(Output { pieces, hashed: 0, hasher, count: 0 });

@@ -34,6 +34,6 @@ pub use documents::{Descriptor, Execution, ImageConfig, Index, Manifest, Platfor
 pub use image::{Image, Unpacked, Verified};
 pub use layout::{Accept, Layout, Resolved};
 pub use tar::{Extent, Input, Member, MemberKind, Members, Streamed};
-pub use write::{LayoutWriter, Target};
+pub use write::{LayoutTarget, LayoutWriter};
 
 pub(super) use write::HashedWriter;

@@ -24,7 +24,7 @@ const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The layout to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum LayoutTarget {
     /// A directory. If it is a layout already, blobs and entries are added.
     Directory(PathBuf),
     /// A tar, which is rewritten.
@@ -33,7 +33,7 @@ pub enum Target {
 
 /// A layout that is being written. It is removed unless it is finished.
 pub struct LayoutWriter {
-    target: Target,
+    target: LayoutTarget,
     /// The new directory or tar. It becomes the target, or its blobs are moved there.
     new: PathBuf,
     /// The temporary directory that contains it.
@@ -72,15 +72,15 @@ fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
 
 impl LayoutWriter {
     /// Begins a layout. Refused with `oci.layout`: the directory has other content.
-    pub fn begin(target: Target) -> Result<Self> {
+    pub fn begin(target: LayoutTarget) -> Result<Self> {
         let target = match target {
-            Target::Archive(path) => Target::Archive(file_to_replace(path)?),
+            LayoutTarget::Archive(path) => LayoutTarget::Archive(file_to_replace(path)?),
             directory => directory,
         };
-        let (Target::Directory(path) | Target::Archive(path)) = &target;
+        let (LayoutTarget::Directory(path) | LayoutTarget::Archive(path)) = &target;
         let mut above = beside(path);
         let mut lock = None;
-        if matches!(target, Target::Directory(_)) && is_taken(path)? {
+        if matches!(target, LayoutTarget::Directory(_)) && is_taken(path)? {
             // The temporary directory is below the layout, so blobs are moved within one file
             // system.
             let taken = File::open(path).doing(|| format!("open {}", path.display()))?;
@@ -95,11 +95,11 @@ impl LayoutWriter {
         let new = staging.path().join("new");
         let mut archive = None;
         match target {
-            Target::Archive(_) => {
+            LayoutTarget::Archive(_) => {
                 let created = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&new);
                 archive = Some(created.doing(|| format!("make {}", new.display()))?);
             }
-            Target::Directory(_) => {
+            LayoutTarget::Directory(_) => {
                 let blobs = new.join("blobs/sha256");
                 fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
             }
@@ -179,9 +179,9 @@ impl LayoutWriter {
         let top = serde_json::to_value(&top)
             .map_err(|error| Fault::from(Error::from(io::Error::other(error)).within("write index.json")))?;
         match self.target.clone() {
-            Target::Archive(path) => self.finish_archive(&path, &index_of(vec![top])),
-            Target::Directory(path) if self.lock.is_some() => self.add_to(&path, tag, top),
-            Target::Directory(path) => {
+            LayoutTarget::Archive(path) => self.finish_archive(&path, &index_of(vec![top])),
+            LayoutTarget::Directory(path) if self.lock.is_some() => self.add_to(&path, tag, top),
+            LayoutTarget::Directory(path) => {
                 let index = index_of(vec![top]);
                 for (name, bytes) in [("index.json", index.as_slice()), ("oci-layout", MARK)] {
                     let place = self.new.join(name);
@@ -197,8 +197,8 @@ impl LayoutWriter {
     /// now refer to `new`.
     pub fn replace(mut self, tag: Option<&str>, old: &Hash, new: &Descriptor) -> Result<()> {
         let (path, bytes) = match &self.target {
-            Target::Directory(path) => (path.clone(), None),
-            Target::Archive(path) => (path.clone(), Layout::open(path)?.blobs.named("index.json")?),
+            LayoutTarget::Directory(path) => (path.clone(), None),
+            LayoutTarget::Archive(path) => (path.clone(), Layout::open(path)?.blobs.named("index.json")?),
         };
         let subject = path.join("index.json").display().to_string();
         let bytes = match bytes {
@@ -220,8 +220,8 @@ impl LayoutWriter {
             }
         }
         match self.target.clone() {
-            Target::Directory(path) => self.publish(&path, &index),
-            Target::Archive(path) => self.finish_archive(&path, &index.to_string().into_bytes()),
+            LayoutTarget::Directory(path) => self.publish(&path, &index),
+            LayoutTarget::Archive(path) => self.finish_archive(&path, &index.to_string().into_bytes()),
         }
     }
 

@@ -19,20 +19,20 @@ const MACHINES: [(u16, &str); 7] = [
 
 /// Finds the architecture while a tree is read.
 #[derive(Default)]
-pub(crate) struct Machine {
+pub(crate) struct ArchitectureFinder {
     /// The first bytes of the current file, while it may be an ELF file.
     header: Option<Vec<u8>>,
     found: Option<&'static str>,
 }
 
-impl Machine {
+impl ArchitectureFinder {
     /// The architecture that was found.
     pub(crate) fn found(&self) -> Option<&'static str> {
         self.found
     }
 }
 
-impl Visitor for Machine {
+impl Visitor for ArchitectureFinder {
     fn file(&mut self, _name: &[u8], executable: bool, size: u64) -> Result<()> {
         let may_be = self.found.is_none() && executable && size >= HEADER as u64;
         self.header = may_be.then(Vec::new);
@@ -66,7 +66,7 @@ mod tests {
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(16, 0);
         elf.extend([2, 0, 183, 0, 1]);
-        let mut machine = Machine::default();
+        let mut machine = ArchitectureFinder::default();
         let mut file = |executable, bytes: &[u8]| {
             machine.file(b"a", executable, bytes.len() as u64).unwrap();
             bytes.chunks(3).for_each(|bytes| machine.data(bytes).unwrap());

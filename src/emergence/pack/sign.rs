@@ -14,7 +14,9 @@ use crate::emergence::base::json;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::format::digests::signed_text;
 use crate::emergence::nix::keys::{SecretKey, Signature};
-use crate::emergence::oci::{Descriptor, Index, Layout, LayoutWriter, Manifest, Platform, Target, media};
+use crate::emergence::oci::{
+    Descriptor, Index, Layout, LayoutTarget, LayoutWriter, Manifest, Platform, media,
+};
 use crate::emergence::proof::closure::Closure;
 use crate::emergence::proof::terms::Terms;
 use crate::error::Doing;
@@ -30,8 +32,8 @@ const DEEPEST: usize = 4;
 pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> Result<(Signature, Hash)> {
     let is_directory = path.is_dir();
     let target = match is_directory {
-        true => Target::Directory(path.to_owned()),
-        false => Target::Archive(path.to_owned()),
+        true => LayoutTarget::Directory(path.to_owned()),
+        false => LayoutTarget::Archive(path.to_owned()),
     };
     // Fails if the path does not exist, before a temporary file is created next to it.
     Layout::open(path)?;

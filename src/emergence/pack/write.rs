@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::machine::Machine;
+use super::machine::ArchitectureFinder;
 use super::sources::{Sources, Tree};
 use super::spec::Completing;
 use crate::emergence::artifact::automaton::carried::{
@@ -29,7 +29,7 @@ use crate::emergence::nix::nar::{Both, Encoder, Visitor};
 use crate::emergence::nix::object::{Object, dependencies_first};
 use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{
-    Descriptor, HashedWriter, ImageConfig, LayoutWriter, Manifest, Platform, RootFs, Target, media,
+    Descriptor, HashedWriter, ImageConfig, LayoutTarget, LayoutWriter, Manifest, Platform, RootFs, media,
 };
 use crate::emergence::proof::check::Check;
 use crate::emergence::proof::closure::Closure;
@@ -89,7 +89,7 @@ pub struct Packed {
 ///
 /// Refused: an invalid document; objects that nothing needs (a usage error); a missing entry point
 /// (`doc.entrypoint`); and as by [`LayoutWriter`]. Nothing is left after a failure.
-pub fn pack(packing: Packing<'_>, target: Target, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
+pub fn pack(packing: Packing<'_>, target: LayoutTarget, tag: Option<&str>, terms: &Terms) -> Result<Packed> {
     let sources = Sources::new(packing.closures, &packing.trees, terms)?;
     let completing = Completing {
         directory: packing.directory,
@@ -178,7 +178,7 @@ impl Work<'_> {
                     let hashing = HashedWriter::new(to)?;
                     let mut layer = LayerWriter::new(hashing, &terms.dir).doing(|| "write a layer")?;
                     for path in &paths {
-                        let mut machine = Machine::default();
+                        let mut machine = ArchitectureFinder::default();
                         let mut both = Both(layer.object(path), &mut machine);
                         visit(document, sources, terms, path, &mut both)?;
                         machines.insert(path.clone(), machine.found());

@@ -15,7 +15,7 @@ use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
 /// The kind of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ArtifactKind {
     /// An OCI image that is not an automaton.
     OciImage,
     /// An automaton that container engines can run.
@@ -30,16 +30,16 @@ pub enum Kind {
     Store,
 }
 
-impl Kind {
+impl ArtifactKind {
     /// Its name in reports and policies.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::OciImage => "oci-image",
-            Kind::AutomatonImage => "automaton-image",
-            Kind::AutomatonArtifact => "automaton-artifact",
-            Kind::Nar => "nar",
-            Kind::Cache => "cache",
-            Kind::Store => "store",
+            ArtifactKind::OciImage => "oci-image",
+            ArtifactKind::AutomatonImage => "automaton-image",
+            ArtifactKind::AutomatonArtifact => "automaton-artifact",
+            ArtifactKind::Nar => "nar",
+            ArtifactKind::Cache => "cache",
+            ArtifactKind::Store => "store",
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct LayerReport {
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ArtifactKind,
     /// Digest of the manifest, or of the root's NAR.
     pub digest: Hash,
     /// Digests of the automaton, if it is one.
@@ -78,7 +78,12 @@ pub struct Report {
 
 impl Report {
     /// The report of store objects without a document.
-    pub(crate) fn of_objects(kind: Kind, digest: Hash, (objects, pinned): Proofs, bytes: Bytes) -> Self {
+    pub(crate) fn of_objects(
+        kind: ArtifactKind,
+        digest: Hash,
+        (objects, pinned): Proofs,
+        bytes: Bytes,
+    ) -> Self {
         Self { kind, digest, digests: None, pinned, objects, layers: Vec::new(), bytes }
     }
 }
@@ -87,7 +92,7 @@ impl Report {
 /// else is verified.
 pub trait Closure {
     /// Its kind.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> ArtifactKind;
 
     /// Digest of the manifest, or of the root's NAR.
     fn digest(&self) -> Hash;

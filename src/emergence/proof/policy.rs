@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::closure::Kind;
+use super::closure::ArtifactKind;
 use super::trust::{Demand, Trust};
 use crate::emergence::base::compress::Memory;
 use crate::emergence::base::glob;
@@ -23,7 +23,7 @@ pub struct Policy {
 /// The artifacts that are allowed.
 #[derive(Clone, Debug, Default)]
 pub struct Allow {
-    kinds: Option<Vec<Kind>>,
+    kinds: Option<Vec<ArtifactKind>>,
     names: Option<Vec<String>>,
     demand: Option<Demand>,
 }
@@ -73,8 +73,14 @@ struct Written {
 }
 
 /// All kinds, to look up their names.
-const KINDS: [Kind; 6] =
-    [Kind::OciImage, Kind::AutomatonImage, Kind::AutomatonArtifact, Kind::Nar, Kind::Cache, Kind::Store];
+const KINDS: [ArtifactKind; 6] = [
+    ArtifactKind::OciImage,
+    ArtifactKind::AutomatonImage,
+    ArtifactKind::AutomatonArtifact,
+    ArtifactKind::Nar,
+    ArtifactKind::Cache,
+    ArtifactKind::Store,
+];
 
 impl Policy {
     /// Parses the file, called `subject` in messages:
@@ -179,7 +185,7 @@ impl Allow {
     ///
     /// If the policy demands proof, an artifact without store paths must be pinned. If it demands
     /// signatures, such an artifact is refused.
-    pub fn admit(&self, kind: Kind, name: &str, provable: Provable) -> Result<()> {
+    pub fn admit(&self, kind: ArtifactKind, name: &str, provable: Provable) -> Result<()> {
         if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&kind)) {
             return Err(refused(name, format!("the policy does not allow the kind {}", kind.word())));
         }
@@ -272,17 +278,17 @@ mod tests {
     fn kinds_names_and_pins() {
         use Provable::{Nothing, Paths, Pinned};
         let table = [
-            ("{}", Kind::OciImage, "x", Paths, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::AutomatonImage, "x", Paths, true),
-            (r#"{"allow":{"kinds":["automaton-image"]}}"#, Kind::OciImage, "x", Pinned, false),
-            (r#"{"allow":{"kinds":[]}}"#, Kind::Nar, "x", Pinned, false),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "web-1", Nothing, true),
-            (r#"{"allow":{"names":["web-*","db"]}}"#, Kind::Nar, "dbx", Nothing, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Nothing, false),
-            (r#"{"trust":"proved"}"#, Kind::OciImage, "x", Pinned, true),
-            (r#"{"trust":"signed"}"#, Kind::OciImage, "x", Pinned, false),
-            (r#"{"trust":"proved"}"#, Kind::Nar, "x", Nothing, false),
-            (r#"{"trust":"signed"}"#, Kind::AutomatonImage, "x", Paths, true),
+            ("{}", ArtifactKind::OciImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, ArtifactKind::AutomatonImage, "x", Paths, true),
+            (r#"{"allow":{"kinds":["automaton-image"]}}"#, ArtifactKind::OciImage, "x", Pinned, false),
+            (r#"{"allow":{"kinds":[]}}"#, ArtifactKind::Nar, "x", Pinned, false),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, ArtifactKind::Nar, "web-1", Nothing, true),
+            (r#"{"allow":{"names":["web-*","db"]}}"#, ArtifactKind::Nar, "dbx", Nothing, false),
+            (r#"{"trust":"proved"}"#, ArtifactKind::OciImage, "x", Nothing, false),
+            (r#"{"trust":"proved"}"#, ArtifactKind::OciImage, "x", Pinned, true),
+            (r#"{"trust":"signed"}"#, ArtifactKind::OciImage, "x", Pinned, false),
+            (r#"{"trust":"proved"}"#, ArtifactKind::Nar, "x", Nothing, false),
+            (r#"{"trust":"signed"}"#, ArtifactKind::AutomatonImage, "x", Paths, true),
         ];
         for (text, kind, name, provable, want) in table {
             let found = policy(text).allow().admit(kind, name, provable);

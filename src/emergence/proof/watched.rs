@@ -7,9 +7,9 @@ use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::nar::Visitor;
 
 /// Reports the bytes of files to the watcher.
-pub(crate) struct Told<'a>(pub &'a dyn Watch);
+pub(crate) struct ReportProgress<'a>(pub &'a dyn Watch);
 
-impl Visitor for Told<'_> {
+impl Visitor for ReportProgress<'_> {
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.advance(bytes.len() as u64);
         Ok(())

@@ -46,7 +46,7 @@ impl Held {
 /// The content of a root: a name under which something is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Root {
+pub struct GcRoot {
     /// The REF that the user gave.
     pub reference: String,
     /// Objects and layers that it keeps.
@@ -195,7 +195,7 @@ impl Store {
     }
 
     /// Adds or replaces a root.
-    pub fn add_root(&self, name: &str, root: &Root) -> Result<()> {
+    pub fn add_root(&self, name: &str, root: &GcRoot) -> Result<()> {
         for object in &root.held.objects {
             self.needed(&StorePath::parse(object)?)?;
         }
@@ -215,7 +215,7 @@ impl Store {
     }
 
     /// All roots by name.
-    pub fn roots(&self) -> Result<Vec<(String, Root)>> {
+    pub fn roots(&self) -> Result<Vec<(String, GcRoot)>> {
         let mut found = Vec::new();
         for name in names(&self.directory.join("roots"))? {
             let path = self.directory.join("roots").join(&name);

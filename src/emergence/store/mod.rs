@@ -47,9 +47,9 @@ pub use apart::unpack_apart;
 pub use check::Checked;
 pub use export::{Export, Exported, Named};
 pub use gc::Collected;
-pub use held::{Held, Lease, Root};
+pub use held::{GcRoot, Held, Lease};
 pub use meta::Meta;
-pub use target::{Place, Target, going_to};
+pub use target::{StoreLocation, StoreTarget, going_to};
 
 /// Whether an import is flushed to disk before it is committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

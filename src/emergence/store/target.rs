@@ -12,7 +12,7 @@ use crate::emergence::proof::terms::{Destination, Holdings, Terms};
 
 /// The place of a store, and how it is opened.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct StoreLocation {
     /// The store's directory.
     pub directory: PathBuf,
     /// The store directory that paths are computed for.
@@ -23,7 +23,7 @@ pub struct Place {
     pub sync: Sync,
 }
 
-impl Place {
+impl StoreLocation {
     /// Opens the store. `Kind::NotFound` if there is none.
     pub fn open(&self) -> Result<Arc<Store>> {
         Ok(Arc::new(Store::existing(&self.directory, &self.dir, self.wait)?.with_sync(self.sync)))
@@ -35,21 +35,21 @@ impl Place {
     }
 }
 
-/// The store at a [`Place`], which need not exist yet.
-pub struct Target {
-    place: Place,
+/// The store at a [`StoreLocation`], which need not exist yet.
+pub struct StoreTarget {
+    place: StoreLocation,
     store: OnceLock<Arc<Store>>,
 }
 
-impl Target {
+impl StoreTarget {
     /// Opens the store, if there is one.
-    pub fn open(place: Place) -> Result<Self> {
+    pub fn open(place: StoreLocation) -> Result<Self> {
         let store = place.open_if_there()?.map(OnceLock::from).unwrap_or_default();
         Ok(Self { place, store })
     }
 
     /// The place of the store.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &StoreLocation {
         &self.place
     }
 
@@ -64,7 +64,7 @@ impl Target {
         if let Some(store) = self.store.get() {
             return Ok(Arc::clone(store));
         }
-        let Place { directory, dir, wait, sync } = &self.place;
+        let StoreLocation { directory, dir, wait, sync } = &self.place;
         let store = Arc::new(Store::open(directory, dir, *wait)?.with_sync(*sync));
         Ok(Arc::clone(self.store.get_or_init(|| store)))
     }

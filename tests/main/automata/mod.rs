@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use emergence_runc::emergence::automaton::{Form, Packed, Packing, Recipes, Tree, pack};
-use emergence_runc::emergence::oci::Target;
+use emergence_runc::emergence::oci::LayoutTarget;
 use emergence_runc::emergence::{
     Compression, Demand, Fault, Limits, Name, StoreDir, Terms, Trust, Unwatched,
 };
@@ -126,7 +126,7 @@ impl World {
             key: None,
             pin: false,
         };
-        pack(packing, Target::Directory(self.path("layout")), Some(tag), &terms())
+        pack(packing, LayoutTarget::Directory(self.path("layout")), Some(tag), &terms())
     }
 
     /// An automaton that runs a script.

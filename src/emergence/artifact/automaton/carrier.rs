@@ -9,7 +9,7 @@ use super::carried::{
 };
 use super::entry::EntryPoints;
 use super::forms;
-use super::layers::{Layer, Layers};
+use super::layers::{Layers, ObjectLayer};
 use super::recipe::{OneFile, check_carried};
 use crate::emergence::base::hash::{Algorithm, Hash};
 use crate::emergence::base::jcs::canonical;
@@ -21,7 +21,7 @@ use crate::emergence::nix::object::{Object, dependencies_first};
 use crate::emergence::nix::scan::{Scanner, Searched};
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::emergence::oci::{Descriptor, ImageConfig, Layout, Manifest, Resolved};
-use crate::emergence::proof::closure::{Closure, Kind, LayerReport, Receive, Report, check_complete};
+use crate::emergence::proof::closure::{ArtifactKind, Closure, LayerReport, Receive, Report, check_complete};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::{Demand, Proof, Trust};
 use crate::emergence::proof::verify::Bytes;
@@ -32,7 +32,7 @@ pub struct Automaton {
     pub document: Document,
     /// Its manifest.
     pub resolved: Resolved,
-    kind: Kind,
+    kind: ArtifactKind,
     /// Dependencies first.
     objects: Vec<Object>,
     layers: Layers,
@@ -67,12 +67,12 @@ impl Automaton {
                     let words = "is not written in the one way of RFC 8785";
                     return Err(Fault::refused(Code::JsonSyntax, subject, words));
                 }
-                (Kind::AutomatonArtifact, document, None)
+                (ArtifactKind::AutomatonArtifact, document, None)
             }
             _ => {
                 let (document, diff_ids) =
                     image_document(&config, &subject, &resolved.descriptor, &terms.dir)?;
-                (Kind::AutomatonImage, document, Some(diff_ids))
+                (ArtifactKind::AutomatonImage, document, Some(diff_ids))
             }
         };
         // The descriptor of the manifest may declare the same type, but no other.
@@ -281,7 +281,7 @@ fn layers(
     diff_ids: Option<Vec<Hash>>,
     document: &Document,
     terms: &Terms,
-) -> Result<Vec<Layer>> {
+) -> Result<Vec<ObjectLayer>> {
     if manifest.layers.len() > terms.limits.layers {
         let words = format!("has more than {} layers", terms.limits.layers);
         return Err(Fault::refused(Code::LimitEntries, "the manifest", words));
@@ -319,7 +319,7 @@ fn layers(
                 "is one NAR, but not of one object",
             ));
         }
-        layers.push(Layer { descriptor: descriptor.clone(), compression, diff_id, objects });
+        layers.push(ObjectLayer { descriptor: descriptor.clone(), compression, diff_id, objects });
     }
     match by_path.keys().find(|path| !seen.contains(**path)) {
         Some(path) => {
@@ -345,7 +345,7 @@ fn objects_of(descriptor: &Descriptor, subject: &str) -> Result<Vec<StorePath>> 
 }
 
 impl Closure for Automaton {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ArtifactKind {
         self.kind
     }
 
@@ -383,7 +383,7 @@ impl Closure for Automaton {
     }
 
     fn layers(&self) -> Vec<LayerReport> {
-        let layer = |layer: &Layer| LayerReport {
+        let layer = |layer: &ObjectLayer| LayerReport {
             digest: layer.descriptor.digest,
             size: layer.descriptor.size,
             media_type: layer.descriptor.media_type.clone(),

@@ -22,11 +22,11 @@ use crate::emergence::proof::check::Check;
 use crate::emergence::proof::closure::Receive;
 use crate::emergence::proof::terms::{Evidence, Holdings, Terms, Twin};
 use crate::emergence::proof::verify::{Bytes, read_known};
-use crate::emergence::proof::watched::{Counted, Told};
+use crate::emergence::proof::watched::{Counted, ReportProgress};
 use crate::error::Doing;
 
 /// One blob and its objects.
-pub(crate) struct Layer {
+pub(crate) struct ObjectLayer {
     pub descriptor: Descriptor,
     pub compression: Compression,
     /// Digest of the uncompressed tar. `None`: the blob is the NAR of its only object.
@@ -38,7 +38,7 @@ pub(crate) struct Layer {
 /// All layers of an automaton.
 pub(crate) struct Layers {
     layout: Layout,
-    all: Vec<Layer>,
+    all: Vec<ObjectLayer>,
     /// The blobs that objects came from, once they are proved.
     read: Mutex<BTreeMap<StorePath, Hash>>,
 }
@@ -61,11 +61,11 @@ type Give<'a> = dyn Fn(&Object, &mut ReadTree<'_>) -> Result<()> + 'a;
 type Unpacked<'a> = dyn FnMut(&mut dyn Read) -> Result<()> + 'a;
 
 impl Layers {
-    pub(crate) fn new(layout: Layout, all: Vec<Layer>) -> Self {
+    pub(crate) fn new(layout: Layout, all: Vec<ObjectLayer>) -> Self {
         Self { layout, all, read: Mutex::default() }
     }
 
-    pub(crate) fn all(&self) -> &[Layer] {
+    pub(crate) fn all(&self) -> &[ObjectLayer] {
         &self.all
     }
 
@@ -153,8 +153,8 @@ impl Layers {
         wanted: &(dyn Fn(&StorePath) -> bool + Sync),
         to: &(dyn Receive + Sync),
     ) -> Result<Bytes> {
-        let is_wanted = |layer: &&Layer| layer.objects.iter().any(|object| wanted(&object.path));
-        let layers: Vec<&Layer> = self.all.iter().filter(is_wanted).collect();
+        let is_wanted = |layer: &&ObjectLayer| layer.objects.iter().any(|object| wanted(&object.path));
+        let layers: Vec<&ObjectLayer> = self.all.iter().filter(is_wanted).collect();
         let objects = layers.iter().flat_map(|layer| &layer.objects);
         terms.watch.expect("unpack", objects.map(|object| object.nar_size).sum());
         let total = Mutex::new(Bytes::default());
@@ -162,11 +162,12 @@ impl Layers {
             let Some(layer) = layers.get(at) else { return Ok(()) };
             let give = |object: &Object, read: &mut ReadTree<'_>| {
                 if !wanted(&object.path) {
-                    return read(&mut Told(&*terms.watch));
+                    return read(&mut ReportProgress(&*terms.watch));
                 }
                 let bytes = Bytes { read: 0, unpacked: object.nar_size };
-                let mut feed =
-                    |visitor: &mut dyn Visitor| read(&mut Both(visitor, Told(&*terms.watch))).map(|()| bytes);
+                let mut feed = |visitor: &mut dyn Visitor| {
+                    read(&mut Both(visitor, ReportProgress(&*terms.watch))).map(|()| bytes)
+                };
                 let made = to.object(object, &mut feed)?;
                 lock(&total).unpacked += made.unpacked;
                 Ok(())
@@ -194,7 +195,7 @@ impl Layers {
         path: &StorePath,
         visitor: &mut (dyn Visitor + Send),
     ) -> Result<()> {
-        let has = |layer: &&Layer| layer.objects.iter().any(|object| object.path == *path);
+        let has = |layer: &&ObjectLayer| layer.objects.iter().any(|object| object.path == *path);
         let Some(layer) = self.all.iter().find(has) else { return Ok(()) };
         if let Some((holdings, twins)) = self.known(layer, terms)? {
             let twin = layer.objects.iter().zip(twins).find(|(object, _)| object.path == *path);
@@ -209,7 +210,7 @@ impl Layers {
     }
 
     /// Hashes a blob that need not be unpacked, if it exists. Returns its size in bytes.
-    fn read_known(&self, layer: &Layer) -> Result<u64> {
+    fn read_known(&self, layer: &ObjectLayer) -> Result<u64> {
         let Descriptor { digest, size, .. } = &layer.descriptor;
         if !self.layout.blobs.has(digest)? {
             return Ok(0);
@@ -221,7 +222,11 @@ impl Layers {
     }
 
     /// Objects of the destination that replace those of a layer. `None`: the blob must be unpacked.
-    fn known<'a>(&self, layer: &Layer, terms: &'a Terms) -> Result<Option<(&'a dyn Holdings, Vec<Twin>)>> {
+    fn known<'a>(
+        &self,
+        layer: &ObjectLayer,
+        terms: &'a Terms,
+    ) -> Result<Option<(&'a dyn Holdings, Vec<Twin>)>> {
         let Some(holdings) = terms.holdings() else { return Ok(None) };
         let digest = &layer.descriptor.digest;
         let twins = |evidence| -> Result<Option<Vec<Twin>>> {
@@ -234,13 +239,13 @@ impl Layers {
         Ok(found.map(|twins| (&**holdings, twins)))
     }
 
-    fn at(&self, at: usize) -> Result<&Layer> {
+    fn at(&self, at: usize) -> Result<&ObjectLayer> {
         self.all.get(at).ok_or_else(|| Fault::usage("a layer is missing"))
     }
 
     /// Reads a blob completely and passes its contents to `use_it`. Its digest must be the declared
     /// one. Returns its size in bytes.
-    fn read_blob(&self, layer: &Layer, terms: &Terms, use_it: &mut Unpacked<'_>) -> Result<u64> {
+    fn read_blob(&self, layer: &ObjectLayer, terms: &Terms, use_it: &mut Unpacked<'_>) -> Result<u64> {
         let blob = self.layout.blobs.open(&layer.descriptor)?;
         let declared = &layer.descriptor.digest;
         let thread = HashThread::start(declared.algorithm()).doing(|| "start a thread")?;
@@ -299,7 +304,7 @@ impl<R: Read> Read for Bounded<'_, R> {
     }
 }
 
-fn subject(layer: &Layer) -> String {
+fn subject(layer: &ObjectLayer) -> String {
     format!("blob {}", layer.descriptor.digest)
 }
 
@@ -309,7 +314,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Passes each object of a layer to `give`, with a function that reads its tree.
-fn each_object(layer: &Layer, mut unpacked: &mut dyn Read, terms: &Terms, give: &Give<'_>) -> Result<()> {
+fn each_object(
+    layer: &ObjectLayer,
+    mut unpacked: &mut dyn Read,
+    terms: &Terms,
+    give: &Give<'_>,
+) -> Result<()> {
     if layer.diff_id.is_none() {
         let object = layer.objects.first().ok_or_else(|| Fault::usage("a layer has no object"))?;
         let mut read =

@@ -16,7 +16,7 @@ use crate::emergence::format::document::Document;
 use crate::emergence::nix::nar::Visitor;
 use crate::emergence::nix::object::Object;
 use crate::emergence::nix::store_path::StorePath;
-use crate::emergence::proof::closure::{Closure, Kind, Receive, Report};
+use crate::emergence::proof::closure::{ArtifactKind, Closure, Receive, Report};
 use crate::emergence::proof::terms::Terms;
 use crate::emergence::proof::trust::{Demand, Proof, Trust};
 use crate::emergence::proof::verify::Bytes;
@@ -44,7 +44,7 @@ pub struct StoredAutomaton {
 }
 
 impl StoredAutomaton {
-    /// Opens the automaton with the digest A. `Kind::NotFound` if the store does not have it,
+    /// Opens the automaton with the digest A. `ArtifactKind::NotFound` if the store does not have it,
     /// `store.corrupt` if its document is invalid, `closure.incomplete` if an object is missing.
     pub fn open(store: Arc<Store>, automaton: &Hash) -> Result<Self> {
         let subject = automaton.to_string();
@@ -123,8 +123,8 @@ impl Receive for Look<'_> {
 }
 
 impl Closure for StoredAutomaton {
-    fn kind(&self) -> Kind {
-        Kind::Store
+    fn kind(&self) -> ArtifactKind {
+        ArtifactKind::Store
     }
 
     fn digest(&self) -> Hash {

@@ -14,24 +14,24 @@ const TIME: u64 = 1;
 
 /// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     File,
     Link,
     Directory,
 }
 
-impl Kind {
+impl EntryKind {
     /// The type flag in a header.
     pub(crate) fn flag(self) -> u8 {
         match self {
-            Kind::File => b'0',
-            Kind::Link => b'2',
-            Kind::Directory => b'5',
+            EntryKind::File => b'0',
+            EntryKind::Link => b'2',
+            EntryKind::Directory => b'5',
         }
     }
 
     pub(super) fn of_flag(flag: u8) -> Option<Self> {
-        [Kind::File, Kind::Link, Kind::Directory].into_iter().find(|kind| kind.flag() == flag)
+        [EntryKind::File, EntryKind::Link, EntryKind::Directory].into_iter().find(|kind| kind.flag() == flag)
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) const PAX: u8 = b'x';
 /// The contents of an entry's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub kind: Kind,
+    pub kind: EntryKind,
     pub mode: u32,
     /// Size of a file in bytes.
     pub size: u64,
@@ -170,8 +170,13 @@ mod tests {
 
     #[test]
     fn what_is_large_has_its_size_apart() {
-        let entry =
-            |size| Entry { kind: Kind::File, mode: 0o444, size, name: b"a".to_vec(), target: Vec::new() };
+        let entry = |size| Entry {
+            kind: EntryKind::File,
+            mode: 0o444,
+            size,
+            name: b"a".to_vec(),
+            target: Vec::new(),
+        };
         assert_eq!(entry(LARGE - 1).bytes().len(), BLOCK);
         let large = entry(LARGE).bytes();
         assert_eq!(large.len(), 3 * BLOCK);

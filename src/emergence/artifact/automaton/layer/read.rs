@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use super::header::{Entry, Kind, PAX, octal, split_records};
+use super::header::{Entry, EntryKind, PAX, octal, split_records};
 use super::{BLOCK, directories};
 use crate::emergence::base::compress::unread;
 use crate::emergence::base::refusal::{Code, Fault, Result, shown};
@@ -43,7 +43,7 @@ impl<R: Read> LayerReader<R> {
         for name in directories(dir) {
             let entry = reader.header()?;
             let directory = Entry {
-                kind: Kind::Directory,
+                kind: EntryKind::Directory,
                 mode: 0o755,
                 size: 0,
                 name: name.clone().into_bytes(),
@@ -69,7 +69,7 @@ impl<R: Read> LayerReader<R> {
         }
         self.check_mode(&entry)?;
         let mut open = Open { name: root.clone(), directories: Vec::new() };
-        if entry.kind == Kind::Directory {
+        if entry.kind == EntryKind::Directory {
             visitor.directory(b"")?;
             open.directories.push((root.len(), Vec::new()));
         } else {
@@ -128,7 +128,7 @@ impl<R: Read> LayerReader<R> {
         }
         self.check_mode(&entry)?;
         let base = base.to_vec();
-        if entry.kind == Kind::Directory {
+        if entry.kind == EntryKind::Directory {
             visitor.directory(&base)?;
             open.enter(base);
         } else {
@@ -140,7 +140,7 @@ impl<R: Read> LayerReader<R> {
 
     /// Only the directories above the objects are writable.
     fn check_mode(&self, entry: &Entry) -> Result<()> {
-        match entry.kind == Kind::Directory && entry.mode != 0o555 {
+        match entry.kind == EntryKind::Directory && entry.mode != 0o555 {
             true => Err(self.refuse(&entry.name, "is a directory that can be written to")),
             false => Ok(()),
         }
@@ -148,7 +148,7 @@ impl<R: Read> LayerReader<R> {
 
     /// Reads a file or a symbolic link; `name` is empty for the root.
     fn leaf(&mut self, entry: &Entry, name: &[u8], visitor: &mut dyn Visitor) -> Result<()> {
-        if entry.kind == Kind::Link {
+        if entry.kind == EntryKind::Link {
             let target = &entry.target;
             if target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0) {
                 return Err(self.refuse(&entry.name, "has a target that cannot be one"));
@@ -257,7 +257,7 @@ fn is_below(name: &[u8], directory: &[u8]) -> bool {
 
 fn without_slash(entry: &Entry) -> &[u8] {
     match entry.kind {
-        Kind::Directory => entry.name.strip_suffix(b"/").unwrap_or(&entry.name),
+        EntryKind::Directory => entry.name.strip_suffix(b"/").unwrap_or(&entry.name),
         _ => &entry.name,
     }
 }
@@ -270,12 +270,12 @@ fn understood(raw: &[u8], records: &[u8]) -> Option<Entry> {
         let field = header.get(from..from + 100)?;
         Some(field.split(|byte| *byte == 0).next()?.to_vec())
     };
-    let kind = Kind::of_flag(*header.get(156)?)?;
+    let kind = EntryKind::of_flag(*header.get(156)?)?;
     let mode = u32::try_from(octal(header.get(100..108)?)?).ok()?;
     let allowed: &[u32] = match kind {
-        Kind::File => &[0o444, 0o555],
-        Kind::Link => &[0o777],
-        Kind::Directory => &[0o555, 0o755],
+        EntryKind::File => &[0o444, 0o555],
+        EntryKind::Link => &[0o777],
+        EntryKind::Directory => &[0o555, 0o755],
     };
     let mut entry =
         Entry { kind, mode, size: octal(header.get(124..136)?)?, name: text(0)?, target: text(157)? };
@@ -288,8 +288,8 @@ fn understood(raw: &[u8], records: &[u8]) -> Option<Entry> {
         }
     }
     // Only files have contents, only links have targets, only directory names end with a slash.
-    let fits = (kind == Kind::File || entry.size == 0)
-        && (kind == Kind::Link || entry.target.is_empty())
-        && (kind == Kind::Directory) == entry.name.ends_with(b"/");
+    let fits = (kind == EntryKind::File || entry.size == 0)
+        && (kind == EntryKind::Link || entry.target.is_empty())
+        && (kind == EntryKind::Directory) == entry.name.ends_with(b"/");
     (fits && allowed.contains(&mode)).then_some(entry)
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::header::{Entry, Kind};
+use super::header::{Entry, EntryKind};
 use super::{BLOCK, END, directories};
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::nar::Visitor;
@@ -30,7 +30,7 @@ impl<W: Write> LayerWriter<W> {
     pub fn new(out: W, dir: &StoreDir) -> io::Result<Self> {
         let mut layer = Self { out, dir: dir.clone() };
         for name in directories(dir) {
-            let (kind, name) = (Kind::Directory, name.into_bytes());
+            let (kind, name) = (EntryKind::Directory, name.into_bytes());
             let entry = Entry { kind, mode: 0o755, size: 0, name, target: Vec::new() };
             layer.out.write_all(&entry.bytes())?;
         }
@@ -52,14 +52,14 @@ impl<W: Write> LayerWriter<W> {
 
 impl<W: Write> ObjectWriter<'_, W> {
     /// Writes the header of a node. The root has the name of the object.
-    fn begin(&mut self, name: &[u8], kind: Kind, mode: u32, size: u64, target: &[u8]) -> Result<()> {
+    fn begin(&mut self, name: &[u8], kind: EntryKind, mode: u32, size: u64, target: &[u8]) -> Result<()> {
         let above = self.name.len();
         if !name.is_empty() {
             self.name.push(b'/');
             self.name.extend_from_slice(name);
         }
         let mut entry = Entry { kind, mode, size, name: self.name.clone(), target: target.to_vec() };
-        if kind == Kind::Directory {
+        if kind == EntryKind::Directory {
             entry.name.push(b'/');
             self.ends.push(above);
         } else {
@@ -71,7 +71,7 @@ impl<W: Write> ObjectWriter<'_, W> {
 
 impl<W: Write> Visitor for ObjectWriter<'_, W> {
     fn directory(&mut self, name: &[u8]) -> Result<()> {
-        self.begin(name, Kind::Directory, 0o555, 0, b"")
+        self.begin(name, EntryKind::Directory, 0o555, 0, b"")
     }
 
     fn leave(&mut self) -> Result<()> {
@@ -82,7 +82,7 @@ impl<W: Write> Visitor for ObjectWriter<'_, W> {
 
     fn file(&mut self, name: &[u8], executable: bool, size: u64) -> Result<()> {
         self.size = size;
-        self.begin(name, Kind::File, if executable { 0o555 } else { 0o444 }, size, b"")
+        self.begin(name, EntryKind::File, if executable { 0o555 } else { 0o444 }, size, b"")
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
@@ -96,6 +96,6 @@ impl<W: Write> Visitor for ObjectWriter<'_, W> {
     }
 
     fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.begin(name, Kind::Link, 0o777, 0, target)
+        self.begin(name, EntryKind::Link, 0o777, 0, target)
     }
 }
