@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../fuzz/src/checks/mod.rs"]
+#[allow(unreachable_pub)] // public in the fuzz package, which has it too
 mod checks;
 
 use std::collections::BTreeSet;

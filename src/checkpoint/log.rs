@@ -10,7 +10,7 @@ const MOST: u64 = 256 * 1024;
 /// The end of an error text: the first error line of the log, which causes the later ones, and
 /// criu's last one, if it differs; without such lines, criu's own `message`; and the path of the
 /// log.
-pub fn quote(log: &Path, message: &str) -> String {
+pub(crate) fn quote(log: &Path, message: &str) -> String {
     let found = tail(log).unwrap_or_default();
     let line = match (errors(&found).next(), errors(&found).next_back()) {
         (Some(first), Some(last)) if first != last => format!("{first}; last: {last}"),

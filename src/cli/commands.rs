@@ -20,7 +20,7 @@ use crate::spec;
 
 /// Runs the command of the command line. After a `run` in the foreground, the exit status is the
 /// container's.
-pub fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+pub(crate) fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     if container::report::enabled() {
         begin(&command, global)?;
     }

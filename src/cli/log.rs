@@ -23,14 +23,14 @@ use crate::sys::fd::open_to_append;
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[allow(missing_docs)] // a comment would show in help
-pub enum Format {
+pub(crate) enum Format {
     #[default]
     Text,
     Json,
 }
 
 /// Parses a level by any of runc's or crun's names.
-pub fn level(word: &str) -> std::result::Result<Level, String> {
+pub(crate) fn level(word: &str) -> std::result::Result<Level, String> {
     match word {
         "panic" | "fatal" | "error" => Ok(Level::ERROR),
         "warning" | "warn" => Ok(Level::WARN),
@@ -51,7 +51,7 @@ static IN_FILE: AtomicBool = AtomicBool::new(false);
 ///
 /// If the file cannot be opened, the log goes to standard error, where the returned error is
 /// visible.
-pub fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
+pub(crate) fn start(path: Option<&Path>, format: Format, level: Level) -> Result<()> {
     let (file, opened) = match path.map(open).transpose() {
         Ok(file) => (file, Ok(())),
         Err(error) => (None, Err(error)),
@@ -97,7 +97,7 @@ fn write(file: &File, line: &[u8]) -> std::io::Result<()> {
 }
 
 /// Reports the error that ends this process: in the log, and once on standard error.
-pub fn last_words(error: &Error) {
+pub(crate) fn last_words(error: &Error) {
     tracing::error!("{error}");
     if IN_FILE.load(Ordering::Relaxed) {
         // Plain text, as in runc: engines that capture standard error show it to their user.
@@ -107,7 +107,7 @@ pub fn last_words(error: &Error) {
 
 /// As [`last_words`], but without a log file only the plain text is written to standard error, for
 /// users who read it directly.
-pub fn bare_last_words(error: &Error) {
+pub(crate) fn bare_last_words(error: &Error) {
     if IN_FILE.load(Ordering::Relaxed) {
         return last_words(error);
     }

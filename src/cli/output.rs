@@ -9,7 +9,7 @@ use crate::container::State;
 use crate::error::{Doing, Error, Kind, Result};
 
 /// Prints `text` at once. A reader that has closed the pipe, such as `head`, is no error.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -20,7 +20,7 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// A document for people, like config.json: indented by `indent`, with a newline at the end.
-pub fn document(value: &impl Serialize, indent: &str) -> Result<String> {
+pub(crate) fn document(value: &impl Serialize, indent: &str) -> Result<String> {
     let mut bytes = Vec::new();
     let form = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
     value
@@ -31,14 +31,14 @@ pub fn document(value: &impl Serialize, indent: &str) -> Result<String> {
 }
 
 /// The containers as one JSON array on one line.
-pub fn array(states: &[State]) -> Result<String> {
+pub(crate) fn array(states: &[State]) -> Result<String> {
     serde_json::to_string(states)
         .map(|line| line + "\n")
         .map_err(|error| Error::new(Kind::Invalid, format!("write JSON: {error}")))
 }
 
 /// The containers' IDs, one per line.
-pub fn ids(states: &[State]) -> String {
+pub(crate) fn ids(states: &[State]) -> String {
     states.iter().map(|state| format!("{}\n", state.id)).collect()
 }
 
@@ -48,7 +48,7 @@ const NARROWEST: usize = 12;
 const BETWEEN: usize = 3;
 
 /// The containers as a table with runc's columns.
-pub fn table(states: &[State]) -> String {
+pub(crate) fn table(states: &[State]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
     let row = |state: &State| {
         [
@@ -80,7 +80,7 @@ pub fn table(states: &[State]) -> String {
 
 /// Writes a man page of section 8 to `directory` for the program, each of its commands, and their
 /// subcommands.
-pub fn man_pages(mut program: clap::Command, directory: &Path) -> Result<()> {
+pub(crate) fn man_pages(mut program: clap::Command, directory: &Path) -> Result<()> {
     program = program.version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     program.build();
     let mut left = vec![program];

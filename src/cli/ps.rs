@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Kind, Result};
 const USUAL: &str = "-ef";
 
 /// `ps`.
-pub fn ps(args: &PsArgs, global: &Global) -> Result<()> {
+pub(crate) fn ps(args: &PsArgs, global: &Global) -> Result<()> {
     let (id, options) = args.words.split_first().map_or(("", &[][..]), |(id, rest)| (id.as_str(), rest));
     if id.starts_with('-') {
         return Err(Error::new(Kind::Usage, format!("unexpected argument '{id}' found")));

@@ -15,7 +15,7 @@ use crate::error::{Doing, Error, Kind, Result};
 const NAME: &str = "emergence-runc";
 
 /// Computes missing options from the environment of this process.
-pub fn settings(global: &Global) -> Result<Settings> {
+pub(crate) fn settings(global: &Global) -> Result<Settings> {
     let is_root = rustix::process::geteuid().is_root();
     let (mut confined, mut known) = (false, false);
     // Read at most once, and only if needed.

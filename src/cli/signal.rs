@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sys::signal_names;
 
 /// The number of a signal, see [`signal_names::number`].
-pub fn parse(word: &str) -> Result<i32> {
+pub(crate) fn parse(word: &str) -> Result<i32> {
     signal_names::number(word).ok_or_else(|| Error::new(Kind::Usage, format!("unknown signal {word:?}")))
 }
 

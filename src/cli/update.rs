@@ -9,7 +9,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::{self, BlockIo, Cpu, Memory, Pids, Resources};
 
 /// The limits of the file, or, without one, of the options.
-pub fn request(args: &UpdateArgs) -> Result<request::Update> {
+pub(crate) fn request(args: &UpdateArgs) -> Result<request::Update> {
     let named = named(args);
     let resources = match &args.resources {
         None => named,

@@ -27,7 +27,7 @@ pub(super) struct Child {
 
 impl Child {
     /// Kills and reaps it after an error.
-    pub fn kill(self, error: Error) -> Error {
+    pub(crate) fn kill(self, error: Error) -> Error {
         let ended = match process::signal(self.pidfd.as_fd(), libc::SIGKILL) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
             _ => process::wait(self.pidfd.as_fd()).map(drop),
@@ -94,7 +94,7 @@ pub(super) struct Conversation<'a> {
 
 impl Conversation<'_> {
     /// Answers the process until it waits for the start message or has closed its end.
-    pub fn hold<S: Server>(&mut self, server: &mut S) -> Result<()> {
+    pub(crate) fn hold<S: Server>(&mut self, server: &mut S) -> Result<()> {
         report::cloned(self.child.pid, self.plan);
         server.begin(&self.child).map_err(|error| self.last_fault(server).unwrap_or(error))?;
         let mut requests = Requests::default();

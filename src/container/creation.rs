@@ -98,7 +98,7 @@ pub(super) struct Creation<'a> {
 impl Creation<'_> {
     /// Writes the container's process into the record. `None`: it has already ended, so its PID is
     /// of no use.
-    pub fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
+    pub(crate) fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
         if init.is_some() {
             self.record.init = init;
             self.directory.write(self.record)?;
@@ -108,7 +108,7 @@ impl Creation<'_> {
     }
 
     /// Runs the prestart and createRuntime hooks.
-    pub fn run_hooks(&self) -> Result<()> {
+    pub(crate) fn run_hooks(&self) -> Result<()> {
         let state = State::of(self.record, Status::Creating);
         hooks::run(&self.plan.hooks.create_runtime, &state)?;
         hold::stop_at("hooks");
@@ -116,13 +116,13 @@ impl Creation<'_> {
     }
 
     /// Attaches the BPF program that controls access to devices.
-    pub fn guard_devices(&self) -> Result<()> {
+    pub(crate) fn guard_devices(&self) -> Result<()> {
         self.made.as_ref().map_or(Ok(()), |made| guard_devices(made, self.plan, self.if_forbidden))
     }
 
     /// Sets the cgroup's limits. Called as late as possible: set-up work runs in the cgroup too,
     /// and the limits are not meant for it.
-    pub fn set_limits(&mut self) -> Result<()> {
+    pub(crate) fn set_limits(&mut self) -> Result<()> {
         self.limited = true;
         self.made.as_ref().map_or(Ok(()), |made| made.apply(&self.plan.limits))
     }

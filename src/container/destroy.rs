@@ -18,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kills all processes and removes everything; continues after an error and returns the first. The
 /// caller holds the lock.
-pub fn everything(directory: &Directory, record: &Record) -> Result<()> {
+pub(crate) fn everything(directory: &Directory, record: &Record) -> Result<()> {
     remove_all(directory, record).map(drop)
 }
 
 /// As [`everything`], then runs the poststop hooks, as the container was visible.
-pub fn with_hooks(directory: &Directory, record: &Record) -> Result<()> {
+pub(crate) fn with_hooks(directory: &Directory, record: &Record) -> Result<()> {
     let is_ours = remove_all(directory, record)?;
     // Otherwise the command that deleted it has run them.
     if is_ours && !record.poststop.is_empty() {
@@ -34,7 +34,7 @@ pub fn with_hooks(directory: &Directory, record: &Record) -> Result<()> {
 
 /// As [`with_hooks`], for a command that has released the lock: meanwhile another command may have
 /// changed or deleted the container.
-pub fn at_the_end(directory: &Directory, record: &Record) -> Result<()> {
+pub(crate) fn at_the_end(directory: &Directory, record: &Record) -> Result<()> {
     let locked = directory.lock();
     let now = match directory.read() {
         Ok(now) => now.map(|now| Record { group_made: record.group_made, ..now }),
@@ -80,7 +80,7 @@ fn is_ours(directory: &Directory, record: &Record) -> Result<bool> {
 }
 
 /// Kills the container's process without waiting.
-pub fn kill_init(record: &Record) -> Result<()> {
+pub(crate) fn kill_init(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     tracing::debug!("process {} is killed", init.pid);
     init.signal(libc::SIGKILL)?;
@@ -113,7 +113,7 @@ fn kill(record: &Record) -> Result<()> {
 
 /// The cgroup, if it was created for this container. A cgroup that was only planned when the
 /// creation was interrupted may be another container's.
-pub fn own_group(record: &Record) -> Result<Option<&Group>> {
+pub(crate) fn own_group(record: &Record) -> Result<Option<&Group>> {
     match &record.group {
         Some(group) if record.owns_group || group.scope.is_some() => {
             Ok(if group.is_another_s()? { None } else { Some(group) })
@@ -152,7 +152,7 @@ fn unmount(rootfs: &Path, below: u64) -> Result<()> {
 
 /// The ID of the mount that `path` is on, from proc_pid_fdinfo(5), which kernels before 5.8 provide
 /// too; `None`: the path does not exist.
-pub fn mount_id(path: &Path) -> Result<Option<u64>> {
+pub(crate) fn mount_id(path: &Path) -> Result<Option<u64>> {
     use rustix::fs::{Mode, OFlags};
     use std::os::fd::AsRawFd;
     let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {

@@ -59,9 +59,9 @@ const BESIDE: &str = ".state.json";
 /// The configuration at `create`: the bundle may change afterwards.
 const CONFIG: &str = "config.json";
 /// Delivers the start message to the waiting process.
-pub const START_FIFO: &str = "start.fifo";
+pub(crate) const START_FIFO: &str = "start.fifo";
 /// Receives the fault of a failing execve.
-pub const RESULT_FIFO: &str = "result.fifo";
+pub(crate) const RESULT_FIFO: &str = "result.fifo";
 
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {

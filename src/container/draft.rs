@@ -16,7 +16,7 @@ use crate::spec::{self, Spec};
 
 /// How the program will be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// By `start`, in another process.
     Later,
     /// By us, immediately; the terminal's master is sent to the console socket.

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Ask, passed};
 
 /// Its directory and its record.
-pub struct Existing {
+pub(crate) struct Existing {
     /// Its directory.
     pub directory: Directory,
     /// Its record.
@@ -22,7 +22,7 @@ pub struct Existing {
 impl Existing {
     /// Reads it without the lock. `Kind::NotFound`: there is none, or its creation has only just
     /// begun.
-    pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
+    pub(crate) fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
         Self::read(Directory::open(settings, id)?)
     }
 
@@ -31,7 +31,7 @@ impl Existing {
     ///
     /// `Kind::State`: it is being created. Its creator holds the lock all that time, and may be
     /// waiting for a hook that runs this very command.
-    pub fn lock(settings: &Settings, id: &ContainerId) -> Result<Self> {
+    pub(crate) fn lock(settings: &Settings, id: &ContainerId) -> Result<Self> {
         let directory = Directory::open(settings, id)?;
         let mut pause = Pause::new();
         while !directory.try_lock()? {
@@ -60,12 +60,12 @@ impl Existing {
     }
 
     /// Its status now.
-    pub fn status(&self) -> Result<Status> {
+    pub(crate) fn status(&self) -> Result<Status> {
         Status::of(&self.record, &self.directory)
     }
 
     /// The inputs of a plan that is built again for this container, without passed descriptors.
-    pub fn ask(&self) -> Ask<'_> {
+    pub(crate) fn ask(&self) -> Ask<'_> {
         Ask {
             id: &self.record.id,
             bundle: &self.record.bundle,
@@ -77,7 +77,7 @@ impl Existing {
 
     /// Its process, if created, running or paused; otherwise an error with a message that engines
     /// recognize.
-    pub fn init(&self) -> Result<ProcessId> {
+    pub(crate) fn init(&self) -> Result<ProcessId> {
         // Cheaper than `status`: exec calls this thousands of times an hour.
         let init = match self.record.phase {
             Phase::Created => self.record.init.filter(ProcessId::is_alive),
@@ -91,25 +91,25 @@ impl Existing {
 }
 
 /// Sleeps between polls of something that sends no notification: from 1 ms, doubled up to 16.
-pub struct Pause {
+pub(crate) struct Pause {
     next: Duration,
     began: Instant,
 }
 
 impl Pause {
     /// Starts the clock.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: Duration::from_millis(1), began: Instant::now() }
     }
 
     /// Sleeps once.
-    pub fn sleep(&mut self) {
+    pub(crate) fn sleep(&mut self) {
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(Duration::from_millis(16));
     }
 
     /// The time since [`Pause::new`].
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 }

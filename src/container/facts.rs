@@ -15,7 +15,7 @@ use crate::spec::{Linux, Process, Spec};
 use crate::sys::cred;
 
 /// The facts, and the cgroup that the container will have.
-pub struct Facts {
+pub(crate) struct Facts {
     /// For the plan.
     pub host: Host,
     /// The cgroup. `None`: the driver is disabled, or the host has no cgroups.
@@ -23,7 +23,7 @@ pub struct Facts {
 }
 
 /// Reads the facts; reads files only if config.json needs their content.
-pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
+pub(crate) fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
     let linux = spec.linux.as_ref();
     let layout = cgroup::layout()?;
     let path = linux.map_or("", |linux| &linux.cgroups_path);
@@ -50,7 +50,7 @@ pub fn host(spec: &Spec, settings: &Settings, id: &str) -> Result<Facts> {
 }
 
 /// How this host limits a container that has a cgroup.
-pub fn limiting() -> Result<Limiting> {
+pub(crate) fn limiting() -> Result<Limiting> {
     Ok(match cgroup::layout()? {
         Layout::None => Limiting::Nothing,
         Layout::Unified { .. } => Limiting::Unified,
@@ -59,7 +59,7 @@ pub fn limiting() -> Result<Limiting> {
 }
 
 /// The facts that do not depend on a cgroup.
-pub fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> {
+pub(crate) fn caller(process: Option<&Process>, linux: Option<&Linux>) -> Result<Host> {
     let apparmor = process.is_some_and(|process| !process.apparmor_profile.is_empty()) && has_apparmor()?;
     let labelled = process.is_some_and(|process| !process.selinux_label.is_empty())
         || linux.is_some_and(|linux| !linux.mount_label.is_empty());

@@ -23,12 +23,12 @@ use crate::error::{Doing, Result};
 use crate::sys::{process, signal};
 use relay::{Host, Relay};
 
-pub use relay::Terminal;
+pub(crate) use relay::Terminal;
 
 /// Our own signals, blocked and readable. Exists from before the clone until the end of the
 /// uninterruptible part: dropping it restores the mask and discards signals that came too late to
 /// be forwarded.
-pub struct Foreground {
+pub(crate) struct Foreground {
     signals: OwnedFd,
     original: signal::Set,
 }
@@ -46,7 +46,7 @@ fn forwardable() -> impl Iterator<Item = i32> {
 }
 
 /// A child of ours that runs in the foreground.
-pub struct Program<'a> {
+pub(crate) struct Program<'a> {
     /// Its PID.
     pub pid: i32,
     /// Its pidfd.
@@ -60,7 +60,7 @@ pub struct Program<'a> {
 impl Foreground {
     /// Blocks every signal that is forwarded. Call it before the clone; otherwise an early signal
     /// ends us.
-    pub fn prepare() -> io::Result<Self> {
+    pub(crate) fn prepare() -> io::Result<Self> {
         let set = signal::set(forwardable());
         let original = signal::block(&set)?;
         match signal::open(&set) {
@@ -77,7 +77,7 @@ impl Foreground {
     ///
     /// Returns its exit status, or 128 + the signal that killed it. Our own terminal's mode is
     /// always restored.
-    pub fn wait(&self, program: Program<'_>) -> Result<i32> {
+    pub(crate) fn wait(&self, program: Program<'_>) -> Result<i32> {
         self.wait_at(&Host::standard(), program)
     }
 

@@ -65,7 +65,7 @@ pub(super) fn join_group(
 
 /// The handling of a step that the kernel forbids (EPERM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfForbidden {
+pub(crate) enum IfForbidden {
     /// Fail with the error.
     Fail,
     /// Skip the step: an ordinary user has no right to it.
@@ -73,12 +73,12 @@ pub enum IfForbidden {
 }
 
 /// The handling of steps to which an ordinary user has no right.
-pub fn if_forbidden(settings: &Settings) -> IfForbidden {
+pub(crate) fn if_forbidden(settings: &Settings) -> IfForbidden {
     if settings.rootless { IfForbidden::GoWithout } else { IfForbidden::Fail }
 }
 
 /// The result of a step that may be skipped if the kernel forbids it (EPERM): whether it was done.
-pub fn unless_forbidden(result: Result<()>, if_forbidden: IfForbidden) -> Result<Done> {
+pub(crate) fn unless_forbidden(result: Result<()>, if_forbidden: IfForbidden) -> Result<Done> {
     match result {
         Err(error) if if_forbidden == IfForbidden::GoWithout && error.errno() == Some(libc::EPERM) => {
             Ok(Done::No)
@@ -89,7 +89,7 @@ pub fn unless_forbidden(result: Result<()>, if_forbidden: IfForbidden) -> Result
 
 /// Whether a step was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub(crate) enum Done {
     Yes,
     No,
 }
@@ -97,7 +97,7 @@ pub enum Done {
 /// Attaches the BPF program that controls device access in cgroup v2. It always permits the nodes
 /// that the child creates and mounts meanwhile. An ordinary user may do without it, as it cannot
 /// create device nodes either.
-pub fn guard_devices(made: &Made, plan: &Plan, if_forbidden: IfForbidden) -> Result<()> {
+pub(crate) fn guard_devices(made: &Made, plan: &Plan, if_forbidden: IfForbidden) -> Result<()> {
     let Some(program) = &plan.device_program else { return Ok(()) };
     let done = unless_forbidden(made.guard_devices(Some(program)), if_forbidden);
     if done.doing(|| "linux.resources.devices")? == Done::Yes {

@@ -5,7 +5,7 @@ use crate::init::Hold;
 
 /// Stops this process (SIGSTOP) if the variable names `step`.
 #[cfg(debug_assertions)]
-pub fn stop_at(step: &str) {
+pub(crate) fn stop_at(step: &str) {
     if std::env::var("EMERGENCE_RUNC_HOLD").is_ok_and(|wanted| wanted == step) {
         let own = rustix::process::getpid();
         // A failure cannot be reported to the test.
@@ -19,7 +19,7 @@ pub fn stop_at(_: &str) {}
 
 /// Test hook: the step at which the container's process blocks until it is killed.
 #[cfg(debug_assertions)]
-pub fn in_child() -> Option<Hold> {
+pub(crate) fn in_child() -> Option<Hold> {
     match std::env::var("EMERGENCE_RUNC_HOLD").ok()?.as_str() {
         "child-cloned" => Some(Hold::Cloned),
         "child-mounts" => Some(Hold::Mounts),

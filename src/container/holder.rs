@@ -10,7 +10,7 @@ use crate::error::{Doing, Result};
 
 /// The holder of the lock. `None`: no process visible from here; or one with only a copy, made by a
 /// clone, of a dead process's lock.
-pub fn of(directory: &Directory) -> Result<Option<ProcessId>> {
+pub(crate) fn of(directory: &Directory) -> Result<Option<ProcessId>> {
     const FILE: &str = "/proc/locks";
     let locked = directory.stat()?;
     let text = fs::read_to_string(FILE).doing(|| format!("read {FILE}"))?;

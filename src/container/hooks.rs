@@ -24,14 +24,14 @@ const MOST_OUTPUT: u64 = sync::MOST_OUTPUT as u64;
 
 /// Destination of the hooks' output: the annotations `run.oci.hooks.stdout` and `.stderr` name
 /// files.
-pub struct Output {
+pub(crate) struct Output {
     stdout: Option<File>,
     stderr: Option<File>,
 }
 
 impl Output {
     /// Opens the files that the annotations name, to append.
-    pub fn open(annotations: &std::collections::BTreeMap<String, String>) -> Result<Self> {
+    pub(crate) fn open(annotations: &std::collections::BTreeMap<String, String>) -> Result<Self> {
         let open = |name: &str| -> Result<Option<File>> {
             let Some(path) = annotations.get(name) else { return Ok(None) };
             let doing = || format!("open {path} (annotation {name})");
@@ -44,13 +44,13 @@ impl Output {
     }
 
     /// The descriptors, for hooks that the container's process runs.
-    pub fn into_descriptors(self) -> [Option<OwnedFd>; 2] {
+    pub(crate) fn into_descriptors(self) -> [Option<OwnedFd>; 2] {
         [self.stdout.map(OwnedFd::from), self.stderr.map(OwnedFd::from)]
     }
 }
 
 /// Runs the hooks in order; stops at the first that fails and names it.
-pub fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
+pub(crate) fn run(hooks: &[RuntimeHook], state: &State) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -70,7 +70,7 @@ enum Moment {
 }
 
 /// Runs the hooks in order; failures are only logged.
-pub fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
+pub(crate) fn run_tolerant(hooks: &[RuntimeHook], state: &State) {
     for hook in hooks {
         if let Err(error) = run(std::slice::from_ref(hook), state) {
             tracing::warn!("{error}");
@@ -143,7 +143,7 @@ fn quoted(output: &[u8]) -> String {
 
 /// Output of a failed hook in the container, which follows the `fault` in `from`. Empty for other
 /// faults.
-pub fn printed_inside(fault: StepError, from: BorrowedFd<'_>) -> String {
+pub(crate) fn printed_inside(fault: StepError, from: BorrowedFd<'_>) -> String {
     /// The process that ran the hook sends it at once, or ends; but the container may delay it.
     const PATIENCE: Duration = Duration::from_secs(2);
     let mut output = [0; MOST_OUTPUT as usize];
@@ -161,7 +161,7 @@ fn ends_within(pidfd: &OwnedFd, seconds: Option<i64>) -> rustix::io::Result<bool
 }
 
 /// Waits until the descriptor is readable (true) or until `end` (false).
-pub fn poll_until(fd: BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
+pub(crate) fn poll_until(fd: BorrowedFd<'_>, end: Option<Instant>) -> rustix::io::Result<bool> {
     loop {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, end.map(clock::left).as_ref()) {

@@ -14,7 +14,7 @@ use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned, Exit};
 
 /// Writes the UID and GID maps of the user namespace of process `pid`.
-pub fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
+pub(crate) fn write(pid: i32, maps: &IdMaps, by: MapsBy) -> Result<()> {
     match by {
         MapsBy::Us => {
             write_mapping(pid, "gid_map", &lines(&maps.gid), "linux.gidMappings")?;
@@ -62,7 +62,7 @@ fn help(pid: i32, program: &str, maps: &[IdMapping], field: &str) -> Result<()> 
 }
 
 /// A user namespace with these maps and no process in it, for an idmapped mount, mount_setattr(2).
-pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let made = with_holder(Holder::New, |pid| {
         write(pid, maps, MapsBy::Us)?;
         of_process(pid)
@@ -71,7 +71,7 @@ pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
 }
 
 /// The maps of a user namespace, with the outside IDs as seen by this process.
-pub fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
+pub(crate) fn of_namespace(namespace: BorrowedFd<'_>) -> Result<IdMaps> {
     with_holder(Holder::Joins(namespace), |pid| {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
@@ -147,7 +147,7 @@ fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Re
 }
 
 /// The user namespace of a process.
-pub fn of_process(pid: i32) -> Result<OwnedFd> {
+pub(crate) fn of_process(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     let file: io::Result<fs::File> = fs::File::open(&path);
     file.map(OwnedFd::from).doing(|| format!("open {path}"))

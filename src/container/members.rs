@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::spec::{self, UnknownMember};
 
 /// The message of `check` about an unknown member.
-pub fn words(unknown: &UnknownMember) -> String {
+pub(crate) fn words(unknown: &UnknownMember) -> String {
     let meant = unknown.meant.map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"));
     format!("{}: unknown member, which is ignored{meant}", unknown.path())
 }

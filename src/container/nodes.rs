@@ -17,7 +17,7 @@ use crate::sys::mount::open_tree;
 ///
 /// An error names the field in which the host's node differs and for which this process cannot
 /// create another node.
-pub fn prepare(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Nodes> {
+pub(crate) fn prepare(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Nodes> {
     let devices = &plan.rootfs.devices;
     if !plan.rootfs.bind_devices {
         return Ok(Nodes::default());

@@ -32,7 +32,13 @@ struct ProcessState<'a> {
 /// Sends the listener and the container process state to the socket that config.json names.
 ///
 /// `pid` is the process that loaded the filter: the container's, or one of `exec`.
-pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener: &OwnedFd) -> Result<()> {
+pub(crate) fn hand_on(
+    record: &Record,
+    plan: &Plan,
+    pid: i32,
+    status: Status,
+    listener: &OwnedFd,
+) -> Result<()> {
     let Some(wanted) = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) else {
         return Ok(());
     };
@@ -56,7 +62,7 @@ pub fn hand_on(record: &Record, plan: &Plan, pid: i32, status: Status, listener:
 /// Refuses a profile that would block the child forever, with the rule's path: if we may not take
 /// the listener (pidfd_getfd(2) requires the rights of ptrace(2)) and a rule notifies on the very
 /// call that would send it.
-pub fn take(
+pub(crate) fn take(
     plan: &Plan,
     number: i32,
     pidfd: BorrowedFd<'_>,

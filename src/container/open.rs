@@ -24,7 +24,7 @@ use crate::sys::text::Text;
 const PROC_MAGIC: u64 = 0x9fa0;
 
 /// The plan for namespaces: those that the runtime joins, and those that the clone creates.
-pub struct Making {
+pub(crate) struct Making {
     /// Joined by the runtime for the clone, and left again.
     pub by_runtime: Vec<Join>,
     /// Created by the first clone.
@@ -32,7 +32,7 @@ pub struct Making {
 }
 
 /// The child's resources that the caller supplies.
-pub struct Given {
+pub(crate) struct Given {
     /// The child's end of the conversation.
     pub sync: OwnedFd,
     /// The socket that the terminal's master is sent to.
@@ -49,7 +49,13 @@ pub struct Given {
 }
 
 /// Opens everything that the plan needs.
-pub fn open(spec: &Spec, plan: &Plan, bundle: &Path, id: &str, given: Given) -> Result<(Opened, Making)> {
+pub(crate) fn open(
+    spec: &Spec,
+    plan: &Plan,
+    bundle: &Path,
+    id: &str,
+    given: Given,
+) -> Result<(Opened, Making)> {
     let mut joined = Vec::new();
     for namespace in &plan.namespaces.joined {
         joined.push(Join {
@@ -184,7 +190,7 @@ pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
 }
 
 /// Opens the host's procfs, verified to be one.
-pub fn open_proc() -> Result<OwnedFd> {
+pub(crate) fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
     let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;

@@ -9,14 +9,14 @@ use crate::plan::{MountKind, Plan};
 const OTHERS: u64 = 128;
 
 /// A raised limit; dropping it restores the former one.
-pub struct Raised {
+pub(crate) struct Raised {
     before: Option<Rlimit>,
 }
 
 impl Raised {
     /// Raises the soft limit to the hard one, or both if that is too low, if the plan may need it.
     /// If raising fails, the limit stays: sources are then opened later, one by one.
-    pub fn for_plan(plan: &Plan) -> Self {
+    pub(crate) fn for_plan(plan: &Plan) -> Self {
         let held = plan.rootfs.mounts.iter().filter(|step| match &step.kind {
             MountKind::Bind(_) => true,
             _ => step.readonly_late || step.holds_nodes,
@@ -35,7 +35,7 @@ impl Raised {
     }
 
     /// The former limit, if it was changed.
-    pub fn before(&self) -> Option<Rlimit> {
+    pub(crate) fn before(&self) -> Option<Rlimit> {
         self.before
     }
 }

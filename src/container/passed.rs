@@ -12,7 +12,7 @@ use crate::sys::{fd, process};
 ///
 /// Call it before the runtime opens anything that stays open across execve: that is how the
 /// caller's descriptors are recognized.
-pub fn passed(preserve: u32) -> Result<Passed> {
+pub(crate) fn passed(preserve: u32) -> Result<Passed> {
     let listen = listening();
     let count = listen.as_ref().map_or(0, |listen| listen.count).saturating_add(preserve);
     let mut descriptors = Vec::new();

@@ -14,7 +14,7 @@ enum Form {
 }
 
 /// For `#[serde(with = "path")]`.
-pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(text) => text.serialize(to),
         None => path.as_os_str().as_bytes().serialize(to),
@@ -22,7 +22,7 @@ pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
 }
 
 /// For `#[serde(with = "path")]`.
-pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
     Ok(match Form::deserialize(from)? {
         Form::Text(text) => text.into(),
         Form::Bytes(bytes) => OsString::from_vec(bytes).into(),

@@ -40,12 +40,12 @@ enum Place {
 }
 
 /// Refuses a path that cannot hold a PID, before anything is made.
-pub fn check(path: &Path) -> Result<()> {
+pub(crate) fn check(path: &Path) -> Result<()> {
     place(path).map(drop)
 }
 
 /// Writes `content` to `path`.
-pub fn write(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
     let doing = || format!("write pid file {}", path.display());
     for _ in 0..TRIES {
         match place(path)? {

@@ -90,7 +90,7 @@ impl Record {
 }
 
 /// The name of a user of this host; its UID if it has none.
-pub fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     let named = || {
         let text = fs::read_to_string("/etc/passwd").ok()?;
         text.lines().find_map(|line| {

@@ -22,7 +22,7 @@ use crate::cgroup::Group;
 use crate::error::{Error, Kind, Result};
 
 /// Kills and removes it. The caller holds the lock.
-pub fn destroy(settings: &Settings, directory: &Directory, broken: Broken) -> Result<()> {
+pub(crate) fn destroy(settings: &Settings, directory: &Directory, broken: Broken) -> Result<()> {
     let (mut record, known) = read(directory, &broken.bytes)?;
     if !known.contains_key("group") {
         record.group = planned(settings, directory)?;

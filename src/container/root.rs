@@ -15,11 +15,11 @@ use crate::error::{Doing, Error, Kind, Result};
 
 /// The state directory, open (O_PATH).
 #[derive(Debug)]
-pub struct StateRoot(OwnedFd);
+pub(crate) struct StateRoot(OwnedFd);
 
 impl StateRoot {
     /// Opens it. `None`: it does not exist.
-    pub fn open(settings: &Settings) -> Result<Option<Self>> {
+    pub(crate) fn open(settings: &Settings) -> Result<Option<Self>> {
         let path = &settings.root;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -34,7 +34,7 @@ impl StateRoot {
     }
 
     /// Opens it, or creates it for the caller only.
-    pub fn make(settings: &Settings) -> Result<Self> {
+    pub(crate) fn make(settings: &Settings) -> Result<Self> {
         if let Some(there) = Self::open(settings)? {
             return Ok(there);
         }
@@ -81,7 +81,7 @@ fn check(stat: &Stat, caller: u32, path: &Path) -> Result<()> {
 
 /// Refuses an ID longer than a file name may be in the state directory, existing or not; nothing is
 /// made.
-pub fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
+pub(crate) fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
     let length = id.as_ref().len();
     let existing = settings.root.ancestors().find_map(|path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -103,7 +103,7 @@ pub fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> {
 }
 
 /// IDs of all containers, sorted. A missing state directory is an error if the user named it.
-pub fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
+pub(crate) fn all(settings: &Settings) -> Result<Vec<ContainerId>> {
     let doing = || format!("read the state directory {}", settings.root.display());
     if StateRoot::open(settings)?.is_none() && !settings.root_is_named {
         return Ok(Vec::new());

@@ -51,12 +51,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The address of the service manager.
 #[derive(Clone)]
-pub struct Manager(SocketAddrUnix);
+pub(crate) struct Manager(SocketAddrUnix);
 
 impl Manager {
     /// The address in NOTIFY_SOCKET. `None`: no service manager waits, or its address cannot be
     /// used.
-    pub fn of_environment() -> Option<Self> {
+    pub(crate) fn of_environment() -> Option<Self> {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         let address = match name.as_bytes() {
             [b'/', ..] => SocketAddrUnix::new(Path::new(&name)),
@@ -115,7 +115,7 @@ fn open_directory(directory: &Directory) -> rustix::io::Result<OwnedFd> {
 }
 
 /// The container's socket, while the runtime listens to it.
-pub struct Listener {
+pub(crate) struct Listener {
     manager: Manager,
     /// `None` once no message is of interest.
     socket: Option<OwnedFd>,

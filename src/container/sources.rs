@@ -19,7 +19,7 @@ use crate::sys::namespace::Namespace;
 /// joined.
 ///
 /// In a joined mount namespace, the child looks sources up among that namespace's mounts.
-pub fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Option<OwnedFd>>> {
+pub(crate) fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Option<OwnedFd>>> {
     let other_user = is_other_user(plan);
     let mut room = spare_descriptors();
     let mounts = plan.rootfs.mounts.iter().enumerate();
@@ -86,7 +86,7 @@ fn link(plan: &Plan, bound: &BindSource, index: usize) -> Result<Option<OwnedFd>
 }
 
 /// A bind source as a detached mount, idmapped if it has its own maps.
-pub fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
+pub(crate) fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<OwnedFd> {
     let words = || plan.describe(Step::MountSource, index);
     let mount = open_source(bound).doing(words)?;
     as_the_childs(plan, &mount).doing(words)?;
@@ -104,7 +104,7 @@ fn as_the_childs(plan: &Plan, mount: &OwnedFd) -> std::io::Result<()> {
 
 /// The root file system as a detached mount, for a child that may lack permission to enter the
 /// directories above it.
-pub fn root(plan: &Plan) -> Result<Option<OwnedFd>> {
+pub(crate) fn root(plan: &Plan) -> Result<Option<OwnedFd>> {
     if !is_other_user(plan) {
         return Ok(None);
     }
@@ -141,7 +141,7 @@ fn map_mount(
 
 /// Makes a mount idmapped that the child has opened. `pid`: a process in the container's user
 /// namespace.
-pub fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Result<()> {
+pub(crate) fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Result<()> {
     let Some(MountKind::Bind(bound)) = plan.rootfs.mounts.get(index).map(|step| &step.kind) else {
         return Err(Error::new(crate::error::Kind::System, format!("mounts[{index}] is no bind mount")));
     };
@@ -154,7 +154,7 @@ pub fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Res
 
 /// Applies the container's own maps to the mounts that request them, once its user namespace
 /// exists.
-pub fn map_to_container(
+pub(crate) fn map_to_container(
     plan: &Plan,
     sources: &[Option<OwnedFd>],
     container: impl Fn() -> Result<OwnedFd>,

@@ -44,7 +44,7 @@ fn moment(plan: &Plan) -> Moment {
 }
 
 /// The pid namespace of a container, from its process.
-pub fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
+pub(crate) fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/pid", init.pid);
     let file = File::open(&path).map(OwnedFd::from);
     // The PID lookup was right if the process still lives.
@@ -55,7 +55,7 @@ pub fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
 }
 
 /// The filter of the helper that opens a procfs among processes that may trace it.
-pub fn procfs_filter() -> Result<Vec<SockFilter>> {
+pub(crate) fn procfs_filter() -> Result<Vec<SockFilter>> {
     let profile = spec::Seccomp {
         default_action: "SCMP_ACT_KILL_PROCESS".into(),
         syscalls: vec![spec::SeccompRule {

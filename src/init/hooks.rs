@@ -14,7 +14,11 @@ use crate::sys::text::decimal;
 
 /// createContainer: before pivot_root, so the paths are the host's. The working directory is the
 /// root file system, as with runc.
-pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) -> Result<(), StepError> {
+pub(crate) fn create_container(
+    plan: &Plan,
+    root: BorrowedFd<'_>,
+    opened: &mut Opened,
+) -> Result<(), StepError> {
     for (index, hook) in plan.hooks.create_container.iter().enumerate() {
         let state = state(&opened.hook_state.creating, index, opened)?;
         run(hook, index, &state, Some(root), opened)?;
@@ -24,7 +28,7 @@ pub fn create_container(plan: &Plan, root: BorrowedFd<'_>, opened: &mut Opened) 
 
 /// startContainer: before the program, so the paths are the container's. The working directory is
 /// the program's.
-pub fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
+pub(crate) fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     if plan.hooks.start_container.is_empty() {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use crate::plan::{At, CapSets, Plan, ProcessPlan, Step, StepError};
 use crate::sys::{cred, process, report, seccomp};
 
 /// Joins a session keyring of the container's own.
-pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), StepError> {
+pub(crate) fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), StepError> {
     match cred::join_session_keyring(name) {
         // Many containers have the same user outside; the quota is 200 keys.
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => opened.ask(Message::KeyringStays, true),
@@ -24,13 +24,13 @@ pub fn join_keyring(name: &CStr, opened: &Opened) -> Result<(), StepError> {
 
 /// Resets the CPU affinity: that of the runtime does not apply to the container, whose cgroup
 /// limits its CPUs.
-pub fn any_processor() {
+pub(crate) fn any_processor() {
     // It needs no privilege. If it fails, fewer CPUs are used than possible.
     let _ = cred::set_affinity(&[u64::MAX; 128]);
 }
 
 /// Sets scheduler, I/O priority, memory policy and personality.
-pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), StepError> {
+pub(crate) fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), StepError> {
     if let Some(attr) = &process.scheduler {
         cred::set_scheduler(attr).at(Step::Scheduler, 0)?;
     }
@@ -47,7 +47,7 @@ pub fn schedule(plan: &Plan, process: &ProcessPlan) -> Result<(), StepError> {
 }
 
 /// Sets the umask, and the resource limits unless the runtime has set them.
-pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), StepError> {
+pub(crate) fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), StepError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     if done_by_runtime {
         return Ok(());
@@ -59,7 +59,7 @@ pub fn limit(process: &ProcessPlan, done_by_runtime: bool) -> Result<(), StepErr
 }
 
 /// Sets the labels that the next execve applies. `proc` is the host's procfs.
-pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), StepError> {
+pub(crate) fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     if !process.selinux.is_empty() {
         write_file(proc, c"self/attr/exec", &process.selinux).at(Step::Selinux, 0)?;
     }
@@ -70,7 +70,7 @@ pub fn label(process: &ProcessPlan, proc: BorrowedFd<'_>) -> Result<(), StepErro
 }
 
 /// Changes from the runtime's root to the program's user.
-pub fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
+pub(crate) fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
     own_standard_io(process.uid);
     // As root first, for a directory that only root may enter; after the change of user, for
     // network file systems with root squashing.

@@ -15,7 +15,7 @@ use crate::sys::{cred, net, pty};
 use sync::Message;
 
 /// Enters all of it, ordered by privilege: the user namespace grants the rights for the rest.
-pub fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
+pub(crate) fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     let early = join_early(opened)?;
     for join in opened.joined.iter().filter(|join| !early.overlaps(join.kinds)) {
         let (step, index) = join.origin.step();

@@ -14,7 +14,7 @@ use crate::sys::process;
 
 /// Creates the working directory if the image lacks it. We are in the container's root already, so
 /// paths suffice.
-pub fn make_cwd(plan: &Plan) -> Result<(), StepError> {
+pub(crate) fn make_cwd(plan: &Plan) -> Result<(), StepError> {
     let Some(process) = &plan.process else { return Ok(()) };
     let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
     let bytes = process.cwd.to_bytes_with_nul();
@@ -28,13 +28,13 @@ pub fn make_cwd(plan: &Plan) -> Result<(), StepError> {
 }
 
 /// Changes to the working directory.
-pub fn enter_cwd(process: &ProcessPlan) -> Result<(), StepError> {
+pub(crate) fn enter_cwd(process: &ProcessPlan) -> Result<(), StepError> {
     rustix::process::chdir(&process.cwd).at(Step::Cwd, 0)
 }
 
 /// Refuses a working directory outside the root (CVE-2024-21626): the kernel then returns
 /// `(unreachable)…` or ENOENT.
-pub fn check_cwd() -> Result<(), StepError> {
+pub(crate) fn check_cwd() -> Result<(), StepError> {
     let mut room = [0u8; 4096];
     // SAFETY: the kernel writes at most `room.len()` bytes there.
     let done = unsafe { libc::syscall(libc::SYS_getcwd, room.as_mut_ptr(), room.len()) };
@@ -49,7 +49,7 @@ pub fn check_cwd() -> Result<(), StepError> {
 /// Searches the candidates for the first that may be executed, so that `create` fails where `start`
 /// would. `outside`: /proc shows the pid namespace of a successor and not ours, so we have no
 /// /proc/self.
-pub fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), StepError> {
+pub(crate) fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), StepError> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {
@@ -120,7 +120,7 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError>
 }
 
 /// Sets HOME from the user's line of the container's /etc/passwd; `/` without such a line.
-pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
+pub(crate) fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepError> {
     if !process.needs_home {
         return Ok(());
     }
@@ -137,7 +137,7 @@ pub fn find_home(process: &ProcessPlan, opened: &mut Opened) -> Result<(), StepE
 
 /// Sets LISTEN_PID, which the program compares with its own PID, sd_listen_fds(3). Called again, it
 /// updates the PID.
-pub fn name_listener(process: &ProcessPlan, opened: &mut Opened) {
+pub(crate) fn name_listener(process: &ProcessPlan, opened: &mut Opened) {
     if !process.listens {
         return;
     }

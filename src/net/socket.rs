@@ -15,14 +15,14 @@ use crate::error::{Doing, Error, Kind, Result};
 const DUMP_TRIES: u32 = 16;
 
 /// A socket of the network namespace that it was opened in, wherever the process moves later.
-pub struct Socket {
+pub(crate) struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
 }
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
@@ -33,7 +33,7 @@ impl Socket {
     ///
     /// If that fails (error `return to the runtime's network namespace`), the thread is in `netns`,
     /// and the process should end. setns(2).
-    pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn open_in(netns: BorrowedFd<'_>) -> Result<Self> {
         // Opened before entering: inside the path may not exist.
         let home = File::open("/proc/thread-self/ns/net").doing(|| "open /proc/thread-self/ns/net")?;
         let net = Some(LinkNameSpaceType::Network);
@@ -47,13 +47,13 @@ impl Socket {
 
     /// Sends a request and waits for the kernel's answer. Returns its messages without the
     /// acknowledgement.
-    pub fn ask(&mut self, request: RouteNetlinkMessage) -> Result<Vec<Body>> {
+    pub(crate) fn ask(&mut self, request: RouteNetlinkMessage) -> Result<Vec<Body>> {
         self.send(request, NLM_F_ACK)?;
         self.receive().map(|answer| answer.bodies)
     }
 
     /// Requests a list and returns a consistent snapshot of it.
-    pub fn dump(&mut self, request: &RouteNetlinkMessage) -> Result<Vec<Body>> {
+    pub(crate) fn dump(&mut self, request: &RouteNetlinkMessage) -> Result<Vec<Body>> {
         for _ in 0..DUMP_TRIES {
             self.send(request.clone(), NLM_F_DUMP)?;
             let answer = self.receive()?;

@@ -14,7 +14,7 @@ const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add 
 
 /// The combined `options` of one mount.
 #[derive(Debug)]
-pub struct MountOptions {
+pub(crate) struct MountOptions {
     /// MS_…
     pub flags: MountFlags,
     /// Propagation, in order: MS_…, and whether recursive.
@@ -45,7 +45,7 @@ pub struct MountOptions {
 
 /// The kind of a mount, as far as options depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fits<'a> {
+pub(crate) enum Fits<'a> {
     /// A new instance of a file system of this type.
     New(&'a str),
     /// A new mount of a file system instance that has other mounts too: of this type.
@@ -62,7 +62,7 @@ const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
 
 impl MountOptions {
     /// Parses the options; later ones win.
-    pub fn read(options: &[String]) -> Self {
+    pub(crate) fn read(options: &[String]) -> Self {
         let mut asked = Self {
             flags: MountFlags::empty(),
             propagation: Vec::new(),
@@ -127,13 +127,13 @@ impl MountOptions {
     }
 
     /// `MOUNT_ATTR_…` set on the mount or on all mounts below it.
-    pub fn set_anywhere(&self) -> u64 {
+    pub(crate) fn set_anywhere(&self) -> u64 {
         self.set | self.recursive_set
     }
 
     /// Attributes for this mount only. Only named ones change: the access times change with
     /// `relatime`, and stay without it.
-    pub fn attributes(&self) -> Attributes {
+    pub(crate) fn attributes(&self) -> Attributes {
         let times = if self.flags.contains(MountFlags::STRICTATIME) {
             (libc::MOUNT_ATTR_STRICTATIME, TIMES)
         } else if self.flags.contains(MountFlags::NOATIME) {
@@ -147,13 +147,13 @@ impl MountOptions {
     }
 
     /// Attributes for the mount and all below it.
-    pub fn recursive(&self) -> Attributes {
+    pub(crate) fn recursive(&self) -> Attributes {
         options::attributes(self.recursive_set, self.recursive_clear)
     }
 
     /// The MOUNT_ATTR_… that `atime` or `nostrictatime` replaces by relatime; other access times
     /// stay.
-    pub fn undone_times(&self) -> Option<u64> {
+    pub(crate) fn undone_times(&self) -> Option<u64> {
         match self.clear & TIMES {
             0 => None,
             undone if self.attributes().clear & TIMES == 0 => Some(undone),
@@ -167,7 +167,7 @@ impl MountOptions {
     }
 
     /// Refuses mutually exclusive options, and those that a mount of this kind cannot have.
-    pub fn judge(&self, fits: Fits<'_>, path: &str, judge: &mut Judge) {
+    pub(crate) fn judge(&self, fits: Fits<'_>, path: &str, judge: &mut Judge) {
         let mut refuse = |words: String| judge.fault(format!("{path}.options"), words);
         if self.flags.contains(MountFlags::NOATIME | MountFlags::STRICTATIME) {
             refuse("noatime and strictatime exclude each other; write one of them".into());

@@ -13,7 +13,7 @@ use crate::spec;
 use crate::sys::namespace::Namespace;
 
 /// The steps for all of `mounts`, in order.
-pub fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<MountStep> {
+pub(crate) fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<MountStep> {
     let mut steps = Vec::with_capacity(spec.mounts.len());
     for (at, mount) in spec.mounts.iter().enumerate() {
         let path = format!("mounts[{at}]");
@@ -184,7 +184,7 @@ fn bind(
 
 /// Normalizes a path inside the container: no `.`, no doubled slashes, `..` resolved lexically, no
 /// leading slash.
-pub fn inside(path: &str) -> String {
+pub(crate) fn inside(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -199,7 +199,7 @@ pub fn inside(path: &str) -> String {
 }
 
 /// Finds the bind sources below `root` that earlier mounts show, [`BindSource::within`]: lexically.
-pub fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
+pub(crate) fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
     for index in 0..mounts.len() {
         let (earlier, rest) = mounts.split_at_mut(index);
         let Some(MountKind::Bind(bound)) = rest.first_mut().map(|step| &mut step.kind) else { continue };
@@ -235,7 +235,7 @@ fn is_below(path: &[u8], above: &[u8]) -> bool {
 }
 
 /// Whether a host directory is bound over /dev; /dev is then left unchanged.
-pub fn dev_is_bound(mounts: &[MountStep]) -> bool {
+pub(crate) fn dev_is_bound(mounts: &[MountStep]) -> bool {
     mounts.iter().any(|step| step.target.as_bytes() == b"dev" && matches!(step.kind, MountKind::Bind(_)))
 }
 

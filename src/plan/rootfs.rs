@@ -66,7 +66,7 @@ impl Rootfs {
 }
 
 /// Validates `root`, `mounts`, and the paths and devices of `linux`.
-pub fn plan(
+pub(crate) fn plan(
     spec: &Spec,
     linux: &spec::Linux,
     ask: &Ask<'_>,

@@ -3,7 +3,7 @@
 use super::Judge;
 
 /// Converts a list such as `0-3,7` to a bit mask in 64-bit words.
-pub fn bit_list(text: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn bit_list(text: &str) -> Result<Vec<u64>, String> {
     /// Far above the kernel's MAX_NUMNODES and NR_CPUS.
     const MOST: usize = 16 * 1024;
     let mut words: Vec<u64> = Vec::new();

@@ -13,7 +13,7 @@ use crate::plan::{CgroupMount, CgroupView, MountStep};
 use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
 
 /// Mounts it on `target`. Returns the mount's descriptor, if one was needed.
-pub fn mount(
+pub(crate) fn mount(
     cgroup: &CgroupMount,
     step: &MountStep,
     place: &MountContext<'_>,

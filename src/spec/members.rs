@@ -53,7 +53,7 @@ impl UnknownMember {
 
 /// Observations while a document is read.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Members that no structure has.
     pub unknown: Vec<UnknownMember>,
     /// The known members of each structure in the document, by its path.
@@ -105,7 +105,7 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A deserializer over a parsed document that records unknown members.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     value: &'a Value,
     path: String,
     seen: &'a RefCell<Seen>,
@@ -113,7 +113,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads a whole document.
-    pub fn new(value: &'a Value, seen: &'a RefCell<Seen>) -> Self {
+    pub(crate) fn new(value: &'a Value, seen: &'a RefCell<Seen>) -> Self {
         Self { value, path: String::new(), seen }
     }
 

@@ -16,7 +16,7 @@ pub struct Position {
 
 /// The positions of all values of a document.
 #[derive(Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     /// By JSON path; the empty one is the whole document.
     values: BTreeMap<String, Position>,
     /// Duplicate members of an object: the object's path, the name, the position of the later one.
@@ -25,14 +25,14 @@ pub struct Places {
 
 impl Places {
     /// Scans a document with valid syntax.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut scan = Scan { bytes, at: 0, here: Position { line: 1, column: 1 }, places: Self::default() };
         scan.value(String::new(), 0);
         scan.places
     }
 
     /// The position of the value at `path`, or of the nearest existing value around it.
-    pub fn nearest(&self, path: &str) -> Position {
+    pub(crate) fn nearest(&self, path: &str) -> Position {
         let mut path = path;
         loop {
             if let Some(place) = self.values.get(path) {

@@ -33,7 +33,7 @@ pub(super) struct Intensity(VecDeque<Instant>);
 
 impl Intensity {
     /// Counts a restart at `now`. Returns whether it is within the limit.
-    pub fn allows(&mut self, group: &ProgramGroup, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, group: &ProgramGroup, now: Instant) -> bool {
         let span = Duration::from_secs(group.seconds.into());
         while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > span) {
             self.0.pop_front();

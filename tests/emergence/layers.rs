@@ -142,7 +142,7 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
 }
 
 /// An image of four layers, each of which changes what is below it, and the names that it must have in the end.
-pub fn random(seed: u64) -> (Layout, Model) {
+pub(crate) fn random(seed: u64) -> (Layout, Model) {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed * 7919));
     let mut model = Model::new();
     let tars: Vec<Vec<u8>> = (0..4).map(|_| layer(&mut model, &mut numbers)).collect();
@@ -155,7 +155,7 @@ fn run(program: &str, words: &[&str]) {
 }
 
 /// The tree that we make of it in a new directory, as lines.
-pub fn unpacked(reference: &str) -> Vec<String> {
+pub(crate) fn unpacked(reference: &str) -> Vec<String> {
     let outer = tempfile::tempdir().unwrap();
     let to = outer.path().join("root");
     let to_text = to.display().to_string();

@@ -11,13 +11,13 @@ use emergence_runc::emergence::hash::Hash;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// What a member of a tar is made of.
-pub struct Made<'a> {
+pub(crate) struct Made<'a> {
     pub kind: u8,
     pub path: &'a str,
     pub link: &'a str,
@@ -29,20 +29,20 @@ pub struct Made<'a> {
 }
 
 /// A member of this type (`b'0'`, …) and name, of root, with the mode 0755.
-pub fn made(kind: u8, path: &str) -> Made<'_> {
+pub(crate) fn made(kind: u8, path: &str) -> Made<'_> {
     Made { kind, path, link: "", bytes: b"", mode: 0o755, owner: (0, 0), device: (0, 0), records: Vec::new() }
 }
 
-pub fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Made<'a> {
+pub(crate) fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Made<'a> {
     Made { bytes, mode: 0o644, ..made(b'0', path) }
 }
 
-pub fn link<'a>(kind: u8, path: &'a str, link: &'a str) -> Made<'a> {
+pub(crate) fn link<'a>(kind: u8, path: &'a str, link: &'a str) -> Made<'a> {
     Made { link, ..made(kind, path) }
 }
 
 /// A tar of these. Names are written as they are, whatever they say.
-pub fn tar_of(members: &[Made<'_>]) -> Vec<u8> {
+pub(crate) fn tar_of(members: &[Made<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for one in members {
         let mut records: Vec<(&str, &[u8])> =
@@ -77,23 +77,23 @@ pub fn tar_of(members: &[Made<'_>]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
 }
 
 /// A layout in a directory that goes away with it.
-pub struct Layout {
+pub(crate) struct Layout {
     directory: tempfile::TempDir,
 }
 
 /// A layer as it goes into a manifest, and its diffID.
-pub type Layer = (Value, String);
+pub(crate) type Layer = (Value, String);
 
 impl Layout {
     /// One without anything.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let layout = Self { directory: tempfile::tempdir().unwrap() };
         layout.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
         fs::create_dir_all(layout.path("blobs/sha256")).unwrap();
@@ -102,7 +102,7 @@ impl Layout {
     }
 
     /// One with an image of these tars, gzip, tagged `t`.
-    pub fn of(tars: &[Vec<u8>]) -> Self {
+    pub(crate) fn of(tars: &[Vec<u8>]) -> Self {
         let layout = Self::new();
         let layers: Vec<Layer> = tars.iter().map(|tar| layout.gzipped(tar)).collect();
         let manifest = layout.image(&layers);
@@ -110,34 +110,34 @@ impl Layout {
         layout
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn path(&self, inner: &str) -> PathBuf {
+    pub(crate) fn path(&self, inner: &str) -> PathBuf {
         self.directory.path().join(inner)
     }
 
-    pub fn write(&self, inner: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, inner: &str, bytes: &[u8]) {
         fs::write(self.path(inner), bytes).unwrap();
     }
 
     /// Adds a blob and describes it.
-    pub fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
         let hash = Hash::sha256(bytes);
         self.write(&format!("blobs/sha256/{}", hash.hex()), bytes);
         json!({ "mediaType": media_type, "digest": hash.to_string(), "size": bytes.len() })
     }
 
-    pub fn gzipped(&self, tar: &[u8]) -> Layer {
+    pub(crate) fn gzipped(&self, tar: &[u8]) -> Layer {
         (self.blob(&format!("{LAYER}+gzip"), &gzip(tar)), Hash::sha256(tar).to_string())
     }
 
-    pub fn plain(&self, tar: &[u8]) -> Layer {
+    pub(crate) fn plain(&self, tar: &[u8]) -> Layer {
         (self.blob(LAYER, tar), Hash::sha256(tar).to_string())
     }
 
-    pub fn config(&self, ids: &[String]) -> Value {
+    pub(crate) fn config(&self, ids: &[String]) -> Value {
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": {},
             "rootfs": { "type": "layers", "diff_ids": ids },
@@ -146,7 +146,7 @@ impl Layout {
     }
 
     /// Adds configuration and manifest, and describes that.
-    pub fn image(&self, layers: &[Layer]) -> Value {
+    pub(crate) fn image(&self, layers: &[Layer]) -> Value {
         let ids: Vec<String> = layers.iter().map(|(_, id)| id.clone()).collect();
         let layers: Vec<&Value> = layers.iter().map(|(layer, _)| layer).collect();
         self.manifest(&json!({
@@ -154,34 +154,34 @@ impl Layout {
         }))
     }
 
-    pub fn manifest(&self, manifest: &Value) -> Value {
+    pub(crate) fn manifest(&self, manifest: &Value) -> Value {
         self.blob(MANIFEST, manifest.to_string().as_bytes())
     }
 
-    pub fn index(&self, manifests: &[Value]) {
+    pub(crate) fn index(&self, manifests: &[Value]) {
         let index = json!({ "schemaVersion": 2, "manifests": manifests });
         self.write("index.json", index.to_string().as_bytes());
     }
 
     /// An index as a blob.
-    pub fn nested(&self, manifests: &[Value]) -> Value {
+    pub(crate) fn nested(&self, manifests: &[Value]) -> Value {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
         self.blob(INDEX, index.to_string().as_bytes())
     }
 
     /// `oci:DIRECTORY:t`.
-    pub fn reference(&self) -> String {
+    pub(crate) fn reference(&self) -> String {
         format!("oci:{}:t", self.root().display())
     }
 }
 
-pub fn tagged(mut descriptor: Value, tag: &str) -> Value {
+pub(crate) fn tagged(mut descriptor: Value, tag: &str) -> Value {
     descriptor["annotations"]["org.opencontainers.image.ref.name"] = tag.into();
     descriptor
 }
 
 /// All that can be told of the tree at `root`, a line for each entry, in their order.
-pub fn tree(root: &Path) -> Vec<String> {
+pub(crate) fn tree(root: &Path) -> Vec<String> {
     let (mut lines, mut names) = (Vec::new(), BTreeMap::new());
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
@@ -226,7 +226,7 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Whether owners can be set and devices made; a test that needs it says why it does nothing.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("skipped: owners and devices are root's");

@@ -12,12 +12,12 @@ use crate::layouts::*;
 use crate::support::emergence;
 
 /// A directory where overlays can be mounted, which those of a machine's own root file system may forbid.
-pub fn place() -> tempfile::TempDir {
+pub(crate) fn place() -> tempfile::TempDir {
     tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap()
 }
 
 /// The tree that the layers show together, the lowest first; mounted in a mount namespace of a thread that ends here.
-pub fn merged(layers: &[PathBuf]) -> Vec<String> {
+pub(crate) fn merged(layers: &[PathBuf]) -> Vec<String> {
     let [_, _, ..] = layers else { return tree(&layers[0]) };
     let text: Vec<&str> = layers.iter().rev().map(|layer| layer.to_str().unwrap()).collect();
     let options = std::ffi::CString::new(format!("lowerdir={}", text.join(":"))).unwrap();
@@ -35,7 +35,7 @@ pub fn merged(layers: &[PathBuf]) -> Vec<String> {
 }
 
 /// Without what tells that names are of one file: an overlay copies one that gets another name.
-pub fn apart(lines: &[String]) -> Vec<String> {
+pub(crate) fn apart(lines: &[String]) -> Vec<String> {
     let one = |line: &String| match line.split_once(" = ") {
         Some((before, after)) => format!("{before} {}", after.split_once(' ').unwrap().1),
         None => line.clone(),

@@ -11,27 +11,27 @@ use serde_json::Value;
 use crate::support::{Answer, copy_cache, each, emergence, program, text, trusting, vector, vectors};
 
 /// A store in a directory of the test's own.
-pub struct Store {
+pub(crate) struct Store {
     pub held: tempfile::TempDir,
 }
 
 impl Store {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { held: tempfile::tempdir().unwrap() }
     }
 
-    pub fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.held.path().join("store")
     }
 
     /// `emergence --store … WORDS…`.
-    pub fn run(&self, words: &[&str]) -> Answer {
+    pub(crate) fn run(&self, words: &[&str]) -> Answer {
         let directory = self.directory();
         emergence(&[&["--store", directory.to_str().unwrap()], words].concat())
     }
 
     /// Takes an object of a cache in, whoever signed it.
-    pub fn import(&self, cache: &Path, object: &str) -> Answer {
+    pub(crate) fn import(&self, cache: &Path, object: &str) -> Answer {
         self.run(&["--trust", "none", "import", &format!("cache:{}#{object}", cache.display())])
     }
 
@@ -41,7 +41,7 @@ impl Store {
 }
 
 /// All that is below a directory: what it is, its mode, time, owner, size, content.
-pub fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
     while let Some(path) = left.pop() {

@@ -12,29 +12,29 @@ use emergence_runc::emergence::{Limits, StoreDir, Terms, Trust, Unwatched};
 use serde_json::Value;
 
 /// A file among the vectors.
-pub fn vector(name: &str) -> PathBuf {
+pub(crate) fn vector(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emergence/vectors").join(name)
 }
 
 /// A member of vectors.json.
-pub fn vectors(member: &str) -> Value {
+pub(crate) fn vectors(member: &str) -> Value {
     let text = fs::read(vector("vectors.json")).unwrap();
     let mut all: Value = serde_json::from_slice(&text).unwrap();
     all[member].take()
 }
 
 /// The elements of a list.
-pub fn each(list: &Value) -> &[Value] {
+pub(crate) fn each(list: &Value) -> &[Value] {
     list.as_array().unwrap()
 }
 
 /// A text.
-pub fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 /// How the program ended.
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -43,7 +43,7 @@ pub struct Answer {
 
 impl Answer {
     /// Of a program that has ended.
-    pub fn of(command: &Command, output: std::process::Output) -> Self {
+    pub(crate) fn of(command: &Command, output: std::process::Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
             stdout: output.stdout,
@@ -53,14 +53,14 @@ impl Answer {
     }
 
     /// What it printed, when all went well, without the last newline.
-    pub fn ok(&self) -> &str {
+    pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.status, 0, "{}: {}", self.line, self.stderr);
         assert_eq!(self.stderr, "", "{}", self.line);
         std::str::from_utf8(&self.stdout).unwrap().trim_end_matches('\n')
     }
 
     /// Fails with this status, and one line that ends in this code.
-    pub fn refused(&self, status: i32, code: &str) {
+    pub(crate) fn refused(&self, status: i32, code: &str) {
         assert_eq!(self.status, status, "{}: {}", self.line, self.stderr);
         assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}: {}", self.line, self.stderr);
         let end = format!("[{code}]\n");
@@ -68,7 +68,7 @@ impl Answer {
     }
 
     /// Fails with this status and one line with these words.
-    pub fn fails(&self, status: i32, words: &str) {
+    pub(crate) fn fails(&self, status: i32, words: &str) {
         assert_eq!(self.status, status, "{}: {}", self.line, self.stderr);
         assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}: {}", self.line, self.stderr);
         assert!(self.stderr.contains(words), "{}: {} has not {words}", self.line, self.stderr);
@@ -76,17 +76,17 @@ impl Answer {
 }
 
 /// `emergence-runc emergence WORDS…`.
-pub fn emergence<W: AsRef<std::ffi::OsStr>>(words: &[W]) -> Answer {
+pub(crate) fn emergence<W: AsRef<std::ffi::OsStr>>(words: &[W]) -> Answer {
     emergence_with(words, Stdio::null())
 }
 
 /// The program.
-pub fn program() -> std::ffi::OsString {
+pub(crate) fn program() -> std::ffi::OsString {
     std::env::var_os("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").into())
 }
 
 /// A copy of a cache of the vectors, which may be spoilt.
-pub fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let to = directory.path().join("cache");
     fs::create_dir_all(to.join("nar")).unwrap();
@@ -102,7 +102,7 @@ pub fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// The options that trust all keys of the vectors.
-pub fn trusting() -> Vec<String> {
+pub(crate) fn trusting() -> Vec<String> {
     let keys = vectors("keys");
     keys.as_object()
         .unwrap()
@@ -112,7 +112,7 @@ pub fn trusting() -> Vec<String> {
 }
 
 /// The same with a standard input.
-pub fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<Stdio>) -> Answer {
+pub(crate) fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<Stdio>) -> Answer {
     let mut command = Command::new(program());
     command.arg("emergence").args(words).stdin(input);
     let output = command.output().unwrap();
@@ -120,7 +120,7 @@ pub fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl Into<S
 }
 
 /// Bytes that stand under `NAME`, or in base64 under `NAME_b64`.
-pub fn bytes(value: &Value, name: &str) -> Vec<u8> {
+pub(crate) fn bytes(value: &Value, name: &str) -> Vec<u8> {
     match value.get(format!("{name}_b64")) {
         Some(coded) => BASE64.decode(text(coded).as_bytes()).unwrap(),
         None => text(&value[name]).as_bytes().to_vec(),
@@ -128,7 +128,7 @@ pub fn bytes(value: &Value, name: &str) -> Vec<u8> {
 }
 
 /// Makes a tree of the vectors at `root`.
-pub fn make_tree(tree: &Value, root: &Path) {
+pub(crate) fn make_tree(tree: &Value, root: &Path) {
     for entry in each(&tree["entries"]) {
         let path = bytes(entry, "path");
         let path = match path.is_empty() {
@@ -149,7 +149,7 @@ pub fn make_tree(tree: &Value, root: &Path) {
 }
 
 /// A directory with the trees of the vectors, by name.
-pub fn trees() -> tempfile::TempDir {
+pub(crate) fn trees() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, tree) in vectors("trees").as_object().unwrap() {
         make_tree(tree, &directory.path().join(name));
@@ -158,7 +158,7 @@ pub fn trees() -> tempfile::TempDir {
 }
 
 /// The default terms of a verification, for tests that call the library: one job, no store.
-pub fn default_terms() -> Terms {
+pub(crate) fn default_terms() -> Terms {
     Terms {
         dir: StoreDir::default(),
         trust: Trust::default(),

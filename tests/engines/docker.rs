@@ -6,7 +6,7 @@ use std::sync::{RwLock, RwLockReadGuard};
 use crate::support::{Output, Runtime, call, name, nothing_left, on_both, shell, terminal, until};
 
 /// Docker with a runtime. While one lives the daemon stays as it is.
-pub struct Docker {
+pub(crate) struct Docker {
     runtime: Runtime,
     _steady: Option<RwLockReadGuard<'static, ()>>,
 }
@@ -21,7 +21,7 @@ static DAEMON: RwLock<()> = RwLock::new(());
 
 impl Docker {
     /// Has the daemon run.
-    pub fn new(runtime: Runtime) -> Self {
+    pub(crate) fn new(runtime: Runtime) -> Self {
         let steady = DAEMON.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         shell("systemctl start docker").ok();
         Self { runtime, _steady: Some(steady) }
@@ -51,7 +51,7 @@ impl Docker {
 }
 
 /// Any of its commands.
-pub fn docker(args: &[&str]) -> Output {
+pub(crate) fn docker(args: &[&str]) -> Output {
     call("docker", args)
 }
 

@@ -3,7 +3,7 @@
 use crate::support::{Output, Runtime, call, name, nothing_left, on_both, shell, terminal, until};
 
 /// podman with a runtime.
-pub struct Podman {
+pub(crate) struct Podman {
     /// What goes before podman's own words: nothing for root, `as-user` for the ordinary user.
     pub before: &'static [&'static str],
     runtime: Runtime,
@@ -11,7 +11,7 @@ pub struct Podman {
 }
 
 /// A container that a test made; removed by force when the test fails.
-pub struct Container<'a> {
+pub(crate) struct Container<'a> {
     podman: &'a Podman,
     pub name: String,
     pub id: String,
@@ -21,17 +21,17 @@ const IMAGE: &str = "localhost/busybox";
 
 impl Podman {
     /// As root.
-    pub fn new(runtime: Runtime) -> Self {
+    pub(crate) fn new(runtime: Runtime) -> Self {
         Self { before: &[], runtime, options: &[] }
     }
 
     /// As the ordinary user of the test machine.
-    pub fn rootless(runtime: Runtime) -> Self {
+    pub(crate) fn rootless(runtime: Runtime) -> Self {
         Self { before: &["as-user"], ..Self::new(runtime) }
     }
 
     /// The runtime that it uses.
-    pub fn runtime(&self) -> Runtime {
+    pub(crate) fn runtime(&self) -> Runtime {
         self.runtime
     }
 
@@ -40,31 +40,31 @@ impl Podman {
     }
 
     /// Any of podman's commands.
-    pub fn call(&self, args: &[&str]) -> Output {
+    pub(crate) fn call(&self, args: &[&str]) -> Output {
         let words = self.words(args);
         call(words[0], &words[1..])
     }
 
     /// One of podman's commands at a terminal where `input` is typed.
-    pub fn at_terminal(&self, args: &[&str], input: &str) -> Output {
+    pub(crate) fn at_terminal(&self, args: &[&str], input: &str) -> Output {
         let quoted: Vec<_> =
             self.words(args).iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
         terminal(&quoted.join(" "), input)
     }
 
     /// `run --rm` of a shell script, without a network.
-    pub fn script(&self, options: &[&str], script: &str) -> Output {
+    pub(crate) fn script(&self, options: &[&str], script: &str) -> Output {
         let all = [&["run", "--rm", "--network", "none"], options, &[IMAGE, "sh", "-c", script]].concat();
         self.call(&all)
     }
 
     /// A running container, without a network, that ends when it is told to.
-    pub fn container(&self, options: &[&str]) -> Container<'_> {
+    pub(crate) fn container(&self, options: &[&str]) -> Container<'_> {
         self.detached(options, "trap 'exit 0' TERM; sleep 1000 & while :; do wait; done")
     }
 
     /// A running container, without a network, with a shell script of its own.
-    pub fn detached(&self, options: &[&str], script: &str) -> Container<'_> {
+    pub(crate) fn detached(&self, options: &[&str], script: &str) -> Container<'_> {
         let name = name();
         let first = ["run", "--detach", "--network", "none", "--name", &name];
         let id = self.call(&[&first, options, &[IMAGE, "sh", "-c", script]].concat()).ok().text().to_owned();
@@ -74,23 +74,23 @@ impl Podman {
 
 impl Container<'_> {
     /// One of podman's commands whose last word is the container's name.
-    pub fn call(&self, args: &[&str]) -> Output {
+    pub(crate) fn call(&self, args: &[&str]) -> Output {
         self.podman.call(&[args, &[&self.name]].concat())
     }
 
     /// `exec` with options before the container's name and a program after it.
-    pub fn exec(&self, options: &[&str], program: &[&str]) -> Output {
+    pub(crate) fn exec(&self, options: &[&str], program: &[&str]) -> Output {
         self.podman.call(&[&["exec"], options, &[self.name.as_str()], program].concat())
     }
 
     /// `inspect --format`, a Go template.
-    pub fn inspect(&self, format: &str) -> String {
+    pub(crate) fn inspect(&self, format: &str) -> String {
         self.call(&["inspect", "--format", format]).ok().text().to_owned()
     }
 
     /// `rm --force` at once, and a look at what is left.
     #[track_caller]
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         self.call(&["rm", "--force", "--time", "0"]).ok();
         nothing_left(&self.id);
     }

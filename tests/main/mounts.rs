@@ -11,7 +11,7 @@ use crate::support::{Bundle, Env, Output};
 
 /// One line of /proc/self/mountinfo, as far as the tests look (proc_pid_mountinfo(5)).
 #[derive(Debug)]
-pub struct Mounted {
+pub(crate) struct Mounted {
     pub options: Vec<String>,
     pub propagation: String,
     pub kind: String,
@@ -19,13 +19,13 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    pub fn has(&self, option: &str) -> bool {
+    pub(crate) fn has(&self, option: &str) -> bool {
         self.options.iter().chain(&self.data).any(|found| found == option)
     }
 }
 
 /// What `cat /proc/self/mountinfo` said; of several mounts on one place, the last.
-pub fn table(output: &Output) -> BTreeMap<String, Mounted> {
+pub(crate) fn table(output: &Output) -> BTreeMap<String, Mounted> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect();
     let parse = |line: &str| {
         let (left, right) = line.split_once(" - ").unwrap();
@@ -42,12 +42,12 @@ pub fn table(output: &Output) -> BTreeMap<String, Mounted> {
     output.stdout.lines().map(parse).collect()
 }
 
-pub fn mountinfo(env: &Env) -> Bundle {
+pub(crate) fn mountinfo(env: &Env) -> Bundle {
     env.bundle(&["cat", "/proc/self/mountinfo"])
 }
 
 /// A directory of the host with one file.
-pub fn source(env: &Env, name: &str) -> PathBuf {
+pub(crate) fn source(env: &Env, name: &str) -> PathBuf {
     let path = env.dir().join(name);
     fs::create_dir(&path).unwrap();
     fs::write(path.join("file"), format!("from {name}\n")).unwrap();

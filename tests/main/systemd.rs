@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bundle, Env, Output, until};
 
-pub fn machine() -> Option<Env> {
+pub(crate) fn machine() -> Option<Env> {
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
     if !Path::new("/run/systemd/system").exists() || !controllers.contains("memory") {
         let is_machine = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();

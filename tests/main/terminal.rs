@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::{Bundle, Env, Output, until};
 
-pub fn listen(env: &Env) -> (UnixListener, PathBuf) {
+pub(crate) fn listen(env: &Env) -> (UnixListener, PathBuf) {
     let path = env.dir().join("console");
     let listener = UnixListener::bind(&path).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -20,7 +20,7 @@ pub fn listen(env: &Env) -> (UnixListener, PathBuf) {
 }
 
 /// The descriptor that the runtime sent. `create` has ended, so what it sent is there already.
-pub fn master(listener: &UnixListener) -> File {
+pub(crate) fn master(listener: &UnixListener) -> File {
     let (stream, _) = listener.accept().expect("the runtime connects to the console socket");
     let mut data = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -40,7 +40,7 @@ pub fn master(listener: &UnixListener) -> File {
 }
 
 /// Types `what`, and reads until the terminal has said `answer`.
-pub fn type_and_see(mut master: &File, what: &str, answer: &str) {
+pub(crate) fn type_and_see(mut master: &File, what: &str, answer: &str) {
     master.write_all(what.as_bytes()).unwrap();
     let mut said = String::new();
     let mut buffer = [0; 256];
@@ -51,7 +51,7 @@ pub fn type_and_see(mut master: &File, what: &str, answer: &str) {
 }
 
 /// All that the terminal says until the other side is closed (then read(2) gives EIO).
-pub fn read_all(mut master: &File) -> String {
+pub(crate) fn read_all(mut master: &File) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(count) = master.read(&mut buffer) {

@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A path of a module or an item below the crate's root: `["plan", "mounts"]`.
-pub type Place = Vec<String>;
+pub(crate) type Place = Vec<String>;
 
 /// The modules of a crate, and the items that each re-exports.
 #[derive(Default)]
-pub struct Crate {
+pub(crate) struct Crate {
     modules: BTreeMap<Place, String>,
     /// Name of a re-exported item in a module, and the path that it stands for.
     exports: BTreeMap<(Place, String), Place>,
 }
 
 /// An import between two siblings: the importing module, and the imported path.
-pub type Import = (String, String);
+pub(crate) type Import = (String, String);
 
 /// Siblings that import each other, with the imports.
-pub type Circle = Vec<(String, String, Vec<Import>)>;
+pub(crate) type Circle = Vec<(String, String, Vec<Import>)>;
 
 impl Crate {
     /// `modules`: the path of each module, and its code without comments and tests.
-    pub fn new(modules: BTreeMap<Place, String>) -> Self {
+    pub(crate) fn new(modules: BTreeMap<Place, String>) -> Self {
         let mut found = Self { modules, exports: BTreeMap::new() };
         let mut exports = BTreeMap::new();
         for (module, code) in &found.modules {
@@ -81,7 +81,7 @@ impl Crate {
     }
 
     /// Every circle of imports among the children of one module.
-    pub fn circles(&self) -> Vec<Circle> {
+    pub(crate) fn circles(&self) -> Vec<Circle> {
         let mut levels: BTreeMap<Place, BTreeMap<(String, String), Vec<Import>>> = BTreeMap::new();
         for (module, code) in &self.modules {
             for path in paths(code).iter().filter_map(|path| self.absolute(module, path)) {

@@ -13,7 +13,7 @@ const ENOSYS: u32 = 0x0005_0000 | 38;
 const ARM: u32 = 0x4000_0028;
 
 /// The filter of a profile without faults.
-pub fn ours(profile: &Seccomp, native: Arch) -> Filter {
+pub(crate) fn ours(profile: &Seccomp, native: Arch) -> Filter {
     compile(profile, native, false).expect("a profile without faults")
 }
 
@@ -27,7 +27,7 @@ fn numbers(programs: [&[SockFilter]; 2], bit: u32) -> BTreeSet<u32> {
 }
 
 /// Arguments from the constants of the programs, as low and as high words.
-pub fn arguments(words: &[u32], dice: &mut Dice) -> [u64; 6] {
+pub(crate) fn arguments(words: &[u32], dice: &mut Dice) -> [u64; 6] {
     let word = |dice: &mut Dice| {
         let near = [u32::MAX, 0, 0, 1][dice.below(4)];
         if dice.below(4) == 0 { 0 } else { dice.pick(words).wrapping_add(near) }
@@ -36,7 +36,7 @@ pub fn arguments(words: &[u32], dice: &mut Dice) -> [u64; 6] {
 }
 
 /// What either program compares with, as words of arguments.
-pub fn words(programs: [&[SockFilter]; 2]) -> Vec<u32> {
+pub(crate) fn words(programs: [&[SockFilter]; 2]) -> Vec<u32> {
     let argument = |k: &u32| *k < X32 || *k > 0xff00_0000;
     programs.into_iter().flat_map(constants).filter(argument).chain([0]).collect()
 }
@@ -121,7 +121,7 @@ fn difference(
 /// Whether more than one comparison by order concerns one call. libseccomp 2.5 joins such comparisons into one tree and can then answer
 /// against the profile: `a >= 0x2_0000_0003` is allowed for 0x1_0000_0003 where `a <= 0x1_0000_0001` stands beside it, and
 /// `a > 1 and b <= 2` fails for a of 0x1_0000_0000. `quarrels::random_profiles_keep_their_meaning` covers these.
-pub fn tangled(profile: &Seccomp) -> bool {
+pub(crate) fn tangled(profile: &Seccomp) -> bool {
     let mut seen = BTreeMap::new();
     for rule in &profile.syscalls {
         for name in &rule.names {

@@ -3,15 +3,15 @@
 use emergence_runc::security::seccomp::SockFilter;
 
 /// `AUDIT_ARCH_X86_64`, which x32 has too.
-pub const X86_64: u32 = 0xc000_003e;
+pub(crate) const X86_64: u32 = 0xc000_003e;
 /// `AUDIT_ARCH_I386`.
-pub const X86: u32 = 0x4000_0003;
+pub(crate) const X86: u32 = 0x4000_0003;
 /// What x32's call numbers carry.
-pub const X32: u32 = 0x4000_0000;
+pub(crate) const X32: u32 = 0x4000_0000;
 
 /// One call as a filter sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     pub audit: u32,
     pub number: u32,
     pub args: [u64; 6],
@@ -34,7 +34,7 @@ impl Call {
 }
 
 /// The answer and how many instructions it took. Panics where the kernel would refuse the program.
-pub fn run(program: &[SockFilter], call: &Call) -> (u32, usize) {
+pub(crate) fn run(program: &[SockFilter], call: &Call) -> (u32, usize) {
     let (mut accumulator, mut at) = (0u32, 0usize);
     for step in 1.. {
         let SockFilter { code, jt, jf, k } = program[at];
@@ -61,6 +61,6 @@ pub fn run(program: &[SockFilter], call: &Call) -> (u32, usize) {
 }
 
 /// The constants the program compares with: where its answers can change.
-pub fn constants(program: &[SockFilter]) -> impl Iterator<Item = u32> {
+pub(crate) fn constants(program: &[SockFilter]) -> impl Iterator<Item = u32> {
     program.iter().filter(|instruction| instruction.code & 7 == 5).map(|instruction| instruction.k)
 }

@@ -4,7 +4,7 @@ use emergence_runc::spec::{SeccompArg, SeccompRule};
 
 /// The rules that hold, one of which must give the answer, in the order they are written: the first that asks nothing alone, else all
 /// whose conditions hold. None: the default action answers.
-pub fn holding<'r>(
+pub(crate) fn holding<'r>(
     rules: impl IntoIterator<Item = &'r SeccompRule>,
     name: &str,
     args: &[u64; 6],

@@ -3,22 +3,22 @@
 use emergence_runc::spec::{Seccomp, SeccompArg, SeccompRule};
 
 /// What Docker and podman give a container when nothing else is asked, for x86_64; profiles/README.md says where they are from.
-pub fn engines() -> [(&'static str, Seccomp); 2] {
+pub(crate) fn engines() -> [(&'static str, Seccomp); 2] {
     [("docker", include_str!("profiles/docker.json")), ("podman", include_str!("profiles/podman.json"))]
         .map(|(name, text)| (name, serde_json::from_str(text).unwrap()))
 }
 
 /// Docker's.
-pub fn docker() -> Seccomp {
+pub(crate) fn docker() -> Seccomp {
     let [(_, profile), _] = engines();
     profile
 }
 
 /// Numbers from a seed, the same on every run (splitmix64).
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,11 +26,11 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.roll() % end as u64) as usize
     }
 
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 
@@ -43,7 +43,7 @@ const ACTIONS: [&str; 8] = ["KILL", "KILL_PROCESS", "TRAP", "ERRNO", "TRACE", "L
 const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
 
 /// How a random profile is made.
-pub struct Recipe<'a> {
+pub(crate) struct Recipe<'a> {
     pub names: &'a [&'a str],
     pub architectures: &'a [&'a str],
     /// Whether rules with arguments for one call may have different actions.
@@ -69,7 +69,7 @@ fn arg(dice: &mut Dice, wide: bool) -> SeccompArg {
 }
 
 /// A profile with few calls and many rules for each.
-pub fn random(dice: &mut Dice, recipe: &Recipe) -> Seccomp {
+pub(crate) fn random(dice: &mut Dice, recipe: &Recipe) -> Seccomp {
     let mut profile = Seccomp {
         default_action: format!("SCMP_ACT_{}", dice.pick(&ACTIONS[..7])),
         architectures: recipe

@@ -8,7 +8,7 @@ use emergence_runc::spec::Seccomp;
 use serde_json::{Value, json};
 
 /// A running `reference.py`.
-pub struct Reference {
+pub(crate) struct Reference {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -16,7 +16,7 @@ pub struct Reference {
 
 impl Reference {
     /// Starts it; `None`, with the reason printed, where libseccomp's Python module is not installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let there = Command::new("/usr/bin/python3").args(["-c", "import seccomp"]).output();
         if !there.is_ok_and(|output| output.status.success()) {
             assert!(std::env::var_os("EMERGENCE_TEST_NO_SKIP").is_none(), "python3-seccomp is not installed");
@@ -42,12 +42,12 @@ impl Reference {
     }
 
     /// The numbers of calls; -1 where this libseccomp does not know the name, otherwise negative where `arch` has no such call.
-    pub fn numbers(&mut self, arch: &str, names: &[&str]) -> Vec<i64> {
+    pub(crate) fn numbers(&mut self, arch: &str, names: &[&str]) -> Vec<i64> {
         serde_json::from_str(&self.ask(&json!({ "numbers": arch, "names": names }))).unwrap()
     }
 
     /// The profile without the calls that are newer than this libseccomp.
-    pub fn known(&mut self, profile: &Seccomp) -> Seccomp {
+    pub(crate) fn known(&mut self, profile: &Seccomp) -> Seccomp {
         let mut profile = profile.clone();
         for rule in &mut profile.syscalls {
             let names: Vec<&str> = rule.names.iter().map(String::as_str).collect();
@@ -58,7 +58,7 @@ impl Reference {
     }
 
     /// libseccomp's filter, or its refusal.
-    pub fn compile(&mut self, native: &str, profile: &Seccomp) -> Result<Vec<SockFilter>, String> {
+    pub(crate) fn compile(&mut self, native: &str, profile: &Seccomp) -> Result<Vec<SockFilter>, String> {
         let line = self.ask(&json!({ "native": native, "profile": profile }));
         if line.starts_with("error") {
             return Err(line.to_owned());

@@ -30,7 +30,7 @@ const LONGEST_LINE: usize = 16 * 1024;
 
 /// The systemd that creates the scope.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub enum Bus {
+pub(crate) enum Bus {
     /// The system's.
     System,
     /// A user's own: the address of the bus, in D-Bus notation.
@@ -39,14 +39,14 @@ pub enum Bus {
 
 impl Bus {
     /// The systemd for this process, see [`choose`].
-    pub fn of_caller() -> Result<Self> {
+    pub(crate) fn of_caller() -> Result<Self> {
         let is_root = rustix::process::geteuid().is_root();
         let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         choose(is_root, map, |name| std::env::var_os(name), |path| path.exists())
     }
 
     /// Whether it is a user's own.
-    pub fn is_user(&self) -> bool {
+    pub(crate) fn is_user(&self) -> bool {
         matches!(self, Self::User(_))
     }
 }
@@ -128,7 +128,7 @@ fn unescape(value: &str) -> Option<Vec<u8>> {
 
 /// A connection: calls are sent one by one, and signals that arrive meanwhile are kept.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     /// Connected to systemd itself, without a bus, so names have no meaning.
     direct: bool,
@@ -141,7 +141,7 @@ pub struct Connection {
 impl Connection {
     /// Connects and authenticates: the peer reads our identity from the socket's credentials, which
     /// are right in every user namespace.
-    pub fn open(bus: &Bus) -> Result<Self> {
+    pub(crate) fn open(bus: &Bus) -> Result<Self> {
         let (stream, direct) = match bus {
             Bus::User(address) => {
                 (connect(address).doing(|| format!("connect to the user's bus {address:?}"))?, false)
@@ -178,12 +178,12 @@ impl Connection {
     }
 
     /// Whether there is a bus in between.
-    pub fn has_bus(&self) -> bool {
+    pub(crate) fn has_bus(&self) -> bool {
         !self.direct
     }
 
     /// Calls a method and waits for its answer.
-    pub fn call(&mut self, call: &Call<'_>) -> Result<MethodReply> {
+    pub(crate) fn call(&mut self, call: &Call<'_>) -> Result<MethodReply> {
         let doing = || format!("call {}.{} over D-Bus", call.interface, call.member);
         let until = Instant::now() + PATIENCE;
         self.serial += 1;
@@ -200,7 +200,7 @@ impl Connection {
     }
 
     /// The next signal; one that arrived during a call comes first.
-    pub fn signal(&mut self, until: Instant) -> Result<(String, Vec<Value>)> {
+    pub(crate) fn signal(&mut self, until: Instant) -> Result<(String, Vec<Value>)> {
         if let Some(signal) = self.signals.pop_front() {
             return Ok(signal);
         }

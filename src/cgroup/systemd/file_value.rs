@@ -5,7 +5,7 @@ const CPU_PERIOD: u64 = 100_000;
 
 /// Parses a number as the kernel does (kstrtoull with base 0): decimal, `0x` and hexadecimal, or
 /// `0` and octal.
-pub fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     let lower = text.to_ascii_lowercase();
     match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
@@ -16,7 +16,7 @@ pub fn number(text: &str) -> Option<u64> {
 }
 
 /// `QUOTA [PERIOD]` in microseconds; the quota is `None` for `max`.
-pub fn quota_and_period(value: &str) -> Option<(Option<u64>, u64)> {
+pub(crate) fn quota_and_period(value: &str) -> Option<(Option<u64>, u64)> {
     let mut words = value.split_ascii_whitespace();
     let quota = match words.next()? {
         "max" => None,

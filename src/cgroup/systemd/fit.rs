@@ -13,14 +13,14 @@ const SECOND: u64 = 1_000_000;
 
 /// The resolution of CPUQuota=, in microseconds of CPU time per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuotaStep(u64);
+pub(crate) struct QuotaStep(u64);
 
 impl QuotaStep {
     /// Whole percents of a CPU.
-    pub const PERCENT: Self = Self(10_000);
+    pub(crate) const PERCENT: Self = Self(10_000);
 
     /// The step of this version of systemd.
-    pub fn of_version(version: u32) -> Self {
+    pub(crate) fn of_version(version: u32) -> Self {
         /// Since this version, hundredths of a percent. Older versions may too, but rounding up to
         /// a coarser step never grants less than requested.
         const HUNDREDTHS_SINCE: u32 = 257;
@@ -29,7 +29,7 @@ impl QuotaStep {
 
     /// Converts `quota` in each `period`, both in microseconds, to microseconds per second, rounded
     /// up to the next step.
-    pub fn per_second(self, quota: u64, period: u64) -> Option<u64> {
+    pub(crate) fn per_second(self, quota: u64, period: u64) -> Option<u64> {
         quota
             .checked_mul(SECOND)?
             .checked_add(period.checked_sub(1)?)?
@@ -42,7 +42,7 @@ impl QuotaStep {
 /// processes.
 ///
 /// Errors are for lists that only the kernel understands.
-pub fn fit(settings: &mut CgroupSettings, step: QuotaStep) -> Result<(), Vec<BadLimit>> {
+pub(crate) fn fit(settings: &mut CgroupSettings, step: QuotaStep) -> Result<(), Vec<BadLimit>> {
     let mut faults = Vec::new();
     for setting in &mut settings.writes {
         match setting.file.as_ref() {

@@ -33,7 +33,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Parses exactly one value. The error contains the reason and the byte offset.
-pub fn parse(text: &str) -> Result<Value, String> {
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let mut parser = Parser { text, at: 0 };
     let value = parser.value(None, 0).and_then(|value| {
         parser.skip_space();

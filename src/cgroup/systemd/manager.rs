@@ -32,19 +32,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection to systemd, the system's or a user's.
 #[derive(Debug)]
-pub struct Manager {
+pub(crate) struct Manager {
     connection: Connection,
     listens: bool,
 }
 
 impl Manager {
     /// Connects to the systemd on this bus.
-    pub fn connect(bus: &Bus) -> Result<Self> {
+    pub(crate) fn connect(bus: &Bus) -> Result<Self> {
         Ok(Self { connection: Connection::open(bus)?, listens: false })
     }
 
     /// systemd's own cgroup, the parent of all its units; the hierarchy's root is empty.
-    pub fn own_cgroup(&mut self) -> Result<String> {
+    pub(crate) fn own_cgroup(&mut self) -> Result<String> {
         match self.get(MANAGER_PATH, MANAGER, "ControlGroup")? {
             Some(Value::Str(path)) => Ok(path.trim_matches('/').to_owned()),
             _ => Err(Error::new(Kind::System, "systemd does not tell its cgroup")),
@@ -52,7 +52,7 @@ impl Manager {
     }
 
     /// The version number of systemd; 0 if it has no number.
-    pub fn version(&mut self) -> Result<u32> {
+    pub(crate) fn version(&mut self) -> Result<u32> {
         let Some(Value::Str(text)) = self.get(MANAGER_PATH, MANAGER, "Version")? else { return Ok(0) };
         let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
@@ -60,7 +60,7 @@ impl Manager {
     }
 
     /// A unit's Description and its present cgroup. `None`: there is no such unit.
-    pub fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
+    pub(crate) fn unit(&mut self, unit: &str) -> Result<Option<(String, String)>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
         let mut text = |interface: &str, name: &str| match self.get(&path, interface, name)? {
             Some(Value::Str(text)) => Ok(Some(text)),
@@ -75,7 +75,7 @@ impl Manager {
     }
 
     /// A property that only scopes or slices have. `None`: there is no such unit.
-    pub fn property(&mut self, unit: &str, name: &str) -> Result<Option<Value>> {
+    pub(crate) fn property(&mut self, unit: &str, name: &str) -> Result<Option<Value>> {
         let Some(path) = self.path(unit)? else { return Ok(None) };
         self.get(&path, interface(unit), name)
     }
@@ -97,7 +97,12 @@ impl Manager {
     ///
     /// An ended unit of the same name, failed or disappearing, is removed first; `in_use` says
     /// whether one has processes.
-    pub fn start(&mut self, unit: &str, properties: &[Property], in_use: impl Fn() -> bool) -> Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        unit: &str,
+        properties: &[Property],
+        in_use: impl Fn() -> bool,
+    ) -> Result<()> {
         self.listen()?;
         let properties =
             properties.iter().map(|property| property_value(&property.name, &property.value)).collect();
@@ -140,7 +145,7 @@ impl Manager {
 
     /// Stops a unit, waits until it has stopped, then resets its failed state. No error if there is
     /// no such unit.
-    pub fn stop(&mut self, unit: &str) -> Result<()> {
+    pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
         self.listen()?;
         let job = match self.ask("StopUnit", &[Value::text(unit), Value::text("replace")])? {
             Ok(values) => job(values, "StopUnit")?,
@@ -158,7 +163,7 @@ impl Manager {
     }
 
     /// Changes properties of a unit for its remaining lifetime.
-    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+    pub(crate) fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         let properties =
             properties.iter().map(|property| property_value(&property.name, &property.value)).collect();
         let runtime = Value::Bool(true);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// A unit to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnitPlace {
+pub(crate) struct UnitPlace {
     /// Its name, with `.scope` or `.slice`.
     pub unit: String,
     /// The slice that contains it; `-.slice` is the root.
@@ -13,7 +13,7 @@ pub struct UnitPlace {
 }
 
 /// The root slice's name.
-pub const ROOT: &str = "-.slice";
+pub(crate) const ROOT: &str = "-.slice";
 /// The longest unit name that systemd accepts (UNIT_NAME_MAX).
 const LONGEST: usize = 255;
 /// The prefix of the id if cgroupsPath is absent.
@@ -27,7 +27,7 @@ impl UnitPlace {
     /// * The unit is `PREFIX-NAME.scope`, which begins with `-` if PREFIX is empty; if NAME ends in
     ///   `.slice`, it is NAME itself.
     /// * An absent path is `:emergence:ID`.
-    pub fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
+    pub(crate) fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
         const FIELD: &str = "linux.cgroupsPath";
         let absent = format!(":{PREFIX}:{}", escape(id));
         let path = if cgroups_path.is_empty() { &absent } else { cgroups_path };
@@ -69,12 +69,12 @@ impl UnitPlace {
     }
 
     /// Whether the unit is itself a slice, to which systemd adds no process.
-    pub fn is_slice(&self) -> bool {
+    pub(crate) fn is_slice(&self) -> bool {
         self.unit.ends_with(".slice")
     }
 
     /// The unit's cgroup relative to systemd's own, normalized.
-    pub fn below(&self) -> String {
+    pub(crate) fn below(&self) -> String {
         if self.is_slice() {
             return expand(&self.unit);
         }

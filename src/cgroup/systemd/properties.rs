@@ -45,7 +45,7 @@ const MOST_CPUS: usize = 1 << 16;
 /// * `bfq`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
 ///   scale.
 /// * `step`: see [`super::fit`].
-pub fn limits(settings: &CgroupSettings, bfq: bool, step: QuotaStep) -> Vec<Property> {
+pub(crate) fn limits(settings: &CgroupSettings, bfq: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();
     for setting in &settings.writes {
         let (file, value) = match &setting.missing {
@@ -209,7 +209,7 @@ fn per_device(name: &str, device: &str, value: u64) -> Property {
 
 /// The device rules: an exclusive allow-list. `None`: the rules are not an allow-list; our own
 /// program then controls devices.
-pub fn devices(allowed: Option<&[Allowed]>) -> Vec<Property> {
+pub(crate) fn devices(allowed: Option<&[Allowed]>) -> Vec<Property> {
     let none = Value::Array("(ss)".into(), Vec::new());
     let policy = |word: &str| Property::new("DevicePolicy", Value::text(word));
     let Some(allowed) = allowed else {

@@ -10,7 +10,7 @@ use crate::container::CgroupMode;
 // Options of both commands.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct ImagesArgs {
+pub(crate) struct ImagesArgs {
     /// Directory of criu's images
     #[arg(long, value_name = "DIR", default_value = "checkpoint")]
     pub image_path: PathBuf,
@@ -67,14 +67,14 @@ impl From<CgroupModeArg> for CgroupMode {
 /// The namespaces whose content can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)] // a comment would show in help
-pub enum EmptyNamespace {
+pub(crate) enum EmptyNamespace {
     Network,
 }
 
 // `checkpoint`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct CheckpointArgs {
+pub(crate) struct CheckpointArgs {
     /// Options shared with `restore`.
     #[command(flatten)]
     pub images: ImagesArgs,
@@ -107,7 +107,7 @@ pub struct CheckpointArgs {
 // `restore`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct RestoreArgs {
+pub(crate) struct RestoreArgs {
     /// Options shared with `checkpoint`.
     #[command(flatten)]
     pub images: ImagesArgs,

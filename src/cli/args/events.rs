@@ -9,7 +9,7 @@ use super::switch;
 // `events`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct EventsArgs {
+pub(crate) struct EventsArgs {
     /// Interval between statistics, such as 500ms, 5s or 1m30s
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "5s")]
     pub interval: Duration,

@@ -13,7 +13,7 @@ use crate::container::request::SubGroup;
 // `exec`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch, override_usage = "emergence-runc exec [OPTIONS] <container-id> [command [arguments...]]")]
-pub struct ExecArgs {
+pub(crate) struct ExecArgs {
     /// Process definition to use (process.json); other options override its values
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
@@ -72,13 +72,13 @@ pub struct ExecArgs {
 
 impl ExecArgs {
     /// The container's id. One list has the id and the program's arguments, which may look like options.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         // An id that is not UTF-8 is refused because of this character.
         self.words.first().map_or("", |id| id.to_str().unwrap_or("\u{fffd}"))
     }
 
     /// The program and its arguments.
-    pub fn command(&self) -> &[OsString] {
+    pub(crate) fn command(&self) -> &[OsString] {
         let rest = self.words.get(1..).unwrap_or_default();
         // Skip a `--` between the id and the program, as other runtimes do. No program has this name.
         rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest)

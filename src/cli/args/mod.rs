@@ -19,19 +19,19 @@ use crate::cli::{log, pages::*};
 use crate::container::ContainerId;
 use crate::container::request::{Create, Run};
 
-pub use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
+pub(crate) use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 #[cfg(feature = "emergence")]
-pub use emergence::{
+pub(crate) use emergence::{
     ArtifactArgs, BundleArgs, CheckStoreArgs, DeclaredArgs, DrvAction, DrvFile, EmergenceArgs, ExportArgs,
     GcArgs, HashArgs, ImportArgs, InfoArgs, InspectArgs, KeyAction, LaunchArgs, NarAction, NeedArgs,
     NetworkMode, PackArgs, ReferenceArgs, RootAction, SameArgs, ShapeArgs, SignArgs, StorePathKind,
     TermsArgs, UnpackArgs, Verb, VerifyArgs,
 };
-pub use events::EventsArgs;
-pub use exec::ExecArgs;
-pub use mounts::{MountsAction, MountsArgs};
-pub use ps::PsArgs;
-pub use update::UpdateArgs;
+pub(crate) use events::EventsArgs;
+pub(crate) use exec::ExecArgs;
+pub(crate) use mounts::{MountsAction, MountsArgs};
+pub(crate) use ps::PsArgs;
+pub(crate) use update::UpdateArgs;
 
 /// `--version`: engines parse the first two lines.
 const VERSION: &str = concat!(
@@ -54,7 +54,7 @@ const VERSION: &str = concat!(
     before_help = ABOUT,
     help_template = page!("", "COMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}")
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options for every command, given before it.
     #[command(flatten)]
     pub global: Global,
@@ -71,7 +71,7 @@ pub struct Cli {
 // Options for every command.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct Global {
+pub(crate) struct Global {
     /// State directory, should be on a tmpfs [default: /run/emergence-runc, rootless $XDG_RUNTIME_DIR/emergence-runc]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -100,7 +100,7 @@ pub struct Global {
 
 /// Whether errors that are expected without root are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rootless {
+pub(crate) enum Rootless {
     /// If the caller is not root.
     Auto,
     /// As given on the command line.
@@ -113,7 +113,7 @@ pub enum Rootless {
     defer = true, // options are only defined for the command that was given
     subcommand_help_heading = "COMMANDS"
 )]
-pub enum Command {
+pub(crate) enum Command {
     /// create a container
     #[command(help_template = page!(" create"), before_help = CREATE)]
     Create(CreateArgs),
@@ -185,7 +185,7 @@ pub enum Command {
 
 // A command about one container.
 #[derive(Args, Debug)]
-pub struct IdArg {
+pub(crate) struct IdArg {
     /// The container
     #[arg(value_name = "container-id")]
     pub id: String,
@@ -194,7 +194,7 @@ pub struct IdArg {
 // `create`, and what `run` shares with it.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -211,7 +211,7 @@ pub struct CreateArgs {
 
 // Options that `create`, `run` and `emergence run` share.
 #[derive(Args, Debug)]
-pub struct PassedArgs {
+pub(crate) struct PassedArgs {
     /// Unix socket that receives the pty master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
@@ -234,7 +234,7 @@ pub struct PassedArgs {
 
 impl PassedArgs {
     /// The request for a container of the bundle in this directory.
-    pub fn create(&self, id: ContainerId, bundle: PathBuf, config: Option<PathBuf>) -> Create {
+    pub(crate) fn create(&self, id: ContainerId, bundle: PathBuf, config: Option<PathBuf>) -> Create {
         Create {
             id,
             bundle,
@@ -253,7 +253,7 @@ impl PassedArgs {
 // `run`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// What to create.
     #[command(flatten)]
     pub create: CreateArgs,
@@ -264,7 +264,7 @@ pub struct RunArgs {
 
 // Options for waiting on the container.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct StayArgs {
+pub(crate) struct StayArgs {
     /// Return as soon as the container's process runs
     #[arg(short, long)]
     pub detach: bool,
@@ -278,7 +278,7 @@ pub struct StayArgs {
 
 impl StayArgs {
     /// The request to run it.
-    pub fn run(self, create: Create) -> Run {
+    pub(crate) fn run(self, create: Create) -> Run {
         Run { create, detach: self.detach, keep: self.keep, no_subreaper: self.no_subreaper }
     }
 }
@@ -286,7 +286,7 @@ impl StayArgs {
 // `kill`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct KillArgs {
+pub(crate) struct KillArgs {
     /// Send the signal to every process of the container
     #[arg(short, long)]
     pub all: bool,
@@ -304,7 +304,7 @@ pub struct KillArgs {
 // `delete`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct DeleteArgs {
+pub(crate) struct DeleteArgs {
     /// Kill the container if it is running; an unknown id is not an error
     #[arg(short, long)]
     pub force: bool,
@@ -319,7 +319,7 @@ pub struct DeleteArgs {
 // `list`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: ListFormat,
@@ -331,7 +331,7 @@ pub struct ListArgs {
 /// How `list` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)] // a comment would show in help
-pub enum ListFormat {
+pub(crate) enum ListFormat {
     #[default]
     Table,
     Json,
@@ -340,7 +340,7 @@ pub enum ListFormat {
 // `spec`.
 #[derive(Args, Debug)]
 #[command(mut_args = switch)]
-pub struct SpecArgs {
+pub(crate) struct SpecArgs {
     /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -351,7 +351,7 @@ pub struct SpecArgs {
 
 // `check`.
 #[derive(Args, Debug)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Bundle directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -359,7 +359,7 @@ pub struct CheckArgs {
 
 // `completion`.
 #[derive(Args, Debug)]
-pub struct CompletionArgs {
+pub(crate) struct CompletionArgs {
     /// The shell
     #[arg(value_name = "shell")]
     pub shell: clap_complete::Shell,
@@ -367,7 +367,7 @@ pub struct CompletionArgs {
 
 // `man`.
 #[derive(Args, Debug)]
-pub struct ManArgs {
+pub(crate) struct ManArgs {
     /// Existing directory for the pages
     #[arg(value_name = "dir")]
     pub dir: PathBuf,

@@ -8,7 +8,7 @@ use crate::cli::pages::page;
 
 // `mounts`.
 #[derive(Args, Debug)]
-pub struct MountsArgs {
+pub(crate) struct MountsArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: MountsAction,
@@ -18,7 +18,7 @@ pub struct MountsArgs {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)] // a comment would become the command's line in help
-pub enum MountsAction {
+pub(crate) enum MountsAction {
     /// add mounts to a running container
     #[command(help_template = page!(" mounts add", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Add(MountsFile),
@@ -29,7 +29,7 @@ pub enum MountsAction {
 
 // `mounts add` and `mounts remove`.
 #[derive(Args, Debug)]
-pub struct MountsFile {
+pub(crate) struct MountsFile {
     /// The container
     #[arg(value_name = "container-id")]
     pub id: String,

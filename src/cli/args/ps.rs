@@ -7,7 +7,7 @@ use super::ListFormat;
 // `ps`. All arguments after the id are for ps(1), also those that look like options, so one list has both.
 #[derive(Args, Debug)]
 #[command(override_usage = "emergence-runc ps [OPTIONS] <container-id> [ps options]")]
-pub struct PsArgs {
+pub(crate) struct PsArgs {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: ListFormat,

@@ -2,7 +2,7 @@
 
 /// Bytes of a size as runc's users write it: a number, perhaps with a fraction, and perhaps one of k, m, g, t, p for a power
 /// of 1024, followed by b or ib; -1 is no limit.
-pub fn size(text: &str) -> std::result::Result<i64, String> {
+pub(crate) fn size(text: &str) -> std::result::Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }

@@ -9,7 +9,7 @@ use super::size::size;
 // `update`.
 #[derive(Args, Debug)]
 #[command(mut_args = negative)]
-pub struct UpdateArgs {
+pub(crate) struct UpdateArgs {
     /// File with the limits as JSON, or - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,

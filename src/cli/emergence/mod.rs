@@ -41,7 +41,7 @@ use crate::error::{Error, Kind};
 pub(super) const NOT_RUN: u8 = 125;
 
 /// Runs the subcommand. Prints errors, and returns the exit status of their kind.
-pub fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
+pub(crate) fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Result<ExitCode> {
     let json = args.json;
     let runs = matches!(args.verb, Verb::Run(_));
     match obey(args, global) {

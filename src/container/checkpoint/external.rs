@@ -26,7 +26,7 @@ const NULL: &str = "/dev/null";
 
 /// Joined namespaces, with their names in criu's images. The names are runc's: its images can be
 /// restored.
-pub const NAMESPACES: &[(Namespace, &str)] =
+pub(crate) const NAMESPACES: &[(Namespace, &str)] =
     &[(Namespace::Network, "extRootNetNS"), (Namespace::Pid, "extRootPidNS")];
 
 /// A mount point.
@@ -119,7 +119,7 @@ fn below<'p>(path: &'p str, above: &str) -> Option<&'p str> {
 }
 
 /// For a dump: the external mounts of process `pid`, in criu's form `mnt[PLACE]:NAME`.
-pub fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
+pub(crate) fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
     let host = mounts("self")?;
     let mounts = mounts(&pid.to_string())?;
     let root = format!("/proc/{pid}/root");
@@ -188,7 +188,7 @@ fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
 
 /// For a restore: the source for every name that a dump may have used, in criu's form
 /// `mnt[NAME]:SOURCE`.
-pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
+pub(crate) fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
     let host = mounts("self")?;
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
     for place in places(plan)? {
@@ -211,7 +211,7 @@ pub fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
 
 /// Creates the missing mount points: in the root file system, or in a host directory bind-mounted
 /// over it. In a file system of the container's own, criu restores them.
-pub fn make_mount_points(plan: &Plan) -> Result<()> {
+pub(crate) fn make_mount_points(plan: &Plan) -> Result<()> {
     let places = places(plan)?;
     for (index, place) in places.iter().enumerate() {
         let before = places.get(..index).unwrap_or_default().iter();
@@ -245,7 +245,7 @@ fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
 
 /// For a dump: the names in images of process `pid`'s three standard files, and those of them that
 /// are files of the host, for criu's list of external resources.
-pub fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
+pub(crate) fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     let mounts = mounts(&pid.to_string())?;
     let (mut files, mut outside) = (Vec::new(), Vec::new());
     for number in 0..3 {

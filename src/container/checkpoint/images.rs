@@ -61,7 +61,7 @@ const CONFIG_ANNOTATION: &str = "org.criu.config";
 const CONFIG_FILE: &str = "/etc/criu/runc.conf";
 
 /// Checks that this user may checkpoint, and that the installed criu is new enough.
-pub fn check_criu(settings: &Settings) -> Result<()> {
+pub(crate) fn check_criu(settings: &Settings) -> Result<()> {
     if settings.rootless {
         let words = "checkpoint and restore need root: criu cannot restore an ordinary user's container";
         return Err(Error::new(Kind::Unsupported, words));
@@ -75,7 +75,7 @@ pub fn check_criu(settings: &Settings) -> Result<()> {
 }
 
 /// Checks that criu and the kernel have the `wanted` features; `option` is why they are needed.
-pub fn check_features(wanted: Features, option: &str) -> Result<()> {
+pub(crate) fn check_features(wanted: Features, option: &str) -> Result<()> {
     let found = checkpoint::features(wanted)?;
     let lacks = |wanted: Option<bool>, found: Option<bool>| wanted.is_some() && found != Some(true);
     if lacks(wanted.mem_track, found.mem_track) || lacks(wanted.lazy_pages, found.lazy_pages) {

@@ -11,7 +11,7 @@ use crate::plan::ProcessStrings;
 use crate::spec::{self, Process, Spec};
 
 /// The requested process.
-pub struct RequestedProcess {
+pub(crate) struct RequestedProcess {
     /// All of it except `words`.
     pub process: Process,
     /// Its arguments, environment and working directory.
@@ -21,7 +21,7 @@ pub struct RequestedProcess {
 }
 
 /// Builds the requested process.
-pub fn process(request: &Exec, spec: &Spec) -> Result<RequestedProcess> {
+pub(crate) fn process(request: &Exec, spec: &Spec) -> Result<RequestedProcess> {
     let (mut process, document) = match &request.process {
         Some(file) => {
             if !request.args.is_empty() {

@@ -26,14 +26,14 @@ const PIECE: usize = 4096;
 const LEFT_AT_MOST: usize = 1024 * 1024;
 
 /// The runtime's own standard files.
-pub struct Host<'a> {
+pub(crate) struct Host<'a> {
     pub input: BorrowedFd<'a>,
     pub output: BorrowedFd<'a>,
     pub error: BorrowedFd<'a>,
 }
 
 impl Host<'_> {
-    pub fn standard() -> Host<'static> {
+    pub(crate) fn standard() -> Host<'static> {
         Host {
             input: rustix::stdio::stdin(),
             output: rustix::stdio::stdout(),
@@ -48,7 +48,7 @@ impl Host<'_> {
 }
 
 /// The container's terminal, from outside.
-pub struct Terminal {
+pub(crate) struct Terminal {
     master: OwnedFd,
     /// Held open: otherwise the master reports the end (EIO) whenever no process has the slave
     /// open, for example while an init closes its console to open it again later.
@@ -68,7 +68,7 @@ impl Terminal {
     /// Takes over the master that the container's process created. Its size becomes that of the
     /// terminal that we run in, unless the plan has one. Call it before the program starts, so that
     /// the program reads the right size.
-    pub fn of(master: OwnedFd, plan: &Plan) -> Result<Self> {
+    pub(crate) fn of(master: OwnedFd, plan: &Plan) -> Result<Self> {
         let size = plan.process.as_ref().and_then(|process| process.terminal).unwrap_or_default();
         let size = if size == TerminalSize::default() { SizeFrom::Host } else { SizeFrom::Process };
         Self::at(&Host::standard(), master, size)
@@ -237,20 +237,20 @@ impl Stream {
 
 /// The indices of our files in poll(2)'s list, if they are in it.
 #[derive(Default)]
-pub struct Places {
+pub(crate) struct Places {
     pub input: Option<usize>,
     pub output: Option<usize>,
 }
 
 /// Whether poll(2) reported our files ready.
 #[derive(Default)]
-pub struct Ready {
+pub(crate) struct Ready {
     pub input: bool,
     pub output: bool,
 }
 
 /// The copy in both directions.
-pub struct Relay<'a> {
+pub(crate) struct Relay<'a> {
     terminal: Terminal,
     host: &'a Host<'a>,
     /// Our output, reopened non-blocking, if possible.
@@ -267,7 +267,7 @@ pub struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    pub fn start(terminal: Terminal, host: &'a Host<'a>) -> Result<Self> {
+    pub(crate) fn start(terminal: Terminal, host: &'a Host<'a>) -> Result<Self> {
         Ok(Self {
             terminal,
             host,
@@ -281,7 +281,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Adds our files to poll(2)'s list through `add`, which returns the index.
-    pub fn watch<'s>(&'s self, mut add: impl FnMut(BorrowedFd<'s>, PollFlags) -> usize) -> Places {
+    pub(crate) fn watch<'s>(&'s self, mut add: impl FnMut(BorrowedFd<'s>, PollFlags) -> usize) -> Places {
         let mut places = Places::default();
         let mut master = PollFlags::empty();
         if self.inward.wants_more() {
@@ -303,7 +303,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Copies as much as possible without blocking.
-    pub fn copy(&mut self, ready: &Ready) {
+    pub(crate) fn copy(&mut self, ready: &Ready) {
         let master = self.terminal.master.as_fd();
         if ready.input && self.inward.wants_more() {
             let input = self.host.input;
@@ -351,23 +351,23 @@ impl<'a> Relay<'a> {
     }
 
     /// After the end of the process: copies its last output, and stops the input.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.inward.close();
         self.left = Some(LEFT_AT_MOST);
     }
 
     /// Discards output that is not read.
-    pub fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.outward.close();
     }
 
     /// Whether all output is written. Never true before [`Relay::drain`].
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         !self.outward.open && self.outward.is_empty()
     }
 
     /// Copies our terminal's changed size to the container's; the kernel notifies its processes.
-    pub fn resize(&self) {
+    pub(crate) fn resize(&self) {
         if let Some(size) = self.host.size() {
             // A terminal that is gone has no size; reading detects its end.
             let _ = pty::set_size(&self.terminal.master, size);
@@ -375,7 +375,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Restores raw mode after a stop, as the shell has used the terminal meanwhile.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         if let Some(raw) = &self.raw {
             // A terminal that is gone needs no mode.
             let _ = raw.reapply();

@@ -28,7 +28,7 @@ pub(super) struct Sealed<'a> {
 impl<'a> Sealed<'a> {
     /// The object `object` with the hash `nar_hash` at `path`. `store`: the store whose seals are
     /// trusted, if any.
-    pub fn of(store: Option<&Path>, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
+    pub(crate) fn of(store: Option<&Path>, object: &StorePath, nar_hash: &'a Hash, path: &'a Path) -> Self {
         let file = || {
             let (store, real) = (store?.canonicalize().ok()?, path.canonicalize().ok()?);
             let found = fs::symlink_metadata(&real).ok()?;
@@ -40,7 +40,7 @@ impl<'a> Sealed<'a> {
 
     /// Runs `check` unless inode, size and times of every file are the same as when it last
     /// succeeded.
-    pub fn unless_unchanged(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn unless_unchanged(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.file.is_none() {
             return check();
         }
@@ -57,7 +57,7 @@ impl<'a> Sealed<'a> {
 
     /// Runs `check` unless fs-verity protects every file, with the same digests as when it last
     /// succeeded.
-    pub fn unless_protected(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn unless_protected(&self, check: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.file.is_none() {
             return check();
         }

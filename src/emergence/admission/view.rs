@@ -30,7 +30,7 @@ impl View {
     ///
     /// Refused with `trust.unproved`: a symbolic link in that path, a mount over a part of an
     /// object, and a mount of a file system whose content is not known yet.
-    pub fn open(rootfs: &Path, mounts: &[Mounted], dir: &StoreDir) -> Result<Self> {
+    pub(crate) fn open(rootfs: &Path, mounts: &[Mounted], dir: &StoreDir) -> Result<Self> {
         let root =
             openat(CWD, rootfs, DIRECTORY, Mode::empty()).doing(|| format!("open {}", rootfs.display()))?;
         let place = parts(Path::new(dir.as_str()));
@@ -74,7 +74,7 @@ impl View {
     }
 
     /// Names of all visible entries.
-    pub fn names(&self) -> Result<BTreeSet<String>> {
+    pub(crate) fn names(&self) -> Result<BTreeSet<String>> {
         let mut found: BTreeSet<String> = self.single.keys().cloned().collect();
         let Some(directory) = &self.directory else { return Ok(found) };
         let doing = || "read the container's store";
@@ -90,7 +90,7 @@ impl View {
     }
 
     /// A path to read an object at, valid as long as this value lives.
-    pub fn path(&self, object: &StorePath) -> Result<PathBuf> {
+    pub(crate) fn path(&self, object: &StorePath) -> Result<PathBuf> {
         let name = object.to_string();
         if let Some(source) = self.single.get(&name) {
             return Ok(source.clone());

@@ -14,13 +14,13 @@
 //! ```
 
 mod admit;
-pub mod automaton;
-pub mod blob_closure;
-pub mod blob_files;
-pub mod cache_closure;
-pub mod import;
-pub mod nar_file;
-pub mod open;
-pub mod reference;
-pub mod stack;
-pub mod store_closure;
+pub(crate) mod automaton;
+pub(crate) mod blob_closure;
+pub(crate) mod blob_files;
+pub(crate) mod cache_closure;
+pub(crate) mod import;
+pub(crate) mod nar_file;
+pub(crate) mod open;
+pub(crate) mod reference;
+pub(crate) mod stack;
+pub(crate) mod store_closure;

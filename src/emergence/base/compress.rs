@@ -187,7 +187,7 @@ impl<W: Write> Write for Compressor<W> {
 
 /// Converts an error of reading compressed bytes: with an errno it is the system's, otherwise it is
 /// the decoder's and `refused` makes the refusal.
-pub fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
+pub(crate) fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
     match error.raw_os_error() {
         Some(_) => Error::from(error).within(format!("read {what}")).into(),
         None => refused(format!("what is compressed cannot be read: {error}")),

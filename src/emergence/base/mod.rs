@@ -14,17 +14,17 @@
 //! glob             patterns with * and ?
 //! ```
 
-pub mod bounded;
-pub mod compress;
-pub mod files;
-pub mod glob;
+pub(crate) mod bounded;
+pub(crate) mod compress;
+pub(crate) mod files;
+pub(crate) mod glob;
 pub mod hash;
-pub mod jcs;
+pub(crate) mod jcs;
 pub mod json;
-pub mod limits;
-pub mod nix32;
-pub mod pieces;
-pub mod refusal;
+pub(crate) mod limits;
+pub(crate) mod nix32;
+pub(crate) mod pieces;
+pub(crate) mod refusal;
 pub mod stream;
-pub mod strict;
-pub mod work;
+pub(crate) mod strict;
+pub(crate) mod work;

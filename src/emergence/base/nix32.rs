@@ -8,12 +8,12 @@
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 /// Length of the encoding of `bytes` bytes, in characters.
-pub const fn length(bytes: usize) -> usize {
+pub(crate) const fn length(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
 }
 
 /// Encodes `bytes`.
-pub fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
     let digit = |at: usize| (0..5).fold(0, |value, place| value | usize::from(bit(at * 5 + place)) << place);
     let digits = (0..length(bytes.len())).rev().map(digit);
@@ -22,7 +22,7 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// Decodes `text` into `bytes`. `None`: other characters, another length, or bits set beyond the
 /// bytes.
-pub fn decode(text: &str, bytes: &mut [u8]) -> Option<()> {
+pub(crate) fn decode(text: &str, bytes: &mut [u8]) -> Option<()> {
     if text.len() != length(bytes.len()) {
         return None;
     }

@@ -11,11 +11,11 @@
 //! node          facts of a machine
 //! ```
 
-pub mod binding;
-pub mod constraint;
-pub mod declaration;
-pub mod digests;
-pub mod document;
-pub mod fields;
-pub mod node;
-pub mod parameters;
+pub(crate) mod binding;
+pub(crate) mod constraint;
+pub(crate) mod declaration;
+pub(crate) mod digests;
+pub(crate) mod document;
+pub(crate) mod fields;
+pub(crate) mod node;
+pub(crate) mod parameters;

@@ -34,7 +34,13 @@ const RESTARTS: (u32, u32) = (1, 5);
 const GRACE: u32 = 5;
 
 /// Creates the bundle of store objects in the directory `bundle`, whose final path will be `last`.
-pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, last: &Path) -> Result<()> {
+pub(crate) fn automaton(
+    artifact: &Parts,
+    store: &Store,
+    shape: &Shape,
+    bundle: &Path,
+    last: &Path,
+) -> Result<()> {
     let mut spec = base(shape);
     let mounts = rootfs::automaton_root(&artifact.objects, store, shape.rootfs, bundle, last)?;
     spec.mounts.extend(mounts);
@@ -66,7 +72,7 @@ pub fn automaton(artifact: &Parts, store: &Store, shape: &Shape, bundle: &Path, 
 
 /// Writes the config.json of an image to `bundle`. `tree` is the image's tree: the bundle's
 /// `rootfs`, or bound there if `shape` says so.
-pub fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) -> Result<()> {
+pub(crate) fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &Path) -> Result<()> {
     let wanted = &config.config;
     let mut spec = base(shape);
     let bound = shape.rootfs == super::Rootfs::Bind;
@@ -161,7 +167,7 @@ fn stop_signal(signal: &str) -> Option<(String, String)> {
 }
 
 /// Checks that there is a program to start, before anything is created.
-pub fn startable(parts: &Parts, shape: &Shape) -> Result<()> {
+pub(crate) fn startable(parts: &Parts, shape: &Shape) -> Result<()> {
     let init = parts.document.as_ref().and_then(|document| document.init.as_ref());
     arguments(parts, init, shape).map(drop)
 }
@@ -289,7 +295,7 @@ fn finish(spec: Spec, bundle: &Path) -> Result<()> {
 }
 
 /// The constraints of an automaton.
-pub fn constraints(document: &Document) -> Result<crate::emergence::format::constraint::Constraints> {
+pub(crate) fn constraints(document: &Document) -> Result<crate::emergence::format::constraint::Constraints> {
     let list = serde_json::Value::Array(document.constraints.clone());
     crate::emergence::format::constraint::Constraints::parse(&list, "constraints")
 }

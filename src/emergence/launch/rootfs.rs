@@ -32,7 +32,7 @@ const FILES: [(&str, &str); 3] = [
 
 /// Creates the directory `rootfs` in `bundle`, whose final path will be `last`. Returns the mounts
 /// that complete it.
-pub fn automaton_root(
+pub(crate) fn automaton_root(
     objects: &[Object],
     store: &Store,
     shape: Rootfs,
@@ -180,7 +180,7 @@ fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<Strin
 
 /// Mounts an overlay on the new directory `rootfs`, in a mount namespace that ends with the
 /// container. Writes go to `bundle`. `lower`: its lower directories, lowest first.
-pub fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
+pub(crate) fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
     let options = written_to(bundle, lower, bundle)?.join(",");
     fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
     overlay_on(rootfs, options)
@@ -194,7 +194,7 @@ fn text(path: &Path) -> Result<&str> {
 /// closure.
 ///
 /// It counts as a layer: the store keeps it as long as something holds it.
-pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
+pub(crate) fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
     let directory = store.layers().join(view_name(objects));
     if directory.exists() {
         return Ok(directory);
@@ -219,7 +219,7 @@ pub fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
 
 /// The name of a closure's directory. The suffix keeps it apart from those of images, whose layers
 /// may have any content.
-pub fn view_name(objects: &[Object]) -> String {
+pub(crate) fn view_name(objects: &[Object]) -> String {
     let mut names: Vec<String> = objects.iter().map(|object| format!("{}\n", object.path)).collect();
     names.sort_unstable();
     Hash::sha256(format!("emergence-view-1\n{}", names.concat()).as_bytes()).hex() + ".view"

@@ -13,12 +13,12 @@
 //! scan         references found in the content of an object
 //! ```
 
-pub mod cache;
+pub(crate) mod cache;
 pub mod drv;
-pub mod keys;
-pub mod modulo;
+pub(crate) mod keys;
+pub(crate) mod modulo;
 pub mod nar;
-pub mod narinfo;
-pub mod object;
-pub mod scan;
-pub mod store_path;
+pub(crate) mod narinfo;
+pub(crate) mod object;
+pub(crate) mod scan;
+pub(crate) mod store_path;

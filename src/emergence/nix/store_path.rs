@@ -16,7 +16,7 @@ pub const USUAL_STORE: &str = "/nix/store";
 const DIGEST: usize = 20;
 
 /// Length of a path's digest, in characters.
-pub const DIGITS: usize = nix32::length(DIGEST);
+pub(crate) const DIGITS: usize = nix32::length(DIGEST);
 
 /// Maximum length of an object's name.
 const LONGEST_NAME: usize = 211;

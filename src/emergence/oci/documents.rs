@@ -250,7 +250,7 @@ pub struct RootFs {
 
 /// Parses an OCI digest, which has only one form: `sha256:` or `sha512:` and lower-case hexadecimal
 /// digits.
-pub fn digest(text: &str) -> Option<Hash> {
+pub(crate) fn digest(text: &str) -> Option<Hash> {
     let hash = Hash::parse(text, None).ok()?;
     let known = matches!(hash.algorithm(), Algorithm::Sha256 | Algorithm::Sha512);
     (known && hash.to_string() == text).then_some(hash)

@@ -9,7 +9,7 @@
 //! ```
 
 mod machine;
-pub mod sign;
-pub mod sources;
-pub mod spec;
-pub mod write;
+pub(crate) mod sign;
+pub(crate) mod sources;
+pub(crate) mod spec;
+pub(crate) mod write;

@@ -12,11 +12,11 @@
 //! policy     limits on what a command line may demand
 //! ```
 
-pub mod check;
-pub mod closure;
+pub(crate) mod check;
+pub(crate) mod closure;
 mod hashes;
-pub mod policy;
-pub mod terms;
-pub mod trust;
-pub mod verify;
-pub mod watched;
+pub(crate) mod policy;
+pub(crate) mod terms;
+pub(crate) mod trust;
+pub(crate) mod verify;
+pub(crate) mod watched;

@@ -63,7 +63,7 @@ pub fn read_object(
 
 /// Verifies a file without decompressing it, because its content is known already. Errors as of
 /// [`read_object`].
-pub fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
+pub(crate) fn read_known(file: impl Read, stored: &Stored) -> Result<Bytes> {
     let algorithm = stored.hash.map_or(Algorithm::Sha256, |hash| hash.algorithm());
     let (read, hash) = hashed(file, algorithm, stored.size.unwrap_or_default(), &stored.name)?;
     hash.map_or(Ok(()), |hash| check_stored(stored, read, &hash))?;

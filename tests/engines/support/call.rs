@@ -9,7 +9,7 @@ const LIMIT: &str = "200";
 
 /// What came of a call.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Exit status; 124 when the call hung and was ended.
     pub code: i32,
     /// Standard output.
@@ -20,17 +20,17 @@ pub struct Output {
 }
 
 /// Runs a program with an empty standard input.
-pub fn call(program: &str, args: &[&str]) -> Output {
+pub(crate) fn call(program: &str, args: &[&str]) -> Output {
     typed(program, args, "")
 }
 
 /// Runs a shell script.
-pub fn shell(script: &str) -> Output {
+pub(crate) fn shell(script: &str) -> Output {
     call("sh", &["-c", script])
 }
 
 /// Runs a command line at a terminal of its own, on which `input` is typed; what the terminal shows is the standard output.
-pub fn terminal(command: &str, input: &str) -> Output {
+pub(crate) fn terminal(command: &str, input: &str) -> Output {
     typed("script", &["--quiet", "--return", "--command", command, "/dev/null"], input)
 }
 
@@ -64,27 +64,27 @@ fn typed(program: &str, args: &[&str], input: &str) -> Output {
 impl Output {
     /// Asserts success.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.exits(0)
     }
 
     /// Asserts an exit status.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\nstdout: {}\nstderr: {}", self.words, self.stdout, self.stderr);
         self
     }
 
     /// Asserts standard output, spaces at both ends aside.
     #[track_caller]
-    pub fn prints(self, want: &str) -> Self {
+    pub(crate) fn prints(self, want: &str) -> Self {
         assert_eq!(self.text(), want, "{}\nstderr: {}", self.words, self.stderr);
         self
     }
 
     /// Asserts that standard output contains `words`.
     #[track_caller]
-    pub fn shows(self, words: &str) -> Self {
+    pub(crate) fn shows(self, words: &str) -> Self {
         assert!(
             self.stdout.contains(words),
             "{}: should show {words:?}\nstdout: {}\nstderr: {}",
@@ -97,13 +97,13 @@ impl Output {
 
     /// Asserts that standard error contains `words`.
     #[track_caller]
-    pub fn says(self, words: &str) -> Self {
+    pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "{}: should say {words:?}, says: {}", self.words, self.stderr);
         self
     }
 
     /// Standard output without spaces at the ends.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.stdout.trim()
     }
 }

@@ -9,7 +9,7 @@ use super::{PATIENCE, shell};
 /// Asserts that nothing in the machine is named for the container any more: no process, mount, cgroup, or file below /run,
 /// where runtimes and engines keep their state, and systemd a file for each unit of theirs, failed ones too.
 #[track_caller]
-pub fn nothing_left(id: &str) {
+pub(crate) fn nothing_left(id: &str) {
     assert!(id.len() > 3, "{id:?} would be found everywhere");
     let end = Instant::now() + PATIENCE;
     let mut left = look(id);

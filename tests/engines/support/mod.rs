@@ -3,8 +3,8 @@
 mod call;
 mod left;
 
-pub use call::{Output, call, shell, terminal};
-pub use left::nothing_left;
+pub(crate) use call::{Output, call, shell, terminal};
+pub(crate) use left::nothing_left;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(200);
 
 /// The runtime that an engine is told to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
+pub(crate) enum Runtime {
     /// Debian's crun: the control.
     Crun,
     /// This project's, where the engines of the test machine expect it.
@@ -23,7 +23,7 @@ pub enum Runtime {
 
 impl Runtime {
     /// The name that the engines' configuration knows it by.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Crun => "crun",
             Self::Ours => "emergence-runc",
@@ -31,7 +31,7 @@ impl Runtime {
     }
 
     /// Where it is.
-    pub fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Crun => "/usr/bin/crun",
             Self::Ours => "/usr/local/bin/emergence-runc",
@@ -40,7 +40,7 @@ impl Runtime {
 }
 
 /// Whether this is the test machine; says where the test runs when it is not.
-pub fn in_machine() -> bool {
+pub(crate) fn in_machine() -> bool {
     let machine = std::env::var_os("EMERGENCE_TEST_MACHINE").is_some();
     if !machine {
         println!("skipped: runs in the test machine (hack/vm/test)");
@@ -49,14 +49,14 @@ pub fn in_machine() -> bool {
 }
 
 /// A name that no other container has.
-pub fn name() -> String {
+pub(crate) fn name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Asks again and again until `done`, and fails the test with `what` when that takes too long.
 #[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");

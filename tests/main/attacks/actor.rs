@@ -16,16 +16,16 @@ const PROGRAM: &str = "/attacker";
 const PART: &str = "ATTACK";
 
 /// The words that start a part.
-pub const WORDS: [&str; 5] = [PROGRAM, "--ignored", "--exact", "attacks::actor::part", "--nocapture"];
+pub(crate) const WORDS: [&str; 5] = [PROGRAM, "--ignored", "--exact", "attacks::actor::part", "--nocapture"];
 
 /// The bundle with the test program in it.
-pub fn with_actor(bundle: Bundle) -> Bundle {
+pub(crate) fn with_actor(bundle: Bundle) -> Bundle {
     let own = std::env::current_exe().expect("the test program's own path");
     bundle.mount(PROGRAM, "bind", own.to_str().expect("UTF-8"), &["bind", "ro"])
 }
 
 /// The bundle whose program plays `part`.
-pub fn playing(bundle: Bundle, part: &str) -> Bundle {
+pub(crate) fn playing(bundle: Bundle, part: &str) -> Bundle {
     let env = json!([format!("{PART}={part}"), "PATH=/bin", "RUST_TEST_THREADS=1"]);
     with_actor(bundle).set("process/args", json!(WORDS)).set("process/env", env)
 }

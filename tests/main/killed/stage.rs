@@ -16,7 +16,7 @@ use crate::terminal::listen;
 
 /// What is special about a kind of container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kind {
+pub(crate) struct Kind {
     pub user: bool,
     pub hooks: bool,
     pub net: bool,
@@ -26,7 +26,7 @@ pub struct Kind {
 
 /// Where it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// In namespaces and a cgroup of its own.
     #[default]
     Own,
@@ -45,7 +45,7 @@ pub enum Place {
 }
 
 /// A world, and a kind of container in it.
-pub struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     pub env: &'a Env,
     pub kind: Kind,
     pub bundle: Bundle,
@@ -56,7 +56,7 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(env: &'a Env, kind: Kind, args: &[&str]) -> Self {
+    pub(crate) fn new(env: &'a Env, kind: Kind, args: &[&str]) -> Self {
         let bundle = dress(env, kind, env.bundle(args));
         bundle.write();
         let network = kind.net.then(network_namespace);
@@ -71,7 +71,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The runtime with `args`, as this kind of container needs it.
-    pub fn call(&self, args: &[&str]) -> Call<'_> {
+    pub(crate) fn call(&self, args: &[&str]) -> Call<'_> {
         let driver: &[&str] = match self.kind.place {
             Place::NoCgroup | Place::NoCgroupNoPid => &["--cgroup-manager", "disabled"],
             Place::Systemd => &["--systemd-cgroup"],
@@ -84,7 +84,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub fn creating<'b>(&'b self, command: &[&'b str]) -> Vec<&'b str> {
+    pub(crate) fn creating<'b>(&'b self, command: &[&'b str]) -> Vec<&'b str> {
         let mut args = [command, &["-b", self.bundle.str()]].concat();
         if let Some((_, path)) = &self.console
             && command != ["run"]
@@ -100,7 +100,7 @@ impl<'a> Stage<'a> {
     }
 
     /// What must be there before the command.
-    pub fn prepare(&self, before: Before) {
+    pub(crate) fn prepare(&self, before: Before) {
         if self.kind.net {
             self.ip(
                 "ip link show ertest0 >/dev/null 2>&1 || ip link add ertest0 type veth peer name ertest1",
@@ -129,7 +129,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Removes the container by force, and looks for what is left.
-    pub fn clean(&self, what: &str, killed: &mut Killed, manner: Manner) {
+    pub(crate) fn clean(&self, what: &str, killed: &mut Killed, manner: Manner) {
         if !matches!(manner, Manner::ChildWakesLate) {
             killed.wake();
         }
@@ -209,7 +209,7 @@ impl<'a> Stage<'a> {
 }
 
 /// A bundle of this kind.
-pub fn dress(env: &Env, kind: Kind, bundle: Bundle) -> Bundle {
+pub(crate) fn dress(env: &Env, kind: Kind, bundle: Bundle) -> Bundle {
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let with = |bundle: Bundle, yes: bool, change: &dyn Fn(Bundle) -> Bundle| {
         if yes { change(bundle) } else { bundle }
@@ -248,7 +248,7 @@ pub fn dress(env: &Env, kind: Kind, bundle: Bundle) -> Bundle {
     }
 }
 
-pub fn without_cgroup(bundle: Bundle) -> Bundle {
+pub(crate) fn without_cgroup(bundle: Bundle) -> Bundle {
     bundle.without_mount("/sys/fs/cgroup").edit(|config| {
         let linux = config["linux"].as_object_mut().unwrap();
         linux.remove("resources");
@@ -258,7 +258,7 @@ pub fn without_cgroup(bundle: Bundle) -> Bundle {
 
 /// What there is before a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Before {
+pub(crate) enum Before {
     Nothing,
     Created,
     Running,

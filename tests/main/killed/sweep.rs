@@ -7,7 +7,7 @@ use super::stage::{Before, Kind, Stage};
 use crate::support::{Env, Killed, Moment};
 
 /// How many calls are chosen, and which.
-pub enum Chosen {
+pub(crate) enum Chosen {
     Spread(usize),
     All,
     Random(usize, u64),
@@ -54,7 +54,7 @@ impl Chosen {
 
 /// How the runtime is killed.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// While its child runs.
     ChildRuns,
     /// Before its child runs, which wakes before the container is deleted.
@@ -66,7 +66,7 @@ pub enum Manner {
 }
 
 /// A command to be killed.
-pub struct Sweep<'a> {
+pub(crate) struct Sweep<'a> {
     stage: Stage<'a>,
     before: Before,
     args: Vec<String>,
@@ -74,7 +74,7 @@ pub struct Sweep<'a> {
 
 impl<'a> Sweep<'a> {
     /// Kills `command` for this kind of container at the chosen moments.
-    pub fn run(
+    pub(crate) fn run(
         env: &'a Env,
         kind: Kind,
         before: Before,

@@ -14,7 +14,7 @@ const APPLETS: &str = "awk basename cat chmod chown cp cut date dd df dmesg echo
     tail tee test timeout touch tr true tty ulimit umount uname uniq unshare usleep vi wc which whoami xargs";
 
 /// A bundle on disk and the configuration it will have.
-pub struct Bundle {
+pub(crate) struct Bundle {
     path: PathBuf,
     /// The configuration; [`Bundle::write`] puts it on disk.
     pub config: Value,
@@ -22,7 +22,7 @@ pub struct Bundle {
 
 impl Env {
     /// A bundle whose program is `args`, without a terminal, its root writable, in a cgroup of this test.
-    pub fn bundle(&self, args: &[&str]) -> Bundle {
+    pub(crate) fn bundle(&self, args: &[&str]) -> Bundle {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = self.dir().join(format!("b{count}"));
@@ -39,7 +39,7 @@ impl Env {
     }
 
     /// A bundle that another program made; without a terminal, in a cgroup of this test.
-    pub fn adopt(&self, path: PathBuf) -> Bundle {
+    pub(crate) fn adopt(&self, path: PathBuf) -> Bundle {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let text = fs::read(path.join("config.json")).expect("a bundle has a config.json");
         let mut config: Value = serde_json::from_slice(&text).expect("config.json is JSON");
@@ -56,40 +56,40 @@ impl Env {
     }
 
     /// A bundle whose program is a shell script.
-    pub fn script(&self, script: &str) -> Bundle {
+    pub(crate) fn script(&self, script: &str) -> Bundle {
         self.bundle(&["sh", "-c", script])
     }
 }
 
 impl Bundle {
     /// The bundle's directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The bundle's directory, as an argument.
-    pub fn str(&self) -> &str {
+    pub(crate) fn str(&self) -> &str {
         self.path.to_str().expect("temporary paths are UTF-8")
     }
 
     /// The container's cgroup, as config.json names it.
-    pub fn cgroup(&self) -> &str {
+    pub(crate) fn cgroup(&self) -> &str {
         self.config["linux"]["cgroupsPath"].as_str().expect("a cgroup of this test")
     }
 
     /// A path of the host below the root file system.
-    pub fn rootfs(&self, inside: &str) -> PathBuf {
+    pub(crate) fn rootfs(&self, inside: &str) -> PathBuf {
         self.path.join("rootfs").join(inside.trim_start_matches('/'))
     }
 
     /// Changes one value; `place` is member names with `/` between, made where missing.
-    pub fn set(mut self, place: &str, value: Value) -> Self {
+    pub(crate) fn set(mut self, place: &str, value: Value) -> Self {
         *self.place(place) = value;
         self
     }
 
     /// Adds to a list, made where missing.
-    pub fn push(mut self, place: &str, value: Value) -> Self {
+    pub(crate) fn push(mut self, place: &str, value: Value) -> Self {
         let list = self.place(place);
         if list.is_null() {
             *list = json!([]);
@@ -99,19 +99,19 @@ impl Bundle {
     }
 
     /// Changes the configuration as a whole.
-    pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
+    pub(crate) fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.config);
         self
     }
 
     /// Adds a mount.
-    pub fn mount(self, destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
+    pub(crate) fn mount(self, destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
         let mount = json!({"destination": destination, "type": kind, "source": source, "options": options});
         self.push("mounts", mount)
     }
 
     /// Has a namespace of this kind: new when `path` is `None`, joined otherwise.
-    pub fn namespace(self, kind: &str, path: Option<&str>) -> Self {
+    pub(crate) fn namespace(self, kind: &str, path: Option<&str>) -> Self {
         let mut bundle = self.without_namespace(kind);
         let mut entry = json!({"type": kind});
         if let Some(path) = path {
@@ -122,7 +122,7 @@ impl Bundle {
     }
 
     /// Has no namespace of this kind.
-    pub fn without_namespace(self, kind: &str) -> Self {
+    pub(crate) fn without_namespace(self, kind: &str) -> Self {
         self.edit(|config| {
             let list = config["linux"]["namespaces"].as_array_mut().expect("a list of namespaces");
             list.retain(|entry| entry["type"] != kind);
@@ -130,7 +130,7 @@ impl Bundle {
     }
 
     /// Has no mount on this path.
-    pub fn without_mount(self, destination: &str) -> Self {
+    pub(crate) fn without_mount(self, destination: &str) -> Self {
         self.edit(|config| {
             let list = config["mounts"].as_array_mut().expect("a list of mounts");
             list.retain(|entry| entry["destination"] != destination);
@@ -138,7 +138,7 @@ impl Bundle {
     }
 
     /// Puts config.json on disk.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         let text = serde_json::to_vec_pretty(&self.config).expect("JSON values can be written");
         fs::write(self.path.join("config.json"), text).expect("write config.json");
     }

@@ -14,7 +14,7 @@ use super::killer::be_traced;
 use super::{Env, Older, patience, until};
 
 /// A call being put together.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     env: &'a Env,
     command: Command,
     words: String,
@@ -48,31 +48,31 @@ impl<'a> Call<'a> {
     }
 
     /// Adds an environment variable.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
     /// The directory to start in.
-    pub fn cwd(mut self, path: &Path) -> Self {
+    pub(crate) fn cwd(mut self, path: &Path) -> Self {
         self.cwd = path.to_owned();
         self
     }
 
     /// Root, even in a rootless world.
-    pub fn privileged(mut self) -> Self {
+    pub(crate) fn privileged(mut self) -> Self {
         self.user = None;
         self
     }
 
     /// Another standard input than /dev/null.
-    pub fn stdin(mut self, fd: OwnedFd) -> Self {
+    pub(crate) fn stdin(mut self, fd: OwnedFd) -> Self {
         self.stdin = Some(fd);
         self
     }
 
     /// Another network namespace than the test's; `namespace` must stay open until the call is started.
-    pub fn network(mut self, namespace: &OwnedFd) -> Self {
+    pub(crate) fn network(mut self, namespace: &OwnedFd) -> Self {
         self.network = Some(namespace.as_raw_fd());
         self
     }
@@ -84,7 +84,7 @@ impl<'a> Call<'a> {
     }
 
     /// Starts it. Standard output and error are files, because a container may keep them open after the runtime ended.
-    pub fn start(mut self) -> Running {
+    pub(crate) fn start(mut self) -> Running {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = |kind: &str| self.env.dir().join(format!("run/{kind}-{count}"));
@@ -113,7 +113,7 @@ impl<'a> Call<'a> {
     }
 
     /// Starts it and waits until it ends.
-    pub fn run(self) -> Output {
+    pub(crate) fn run(self) -> Output {
         self.start().wait()
     }
 }
@@ -147,7 +147,7 @@ fn enter(
 }
 
 /// A program that was started.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -156,22 +156,22 @@ pub struct Running {
 
 impl Running {
     /// Its pid.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
     /// What it wrote to standard output so far.
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         text(&self.stdout)
     }
 
     /// What it wrote to standard error so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         text(&self.stderr)
     }
 
     /// Waits until it listens to several things at once: it sleeps in poll(2).
-    pub fn until_it_listens(&self) {
+    pub(crate) fn until_it_listens(&self) {
         let polls = [
             #[cfg(target_arch = "x86_64")]
             libc::SYS_poll,
@@ -189,7 +189,7 @@ impl Running {
     }
 
     /// Waits until it ends; one that takes too long is killed and fails the test.
-    pub fn wait(mut self) -> Output {
+    pub(crate) fn wait(mut self) -> Output {
         let end = Instant::now() + patience();
         let status = loop {
             match self.child.try_wait().expect("wait for a child") {
@@ -218,7 +218,7 @@ fn text(path: &Path) -> String {
 
 /// What came of a call.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Exit status, or 128 + the signal.
     pub code: i32,
     /// Standard output when the call ended.
@@ -232,20 +232,20 @@ pub struct Output {
 impl Output {
     /// Asserts success.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.exits(0)
     }
 
     /// Asserts an exit status.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\nstdout: {}\nstderr: {}", self.words, self.stdout, self.stderr);
         self
     }
 
     /// Asserts failure, with something said on standard error.
     #[track_caller]
-    pub fn fails(self) -> Self {
+    pub(crate) fn fails(self) -> Self {
         assert_ne!(self.code, 0, "should fail: {}\nstdout: {}", self.words, self.stdout);
         assert!(!self.stderr.trim().is_empty(), "fails without a word: {}", self.words);
         self
@@ -253,31 +253,31 @@ impl Output {
 
     /// As [`Output::says`] for a message with quotes, which a text log writes with a backslash before each.
     #[track_caller]
-    pub fn logs(self, words: &str) -> Self {
+    pub(crate) fn logs(self, words: &str) -> Self {
         self.says(&words.replace('"', "\\\""))
     }
 
     /// Asserts that standard error contains `words`.
     #[track_caller]
-    pub fn says(self, words: &str) -> Self {
+    pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "{}: should say {words:?}, says: {}", self.words, self.stderr);
         self
     }
 
     /// Asserts standard output, spaces at both ends aside.
     #[track_caller]
-    pub fn prints(self, want: &str) -> Self {
+    pub(crate) fn prints(self, want: &str) -> Self {
         assert_eq!(self.stdout.trim(), want, "{}\nstderr: {}", self.words, self.stderr);
         self
     }
 
     /// Standard output without spaces at the ends.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.stdout.trim()
     }
 
     /// Standard output as it is now: a detached container goes on writing to it.
-    pub fn later(&self) -> String {
+    pub(crate) fn later(&self) -> String {
         text(&self.stdout_file)
     }
 }

@@ -16,7 +16,7 @@ use super::{Call, patience};
 
 /// When the program is killed. Calls are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// It enters this call.
     Call(u32),
     /// The same, but a child has not run since the clone, unless the program has waited for it. It runs after [`Killed::wake`].
@@ -31,7 +31,7 @@ pub enum Moment {
 
 /// What came of it.
 #[derive(Default)]
-pub struct Killed {
+pub(crate) struct Killed {
     /// Whether the moment came. Otherwise the program has ended by itself.
     pub killed: bool,
     /// Whether the program has ended by itself, with status 0.
@@ -50,12 +50,12 @@ pub struct Killed {
 
 impl Killed {
     /// Lets the children run that have not run yet.
-    pub fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         self.sleepers.drain(..).for_each(detach);
     }
 
     /// Waits until all children have ended; how many have not, when that takes too long.
-    pub fn children_left(&self) -> usize {
+    pub(crate) fn children_left(&self) -> usize {
         let end = Instant::now() + patience() / 4;
         let left = |child: &&OwnedFd| {
             let rest = end.saturating_duration_since(Instant::now());
@@ -68,7 +68,7 @@ impl Killed {
 
 impl Call<'_> {
     /// Starts the program and kills it at the moment, or waits until it ends.
-    pub fn killed_at(self, moment: Moment) -> Killed {
+    pub(crate) fn killed_at(self, moment: Moment) -> Killed {
         let running = self.traced().start();
         let program = running.pid();
         let mut tracer = Tracer {

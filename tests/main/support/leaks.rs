@@ -34,7 +34,7 @@ impl Drop for Env {
 
 impl Env {
     /// All that is still there, in words.
-    pub fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for pid in self.processes() {
             let words =
@@ -88,7 +88,7 @@ impl Env {
     }
 
     /// Mounts below the test's directory, in the host's mount namespace and in the test's.
-    pub fn mounts(&self) -> Vec<PathBuf> {
+    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
         let host = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
         let own = self.program("cat", &["/proc/self/mountinfo"]).privileged().run().ok().stdout;
         let all = host.lines().chain(own.lines());
@@ -100,7 +100,7 @@ impl Env {
     /// The mounts of the test's namespace, a line of mountinfo each, to compare with those of later. Left out is what other programs of
     /// the machine change meanwhile, though the namespace is private: a mount vanishes from every namespace when the file that it is on
     /// is removed, as engines do below /run and /var, and who mounts cgroup2 sets its options for all.
-    pub fn mount_table(&self) -> String {
+    pub(crate) fn mount_table(&self) -> String {
         let all = self.program("cat", &["/proc/self/mountinfo"]).run().ok().stdout;
         let place = |line: &str| {
             line.split(' ').nth(4).is_some_and(|at| !at.starts_with("/run/") && !at.starts_with("/var/"))
@@ -112,7 +112,7 @@ impl Env {
     }
 
     /// cgroups below the test's, deepest first; the parent itself may stay, `clean` takes it.
-    pub fn cgroups(&self) -> Vec<PathBuf> {
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let root = self.cgroup_directory();
         let mut found = Vec::new();
         directories(&root, &mut found);

@@ -13,10 +13,10 @@ mod killer;
 mod leaks;
 mod older;
 
-pub use bundle::Bundle;
-pub use call::{Call, Output, Running};
-pub use killer::{Killed, Moment};
-pub use older::Older;
+pub(crate) use bundle::Bundle;
+pub(crate) use call::{Call, Output, Running};
+pub(crate) use killer::{Killed, Moment};
+pub(crate) use older::Older;
 
 use std::cell::RefCell;
 use std::fs;
@@ -33,19 +33,19 @@ use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
 /// An ordinary user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
-pub const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// What a program that can be held looks for in its environment.
 const HOLD: &[u8] = b"EMERGENCE_RUNC_HOLD";
 
 /// Longest a test waits for something that should happen at once. The test machine of `hack/vm` is emulated: all takes
 /// more than ten times as long there.
-pub fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     Duration::from_secs(if on_test_machine() { 200 } else { 20 })
 }
 
 /// One test's world. Dropping it checks that nothing is left and takes away what is.
-pub struct Env {
+pub(crate) struct Env {
     dir: tempfile::TempDir,
     mount_namespace: OwnedFd,
     /// The cgroup 2 root that the namespace sees.
@@ -62,17 +62,17 @@ pub struct Env {
 
 impl Env {
     /// A world for a test that runs the runtime as root; `None` when this machine cannot have one.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Self::build(None)
     }
 
     /// A world where the runtime runs as an ordinary user, with sub-ids 200000 to 265535.
-    pub fn rootless() -> Option<Self> {
+    pub(crate) fn rootless() -> Option<Self> {
         Self::build(Some(NOBODY))
     }
 
     /// A world for root on an older kernel, or one that looks like it, whatever `EMERGENCE_TEST_KERNEL` says.
-    pub fn older(kernel: Older) -> Option<Self> {
+    pub(crate) fn older(kernel: Older) -> Option<Self> {
         let mut env = Self::build(None)?;
         env.older = Some(kernel);
         Some(env)
@@ -113,12 +113,12 @@ impl Env {
     }
 
     /// Whether the runtime runs as an ordinary user.
-    pub fn is_rootless(&self) -> bool {
+    pub(crate) fn is_rootless(&self) -> bool {
         self.user.is_some()
     }
 
     /// Whether the program under test is this project's. Prints why the test goes no further when it is not.
-    pub fn ours(&self, why: &str) -> bool {
+    pub(crate) fn ours(&self, why: &str) -> bool {
         let ours = self.flavour() == "emergence-runc";
         if !ours {
             println!("skipped for {}: {why}", self.flavour());
@@ -127,14 +127,14 @@ impl Env {
     }
 
     /// Whether the machine only looks like an older kernel.
-    pub fn is_older(&self) -> bool {
+    pub(crate) fn is_older(&self) -> bool {
         self.older.is_some()
     }
 
     /// What came of a call that must succeed on Linux `since` and newer. On an older one, or where it looks like one, it must have
     /// failed and named that version: `None`.
     #[track_caller]
-    pub fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
+    pub(crate) fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
         if self.is_older() || older::is_before(since) {
             output.fails().says(&format!("Linux has since {since}"));
             return None;
@@ -143,7 +143,7 @@ impl Env {
     }
 
     /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.
-    pub fn has(&self, program: &str, package: &str) -> bool {
+    pub(crate) fn has(&self, program: &str, package: &str) -> bool {
         let has = self.program("/bin/sh", &["-c", &format!("command -v {program}")]).run().code == 0;
         assert!(has || std::env::var_os("CI").is_none(), "{program} is not installed (package {package})");
         if !has {
@@ -154,7 +154,7 @@ impl Env {
 
     /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where `EMERGENCE_TEST_MACHINE`
     /// is set, the machine was made for these tests and must have them.
-    pub fn controllers(&self, needed: &[&str]) -> bool {
+    pub(crate) fn controllers(&self, needed: &[&str]) -> bool {
         let here = self.cgroup_file("/", "cgroup.controllers");
         let missing: Vec<_> =
             needed.iter().filter(|name| !here.split(' ').any(|there| there == **name)).collect();
@@ -167,19 +167,19 @@ impl Env {
     }
 
     /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in config.json.
-    pub fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
+    pub(crate) fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
         let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
         fs::read_to_string(path).unwrap_or_default().trim().to_owned()
     }
 
     /// Writes to a file of a cgroup.
-    pub fn write_cgroup_file(&self, cgroup: &str, file: &str, text: &str) {
+    pub(crate) fn write_cgroup_file(&self, cgroup: &str, file: &str, text: &str) {
         let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
         fs::write(&path, text).unwrap_or_else(|e| panic!("write {text:?} to {cgroup}/{file}: {e}"));
     }
 
     /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         let program = fs::read(&self.binary).expect("read the program under test");
         let holds = program.windows(HOLD.len()).any(|part| part == HOLD);
         if !holds {
@@ -189,7 +189,7 @@ impl Env {
     }
 
     /// Whether the program under test is the named one, which is known to differ; prints the reason.
-    pub fn differs(&self, program: &str, why: &str) -> bool {
+    pub(crate) fn differs(&self, program: &str, why: &str) -> bool {
         let is = self.flavour() == program;
         if is {
             println!("skipped for {program}: {why}");
@@ -198,43 +198,43 @@ impl Env {
     }
 
     /// File name of the program under test.
-    pub fn flavour(&self) -> String {
+    pub(crate) fn flavour(&self) -> String {
         self.binary.file_name().expect("a program has a name").to_string_lossy().into_owned()
     }
 
     /// The test's temporary directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The program under test.
-    pub fn binary(&self) -> &Path {
+    pub(crate) fn binary(&self) -> &Path {
         &self.binary
     }
 
     /// Has the program under test as a copy that no other test runs, which the kernel would guard by itself.
-    pub fn own_program(&self) {
+    pub(crate) fn own_program(&self) {
         fs::remove_file(&self.binary).expect("remove the program");
         copy_program(&under_test(), &self.binary);
     }
 
     /// The runtime's state directory.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir().join("run/state")
     }
 
     /// The directory of this test's cgroups, as the containers' config.json names it.
-    pub fn cgroup_parent(&self) -> String {
+    pub(crate) fn cgroup_parent(&self) -> String {
         format!("/{}", self.parent)
     }
 
     /// A container id that no other container of this test has.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("c{}", self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The runtime with `--root` and `args`, ready to be run.
-    pub fn call(&self, args: &[&str]) -> Call<'_> {
+    pub(crate) fn call(&self, args: &[&str]) -> Call<'_> {
         let root = self.root();
         let mut all = vec!["--root", root.to_str().expect("temporary paths are UTF-8")];
         all.extend_from_slice(args);
@@ -242,62 +242,62 @@ impl Env {
     }
 
     /// Any program, in the test's mount namespace.
-    pub fn program(&self, program: &str, args: &[&str]) -> Call<'_> {
+    pub(crate) fn program(&self, program: &str, args: &[&str]) -> Call<'_> {
         Call::new(self, program, args)
     }
 
     /// A shell script with `$RUNTIME`, `$ROOT`, in the test's mount namespace.
-    pub fn shell(&self, script: &str) -> Output {
+    pub(crate) fn shell(&self, script: &str) -> Output {
         self.program("/bin/sh", &["-c", script]).env("RUNTIME", &self.binary).env("ROOT", self.root()).run()
     }
 
     /// Runs the runtime with `args` and waits.
-    pub fn runtime(&self, args: &[&str]) -> Output {
+    pub(crate) fn runtime(&self, args: &[&str]) -> Output {
         self.call(args).run()
     }
 
     /// `run` in the foreground, with an id of its own.
-    pub fn run(&self, bundle: &Bundle) -> Output {
+    pub(crate) fn run(&self, bundle: &Bundle) -> Output {
         bundle.write();
         self.runtime(&["run", "--bundle", bundle.str(), &self.id()])
     }
 
     /// `create`. The container's standard output and error go to the same files as the runtime's.
-    pub fn create(&self, id: &str, bundle: &Bundle) -> Output {
+    pub(crate) fn create(&self, id: &str, bundle: &Bundle) -> Output {
         bundle.write();
         self.runtime(&["create", "--bundle", bundle.str(), id])
     }
 
     /// `create` and `start`, both of which must succeed; the value is `create`'s, whose files the container writes to.
-    pub fn launch(&self, id: &str, bundle: &Bundle) -> Output {
+    pub(crate) fn launch(&self, id: &str, bundle: &Bundle) -> Output {
         let output = self.create(id, bundle).ok();
         self.runtime(&["start", id]).ok();
         output
     }
 
     /// `delete --force`, which must succeed.
-    pub fn delete(&self, id: &str) {
+    pub(crate) fn delete(&self, id: &str) {
         self.runtime(&["delete", "--force", id]).ok();
     }
 
     /// The parsed answer of `state`.
-    pub fn state(&self, id: &str) -> Value {
+    pub(crate) fn state(&self, id: &str) -> Value {
         let output = self.runtime(&["state", id]).ok();
         serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("state is no JSON: {e}: {output:?}"))
     }
 
     /// The pid that `state` gives.
-    pub fn pid(&self, id: &str) -> i32 {
+    pub(crate) fn pid(&self, id: &str) -> i32 {
         self.state(id)["pid"].as_i64().expect("state has a pid") as i32
     }
 
     /// Waits until `state` gives `status`.
-    pub fn wait_for(&self, id: &str, status: &str) {
+    pub(crate) fn wait_for(&self, id: &str, status: &str) {
         until(&format!("container {id} is {status}"), || self.state(id)["status"] == status);
     }
 
     /// Bind-mounts `from` over `to` in the test's mount namespace, which the check for leaks must not count.
-    pub fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
+    pub(crate) fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
         let mut args = options.to_vec();
         args.extend([from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8")]);
         self.program("mount", &args).privileged().run().ok();
@@ -307,7 +307,7 @@ impl Env {
 
 /// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing may be missing, and where
 /// the program under test is the debug build that belongs to them.
-pub fn on_test_machine() -> bool {
+pub(crate) fn on_test_machine() -> bool {
     std::env::var_os("EMERGENCE_TEST_MACHINE").is_some()
 }
 
@@ -335,7 +335,7 @@ fn place_program(from: &Path, to: &Path) {
 }
 
 /// Asks again and again until `done`, and fails the test with `what` when that takes too long.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + patience();
     while !done() {
         assert!(Instant::now() < end, "waited in vain: {what}");
@@ -377,7 +377,7 @@ fn mount_namespace(subids: Option<PathBuf>) -> (OwnedFd, OwnedFd) {
 }
 
 /// A network namespace of a test's own, with nothing but its loopback device.
-pub fn network_namespace() -> OwnedFd {
+pub(crate) fn network_namespace() -> OwnedFd {
     let make = || -> io::Result<OwnedFd> {
         // SAFETY: no descriptor table is unshared; the thread ends with this closure.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;

@@ -23,7 +23,7 @@ const fn argument(number: u32) -> u32 {
 
 /// What a machine can look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Older {
+pub(crate) enum Older {
     /// Linux 5.4.
     Linux5_4,
     /// Linux 5.4 in a container of an engine whose filter knows no clone3 and refuses what it does not know with EPERM.
@@ -31,14 +31,14 @@ pub enum Older {
 }
 
 /// What `EMERGENCE_TEST_KERNEL` asks for.
-pub fn wanted() -> Option<Older> {
+pub(crate) fn wanted() -> Option<Older> {
     let kernel = std::env::var("EMERGENCE_TEST_KERNEL").ok()?;
     assert_eq!(kernel, "5.4", "EMERGENCE_TEST_KERNEL knows no other kernel");
     Some(Older::Linux5_4)
 }
 
 /// Whether this machine's kernel is older than `version`, such as `5.12`.
-pub fn is_before(version: &str) -> bool {
+pub(crate) fn is_before(version: &str) -> bool {
     let numbers = |text: &str| -> (u32, u32) {
         let mut parts = text.split(['.', '-']).map(|part| part.parse().expect("a version is numbers"));
         (parts.next().expect("a version"), parts.next().expect("a version has two numbers"))
@@ -106,7 +106,7 @@ const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 29] 
 
 impl Older {
     /// In a child, as root: from here on the machine looks like this. System calls only.
-    pub fn pretend(self) -> io::Result<()> {
+    pub(crate) fn pretend(self) -> io::Result<()> {
         const LINUX_5_4: [sock_filter; 29] = filter(answer(libc::ENOSYS), ALLOW);
         const IN_OLD_ENGINE: [sock_filter; 29] = filter(answer(libc::EPERM), answer(libc::ENOSYS));
         let steps = match self {

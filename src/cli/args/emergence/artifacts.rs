@@ -9,7 +9,7 @@ use crate::emergence::oci::Platform;
 
 // Selects an artifact from an index, and declares facts about a NAR.
 #[derive(Args, Clone, Debug, Default)]
-pub struct ArtifactArgs {
+pub(crate) struct ArtifactArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub platform: PlatformArgs,
@@ -23,7 +23,7 @@ const NAR: &str = "OPTIONS FOR A SINGLE NAR";
 
 // Declarations about a single NAR.
 #[derive(Args, Clone, Debug, Default)]
-pub struct DeclaredArgs {
+pub(crate) struct DeclaredArgs {
     /// Store path of the NAR
     #[arg(long, value_name = "PATH", conflicts_with = "narinfo", help_heading = NAR)]
     pub store_path: Option<String>,
@@ -57,7 +57,7 @@ fn compression(text: &str) -> Result<Compression, String> {
 
 // Selects an image from an index.
 #[derive(Args, Clone, Debug, Default)]
-pub struct PlatformArgs {
+pub(crate) struct PlatformArgs {
     /// Platform to select from an image index [default: this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
     pub platform: Option<Platform>,
@@ -69,7 +69,7 @@ fn platform(text: &str) -> Result<Platform, String> {
 
 // `emergence unpack`.
 #[derive(Args, Debug)]
-pub struct UnpackArgs {
+pub(crate) struct UnpackArgs {
     /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -86,7 +86,7 @@ pub struct UnpackArgs {
 
 // `emergence inspect`.
 #[derive(Args, Debug)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -97,7 +97,7 @@ pub struct InspectArgs {
 
 // `emergence verify`.
 #[derive(Args, Debug)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT, or store:OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -114,7 +114,7 @@ pub struct VerifyArgs {
 
 impl DeclaredArgs {
     /// Whether anything is declared.
-    pub fn given(&self) -> bool {
+    pub(crate) fn given(&self) -> bool {
         self.store_path.is_some()
             || self.nar_hash.is_some()
             || self.nar_size.is_some()

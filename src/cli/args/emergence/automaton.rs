@@ -9,7 +9,7 @@ use crate::emergence::automaton::Form;
 
 // `emergence pack`.
 #[derive(Args, Debug)]
-pub struct PackArgs {
+pub(crate) struct PackArgs {
     /// Document without its closure; "-" is standard input
     #[arg(long, value_name = "FILE")]
     pub spec: PathBuf,
@@ -83,7 +83,7 @@ impl From<CompressionName> for Compression {
 
 // `emergence sign`.
 #[derive(Args, Debug)]
-pub struct SignArgs {
+pub(crate) struct SignArgs {
     /// The automaton: oci:DIR[:TAG], or oci-archive:FILE[:TAG]
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -94,7 +94,7 @@ pub struct SignArgs {
 
 // `emergence same`.
 #[derive(Args, Debug)]
-pub struct SameArgs {
+pub(crate) struct SameArgs {
     /// The first automaton
     #[arg(value_name = "ref1")]
     pub one: String,

@@ -10,7 +10,7 @@ use crate::emergence::launch::Rootfs;
 
 // Options that `bundle` and `run` share.
 #[derive(Args, Debug)]
-pub struct ShapeArgs {
+pub(crate) struct ShapeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub artifact: ArtifactArgs,
@@ -60,7 +60,7 @@ impl From<RootfsMode> for Rootfs {
 
 /// Networks that the command line can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NetworkMode {
+pub(crate) enum NetworkMode {
     /// a private network namespace with only lo
     Private,
     /// the host's network
@@ -75,7 +75,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 
 // `emergence bundle`.
 #[derive(Args, Debug)]
-pub struct BundleArgs {
+pub(crate) struct BundleArgs {
     /// The artifact
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -92,7 +92,7 @@ pub struct BundleArgs {
 
 // `emergence run`.
 #[derive(Args, Debug)]
-pub struct LaunchArgs {
+pub(crate) struct LaunchArgs {
     /// The artifact
     #[arg(value_name = "ref")]
     pub reference: String,

@@ -14,19 +14,21 @@ use clap::{Arg, ArgAction, Args, Command, Subcommand, ValueEnum};
 use crate::cli::pages::{emergence as pages, page};
 use crate::emergence::{Demand, Sync, USUAL_STORE};
 
-pub use artifacts::{ArtifactArgs, DeclaredArgs, InspectArgs, UnpackArgs, VerifyArgs};
-pub use automaton::{PackArgs, SameArgs, SignArgs};
-pub use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
-pub use names::{
+pub(crate) use artifacts::{ArtifactArgs, DeclaredArgs, InspectArgs, UnpackArgs, VerifyArgs};
+pub(crate) use automaton::{PackArgs, SameArgs, SignArgs};
+pub(crate) use launch::{BundleArgs, LaunchArgs, NetworkMode, ShapeArgs};
+pub(crate) use names::{
     DrvAction, DrvArgs, DrvFile, HashArgs, KeyAction, KeyArgs, NarAction, NarArgs, ReferenceArgs,
     StorePathArgs, StorePathKind,
 };
-pub use store::{CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedArgs, RootAction, RootArgs};
+pub(crate) use store::{
+    CheckStoreArgs, ExportArgs, GcArgs, ImportArgs, InfoArgs, NeedArgs, RootAction, RootArgs,
+};
 
 // `emergence`.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, next_help_heading = EVERY, next_display_order = 500)] // after a verb's own options
-pub struct EmergenceArgs {
+pub(crate) struct EmergenceArgs {
     /// Store directory that store paths are computed for
     #[arg(long, global = true, value_name = "DIR", default_value = USUAL_STORE)]
     pub store_dir: String,
@@ -74,7 +76,7 @@ fn headed(verb: Command) -> Command {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "VERBS", mut_subcommands = headed)]
 #[allow(missing_docs)] // a comment would become the verb's line in help
-pub enum Verb {
+pub(crate) enum Verb {
     /// hash a tree as a NAR, or the bytes of a file
     #[command(help_template = page!(" emergence hash", "{all-args}"), before_help = pages::HASH)]
     Hash(HashArgs),
@@ -146,7 +148,7 @@ pub enum Verb {
 // Requirements for every artifact.
 #[derive(Args, Debug)]
 #[command(next_help_heading = EVERY, next_display_order = 600)]
-pub struct TermsArgs {
+pub(crate) struct TermsArgs {
     /// How store paths must be proved [default: proved, or as in the policy]
     #[arg(long, global = true, value_name = "MODE", value_enum)]
     pub trust: Option<TrustMode>,

@@ -10,7 +10,7 @@ use crate::emergence::hash::{Algorithm, Format};
 
 // `emergence hash`.
 #[derive(Args, Debug)]
-pub struct HashArgs {
+pub(crate) struct HashArgs {
     /// The tree or file; - is standard input
     #[arg(value_name = "path", required_unless_present = "convert")]
     pub path: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct HashArgs {
 
 // How a path is hashed.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct MethodArgs {
+pub(crate) struct MethodArgs {
     /// Hash the NAR
     #[arg(long, conflicts_with = "flat")]
     pub nar: bool,
@@ -41,7 +41,7 @@ pub struct MethodArgs {
 
 impl MethodArgs {
     /// The method given on the command line.
-    pub fn given(self) -> Option<Method> {
+    pub(crate) fn given(self) -> Option<Method> {
         match (self.nar, self.flat) {
             (true, _) => Some(Method::Nar),
             (_, true) => Some(Method::Flat),
@@ -79,7 +79,7 @@ impl From<FormatName> for Format {
 
 // `emergence nar`.
 #[derive(Args, Debug)]
-pub struct NarArgs {
+pub(crate) struct NarArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: NarAction,
@@ -89,7 +89,7 @@ pub struct NarArgs {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
-pub enum NarAction {
+pub(crate) enum NarAction {
     /// write a tree as a NAR
     #[command(help_template = page!(" emergence nar dump", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Dump {
@@ -138,7 +138,7 @@ pub enum NarAction {
 
 // `emergence store-path`.
 #[derive(Args, Debug)]
-pub struct StorePathArgs {
+pub(crate) struct StorePathArgs {
     /// How it is computed.
     #[command(subcommand)]
     pub kind: StorePathKind,
@@ -146,7 +146,7 @@ pub struct StorePathArgs {
 
 // References of an object.
 #[derive(Args, Debug)]
-pub struct ReferenceArgs {
+pub(crate) struct ReferenceArgs {
     /// Store path that the object refers to (may be repeated)
     #[arg(long = "ref", value_name = "PATH")]
     pub references: Vec<String>,
@@ -156,7 +156,7 @@ pub struct ReferenceArgs {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
-pub enum StorePathKind {
+pub(crate) enum StorePathKind {
     /// path of a tree, from the hash of its NAR
     #[command(help_template = page!(" emergence store-path source", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Source {
@@ -234,7 +234,7 @@ pub enum StorePathKind {
 
 // `emergence drv`.
 #[derive(Args, Debug)]
-pub struct DrvArgs {
+pub(crate) struct DrvArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: DrvAction,
@@ -242,7 +242,7 @@ pub struct DrvArgs {
 
 // A derivation.
 #[derive(Args, Debug)]
-pub struct DrvFile {
+pub(crate) struct DrvFile {
     /// The derivation
     #[arg(value_name = "file")]
     pub file: PathBuf,
@@ -255,7 +255,7 @@ pub struct DrvFile {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
-pub enum DrvAction {
+pub(crate) enum DrvAction {
     /// show a derivation as JSON, in the format of "nix derivation show"
     #[command(help_template = page!(" emergence drv show", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Show(DrvFile),
@@ -275,7 +275,7 @@ pub enum DrvAction {
 
 // `emergence key`.
 #[derive(Args, Debug)]
-pub struct KeyArgs {
+pub(crate) struct KeyArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: KeyAction,
@@ -285,7 +285,7 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "COMMANDS")]
 #[allow(missing_docs)]
-pub enum KeyAction {
+pub(crate) enum KeyAction {
     /// print a new secret key
     #[command(help_template = page!(" emergence key generate", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Generate {

@@ -10,7 +10,7 @@ use crate::emergence::Compression;
 
 // `emergence import`.
 #[derive(Args, Debug)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// Artifacts: oci:DIR:TAG of an automaton, nar:FILE, cache:DIR#OBJECT
     #[arg(value_name = "ref", required = true)]
     pub artifacts: Vec<String>,
@@ -21,7 +21,7 @@ pub struct ImportArgs {
 
 // `emergence need`.
 #[derive(Args, Debug)]
-pub struct NeedArgs {
+pub(crate) struct NeedArgs {
     /// The artifact: oci:DIR:TAG, oci-archive:FILE:TAG, nar:FILE, cache:DIR#OBJECT
     #[arg(value_name = "ref")]
     pub reference: String,
@@ -32,7 +32,7 @@ pub struct NeedArgs {
 
 // `emergence export`.
 #[derive(Args, Debug)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// Store paths, exported with their closures [default: all objects that --only-from names]
     #[arg(value_name = "storepath", required_unless_present = "only_from")]
     pub objects: Vec<String>,
@@ -79,7 +79,7 @@ impl From<CompressMode> for Compression {
 
 // `emergence info`.
 #[derive(Args, Debug)]
-pub struct InfoArgs {
+pub(crate) struct InfoArgs {
     /// Store path of the object
     #[arg(value_name = "storepath")]
     pub object: String,
@@ -87,7 +87,7 @@ pub struct InfoArgs {
 
 // `emergence check`.
 #[derive(Args, Debug)]
-pub struct CheckStoreArgs {
+pub(crate) struct CheckStoreArgs {
     /// Restore corrupt objects from this artifact
     #[arg(long, value_name = "REF")]
     pub repair: Option<String>,
@@ -95,7 +95,7 @@ pub struct CheckStoreArgs {
 
 // `emergence gc`.
 #[derive(Args, Debug)]
-pub struct GcArgs {
+pub(crate) struct GcArgs {
     /// Only print what would be deleted
     #[arg(long)]
     pub dry_run: bool,
@@ -106,7 +106,7 @@ pub struct GcArgs {
 
 // `emergence root`.
 #[derive(Args, Debug)]
-pub struct RootArgs {
+pub(crate) struct RootArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: RootAction,
@@ -115,7 +115,7 @@ pub struct RootArgs {
 // What `emergence root` does.
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)] // a comment would become the action's line in help
-pub enum RootAction {
+pub(crate) enum RootAction {
     /// add a root for an artifact in the store
     #[command(help_template = page!(" emergence root add", "ARGUMENTS:\n{positionals}\n\nOPTIONS:\n{options}"))]
     Add {

@@ -11,11 +11,11 @@
 //! stored    an automaton in a store
 //! ```
 
-pub mod carried;
-pub mod carrier;
-pub mod entry;
-pub mod forms;
-pub mod layer;
-pub mod layers;
-pub mod recipe;
-pub mod stored;
+pub(crate) mod carried;
+pub(crate) mod carrier;
+pub(crate) mod entry;
+pub(crate) mod forms;
+pub(crate) mod layer;
+pub(crate) mod layers;
+pub(crate) mod recipe;
+pub(crate) mod stored;

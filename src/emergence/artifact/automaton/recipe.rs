@@ -99,7 +99,12 @@ impl Recipe {
     ///
     /// Refused: `declaration.mismatch`, and as by [`drv::parse`] and [`drv::check`]. Unavailable
     /// dependencies are no error.
-    pub fn read(bytes: &[u8], path: Option<&StorePath>, dir: &StoreDir, load: &mut Load<'_>) -> Result<Self> {
+    pub(crate) fn read(
+        bytes: &[u8],
+        path: Option<&StorePath>,
+        dir: &StoreDir,
+        load: &mut Load<'_>,
+    ) -> Result<Self> {
         let recipe = drv::parse(bytes, dir)?;
         if let Some(path) = path {
             let own = recipe.path(dir, path.name().clone())?;
@@ -126,7 +131,7 @@ impl Recipe {
 
     /// Refused with `declaration.mismatch` if the document declares another derivation, or has
     /// outputs that this one does not build.
-    pub fn check(&self, declaration: &Declaration, document: &Document, dir: &StoreDir) -> Result<()> {
+    pub(crate) fn check(&self, declaration: &Declaration, document: &Document, dir: &StoreDir) -> Result<()> {
         declaration.must_be(&self.digest)?;
         if let (Some(declared), Some(found)) = (&declaration.equivalence, &self.equivalence) {
             let found = found.map_or_else(|| "none".to_owned(), |hash| hash.to_string());

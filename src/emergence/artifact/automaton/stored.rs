@@ -24,7 +24,7 @@ use crate::emergence::store::Store;
 
 /// Stores the document of an automaton whose objects are in the store, and records the output of
 /// its declaration.
-pub fn keep(store: &Store, document: &Document, digests: &Digests) -> Result<()> {
+pub(crate) fn keep(store: &Store, document: &Document, digests: &Digests) -> Result<()> {
     let objects: Vec<String> = document.closure.iter().map(|object| store.dir().path(&object.path)).collect();
     let kept = json!({ "document": document.value(), "objects": objects });
     store.put_automaton(&digests.automaton, kept.to_string().as_bytes())?;

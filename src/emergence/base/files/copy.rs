@@ -17,13 +17,13 @@ use crate::emergence::base::refusal::Result;
 use crate::error::{Doing, Error};
 
 /// The time of all files in a store.
-pub const TIMES: Timestamps = Timestamps {
+pub(crate) const TIMES: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
 };
 
 /// Sets the time of a file, directory or link to that of all files in a store.
-pub fn set_time(path: &Path) -> Result<()> {
+pub(crate) fn set_time(path: &Path) -> Result<()> {
     let set = utimensat(CWD, path, &TIMES, AtFlags::SYMLINK_NOFOLLOW);
     Ok(set.doing(|| format!("set the time of {}", path.display()))?)
 }
@@ -38,7 +38,7 @@ struct Open {
 
 /// Copies the tree `from` to `to`, which must not exist. `linked`: files are hard-linked, unless
 /// the file system allows no further links.
-pub fn copy_tree(from: &Path, to: &Path, linked: bool) -> Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path, linked: bool) -> Result<()> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     let make = || {
         let root = copy_node((CWD, &name(from)?), (CWD, &name(to)?), linked)?;

@@ -12,13 +12,13 @@ use crate::error::{Doing, Error};
 const AHEAD: usize = 32;
 
 /// Maximum size of the files that the threads create, in bytes.
-pub const SMALL: u64 = 128 * 1024;
+pub(crate) const SMALL: u64 = 128 * 1024;
 
 /// Larger buffers are not reused for the next file.
 const KEPT_ROOM: usize = 64 * 1024;
 
 /// A file to be created in the directory `F`.
-pub struct Task<F> {
+pub(crate) struct Task<F> {
     /// The directory, open until the last task in it is done.
     pub directory: Arc<F>,
     /// The file's name.
@@ -30,7 +30,7 @@ pub struct Task<F> {
 }
 
 /// Passes files to the threads.
-pub struct Crew<'a, F> {
+pub(crate) struct Crew<'a, F> {
     tasks: SyncSender<Task<F>>,
     rooms: Receiver<Vec<u8>>,
     failed: &'a AtomicBool,
@@ -38,7 +38,7 @@ pub struct Crew<'a, F> {
 
 impl<F> Crew<'_, F> {
     /// Queues `task` for a thread. Returns a buffer for the next file.
-    pub fn make(&self, task: Task<F>) -> Result<Vec<u8>> {
+    pub(crate) fn make(&self, task: Task<F>) -> Result<Vec<u8>> {
         if self.failed.load(Ordering::Relaxed) || self.tasks.send(task).is_err() {
             return Err(Error::from(std::io::Error::other("a file could not be made")).into());
         }
@@ -48,7 +48,7 @@ impl<F> Crew<'_, F> {
 
 /// Runs `work` with `hands` threads that create files with `one`, which returns the buffer. The
 /// first error of a thread is returned.
-pub fn with_crew<F: Send + Sync, T>(
+pub(crate) fn with_crew<F: Send + Sync, T>(
     hands: usize,
     one: impl Fn(Task<F>) -> Result<Vec<u8>> + Sync,
     work: impl FnOnce(Crew<'_, F>) -> Result<T>,

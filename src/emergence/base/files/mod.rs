@@ -14,12 +14,13 @@ mod overlay;
 mod space;
 mod staging;
 
-pub use copy::{TIMES, copy_tree, set_time};
-pub use crew::{Crew, SMALL, Task, with_crew};
-pub use overlay::{
+pub(crate) use copy::{TIMES, copy_tree, set_time};
+pub(crate) use crew::{Crew, SMALL, Task, with_crew};
+pub(crate) use overlay::{
     overlay_apart, overlay_directories, overlay_on, overlay_shows, overlay_takes, overlay_works,
 };
-pub use space::{check_space, reserve};
-pub use staging::{
-    Staging, made_whole, open_directory, random_name, remove_stale, remove_stale_beside, rename_new, vacant,
+pub(crate) use space::{check_space, reserve};
+pub(crate) use staging::{
+    Staging, open_directory, random_name, remove_stale, remove_stale_beside, rename_new,
 };
+pub use staging::{made_whole, vacant};

@@ -24,7 +24,7 @@ const PLAIN: &str = "redirect_dir=off,metacopy=off,index=off";
 
 /// The mount options for the directories of an overlay: `lower`, lowest first, the upper directory
 /// and the work directory.
-pub fn overlay_directories(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
+pub(crate) fn overlay_directories(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Vec<String>> {
     let below = lower.iter().rev().map(|path| checked(path)).collect::<Result<Vec<_>>>()?;
     Ok(vec![
         format!("lowerdir={}", below.join(":")),
@@ -43,7 +43,7 @@ fn checked(path: &Path) -> Result<&str> {
 
 /// Whether `count` directories in `directory`, with names of `name` bytes, can be the lower
 /// directories of one overlay.
-pub fn overlay_takes(directory: &Path, name: usize, count: usize) -> bool {
+pub(crate) fn overlay_takes(directory: &Path, name: usize, count: usize) -> bool {
     let one = directory.as_os_str().len() + name + 2;
     checked(directory).is_ok() && one.saturating_mul(count + 2) < MOST
 }
@@ -51,13 +51,13 @@ pub fn overlay_takes(directory: &Path, name: usize, count: usize) -> bool {
 /// Whether an overlay honours the upper directories' opaque markers. They are trusted.* extended
 /// attributes, which the kernel hides outside the initial user namespace: hidden files would
 /// reappear there.
-pub fn overlay_shows() -> bool {
+pub(crate) fn overlay_shows() -> bool {
     // PROC_USER_INIT_INO of the kernel.
     std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == 0xEFFF_FFFD)
 }
 
 /// Mounts an overlay with these options on the directory `at`.
-pub fn overlay_on(at: &Path, options: String) -> Result<()> {
+pub(crate) fn overlay_on(at: &Path, options: String) -> Result<()> {
     let options = CString::new(options).map_err(|_| Fault::usage("a path has a NUL byte"))?;
     let made = mount("overlay", at, "overlay", MountFlags::NODEV, options.as_c_str());
     Ok(made.doing(|| format!("mount an overlay on {}", at.display()))?)
@@ -66,7 +66,7 @@ pub fn overlay_on(at: &Path, options: String) -> Result<()> {
 /// Mounts an overlay over `lower`, lowest first, with the upper directory `upper`; other
 /// directories it needs are created in `staging`. No other process sees the mount: it is made in
 /// its own mount namespace and detached there, and lives as long as a descriptor of it is open.
-pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
+pub(crate) fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
     for directory in [&work, &at] {
         std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
@@ -93,7 +93,7 @@ pub fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<
 
 /// Whether overlays with an upper directory in `staging` can be mounted and take whiteouts. False
 /// if `staging` itself is on an overlay, or without the privileges to mount.
-pub fn overlay_works(staging: &Path) -> Result<bool> {
+pub(crate) fn overlay_works(staging: &Path) -> Result<bool> {
     let (lower, upper) = (staging.join("lower"), staging.join("upper"));
     for directory in [&lower, &upper, &lower.join("gone")] {
         std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;

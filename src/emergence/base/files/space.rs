@@ -13,14 +13,14 @@ const LARGE: u64 = 1 << 20;
 
 /// Reserves space for a new file of `size` bytes. Errors are ignored: some file systems cannot do
 /// it, and a declared size may exceed the free space.
-pub fn reserve(file: &impl AsFd, size: u64) {
+pub(crate) fn reserve(file: &impl AsFd, size: u64) {
     if size >= LARGE {
         let _ = fallocate(file, FallocateFlags::KEEP_SIZE, 0, size.min(LARGE << 10));
     }
 }
 
 /// Refused with `space` if the file system of `directory` has less than `needed` bytes free.
-pub fn check_space(directory: &Path, needed: u64) -> Result<()> {
+pub(crate) fn check_space(directory: &Path, needed: u64) -> Result<()> {
     let system = rustix::fs::statvfs(directory).doing(|| format!("look at {}", directory.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if needed <= free {

@@ -18,7 +18,7 @@ use crate::sys::remove::remove;
 const PREFIX: &str = ".emergence-";
 
 /// A directory of mode 0700. It is removed with its content on drop.
-pub struct Staging {
+pub(crate) struct Staging {
     path: PathBuf,
     /// Open and locked.
     directory: OwnedFd,
@@ -26,14 +26,14 @@ pub struct Staging {
 }
 
 /// A random name of 32 digits.
-pub fn random_name() -> Result<String> {
+pub(crate) fn random_name() -> Result<String> {
     let mut bytes = [0; 20];
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).map_err(Error::from)?;
     Ok(nix32::encode(&bytes))
 }
 
 /// Opens a directory without following links.
-pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     Ok(opened(path).doing(|| format!("open {}", path.display()))?)
 }
 
@@ -53,7 +53,7 @@ fn is_free(directory: &OwnedFd) -> Result<bool> {
 
 impl Staging {
     /// Creates a new directory in `above`.
-    pub fn new(above: &Path) -> Result<Self> {
+    pub(crate) fn new(above: &Path) -> Result<Self> {
         loop {
             let path = above.join(format!("{PREFIX}{}", random_name()?));
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
@@ -70,7 +70,7 @@ impl Staging {
     }
 
     /// Runs `work` with a new directory in `above`, which is removed afterwards.
-    pub fn with<T>(above: &Path, work: impl FnOnce(&Staging) -> Result<T>) -> Result<T> {
+    pub(crate) fn with<T>(above: &Path, work: impl FnOnce(&Staging) -> Result<T>) -> Result<T> {
         let mut staging = Self::new(above)?;
         let done = work(&staging);
         staging.ended = true;
@@ -85,12 +85,12 @@ impl Staging {
     }
 
     /// The directory's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The open directory.
-    pub fn directory(&self) -> &OwnedFd {
+    pub(crate) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 }
@@ -104,13 +104,13 @@ impl Drop for Staging {
 }
 
 /// Removes leftovers of dead processes in `directory`, which holds only such directories.
-pub fn remove_stale(directory: &Path) -> Result<()> {
+pub(crate) fn remove_stale(directory: &Path) -> Result<()> {
     stale(directory, |_, _| Ok(true))
 }
 
 /// As [`remove_stale`], in a directory with other content: removes only directories that are
 /// certainly ours.
-pub fn remove_stale_beside(directory: &Path) -> Result<()> {
+pub(crate) fn remove_stale_beside(directory: &Path) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     stale(directory, |name, directory| {
         let is_name =
@@ -138,7 +138,7 @@ fn stale(directory: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> 
 }
 
 /// Renames `from` to `to`, which must not exist: EEXIST or ENOTEMPTY otherwise.
-pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
     match rename_once(from, to) {
         // Without root privileges, moving a directory needs write permission on it, because its
         // ".." changes.

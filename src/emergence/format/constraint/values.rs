@@ -13,7 +13,7 @@ pub(crate) struct Values {
 
 impl Values {
     /// The words that are present, if the lists do not hold.
-    pub fn lack(&self, has: &[String]) -> Option<String> {
+    pub(crate) fn lack(&self, has: &[String]) -> Option<String> {
         let there = |word: &String| has.contains(word);
         let holds = self.any.as_ref().is_none_or(|any| any.iter().any(there))
             && self.all.iter().all(there)

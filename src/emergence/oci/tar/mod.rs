@@ -326,7 +326,7 @@ impl<R: Input> Members<R> {
 
 /// The error of reading and decompressing: a system error if it has an errno, otherwise a refusal
 /// of the compressed bytes.
-pub fn input_fault(error: io::Error) -> Fault {
+pub(crate) fn input_fault(error: io::Error) -> Fault {
     match error.raw_os_error() {
         Some(_) => Error::from(error).within("read").into(),
         None => Fault::refused(Code::BlobCompression, "", error.to_string()),
