@@ -18,8 +18,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Kind, Result};
 use args::Cli;
@@ -38,10 +38,11 @@ pub fn main() -> ExitCode {
     crate::sys::process::keep_ended_children();
     // First of all: it may execute this program again, and earlier parsing would be repeated. If
     // the word is not the command, this only costs time.
-    let makes_a_process = |word| ["create", "run", "exec", "mounts"].iter().any(|command| word == **command);
-    let protected =
-        if std::env::args_os().any(makes_a_process) { crate::container::run_protected() } else { Ok(()) };
-    let (done, failure) = match Cli::try_parse() {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let makes_a_process =
+        |word: &OsString| ["create", "run", "exec", "mounts"].iter().any(|command| word == *command);
+    let protected = if line.iter().any(makes_a_process) { crate::container::run_protected() } else { Ok(()) };
+    let (done, failure) = match args::parse(&line) {
         Ok(cli) => {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
@@ -80,7 +81,8 @@ fn obey(cli: Cli, protected: Result<()>) -> Result<ExitCode> {
 /// a user would see.
 pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
     let line = line.into_iter().map(|word| word.as_ref().to_owned());
-    match Cli::try_parse_from(std::iter::once(OsString::from("emergence-runc")).chain(line)) {
+    let line: Vec<OsString> = std::iter::once(OsString::from("emergence-runc")).chain(line).collect();
+    match args::parse(&line) {
         Err(answer) if !is_told(&answer) => Err(Error::new(Kind::Usage, words(&answer, None))),
         _ => Ok(()),
     }
@@ -180,6 +182,8 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]

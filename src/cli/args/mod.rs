@@ -1,5 +1,6 @@
 //! The table of definitions: every command and option, from which parsing, help, completions and man pages come.
 
+mod branch;
 mod checkpoint;
 #[cfg(feature = "emergence")]
 mod emergence;
@@ -19,6 +20,7 @@ use crate::cli::{log, pages::*};
 use crate::container::ContainerId;
 use crate::container::request::{Create, Run};
 
+pub(crate) use branch::parse;
 pub(crate) use checkpoint::{CheckpointArgs, EmptyNamespace, ImagesArgs, RestoreArgs};
 #[cfg(feature = "emergence")]
 pub(crate) use emergence::{
