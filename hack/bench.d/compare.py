@@ -144,6 +144,24 @@ def table(phase, times, memory):
     return [found["emergence-runc"] / found["crun"] for found in (medians, lowest)]
 
 
+def summary(times, memory):
+    """One phase for the JSON file."""
+    return {
+        name: {
+            "median_ms": round(statistics.median(all_times) * 1000, 3),
+            "min_ms": round(min(all_times) * 1000, 3),
+            "peak_memory_kib": memory[name],
+        }
+        for name, all_times in times.items()
+    }
+
+
+def version(program):
+    """The first line that a program prints about itself."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    return done.stdout.partition("\n")[0]
+
+
 def added(processor):
     """What the profile adds to each program's run, in words: by processor time, since others' work would hide a tenth of a millisecond."""
     median = {name: statistics.median(series) * 1000 for (phase, name), series in processor.items() if phase == "seccomp"}
@@ -159,11 +177,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=10, help="how often each program gets its turn")
     parser.add_argument("--runs", type=int, default=20, help="measurements in a turn")
     parser.add_argument("--only", choices=PHASES, help="one phase alone")
-    parser.add_argument("--json", help="file that takes all measured times, in seconds")
+    parser.add_argument("--json", help="file that takes medians, minima and peak memory")
     options = parser.parse_args()
 
     phases = [options.only] if options.only else PHASES
-    everything, verdicts = {}, []
+    measured, verdicts = {}, []
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         bench = Bench(directory, options.tools, options.runs)
         bench.make_bundle()
@@ -175,18 +193,22 @@ def main():
                 # The order changes from round to round: nobody always follows the same neighbour.
                 for name in names[turn % len(names):] + names[: turn % len(names)]:
                     times[name] += bench.seconds(phase, name)
-            share, share_of_lowest = table(phase, times, {name: bench.memory(phase, name) for name in names})
+            memory = {name: bench.memory(phase, name) for name in names}
+            share, share_of_lowest = table(phase, times, memory)
             bar = BARS.get(phase)
             bar = f" (bar {bar}: {'met' if share <= bar else 'MISSED'})" if bar else ""
             verdicts.append(f"{phase}: {share:.2f} of crun{bar}; by the fastest of each {share_of_lowest:.2f}")
             if phase == "seccomp":
                 verdicts.append(added(bench.processor))
-            everything[phase] = times
+            measured[phase] = summary(times, memory)
     print(f"\n{options.rounds} rounds of {options.runs}; medians over all of them")
     print("\n".join(verdicts))
     if options.json:
+        versions = {name: version(program) for name, program in bench.programs.items()}
+        document = {"programs": versions, "rounds": options.rounds, "runs": options.runs, "phases": measured}
         with open(options.json, "w") as file:
-            json.dump(everything, file)
+            json.dump(document, file, indent=2)
+            file.write("\n")
 
 
 main()
