@@ -172,7 +172,7 @@ pub(super) fn may_return() -> bool {
 
 /// Opens a namespace file and checks its kind: ioctl_ns(2), NS_GET_NSTYPE.
 pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
-    const NS_GET_NSTYPE: u64 = 0xb703;
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     let place = || format!("linux.namespaces[{}].path", joined.at);
     let file = File::open(&joined.path).doing(|| format!("{}: {}", place(), joined.path.display()))?;
     // SAFETY: this ioctl takes no argument and returns a number; on any other file it fails.

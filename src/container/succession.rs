@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use rustix::process::Resource;
+
 use super::pid::ProcessId;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Moment, Origin, Succession, calls_of_successor, procfs};
@@ -29,7 +31,7 @@ fn moment(plan: &Plan) -> Moment {
         wanted.policy == libc::SCHED_DEADLINE as u32
             || wanted.flags & libc::SCHED_FLAG_RESET_ON_FORK as u64 != 0
     });
-    let counted = process.rlimits.iter().any(|(resource, ..)| *resource == libc::RLIMIT_NPROC);
+    let counted = process.rlimits.iter().any(|(resource, ..)| *resource == Resource::Nproc);
     if not_inherited || counted {
         return Moment::BeforeLimits;
     }

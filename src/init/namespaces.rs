@@ -101,7 +101,7 @@ pub fn calls_of_successor() -> [(i64, [u64; 2]); 5] {
         (libc::SYS_clone, flags),
         (libc::SYS_sendmsg, [0, 0]),
         (libc::SYS_setsid, [0, 0]),
-        (libc::SYS_ioctl, [0, libc::TIOCSCTTY]),
+        (libc::SYS_ioctl, [0, u64::from(libc::TIOCSCTTY as u32)]),
         (libc::SYS_exit_group, [0, 0]),
     ]
 }

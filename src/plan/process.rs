@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::CString;
 
+use rustix::process::Resource;
+
 use super::{Context, IdMaps, Judge, passed};
 use crate::spec;
 use crate::sys::cred::{CapMask, SchedAttr};
@@ -36,7 +38,7 @@ pub struct ProcessPlan {
     /// The five sets.
     pub capabilities: CapSets,
     /// Resource, soft, hard.
-    pub rlimits: Vec<(u32, u64, u64)>,
+    pub rlimits: Vec<(Resource, u64, u64)>,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
     /// Written to /proc/self/attr/…; empty: not set.

@@ -1,37 +1,39 @@
 //! `rlimits` of a process, getrlimit(2).
 
+use rustix::process::Resource;
+
 use super::Judge;
 use super::words::unknown;
 use crate::spec;
 
 /// Names and numbers of the resources, getrlimit(2).
-const RLIMITS: &[(&str, u32)] = &[
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+const RLIMITS: &[(&str, Resource)] = &[
+    ("RLIMIT_AS", Resource::As),
+    ("RLIMIT_CORE", Resource::Core),
+    ("RLIMIT_CPU", Resource::Cpu),
+    ("RLIMIT_DATA", Resource::Data),
+    ("RLIMIT_FSIZE", Resource::Fsize),
+    ("RLIMIT_LOCKS", Resource::Locks),
+    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
+    ("RLIMIT_NICE", Resource::Nice),
+    ("RLIMIT_NOFILE", Resource::Nofile),
+    ("RLIMIT_NPROC", Resource::Nproc),
+    ("RLIMIT_RSS", Resource::Rss),
+    ("RLIMIT_RTPRIO", Resource::Rtprio),
+    ("RLIMIT_RTTIME", Resource::Rttime),
+    ("RLIMIT_SIGPENDING", Resource::Sigpending),
+    ("RLIMIT_STACK", Resource::Stack),
 ];
 
 /// The name of a resource, `RLIMIT_…`.
-pub fn rlimit_name(resource: u32) -> &'static str {
+pub fn rlimit_name(resource: Resource) -> &'static str {
     RLIMITS.iter().find(|(_, known)| *known == resource).map_or("unknown", |(name, _)| name)
 }
 
 /// Validates the limits; returns resource, soft and hard limit of each.
-pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(u32, u64, u64)> {
-    let mut found: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());
+pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(Resource, u64, u64)> {
+    let mut found: Vec<(Resource, u64, u64)> = Vec::with_capacity(list.len());
     for (at, limit) in list.iter().enumerate() {
         let place = format!("{place}.rlimits[{at}]");
         let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
@@ -58,7 +60,7 @@ mod tests {
         let limit = |kind: &str, soft, hard| spec::Rlimit { kind: kind.into(), soft, hard };
         let mut judge = Judge::default();
         let found = rlimits(&[limit("RLIMIT_NOFILE", 1, 2)], "process", &mut judge);
-        assert_eq!((found, judge.faults.len()), (vec![(libc::RLIMIT_NOFILE, 1, 2)], 0));
+        assert_eq!((found, judge.faults.len()), (vec![(Resource::Nofile, 1, 2)], 0));
         rlimits(
             &[limit("RLIMIT_X", 1, 2), limit("RLIMIT_AS", 3, 2), limit("RLIMIT_AS", 1, 2)],
             "process",

@@ -41,7 +41,7 @@ pub(super) fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut J
 }
 
 /// The error text for a name that is not in `table`.
-pub(super) fn unknown(name: &str, table: &[(&str, u32)]) -> String {
+pub(super) fn unknown<T>(name: &str, table: &[(&str, T)]) -> String {
     let known: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
     format!("{name:?} is unknown; use one of {}", known.join(", "))
 }

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::io;
 
+use rustix::process::Resource;
 use rustix::thread::{Gid, Uid};
 
 use super::check;
@@ -191,11 +192,12 @@ pub fn set_personality(value: u64) -> io::Result<()> {
 }
 
 /// `prlimit(pid, resource, {soft, hard}, NULL)`, prlimit(2); pid 0 is the caller.
-pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+pub fn set_limit(pid: i32, resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let none = std::ptr::null_mut::<libc::rlimit64>();
     // SAFETY: the kernel reads one rlimit64, and writes nothing through null.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, none) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource as u32, &raw const limit, none) })
+        .map(drop)
 }
 
 /// `setdomainname(name)`, setdomainname(2).

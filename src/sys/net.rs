@@ -19,7 +19,7 @@ pub fn loopback_up() -> io::Result<()> {
     }
     let mut request =
         libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
-    device_flags(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+    device_flags(&socket, libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
     let up = libc::IFF_UP as libc::c_short;
     // SAFETY: SIOCGIFFLAGS succeeded, so the kernel wrote this member of the union; any bits are a
     // valid c_short.
@@ -28,7 +28,7 @@ pub fn loopback_up() -> io::Result<()> {
         return Ok(());
     }
     request.ifr_ifru.ifru_flags = flags | up;
-    device_flags(&socket, libc::SIOCSIFFLAGS, &mut request)
+    device_flags(&socket, libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
 }
 
 /// One of the two ioctls, which rustix lacks.

@@ -1,62 +1,73 @@
 //! Signals that are read from a descriptor, and reaping of children.
 
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
-/// A set of signals, signal(7).
-pub type Set = libc::sigset_t;
+/// A set of signals, signal(7), as the kernel has it: bit N - 1 is signal N.
+///
+/// Not the C library's type: musl leaves signal 34 out of a `sigset_t`, because it uses that for
+/// itself where threads change their user ID. For other programs it is the first real-time signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set(u64);
+
+/// Signals that both C libraries use between their threads (cancellation and timers): a thread that
+/// blocked them would be waited for. They are in no set.
+const RESERVED: [i32; 2] = [32, 33];
+
+/// Size of the kernel's signal set in bytes.
+const SIZE: usize = mem::size_of::<Set>();
 
 /// The set of these signals.
 pub fn set(signals: impl IntoIterator<Item = i32>) -> Set {
-    let mut set = MaybeUninit::<Set>::uninit();
-    // SAFETY: sigemptyset writes the whole set, which makes it valid; sigaddset only changes it,
-    // and rejects (EINVAL) an invalid number.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in signals {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        set.assume_init()
+    let usable = |signal: &i32| (1..=64).contains(signal) && !RESERVED.contains(signal);
+    Set(signals.into_iter().filter(usable).fold(0, |bits, signal| bits | 1 << (signal - 1)))
+}
+
+impl Set {
+    /// Whether signal `number` is in the set.
+    pub fn has(self, number: i32) -> bool {
+        (1..=64).contains(&number) && self.0 & 1 << (number - 1) != 0
     }
 }
 
-/// `pthread_sigmask(SIG_BLOCK, set)`: blocks `set` in addition, in the calling thread; returns the
+/// `rt_sigprocmask(SIG_BLOCK, set)`: blocks `set` in addition, in the calling thread; returns the
 /// previous mask.
 pub fn block(set: &Set) -> io::Result<Set> {
     change_mask(libc::SIG_BLOCK, set)
 }
 
-/// `pthread_sigmask(SIG_UNBLOCK, set)`: unblocks `set` in the calling thread; returns the previous
+/// `rt_sigprocmask(SIG_UNBLOCK, set)`: unblocks `set` in the calling thread; returns the previous
 /// mask.
 pub fn unblock(set: &Set) -> io::Result<Set> {
     change_mask(libc::SIG_UNBLOCK, set)
 }
 
-/// `pthread_sigmask(SIG_SETMASK, set)`: sets the calling thread's mask.
+/// `rt_sigprocmask(SIG_SETMASK, set)`: sets the calling thread's mask.
 pub fn set_mask(set: &Set) -> io::Result<()> {
     change_mask(libc::SIG_SETMASK, set).map(drop)
 }
 
 fn change_mask(how: i32, set: &Set) -> io::Result<Set> {
-    let mut before = MaybeUninit::<Set>::uninit();
-    // SAFETY: the kernel reads `set` and writes `before`, both alive for the call.
-    let error = unsafe { libc::pthread_sigmask(how, set, before.as_mut_ptr()) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
-    // SAFETY: pthread_sigmask succeeded, so it wrote the whole mask.
-    Ok(unsafe { before.assume_init() })
+    let mut before = Set(0);
+    // SAFETY: the kernel reads SIZE bytes of `set` and writes as many to `before`: the size of
+    // both, which are alive for the call; any bits are valid.
+    let done = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, how, std::ptr::from_ref(set), &raw mut before, SIZE)
+    };
+    check(done).map(|_| before)
 }
 
 /// Opens a descriptor, close-on-exec and non-blocking, to read the signals of `set` from; they must
 /// be blocked. signalfd(2).
 pub fn open(set: &Set) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel only reads `set`; -1 asks for a new descriptor, which has no other owner.
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel only reads SIZE bytes of `set`; -1 asks for a new descriptor, which has no
+    // other owner.
     unsafe {
-        let fd = check(libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        let fd = check(libc::syscall(libc::SYS_signalfd4, -1, std::ptr::from_ref(set), SIZE, flags))?;
         Ok(OwnedFd::from_raw_fd(fd as i32))
     }
 }
