@@ -10,7 +10,7 @@ use super::pid::ProcessId;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Moment, Origin, Succession, calls_of_successor, procfs};
 use crate::plan::Plan;
-use crate::security::seccomp::{self, Arch};
+use crate::security::seccomp::{self, Arch, UnknownCalls};
 use crate::spec;
 use crate::sys::seccomp::SockFilter;
 
@@ -67,7 +67,8 @@ pub(crate) fn procfs_filter() -> Result<Vec<SockFilter>> {
         }],
         ..spec::Seccomp::default()
     };
-    let compiled = Arch::native().and_then(|native| seccomp::compile(&profile, native, false).ok());
+    let compiled =
+        Arch::native().and_then(|native| seccomp::compile(&profile, native, UnknownCalls::LeftOut).ok());
     let words = "a pid namespace of other processes cannot be joined on this architecture: it has no system call filters";
     compiled.map(|filter| filter.program).ok_or_else(|| Error::new(Kind::Unsupported, words))
 }

@@ -2,7 +2,7 @@
 //! replaces it.
 
 use super::{Judge, annotated};
-use crate::security::seccomp::{self, Arch, Filter};
+use crate::security::seccomp::{self, Arch, Filter, UnknownCalls};
 use crate::spec::{self, Spec};
 use crate::sys::base64;
 use crate::sys::seccomp::SockFilter;
@@ -29,8 +29,12 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
         judge.fault("linux.seccomp", "not supported on this architecture");
         return None;
     };
-    let refuse_unknown = annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1");
-    match seccomp::compile(profile, native, refuse_unknown) {
+    let unknown = if annotated(spec, "run.oci.seccomp_fail_unknown_syscall", "1") {
+        UnknownCalls::Refused
+    } else {
+        UnknownCalls::LeftOut
+    };
+    match seccomp::compile(profile, native, unknown) {
         Ok(mut filter) => {
             let_start(profile, judge);
             if let Some(listener) = &mut filter.listener {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, compile};
+use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, UnknownCalls, compile};
 use emergence_runc::spec::Seccomp;
 
 use crate::machine::{Call, X32, X86, X86_64, constants, run};
@@ -14,7 +14,7 @@ const ARM: u32 = 0x4000_0028;
 
 /// The filter of a profile without faults.
 pub(crate) fn ours(profile: &Seccomp, native: Arch) -> Filter {
-    compile(profile, native, false).expect("a profile without faults")
+    compile(profile, native, UnknownCalls::LeftOut).expect("a profile without faults")
 }
 
 /// Numbers worth asking: all that have a call, and what lies around every number either program compares with.

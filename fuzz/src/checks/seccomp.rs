@@ -1,6 +1,6 @@
 //! A seccomp profile: a filter that the kernel takes and that says what the profile says, or faults.
 
-use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, compile};
+use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, UnknownCalls, compile};
 use emergence_runc::spec::{Seccomp, SeccompArg};
 
 use super::machine::{Call, run};
@@ -27,8 +27,8 @@ pub const LONGEST: usize = 4096;
 pub fn check(bytes: &[u8]) {
     let Ok(profile) = serde_json::from_slice::<Seccomp>(bytes) else { return };
     for native in NATIVES {
-        for refuse_unknown in [false, true] {
-            match compile(&profile, native, refuse_unknown) {
+        for unknown in [UnknownCalls::LeftOut, UnknownCalls::Refused] {
+            match compile(&profile, native, unknown) {
                 Ok(filter) => good(&profile, native, &filter),
                 Err(faults) => {
                     assert!(!faults.is_empty(), "refused without a reason");

@@ -14,7 +14,7 @@
 //! This module uses only the profile's type of the other modules, so it serves as a library:
 //!
 //! ```
-//! use emergence_runc::security::seccomp::{Arch, compile};
+//! use emergence_runc::security::seccomp::{Arch, UnknownCalls, compile};
 //! use emergence_runc::spec::Seccomp;
 //!
 //! let profile: Seccomp = serde_json::from_str(
@@ -28,12 +28,12 @@
 //!         ]
 //!     }"#,
 //! )?;
-//! let filter = compile(&profile, Arch::X86_64, false).expect("a profile without faults");
+//! let filter = compile(&profile, Arch::X86_64, UnknownCalls::LeftOut).expect("a profile without faults");
 //! assert_eq!(filter.program.len(), 17, "instructions for seccomp(2)");
 //!
 //! // Every fault has its place.
 //! let wrong = Seccomp { default_action: "ALLOW".into(), ..Seccomp::default() };
-//! let faults = compile(&wrong, Arch::X86_64, false).unwrap_err();
+//! let faults = compile(&wrong, Arch::X86_64, UnknownCalls::LeftOut).unwrap_err();
 //! assert_eq!(faults, [("defaultAction".into(), "unknown action \"ALLOW\"".into())]);
 //! # Ok::<(), serde_json::Error>(())
 //! ```
@@ -52,7 +52,7 @@ pub use answer::Call;
 pub use arch::{Arch, architectures};
 /// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
 pub use libc::sock_filter as SockFilter;
-pub use words::{actions, flags, operators};
+pub use words::{UnknownCalls, actions, flags, operators};
 
 use crate::spec;
 
@@ -88,8 +88,8 @@ pub struct Listener {
 
 /// Compiles `profile` for a machine whose native architecture is `native`.
 ///
-/// * Names that no architecture has are left out with a warning, or are faults if `refuse_unknown`
-///   is set (the annotation `run.oci.seccomp_fail_unknown_syscall`).
+/// * Names that no architecture has are treated as `unknown` says (the annotation
+///   `run.oci.seccomp_fail_unknown_syscall`).
 /// * Rules whose action is the default action are left out, as runc does.
 /// * If several rules for one call hold, the rule decides that libseccomp's filter selects: the
 ///   first without conditions; otherwise conditions on later arguments come before those on earlier
@@ -100,8 +100,8 @@ pub struct Listener {
 ///
 /// Errors list all faults. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2),
 /// linux/seccomp.h.
-pub fn compile(profile: &spec::Seccomp, native: Arch, refuse_unknown: bool) -> Result<Filter, Vec<Fault>> {
-    let (profile, warnings) = words::judge(profile, native, refuse_unknown)?;
+pub fn compile(profile: &spec::Seccomp, native: Arch, unknown: UnknownCalls) -> Result<Filter, Vec<Fault>> {
+    let (profile, warnings) = words::judge(profile, native, unknown)?;
     let program = compile::program(&profile).ok_or_else(|| {
         vec![("syscalls".to_owned(), format!("the filter needs more than {} instructions", emit::LONGEST))]
     })?;

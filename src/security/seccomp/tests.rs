@@ -2,12 +2,12 @@
 
 use super::arch::Arch;
 use super::syscalls::Name;
-use super::{Fault, compile};
+use super::{Fault, UnknownCalls, compile};
 use crate::spec::Seccomp;
 
 fn faults(profile: &str) -> Vec<Fault> {
     let profile: Seccomp = serde_json::from_str(profile).unwrap();
-    compile(&profile, Arch::X86_64, true).err().unwrap_or_default()
+    compile(&profile, Arch::X86_64, UnknownCalls::Refused).err().unwrap_or_default()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn flags_are_what_seccomp_takes() {
         let text = format!(
             r#"{{"defaultAction":"SCMP_ACT_ALLOW",{list}"syscalls":[{{"names":["read"],"action":"{action}"}}]}}"#
         );
-        compile(&serde_json::from_str(&text).unwrap(), Arch::X86_64, false).unwrap().flags
+        compile(&serde_json::from_str(&text).unwrap(), Arch::X86_64, UnknownCalls::LeftOut).unwrap().flags
     };
     let word = |flag: &str| format!(r#""SECCOMP_FILTER_FLAG_{flag}""#);
     let (tsync, wait) = (word("TSYNC"), word("WAIT_KILLABLE_RECV"));
@@ -151,7 +151,7 @@ fn a_filter_tells_beforehand_what_it_lets_through() {
     ];
     let Some(native) = Arch::native() else { return };
     for (profile, want) in table {
-        let filter = compile(&serde_json::from_str(profile).unwrap(), native, true).unwrap();
+        let filter = compile(&serde_json::from_str(profile).unwrap(), native, UnknownCalls::Refused).unwrap();
         assert_eq!(filter.lets_through(&[(libc::SYS_setsid, [0, 0x1_0000_0007])]), want, "{profile}");
     }
 }

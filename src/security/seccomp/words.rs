@@ -125,6 +125,15 @@ impl Profile {
     }
 }
 
+/// How names of system calls are treated that no architecture has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownCalls {
+    /// Left out of the filter, with a warning.
+    LeftOut,
+    /// A fault.
+    Refused,
+}
+
 /// Faults and warnings found so far.
 #[derive(Default)]
 struct Judge {
@@ -136,7 +145,7 @@ struct Judge {
 pub(super) fn judge(
     profile: &spec::Seccomp,
     native: Arch,
-    refuse_unknown: bool,
+    unknown: UnknownCalls,
 ) -> Result<(Profile, Vec<String>), Vec<Fault>> {
     let mut judge = Judge::default();
     let default = judge.action(
@@ -167,7 +176,7 @@ pub(super) fn judge(
         }
         for (place, name) in rule.names.iter().enumerate() {
             let Some(call) = Name::find(name) else {
-                judge.unknown(name, format!("syscalls[{at}].names[{place}]"), refuse_unknown);
+                judge.unknown(name, format!("syscalls[{at}].names[{place}]"), unknown);
                 continue;
             };
             named.push(call);
@@ -220,11 +229,12 @@ impl Judge {
         self.faults.push((path.into(), words.into()));
     }
 
-    fn unknown(&mut self, name: &str, path: String, refuse: bool) {
-        if refuse {
-            self.fault(path, format!("unknown system call {name:?}"));
-        } else {
-            self.warnings.push(format!("{path}: unknown system call {name:?} is left out"));
+    fn unknown(&mut self, name: &str, path: String, unknown: UnknownCalls) {
+        match unknown {
+            UnknownCalls::Refused => self.fault(path, format!("unknown system call {name:?}")),
+            UnknownCalls::LeftOut => {
+                self.warnings.push(format!("{path}: unknown system call {name:?} is left out"));
+            }
         }
     }
 
