@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::{Doing, Result};
-use crate::sys::mount::{Attributes, Procfs, attach, open_tree, prepare};
+use crate::sys::mount::{Attributes, Procfs, Reach, attach, open_tree, prepare};
 use crate::sys::namespace::Namespace;
 use crate::sys::process::{self, WayBack};
 
@@ -39,10 +39,9 @@ fn mount(root: &NewRoot) -> io::Result<()> {
     // Mounts made here do not propagate to the host; the host's mounts still propagate here. criu
     // makes the container's mounts slaves of the same masters as these, if they were slaves before.
     mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
-    let recursive = libc::AT_RECURSIVE as u32;
-    let mount = open_tree(CWD, &root.path, libc::OPEN_TREE_CLONE | recursive)?;
+    let mount = open_tree(CWD, &root.path, libc::OPEN_TREE_CLONE | Reach::Tree.flag())?;
     if root.readonly {
-        prepare(&mount, Attributes::READONLY, false, Procfs::Here)?;
+        prepare(&mount, Attributes::READONLY, Reach::Mount, Procfs::Here)?;
     }
     attach(mount, directory(&root.path)?)
 }

@@ -11,7 +11,7 @@ use crate::plan::mount_step::BindSource;
 use crate::plan::{MountKind, Plan, Step};
 use crate::rootfs::mounts::open_source;
 use crate::rootfs::path;
-use crate::sys::mount::{Attributes, Procfs, map_ids, open_tree, prepare};
+use crate::sys::mount::{Attributes, Procfs, Reach, map_ids, open_tree, prepare};
 use crate::sys::namespace::Namespace;
 
 /// Opens the bind sources that the child could not open, by mount index: those with an ID map, and
@@ -99,7 +99,11 @@ pub(crate) fn source(plan: &Plan, bound: &BindSource, index: usize) -> Result<Ow
 /// Sets the propagation that a clone from the child's own copy of the mounts would have.
 fn as_the_childs(plan: &Plan, mount: &OwnedFd) -> std::io::Result<()> {
     let wanted = Attributes::propagating(plan.rootfs.start_propagation);
-    if wanted.propagation == libc::MS_SHARED { Ok(()) } else { prepare(mount, wanted, true, Procfs::Here) }
+    if wanted.propagation == libc::MS_SHARED {
+        Ok(())
+    } else {
+        prepare(mount, wanted, Reach::Tree, Procfs::Here)
+    }
 }
 
 /// The root file system as a detached mount, for a child that may lack permission to enter the
@@ -128,8 +132,8 @@ fn map_mount(
     mount: &OwnedFd,
     namespace: &OwnedFd,
 ) -> Result<()> {
-    let recursive = bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    map_ids(mount, recursive, namespace.as_fd()).map_err(Error::from).map_err(|error| {
+    let reach = Reach::recursive(bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive));
+    map_ids(mount, reach, namespace.as_fd()).map_err(Error::from).map_err(|error| {
         let what = plan.describe(Step::Mount, index);
         let hint = match error.errno() {
             Some(libc::ENOSYS) => "mount_setattr(2) is missing, which Linux has since 5.12",

@@ -10,7 +10,7 @@ use super::Opened;
 use crate::plan::{At, Plan, Step, StepError};
 use crate::rootfs::devices::{mount_point, own_ptmx};
 use crate::rootfs::inroot::InRoot;
-use crate::sys::mount::{attach, clone_mount};
+use crate::sys::mount::{Reach, attach, clone_mount};
 use crate::sys::{fd, process, pty};
 
 /// Name of the master in the message that carries it.
@@ -53,7 +53,7 @@ fn mount(root: InRoot<'_>, slave: &OwnedFd) -> std::io::Result<()> {
     // An image may have a symbolic link of this name that leads elsewhere: the link itself is
     // mounted on.
     let console = mount_point(&dev, c"console", Mode::from_raw_mode(0o666))?;
-    attach(clone_mount(slave, false)?, &console)
+    attach(clone_mount(slave, Reach::Mount)?, &console)
 }
 
 /// Makes the terminal standard input, output and error, and the controlling terminal if

@@ -7,7 +7,7 @@ use super::Judge;
 use super::mount_step::FsOption;
 use super::options::{self, MountOption};
 use crate::spec;
-use crate::sys::mount::Attributes;
+use crate::sys::mount::{Attributes, Reach};
 
 /// The error for an id mapping of a mount that cannot have one.
 const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add bind or rbind";
@@ -17,12 +17,12 @@ const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add 
 pub(crate) struct MountOptions {
     /// MS_…
     pub flags: MountFlags,
-    /// Propagation, in order: MS_…, and whether recursive.
-    pub propagation: Vec<(u64, bool)>,
-    /// `bind` or `rbind`; the value: whether recursive.
-    pub bind: Option<bool>,
-    /// `idmap` or `ridmap`; the value: whether recursive.
-    pub idmap: Option<bool>,
+    /// Propagation, in order: MS_….
+    pub propagation: Vec<(u64, Reach)>,
+    /// `bind` or `rbind`.
+    pub bind: Option<Reach>,
+    /// `idmap` or `ridmap`.
+    pub idmap: Option<Reach>,
     /// `remount`.
     pub remount: bool,
     /// `tmpcopyup`.
@@ -113,11 +113,10 @@ impl MountOptions {
                 self.recursive_clear |= attribute;
                 self.recursive_set &= !attribute;
             }
-            MountOption::Propagation(flag, recursive) => {
-                self.propagation.push((flag.bits().into(), recursive))
-            }
-            MountOption::Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
-            MountOption::IdMap(recursive) => self.idmap = Some(recursive),
+            MountOption::Propagation(flag, reach) => self.propagation.push((flag.bits().into(), reach)),
+            MountOption::Bind(Reach::Mount) if self.bind == Some(Reach::Tree) => {}
+            MountOption::Bind(reach) => self.bind = Some(reach),
+            MountOption::IdMap(reach) => self.idmap = Some(reach),
             MountOption::Remount => self.remount = true,
             MountOption::CopyUp => self.copy_up = true,
             MountOption::CopySymlink => self.copy_symlink = true,
@@ -258,7 +257,7 @@ mod tests {
         let Attributes { set, clear, .. } = asked.attributes();
         assert_eq!((set, clear), (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_RDONLY));
         assert_eq!(asked.data, ["size=1k", "mode=755"]);
-        assert_eq!(asked.bind, Some(true));
+        assert_eq!(asked.bind, Some(Reach::Tree));
     }
 
     /// The access times of a bind mount: a new value, or relatime if the source has this one.

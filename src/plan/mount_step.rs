@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use rustix::mount::MountFlags;
 
 use super::ids::IdMaps;
-use crate::sys::mount::Attributes;
+use crate::sys::mount::{Attributes, Reach};
 
 /// One mount, ready to execute.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub struct MountStep {
     pub undone_times: Option<u64>,
     /// Applied to the mount and all below it.
     pub recursive: Attributes,
-    /// Applied last, in order: MS_…, and whether recursive.
-    pub propagation: Vec<(u64, bool)>,
+    /// Applied last, in order: MS_….
+    pub propagation: Vec<(u64, Reach)>,
     /// Made read-only after everything below is in place.
     pub readonly_late: bool,
     /// The new /dev, in which nodes are created: through its descriptor, so that renames of /dev

@@ -10,6 +10,7 @@ use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, Ne
 use super::remount;
 use super::{Context, Judge};
 use crate::spec;
+use crate::sys::mount::Reach;
 use crate::sys::namespace::Namespace;
 
 /// The steps for all of `mounts`, in order.
@@ -154,22 +155,22 @@ fn bind(
     }
     let source = context.bundle.join(&mount.source);
     let source = judge.path(&format!("{path}.source"), &source)?;
-    let recursive = asked.bind.unwrap_or(false);
+    let recursive = asked.bind == Some(Reach::Tree);
     let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let idmap = match (asked.idmap, mapped) {
         (None, false) => None,
         (asked, true) => {
             let maps = IdMaps::judge(&mount.uid_mappings, &mount.gid_mappings, path, judge)?;
-            Some(IdMap { maps: Some(maps), recursive: asked.unwrap_or(false) })
+            Some(IdMap { maps: Some(maps), recursive: asked == Some(Reach::Tree) })
         }
-        (Some(recursive), false) => {
+        (Some(reach), false) => {
             if !context.owns(Namespace::User) {
                 judge.fault(
                     format!("{path}.options"),
                     "idmap without uidMappings needs a user namespace of the container's own",
                 );
             }
-            Some(IdMap { maps: None, recursive })
+            Some(IdMap { maps: None, recursive: reach == Reach::Tree })
         }
     };
     Some(MountKind::Bind(BindSource {

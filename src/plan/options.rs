@@ -5,6 +5,8 @@
 
 use rustix::mount::MountFlags;
 
+use crate::sys::mount::Reach;
+
 /// The meaning of one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountOption {
@@ -18,14 +20,14 @@ pub enum MountOption {
     RecursiveSet(u64),
     /// A mount attribute cleared for the mount and all below it.
     RecursiveClear(u64),
-    /// MS_PRIVATE and similar, and whether recursive.
-    Propagation(MountFlags, bool),
-    /// Bind, and whether recursive.
-    Bind(bool),
+    /// MS_PRIVATE and similar.
+    Propagation(MountFlags, Reach),
+    /// Bind.
+    Bind(Reach),
     /// Change an existing mount.
     Remount,
-    /// Mount idmapped, and whether recursive.
-    IdMap(bool),
+    /// Mount idmapped.
+    IdMap(Reach),
     /// Copy the covered contents into a tmpfs.
     CopyUp,
     /// Copy a source that is a symbolic link as a link.
@@ -53,7 +55,7 @@ const MS_IVERSION: MountFlags = MountFlags::from_bits_retain(libc::MS_I_VERSION 
 pub const WORDS: &[(&str, MountOption)] = &[
     ("async", Clear(MountFlags::SYNCHRONOUS, 0)),
     ("atime", Clear(MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME)),
-    ("bind", MountOption::Bind(false)),
+    ("bind", MountOption::Bind(Reach::Mount)),
     ("copy-symlink", MountOption::CopySymlink),
     ("defaults", MountOption::Default),
     ("dest-nofollow", MountOption::DestinationNoFollow),
@@ -61,7 +63,7 @@ pub const WORDS: &[(&str, MountOption)] = &[
     ("diratime", Clear(MountFlags::NODIRATIME, NODIRATIME)),
     ("dirsync", Set(MountFlags::DIRSYNC, 0)),
     ("exec", Clear(MountFlags::NOEXEC, NOEXEC)),
-    ("idmap", MountOption::IdMap(false)),
+    ("idmap", MountOption::IdMap(Reach::Mount)),
     ("iversion", Set(MS_IVERSION, 0)),
     ("lazytime", Set(MountFlags::LAZYTIME, 0)),
     ("loud", Clear(MountFlags::SILENT, 0)),
@@ -77,15 +79,15 @@ pub const WORDS: &[(&str, MountOption)] = &[
     ("nostrictatime", Clear(MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME)),
     ("nosuid", Set(MountFlags::NOSUID, NOSUID)),
     ("nosymfollow", Set(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
-    ("private", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), false)),
+    ("private", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), Reach::Mount)),
     ("ratime", RecursiveClear(libc::MOUNT_ATTR_NOATIME)),
-    ("rbind", MountOption::Bind(true)),
+    ("rbind", MountOption::Bind(Reach::Tree)),
     ("rdev", RecursiveClear(NODEV)),
     ("rdiratime", RecursiveClear(NODIRATIME)),
     ("relatime", Set(MountFlags::RELATIME, 0)),
     ("remount", MountOption::Remount),
     ("rexec", RecursiveClear(NOEXEC)),
-    ("ridmap", MountOption::IdMap(true)),
+    ("ridmap", MountOption::IdMap(Reach::Tree)),
     ("rnoatime", RecursiveSet(libc::MOUNT_ATTR_NOATIME)),
     ("rnodev", RecursiveSet(NODEV)),
     ("rnodiratime", RecursiveSet(NODIRATIME)),
@@ -96,27 +98,27 @@ pub const WORDS: &[(&str, MountOption)] = &[
     ("rnosuid", RecursiveSet(NOSUID)),
     ("rnosymfollow", RecursiveSet(NOSYMFOLLOW)),
     ("ro", Set(MountFlags::RDONLY, RDONLY)),
-    ("rprivate", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), true)),
+    ("rprivate", Propagation(MountFlags::from_bits_retain(libc::MS_PRIVATE as u32), Reach::Tree)),
     ("rrelatime", RecursiveClear(ATIME)),
     ("rro", RecursiveSet(RDONLY)),
     ("rrw", RecursiveClear(RDONLY)),
-    ("rshared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), true)),
-    ("rslave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), true)),
+    ("rshared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), Reach::Tree)),
+    ("rslave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), Reach::Tree)),
     ("rstrictatime", RecursiveSet(libc::MOUNT_ATTR_STRICTATIME)),
     ("rsuid", RecursiveClear(NOSUID)),
     ("rsymfollow", RecursiveClear(NOSYMFOLLOW)),
-    ("runbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), true)),
+    ("runbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), Reach::Tree)),
     ("rw", Clear(MountFlags::RDONLY, RDONLY)),
-    ("shared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), false)),
+    ("shared", Propagation(MountFlags::from_bits_retain(libc::MS_SHARED as u32), Reach::Mount)),
     ("silent", Set(MountFlags::SILENT, 0)),
-    ("slave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), false)),
+    ("slave", Propagation(MountFlags::from_bits_retain(libc::MS_SLAVE as u32), Reach::Mount)),
     ("src-nofollow", MountOption::SourceNoFollow),
     ("strictatime", Set(MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME)),
     ("suid", Clear(MountFlags::NOSUID, NOSUID)),
     ("symfollow", Clear(MountFlags::NOSYMFOLLOW, NOSYMFOLLOW)),
     ("sync", Set(MountFlags::SYNCHRONOUS, 0)),
     ("tmpcopyup", MountOption::CopyUp),
-    ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), false)),
+    ("unbindable", Propagation(MountFlags::from_bits_retain(libc::MS_UNBINDABLE as u32), Reach::Mount)),
 ];
 
 /// Options that apply to a file system as a whole, and so to all its mounts. `ro` and `rw` do too,
@@ -130,10 +132,10 @@ pub fn word(text: &str) -> Option<MountOption> {
     WORDS.get(at).map(|(_, word)| *word)
 }
 
-/// The propagation named by `linux.rootfsPropagation`: MS_…, and whether recursive.
-pub fn propagation(text: &str) -> Option<(MountFlags, bool)> {
+/// The propagation named by `linux.rootfsPropagation`: MS_….
+pub fn propagation(text: &str) -> Option<(MountFlags, Reach)> {
     match word(text) {
-        Some(Propagation(flag, recursive)) => Some((flag, recursive)),
+        Some(Propagation(flag, reach)) => Some((flag, reach)),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Ask, Context, DeviceStep, Judge, MountStep, Namespaces, devices, mounts, options};
 use crate::spec::{self, Spec};
+use crate::sys::mount::Reach;
 use crate::sys::namespace::Namespace;
 
 /// The root file system and everything mounted in it. Paths inside have no leading slash.
@@ -20,8 +21,8 @@ pub struct Rootfs {
     pub own_mounts: bool,
     /// Propagation of all mounts during creation: MS_SLAVE unless the container shares its mounts.
     pub start_propagation: u64,
-    /// `linux.rootfsPropagation`: MS_…, and whether recursive.
-    pub propagation: Option<(u64, bool)>,
+    /// `linux.rootfsPropagation`: MS_….
+    pub propagation: Option<(u64, Reach)>,
     /// Whether MS_MOVE and chroot replace pivot_root.
     pub no_pivot: bool,
     /// The mounts, in order.
@@ -122,11 +123,11 @@ fn clean(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, bool)> {
+fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, Reach)> {
     if word.is_empty() {
         return None;
     }
-    let Some((flag, recursive)) = options::propagation(word) else {
+    let Some((flag, reach)) = options::propagation(word) else {
         judge.fault(
             "linux.rootfsPropagation",
             format!("{word:?}: use shared, slave, private or unbindable, or each with an r in front"),
@@ -137,7 +138,7 @@ fn propagation(word: &str, own_mounts: bool, judge: &mut Judge) -> Option<(u64, 
         judge.fault("linux.rootfsPropagation", "needs a mount namespace of the container's own");
         return None;
     }
-    Some((flag.bits().into(), recursive))
+    Some((flag.bits().into(), reach))
 }
 
 fn inside_paths(list: &[String], place: &str, own_mounts: bool, judge: &mut Judge) -> Vec<CString> {

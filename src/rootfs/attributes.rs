@@ -8,7 +8,7 @@ use rustix::mount::{MountAttrFlags, MountFlags};
 use super::inroot::InRoot;
 use crate::plan::mount_step::FsOption;
 use crate::plan::{At, MountStep, Step, StepError};
-use crate::sys::mount::{Attributes, Procfs, access_times, attach, prepare, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, Reach, access_times, attach, prepare, set_attributes};
 
 /// Asks the runtime to idmap a detached mount, with the mapping of the mount with this index.
 pub type MapIds<'a> = dyn Fn(usize, BorrowedFd<'_>) -> std::io::Result<()> + 'a;
@@ -78,9 +78,9 @@ pub(super) fn propagate(
     mount: &OwnedFd,
     proc: Procfs<'_>,
 ) -> Result<(), StepError> {
-    for (propagation, recursive) in &step.propagation {
+    for (propagation, reach) in &step.propagation {
         let wanted = Attributes::propagating(*propagation);
-        set_attributes(mount, wanted, *recursive, proc).at(Step::MountPropagation, index)?;
+        set_attributes(mount, wanted, *reach, proc).at(Step::MountPropagation, index)?;
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ pub(super) fn propagate(
 pub(super) fn attach_of_host(
     mount: OwnedFd,
     step: &MountStep,
-    recursive: bool,
+    reach: Reach,
     target: BorrowedFd<'_>,
     proc: Procfs<'_>,
 ) -> std::io::Result<OwnedFd> {
@@ -101,9 +101,9 @@ pub(super) fn attach_of_host(
     }
     // Attributes are cleared on this mount only: below it, the host may have locked them.
     let below = Attributes::setting(wanted.set & !libc::MOUNT_ATTR__ATIME);
-    for (wanted, recursive) in [(below, recursive), (wanted, false)] {
+    for (wanted, reach) in [(below, reach), (wanted, Reach::Mount)] {
         if !wanted.is_empty() {
-            prepare(&mount, wanted, recursive, proc)?;
+            prepare(&mount, wanted, reach, proc)?;
         }
     }
     attach(&mount, target)?;

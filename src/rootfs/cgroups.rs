@@ -10,7 +10,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 use super::attributes::{MountContext, attach_of_host, attributes, errno};
 use crate::plan::mount_step::LegacyHierarchy;
 use crate::plan::{CgroupMount, CgroupView, MountStep};
-use crate::sys::mount::{Attributes, Procfs, attach, open_tree, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, Reach, attach, open_tree, set_attributes};
 
 /// Mounts it on `target`. Returns the mount's descriptor, if one was needed.
 pub(crate) fn mount(
@@ -49,7 +49,7 @@ fn unified(
                 Err(Errno::NOENT) => open_tree(CWD, c"/sys/fs/cgroup", how).map_err(errno)?,
                 other => other?,
             };
-            attach_of_host(mount, step, true, target, proc).map(Some).map_err(errno)
+            attach_of_host(mount, step, Reach::Tree, target, proc).map(Some).map_err(errno)
         }
         other => other,
     }
@@ -94,7 +94,7 @@ fn legacy(
         }
     }
     if flags.contains(MountFlags::RDONLY) {
-        set_attributes(&directory, Attributes::READONLY, false, place.proc).map_err(errno)?;
+        set_attributes(&directory, Attributes::READONLY, Reach::Mount, place.proc).map_err(errno)?;
     }
     Ok(Some(directory))
 }
@@ -115,5 +115,5 @@ fn one_hierarchy(
         }
     }
     let mount = open_tree(CWD, &hierarchy.own, libc::OPEN_TREE_CLONE).map_err(errno)?;
-    attach_of_host(mount, step, false, target, place.proc).map(drop).map_err(errno)
+    attach_of_host(mount, step, Reach::Mount, target, place.proc).map(drop).map_err(errno)
 }

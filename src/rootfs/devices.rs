@@ -13,7 +13,7 @@ use super::inroot::{self, InRoot};
 use super::nodes::Attached;
 use super::path::{self, PathBuffer};
 use crate::plan::{At, DeviceStep, Step, StepError};
-use crate::sys::mount::{Procfs, attach, clone_mount, is_mount_root, open_tree};
+use crate::sys::mount::{Procfs, Reach, attach, clone_mount, is_mount_root, open_tree};
 
 /// Links of /dev, by name and target. Source: runtime-spec config-linux.md, "Dev symbolic links".
 const LINKS: &[(&CStr, &CStr)] = &[
@@ -241,7 +241,7 @@ fn link_ptmx(place: &Directory<'_>, dev: &OwnedFd) -> std::io::Result<()> {
         return Ok(rustix::fs::symlinkat(TARGET, dev, c"ptmx")?);
     }
     match own_ptmx(place.root) {
-        Ok((ptmx, _)) => attach(clone_mount(ptmx, false)?, &there),
+        Ok((ptmx, _)) => attach(clone_mount(ptmx, Reach::Mount)?, &there),
         Err(Errno::NOENT | Errno::NODEV) => Ok(()), // no devpts is mounted
         Err(error) => Err(error.into()),
     }

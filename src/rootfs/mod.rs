@@ -23,7 +23,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::plan::{At, MountKind, Rootfs, Step, StepError};
-use crate::sys::mount::{Attributes, Procfs, attach, is_mount_root, open_tree, prepare, set_attributes};
+use crate::sys::mount::{
+    Attributes, Procfs, Reach, attach, is_mount_root, open_tree, prepare, set_attributes,
+};
 use inroot::InRoot;
 
 /// Descriptors of the host that the child needs to build the root.
@@ -62,13 +64,13 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
     let private = Attributes::propagating(libc::MS_PRIVATE);
     if !rootfs.own_mounts {
         // Mounts in the root must not propagate further.
-        prepare(&root, private, true, proc).at(Step::RootBind, 0)?;
+        prepare(&root, private, Reach::Tree, proc).at(Step::RootBind, 0)?;
     } else if rootfs.start_propagation == libc::MS_SHARED {
         // pivot_root refuses a new root that is shared or has a shared parent mount. `finish`
         // shares it again, in a peer group of its own, without the host.
-        prepare(&root, private, false, proc).at(Step::RootBind, 0)?;
+        prepare(&root, private, Reach::Mount, proc).at(Step::RootBind, 0)?;
         let parent = parent_mount(&directory, proc).at(Step::ParentPropagation, 0)?;
-        set_attributes(&parent, private, false, proc).at(Step::ParentPropagation, 0)?;
+        set_attributes(&parent, private, Reach::Mount, proc).at(Step::ParentPropagation, 0)?;
     }
     attach(&root, &directory).at(Step::RootBind, 0)?;
     Ok(root)
@@ -214,9 +216,9 @@ pub fn finish(
     late: &[Option<OwnedFd>],
     proc: Procfs<'_>,
 ) -> Result<(), StepError> {
-    if let Some((flag, recursive)) = rootfs.propagation {
+    if let Some((flag, reach)) = rootfs.propagation {
         let wanted = Attributes::propagating(flag);
-        set_attributes(root, wanted, recursive, proc).at(Step::RootPropagation, 0)?;
+        set_attributes(root, wanted, reach, proc).at(Step::RootPropagation, 0)?;
     }
     for (index, (mount, step)) in late.iter().zip(&rootfs.mounts).enumerate() {
         if let (Some(mount), true) = (mount, step.readonly_late) {
@@ -224,7 +226,7 @@ pub fn finish(
         }
     }
     if rootfs.readonly {
-        set_attributes(root, Attributes::READONLY, false, proc).at(Step::RootReadonly, 0)?;
+        set_attributes(root, Attributes::READONLY, Reach::Mount, proc).at(Step::RootReadonly, 0)?;
     }
     Ok(())
 }

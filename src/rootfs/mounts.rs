@@ -19,7 +19,7 @@ use super::inroot::InRoot;
 use super::path::{self, PathBuffer};
 use super::{cgroups, copyup, remount};
 use crate::plan::{At, BindSource, MountKind, MountStep, NewFs, Step, StepError};
-use crate::sys::mount::{Attributes, Procfs, attach, clone_mount, open_tree, prepare, set_attributes};
+use crate::sys::mount::{Attributes, Procfs, Reach, attach, clone_mount, open_tree, prepare, set_attributes};
 use crate::sys::text::Text;
 
 /// Executes one step. `given` was opened for it before: the detached bind source, if the parent had
@@ -36,14 +36,14 @@ pub fn mount(
         MountKind::New(new) => {
             let target = Target::open(step, index, place, FileType::Directory)?;
             let made = new_fs(new, step, &target, given).at(Step::Mount, index);
-            let (handle, is_tree) = match (made, new.shared_instance) {
+            let (handle, reach) = match (made, new.shared_instance) {
                 (Err(fault), Some(instance)) if fault.errno == libc::EPERM && new.asks_nothing() => {
                     let instance = shared_instance(instance, step, target.file.as_fd(), place.proc);
-                    (Some(instance.map_err(|_| fault)?), true)
+                    (Some(instance.map_err(|_| fault)?), Reach::Tree)
                 }
-                (made, _) => (made?, false),
+                (made, _) => (made?, Reach::Mount),
             };
-            finish(step, index, handle.as_ref(), is_tree, place.proc)?;
+            finish(step, index, handle.as_ref(), reach, place.proc)?;
             if let (true, Some(kept)) = (step.is_kept(), kept) {
                 *kept = handle;
             }
@@ -54,7 +54,7 @@ pub fn mount(
             let target = Target::open(step, index, place, FileType::Directory)?;
             let handle =
                 cgroups::mount(cgroup, step, place, target.file.as_fd()).at(Step::CgroupMount, index)?;
-            finish(step, index, handle.as_ref(), true, place.proc)
+            finish(step, index, handle.as_ref(), Reach::Tree, place.proc)
         }
         MountKind::Remount(change) => remount::change(step, change, index, place, given),
     }
@@ -62,7 +62,7 @@ pub fn mount(
 
 /// Makes a late mount read-only.
 pub fn make_readonly(mount: impl AsFd, index: usize, proc: Procfs<'_>) -> Result<(), StepError> {
-    set_attributes(mount, Attributes::READONLY, false, proc).at(Step::MountReadonly, index)
+    set_attributes(mount, Attributes::READONLY, Reach::Mount, proc).at(Step::MountReadonly, index)
 }
 
 /// The target of a step.
@@ -102,18 +102,18 @@ impl Target {
     }
 }
 
-/// Sets attributes and propagation once the mount is in place. `tree`: there may be other mounts
-/// below it.
+/// Sets attributes and propagation once the mount is in place. `reach`: whether there may be other
+/// mounts below it.
 fn finish(
     step: &MountStep,
     index: usize,
     handle: Option<&OwnedFd>,
-    tree: bool,
+    reach: Reach,
     proc: Procfs<'_>,
 ) -> Result<(), StepError> {
     let Some(handle) = handle else { return Ok(()) };
     if !step.recursive.is_empty() {
-        set_attributes(handle, step.recursive, tree, proc).at(Step::MountAttributes, index)?;
+        set_attributes(handle, step.recursive, reach, proc).at(Step::MountAttributes, index)?;
     }
     propagate(step, index, handle, proc)
 }
@@ -210,7 +210,7 @@ fn shared_instance(
     proc: Procfs<'_>,
 ) -> std::io::Result<OwnedFd> {
     let mount = open_tree(CWD, instance, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32)?;
-    attach_of_host(mount, step, true, target, proc)
+    attach_of_host(mount, step, Reach::Tree, target, proc)
 }
 
 fn bind(
@@ -248,9 +248,11 @@ fn bind(
     }
     .at(Step::Mount, index)?;
     // Before it is attached: it is never visible without them.
-    for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
+    for (attributes, reach) in
+        [(attributes_of(step, mount, index)?, Reach::Mount), (step.recursive, Reach::Tree)]
+    {
         if !attributes.is_empty() {
-            prepare(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
+            prepare(mount, attributes, reach, place.proc).at(Step::MountAttributes, index)?;
         }
     }
     attach(mount, &target).at(Step::Mount, index)?;
@@ -259,14 +261,14 @@ fn bind(
 
 /// Opens the bind source as a detached mount; the parent calls this too, if it must open it.
 pub fn open_source(bound: &BindSource) -> std::io::Result<OwnedFd> {
-    let recursive = if bound.recursive { libc::AT_RECURSIVE as u32 } else { 0 };
+    let reach = Reach::recursive(bound.recursive).flag();
     let nofollow = if bound.nofollow { libc::AT_SYMLINK_NOFOLLOW as u32 } else { 0 };
-    open_tree(CWD, &bound.path, libc::OPEN_TREE_CLONE | recursive | nofollow)
+    open_tree(CWD, &bound.path, libc::OPEN_TREE_CLONE | reach | nofollow)
 }
 
 /// Opens a bind source that an earlier mount of the container shows.
 fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Result<OwnedFd> {
-    clone_mount(root.open(path, bound.nofollow)?, bound.recursive)
+    clone_mount(root.open(path, bound.nofollow)?, Reach::recursive(bound.recursive))
 }
 
 /// Copies a source that is a symbolic link to the container; returns whether it is one. `opened`:
@@ -316,7 +318,7 @@ pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) ->
         rustix::process::fchdir(&target)?;
         return rustix::mount::mount(c"tmpfs", c".", c"tmpfs", MountFlags::RDONLY, data);
     }
-    let mount = clone_mount(null, false).map_err(errno)?;
+    let mount = clone_mount(null, Reach::Mount).map_err(errno)?;
     attach(&mount, &target).map_err(errno)
 }
 
@@ -326,7 +328,7 @@ pub fn make_path_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> st
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other?,
     };
-    let mount = clone_mount(&target, true)?;
-    prepare(&mount, Attributes::READONLY, true, proc)?;
+    let mount = clone_mount(&target, Reach::Tree)?;
+    prepare(&mount, Attributes::READONLY, Reach::Tree, proc)?;
     attach(&mount, &target)
 }

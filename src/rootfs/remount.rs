@@ -9,7 +9,7 @@ use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
 use super::attributes::{MountContext, attributes_of, configure, propagate};
 use crate::plan::mount_step::{Reconfigured, Remount};
 use crate::plan::{At, MountStep, Step, StepError};
-use crate::sys::mount::{is_mount_root, set_attributes};
+use crate::sys::mount::{Reach, is_mount_root, set_attributes};
 
 /// Executes the step. `made` is the mount whose file system changes; its name may lead elsewhere by
 /// now.
@@ -34,9 +34,11 @@ pub fn change(
     };
     // mount(2) would clear unnamed flags, and without its flag for bind mounts change the file
     // system.
-    for (attributes, recursive) in [(attributes_of(step, mount, index)?, false), (step.recursive, true)] {
+    for (attributes, reach) in
+        [(attributes_of(step, mount, index)?, Reach::Mount), (step.recursive, Reach::Tree)]
+    {
         if !attributes.is_empty() {
-            set_attributes(mount, attributes, recursive, place.proc).at(Step::MountAttributes, index)?;
+            set_attributes(mount, attributes, reach, place.proc).at(Step::MountAttributes, index)?;
         }
     }
     propagate(step, index, mount, place.proc)

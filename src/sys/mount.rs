@@ -11,7 +11,7 @@ use super::raw::mount::mount_setattr;
 
 pub use super::older::Procfs;
 pub use super::older::mounted::{Mounted, each as each_mount, path_of};
-pub use super::raw::mount::{Attributes, attach, clone_mount, open_tree};
+pub use super::raw::mount::{Attributes, Reach, attach, clone_mount, open_tree};
 
 /// Changes a mount in this process's mount namespace: `mount_setattr(mount, "", AT_EMPTY_PATH [|
 /// AT_RECURSIVE], …)`, mount_setattr(2), Linux 5.12; before, mount(2). ENOSYS: recursive
@@ -19,22 +19,22 @@ pub use super::raw::mount::{Attributes, attach, clone_mount, open_tree};
 pub fn set_attributes(
     mount: impl AsFd,
     wanted: Attributes,
-    recursive: bool,
+    reach: Reach,
     proc: Procfs<'_>,
 ) -> io::Result<()> {
     let mount = mount.as_fd();
-    match mount_setattr(mount, wanted, recursive, None) {
-        Err(error) if is_missing(&error) => older::mounts::change(mount, wanted, recursive, proc),
+    match mount_setattr(mount, wanted, reach, None) {
+        Err(error) if is_missing(&error) => older::mounts::change(mount, wanted, reach, proc),
         done => done,
     }
 }
 
 /// As [`set_attributes`], for a detached mount. ENOSYS: recursive attributes before Linux 5.12, if
 /// one mount hides another.
-pub fn prepare(mount: impl AsFd, wanted: Attributes, recursive: bool, proc: Procfs<'_>) -> io::Result<()> {
+pub fn prepare(mount: impl AsFd, wanted: Attributes, reach: Reach, proc: Procfs<'_>) -> io::Result<()> {
     let mount = mount.as_fd();
-    match mount_setattr(mount, wanted, recursive, None) {
-        Err(error) if is_missing(&error) => older::mounts::prepare(mount, wanted, recursive, proc),
+    match mount_setattr(mount, wanted, reach, None) {
+        Err(error) if is_missing(&error) => older::mounts::prepare(mount, wanted, reach, proc),
         done => done,
     }
 }
@@ -52,11 +52,11 @@ pub fn access_times(mount: impl AsFd) -> io::Result<u64> {
     })
 }
 
-/// Makes a detached mount idmapped with the mapping of the user namespace `mapping`; with all
-/// mounts below it if `recursive`. mount_setattr(2), MOUNT_ATTR_IDMAP. ENOSYS: Linux before 5.12.
-pub fn map_ids(mount: impl AsFd, recursive: bool, mapping: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes a detached mount, or its tree, idmapped with the mapping of the user namespace `mapping`.
+/// mount_setattr(2), MOUNT_ATTR_IDMAP. ENOSYS: Linux before 5.12.
+pub fn map_ids(mount: impl AsFd, reach: Reach, mapping: BorrowedFd<'_>) -> io::Result<()> {
     let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
-    mount_setattr(mount.as_fd(), wanted, recursive, Some(mapping))
+    mount_setattr(mount.as_fd(), wanted, reach, Some(mapping))
 }
 
 /// The ID of the mount with the file `fd`; before Linux 5.8 only if the file is the root of that

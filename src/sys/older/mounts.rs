@@ -17,7 +17,7 @@ use rustix::mount::{
 
 use super::super::check;
 use super::super::namespace::Namespace;
-use super::super::raw::mount::{Attributes, attach, clone_mount};
+use super::super::raw::mount::{Attributes, Reach, attach, clone_mount};
 use super::super::raw::namespaces::{WayBack, unshare};
 use super::{Procfs, mounted, of_descriptor};
 
@@ -65,33 +65,32 @@ fn flags(current: u64, wanted: Attributes) -> Option<MountFlags> {
 pub(in crate::sys) fn change(
     mount: BorrowedFd<'_>,
     wanted: Attributes,
-    recursive: bool,
+    reach: Reach,
     proc: Procfs<'_>,
 ) -> io::Result<()> {
     let flags_change = wanted.set | wanted.clear != 0;
-    if flags_change && recursive {
+    if flags_change && reach == Reach::Tree {
         return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     }
     let proc = proc.open()?;
     if wanted.propagation != 0 {
-        propagate(mount, wanted.propagation, recursive, &proc)?;
+        propagate(mount, wanted.propagation, reach, &proc)?;
     }
     if flags_change { set_flags(mount, wanted, &proc) } else { Ok(()) }
 }
 
-/// Changes a detached mount; with all mounts below it if `recursive`. Its descriptor then refers to
-/// a changed clone.
+/// Changes a detached mount, or its tree. Its descriptor then refers to a changed clone.
 pub(in crate::sys) fn prepare(
     mount: BorrowedFd<'_>,
     wanted: Attributes,
-    recursive: bool,
+    reach: Reach,
     proc: Procfs<'_>,
 ) -> io::Result<()> {
     let proc = proc.open()?;
     let way_back = WayBack::open(&proc)?;
     way_back.take()?; // permission to return must be known before it is needed
     unshare(Namespace::Mount)?;
-    let changed = apart(mount, wanted, recursive, &proc);
+    let changed = apart(mount, wanted, reach, &proc);
     // Staying in this namespace would be worse than any other error.
     way_back.take()?;
     let changed = changed?;
@@ -104,7 +103,7 @@ pub(in crate::sys) fn prepare(
 
 /// Changes the mount in this new mount namespace, after a chroot in which only the mount is
 /// visible. Returns a clone of it.
-fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &OwnedFd) -> io::Result<OwnedFd> {
+fn apart(mount: BorrowedFd<'_>, wanted: Attributes, reach: Reach, proc: &OwnedFd) -> io::Result<OwnedFd> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
@@ -125,20 +124,20 @@ fn apart(mount: BorrowedFd<'_>, wanted: Attributes, recursive: bool, proc: &Owne
     };
     attach(mount, &place)?;
     if wanted.propagation != 0 {
-        propagate(mount, wanted.propagation, recursive, proc)?;
+        propagate(mount, wanted.propagation, reach, proc)?;
     }
     if wanted.set | wanted.clear != 0 {
         set_flags(mount, wanted, proc)?;
-        if recursive {
+        if reach == Reach::Tree {
             set_flags_below(&cell, wanted, proc)?;
         }
     }
-    clone_mount(mount, true)
+    clone_mount(mount, Reach::Tree)
 }
 
-fn propagate(mount: BorrowedFd<'_>, flag: u64, recursive: bool, proc: &OwnedFd) -> io::Result<()> {
+fn propagate(mount: BorrowedFd<'_>, flag: u64, reach: Reach, proc: &OwnedFd) -> io::Result<()> {
     let mut flags = MountPropagationFlags::from_bits_retain(flag as u32);
-    flags.set(MountPropagationFlags::REC, recursive);
+    flags.set(MountPropagationFlags::REC, reach == Reach::Tree);
     at_path(mount, proc, |path| mount_change(path, flags))
 }
 

@@ -38,12 +38,36 @@ impl Attributes {
     }
 }
 
+/// Which mounts a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One mount.
+    Mount,
+    /// A mount and all mounts below it.
+    Tree,
+}
+
+impl Reach {
+    /// The whole tree if `recursive`.
+    pub const fn recursive(recursive: bool) -> Self {
+        if recursive { Self::Tree } else { Self::Mount }
+    }
+
+    /// `AT_RECURSIVE` or 0.
+    pub const fn flag(self) -> u32 {
+        match self {
+            Self::Mount => 0,
+            Self::Tree => libc::AT_RECURSIVE as u32,
+        }
+    }
+}
+
 /// `mount_setattr(mount, "", AT_EMPTY_PATH [| AT_RECURSIVE], …)`, Linux 5.12; `mapping`: the user
 /// namespace for MOUNT_ATTR_IDMAP.
 pub(in crate::sys) fn mount_setattr(
     mount: BorrowedFd<'_>,
     wanted: Attributes,
-    recursive: bool,
+    reach: Reach,
     mapping: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let attr = libc::mount_attr {
@@ -52,7 +76,7 @@ pub(in crate::sys) fn mount_setattr(
         propagation: wanted.propagation,
         userns_fd: mapping.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH as u32 | reach.flag();
     // SAFETY: the path is an empty C string, and the size is that of `attr`, which lives across the
     // call.
     let done = unsafe {
@@ -79,11 +103,9 @@ pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> io::Result<OwnedFd>
     }
 }
 
-/// Clones the mount that `fd` refers to as a detached mount; with all mounts below it if
-/// `recursive`.
-pub fn clone_mount(fd: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
-    let recursive = if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
-    open_tree(fd, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | recursive)
+/// Clones the mount that `fd` refers to, or its tree, as a detached mount.
+pub fn clone_mount(fd: impl AsFd, reach: Reach) -> io::Result<OwnedFd> {
+    open_tree(fd, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | reach.flag())
 }
 
 /// Attaches the detached mount `from` to the file or directory `on`, move_mount(2).
