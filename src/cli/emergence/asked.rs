@@ -66,10 +66,7 @@ impl CommonOptions {
 
     /// As [`CommonOptions::answer`], for any number of lines.
     pub(super) fn answer_lines(&self, lines: &[String], object: impl FnOnce() -> Value) -> Result<()> {
-        match lines.is_empty() && !self.json {
-            true => Ok(()),
-            false => self.answer(&lines.join("\n"), object),
-        }
+        if lines.is_empty() && !self.json { Ok(()) } else { self.answer(&lines.join("\n"), object) }
     }
 }
 

@@ -90,10 +90,7 @@ fn closures(args: &PackArgs, asked: &CommonOptions) -> Result<Vec<Box<dyn Closur
         _ => None,
     };
     let one = |text: &String| {
-        let path = match text.starts_with('/') {
-            true => asked.dir().parse(text)?,
-            false => StorePath::parse(text)?,
-        };
+        let path = if text.starts_with('/') { asked.dir().parse(text)? } else { StorePath::parse(text)? };
         let reference = match args.from.strip_prefix("cache:") {
             Some(_) => Reference::parse(&format!("{}#{path}", args.from), asked.dir())?,
             None if store.is_some() => Reference::Store(path),

@@ -17,9 +17,10 @@ pub(super) fn inspect(args: &InspectArgs, asked: &CommonOptions) -> Result<()> {
     match opened(&args.reference, &artifact, asked)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
-            match !asked.json && std::io::stdout().is_terminal() {
-                true => asked.answer(shown.lines().trim_end(), || Value::Null),
-                false => asked.document(&shown.document()),
+            if !asked.json && std::io::stdout().is_terminal() {
+                asked.answer(shown.lines().trim_end(), || Value::Null)
+            } else {
+                asked.document(&shown.document())
             }
         }
         Artifact::Closure(closure) => inspect_closure(&*closure, asked),
@@ -146,10 +147,12 @@ fn plain(text: &str) -> String {
 
 /// A command as typed in a shell, with quotes around empty words and words with spaces.
 fn words(words: &[String]) -> String {
-    let one = |word: &String| match word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"')
-    {
-        true => format!("{word:?}"),
-        false => word.clone(),
+    let one = |word: &String| {
+        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c == '"') {
+            format!("{word:?}")
+        } else {
+            word.clone()
+        }
     };
     words.iter().map(one).collect::<Vec<_>>().join(" ")
 }

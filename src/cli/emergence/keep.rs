@@ -60,9 +60,10 @@ pub(super) fn info(args: &InfoArgs, asked: &CommonOptions) -> Result<()> {
         lines.push(format!("{key:<12} {value}"));
     }
     // Unless a terminal reads it, the output is JSON.
-    match std::io::stdout().is_terminal() {
-        true => asked.answer_lines(&lines, || document.clone()),
-        false => asked.answer(&document.to_string(), || document.clone()),
+    if std::io::stdout().is_terminal() {
+        asked.answer_lines(&lines, || document.clone())
+    } else {
+        asked.answer(&document.to_string(), || document.clone())
     }
 }
 

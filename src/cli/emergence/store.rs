@@ -123,9 +123,10 @@ pub(super) fn export(args: &ExportArgs, asked: &CommonOptions) -> Result<()> {
     let key = args.sign.as_ref().map(|file| secret(file)).transpose()?;
     let only = args.only_from.as_ref().map(|file| named(file)).transpose()?;
     let store = open_store(asked)?;
-    let objects = match args.objects.is_empty() {
-        true => store.objects()?,
-        false => args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?,
+    let objects = if args.objects.is_empty() {
+        store.objects()?
+    } else {
+        args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?
     };
     let how = Export {
         to: Path::new(to),

@@ -137,9 +137,10 @@ impl RequestedChecks {
             }
             ours = true;
         }
-        match ours {
-            true => Ok(()),
-            false => refused(Code::TrustPolicy, "is of no key that the owner of this machine lists"),
+        if ours {
+            Ok(())
+        } else {
+            refused(Code::TrustPolicy, "is of no key that the owner of this machine lists")
         }
     }
 
@@ -209,15 +210,16 @@ impl RequestedChecks {
             contents.insert(name.clone(), content);
         }
         let found = Digests::of(document, &contents)?.automaton;
-        match found == *expect {
-            true => Ok(()),
-            false => Err(Fault::differs(
+        if found == *expect {
+            Ok(())
+        } else {
+            Err(Fault::differs(
                 Code::AutomatonMismatch,
                 "",
                 "the automaton's digest",
                 &expect.to_string(),
                 &found.to_string(),
-            )),
+            ))
         }
     }
 }

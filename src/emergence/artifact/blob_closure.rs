@@ -166,10 +166,7 @@ impl<S: BlobSource> Closure for BlobClosure<S> {
 
     fn verify(&self, terms: &Terms) -> Result<Report> {
         let report = self.report(terms)?;
-        match self.objects.is_empty() {
-            true => Ok(report),
-            false => Ok(Report { bytes: self.prove(terms)?, ..report }),
-        }
+        if self.objects.is_empty() { Ok(report) } else { Ok(Report { bytes: self.prove(terms)?, ..report }) }
     }
 
     fn recall(&self, terms: &Terms) -> Result<Option<Report>> {

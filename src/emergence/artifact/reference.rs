@@ -152,11 +152,12 @@ impl Reference {
             return Ok(Self::OciArchive(image));
         }
         if path.is_dir() {
-            return match path.join("nix-cache-info").exists() {
-                true => Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT"))),
-                false => unknown(
+            return if path.join("nix-cache-info").exists() {
+                Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT")))
+            } else {
+                unknown(
                     "is a directory of no known type; a layout has oci-layout, a binary cache nix-cache-info",
-                ),
+                )
             };
         }
         let Some(mut file) = open_file(path)? else {

@@ -86,10 +86,7 @@ impl Image {
             return Ok(ImageForm::Layers);
         }
         let may = rustix::process::geteuid().is_root() && self.can_be_stacked(store);
-        match may && store.staged(overlay_works)? {
-            true => Ok(ImageForm::Layers),
-            false => Ok(ImageForm::Tree),
-        }
+        if may && store.staged(overlay_works)? { Ok(ImageForm::Layers) } else { Ok(ImageForm::Tree) }
     }
 
     /// The directories of an image that the store has completely, in this form, or in any if
@@ -158,15 +155,10 @@ impl Verified {
             for (at, directory) in directories.iter().enumerate() {
                 let is_there = directory.is_dir();
                 unpacked.reused += usize::from(is_there);
-                made.push(match is_there {
-                    true => directory.clone(),
-                    false => self.build_directory(
-                        terms,
-                        form,
-                        &made,
-                        &staging.join(at.to_string()),
-                        &mut unpacked,
-                    )?,
+                made.push(if is_there {
+                    directory.clone()
+                } else {
+                    self.build_directory(terms, form, &made, &staging.join(at.to_string()), &mut unpacked)?
                 });
             }
             store.settle(staging)?;
@@ -196,9 +188,10 @@ impl Verified {
     ) -> Result<PathBuf> {
         fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
         let new = staging.join("new");
-        let (bytes, skipped) = match form == ImageForm::Tree && self.image().layer_count() > 1 {
-            true => self.make(terms, &new)?,
-            false => self.layer(terms, &new, below, staging)?,
+        let (bytes, skipped) = if form == ImageForm::Tree && self.image().layer_count() > 1 {
+            self.make(terms, &new)?
+        } else {
+            self.layer(terms, &new, below, staging)?
         };
         unpacked.bytes.read += bytes.read;
         unpacked.bytes.unpacked += bytes.unpacked;

@@ -298,13 +298,16 @@ fn init(field: &Field<'_>) -> Result<Init> {
     if let Some(twice) = group.iter().find(|member| !names.insert(&member.name)) {
         return Err(field.refuse(format!("two of the group are called {}", twice.name)));
     }
-    let strategy = members.read("strategy", |field| match group.is_empty() {
-        true => Err(field.refuse("has nothing to act on: there is no group")),
-        false => field.word(&[
-            ("one_for_one", Strategy::OneForOne),
-            ("one_for_all", Strategy::OneForAll),
-            ("rest_for_one", Strategy::RestForOne),
-        ]),
+    let strategy = members.read("strategy", |field| {
+        if group.is_empty() {
+            Err(field.refuse("has nothing to act on: there is no group"))
+        } else {
+            field.word(&[
+                ("one_for_one", Strategy::OneForOne),
+                ("one_for_all", Strategy::OneForAll),
+                ("rest_for_one", Strategy::RestForOne),
+            ])
+        }
     })?;
     let init = Init {
         entrypoint: members.read("entrypoint", |field| entrypoint(&field))?.unwrap_or_default(),
@@ -346,9 +349,10 @@ fn member(field: Field<'_>) -> Result<Member> {
 fn name(field: &Field<'_>) -> Result<String> {
     let text = field.text()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    match !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
-        true => Ok(text.to_owned()),
-        false => Err(field.refuse("must be 1 to 64 letters, digits and _ - .")),
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(field.refuse("must be 1 to 64 letters, digits and _ - ."))
     }
 }
 
@@ -388,17 +392,19 @@ fn user(field: &Field<'_>) -> Result<String> {
     let plain =
         |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c.is_control());
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    match plain(user) && group.is_none_or(|group| plain(group) && !group.contains(':')) {
-        true => Ok(text.to_owned()),
-        false => Err(field.refuse("must be USER or USER:GROUP")),
+    if plain(user) && group.is_none_or(|group| plain(group) && !group.contains(':')) {
+        Ok(text.to_owned())
+    } else {
+        Err(field.refuse("must be USER or USER:GROUP"))
     }
 }
 
 fn stop_signal(field: &Field<'_>) -> Result<String> {
     let text = field.text()?;
-    match signal_names::number(text).is_some_and(|number| number > 0) {
-        true => Ok(text.to_owned()),
-        false => Err(field.refuse("must be the name or the number of a signal")),
+    if signal_names::number(text).is_some_and(|number| number > 0) {
+        Ok(text.to_owned())
+    } else {
+        Err(field.refuse("must be the name or the number of a signal"))
     }
 }
 

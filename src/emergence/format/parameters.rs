@@ -110,12 +110,11 @@ fn default(field: &Field<'_>, kind: ParameterKind) -> Result<String> {
         (ParameterKind::String | ParameterKind::Path, Value::String(text)) => text.clone(),
         _ => String::from('\0'),
     };
-    match kind.has(&text) {
-        true => Ok(text),
-        false => {
-            let words = format!("is no {}: that is {}", kind.word(), kind.form());
-            Err(field.refuse_with(Code::DocParameter, words))
-        }
+    if kind.has(&text) {
+        Ok(text)
+    } else {
+        let words = format!("is no {}: that is {}", kind.word(), kind.form());
+        Err(field.refuse_with(Code::DocParameter, words))
     }
 }
 

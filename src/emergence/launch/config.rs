@@ -181,9 +181,10 @@ fn arguments(artifact: &Parts, init: Option<&Init>, shape: &Shape) -> Result<Vec
         _ => Vec::new(),
     };
     let has_group = init.is_some_and(|init| !init.group.is_empty());
-    match words.is_empty() && !has_group {
-        true => Err(Fault::refused(Code::DocEntrypoint, "", "it has no program; give one behind --")),
-        false => Ok(words),
+    if words.is_empty() && !has_group {
+        Err(Fault::refused(Code::DocEntrypoint, "", "it has no program; give one behind --"))
+    } else {
+        Ok(words)
     }
 }
 

@@ -86,9 +86,10 @@ fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
 /// The mount of one object, and its mount point. A symbolic link is copied instead of mounted.
 fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>> {
     let tree = store.tree(&object.path);
-    match mount_point(&tree, &place.join(object.path.to_string()))? {
-        true => bind(&store.dir().path(&object.path), &tree).map(Some),
-        false => Ok(None),
+    if mount_point(&tree, &place.join(object.path.to_string()))? {
+        bind(&store.dir().path(&object.path), &tree).map(Some)
+    } else {
+        Ok(None)
     }
 }
 
@@ -101,9 +102,10 @@ fn mount_point(from: &Path, point: &Path) -> Result<bool> {
         symlink(fs::read_link(from).doing(doing)?, point).doing(doing)?;
         return Ok(false);
     }
-    match kind.is_dir() {
-        true => fs::create_dir(point).doing(doing)?,
-        false => drop(fs::File::create_new(point).doing(doing)?),
+    if kind.is_dir() {
+        fs::create_dir(point).doing(doing)?
+    } else {
+        drop(fs::File::create_new(point).doing(doing)?)
     }
     Ok(true)
 }

@@ -344,9 +344,10 @@ impl Tree {
         }
         let stat = fstat(directory).map_err(system)?;
         let identity = (stat.st_dev, stat.st_ino);
-        match mode & 0o700 == 0o700 {
-            true => self.late.remove(&identity),
-            false => self.late.insert(identity, (path.bytes().to_vec(), mode)),
+        if mode & 0o700 == 0o700 {
+            self.late.remove(&identity)
+        } else {
+            self.late.insert(identity, (path.bytes().to_vec(), mode))
         };
         Ok(mode | 0o700)
     }
@@ -401,9 +402,10 @@ impl Tree {
         let device = makedev(member.device.0, member.device.1);
         let mode = Mode::from_raw_mode(member.mode);
         // EPERM, as overlayfs itself returns for whiteout devices.
-        let made = match self.layered && kind == FileType::CharacterDevice && device == 0 {
-            true => self.vacate(name).and(Err(system(Errno::PERM))),
-            false => self.make(name, || mknodat(self.directory(), name, kind, mode, device)),
+        let made = if self.layered && kind == FileType::CharacterDevice && device == 0 {
+            self.vacate(name).and(Err(system(Errno::PERM)))
+        } else {
+            self.make(name, || mknodat(self.directory(), name, kind, mode, device))
         };
         match made {
             Err(Fault::Failed(error)) if error.errno() == Some(libc::EPERM) && kind != FileType::Fifo => {

@@ -160,11 +160,10 @@ fn check_document(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
     let mut hasher = Hasher::new(descriptor.digest.algorithm());
     hasher.update(bytes);
     let found = hasher.finish();
-    match found == descriptor.digest {
-        true => Ok(()),
-        false => {
-            let (declared, found) = (descriptor.digest.to_string(), found.to_string());
-            Err(Fault::differs(Code::BlobDigest, subject, "its digest", &declared, &found))
-        }
+    if found == descriptor.digest {
+        Ok(())
+    } else {
+        let (declared, found) = (descriptor.digest.to_string(), found.to_string());
+        Err(Fault::differs(Code::BlobDigest, subject, "its digest", &declared, &found))
     }
 }

@@ -92,16 +92,18 @@ impl<'a> Check<'a> {
 
     fn whiteout(&mut self, path: &InTree) -> Result<()> {
         self.removals.bytes += path.bytes().len() + size_of::<InTree>();
-        match self.removals.bytes > MOST_WHITEOUTS {
-            true => Err(Fault::refused(Code::LimitEntries, "", "has too many whiteouts")),
-            false => Ok(()),
+        if self.removals.bytes > MOST_WHITEOUTS {
+            Err(Fault::refused(Code::LimitEntries, "", "has too many whiteouts"))
+        } else {
+            Ok(())
         }
     }
 
     fn once(&mut self, path: &[u8]) -> Result<()> {
-        match self.names.as_mut().is_none_or(|names| names.insert(path)) {
-            true => Ok(()),
-            false => Err(Fault::refused(Code::LayerDuplicate, shown(path), "is there twice")),
+        if self.names.as_mut().is_none_or(|names| names.insert(path)) {
+            Ok(())
+        } else {
+            Err(Fault::refused(Code::LayerDuplicate, shown(path), "is there twice"))
         }
     }
 }

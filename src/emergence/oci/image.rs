@@ -189,13 +189,12 @@ impl Image {
         let checked: Mutex<BTreeMap<usize, (LayerBytes, Option<Removals>)>> = Mutex::default();
         work::each(terms.jobs, self.layers.len(), |at| {
             let Some(layer) = self.layers.get(at) else { return Ok(()) };
-            let one = match known(at) {
-                true => (layer.recognise(&self.layout.blobs, terms)?, None),
-                false => {
-                    let mut check = Check::new(&totals, terms.limits.entries, terms.limits.size, strict);
-                    let bytes = layer.read(&self.layout.blobs, terms, Pass::Verify, &mut check)?;
-                    (bytes, Some(check.finish()))
-                }
+            let one = if known(at) {
+                (layer.recognise(&self.layout.blobs, terms)?, None)
+            } else {
+                let mut check = Check::new(&totals, terms.limits.entries, terms.limits.size, strict);
+                let bytes = layer.read(&self.layout.blobs, terms, Pass::Verify, &mut check)?;
+                (bytes, Some(check.finish()))
             };
             checked.lock().unwrap_or_else(PoisonError::into_inner).insert(at, one);
             Ok(())

@@ -195,9 +195,10 @@ impl Layout {
 
     fn no_tag(&self, tag: Option<&str>, digest: Option<&Hash>) -> Fault {
         let names: Vec<String> = self.index.manifests.iter().take(20).map(named).collect();
-        let there = match names.is_empty() {
-            true => "it has nothing at all".to_owned(),
-            false => format!("there are {}", names.join(", ")),
+        let there = if names.is_empty() {
+            "it has nothing at all".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
         };
         let words = match (tag, digest) {
             (None, None) => format!("name one of what is there by its tag: {there}"),
@@ -303,9 +304,10 @@ impl Found {
     }
 
     fn no_platform(&self, subject: &str, wanted: &Platform) -> Fault {
-        let there = match self.platforms.is_empty() {
-            true => "it has no manifests".to_owned(),
-            false => format!("there are {}", self.platforms.join(", ")),
+        let there = if self.platforms.is_empty() {
+            "it has no manifests".to_owned()
+        } else {
+            format!("there are {}", self.platforms.join(", "))
         };
         Fault::refused(Code::OciNoPlatform, subject, format!("has nothing for {wanted}; {there}"))
     }
@@ -385,12 +387,11 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
 /// Checked before the bytes: the digest of Docker's older manifests is not that of the stored
 /// bytes.
 fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
-    match is_manifest(declared) {
-        true => Ok(()),
-        false => {
-            let words = format!("is of type {}, which is no manifest", declared.escape_debug());
-            Err(Fault::refused(Code::OciMediaType, subject, words))
-        }
+    if is_manifest(declared) {
+        Ok(())
+    } else {
+        let words = format!("is of type {}, which is no manifest", declared.escape_debug());
+        Err(Fault::refused(Code::OciMediaType, subject, words))
     }
 }
 

@@ -31,9 +31,10 @@ const DEEPEST: usize = 4;
 /// Refused: as by verification; an entry that is not an automaton (`type.unknown`).
 pub fn sign(path: &Path, tag: Option<&str>, key: &SecretKey, terms: &Terms) -> Result<(Signature, Hash)> {
     let is_directory = path.is_dir();
-    let target = match is_directory {
-        true => LayoutTarget::Directory(path.to_owned()),
-        false => LayoutTarget::Archive(path.to_owned()),
+    let target = if is_directory {
+        LayoutTarget::Directory(path.to_owned())
+    } else {
+        LayoutTarget::Archive(path.to_owned())
     };
     // Fails if the path does not exist, before a temporary file is created next to it.
     Layout::open(path)?;

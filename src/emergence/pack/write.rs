@@ -138,13 +138,12 @@ fn contents(document: &Document, sources: &Sources, terms: &Terms) -> Result<BTr
     let mut contents = BTreeMap::new();
     for (name, path) in &document.outputs {
         let object = document.object(path).ok_or_else(|| Fault::usage("an output has no object"))?;
-        let content = match object.references.contains(path) {
-            false => object.nar_hash,
-            true => {
-                let mut check = Check::new(object, None)?;
-                sources.visit(terms, path, &mut check)?;
-                check.finish(&terms.dir)?
-            }
+        let content = if object.references.contains(path) {
+            let mut check = Check::new(object, None)?;
+            sources.visit(terms, path, &mut check)?;
+            check.finish(&terms.dir)?
+        } else {
+            object.nar_hash
         };
         contents.insert(name.clone(), content);
     }

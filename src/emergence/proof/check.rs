@@ -49,9 +49,10 @@ impl Drain for Hashes {
 impl<'a> Check<'a> {
     /// A check of this object; with `searched`, also of its references.
     pub(crate) fn new(object: &'a Object, searched: Option<&'a Searched>) -> Result<Self> {
-        let main = match object.nar_size <= LIGHT {
-            true => Main::Here(Hasher::new(Algorithm::Sha256)),
-            false => Main::There(HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?),
+        let main = if object.nar_size <= LIGHT {
+            Main::Here(Hasher::new(Algorithm::Sha256))
+        } else {
+            Main::There(HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?)
         };
         let nar = Encoder::new(Hashes { main, others: NarHashes::with_content(object) });
         let tree = Both(FileHash::of_address(object), nar);

@@ -99,9 +99,10 @@ impl Store {
         added.bytes = Staging::with(&tmp, |staging| {
             let taking = Taking::new(self, staging, terms.jobs)?;
             let wanted: BTreeSet<&StorePath> = lacking.iter().map(|meta| &meta.object.path).collect();
-            let bytes = match wanted.is_empty() {
-                true => Bytes::default(),
-                false => closure.unpack(terms, &|path| wanted.contains(path), &taking)?,
+            let bytes = if wanted.is_empty() {
+                Bytes::default()
+            } else {
+                closure.unpack(terms, &|path| wanted.contains(path), &taking)?
             };
             for (meta, twin) in &twins {
                 let to = taking.path.join(meta.object.path.to_string());
@@ -153,10 +154,7 @@ impl Store {
         if weak(&meta.proof) && !weak(proof) {
             meta.proof = proof.clone();
         }
-        match meta == known {
-            true => Ok(()),
-            false => self.write_meta(&meta),
-        }
+        if meta == known { Ok(()) } else { self.write_meta(&meta) }
     }
 
     /// Takes the lock that is held during a commit, so that a tree and its record come from the
@@ -301,13 +299,10 @@ impl Receive for Taking {
         feed: &mut dyn FnMut(&mut dyn Visitor) -> Result<Bytes>,
     ) -> Result<Bytes> {
         let ways = Ways { links: Some(&self.links), chmod: self.chmod };
-        let (bytes, content) = match self.hands > 1 && object.nar_size >= MANY {
-            false => self.make(object, ways, None, feed)?,
-            true => with_crew(
-                self.hands,
-                |task| ways.task(task),
-                |crew| self.make(object, ways, Some(crew), feed),
-            )?,
+        let (bytes, content) = if self.hands > 1 && object.nar_size >= MANY {
+            with_crew(self.hands, |task| ways.task(task), |crew| self.make(object, ways, Some(crew), feed))?
+        } else {
+            self.make(object, ways, None, feed)?
         };
         if let Ok(mut contents) = self.contents.lock()
             && contents.insert(object.path.clone(), content).is_some()

@@ -66,9 +66,10 @@ impl<'a> Maker<'a> {
 
     /// The name of the next node in it.
     fn name(&self, name: &[u8]) -> Result<CString> {
-        match self.directories.is_empty() {
-            true => Ok(self.root.clone()),
-            false => CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte")),
+        if self.directories.is_empty() {
+            Ok(self.root.clone())
+        } else {
+            CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))
         }
     }
 
@@ -79,9 +80,10 @@ impl<'a> Maker<'a> {
         drop(file);
         let (Some(links), at) = (self.ways.links, self.above()) else { return Ok(()) };
         let hash = hasher.finish();
-        match links::doing(links.replace(&hash, executable, at, name))? {
-            true => Ok(()),
-            false => links::doing(links.keep(at, name, &hash, executable)),
+        if links::doing(links.replace(&hash, executable, at, name))? {
+            Ok(())
+        } else {
+            links::doing(links.keep(at, name, &hash, executable))
         }
     }
 }

@@ -338,9 +338,10 @@ fn objects_of(descriptor: &Descriptor, subject: &str) -> Result<Vec<StorePath>> 
         Fault::refused(Code::LayerNotCanonical, subject, words)
     })?;
     let paths: Vec<StorePath> = names.split(' ').map(StorePath::parse).collect::<Result<_>>()?;
-    match paths.is_sorted_by(|one, other| one < other) {
-        true => Ok(paths),
-        false => Err(Fault::refused(Code::LayerNotCanonical, subject, "its objects are not listed by path")),
+    if paths.is_sorted_by(|one, other| one < other) {
+        Ok(paths)
+    } else {
+        Err(Fault::refused(Code::LayerNotCanonical, subject, "its objects are not listed by path"))
     }
 }
 
@@ -418,9 +419,10 @@ impl Closure for Automaton {
         wanted: &(dyn Fn(&StorePath) -> bool + Sync),
         to: &(dyn Receive + Sync),
     ) -> Result<Bytes> {
-        match self.verified.load(Ordering::Relaxed) {
-            true => self.layers.unpack(terms, wanted, to),
-            false => Err(Fault::usage("what was not verified is not unpacked")),
+        if self.verified.load(Ordering::Relaxed) {
+            self.layers.unpack(terms, wanted, to)
+        } else {
+            Err(Fault::usage("what was not verified is not unpacked"))
         }
     }
 }

@@ -202,9 +202,8 @@ impl Layers {
             return twin.map_or(Ok(()), |(_, twin)| holdings.show(&twin.path, visitor));
         }
         let cell = Mutex::new(visitor);
-        let look = |object: &Object, read: &mut ReadTree<'_>| match object.path == *path {
-            true => read(&mut **lock(&cell)),
-            false => read(&mut Nothing),
+        let look = |object: &Object, read: &mut ReadTree<'_>| {
+            if object.path == *path { read(&mut **lock(&cell)) } else { read(&mut Nothing) }
         };
         self.read_blob(layer, terms, &mut |unpacked| each_object(layer, unpacked, terms, &look)).map(drop)
     }

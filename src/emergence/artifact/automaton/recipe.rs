@@ -151,9 +151,10 @@ impl Recipe {
 }
 
 fn differs(what: &str, declared: &str, found: &str) -> Result<()> {
-    match declared == found {
-        true => Ok(()),
-        false => Err(Fault::differs(Code::DeclarationMismatch, "declaration", what, declared, found)),
+    if declared == found {
+        Ok(())
+    } else {
+        Err(Fault::differs(Code::DeclarationMismatch, "declaration", what, declared, found))
     }
 }
 

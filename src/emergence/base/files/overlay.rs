@@ -35,9 +35,10 @@ pub(crate) fn overlay_directories(lower: &[PathBuf], upper: &Path, work: &Path) 
 
 fn checked(path: &Path) -> Result<&str> {
     let text = path.to_str().ok_or_else(|| Fault::usage(format!("{}: must be UTF-8", path.display())))?;
-    match text.contains([',', ':', '\\']) {
-        true => Err(Fault::usage(format!("{text}: an overlay takes no path with , : or \\"))),
-        false => Ok(text),
+    if text.contains([',', ':', '\\']) {
+        Err(Fault::usage(format!("{text}: an overlay takes no path with , : or \\")))
+    } else {
+        Ok(text)
     }
 }
 

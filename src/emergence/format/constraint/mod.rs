@@ -238,9 +238,10 @@ impl Test {
             Test::Namespace(values) => return values.lack(&node.namespaces),
             Test::Lsm(values) => return values.lack(&node.lsm),
             Test::Seccomp(values) => {
-                return match node.seccomp.is_empty() {
-                    true => Some("has no filters of system calls".into()),
-                    false => values.lack(&node.seccomp),
+                return if node.seccomp.is_empty() {
+                    Some("has no filters of system calls".into())
+                } else {
+                    values.lack(&node.seccomp)
                 };
             }
             Test::Label { key, values } => {
@@ -255,9 +256,10 @@ impl Test {
             Test::Cpu { count, features } => {
                 let missing: Vec<_> =
                     features.iter().filter(|one| !node.cpu.features.contains(one)).collect();
-                let has = match missing.is_empty() {
-                    true => format!("has {}", node.cpu.count),
-                    false => format!("has {}, lacks {}", node.cpu.count, values::joined(&missing)),
+                let has = if missing.is_empty() {
+                    format!("has {}", node.cpu.count)
+                } else {
+                    format!("has {}, lacks {}", node.cpu.count, values::joined(&missing))
                 };
                 (node.cpu.count >= *count && missing.is_empty(), has)
             }
@@ -280,11 +282,12 @@ impl Test {
 
 impl GpuNeed {
     fn is(&self, gpu: &Gpu) -> bool {
-        let driver = |wanted: &String| match wanted.starts_with(|c: char| c.is_ascii_digit()) {
-            true => {
+        let driver = |wanted: &String| {
+            if wanted.starts_with(|c: char| c.is_ascii_digit()) {
                 gpu.driver_version.as_ref().is_some_and(|own| values::version(own) >= values::version(wanted))
+            } else {
+                gpu.driver.as_ref() == Some(wanted)
             }
-            false => gpu.driver.as_ref() == Some(wanted),
         };
         self.vendor.as_ref().is_none_or(|vendor| *vendor == gpu.vendor)
             && self.model.as_ref().is_none_or(|model| glob::matches(model, &gpu.model))

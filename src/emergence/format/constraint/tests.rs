@@ -75,9 +75,10 @@ fn each_kind_is_tested() {
     ];
     for (one, met) in table {
         let found = check(json!([one]));
-        match met {
-            true => assert_eq!(found.unwrap(), Vec::<String>::new(), "{one}"),
-            false => assert_eq!(found.unwrap_err().code(), Some(Code::ConstraintUnmet), "{one}"),
+        if met {
+            assert_eq!(found.unwrap(), Vec::<String>::new(), "{one}")
+        } else {
+            assert_eq!(found.unwrap_err().code(), Some(Code::ConstraintUnmet), "{one}")
         }
     }
 }

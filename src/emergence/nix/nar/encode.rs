@@ -39,9 +39,10 @@ impl<D: Drain> Encoder<D> {
     ) -> Result<()> {
         let mut writer = Writer(&mut self.out);
         let all = || {
-            match self.begun {
-                false => writer.begin()?,
-                true => writer.begin_entry(name)?,
+            if self.begun {
+                writer.begin_entry(name)?
+            } else {
+                writer.begin()?
             }
             write(&mut writer)
         };

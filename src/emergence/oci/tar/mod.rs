@@ -161,9 +161,10 @@ impl<R: Input> Members<R> {
         loop {
             self.pass_rest()?;
             let Some(block) = self.header()? else {
-                return match kept.is_empty() {
-                    true => Ok(None),
-                    false => Err(self.refused("ends behind the long name of a member that is not there")),
+                return if kept.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(self.refused("ends behind the long name of a member that is not there"))
                 };
             };
             if let Some(member) = self.read_header(&block, &mut kept)? {

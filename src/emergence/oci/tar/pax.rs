@@ -68,9 +68,10 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanos: u32 = digits.parse().ok()?;
     // -1.25 is a quarter before -1.
-    match whole.starts_with('-') && nanos > 0 {
-        true => Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos)),
-        false => Some((seconds, nanos)),
+    if whole.starts_with('-') && nanos > 0 {
+        Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos))
+    } else {
+        Some((seconds, nanos))
     }
 }
 
@@ -169,9 +170,12 @@ pub(super) fn check_global(bytes: &[u8]) -> Result<(), String> {
         ];
         whole.contains(&key) || begun.iter().any(|start| key.starts_with(start))
     };
-    each(bytes, |key, _| match shown(key) {
-        false => Ok(()),
-        true => Err(format!("a global pax record is for all members: {}", key.escape_ascii())),
+    each(bytes, |key, _| {
+        if shown(key) {
+            Err(format!("a global pax record is for all members: {}", key.escape_ascii()))
+        } else {
+            Ok(())
+        }
     })
 }
 

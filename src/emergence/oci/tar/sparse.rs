@@ -58,9 +58,10 @@ pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), St
         end = next;
         sum = sum.saturating_add(extent.length);
     }
-    match sum == stored {
-        true => Ok(()),
-        false => Err(format!("the map of a sparse file has {sum} bytes, the tar {stored}")),
+    if sum == stored {
+        Ok(())
+    } else {
+        Err(format!("the map of a sparse file has {sum} bytes, the tar {stored}"))
     }
 }
 

@@ -92,10 +92,7 @@ impl<R: Read> LayerReader<R> {
         if let Some(entry) = self.next.take() {
             return Err(self.refuse(&entry.name, "is in the layer, but not said to be"));
         }
-        match self.fill(1)? {
-            true => Err(self.refuse(b"", "something stands behind the end")),
-            false => Ok(()),
-        }
+        if self.fill(1)? { Err(self.refuse(b"", "something stands behind the end")) } else { Ok(()) }
     }
 
     /// Reads an entry below an object's root.
@@ -140,9 +137,10 @@ impl<R: Read> LayerReader<R> {
 
     /// Only the directories above the objects are writable.
     fn check_mode(&self, entry: &Entry) -> Result<()> {
-        match entry.kind == EntryKind::Directory && entry.mode != 0o555 {
-            true => Err(self.refuse(&entry.name, "is a directory that can be written to")),
-            false => Ok(()),
+        if entry.kind == EntryKind::Directory && entry.mode != 0o555 {
+            Err(self.refuse(&entry.name, "is a directory that can be written to"))
+        } else {
+            Ok(())
         }
     }
 
@@ -181,9 +179,10 @@ impl<R: Read> LayerReader<R> {
     fn header(&mut self) -> Result<Option<Entry>> {
         let first = self.take(BLOCK)?.to_vec();
         if first.iter().all(|byte| *byte == 0) {
-            return match self.take(BLOCK)?.iter().all(|byte| *byte == 0) {
-                true => Ok(None),
-                false => Err(self.refuse(b"", "ends with one block of zeros")),
+            return if self.take(BLOCK)?.iter().all(|byte| *byte == 0) {
+                Ok(None)
+            } else {
+                Err(self.refuse(b"", "ends with one block of zeros"))
             };
         }
         let mut raw = first;
