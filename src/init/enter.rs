@@ -14,7 +14,7 @@ use crate::sys::{cred, process, report};
 /// if it has one.
 pub(super) fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     opened.begin(plan)?; // the runtime's descriptors must not be open here
-    process::reset_signals();
+    process::reset_signals(opened.proc());
     oom_score(plan, opened)?; // while our /proc files belong to our own user
     process::set_undumpable().at(Step::EnterUser, 0)?; // no process inside may trace us or open our files
     namespaces::enter(plan, opened)?; // all with one call; the cgroup was set at the clone

@@ -260,7 +260,7 @@ enum Never {}
 
 fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     opened.begin(plan)?; // closes the runtime's descriptors, above all its end of the conversation
-    process::reset_signals();
+    process::reset_signals(opened.proc());
     opened.hold_at(Hold::Cloned);
     namespaces::enter(plan, opened)?; // IDs first: later steps need to be root inside
     rustix::process::umask(Mode::empty()); // modes below apply as written

@@ -83,7 +83,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), StepError> {
     // belong to functions that it never returns to.
     unsafe { parent::begin(sync, [&remount.numbers, &[]], proc) }?;
     hide(sync)?;
-    process::reset_signals();
+    process::reset_signals(proc);
     let mut kinds = remount.kinds;
     let join = |kinds: NamespaceSet| {
         let (container, proc) = (remount.container.as_fd(), Procfs::Opened(remount.proc.as_fd()));

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::older::Procfs;
 use super::process::{die_with_parent, own_pid, parent_pid, reset_signals};
 
 /// A command that executes `argv` by execv(3) after [`reset_signals`]. std keeps signals blocked
@@ -15,7 +16,7 @@ pub fn plain(argv: Vec<CString>) -> Command {
     let mut command =
         Command::new(OsStr::from_bytes(argv.first().map(CString::as_bytes).unwrap_or_default()));
     let become_it = move || {
-        reset_signals();
+        reset_signals(Procfs::Here);
         let program = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
         let words: Vec<_> = argv.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
         // SAFETY: `words` ends in null, and its strings and `program` live in `argv`. It returns

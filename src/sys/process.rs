@@ -112,18 +112,47 @@ pub fn set_subreaper() -> io::Result<()> {
 }
 
 /// Gives every signal its default action and unblocks all: a program must not inherit ignored or
-/// blocked signals of the runtime's caller.
+/// blocked signals of the runtime's caller, nor this process a handler of a program that uses the
+/// library.
+///
+/// Only signals with another action need a call. procfs lists them; if it cannot be read, each
+/// signal gets one.
 ///
 /// Calls rt_sigaction(2) directly: the C library's sigaction(3) leaves out two signals, and takes a
 /// lock for SIGABRT (glibc 2.41), which another thread may have held at the clone.
-pub fn reset_signals() {
-    for number in 1..=SET * 8 {
+pub fn reset_signals(proc: Procfs<'_>) {
+    let changed = changed_signals(proc).unwrap_or(u64::MAX);
+    for number in (1..=SET * 8).filter(|number| changed >> (number - 1) & 1 == 1) {
         reset_signal(number);
     }
     let empty = [0u64; SET / 8];
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: the kernel reads `SET` bytes, the size of `empty`, and writes nothing through null.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, empty.as_ptr(), none, SET) };
+}
+
+/// The signals that this process ignores or handles, as bits from SIGHUP on: `SigIgn` and `SigCgt`
+/// of /proc/self/status, proc_pid_status(5). `None`: unknown.
+fn changed_signals(proc: Procfs<'_>) -> Option<u64> {
+    const STATUS: &CStr = c"self/status";
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = match proc {
+        Procfs::Opened(proc) => openat(proc, STATUS, flags, Mode::empty()),
+        Procfs::Here => openat(proc.open().ok()?, STATUS, flags, Mode::empty()),
+    };
+    // Both lines are among the first, unless there are hundreds of groups.
+    let mut room = [0; 4096];
+    let length = rustix::io::read(file.ok()?, &mut room).ok()?;
+    let text = room.get(..length)?;
+    Some(signal_set(text, b"SigIgn:\t")? | signal_set(text, b"SigCgt:\t")?)
+}
+
+/// The value of the line of /proc/PID/status that begins with `name`: 16 hexadecimal digits.
+fn signal_set(status: &[u8], name: &[u8]) -> Option<u64> {
+    // The kernel escapes newlines in the program's name, so it cannot imitate a line.
+    let digits = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2 * SET)?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 /// Size of the kernel's signal set in bytes.
@@ -196,4 +225,34 @@ pub fn memory_file(name: &CStr, parts: &[&[u8]]) -> io::Result<OwnedFd> {
     }
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_signals_are_read_from_a_whole_line_only() {
+        let status = b"Name:\tSigIgn:\t1\nSigBlk:\t0000000000000001\nSigIgn:\t8000000000001006\nSigCgt:\t00000";
+        assert_eq!(signal_set(status, b"SigIgn:\t"), Some(1 << 63 | 0x1006));
+        assert_eq!(signal_set(status, b"SigCgt:\t"), None);
+        assert_eq!(signal_set(status, b"SigPnd:\t"), None);
+    }
+
+    #[test]
+    fn a_handled_and_an_ignored_signal_are_known() {
+        let before = changed_signals(Procfs::Here).unwrap();
+        let highest = 64; // SIGRTMAX; no other test uses it or SIGRTMAX - 1
+        extern "C" fn handler(_: i32) {}
+        // SAFETY: the handler does nothing, and no code of this program sends these signals.
+        unsafe {
+            libc::signal(highest, libc::SIG_IGN);
+            libc::signal(highest - 1, handler as extern "C" fn(i32) as libc::sighandler_t);
+        }
+        assert_eq!(changed_signals(Procfs::Here), Some(before | 1 << 63 | 1 << 62));
+        for number in [highest, highest - 1] {
+            reset_signal(number as usize);
+        }
+        assert_eq!(changed_signals(Procfs::Here), Some(before & !(1 << 63 | 1 << 62)));
+    }
 }

@@ -44,7 +44,7 @@ const PROC_MAGIC: u64 = 0x9fa0;
 
 impl Procfs<'_> {
     /// Opens its top directory.
-    fn open(self) -> io::Result<OwnedFd> {
+    pub(super) fn open(self) -> io::Result<OwnedFd> {
         let proc = match self {
             Procfs::Opened(proc) => return Ok(rustix::io::fcntl_dupfd_cloexec(proc, 3)?),
             Procfs::Here => {
