@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::directory::{Directory, join};
-use super::layout::{Hierarchy, Layout, below_root, own_cgroups, own_unified};
+use super::layout::{Hierarchy, Layout, below_root, cgroups_of, own_cgroups, own_unified};
 use super::systemd::{self, Scope};
 use super::{BadLimit, Driver};
 use crate::error::{Doing, Error, Kind, Result};
@@ -175,7 +175,7 @@ impl Group {
     pub fn of_member(&self, pid: i32) -> Result<Option<Self>> {
         let Some(dir) = self.unified.as_ref().filter(|_| self.is_unified()) else { return Ok(None) };
         let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+        let text = cgroups_of(&file)?;
         let below = clean(own_unified(&text).unwrap_or_default());
         let inside =
             below.strip_prefix(&dir.below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -200,7 +200,7 @@ impl Group {
     /// mounted here.
     pub fn of_process(&self, pid: i32) -> Result<Option<Self>> {
         let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).doing(|| format!("read {file}"))?;
+        let text = cgroups_of(&file)?;
         let there = |mount: &Path, root: &str, path: &str| Directory {
             mount: mount.to_owned(),
             below: clean(below_root(root, path)),

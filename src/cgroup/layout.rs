@@ -6,6 +6,7 @@ use rustix::fs::{FsWord, statfs};
 
 use crate::error::{Doing, Result};
 use crate::sys::mountinfo::{self, Mount};
+use crate::sys::small_file;
 
 /// The mount point of v2 under systemd, and nearly everywhere else.
 const USUAL_MOUNT: &str = "/sys/fs/cgroup";
@@ -74,7 +75,15 @@ pub fn layout() -> Result<Layout> {
 
 /// The text of /proc/self/cgroup, cgroups(7).
 pub(super) fn own_cgroups() -> Result<String> {
-    std::fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup")
+    cgroups_of("/proc/self/cgroup")
+}
+
+/// The text of a file /proc/PID/cgroup.
+pub(super) fn cgroups_of(file: &str) -> Result<String> {
+    let text = small_file::read_record(file).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidData))
+    });
+    text.doing(|| format!("read {file}"))
 }
 
 /// Our cgroup in the unified hierarchy, from the text of /proc/self/cgroup.

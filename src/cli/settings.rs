@@ -10,6 +10,7 @@ use super::args::{Global, Rootless};
 use crate::cgroup::Driver;
 use crate::container::request::Settings;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::small_file;
 
 /// Name of the state directory below /run or $XDG_RUNTIME_DIR.
 const NAME: &str = "emergence-runc";
@@ -40,7 +41,7 @@ pub(crate) fn settings(global: &Global) -> Result<Settings> {
 /// namespaces has no such file.
 fn reads_confined() -> Result<bool> {
     const FILE: &str = "/proc/self/uid_map";
-    match std::fs::read(FILE) {
+    match small_file::read_at(rustix::fs::CWD, FILE) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         map => Ok(!is_whole(&map.doing(|| format!("read {FILE}"))?)),
     }

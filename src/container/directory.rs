@@ -10,7 +10,7 @@
 //! [`Directory::is_current`], then the record.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,7 @@ use super::root::StateRoot;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::spec::{self, Spec};
 use crate::sys::remove::remove_at;
+use crate::sys::small_file;
 
 /// A container's open directory.
 #[derive(Debug)]
@@ -231,10 +232,7 @@ impl Directory {
     }
 
     fn bytes(&self, name: &str) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let how = OFlags::RDONLY | OFlags::CLOEXEC;
-        File::from(rustix::fs::openat(&self.handle, name, how, Mode::empty())?).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        small_file::read_at(self.handle.as_fd(), name)
     }
 
     /// Creates one of the two fifos and opens it for reading and writing, so that neither the open

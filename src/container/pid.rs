@@ -1,13 +1,12 @@
 //! A process, identified by PID and start time: a reused PID is never mistaken for it.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::sys::process;
+use crate::sys::{process, small_file};
 
 /// Identifies one process until the next boot.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -101,7 +100,7 @@ struct Stat {
 
 /// Reads /proc/PID/stat. `None`: there is no such process.
 fn stat(pid: i32) -> io::Result<Option<Stat>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
+    match small_file::read_record(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(&text)),
         // ESRCH: it ended between open and read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),

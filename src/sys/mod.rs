@@ -23,6 +23,7 @@ pub mod report;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_names;
+pub mod small_file;
 pub mod text;
 pub mod verity;
 

@@ -499,11 +499,11 @@ fn a_caller_that_ignores_signals() {
     let hook = format!("{} >{}; exit 0", SHOW.join(" "), env.dir().join("run/hooked").display());
     let bundle = bundle.set("hooks/createContainer", json!([{"path": "/bin/sh", "args": ["sh", "-c", hook]}]));
     bundle.write();
-    assert_eq!(ignoring(&["run", "-b", bundle.str(), "web"]).ok().out, none);
+    assert_eq!(ignoring(&["run", "-b", bundle.str(), "web"]).ok().stdout, none);
     let hooked = fs::read_to_string(env.dir().join("run/hooked")).unwrap();
     assert!(hooked.contains(&format!("SigIgn:\t{:016x}\n", 0)), "{hooked}");
     env.launch("web", &env.bundle(&["sleep", "1000"]));
-    assert_eq!(ignoring(&[&["exec", "web"], SHOW].concat()).ok().out, none);
+    assert_eq!(ignoring(&[&["exec", "web"], SHOW].concat()).ok().stdout, none);
 }
 
 /// Ignored signals are inherited through execve(2); with SIGCHLD among them, the kernel reaps the runtime's children by itself.
