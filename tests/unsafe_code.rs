@@ -245,8 +245,8 @@ const FORBIDDEN: [&str; 42] = [
 ];
 
 /// Rooms of sys that the runtime alone calls.
-const RUNTIME_ONLY: [&str; 8] =
-    ["base64", "bpf", "command", "guard", "mountinfo", "remove", "signal", "signal_names"];
+const RUNTIME_ONLY: [&str; 9] =
+    ["base64", "bpf", "command", "guard", "mountinfo", "remove", "signal", "signal_names", "small_file"];
 
 /// Functions in the other files of sys that take memory, by the name that callers use; the runtime alone calls them.
 const WITH_HEAP: [(&str, &str); 3] =

@@ -16,7 +16,7 @@ use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
-use crate::sys::mount::{Attributes, Procfs, Reach, open_tree, prepare};
+use crate::sys::mount::{Attributes, Procfs, Reach, clone_with};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 const OWN_PATH: &str = "/proc/self/exe";
@@ -73,9 +73,7 @@ fn has_name() -> std::io::Result<bool> {
 }
 
 fn read_only_mount() -> std::io::Result<OwnedFd> {
-    let mount = open_tree(CWD, OWN, libc::OPEN_TREE_CLONE)?;
-    prepare(&mount, Attributes::READONLY, Reach::Mount, Procfs::Here)?;
-    Ok(mount)
+    clone_with(CWD, OWN, Attributes::READONLY, Reach::Mount, Procfs::Here)
 }
 
 /// Whether root owns the program, only root may write to it, and this process is not root: no

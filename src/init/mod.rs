@@ -28,13 +28,13 @@ pub use program::read_home;
 
 use crate::plan::{At, Plan, Step, StepError};
 use crate::rootfs;
-use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Pointers};
 use crate::sys::report;
 use crate::sys::seccomp::SockFilter;
 use crate::sys::text::Text;
+use crate::sys::{closing, fd};
 pub use namespaces::calls_of_successor;
 use sync::Message;
 
@@ -260,6 +260,7 @@ enum Never {}
 
 fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     opened.begin(plan)?; // closes the runtime's descriptors, above all its end of the conversation
+    closing::leave_some_open(); // `identify` closes them
     process::reset_signals(opened.proc());
     opened.hold_at(Hold::Cloned);
     namespaces::enter(plan, opened)?; // IDs first: later steps need to be root inside
@@ -304,9 +305,8 @@ fn stages(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     program::make_cwd(plan)?; // before / is read-only
     sysctls(plan, opened.proc.as_fd())?; // through the host's procfs, which no image can have replaced
     rootfs::finish(&plan.rootfs, root.as_fd(), &late, opened.proc())?; // read-only: nothing below may write
-    late.iter_mut().for_each(|mount| *mount = None);
     opened.limit_open_files().at(Step::Descriptors, 0)?; // the program's limit, unless process.rlimits has another
-    drop(root);
+    closing::close_later(root);
 
     identify(plan, opened, terminal)?;
     opened.hold_at(Hold::Waiting);
@@ -328,6 +328,7 @@ fn identify(plan: &Plan, opened: &mut Opened, terminal: Option<OwnedFd>) -> Resu
     // the runtime is gone.
     let outlive_runtime = || process::die_with_parent(false).at(Step::Sync, 0);
     let Some(process) = &plan.process else {
+        opened.close_others(&[], terminal.as_ref())?;
         console::attach_standard(terminal, true)?;
         return outlive_runtime();
     };

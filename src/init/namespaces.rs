@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
 use crate::plan::{At, Plan, Step, StepError};
+use crate::sys::closing::close_later;
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 use crate::sys::process::{self, Cloned};
@@ -45,7 +46,9 @@ pub(crate) fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
     }
     // From here on no process with the container's rights may trace this process.
     process::set_undumpable().at(Step::EnterUser, 0)?;
-    parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has cleared it
+    if plan.namespaces.own(Namespace::User) {
+        parent::end_with_runtime(opened.sync.as_fd())?; // the change of user has cleared it
+    }
     if plan.namespaces.creates(Namespace::Network) {
         net::loopback_up().at(Step::Loopback, 0)?;
     }
@@ -162,6 +165,7 @@ fn groups_are_fixed(proc: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let file = rustix::fs::openat(proc, c"self/setgroups", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut text = [0; 4];
     let length = rustix::io::read(&file, &mut text)?;
+    close_later(file);
     Ok(text.get(..length) == Some(b"deny"))
 }
 

@@ -16,10 +16,13 @@ use crate::sys::process;
 /// paths suffice.
 pub(crate) fn make_cwd(plan: &Plan) -> Result<(), StepError> {
     let Some(process) = &plan.process else { return Ok(()) };
-    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
     let bytes = process.cwd.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or_default();
     let path = bytes.get(start..).and_then(|rest| CStr::from_bytes_with_nul(rest).ok()).unwrap_or(c"");
+    if path.is_empty() {
+        return Ok(());
+    }
+    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::MakeCwd, 0)?;
     match InRoot(root.as_fd()).directory(path) {
         // A read-only file system: entering the directory shows whether it exists.
         Ok(_) | Err(Errno::ROFS | Errno::ACCESS) => Ok(()),

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
+use super::mount_step::FsOption;
 use super::{Ask, Context, DeviceStep, Judge, MountStep, Namespaces, devices, mounts, options};
 use crate::spec::{self, Spec};
 use crate::sys::mount::Reach;
@@ -38,7 +39,7 @@ pub struct Rootfs {
     /// Read-only paths.
     pub readonly_paths: Vec<CString>,
     /// Mount options of the tmpfs that masks a directory.
-    pub mask_data: CString,
+    pub mask_options: Vec<FsOption>,
 }
 
 impl Rootfs {
@@ -57,7 +58,7 @@ impl Rootfs {
             bind_devices: false,
             masked: Vec::new(),
             readonly_paths: Vec::new(),
-            mask_data: CString::default(),
+            mask_options: Vec::new(),
         }
     }
 
@@ -96,11 +97,11 @@ pub(crate) fn plan(
     };
     let path = judge.path("root.path", &clean(&ask.bundle.join(&root.path)))?;
     mounts::find_sources_within(&mut mounts, &path);
-    let mask = if context.mount_label.is_empty() {
-        String::from("size=0k")
-    } else {
-        format!("size=0k,{}=\"{}\"", context.mount_context, context.mount_label)
-    };
+    let mut mask_options = Vec::new();
+    if !context.mount_label.is_empty() {
+        let mut option = |text: &str| judge.cstring("linux.mountLabel", text);
+        mask_options.push((option(context.mount_context)?, Some(option(&context.mount_label)?)));
+    }
     Some(Rootfs {
         path,
         readonly: root.readonly,
@@ -114,7 +115,7 @@ pub(crate) fn plan(
         bind_devices: namespaces.own(Namespace::User),
         masked: inside_paths(&linux.masked_paths, "linux.maskedPaths", own_mounts, judge),
         readonly_paths: inside_paths(&linux.readonly_paths, "linux.readonlyPaths", own_mounts, judge),
-        mask_data: judge.cstring("linux.mountLabel", &mask)?,
+        mask_options,
     })
 }
 

@@ -43,16 +43,42 @@ pub struct Directory<'a> {
 
 impl Directory<'_> {
     /// The parent directory of the node at `path` (created if missing), and the node's name.
-    fn parent(&self, path: &CStr) -> rustix::io::Result<(OwnedFd, PathBuffer)> {
+    fn parent(&self, path: &CStr) -> rustix::io::Result<(Parent<'_>, PathBuffer)> {
         let below = path.to_bytes_with_nul().strip_prefix(b"dev/");
         match (self.dev, below.and_then(|rest| CStr::from_bytes_with_nul(rest).ok())) {
-            (Some(dev), Some(rest)) => InRoot(dev).parent(rest),
-            _ => self.root.parent(path),
+            (Some(dev), Some(name)) if !name.to_bytes().contains(&b'/') => {
+                Ok((Parent::Mount(dev), PathBuffer::new(name.to_bytes())?))
+            }
+            (Some(dev), Some(rest)) => InRoot(dev).parent(rest).map(Parent::opened),
+            _ => self.root.parent(path).map(Parent::opened),
         }
     }
 
-    fn dev(&self) -> rustix::io::Result<OwnedFd> {
-        self.dev.map_or_else(|| self.root.directory(c"dev"), |dev| InRoot(dev).open(c"", false))
+    fn dev(&self) -> rustix::io::Result<Parent<'_>> {
+        self.dev.map_or_else(|| self.root.directory(c"dev").map(Parent::Opened), |dev| Ok(Parent::Mount(dev)))
+    }
+}
+
+/// A directory in which nodes are created.
+enum Parent<'a> {
+    /// The mount on /dev itself.
+    Mount(BorrowedFd<'a>),
+    /// Another directory.
+    Opened(OwnedFd),
+}
+
+impl Parent<'_> {
+    fn opened((directory, name): (OwnedFd, PathBuffer)) -> (Self, PathBuffer) {
+        (Self::Opened(directory), name)
+    }
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Mount(mount) => *mount,
+            Self::Opened(directory) => directory.as_fd(),
+        }
     }
 }
 
@@ -132,7 +158,7 @@ fn make_node(device: &DeviceStep, directory: BorrowedFd<'_>, name: &CStr) -> rus
     Ok(())
 }
 
-fn look(directory: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
+fn look(directory: impl AsFd, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => Ok(None),
@@ -216,7 +242,7 @@ pub fn link(place: &Directory<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> 
     link_ptmx(place, &dev)
 }
 
-fn link_one(directory: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Result<()> {
+fn link_one(directory: impl AsFd, name: &CStr, target: &CStr) -> rustix::io::Result<()> {
     match rustix::fs::symlinkat(target, directory, name) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
@@ -225,7 +251,7 @@ fn link_one(directory: &OwnedFd, name: &CStr, target: &CStr) -> rustix::io::Resu
 
 /// Links ptmx. An image, or `linux.devices`, may have a node of this name, which opens terminals of
 /// the host.
-fn link_ptmx(place: &Directory<'_>, dev: &OwnedFd) -> std::io::Result<()> {
+fn link_ptmx(place: &Directory<'_>, dev: &Parent<'_>) -> std::io::Result<()> {
     const TARGET: &CStr = c"pts/ptmx";
     match rustix::fs::symlinkat(TARGET, dev, c"ptmx") {
         Err(Errno::EXIST) => {}

@@ -14,6 +14,7 @@ use rustix::io::{Errno, Result};
 
 use super::path::{PATH_MAX, PathBuffer, split};
 use super::walk;
+use crate::sys::closing::close_later;
 
 /// Maximum number of links to missing files that are followed, as in path_resolution(7).
 const MOST_LINKS: usize = 40;
@@ -32,6 +33,12 @@ impl InRoot<'_> {
         let flags =
             OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         self.open_with(path, flags)
+    }
+
+    /// As [`InRoot::open`]. ENOTDIR: it is no directory, or with `nofollow` a link.
+    pub fn open_directory(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
+        let nofollow = if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY | nofollow)
     }
 
     /// As [`InRoot::open`], with any flags. Never blocks on a fifo if `flags` contain O_NONBLOCK.
@@ -88,7 +95,9 @@ impl InRoot<'_> {
         Ok((self.directory(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
     }
 
-    fn make_directory(&self, path: &[u8]) -> Result<OwnedFd> {
+    /// As [`InRoot::directory`], for a path that was missing a moment ago. Never returns another kind
+    /// of file.
+    pub(super) fn make_directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let mut path = PathBuffer::new(path)?;
         for _ in 0..MOST_LINKS {
             let (at, depth) = self.deepest(&path)?;
@@ -132,7 +141,7 @@ impl InRoot<'_> {
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
             let before = path.bytes().get(..done).unwrap_or_default();
             match rustix::fs::openat(&at, single, flags, Mode::empty()) {
-                Ok(next) => at = next,
+                Ok(next) => close_later(std::mem::replace(&mut at, next)),
                 // The name exists, as a link to a missing file.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let mut target = self.link_target(&at, before, single)?;

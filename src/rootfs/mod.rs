@@ -9,6 +9,7 @@ mod cgroups;
 pub mod copyup;
 pub mod devices;
 pub mod inroot;
+mod masks;
 pub mod mounts;
 pub mod nodes;
 pub mod path;
@@ -23,10 +24,12 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::plan::{At, MountKind, Rootfs, Step, StepError};
+use crate::sys::closing::close_later;
 use crate::sys::mount::{
     Attributes, Procfs, Reach, attach, is_mount_root, open_tree, prepare, set_attributes,
 };
 use inroot::InRoot;
+use masks::Masks;
 
 /// Descriptors of the host that the child needs to build the root.
 pub struct Sources<'a> {
@@ -73,6 +76,7 @@ pub fn enter(rootfs: &Rootfs, tree: Option<OwnedFd>, proc: Procfs<'_>) -> Result
         set_attributes(&parent, private, Reach::Mount, proc).at(Step::ParentPropagation, 0)?;
     }
     attach(&root, &directory).at(Step::RootBind, 0)?;
+    close_later(directory);
     Ok(root)
 }
 
@@ -145,12 +149,15 @@ pub fn protect(rootfs: &Rootfs, root: BorrowedFd<'_>, proc: Procfs<'_>) -> Resul
     // Read-only first: a path that is both is then completely masked.
     for (index, path) in rootfs.readonly_paths.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
-        mounts::make_path_readonly(path, place, proc).at(Step::ReadonlyPath, index)?;
+        masks::make_readonly(path, place, proc).at(Step::ReadonlyPath, index)?;
     }
+    let mut masks = Masks::new(null, &rootfs.mask_options);
     for (index, path) in rootfs.masked.iter().enumerate() {
         let (place, path) = kernel.place(path, InRoot(root));
-        mounts::mask(path, &rootfs.mask_data, null.as_fd(), place).at(Step::MaskedPath, index)?;
+        masks.cover(path, place).at(Step::MaskedPath, index)?;
     }
+    masks.end();
+    kernel.0.into_iter().for_each(close_later);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use super::inroot::InRoot;
 use super::path::{self, PathBuffer};
 use super::{cgroups, copyup, remount};
 use crate::plan::{At, BindSource, MountKind, MountStep, NewFs, Step, StepError};
+use crate::sys::closing::close_later;
 use crate::sys::mount::{Attributes, Procfs, Reach, attach, clone_mount, open_tree, prepare, set_attributes};
 use crate::sys::text::Text;
 
@@ -43,6 +44,7 @@ pub fn mount(
                 }
                 (made, _) => (made?, Reach::Mount),
             };
+            close_later(target.file);
             finish(step, index, handle.as_ref(), reach, place.proc)?;
             if let (true, Some(kept)) = (step.is_kept(), kept) {
                 *kept = handle;
@@ -54,6 +56,7 @@ pub fn mount(
             let target = Target::open(step, index, place, FileType::Directory)?;
             let handle =
                 cgroups::mount(cgroup, step, place, target.file.as_fd()).at(Step::CgroupMount, index)?;
+            close_later(target.file);
             finish(step, index, handle.as_ref(), Reach::Tree, place.proc)
         }
         MountKind::Remount(change) => remount::change(step, change, index, place, given),
@@ -70,6 +73,8 @@ struct Target {
     file: OwnedFd,
     /// Whether it existed before.
     existed: bool,
+    /// Whether it is known to be a directory.
+    directory: bool,
 }
 
 impl Target {
@@ -81,6 +86,20 @@ impl Target {
         kind: FileType,
     ) -> Result<Self, StepError> {
         let root = place.root;
+        if kind == FileType::Directory {
+            let nofollow = step.target_nofollow || step.refuses_link;
+            let made = |file, existed| Self { file, existed, directory: true };
+            match root.open_directory(&step.target, nofollow) {
+                // Another kind of file, or a link.
+                Err(Errno::NOTDIR | Errno::LOOP) => {}
+                Err(Errno::NOENT) if step.refuses_link => {}
+                Err(Errno::NOENT) => {
+                    let file = root.make_directory(step.target.to_bytes()).at(Step::MountTarget, index)?;
+                    return Ok(made(file, false));
+                }
+                found => return found.map(|file| made(file, true)).at(Step::MountTarget, index),
+            }
+        }
         let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
             Err(Errno::NOENT) => {
                 let made = if kind == FileType::Directory {
@@ -90,15 +109,19 @@ impl Target {
                 };
                 // Another process may have created it first, as a link.
                 let made = if step.refuses_link { root.open(&step.target, true) } else { made };
-                made.map(|file| Self { file, existed: false })
+                made.map(|file| Self { file, existed: false, directory: false })
             }
-            found => found.map(|file| Self { file, existed: true }),
+            found => found.map(|file| Self { file, existed: true, directory: false }),
         };
         let found = found.at(Step::MountTarget, index)?;
         if step.refuses_link && path::kind(&found.file).at(Step::MountTarget, index)? == FileType::Symlink {
             return Err(Errno::LOOP).at(Step::MountOnLink, index);
         }
         Ok(found)
+    }
+
+    fn is_directory(&self) -> rustix::io::Result<bool> {
+        Ok(self.directory || path::kind(&self.file)? == FileType::Directory)
     }
 }
 
@@ -130,9 +153,12 @@ fn new_fs(
         && step.propagation.is_empty()
         && !step.is_kept()
         && !new.copy_up;
-    let covered = rustix::fs::fstat(&target.file)?;
-    let mode = (new.mode_of_covered && target.existed).then_some(covered.st_mode & 0o7777);
-    if plain && FileType::from_raw_mode(covered.st_mode) == FileType::Directory {
+    let mode = if new.mode_of_covered && target.existed {
+        Some(rustix::fs::fstat(&target.file)?.st_mode & 0o7777)
+    } else {
+        None
+    };
+    if plain && target.is_directory()? {
         rustix::process::fchdir(&target.file)?;
         mount_here(new, mode)?;
         return Ok(None);
@@ -142,7 +168,9 @@ fn new_fs(
         Some(context) => configured(context.as_fd(), new, flags, mode)?,
         None => {
             let context = rustix::mount::fsopen(&new.fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-            configured(context.as_fd(), new, flags, mode)?
+            let mount = configured(context.as_fd(), new, flags, mode)?;
+            close_later(context);
+            mount
         }
     };
     // The process that opened the context was in a PID namespace whose members may have manipulated
@@ -239,9 +267,9 @@ fn bind(
     };
     let directory = path::kind(mount).at(Step::MountSource, index)? == FileType::Directory;
     let kind = if directory { FileType::Directory } else { FileType::RegularFile };
-    let target = Target::open(step, index, place, kind)?.file;
+    let target = Target::open(step, index, place, kind)?;
     // The kernel would only return EINVAL.
-    match (directory, path::kind(&target).at(Step::MountTarget, index)? == FileType::Directory) {
+    match (directory, target.is_directory().at(Step::MountTarget, index)?) {
         (true, false) => Err(Errno::NOTDIR),
         (false, true) => Err(Errno::ISDIR),
         _ => Ok(()),
@@ -255,7 +283,8 @@ fn bind(
             prepare(mount, attributes, reach, place.proc).at(Step::MountAttributes, index)?;
         }
     }
-    attach(mount, &target).at(Step::Mount, index)?;
+    attach(mount, &target.file).at(Step::Mount, index)?;
+    close_later(target.file);
     propagate(step, index, mount, place.proc)
 }
 
@@ -305,30 +334,4 @@ fn copy_symlink(
         }
         other => other.map(|()| true),
     }
-}
-
-/// Masks `path`: a directory by an empty read-only tmpfs, any other file by the host's /dev/null. A
-/// missing path needs no mask.
-pub fn mask(path: &CStr, data: &CStr, null: BorrowedFd<'_>, root: InRoot<'_>) -> rustix::io::Result<()> {
-    let target = match root.open(path, false) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        other => other?,
-    };
-    if path::kind(&target)? == FileType::Directory {
-        rustix::process::fchdir(&target)?;
-        return rustix::mount::mount(c"tmpfs", c".", c"tmpfs", MountFlags::RDONLY, data);
-    }
-    let mount = clone_mount(null, Reach::Mount).map_err(errno)?;
-    attach(&mount, &target).map_err(errno)
-}
-
-/// Makes `path` and all below it read-only, by a bind mount of it onto itself.
-pub fn make_path_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> std::io::Result<()> {
-    let target = match root.open(path, false) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        other => other?,
-    };
-    let mount = clone_mount(&target, Reach::Tree)?;
-    prepare(&mount, Attributes::READONLY, Reach::Tree, proc)?;
-    attach(&mount, &target)
 }

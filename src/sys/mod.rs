@@ -5,6 +5,7 @@
 pub mod base64;
 pub mod bpf;
 pub mod clock;
+pub mod closing;
 pub mod command;
 pub mod cred;
 pub mod fd;

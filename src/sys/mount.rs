@@ -1,13 +1,15 @@
 //! Attributes of mounts, on any kernel that we support.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::older::{self, is_missing};
-use super::raw::mount::mount_setattr;
+use super::raw::mount::{mount_setattr, open_tree_attr};
 
 pub use super::older::Procfs;
 pub use super::older::mounted::{Mounted, each as each_mount, path_of};
@@ -57,6 +59,34 @@ pub fn access_times(mount: impl AsFd) -> io::Result<u64> {
 pub fn map_ids(mount: impl AsFd, reach: Reach, mapping: BorrowedFd<'_>) -> io::Result<()> {
     let wanted = Attributes::setting(libc::MOUNT_ATTR_IDMAP);
     mount_setattr(mount.as_fd(), wanted, reach, Some(mapping))
+}
+
+/// Whether open_tree_attr(2) has failed in this process.
+static NO_OPEN_TREE_ATTR: AtomicBool = AtomicBool::new(false);
+
+/// Clones the mount at `path`, or its tree, as a detached mount with these attributes:
+/// open_tree_attr(2), Linux 6.15; before, [`open_tree`] and [`prepare`]. An empty path stands for
+/// `dir`.
+pub fn clone_with(
+    dir: impl AsFd,
+    path: &CStr,
+    wanted: Attributes,
+    reach: Reach,
+    proc: Procfs<'_>,
+) -> io::Result<OwnedFd> {
+    let dir = dir.as_fd();
+    let empty = if path.is_empty() { libc::AT_EMPTY_PATH as u32 } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | empty | reach.flag();
+    if !NO_OPEN_TREE_ATTR.load(Ordering::Relaxed) {
+        match open_tree_attr(dir, path, flags, wanted) {
+            Ok(tree) => return Ok(tree),
+            // Unknown to the kernel or to a filter. Any other error recurs.
+            Err(_) => NO_OPEN_TREE_ATTR.store(true, Ordering::Relaxed),
+        }
+    }
+    let tree = open_tree(dir, path, flags)?;
+    prepare(&tree, wanted, reach, proc)?;
+    Ok(tree)
 }
 
 /// The ID of the mount with the file `fd`; before Linux 5.8 only if the file is the root of that

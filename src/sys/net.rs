@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::closing::close_later;
+
 /// Brings `lo` up in the network namespace of the calling thread; the kernel then adds 127.0.0.1
 /// and ::1.
 ///
@@ -17,18 +19,20 @@ pub fn loopback_up() -> io::Result<()> {
     for (to, from) in name.iter_mut().zip(b"lo") {
         *to = from.cast_signed() as libc::c_char;
     }
-    let mut request =
-        libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 } };
-    device_flags(&socket, libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
     let up = libc::IFF_UP as libc::c_short;
-    // SAFETY: SIOCGIFFLAGS succeeded, so the kernel wrote this member of the union; any bits are a
-    // valid c_short.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
-    if flags & up != 0 {
-        return Ok(());
+    // The kernel sets and clears only a few flags, of which a new loopback device has none.
+    let mut request =
+        libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: up } };
+    let made = device_flags(&socket, libc::SIOCSIFFLAGS as libc::Ioctl, &mut request);
+    if made.is_err() {
+        device_flags(&socket, libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS succeeded, so the kernel wrote this member of the union; any bits
+        // are a valid c_short.
+        let flags = unsafe { request.ifr_ifru.ifru_flags };
+        return if flags & up != 0 { Ok(()) } else { made };
     }
-    request.ifr_ifru.ifru_flags = flags | up;
-    device_flags(&socket, libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
+    close_later(socket);
+    Ok(())
 }
 
 /// One of the two ioctls, which rustix lacks.

@@ -4,10 +4,11 @@ use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal};
 
+use super::closing::close_later;
 use super::namespace::NamespaceSet;
 use super::older::{self, Procfs};
 use super::{check, raw};
@@ -142,7 +143,9 @@ fn changed_signals(proc: Procfs<'_>) -> Option<u64> {
     };
     // Both lines are among the first, unless there are hundreds of groups.
     let mut room = [0; 4096];
-    let length = rustix::io::read(file.ok()?, &mut room).ok()?;
+    let file = file.ok()?;
+    let length = rustix::io::read(&file, &mut room).ok()?;
+    close_later(file);
     let text = room.get(..length)?;
     Some(signal_set(text, b"SigIgn:\t")? | signal_set(text, b"SigCgt:\t")?)
 }
@@ -233,7 +236,8 @@ mod tests {
 
     #[test]
     fn sets_of_signals_are_read_from_a_whole_line_only() {
-        let status = b"Name:\tSigIgn:\t1\nSigBlk:\t0000000000000001\nSigIgn:\t8000000000001006\nSigCgt:\t00000";
+        let status =
+            b"Name:\tSigIgn:\t1\nSigBlk:\t0000000000000001\nSigIgn:\t8000000000001006\nSigCgt:\t00000";
         assert_eq!(signal_set(status, b"SigIgn:\t"), Some(1 << 63 | 0x1006));
         assert_eq!(signal_set(status, b"SigCgt:\t"), None);
         assert_eq!(signal_set(status, b"SigPnd:\t"), None);

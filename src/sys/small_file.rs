@@ -61,9 +61,6 @@ mod tests {
     fn records_are_those_that_std_reads() {
         assert_eq!(read_record("/proc/self/cgroup").unwrap(), std::fs::read("/proc/self/cgroup").unwrap());
         let name = |stat: Vec<u8>| stat.split(|byte| *byte == b')').next().map(<[u8]>::to_vec);
-        assert_eq!(
-            name(read_record("/proc/1/stat").unwrap()),
-            name(std::fs::read("/proc/1/stat").unwrap())
-        );
+        assert_eq!(name(read_record("/proc/1/stat").unwrap()), name(std::fs::read("/proc/1/stat").unwrap()));
     }
 }

@@ -239,6 +239,32 @@ fn masked_and_read_only_paths() {
     env.run(&bundle).ok().prints("0\n0\nkeptrefused\nrefused");
 }
 
+/// Masked directories share one file system, in which nothing can be made: no directory shows what was made in another.
+#[test]
+fn masked_directories_are_empty_and_stay_so() {
+    let Some(env) = Env::new() else { return };
+    let script = "
+        for at in a b c; do
+            ls -A /hidden/$at | wc -l
+            touch /hidden/$at/x 2>/dev/null || echo refused
+            mount -o remount,bind,rw /hidden/$at && touch /hidden/$at/x 2>/dev/null || echo refused
+            grep \" /hidden/$at \" /proc/self/mountinfo | sed 's/.* - //' | cut -d , -f 1
+        done
+        stat -c %d /hidden/a /hidden/b /hidden/c | sort -u | wc -l
+        umount /hidden/b && cat /hidden/b/file; ls -A /hidden/a /hidden/c | grep -c file";
+    let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    let bundle = ["bounding", "effective", "permitted"].iter().fold(env.script(script), |bundle, set| {
+        bundle.set(&format!("process/capabilities/{set}"), all.clone())
+    });
+    for directory in ["hidden/a", "hidden/b", "hidden/c"] {
+        fs::create_dir_all(bundle.rootfs(directory)).unwrap();
+        fs::write(bundle.rootfs(directory).join("file"), "shown\n").unwrap();
+    }
+    let bundle = bundle.set("linux/maskedPaths", json!(["/hidden/a", "/hidden/b", "/hidden/c"]));
+    let each = "0\nrefused\nrefused\ntmpfs tmpfs ro\n".repeat(3);
+    assert_eq!(env.run(&bundle).stdout, format!("{each}1\nshown\n0\n"));
+}
+
 #[test]
 fn masks_are_not_led_astray() {
     let Some(env) = Env::new() else { return };

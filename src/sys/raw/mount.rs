@@ -103,6 +103,34 @@ pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> io::Result<OwnedFd>
     }
 }
 
+/// Number of open_tree_attr(2), the same on all architectures; libc lacks it.
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+
+/// `open_tree_attr(dir, path, flags | OPEN_TREE_CLOEXEC, &{wanted})`, open_tree_attr(2), Linux 6.15:
+/// [`open_tree`] of a clone, whose attributes are changed, with AT_RECURSIVE those of the whole tree.
+pub(in crate::sys) fn open_tree_attr(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: u32,
+    wanted: Attributes,
+) -> io::Result<OwnedFd> {
+    let attr = libc::mount_attr {
+        attr_set: wanted.set,
+        attr_clr: wanted.clear,
+        propagation: wanted.propagation,
+        userns_fd: 0,
+    };
+    let flags = flags | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: `path` ends in NUL, and the size is that of `attr`; both live across the call. The
+    // kernel returns a new descriptor without another owner.
+    unsafe {
+        let size = mem::size_of::<libc::mount_attr>();
+        let (dir, path) = (dir.as_raw_fd(), path.as_ptr());
+        let fd = check(libc::syscall(SYS_OPEN_TREE_ATTR, dir, path, flags, &raw const attr, size))?;
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
 /// Clones the mount that `fd` refers to, or its tree, as a detached mount.
 pub fn clone_mount(fd: impl AsFd, reach: Reach) -> io::Result<OwnedFd> {
     open_tree(fd, c"", libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | reach.flag())
