@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, mkdir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::directory::{self, join};
-use super::file::{open_dir, read_at, write_at};
+use super::file::{open_dir, read_at, read_record_at, write_at};
 use super::systemd::Property;
 use super::{Directory, Group, Legacy, life};
 use crate::error::{Doing, Error, Kind, Result};
@@ -289,11 +289,12 @@ fn frozen(path: &Path) -> Error {
 /// A controller that cannot be enabled now (`EBUSY`: processes in a cgroup above; `EACCES`: not
 /// ours) matters only to a limit that needs it; that limit's error then says so.
 fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> {
-    let mut here = open_dir(&dir.mount)?;
-    let all = read_at(here.as_fd(), "cgroup.controllers")?;
-    if all.is_empty() || read_at(leaf, "cgroup.controllers")? == all {
+    const CONTROLLERS: &str = "cgroup.controllers";
+    let all = read_record_at(CWD, dir.mount.join(CONTROLLERS))?;
+    if all.is_empty() || read_record_at(leaf, CONTROLLERS)? == all {
         return Ok(false);
     }
+    let mut here = open_dir(&dir.mount)?;
     for name in dir.below.split('/') {
         let missing = {
             let enabled = read_at(here.as_fd(), "cgroup.subtree_control")?;

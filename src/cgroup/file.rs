@@ -18,6 +18,19 @@ pub(super) fn read_at(dir: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Resu
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
+/// As [`read_at`], for a file whose content is a single record: all but `cgroup.procs` and
+/// `cgroup.threads`. One read, unless it is very long.
+pub(super) fn read_record_at(dir: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<String> {
+    let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut room = [0; 1024];
+    let count = retry_on_intr(|| read(&file, &mut room))?;
+    let mut bytes = room.get(..count).unwrap_or_default().to_vec();
+    if count == room.len() {
+        bytes.extend(read_to_end(file.as_fd())?);
+    }
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
 /// Reads from the file's present position to its end.
 pub(super) fn read_to_end(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

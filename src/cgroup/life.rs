@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::directory::{Directory, pids};
-use super::file::{open_dir, read_at, read_to_end, write_at};
+use super::file::{open_dir, read_at, read_record_at, read_to_end, write_at};
 use super::systemd::{Ended, Scope};
 use super::{Group, tree};
 use crate::error::{Doing, Error, Kind, Result};
@@ -55,7 +55,7 @@ impl Group {
             file => (file, &["FROZEN", "FREEZING"]),
         };
         let path = dir.path().join(file);
-        match read_at(CWD, &path) {
+        match read_record_at(CWD, &path) {
             Ok(text) => Ok(text.lines().any(|line| lines.contains(&line))),
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
             Err(error) => Err(error).doing(|| format!("read {}", path.display())),

@@ -1,13 +1,15 @@
 //! start, state, list, kill, pause, resume and ps: commands on an existing container.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use super::directory::{Directory, RESULT_FIFO, START_FIFO};
 use super::existing::Existing;
-use super::record::Record;
+use super::record::{Record, UserNames};
 use super::request::Settings;
+use super::root::StateRoot;
 use super::sd_notify::{Listener, Manager};
 use super::state::{State, Status};
 use super::{ContainerId, destroy, hooks, root};
@@ -142,7 +144,14 @@ pub fn state(settings: &Settings, id: &ContainerId) -> Result<State> {
 /// `list`: every container whose record can be read; the others are reported in the log.
 pub fn list(settings: &Settings) -> Result<Vec<State>> {
     let ids = root::all(settings)?;
-    let states = ids.iter().filter_map(|id| match state(settings, id) {
+    let Some(root) = StateRoot::open(settings)? else { return Ok(Vec::new()) };
+    let root = Arc::new(root);
+    let mut names = UserNames::default();
+    let mut state = |id: &ContainerId| -> Result<State> {
+        let there = Existing::read(Directory::open_in(root.clone(), settings, id)?)?;
+        Ok(State::with_owner(&there.record, there.status()?, names.of(there.record.owner).to_owned()))
+    };
+    let states = ids.iter().filter_map(|id| match state(id) {
         Ok(state) => Some(state),
         // Deleted meanwhile, or not yet recorded.
         Err(error) if error.kind() == Kind::NotFound => None,

@@ -97,7 +97,11 @@ fn kill(record: &Record) -> Result<()> {
         tracing::debug!("process {} is killed", init.pid);
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    if let Some(group) = own_group(record)? {
+    // Once its process has ended, the cgroup is usually empty: `resources` removes it first, and
+    // kills only what prevents that.
+    let removed_next = record.owns_group && record.mount_below.is_none();
+    let is_empty = |group: &Group| init.is_none() && removed_next && group.scope.is_none();
+    if let Some(group) = own_group(record)?.filter(|group| !is_empty(group)) {
         group.kill()?;
     }
     let Some((init, pidfd)) = init else { return Ok(()) };

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -29,10 +30,12 @@ use crate::sys::small_file;
 /// A container's open directory.
 #[derive(Debug)]
 pub struct Directory {
-    root: StateRoot,
+    root: Arc<StateRoot>,
     id: ContainerId,
     path: PathBuf,
     handle: OwnedFd,
+    /// The directory's metadata: device, inode and owner do not change.
+    stat: OnceLock<Stat>,
 }
 
 /// The state file's content.
@@ -75,9 +78,9 @@ impl Directory {
     ///
     /// `Kind::Exists`: the ID is in use. After any other error there is no directory.
     pub fn make(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        let root = StateRoot::make(settings)?;
+        let root = Arc::new(StateRoot::make(settings)?);
         let path = settings.root.join(id.as_ref());
-        match rustix::fs::mkdirat(&root, id.as_ref(), Mode::from_raw_mode(0o711)) {
+        match rustix::fs::mkdirat(&*root, id.as_ref(), Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 return Err(Error::new(
@@ -91,11 +94,11 @@ impl Directory {
             Ok(handle) => handle,
             // It would block its ID, as no other command knows that it is empty.
             Err(error) => {
-                let removed = rustix::fs::unlinkat(&root, id.as_ref(), AtFlags::REMOVEDIR);
+                let removed = rustix::fs::unlinkat(&*root, id.as_ref(), AtFlags::REMOVEDIR);
                 return Err(error.after_cleaning(removed.doing(|| format!("remove {}", path.display()))));
             }
         };
-        let made = Self { root, id: id.clone(), path, handle };
+        let made = Self { root, id: id.clone(), path, handle, stat: OnceLock::new() };
         // A delete --force may have seen the empty directory first.
         match made.lock().and_then(|()| made.is_current()) {
             Ok(true) => Ok(made),
@@ -108,13 +111,19 @@ impl Directory {
 
     /// Opens the directory of an existing container. `Kind::NotFound`: there is none.
     pub fn open(settings: &Settings, id: &ContainerId) -> Result<Self> {
-        let missing = || Error::new(Kind::NotFound, format!("container does not exist: {id}"));
-        let root = StateRoot::open(settings)?.ok_or_else(missing)?;
+        let root = StateRoot::open(settings)?.ok_or_else(|| missing(id))?;
+        Self::open_in(Arc::new(root), settings, id)
+    }
+
+    /// As [`Directory::open`], below the state directory that is open already.
+    pub(super) fn open_in(root: Arc<StateRoot>, settings: &Settings, id: &ContainerId) -> Result<Self> {
         let path = settings.root.join(id.as_ref());
         match open(&root, id, &path) {
-            Ok(handle) => Ok(Self { root, id: id.clone(), path, handle }),
+            Ok(handle) => Ok(Self { root, id: id.clone(), path, handle, stat: OnceLock::new() }),
             // ENAMETOOLONG: no directory can have this name.
-            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => Err(missing()),
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => {
+                Err(missing(id))
+            }
             Err(error) => Err(error),
         }
     }
@@ -129,9 +138,13 @@ impl Directory {
         &self.id
     }
 
-    /// The directory's metadata.
-    pub fn stat(&self) -> Result<Stat> {
-        rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))
+    /// The directory's metadata when it was first asked for.
+    pub fn stat(&self) -> Result<&Stat> {
+        if let Some(stat) = self.stat.get() {
+            return Ok(stat);
+        }
+        let stat = rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))?;
+        Ok(self.stat.get_or_init(|| stat))
     }
 
     /// The directory's owner, a UID.
@@ -165,7 +178,7 @@ impl Directory {
     /// container may have its name.
     pub fn is_current(&self) -> Result<bool> {
         let own = self.stat()?;
-        match rustix::fs::statat(&self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&*self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok((own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error).doing(|| format!("look at {}", self.path.display())),
@@ -254,11 +267,14 @@ impl Directory {
         if !self.is_current()? {
             return Ok(());
         }
-        for name in [BESIDE, CONFIG, START_FIFO, RESULT_FIFO, STATE] {
-            // Most are usually missing; a file that cannot be removed is noticed below.
-            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        // A file that cannot be removed is noticed below, as is one that is rarely there.
+        let unlink = |name| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
+        let _ = unlink(CONFIG);
+        if unlink(START_FIFO).is_ok() {
+            let _ = unlink(RESULT_FIFO);
         }
-        let removed = match rustix::fs::unlinkat(&self.root, self.id.as_ref(), AtFlags::REMOVEDIR) {
+        let _ = unlink(STATE);
+        let removed = match rustix::fs::unlinkat(&*self.root, self.id.as_ref(), AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 self.name().and_then(|name| Ok(remove_at(self.root.as_fd(), &name)?)).map(drop)
             }
@@ -273,6 +289,10 @@ impl Directory {
     fn name(&self) -> std::io::Result<std::ffi::CString> {
         Ok(std::ffi::CString::new(self.id.as_ref())?)
     }
+}
+
+fn missing(id: &ContainerId) -> Error {
+    Error::new(Kind::NotFound, format!("container does not exist: {id}"))
 }
 
 fn open(root: &StateRoot, id: &ContainerId, path: &Path) -> Result<OwnedFd> {

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+
 use super::passed::passed;
 use super::request::{Create, Settings};
 use super::sd_notify::Manager;
@@ -13,6 +15,7 @@ use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Ask, BadField, Plan};
 use crate::spec::{self, Spec};
+use crate::sys::small_file;
 
 /// How the program will be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub(super) fn log(plan: &Plan) {
 /// The bundle's config.json, or another file: its bytes and the parsed spec.
 fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> {
     let file = config.map_or_else(|| bundle.join("config.json"), Path::to_path_buf);
-    let bytes = fs::read(&file).doing(|| format!("read {}", file.display()))?;
+    let bytes = small_file::read_at(CWD, &file).doing(|| format!("read {}", file.display()))?;
     let spec = spec::parse(&bytes).map_err(|fault| {
         let more = spec::survey(&bytes).map_or(0, |survey| survey.faults.len().saturating_sub(1));
         let more = if more > 0 { format!(" (and {more} more; {SEE_CHECK})") } else { String::new() };

@@ -49,7 +49,8 @@ impl Existing {
         Self::read(directory)
     }
 
-    fn read(directory: Directory) -> Result<Self> {
+    /// Reads the record of an open directory, as [`Existing::open`].
+    pub(super) fn read(directory: Directory) -> Result<Self> {
         let record = directory.read()?;
         // Between mkdir and the first write.
         let record = record.ok_or_else(|| {

@@ -17,7 +17,7 @@ pub(crate) fn of(directory: &Directory) -> Result<Option<ProcessId>> {
     for pid in candidates(&text, locked.st_ino) {
         // First the process, then its open files: the PID may be reused meanwhile.
         if let Some(process) = ProcessId::find(pid)?
-            && has_open(pid, &locked)?
+            && has_open(pid, locked)?
         {
             return Ok(Some(process));
         }

@@ -4,15 +4,16 @@
 //! waits on.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
 use super::path;
 use super::pid::ProcessId;
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::plan::RuntimeHook;
+use crate::sys::small_file;
 
 /// The phase of the creation.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -91,13 +92,31 @@ impl Record {
 
 /// The name of a user of this host; its UID if it has none.
 pub(crate) fn user_name(uid: u32) -> String {
-    let named = || {
-        let text = fs::read_to_string("/etc/passwd").ok()?;
-        text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    UserNames::default().of(uid).to_owned()
+}
+
+/// Names of users of this host, from /etc/passwd, which is read once.
+#[derive(Default)]
+pub(super) struct UserNames {
+    passwd: Option<String>,
+    known: BTreeMap<u32, String>,
+}
+
+impl UserNames {
+    /// The user's name; its UID if it has none.
+    pub(super) fn of(&mut self, uid: u32) -> &str {
+        let Self { passwd, known } = self;
+        known.entry(uid).or_insert_with(|| {
+            let text = passwd.get_or_insert_with(|| {
+                let text = small_file::read_at(CWD, "/etc/passwd").unwrap_or_default();
+                String::from_utf8(text).unwrap_or_default()
+            });
+            let mut names = text.lines().filter_map(|line| {
+                let mut fields = line.split(':');
+                let name = fields.next()?;
+                (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+            });
+            names.next().unwrap_or_else(|| uid.to_string())
         })
-    };
-    named().unwrap_or_else(|| uid.to_string())
+    }
 }

@@ -105,6 +105,11 @@ pub struct State {
 impl State {
     /// The document for a container in this status.
     pub fn of(record: &Record, status: Status) -> Self {
+        Self::with_owner(record, status, user_name(record.owner))
+    }
+
+    /// As [`State::of`]. `owner`: the name of the user that created the container.
+    pub fn with_owner(record: &Record, status: Status, owner: String) -> Self {
         let pid = record.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
         State {
             oci_version: OCI_VERSION.into(),
@@ -116,7 +121,7 @@ impl State {
             rootfs: record.rootfs.to_string_lossy().into_owned(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
-            owner: user_name(record.owner),
+            owner,
         }
     }
 }
