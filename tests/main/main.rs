@@ -9,6 +9,7 @@ mod attacks;
 #[cfg(feature = "emergence")]
 mod automata;
 mod bundles;
+mod calls;
 mod check;
 mod checkpoint;
 mod crash;
