@@ -21,7 +21,7 @@ pub(crate) fn create_container(
 ) -> Result<(), StepError> {
     for (index, hook) in plan.hooks.create_container.iter().enumerate() {
         let state = state(&opened.hook_state.creating, index, opened)?;
-        run(hook, index, &state, Some(root), opened)?;
+        run(&HookStart { hook, index, state, directory: Some(root) }, opened)?;
     }
     Ok(())
 }
@@ -34,8 +34,9 @@ pub(crate) fn start_container(plan: &Plan, opened: &mut Opened) -> Result<(), St
     }
     let before = plan.hooks.create_container.len();
     for (at, hook) in plan.hooks.start_container.iter().enumerate() {
-        let state = state(&opened.hook_state.created, before + at, opened)?;
-        run(hook, before + at, &state, None, opened)?;
+        let index = before + at;
+        let state = state(&opened.hook_state.created, index, opened)?;
+        run(&HookStart { hook, index, state, directory: None }, opened)?;
     }
     // Without this message, `start` could not distinguish our death up to here from an execve.
     sync::say_plainly(opened.result(), sync::Message::Hooked).at(Step::Sync, 0)
@@ -48,13 +49,19 @@ fn state(head: &[u8], index: usize, opened: &Opened) -> Result<OwnedFd, StepErro
     process::memory_file(c"state", &[head, pid, &opened.hook_state.rest]).at(Step::HookSpawn, index)
 }
 
-fn run(
-    hook: &ContainerHook,
+/// One hook that is ready to start.
+struct HookStart<'a> {
+    hook: &'a ContainerHook,
+    /// Its number among the hooks of the container, for faults.
     index: usize,
-    state: &OwnedFd,
-    directory: Option<BorrowedFd<'_>>,
-    opened: &mut Opened,
-) -> Result<(), StepError> {
+    /// The state document, its standard input.
+    state: OwnedFd,
+    /// Its working directory; `None`: this process's.
+    directory: Option<BorrowedFd<'a>>,
+}
+
+fn run(start: &HookStart<'_>, opened: &mut Opened) -> Result<(), StepError> {
+    let (hook, index) = (start.hook, start.index);
     // A file, not a pipe: processes that the hook leaves running may keep it open as long as they
     // like. The container's filter may forbid creating one; the output then goes to the container's
     // output.
@@ -66,7 +73,7 @@ fn run(
     let pidfd = match unsafe { process::clone3(0, None) }.at(Step::HookSpawn, index)? {
         Cloned::Child => {
             end_with(parent);
-            become_hook(hook, index, state, directory, writer.as_fd(), opened)
+            become_hook(start, writer.as_fd(), opened)
         }
         Cloned::Parent { pidfd, .. } => pidfd,
     };
@@ -100,14 +107,8 @@ fn end_with(parent: i32) {
     }
 }
 
-fn become_hook(
-    hook: &ContainerHook,
-    index: usize,
-    state: &OwnedFd,
-    directory: Option<BorrowedFd<'_>>,
-    tell: BorrowedFd<'_>,
-    opened: &Opened,
-) -> ! {
+fn become_hook(start: &HookStart<'_>, tell: BorrowedFd<'_>, opened: &Opened) -> ! {
+    let HookStart { hook, index, state, directory } = start;
     let [output, errors] = &opened.hook_output;
     let said = opened.hook_said.as_ref();
     let streams = [(Some(state), 0), (output.as_ref().or(said), 1), (errors.as_ref().or(said), 2)];
@@ -128,7 +129,7 @@ fn become_hook(
         Ok(()) => unsafe { process::execve(&hook.path, &hook.argv, environment) },
         Err(error) => error,
     };
-    sync::tell_fault(tell, StepError::of(Step::HookSpawn, index, &error));
+    sync::tell_fault(tell, StepError::of(Step::HookSpawn, *index, &error));
     process::exit_now(127)
 }
 

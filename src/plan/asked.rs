@@ -3,11 +3,24 @@
 
 use rustix::mount::MountFlags;
 
-use super::Judge;
 use super::mount_step::FsOption;
 use super::options::{self, MountOption};
+use super::{Context, Judge};
 use crate::spec;
 use crate::sys::mount::{Attributes, Reach};
+
+/// One entry of `mounts`.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    /// As written.
+    pub mount: &'a spec::Mount,
+    /// Its path in config.json: `mounts[2]`.
+    pub path: &'a str,
+    /// Its parsed options.
+    pub asked: &'a MountOptions,
+    /// Shared inputs of the plan.
+    pub context: &'a Context<'a>,
+}
 
 /// The error for an id mapping of a mount that cannot have one.
 const NOTHING_TO_MAP: &str = "idmapped mounts are for new bind mounts only; add bind or rbind";

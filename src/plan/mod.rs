@@ -338,7 +338,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         made: namespaces.new,
         ..Context::of(spec, ask, host)
     };
-    let rootfs = rootfs::plan(spec, linux, ask, &namespaces, &context, judge);
+    let rootfs = rootfs::plan(spec, linux, ask, &context, judge);
     let process = spec.process.as_ref().map(|process| {
         process::plan(process, &process::ProcessStrings::of(process), "process", &context, judge)
     });

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use rustix::mount::MountFlags;
 
-use super::asked::{Fits, MountOptions, data_options, unmapped};
+use super::asked::{Entry, Fits, MountOptions, data_options, unmapped};
 use super::ids::IdMaps;
 use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, NewFs};
 use super::remount;
@@ -48,10 +48,11 @@ fn step(
     if asked.set_anywhere() & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 && !context.nosymfollow {
         judge.fault(format!("{path}.options"), "nosymfollow, which Linux has since 5.10");
     }
+    let entry = Entry { mount, path, asked: &asked, context };
     let kind = if asked.remount {
-        MountKind::Remount(remount::plan(mount, path, &target, &asked, before, context, judge)?)
+        MountKind::Remount(remount::plan(&entry, &target, before, judge)?)
     } else {
-        kind(mount, path, &asked, context, judge)?
+        kind(&entry, judge)?
     };
     let is_new = |fstype: &CStr| matches!(&kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
     Some(MountStep {
@@ -69,16 +70,11 @@ fn step(
     })
 }
 
-fn kind(
-    mount: &spec::Mount,
-    path: &str,
-    asked: &MountOptions,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> Option<MountKind> {
+fn kind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
+    let Entry { mount, path, asked, context } = *entry;
     if asked.bind.is_some() || mount.kind == "bind" {
         asked.judge(Fits::Bind, path, judge);
-        return bind(mount, path, asked, context, judge);
+        return bind(entry, judge);
     }
     unmapped(mount, path, judge);
     match mount.kind.as_str() {
@@ -99,18 +95,13 @@ fn kind(
                 }
             }
         }
-        fstype => new_fs(fstype, mount, path, asked, context, judge),
+        _ => new_fs(entry, judge),
     }
 }
 
-fn new_fs(
-    fstype: &str,
-    mount: &spec::Mount,
-    path: &str,
-    asked: &MountOptions,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> Option<MountKind> {
+fn new_fs(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
+    let Entry { mount, path, asked, context } = *entry;
+    let fstype = mount.kind.as_str();
     let fits = if remount::is_shared(fstype, context) { Fits::Shared(fstype) } else { Fits::New(fstype) };
     asked.judge(fits, path, judge);
     let label = &context.mount_label;
@@ -139,13 +130,8 @@ fn new_fs(
     }))
 }
 
-fn bind(
-    mount: &spec::Mount,
-    path: &str,
-    asked: &MountOptions,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> Option<MountKind> {
+fn bind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
+    let Entry { mount, path, asked, context } = *entry;
     if mount.source.is_empty() {
         judge.fault(format!("{path}.source"), "missing; a bind mount needs the path to bind");
         return None;

@@ -174,22 +174,8 @@ pub fn plan(
         capabilities: capabilities(process, place, context, judge),
         rlimits: super::rlimits::rlimits(&process.rlimits, place, judge),
         no_new_privileges: process.no_new_privileges,
-        apparmor: label(
-            &process.apparmor_profile,
-            "exec ",
-            context.apparmor,
-            &format!("{place}.apparmorProfile"),
-            "AppArmor",
-            judge,
-        ),
-        selinux: label(
-            &process.selinux_label,
-            "",
-            context.selinux,
-            &format!("{place}.selinuxLabel"),
-            "SELinux",
-            judge,
-        ),
+        apparmor: label(&APPARMOR, &process.apparmor_profile, context.apparmor, place, judge),
+        selinux: label(&SELINUX, &process.selinux_label, context.selinux, place, judge),
         oom_score: oom_score(process, place, judge),
         scheduler: process
             .scheduler
@@ -334,15 +320,30 @@ fn oom_score(process: &spec::Process, place: &str, judge: &mut Judge) -> Option<
     Some(score.to_string())
 }
 
-fn label(text: &str, prefix: &str, enabled: bool, place: &str, module: &str, judge: &mut Judge) -> Vec<u8> {
+/// A security module that labels processes.
+struct SecurityModule {
+    name: &'static str,
+    /// The member of `process` with the label.
+    member: &'static str,
+    /// Precedes the label in /proc/self/attr/exec.
+    prefix: &'static str,
+}
+
+const APPARMOR: SecurityModule =
+    SecurityModule { name: "AppArmor", member: "apparmorProfile", prefix: "exec " };
+const SELINUX: SecurityModule = SecurityModule { name: "SELinux", member: "selinuxLabel", prefix: "" };
+
+fn label(module: &SecurityModule, text: &str, enabled: bool, place: &str, judge: &mut Judge) -> Vec<u8> {
+    let SecurityModule { name, member, prefix } = module;
     if text.is_empty() {
         return Vec::new();
     }
     if !enabled {
-        judge.fault(place, format!("{text:?} is asked for, but {module} is not enabled in this kernel"));
+        let words = format!("{text:?} is asked for, but {name} is not enabled in this kernel");
+        judge.fault(format!("{place}.{member}"), words);
     }
     if text.contains(['\0', '\n']) {
-        judge.fault(place, "has a NUL byte or a line break");
+        judge.fault(format!("{place}.{member}"), "has a NUL byte or a line break");
     }
     format!("{prefix}{text}").into_bytes()
 }

@@ -3,22 +3,19 @@
 
 use std::ffi::CStr;
 
-use super::asked::{Fits, MountOptions, data_options, unmapped};
+use super::asked::{Entry, Fits, data_options, unmapped};
 use super::mount_step::{MountKind, MountStep, NewFs, Reconfigured, Remount};
 use super::{Context, Judge};
-use crate::spec;
 use crate::sys::namespace::Namespace;
 
 /// Validates a mount with the option `remount`. `before` are the steps of the previous mounts.
 pub(super) fn plan(
-    mount: &spec::Mount,
-    path: &str,
+    entry: &Entry<'_>,
     target: &CStr,
-    asked: &MountOptions,
     before: &mut [MountStep],
-    context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<Remount> {
+    let Entry { mount, path, asked, context } = *entry;
     unmapped(mount, path, judge);
     let made_by = before.iter().rposition(|step| step.mounts_on(target));
     let mut earlier = made_by.and_then(|at| before.get_mut(at));

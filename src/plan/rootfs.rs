@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::mount_step::FsOption;
-use super::{Ask, Context, DeviceStep, Judge, MountStep, Namespaces, devices, mounts, options};
+use super::{Ask, Context, DeviceStep, Judge, MountStep, devices, mounts, options};
 use crate::spec::{self, Spec};
 use crate::sys::mount::Reach;
 use crate::sys::namespace::Namespace;
@@ -72,7 +72,6 @@ pub(crate) fn plan(
     spec: &Spec,
     linux: &spec::Linux,
     ask: &Ask<'_>,
-    namespaces: &Namespaces,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Option<Rootfs> {
@@ -83,7 +82,7 @@ pub(crate) fn plan(
     if root.path.is_empty() {
         judge.fault("root.path", "empty; name the directory of the root file system");
     }
-    let own_mounts = namespaces.own(Namespace::Mount);
+    let own_mounts = context.owns(Namespace::Mount);
     let mut mounts = mounts::plan(spec, context, judge);
     let make_dev = !mounts::dev_is_bound(&mounts);
     let devices = devices::plan(&linux.devices, make_dev, judge);
@@ -112,7 +111,7 @@ pub(crate) fn plan(
         mounts,
         make_dev,
         devices,
-        bind_devices: namespaces.own(Namespace::User),
+        bind_devices: context.owns(Namespace::User),
         masked: inside_paths(&linux.masked_paths, "linux.maskedPaths", own_mounts, judge),
         readonly_paths: inside_paths(&linux.readonly_paths, "linux.readonlyPaths", own_mounts, judge),
         mask_options,

@@ -98,25 +98,29 @@ pub fn make(
     place: &Directory<'_>,
     ready: ProvidedNodes<'_>,
 ) -> Result<(), StepError> {
-    let mut nodes = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
+    let made = Attached::with(ready.made, place.root.0).at(Step::Device, 0)?;
+    let mut nodes = Nodes { bind, place, hosts: ready.hosts, made };
     for (index, device) in devices.iter().enumerate() {
-        one_node(device, index, bind, place, ready.hosts, &mut nodes)?;
+        create(device, index, &mut nodes)?;
     }
-    nodes.detach(place.root.0).at(Step::Device, 0)
+    nodes.made.detach(place.root.0).at(Step::Device, 0)
 }
 
-fn one_node(
-    device: &DeviceStep,
-    index: usize,
+/// Where the nodes go, and where they come from.
+struct Nodes<'a> {
+    /// Whether they are mounted instead of created.
     bind: bool,
-    place: &Directory<'_>,
-    hosts: &[Option<OwnedFd>],
-    nodes: &mut Attached<'_>,
-) -> Result<(), StepError> {
+    place: &'a Directory<'a>,
+    hosts: &'a [Option<OwnedFd>],
+    made: Attached<'a>,
+}
+
+fn create(device: &DeviceStep, index: usize, nodes: &mut Nodes<'_>) -> Result<(), StepError> {
+    let Nodes { bind, place, hosts, made: nodes } = nodes;
     let (directory, name) = place.parent(&device.path).at(Step::DeviceDirectory, index)?;
     let name = name.as_cstr().at(Step::Device, index)?;
     let fifo = device.kind == libc::S_IFIFO;
-    let mut bind = bind && !fifo;
+    let mut bind = *bind && !fifo;
     if !bind {
         match make_node(device, directory.as_fd(), name) {
             Err(Errno::EXIST) => {}
