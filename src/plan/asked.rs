@@ -5,7 +5,7 @@ use rustix::mount::MountFlags;
 
 use super::mount_step::FsOption;
 use super::options::{self, MountOption};
-use super::{Context, Judge};
+use super::{Context, Judge, Place};
 use crate::spec;
 use crate::sys::mount::{Attributes, Reach};
 
@@ -15,7 +15,7 @@ pub(super) struct Entry<'a> {
     /// As written.
     pub mount: &'a spec::Mount,
     /// Its path in config.json: `mounts[2]`.
-    pub path: &'a str,
+    pub path: Place<'a>,
     /// Its parsed options.
     pub asked: &'a MountOptions,
     /// Shared inputs of the plan.
@@ -179,7 +179,7 @@ impl MountOptions {
     }
 
     /// Refuses mutually exclusive options, and those that a mount of this kind cannot have.
-    pub(crate) fn judge(&self, fits: Fits<'_>, path: &str, judge: &mut Judge) {
+    pub(crate) fn judge(&self, fits: Fits<'_>, path: Place<'_>, judge: &mut Judge) {
         let mut refuse = |words: String| judge.fault(format!("{path}.options"), words);
         if self.flags.contains(MountFlags::NOATIME | MountFlags::STRICTATIME) {
             refuse("noatime and strictatime exclude each other; write one of them".into());
@@ -236,7 +236,7 @@ fn counts_versions(fstype: &str) -> bool {
 }
 
 /// Refuses id mappings for a mount that cannot be idmapped.
-pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
+pub(super) fn unmapped(mount: &spec::Mount, path: Place<'_>, judge: &mut Judge) {
     for (list, name) in [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")] {
         if !list.is_empty() {
             judge.fault(format!("{path}.{name}"), NOTHING_TO_MAP);
@@ -245,12 +245,12 @@ pub(super) fn unmapped(mount: &spec::Mount, path: &str, judge: &mut Judge) {
 }
 
 /// Splits the options of a file system: key, and value or flag.
-pub(super) fn data_options(words: &[String], path: &str, judge: &mut Judge) -> Option<Vec<FsOption>> {
-    let place = format!("{path}.options");
+pub(super) fn data_options(words: &[String], path: Place<'_>, judge: &mut Judge) -> Option<Vec<FsOption>> {
+    let place = format_args!("{path}.options");
     let words = words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty());
     let pairs = words.map(|word| match word.split_once('=') {
-        Some((key, value)) => Some((judge.cstring(&place, key)?, Some(judge.cstring(&place, value)?))),
-        None => Some((judge.cstring(&place, word)?, None)),
+        Some((key, value)) => Some((judge.cstring(place, key)?, Some(judge.cstring(place, value)?))),
+        None => Some((judge.cstring(place, word)?, None)),
     });
     pairs.collect()
 }
@@ -310,7 +310,7 @@ mod tests {
     fn what_a_kind_of_mount_cannot_have_is_refused() {
         let faults = |words: &[&str], fits| {
             let mut judge = Judge::default();
-            asked(words).judge(fits, "mounts[0]", &mut judge);
+            asked(words).judge(fits, format_args!("mounts[0]"), &mut judge);
             judge.faults.len()
         };
         let of_file_system =

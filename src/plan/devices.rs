@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use super::{Judge, mounts};
+use super::{Judge, Place, mounts};
 use crate::spec;
 
 /// One node to create.
@@ -61,7 +61,7 @@ pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<
     let mut steps = Vec::with_capacity(DEFAULT.len() + devices.len());
     for (name, major, minor) in DEFAULT.iter().filter(|_| make_dev) {
         let path = format!("/dev/{name}");
-        steps.extend(step(&path, libc::S_IFCHR, (*major, *minor), "linux.devices", judge));
+        steps.extend(step(&path, libc::S_IFCHR, (*major, *minor), format_args!("linux.devices"), judge));
     }
     for (at, device) in devices.iter().enumerate() {
         steps.extend(judged(device, at, judge));
@@ -73,7 +73,7 @@ pub fn plan(devices: &[spec::Device], make_dev: bool, judge: &mut Judge) -> Vec<
 }
 
 fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceStep> {
-    let place = &format!("linux.devices[{at}]");
+    let place = format_args!("linux.devices[{at}]");
     let before = judge.faults.len();
     if !device.path.starts_with('/') || mounts::inside(&device.path).is_empty() {
         judge.fault(format!("{place}.path"), format!("{:?} is not an absolute path of a file", device.path));
@@ -124,12 +124,12 @@ fn step(
     path: &str,
     kind: u32,
     (major, minor): (u32, u32),
-    place: &str,
+    place: Place<'_>,
     judge: &mut Judge,
 ) -> Option<DeviceStep> {
     Some(DeviceStep {
-        path: judge.cstring(&format!("{place}.path"), &mounts::inside(path))?,
-        host: judge.cstring(&format!("{place}.path"), path)?,
+        path: judge.cstring(format_args!("{place}.path"), &mounts::inside(path))?,
+        host: judge.cstring(format_args!("{place}.path"), path)?,
         kind,
         device: rustix::fs::makedev(major, minor),
         mode: None,

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use super::Judge;
+use super::{Judge, Place};
 use crate::spec;
 use crate::sys::process::Pointers;
 
@@ -85,7 +85,7 @@ pub fn plan(spec: &spec::Spec, inherited: &[CString], judge: &mut Judge) -> Hook
         let list = list.iter().enumerate();
         list.filter_map(|(at, hook)| {
             let place = format!("hooks.{name}[{at}]");
-            check(hook, &place, judge).then(|| RuntimeHook { place, hook: hook.clone() })
+            check(hook, format_args!("{place}"), judge).then(|| RuntimeHook { place, hook: hook.clone() })
         })
         .collect()
     };
@@ -95,15 +95,17 @@ pub fn plan(spec: &spec::Spec, inherited: &[CString], judge: &mut Judge) -> Hook
     let poststop = runtime("poststop", &hooks.poststop);
     let mut container = |name: &str, list: &[spec::Hook], inherited: Option<&[CString]>| -> Vec<_> {
         let list = list.iter().enumerate();
-        list.filter_map(|(at, hook)| container_hook(hook, &format!("hooks.{name}[{at}]"), inherited, judge))
-            .collect()
+        list.filter_map(|(at, hook)| {
+            container_hook(hook, format_args!("hooks.{name}[{at}]"), inherited, judge)
+        })
+        .collect()
     };
     let create_container = container("createContainer", &hooks.create_container, Some(inherited));
     let start_container = container("startContainer", &hooks.start_container, None);
     Hooks { create_runtime, create_container, start_container, poststart, poststop }
 }
 
-fn check(hook: &spec::Hook, place: &str, judge: &mut Judge) -> bool {
+fn check(hook: &spec::Hook, place: Place<'_>, judge: &mut Judge) -> bool {
     if !hook.path.starts_with('/') {
         judge.fault(format!("{place}.path"), format!("{:?} is not absolute", hook.path));
         return false;
@@ -129,7 +131,7 @@ fn check(hook: &spec::Hook, place: &str, judge: &mut Judge) -> bool {
 /// process.
 fn container_hook(
     hook: &spec::Hook,
-    place: &str,
+    place: Place<'_>,
     inherited: Option<&[CString]>,
     judge: &mut Judge,
 ) -> Option<ContainerHook> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Judge;
+use super::{Judge, Place};
 use crate::spec::{self, IdMapping};
 
 /// Both maps of a user namespace, validated: no empty range, no overlap, nothing beyond 2³².
@@ -19,9 +19,9 @@ const MOST_LINES: usize = 340;
 
 impl IdMaps {
     /// Validates both maps; reports errors below `path`.
-    pub fn judge(uid: &[IdMapping], gid: &[IdMapping], path: &str, judge: &mut Judge) -> Option<Self> {
-        let good = check(uid, &format!("{path}.uidMappings"), judge)
-            & check(gid, &format!("{path}.gidMappings"), judge);
+    pub fn judge(uid: &[IdMapping], gid: &[IdMapping], path: Place<'_>, judge: &mut Judge) -> Option<Self> {
+        let good = check(uid, format_args!("{path}.uidMappings"), judge)
+            & check(gid, format_args!("{path}.gidMappings"), judge);
         good.then(|| Self { uid: uid.to_vec(), gid: gid.to_vec() })
     }
 
@@ -34,7 +34,7 @@ impl IdMaps {
     }
 }
 
-fn check(maps: &[IdMapping], path: &str, judge: &mut Judge) -> bool {
+fn check(maps: &[IdMapping], path: Place<'_>, judge: &mut Judge) -> bool {
     if maps.is_empty() {
         judge.fault(path, "missing; a user namespace needs at least one mapping");
         return false;
@@ -45,13 +45,13 @@ fn check(maps: &[IdMapping], path: &str, judge: &mut Judge) -> bool {
     }
     let mut good = true;
     for (at, map) in maps.iter().enumerate() {
-        let place = format!("{path}[{at}]");
+        let place = format_args!("{path}[{at}]");
         if map.size == 0 {
             judge.fault(format!("{place}.size"), "0; a mapping covers at least one id");
             good = false;
         }
         if map.container_id.checked_add(map.size).is_none() || map.host_id.checked_add(map.size).is_none() {
-            judge.fault(place.as_str(), "reaches past the last id, 4294967294");
+            judge.fault(place, "reaches past the last id, 4294967294");
             good = false;
         }
         let overlaps = |a: u32, b: u32, sizes: (u32, u32)| {
@@ -63,7 +63,7 @@ fn check(maps: &[IdMapping], path: &str, judge: &mut Judge) -> bool {
                 || overlaps(map.host_id, other.host_id, (map.size, other.size))
         });
         if let Some(other) = clash {
-            judge.fault(place.as_str(), format!("overlaps {path}[{other}]"));
+            judge.fault(place, format!("overlaps {path}[{other}]"));
             good = false;
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         ];
         for (maps, want) in table {
             let mut judge = Judge::default();
-            IdMaps::judge(maps, &[map(0, 0, 1)], "linux", &mut judge);
+            IdMaps::judge(maps, &[map(0, 0, 1)], format_args!("linux"), &mut judge);
             let found = judge.faults.first().map(ToString::to_string).unwrap_or_default();
             assert!(found.contains(want), "{maps:?}: {found}");
         }

@@ -115,5 +115,6 @@ pub fn personality(wanted: &spec::Personality, judge: &mut Judge) -> Option<u64>
             format!("{flag:?}: the specification defines no flags yet"),
         );
     }
-    pick(&wanted.domain, &[("LINUX", 0), ("LINUX32", 8)], "linux.personality.domain", judge).map(u64::from)
+    pick(&wanted.domain, &[("LINUX", 0), ("LINUX32", 8)], format_args!("linux.personality.domain"), judge)
+        .map(u64::from)
 }

@@ -33,7 +33,7 @@ pub mod update;
 mod words;
 
 use std::ffi::CString;
-use std::fmt::{self, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -172,6 +172,9 @@ pub enum Limiting {
     Unified,
 }
 
+/// A path in config.json. It becomes a string only for a fault.
+type Place<'a> = fmt::Arguments<'a>;
+
 /// Shared inputs of the parts of a plan; private to this module.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -267,8 +270,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    fn fault(&mut self, path: impl Into<String>, words: impl Into<String>) {
-        self.faults.push(BadField { path: path.into(), words: words.into() });
+    fn fault(&mut self, path: impl Display, words: impl Into<String>) {
+        self.faults.push(BadField { path: path.to_string(), words: words.into() });
     }
 
     fn verdict(self, plan: Option<Plan>) -> Result<Plan, Vec<BadField>> {
@@ -284,8 +287,8 @@ impl Judge {
         self.warnings.push(shortened(&words, LONGEST_WORDS).into_owned());
     }
 
-    fn cstring(&mut self, path: &str, text: &str) -> Option<CString> {
-        self.cstring_at(|| path.to_owned(), text)
+    fn cstring(&mut self, path: impl Display, text: &str) -> Option<CString> {
+        self.cstring_at(|| path.to_string(), text)
     }
 
     fn cstring_at(&mut self, path: impl FnOnce() -> String, text: &str) -> Option<CString> {
@@ -304,7 +307,7 @@ impl Judge {
         made.ok()
     }
 
-    fn path(&mut self, path: &str, file: &Path) -> Option<CString> {
+    fn path(&mut self, path: impl Display, file: &Path) -> Option<CString> {
         let made = CString::new(file.as_os_str().as_bytes());
         if made.is_err() {
             self.fault(path, "has a NUL byte");

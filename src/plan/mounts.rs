@@ -8,7 +8,7 @@ use super::asked::{Entry, Fits, MountOptions, data_options, unmapped};
 use super::ids::IdMaps;
 use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, NewFs};
 use super::remount;
-use super::{Context, Judge};
+use super::{Context, Judge, Place};
 use crate::spec;
 use crate::sys::mount::Reach;
 use crate::sys::namespace::Namespace;
@@ -17,8 +17,7 @@ use crate::sys::namespace::Namespace;
 pub(crate) fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) -> Vec<MountStep> {
     let mut steps = Vec::with_capacity(spec.mounts.len());
     for (at, mount) in spec.mounts.iter().enumerate() {
-        let path = format!("mounts[{at}]");
-        let step = step(mount, &path, &mut steps, context, judge);
+        let step = step(mount, format_args!("mounts[{at}]"), &mut steps, context, judge);
         steps.extend(step);
     }
     steps
@@ -27,7 +26,7 @@ pub(crate) fn plan(spec: &spec::Spec, context: &Context<'_>, judge: &mut Judge) 
 /// One step; `before` are the steps of the previous mounts.
 fn step(
     mount: &spec::Mount,
-    path: &str,
+    path: Place<'_>,
     before: &mut [MountStep],
     context: &Context<'_>,
     judge: &mut Judge,
@@ -39,7 +38,7 @@ fn step(
     if !mount.destination.starts_with('/') {
         judge.warn(format!("{path}.destination: {} is relative; taken from /", mount.destination));
     }
-    let target = judge.cstring(&format!("{path}.destination"), &inside(&mount.destination))?;
+    let target = judge.cstring(format_args!("{path}.destination"), &inside(&mount.destination))?;
     let asked = MountOptions::read(&mount.options);
     if target.is_empty() && !asked.remount {
         judge.fault(format!("{path}.destination"), "the root file system itself; name it in root.path");
@@ -113,10 +112,10 @@ fn new_fs(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
     let options = data_options(&words, path, judge)?;
     let source = if mount.source.is_empty() { fstype } else { &mount.source };
     Some(MountKind::New(NewFs {
-        fstype: judge.cstring(&format!("{path}.type"), fstype)?,
-        source: judge.cstring(&format!("{path}.source"), source)?,
+        fstype: judge.cstring(format_args!("{path}.type"), fstype)?,
+        source: judge.cstring(format_args!("{path}.source"), source)?,
         flags: asked.flags,
-        data: judge.cstring(&format!("{path}.options"), &words.join(","))?,
+        data: judge.cstring(format_args!("{path}.options"), &words.join(","))?,
         mode_of_covered: fstype == "tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode"),
         options,
         copy_up: asked.copy_up,
@@ -140,7 +139,7 @@ fn bind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
         judge.warn(format!("{path}.options: {option:?} has no meaning for a bind mount"));
     }
     let source = context.bundle.join(&mount.source);
-    let source = judge.path(&format!("{path}.source"), &source)?;
+    let source = judge.path(format_args!("{path}.source"), &source)?;
     let recursive = asked.bind == Some(Reach::Tree);
     let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let idmap = match (asked.idmap, mapped) {

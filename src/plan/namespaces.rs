@@ -130,7 +130,7 @@ fn maps(linux: &spec::Linux, namespaces: &Namespaces, judge: &mut Judge) -> Opti
     if namespaces.joins(Namespace::User) && !given {
         return None;
     }
-    IdMaps::judge(&linux.uid_mappings, &linux.gid_mappings, "linux", judge)
+    IdMaps::judge(&linux.uid_mappings, &linux.gid_mappings, format_args!("linux"), judge)
 }
 
 fn maps_by(maps: &IdMaps, host: &Host) -> MapsBy {

@@ -6,7 +6,7 @@ use std::ffi::CString;
 
 use rustix::process::Resource;
 
-use super::{Context, IdMaps, Judge, passed};
+use super::{Context, IdMaps, Judge, Place, passed};
 use crate::spec;
 use crate::sys::cred::{CapMask, SchedAttr};
 use crate::sys::process::Pointers;
@@ -153,7 +153,7 @@ pub fn plan(
         judge.fault(format!("{place}.cwd"), format!("{cwd:?} is not absolute"));
     }
     no_id(process, place, judge);
-    let args = strings(&words.args, &format!("{place}.args"), judge);
+    let args = strings(&words.args, format_args!("{place}.args"), judge);
     let env = environment(&words.env, place, context, judge);
     let candidates = candidates(words, place, judge);
     // Each validation runs, whatever the others found, so that all errors are reported at once.
@@ -224,7 +224,7 @@ pub(super) fn mapped(process: &spec::Process, context: &Context<'_>, maps: &IdMa
     }
 }
 
-fn strings(list: &[Vec<u8>], place: &str, judge: &mut Judge) -> Vec<CString> {
+fn strings(list: &[Vec<u8>], place: Place<'_>, judge: &mut Judge) -> Vec<CString> {
     let list = list.iter().enumerate();
     list.filter_map(|(at, bytes)| judge.cbytes_at(|| format!("{place}[{at}]"), bytes)).collect()
 }

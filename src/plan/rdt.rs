@@ -1,7 +1,7 @@
 //! `linux.intelRdt`: shares of caches and memory bandwidth. Source: runtime-spec config-linux.md,
 //! "IntelRdt".
 
-use super::{BadField, Judge};
+use super::{BadField, Judge, Place};
 use crate::cgroup::{Resctrl, ResctrlWish};
 use crate::spec::IntelRdt;
 
@@ -18,7 +18,7 @@ pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Jud
     counters(wanted, host, judge);
     let mut schemata = Vec::with_capacity(wanted.schemata.len());
     for (at, text) in wanted.schemata.iter().enumerate() {
-        schemata.extend(lines(text, &format!("{FIELD}.schemata[{at}]"), host, judge));
+        schemata.extend(lines(text, format_args!("{FIELD}.schemata[{at}]"), host, judge));
     }
     Some(ResctrlWish {
         mount: host.mount.clone(),
@@ -67,9 +67,9 @@ fn mounted<'a>(host: Option<&'a Resctrl>, judge: &mut Judge) -> Option<&'a Resct
 
 /// The lines of the two schemas; only the second may set memory bandwidth.
 fn shares(l3_cache: &str, memory: &str, host: &Resctrl, judge: &mut Judge) -> Vec<String> {
-    let mut all = lines(l3_cache, "linux.intelRdt.l3CacheSchema", host, judge);
+    let mut all = lines(l3_cache, format_args!("linux.intelRdt.l3CacheSchema"), host, judge);
     all.retain(|line| !line.starts_with("MB:"));
-    all.extend(lines(memory, "linux.intelRdt.memBwSchema", host, judge));
+    all.extend(lines(memory, format_args!("linux.intelRdt.memBwSchema"), host, judge));
     all
 }
 
@@ -88,7 +88,7 @@ fn counters(wanted: &IntelRdt, host: &Resctrl, judge: &mut Judge) {
 }
 
 /// The lines of a text, each of which must begin with the name of a resource of this host.
-fn lines(text: &str, field: &str, host: &Resctrl, judge: &mut Judge) -> Vec<String> {
+fn lines(text: &str, field: Place<'_>, host: &Resctrl, judge: &mut Judge) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let name = line.split_once(':').map(|(name, _)| name.trim());

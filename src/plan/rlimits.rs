@@ -35,7 +35,7 @@ pub fn rlimit_name(resource: Resource) -> &'static str {
 pub fn rlimits(list: &[spec::Rlimit], place: &str, judge: &mut Judge) -> Vec<(Resource, u64, u64)> {
     let mut found: Vec<(Resource, u64, u64)> = Vec::with_capacity(list.len());
     for (at, limit) in list.iter().enumerate() {
-        let place = format!("{place}.rlimits[{at}]");
+        let place = format_args!("{place}.rlimits[{at}]");
         let Some((_, resource)) = RLIMITS.iter().find(|(name, _)| *name == limit.kind) else {
             judge.fault(format!("{place}.type"), unknown(&limit.kind, RLIMITS));
             continue;

@@ -2,7 +2,7 @@
 //! to the kernel's.
 
 use super::words::{bit_list, pick};
-use super::{Judge, MemoryPolicy};
+use super::{Judge, MemoryPolicy, Place};
 use crate::spec;
 use crate::sys::cred::SchedAttr;
 
@@ -31,16 +31,16 @@ const SCHED_FLAGS: &[(&str, u32)] = &[
 /// The structure for sched_setattr(2). Values that the kernel would ignore, or refuse without a
 /// reason, are errors.
 pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Option<SchedAttr> {
-    let place = format!("{place}.scheduler");
-    let policy = pick(&wanted.policy, POLICIES, &format!("{place}.policy"), judge)?;
+    let place = format_args!("{place}.scheduler");
+    let policy = pick(&wanted.policy, POLICIES, format_args!("{place}.policy"), judge)?;
     let before = judge.faults.len();
     if wanted.policy == "SCHED_ISO" {
         judge.fault(format!("{place}.policy"), "SCHED_ISO is reserved; Linux does not have it");
     }
-    let flags = sched_flags(wanted, &place, judge);
-    priorities(wanted, &place, judge);
+    let flags = sched_flags(wanted, place, judge);
+    priorities(wanted, place, judge);
     if wanted.policy == "SCHED_DEADLINE" {
-        deadline(wanted, &place, judge);
+        deadline(wanted, place, judge);
     } else {
         for (name, value) in
             [("runtime", wanted.runtime), ("deadline", wanted.deadline), ("period", wanted.period)]
@@ -65,11 +65,11 @@ pub fn scheduler(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> Op
     })
 }
 
-fn sched_flags(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> u64 {
+fn sched_flags(wanted: &spec::Scheduler, place: Place<'_>, judge: &mut Judge) -> u64 {
     let mut flags = 0;
     for (at, flag) in wanted.flags.iter().enumerate() {
-        let place = format!("{place}.flags[{at}]");
-        flags |= u64::from(pick(flag, SCHED_FLAGS, &place, judge).unwrap_or_default());
+        let place = format_args!("{place}.flags[{at}]");
+        flags |= u64::from(pick(flag, SCHED_FLAGS, place, judge).unwrap_or_default());
         let only_deadline = matches!(flag.as_str(), "SCHED_FLAG_RECLAIM" | "SCHED_FLAG_DL_OVERRUN");
         if only_deadline && wanted.policy != "SCHED_DEADLINE" {
             judge.fault(place, format!("only SCHED_DEADLINE has it, not {}", wanted.policy));
@@ -80,8 +80,8 @@ fn sched_flags(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) -> u64 
     flags
 }
 
-fn priorities(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
-    let (place_of_nice, place_of_priority) = (format!("{place}.nice"), format!("{place}.priority"));
+fn priorities(wanted: &spec::Scheduler, place: Place<'_>, judge: &mut Judge) {
+    let (place_of_nice, place_of_priority) = (format_args!("{place}.nice"), format_args!("{place}.priority"));
     if !(-20..=19).contains(&wanted.nice) {
         judge.fault(place_of_nice, format!("{} is not from -20 to 19", wanted.nice));
     } else if wanted.nice != 0 && !matches!(wanted.policy.as_str(), "SCHED_OTHER" | "SCHED_BATCH") {
@@ -102,7 +102,7 @@ fn priorities(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
 
 /// Checks the kernel's rules, sched_setattr(2): 1024 <= runtime <= deadline <= period, each below
 /// 2^63. Period 0 means the deadline.
-fn deadline(wanted: &spec::Scheduler, place: &str, judge: &mut Judge) {
+fn deadline(wanted: &spec::Scheduler, place: Place<'_>, judge: &mut Judge) {
     const SHORTEST: u64 = 1024;
     const LONGEST: u64 = i64::MAX as u64;
     let spec::Scheduler { runtime, deadline, period, .. } = *wanted;
@@ -132,8 +132,8 @@ pub fn io_priority(wanted: &spec::IoPriority, place: &str, judge: &mut Judge) ->
     const CLASSES: &[(&str, u32)] =
         &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     const CLASS_SHIFT: u32 = 13;
-    let place = format!("{place}.ioPriority");
-    let class = pick(&wanted.class, CLASSES, &format!("{place}.class"), judge)?;
+    let place = format_args!("{place}.ioPriority");
+    let class = pick(&wanted.class, CLASSES, format_args!("{place}.class"), judge)?;
     if !(0..=7).contains(&wanted.priority) {
         judge.fault(format!("{place}.priority"), format!("{} is not from 0 to 7", wanted.priority));
         return None;
@@ -163,7 +163,7 @@ pub const POLICY_FLAGS: &[(&str, u32)] = &[
 /// reason, are errors.
 pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<MemoryPolicy> {
     const FLAGS: &str = "linux.memoryPolicy.flags";
-    let mode = pick(&wanted.mode, POLICY_MODES, "linux.memoryPolicy.mode", judge)?;
+    let mode = pick(&wanted.mode, POLICY_MODES, format_args!("linux.memoryPolicy.mode"), judge)?;
     let nodes = match bit_list(&wanted.nodes) {
         Ok(nodes) => nodes,
         Err(words) => {
@@ -182,8 +182,8 @@ pub fn memory_policy(wanted: &spec::MemoryPolicy, judge: &mut Judge) -> Option<M
     }
     let mut flags = 0;
     for (at, flag) in wanted.flags.iter().enumerate() {
-        let place = format!("{FLAGS}[{at}]");
-        flags |= pick(flag, POLICY_FLAGS, &place, judge)?;
+        let place = format_args!("{FLAGS}[{at}]");
+        flags |= pick(flag, POLICY_FLAGS, place, judge)?;
         let balances = flag == "MPOL_F_NUMA_BALANCING";
         if balances && !matches!(wanted.mode.as_str(), "MPOL_BIND" | "MPOL_PREFERRED_MANY") {
             judge

@@ -24,14 +24,14 @@ pub fn plan(spec: &Spec, namespaces: &Namespaces, judge: &mut Judge) -> Vec<(CSt
     let Some(linux) = &spec.linux else { return Vec::new() };
     let list = linux.sysctl.iter();
     list.filter_map(|(name, value)| {
-        let place = format!("linux.sysctl.{name}");
+        let place = format_args!("linux.sysctl.{name}");
         let path = path(name);
         match refusal(&path, spec, namespaces) {
             Some(words) => {
                 judge.fault(place, words);
                 None
             }
-            None => Some((judge.cstring(&place, &path)?, value.clone().into_bytes())),
+            None => Some((judge.cstring(place, &path)?, value.clone().into_bytes())),
         }
     })
     .collect()

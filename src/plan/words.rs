@@ -1,6 +1,6 @@
 //! Translates names and lists of config.json to the kernel's numbers.
 
-use super::Judge;
+use super::{Judge, Place};
 
 /// Converts a list such as `0-3,7` to a bit mask in 64-bit words.
 pub(crate) fn bit_list(text: &str) -> Result<Vec<u64>, String> {
@@ -32,7 +32,7 @@ pub(crate) fn bit_list(text: &str) -> Result<Vec<u64>, String> {
 }
 
 /// The number of a name in `table`; an unknown name is an error at `place`.
-pub(super) fn pick(name: &str, table: &[(&str, u32)], place: &str, judge: &mut Judge) -> Option<u32> {
+pub(super) fn pick(name: &str, table: &[(&str, u32)], place: Place<'_>, judge: &mut Judge) -> Option<u32> {
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     if found.is_none() {
         judge.fault(place, unknown(name, table));

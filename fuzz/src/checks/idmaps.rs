@@ -8,7 +8,7 @@ use super::{Dice, one_line};
 pub fn check(bytes: &[u8]) {
     let maps = parse(&String::from_utf8_lossy(bytes));
     let mut judge = Judge::default();
-    let judged = IdMaps::judge(&maps, &maps, "linux", &mut judge);
+    let judged = IdMaps::judge(&maps, &maps, format_args!("linux"), &mut judge);
     judge.faults.iter().for_each(|fault| one_line(&fault.to_string()));
     assert_eq!(judged.is_some(), judge.faults.is_empty(), "refused without a reason, or taken with one");
     assert_eq!(judged.is_some(), good(&maps), "{maps:?}: {:?}", judge.faults);
