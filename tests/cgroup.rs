@@ -113,8 +113,8 @@ fn resources(json: &str) -> Resources {
 }
 
 #[test]
-fn made_and_undone() {
-    if !on_cgroup2("made_and_undone") {
+fn created_and_removed() {
+    if !on_cgroup2("created_and_removed") {
         return;
     }
     let place = Place::new("made");
@@ -210,8 +210,8 @@ fn frozen_and_signalled() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_named() {
-    if !on_cgroup2("what_cannot_be_removed_is_named") {
+fn files_that_cannot_be_removed_are_named() {
+    if !on_cgroup2("files_that_cannot_be_removed_are_named") {
         return;
     }
     let place = Place::new("named");
@@ -227,7 +227,7 @@ fn what_cannot_be_removed_is_named() {
     assert!(Command::new("mount").args(["--bind", path, path]).status().unwrap().success());
     let error = place.group.remove().unwrap_err();
     assert!(Command::new("umount").arg(path).status().unwrap().success());
-    assert!(error.to_string().contains("though no process is in it"), "{error}");
+    assert!(error.to_string().contains("although it has no processes"), "{error}");
     assert_eq!(error.errno(), Some(libc::EBUSY));
 }
 
@@ -345,8 +345,8 @@ fn given_to_a_user() {
 }
 
 #[test]
-fn an_ordinary_user_may_go_without() {
-    if !on_cgroup2("an_ordinary_user_may_go_without") {
+fn a_rootless_user_may_run_without_cgroups() {
+    if !on_cgroup2("a_rootless_user_may_run_without_cgroups") {
         return;
     }
     let place = Place::new("without");

@@ -166,7 +166,7 @@ fn a_template_takes_the_lowest_free_number() {
 }
 
 #[test]
-fn what_cannot_move_is_refused_before_anything_moves() {
+fn unmovable_devices_are_refused_before_any_moves() {
     if !able() {
         return;
     }
@@ -189,7 +189,7 @@ fn what_cannot_move_is_refused_before_anything_moves() {
 }
 
 #[test]
-fn what_the_kernel_refuses_names_the_device_and_the_step() {
+fn a_refusal_of_the_kernel_names_the_device_and_the_step() {
     if !able() {
         return;
     }

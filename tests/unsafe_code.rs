@@ -129,7 +129,7 @@ fn comment(source: &Source, at: usize) -> String {
 }
 
 #[test]
-fn each_piece_says_why_it_is_sound() {
+fn each_unsafe_block_has_a_safety_line() {
     let mut silent = Vec::new();
     for source in sources() {
         for at in 0..source.code.len() {

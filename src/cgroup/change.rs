@@ -174,7 +174,7 @@ mod tests {
     type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
 
     #[test]
-    fn the_way_back() {
+    fn returning_to_the_former_namespace() {
         let table: &[Case<'_>] = &[
             ("memory.max", "100", "100", &[]),
             ("memory.max", "max", "100", &[("memory.max", "max")]),

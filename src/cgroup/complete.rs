@@ -92,7 +92,7 @@ fn complete(wanted: &Resources, present: &Present) -> std::result::Result<Resour
                 let sum = limit.saturating_add(swap);
                 if new > sum {
                     let words = format!(
-                        "{new} bytes are more than memory and swap together may be, {sum}; give swap too"
+                        "{new} bytes exceed the limit of memory and swap together, {sum}; give swap too"
                     );
                     return Err(BadLimit::invalid("linux.resources.memory.limit", words));
                 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_is_what_it_is() {
+    fn omitted_fields_have_their_defaults() {
         let present = |cpu: &str, memory: &str, swap: &str| {
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
             Present { cpu: some(cpu), memory: some(memory), swap: some(swap), ..Present::default() }

@@ -71,7 +71,7 @@ impl Group {
     /// another error, [`Group::remove`] removes the leftovers.
     pub fn start(&mut self, pid: i32, properties: &[Property]) -> Result<Made> {
         let (Some(scope), Some(planned)) = (&mut self.scope, &self.unified) else {
-            return Err(Error::new(Kind::System, "this cgroup is no unit of systemd"));
+            return Err(Error::new(Kind::System, "this cgroup is not a systemd unit"));
         };
         let subgroup =
             planned.below.strip_prefix(&scope.dir.below).unwrap_or_default().trim_start_matches('/');
@@ -244,7 +244,7 @@ fn create_with_parents(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) ->
         }
         Err(Errno::EXIST) => return Ok(false),
         Err(Errno::NOENT) => {}
-        Err(error) => return Err(error).doing(|| format!("make cgroup {}", path.display())),
+        Err(error) => return Err(error).doing(|| format!("create cgroup {}", path.display())),
     }
     let mut above = dir.mount.clone();
     for name in dir.below.split('/') {
@@ -252,7 +252,7 @@ fn create_with_parents(dir: &Directory, path: &Path, made: &mut Vec<PathBuf>) ->
         match make_one(&above) {
             Ok(()) => made.push(above.clone()),
             Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).doing(|| format!("make cgroup {}", above.display())),
+            Err(error) => return Err(error).doing(|| format!("create cgroup {}", above.display())),
         }
     }
     Ok(true)

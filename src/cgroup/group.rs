@@ -88,7 +88,7 @@ impl Group {
         const DELEGATED: &str = "run.oci.delegate-cgroup";
         self.delegated = systemd::subgroup(annotations, DELEGATED)?;
         if self.delegated.is_some() && !self.is_unified() {
-            let words = "needs cgroup version 2 alone, as delegation is not safe in version 1";
+            let words = "needs cgroup v2 only, because delegation is not safe in cgroup v1";
             return Err(BadLimit::unsupported(format!("annotations[{DELEGATED:?}]"), words).into());
         }
         let subgroup = systemd::subgroup(annotations, "run.oci.systemd.subgroup")?;
@@ -148,7 +148,7 @@ impl Group {
         }
         if let Some(name) = controllers.iter().find(|name| self.legacy_dir(name).is_none()) {
             return refuse(if self.is_unified() {
-                format!("{name}: cgroup version 2 has one path for all controllers; leave it out")
+                format!("{name}: cgroup v2 has one path for all controllers; leave it out")
             } else {
                 format!("{name} is not a controller of the container's cgroup")
             });
@@ -227,7 +227,8 @@ impl Group {
 
 fn of_systemd(layout: &Layout, cgroups_path: &str, id: &str) -> Result<Group> {
     let Layout::Unified { mount } = layout else {
-        let words = "the systemd cgroup driver needs cgroup version 2 alone at /sys/fs/cgroup; use --cgroup-manager cgroupfs";
+        let words =
+            "the systemd cgroup driver needs cgroup v2 only at /sys/fs/cgroup; use --cgroup-manager cgroupfs";
         return Err(Error::new(Kind::Unsupported, words));
     };
     let scope = Scope::place(mount, cgroups_path, id)?;

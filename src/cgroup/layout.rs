@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn own_is_seen_below_the_mounts_root() {
+    fn the_own_cgroup_is_found_below_the_mounts_root() {
         let table = [
             ("/", "/a/b", "/a/b"),
             ("/box", "/box/b", "/b"),

@@ -352,7 +352,7 @@ fn still_busy(path: &Path) -> Error {
     let left = pids(path).unwrap_or_default();
     let some: Vec<String> = left.iter().take(SHOWN).map(ToString::to_string).collect();
     let who = match left.len() {
-        0 => "though no process is in it".to_owned(),
+        0 => "although it has no processes".to_owned(),
         count if count > SHOWN => format!("with {count} processes in it, such as {}", some.join(" ")),
         _ => format!("with these processes in it: {}", some.join(" ")),
     };

@@ -87,7 +87,7 @@ pub(super) fn check_before_update(memory: &Memory, settings: &mut CgroupSettings
     }
     let given = |size: Option<i64>| size.filter(|size| *size != 0);
     if given(memory.limit).or(given(memory.swap)).is_none() {
-        let words = "there is no new limit to check; give memory.limit or memory.swap too, or leave it out";
+        let words = "no new limit to check; give memory.limit or memory.swap too, or leave it out";
         faults.push(BadLimit::invalid("linux.resources.memory.checkBeforeUpdate", words));
     }
     let bytes = |size: Option<i64>| given(size).and_then(|size| u64::try_from(size).ok());
@@ -215,7 +215,7 @@ pub(super) fn check_cpu(cpu: &Cpu, faults: &mut Faults) {
         faults.push(BadLimit::invalid("linux.resources.cpu.idle", "write 0 (not idle) or 1 (idle)"));
     }
     if cpu.idle == Some(1) && cpu.shares.is_some_and(|shares| shares != 0) {
-        let words = "the kernel gives an idle cgroup (cpu.idle 1) the least weight and no other; leave out one of the two";
+        let words = "the kernel gives an idle cgroup (cpu.idle 1) the minimum weight and no other; leave out one of the two";
         faults.push(BadLimit::invalid("linux.resources.cpu.shares", words));
     }
 }

@@ -102,14 +102,15 @@ impl ResctrlWish {
             return group.check_unused().map(|()| group);
         }
         if !is_there && self.shares.is_empty() && self.schemata.is_empty() {
-            let words = format!("there is no group {}; make it before, or give schemata", control.display());
+            let words = format!("no such group: {}; create it first, or give schemata", control.display());
             return Err(Error::invalid(CLOS, words));
         }
         if is_there && !self.shares.is_empty() {
             let file = control.join("schemata");
             let held = read(&file)?;
             if let Some(line) = self.shares.iter().find(|line| !holds(&held, line)) {
-                let words = format!("{} is there and has other shares than {line:?}", control.display());
+                let words =
+                    format!("{} already exists, with other schemata than {line:?}", control.display());
                 return Err(Error::invalid(CLOS, words));
             }
         }
@@ -127,7 +128,7 @@ impl ResctrlGroup {
                 // Created concurrently, or left over from a container of this name.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => self.take_over()?,
                 Err(error) => {
-                    return Err(error).doing(|| format!("linux.intelRdt: make {}", self.control.display()));
+                    return Err(error).doing(|| format!("linux.intelRdt: create {}", self.control.display()));
                 }
             }
         }
@@ -139,7 +140,7 @@ impl ResctrlGroup {
             match &self.counting {
                 Some(directory) => match fs::create_dir(directory) {
                     Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error)
-                        .doing(|| format!("linux.intelRdt.enableMonitoring: make {}", directory.display())),
+                        .doing(|| format!("linux.intelRdt.enableMonitoring: create {}", directory.display())),
                     _ => Ok(()),
                 },
                 None => Ok(()),
@@ -166,7 +167,7 @@ impl ResctrlGroup {
         if !self.is_used()? {
             return Ok(());
         }
-        let words = format!("linux.intelRdt: {} is there and has tasks", self.control.display());
+        let words = format!("linux.intelRdt: {} already exists and has tasks", self.control.display());
         Err(Error::new(Kind::State, words))
     }
 

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_may_be_named_and_nothing_else() {
+    fn only_limits_may_be_named() {
         for file in [
             "memory.high",
             "memory.oom.group",

@@ -209,7 +209,7 @@ impl Made {
                 let reason = match asked_again {
                     Err(Errno::BUSY) => "it has processes of its own".to_owned(),
                     Err(error) => Error::from(error).to_string(),
-                    Ok(()) => "nobody had enabled it there".to_owned(),
+                    Ok(()) => "it was not enabled there".to_owned(),
                 };
                 return format!("{} does not hand it down: {reason}", path.display());
             }

@@ -28,7 +28,7 @@ pub struct NewRoot {
 pub fn with_root<T>(root: &NewRoot, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let way_back =
         directory(c"/proc").and_then(WayBack::open).doing(|| "open the runtime's own mount namespace")?;
-    process::unshare(Namespace::Mount).doing(|| "make a mount namespace for criu")?;
+    process::unshare(Namespace::Mount).doing(|| "create a mount namespace for criu")?;
     let done =
         mount(root).doing(|| format!("mount {} for criu", root.path.to_string_lossy())).and_then(|()| act());
     way_back.take().doing(|| "return to the runtime's own mount namespace")?;

@@ -44,7 +44,7 @@ impl Criu {
     pub fn start(purpose: Purpose, keep: &[BorrowedFd<'_>]) -> Result<Self> {
         let pair =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-        let (ours, theirs) = pair.doing(|| "make a socket pair")?;
+        let (ours, theirs) = pair.doing(|| "create a socket pair")?;
         let mut command = Command::new("criu");
         command.arg("swrk").arg(theirs.as_raw_fd().to_string());
         if purpose == Purpose::Look {
@@ -94,7 +94,7 @@ impl Criu {
         let answer = loop {
             let Some((response, fd)) = self.receive()? else {
                 let ended = self.process.wait().doing(|| "wait for criu")?;
-                let words = format!("criu ended in the middle ({ended}){}", log::quote(log, ""));
+                let words = format!("criu ended unexpectedly ({ended}){}", log::quote(log, ""));
                 return Err(Error::new(error::Kind::System, words));
             };
             let (RequestKind::Notify, Some(notice)) = (response.kind(), &response.notice) else {

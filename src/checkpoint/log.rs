@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stand_in_for_a_missing_log() {
+    fn the_message_replaces_a_missing_log() {
         assert_eq!(quote(Path::new("/nowhere/dump.log"), "no"), ": no (see /nowhere/dump.log)");
         assert_eq!(quote(Path::new(""), ""), "");
     }

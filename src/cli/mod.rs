@@ -138,7 +138,7 @@ fn words(answer: &clap::Error, command: Option<&str>) -> String {
             "the command is incomplete; see its --help".into()
         }
         ErrorKind::InvalidSubcommand if command.is_none() => {
-            format!("No help topic for '{}': there is no such command", value(ContextKind::InvalidSubcommand))
+            format!("No help topic for '{}': no such command", value(ContextKind::InvalidSubcommand))
         }
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             format!("flag provided but not defined: -{}", argument.trim_start_matches('-'))
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn wrong_usage_is_one_line() {
         let table = [
-            ("bogus", "No help topic for 'bogus': there is no such command"),
+            ("bogus", "No help topic for 'bogus': no such command"),
             (
                 "create",
                 "\"create\" requires exactly 1 argument(s): the following required arguments were not provided: <container-id>",

@@ -46,7 +46,8 @@ fn filter_table(table: &str, pids: &BTreeSet<i32>) -> Result<String> {
     let mut lines = table.lines();
     let head = lines.next().unwrap_or_default();
     let Some(column) = head.split_whitespace().position(|name| name == "PID") else {
-        let words = format!("the table of ps has no column PID but: {}; add pid to its options", head.trim());
+        let words =
+            format!("the table of ps has no column PID, only: {}; add pid to its options", head.trim());
         return Err(Error::new(Kind::Usage, words));
     };
     let mut kept = format!("{head}\n");
@@ -75,8 +76,8 @@ mod tests {
             ("UID PID CMD\nroot 7 sh\nroot 8 7\nroot 70 a b\n", Ok("UID PID CMD\nroot 7 sh\nroot 70 a b\n")),
             ("  PID TTY\n    7 ?\n    1 ?\n", Ok("  PID TTY\n    7 ?\n")),
             ("PID\n", Ok("PID\n")),
-            ("CMD\nsh\n", Err("the table of ps has no column PID but: CMD; add pid to its options")),
-            ("", Err("the table of ps has no column PID but: ; add pid to its options")),
+            ("CMD\nsh\n", Err("the table of ps has no column PID, only: CMD; add pid to its options")),
+            ("", Err("the table of ps has no column PID, only: ; add pid to its options")),
             (
                 "STARTED PID\nMon Jan 1 7\n",
                 Err("\"Jan\" is in the column PID of ps; put pid first among its columns"),

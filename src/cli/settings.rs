@@ -68,7 +68,7 @@ fn default_root(
         Some(own) if env("USER").is_none_or(|user| user != "root") && confined()? => Ok(own.join(NAME)),
         None if !is_root => Err(Error::new(
             Kind::Usage,
-            "no directory for the state of containers: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
+            "no state directory: set XDG_RUNTIME_DIR to an absolute path, or give --root DIR",
         )),
         _ => Ok(Path::new("/run").join(NAME)),
     }

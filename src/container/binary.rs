@@ -41,7 +41,7 @@ pub fn run_protected() -> Result<()> {
         Ok(mount) => mount,
         Err(_) if is_roots_alone().doing(|| "look at /proc/self/exe")? => return Ok(()),
         Err(_) => sealed_copy().doing(
-            || "copy the runtime's program where no container can write to it (or make root own it, writable to nobody else)",
+            || "copy the runtime's binary to where no container can write to it (not needed if only root can write to the binary)",
         )?,
     };
     let mut words = std::env::args_os();

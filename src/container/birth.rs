@@ -47,7 +47,7 @@ pub(super) fn clone(
         process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
     }
     let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
-    match cloned.doing(|| format!("make the container's process and its namespaces{hint}"))? {
+    match cloned.doing(|| format!("create the container's process and its namespaces{hint}"))? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => process::exit_now(1),
     }
@@ -57,7 +57,7 @@ pub(super) fn clone(
 fn refusal_of_clone(error: &std::io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => {
-            " (may this user make them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)"
+            " (may this user create them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)"
         }
         Some(libc::ENOSPC | libc::EUSERS) => " (is a limit in /proc/sys/user/max_*_namespaces reached?)",
         Some(libc::EAGAIN) => " (is RLIMIT_NPROC or the cgroup's pids.max reached?)",
@@ -101,7 +101,7 @@ pub(super) fn consoles(
     }
     if manner == Manner::Foreground {
         let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-        let (ours, theirs) = pair.doing(|| "make a socket pair")?;
+        let (ours, theirs) = pair.doing(|| "create a socket pair")?;
         return Ok((Some(ours), Some(theirs)));
     }
     let Some(path) = console_socket else { return Ok((None, None)) };

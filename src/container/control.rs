@@ -83,7 +83,7 @@ pub(super) fn has_started(
 ) -> Result<Option<StepError>> {
     let mut hooks_to_come = hooks_come_first;
     loop {
-        match hear().doing(|| "hear whether the program started")? {
+        match hear().doing(|| "receive the result of starting the program")? {
             None if hooks_to_come => {
                 let words = "the container's process was killed while its startContainer hooks ran";
                 return Err(Error::new(Kind::System, words));
@@ -92,7 +92,7 @@ pub(super) fn has_started(
             Some(Message::Hooked) => hooks_to_come = false,
             Some(Message::Fault(fault)) => return Ok(Some(fault)),
             Some(_) => {
-                let words = "the container's process said something unexpected";
+                let words = "the container's process sent an unexpected message";
                 return Err(Error::new(Kind::System, words));
             }
         }
@@ -225,7 +225,7 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
     group.thaw()?;
     // The kernel updates the state before the write returns.
     if group.is_frozen()? {
-        let words = "the container is still paused: a cgroup above its own is frozen, or somebody has paused it again";
+        let words = "the container is still paused: a cgroup above its own is frozen, or it was paused again";
         return Err(wrong_state(words));
     }
     Ok(())
@@ -235,7 +235,7 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
 /// stopped.
 pub fn processes(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
     let there = Existing::open(settings, id)?;
-    own_group(&there.record, "tell its processes")?.pids()
+    own_group(&there.record, "list its processes")?.pids()
 }
 
 /// The container's cgroup; without one its processes cannot be identified.

@@ -215,7 +215,7 @@ impl Requests {
 }
 
 fn unexpected(name: &str) -> Error {
-    Error::new(Kind::System, format!("{name} said something unexpected"))
+    Error::new(Kind::System, format!("{name} sent an unexpected message"))
 }
 
 /// Only a warning: the process starts, as with crun.

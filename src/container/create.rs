@@ -86,7 +86,8 @@ impl Launch<'_> {
         record.phase = Phase::Created;
         directory.write(record)?;
         if self.manner == Manner::Later {
-            sync::go(child.sync.as_fd()).doing(|| "tell the container's process that it is noted")?;
+            sync::go(child.sync.as_fd())
+                .doing(|| "confirm to the container's process that it is recorded")?;
         }
         hold::stop_at("created");
         let annotated = self.draft.spec.annotations.get("run.oci.pidfd_receiver").map(PathBuf::from);
@@ -99,7 +100,7 @@ impl Launch<'_> {
     fn make_process(&self, directory: &Directory, record: &mut Record, made: Option<Made>) -> Result<Child> {
         let Draft { plan, spec, bundle, .. } = self.draft;
         let joins_late = record.group.as_ref().is_some_and(Group::is_joined_late);
-        let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+        let (ours, theirs) = sync::pair().doing(|| "create a socket pair")?;
         let (console, console_end) = consoles(plan, self.request.console_socket.as_deref(), self.manner)?;
         let born_in_group = !joins_late && made.as_ref().is_some_and(|made| made.dir_fd().is_some());
         if born_in_group {
@@ -212,7 +213,7 @@ impl Server for Creator<'_> {
     fn set_up(&mut self, child: &Child) -> Result<Next> {
         self.limit(child)?;
         report::affinity(child.pid);
-        tracing::debug!("child process in init(): set up; waits for the word to start");
+        tracing::debug!("child process in init(): set up; waits for the start command");
         self.hand_over(child)?;
         Ok(Next::Start)
     }

@@ -28,7 +28,7 @@ pub(super) fn recorded<T>(
     set_up: impl FnOnce(&Directory, &mut Record) -> Result<T>,
 ) -> Result<(Directory, Record, T)> {
     let directory = Directory::make(settings, &request.id)?;
-    tracing::debug!("state directory {}/{} is made", settings.root.display(), request.id);
+    tracing::debug!("state directory {}/{} is created", settings.root.display(), request.id);
     let mut record = match record(draft, request, &directory) {
         Ok(record) => record,
         Err(error) => return Err(error.after_cleaning(directory.remove())),

@@ -39,7 +39,7 @@ pub(crate) fn at_the_end(directory: &Directory, record: &Record) -> Result<()> {
     let now = match directory.read() {
         Ok(now) => now.map(|now| Record { group_made: record.group_made, ..now }),
         Err(error) => {
-            tracing::warn!("{error}; the container is removed as it was when it was created");
+            tracing::warn!("{error}; the container is removed with the cgroups recorded at its creation");
             None
         }
     };
@@ -64,7 +64,7 @@ fn remove_all(directory: &Directory, record: &Record) -> Result<bool> {
     }
     // Last: while anything is left, the container can still be named.
     directory.remove()?;
-    tracing::debug!("container {} is gone: processes, mounts, cgroup, state directory", record.id);
+    tracing::debug!("container {} is removed: processes, mounts, cgroup, state directory", record.id);
     Ok(is_ours)
 }
 

@@ -88,7 +88,7 @@ impl Directory {
                     format!("container with given ID already exists: {id}"),
                 ));
             }
-            Err(error) => return Err(error).doing(|| format!("make {}", path.display())),
+            Err(error) => return Err(error).doing(|| format!("create {}", path.display())),
         }
         let handle = match open(&root, id, &path) {
             Ok(handle) => handle,
@@ -253,7 +253,7 @@ impl Directory {
     pub fn make_fifo(&self, name: &str) -> Result<OwnedFd> {
         let path = self.path.join(name);
         rustix::fs::mknodat(&self.handle, name, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-            .doing(|| format!("make {}", path.display()))?;
+            .doing(|| format!("create {}", path.display()))?;
         self.open_fifo(name, OFlags::RDWR).doing(|| format!("open {}", path.display()))
     }
 

@@ -109,7 +109,7 @@ fn read_config(bundle: &Path, config: Option<&Path>) -> Result<(Vec<u8>, Spec)> 
     Ok((bytes, spec))
 }
 
-const SEE_CHECK: &str = "the command check tells all";
+const SEE_CHECK: &str = "the command check reports all";
 
 /// The error for an invalid document: its first fault and the number of others.
 pub(super) fn refuse(document: &str, faults: &[BadField]) -> Error {

@@ -135,7 +135,7 @@ impl<'a> Entry<'a> {
         manner: Manner,
     ) -> Result<(Conversation<'a>, Entering<'a>)> {
         let plan = self.plan;
-        let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+        let (ours, theirs) = sync::pair().doing(|| "create a socket pair")?;
         let (console, console_end) = birth::consoles(plan, console_socket, manner)?;
         let joins = self.target.group.clone().filter(|group| !group.is_unified());
         let (mut opened, making) = self.open(theirs, console_end)?;
@@ -143,7 +143,7 @@ impl<'a> Entry<'a> {
         opened.asks.ready = console.is_some() || report::enabled();
         if let Some(cpus) = plan.process.as_ref().and_then(|process| process.exec_affinity.initial.as_ref()) {
             cred::set_affinity(cpus)
-                .doing(|| "set process.execCPUAffinity.initial (has this machine these processors?)")?;
+                .doing(|| "set process.execCPUAffinity.initial (does this machine have these CPUs?)")?;
         }
         let (pid, pidfd) = self.clone_into_group(&mut opened, &making)?;
         let child = Child { pid, pidfd, sync: ours, console };

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_safe_as_a_file_name() {
+    fn only_safe_file_names() {
         for good in ["a", "A-b_c+d.e", "..a", "0", &"x".repeat(1024)] {
             assert!(good.parse::<ContainerId>().is_ok(), "{good}");
         }

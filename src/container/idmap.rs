@@ -45,7 +45,7 @@ fn help(pid: i32, program: &str, maps: &[IdMapping], field: &str) -> Result<()> 
     let output = match output {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let words = format!(
-                "{field}: {program} is not installed (package uidmap); without it an ordinary user may map only its own id"
+                "{field}: {program} is not installed (package uidmap); without it an unprivileged user may map only its own id"
             );
             return Err(Error::new(Kind::System, words));
         }
@@ -67,7 +67,7 @@ pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
         write(pid, maps, MapsBy::Us)?;
         of_process(pid)
     });
-    made.map_err(|error| error.within("make a user namespace for an idmapped mount".to_owned()))
+    made.map_err(|error| error.within("create a user namespace for an idmapped mount".to_owned()))
 }
 
 /// The maps of a user namespace, with the outside IDs as seen by this process.
@@ -107,12 +107,12 @@ fn with_holder<T>(holder: Holder<'_>, work: impl FnOnce(i32) -> Result<T>) -> Re
         Holder::New => NamespaceSet::from(Namespace::User),
         Holder::Joins(_) => NamespaceSet::EMPTY,
     };
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "make a pipe");
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "create a pipe");
     let ((ready, there), (ends, end)) = (pipe()?, pipe()?);
     // SAFETY: no memory is shared; the new process only enters a namespace, closes and reads pipes
     // before _exit.
     match unsafe { process::clone3(new.flags() as u64, None) }
-        .doing(|| "make a process for a user namespace")?
+        .doing(|| "create a process for a user namespace")?
     {
         Cloned::Child => {
             // This process's copies of the runtime's ends must be closed first.

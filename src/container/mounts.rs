@@ -157,7 +157,8 @@ fn fit(mut plan: Plan, file: &Path) -> Result<Plan> {
                 return Err(refused(file, at, "type", words));
             }
             MountKind::Remount(_) => {
-                let words = "remount: mounts add makes new mounts only; remove the mount, then add it anew";
+                let words =
+                    "remount: mounts add creates new mounts only; remove the mount, then add it again";
                 return Err(refused(file, at, "options", words));
             }
         }
@@ -203,7 +204,7 @@ fn carry_out(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
 }
 
 fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
-    let (ours, theirs) = sync::pair().doing(|| "make a socket pair")?;
+    let (ours, theirs) = sync::pair().doing(|| "create a socket pair")?;
     let path = format!("/proc/{}/root", init.pid);
     let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open {path}"))?;
@@ -230,7 +231,7 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     };
     remount.list_descriptors();
     // SAFETY: no memory is shared, and `remount::run` follows the heap-free rules until _exit.
-    let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "make a process")? {
+    let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "create a process")? {
         Cloned::Child => remount::run(plan, &mut remount),
         Cloned::Parent { pidfd, .. } => pidfd,
     };
@@ -243,7 +244,7 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
         (None, Exit::Code(0)) => Ok(()),
         (_, ended) => {
             let words = format!(
-                "the process in the container ended with status {}; some of the mounts may be done",
+                "the process in the container ended with status {}; some of the mounts may have been made",
                 ended.status()
             );
             Err(Error::new(Kind::System, words))

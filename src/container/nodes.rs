@@ -137,7 +137,7 @@ impl Preparing<'_> {
             Lack::Owner(name, id) => (*name, format!("{host} of the host belongs to {id}")),
         };
         let place = format!("{}.{name}", self.plan.device_field(index));
-        Error::invalid(&place, format!("{words}, and this process cannot make another node ({error})"))
+        Error::invalid(&place, format!("{words}, and this process cannot create another node ({error})"))
     }
 }
 

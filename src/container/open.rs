@@ -156,8 +156,8 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         clone_again: None,
         succession: None,
         hold: hold::in_child(),
-        home: PathBuffer::new(b"").doing(|| "make room for HOME")?,
-        listen_pid: Text::new(b"").doing(|| "make room for LISTEN_PID")?,
+        home: PathBuffer::new(b"").doing(|| "allocate HOME")?,
+        listen_pid: Text::new(b"").doing(|| "allocate LISTEN_PID")?,
         started: false,
         numbers: Vec::new(),
     })

@@ -59,7 +59,10 @@ pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
             Place::Link => return write_existing(path, OFlags::CREATE, content),
         }
     }
-    Err(Error::new(Kind::System, format!("{}: somebody makes and removes files there", doing())))
+    Err(Error::new(
+        Kind::System,
+        format!("{}: another process keeps creating and removing files there", doing()),
+    ))
 }
 
 fn place(path: &Path) -> Result<Place> {
@@ -102,7 +105,7 @@ fn write_existing(path: &Path, how: OFlags, content: &str) -> Result<()> {
         _ => {
             return Err(Error::new(
                 Kind::Usage,
-                format!("pid file {}: it leads to no regular file", path.display()),
+                format!("pid file {}: it does not lead to a regular file", path.display()),
             ));
         }
     }

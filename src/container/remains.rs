@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_up_to_the_fault() {
+    fn members_before_the_error() {
         let table: [(&[u8], &[&str]); 7] = [
             (b"", &[]),
             (b"{", &[]),

@@ -44,7 +44,7 @@ pub fn plan(plan: &Plan, group: Option<&Group>) {
     debug!("namespaces: {}", namespaces(plan));
     match group {
         Some(group) => debug!("cgroup: {}", place(group)),
-        None => debug!("cgroup: none; no limit can hold"),
+        None => debug!("cgroup: none; no limit can be set"),
     }
     for write in &plan.limits.writes {
         debug!("{}: {} will be {:?}", write.field, write.file, write.value);
@@ -105,7 +105,7 @@ fn place(group: &Group) -> String {
     match (&group.unified, group.legacy.first()) {
         (Some(dir), _) => format!("{}{unit}", dir.path().display()),
         (None, Some(first)) => {
-            format!("{} and {} more of version 1", first.dir.path().display(), group.legacy.len() - 1)
+            format!("{} and {} more of cgroup v1", first.dir.path().display(), group.legacy.len() - 1)
         }
         (None, None) => "none".into(),
     }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_one_number() {
+    fn a_cpu_count_is_one_number() {
         let table: [(&[usize], &str); 5] = [
             (&[], "0x0"),
             (&[0], "0x1"),

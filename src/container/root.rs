@@ -43,7 +43,7 @@ impl StateRoot {
             .recursive(true)
             .mode(0o700)
             .create(&settings.root)
-            .doing(|| format!("make the state directory {path} (--root names another)"))?;
+            .doing(|| format!("create the state directory {path} (--root names another)"))?;
         let gone = || Error::new(Kind::System, format!("the state directory {path} was removed"));
         Self::open(settings)?.ok_or_else(gone)
     }

@@ -106,7 +106,7 @@ pub(super) fn make_directory(directory: &Directory) -> Result<()> {
         // mkdir(2) applies the caller's umask.
         rustix::fs::fchmod(open_directory(directory)?, Mode::from_raw_mode(0o755))
     };
-    make().doing(|| format!("make {}", directory.path().join(DIRECTORY).display()))
+    make().doing(|| format!("create {}", directory.path().join(DIRECTORY).display()))
 }
 
 fn open_directory(directory: &Directory) -> rustix::io::Result<OwnedFd> {

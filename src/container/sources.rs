@@ -139,7 +139,7 @@ fn map_mount(
             Some(libc::ENOSYS) => "mount_setattr(2) is missing, which Linux has since 5.12",
             _ => "does its file system support that?",
         };
-        error.within(format!("{what}: make it idmapped ({hint})"))
+        error.within(format!("{what}: idmap it ({hint})"))
     })
 }
 
@@ -147,7 +147,7 @@ fn map_mount(
 /// namespace.
 pub(crate) fn map_of_child(plan: &Plan, index: usize, mount: &OwnedFd, pid: i32) -> Result<()> {
     let Some(MountKind::Bind(bound)) = plan.rootfs.mounts.get(index).map(|step| &step.kind) else {
-        return Err(Error::new(crate::error::Kind::System, format!("mounts[{index}] is no bind mount")));
+        return Err(Error::new(crate::error::Kind::System, format!("mounts[{index}] is not a bind mount")));
     };
     let namespace = match bound.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
         Some(maps) => idmap::namespace(maps)?,

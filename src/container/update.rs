@@ -87,7 +87,7 @@ fn without_group(wanted: &Resources) -> Result<(Option<FormerLimits<'static>>, D
         (Some(first), _) => &first.field,
         (None, Devices::Become(_)) => "linux.resources.devices",
     };
-    let words = format!("{field}: this container has no control group to limit it by");
+    let words = format!("{field}: this container has no cgroup that could be limited");
     Err(Error::new(Kind::Unsupported, words))
 }
 

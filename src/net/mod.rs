@@ -167,7 +167,7 @@ fn lowest_free(stem: &str, taken: &BTreeSet<String>, inside: &mut Socket) -> Res
             return Ok(name);
         }
     }
-    Err(Error::new(Kind::Invalid, "no number makes a free name"))
+    Err(Error::new(Kind::Invalid, "no unused name found"))
 }
 
 fn is_free(name: &str, taken: &BTreeSet<String>, inside: &mut Socket) -> Result<bool> {

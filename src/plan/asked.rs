@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kind_of_mount_cannot_have_is_refused() {
+    fn options_that_a_mount_type_cannot_have_are_refused() {
         let faults = |words: &[&str], fits| {
             let mut judge = Judge::default();
             asked(words).judge(fits, format_args!("mounts[0]"), &mut judge);

@@ -24,14 +24,14 @@ impl StepError {
             (Step::Scheduler, libc::EPERM) => {
                 "this needs CAP_SYS_NICE; SCHED_DEADLINE also every processor of its root domain"
             }
-            (Step::Scheduler, libc::EBUSY) => {
-                "the processors have not that much time left for SCHED_DEADLINE"
-            }
+            (Step::Scheduler, libc::EBUSY) => "the CPUs do not have that much time left for SCHED_DEADLINE",
             (Step::Scheduler, libc::EINVAL) => {
                 "is the period within kernel.sched_deadline_period_min_us and _max_us?"
             }
             (Step::IoPriority, libc::EPERM) => "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN",
-            (Step::MemoryPolicy, libc::EINVAL) => "has the host these nodes, and the cgroup's cpuset.mems?",
+            (Step::MemoryPolicy, libc::EINVAL) => {
+                "do the host and the cgroup's cpuset.mems have these nodes?"
+            }
             (Step::MemoryPolicy, libc::ENOSYS) => "the kernel is built without NUMA",
             (Step::Rlimit, libc::EPERM) => {
                 "a higher hard limit needs CAP_SYS_RESOURCE; RLIMIT_NOFILE must not exceed fs.nr_open"
@@ -69,7 +69,7 @@ impl Plan {
                 Some(format!("is each group of {value:?} mapped in linux.gidMappings?"))
             }
             libc::EINVAL | libc::ERANGE => Some(format!("does the parameter take {value:?}?")),
-            libc::ENOENT => Some("has this kernel the parameter, and its module loaded?".into()),
+            libc::ENOENT => Some("does this kernel have the parameter, and is its module loaded?".into()),
             libc::EPERM | libc::EACCES if mapped => {
                 Some("does its namespace belong to another user namespace?".into())
             }
@@ -87,7 +87,7 @@ impl Plan {
                 Some(format!("are the ids in {data:?} mapped in linux.uidMappings and linux.gidMappings?"))
             }
             libc::ENODEV => {
-                Some(format!("has this kernel the file system {}?", new.fstype.to_string_lossy()))
+                Some(format!("does this kernel have the file system {}?", new.fstype.to_string_lossy()))
             }
             _ => None,
         }

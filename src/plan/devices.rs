@@ -103,7 +103,7 @@ fn judged(device: &spec::Device, at: usize, judge: &mut Judge) -> Option<DeviceS
     for (name, id) in [("uid", device.uid), ("gid", device.gid)] {
         // chown(2) interprets it as: leave the owner.
         if id == Some(u32::MAX) {
-            judge.fault(format!("{place}.{name}"), format!("{} stands for no id", u32::MAX));
+            judge.fault(format!("{place}.{name}"), format!("{} is not a valid id", u32::MAX));
         }
     }
     if judge.faults.len() > before {

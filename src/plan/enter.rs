@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_all_told() {
+    fn faults_are_all_reported() {
         let spec = spec::defaults::spec();
         let text = r#"{"cwd":"x","user":{"uid":4294967295},"execCPUAffinity":{"initial":"3-1","final":"a"}}"#;
         let wanted = spec::parse_process(text.as_bytes()).unwrap();

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_start_needs_is_let_through() {
+    fn system_calls_of_the_start_are_allowed() {
         let allowed = r#"{"names":["read","write","execve"],"action":"SCMP_ACT_ALLOW"}"#;
         let sixth = r#""args":[{"index":0,"value":6,"op":"SCMP_CMP_EQ"}]"#;
         let table = [

@@ -32,7 +32,7 @@ pub fn resources(
         Limiting::Nothing => {
             let found = cgroup::limits::limits(asked).unwrap_or_default();
             if let Some(first) = found.writes.first() {
-                judge.fault(first.field.clone(), "this host has no control groups");
+                judge.fault(first.field.clone(), "this host has no cgroups");
             }
             (CgroupSettings::default(), None)
         }

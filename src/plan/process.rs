@@ -201,7 +201,7 @@ fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
         if id == u32::MAX {
             judge.fault(
                 format!("{place}.user.{name}"),
-                format!("{id} stands for no id; the highest is {}", id - 1),
+                format!("{id} is not a valid id; the highest is {}", id - 1),
             );
         }
     }
@@ -402,7 +402,7 @@ fn granted<'a>(
     let lost =
         (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
     if lost != 0 {
-        judge.warn(format!("{place}.capabilities: the runtime has them not, left out: {}", names(lost)));
+        judge.warn(format!("{place}.capabilities: not held by the runtime, left out: {}", names(lost)));
     }
     let cut = [
         ("effective", asked.effective & !granted.effective, "permitted"),
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_granted_is_a_warning() {
+    fn capabilities_that_cannot_be_granted_are_a_warning() {
         let (plan, judge) = judged(|process, context| {
             context.grantable = caps::Capability::CAP_CHOWN.bitmask() | caps::Capability::CAP_KILL.bitmask();
             let some: Vec<String> = ["CAP_CHOWN", "CAP_TEST", "CAP_SYS_ADMIN"].map(String::from).to_vec();
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told() {
+    fn every_fault_is_reported() {
         let (_, judge) = judged(|process, _| {
             process.args.clear();
             process.cwd = "tmp".into();

@@ -33,7 +33,7 @@ pub fn plan(wanted: &IntelRdt, id: &str, host: Option<&Resctrl>, judge: &mut Jud
 fn check_name(name: &str, judge: &mut Judge) {
     if name != "/" && (name.contains(['/', '\n', '\0']) || NOT_GROUPS.contains(&name)) {
         let words = format!(
-            "{name:?} is no name for a group of resctrl; write one without slashes, or / for the one of all"
+            "{name:?} is not the name of a resctrl group; write one without slashes, or / for the one of all"
         );
         judge.fault("linux.intelRdt.closID", words);
     }

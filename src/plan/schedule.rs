@@ -222,7 +222,7 @@ mod tests {
     /// Each pair: members of `process.scheduler` (or `linux.memoryPolicy`), and the fields with
     /// errors.
     #[test]
-    fn what_the_kernel_would_ignore_or_refuse_is_told() {
+    fn values_that_the_kernel_ignores_or_refuses_are_reported() {
         let ms = |count: u64| count * 1_000_000;
         let deadline = |runtime: u64, deadline: u64, period: u64| {
             format!(

@@ -219,7 +219,7 @@ impl StepError {
             | Step::LookUpDenied
             | Step::LookUpDirectory => doing,
             Step::TimeOffsets if self.errno == libc::EINVAL => {
-                "make a time namespace (linux.namespaces), which Linux has since 5.6".into()
+                "create a time namespace (linux.namespaces), which Linux has since 5.6".into()
             }
             // Every other call that older kernels lack here has a fallback.
             Step::MountAttributes | Step::CgroupMount | Step::Mount | Step::ReadonlyPath
@@ -293,7 +293,7 @@ impl Plan {
                 None => format!("join linux.namespaces[{index}]"),
             },
             Step::JoinContainer => "join the container's namespaces (has it just ended?)".into(),
-            Step::UnshareNamespace => "make the container's namespaces".into(),
+            Step::UnshareNamespace => "create the container's namespaces".into(),
             Step::TimeOffsets => "set linux.timeOffsets".into(),
             Step::EnterUser => "become root in the user namespace (is id 0 mapped in linux.uidMappings and linux.gidMappings?)".into(),
             Step::Keyring => "join a session keyring (--no-new-keyring leaves it out)".into(),
@@ -308,13 +308,13 @@ impl Plan {
             | Step::CopyUp | Step::CgroupMount | Step::MountReadonly | Step::Unmount => self.describe_mount(step, index),
             Step::EnterContainer => "enter the container's namespaces".into(),
             Step::DeviceDirectory | Step::Device | Step::DeviceTaken | Step::DeviceOfHost => self.describe_device(step, index),
-            Step::DeviceLink => "make the default links in /dev".into(),
+            Step::DeviceLink => "create the default links in /dev".into(),
             Step::ConsoleOpen => "open a terminal in /dev/pts (process.terminal)".into(),
             Step::ConsoleSend => "send the terminal to the console socket".into(),
             Step::ConsoleMount => "mount the terminal on /dev/console".into(),
-            Step::ConsoleAttach => "make the terminal the process's own".into(),
+            Step::ConsoleAttach => "set the process's controlling terminal".into(),
             Step::HookSpawn | Step::HookExit | Step::HookSignal | Step::HookTimeout => self.describe_hook(step, index),
-            Step::KernelDirectory => "find /proc and /sys where they were mounted (somebody changes the root file system)".into(),
+            Step::KernelDirectory => "find /proc and /sys where they were mounted (another process changes the root file system)".into(),
             Step::MaskedPath => format!("mask /{} (linux.maskedPaths)", self.rootfs.name(&self.rootfs.masked, index)),
             Step::ReadonlyPath => {
                 format!("make /{} read-only (linux.readonlyPaths)", self.rootfs.name(&self.rootfs.readonly_paths, index))
@@ -325,12 +325,12 @@ impl Plan {
             Step::MoveRoot => "move the root file system to /".into(),
             Step::RootPropagation => "set linux.rootfsPropagation".into(),
             Step::RootReadonly => "make / read-only (root.readonly)".into(),
-            Step::MakeCwd => self.with_process("make the working directory", |process| process.cwd.to_string_lossy().into()),
+            Step::MakeCwd => self.with_process("create the working directory", |process| process.cwd.to_string_lossy().into()),
             Step::Sysctl => match self.sysctl.get(index) {
                 Some((name, _)) => format!("write /proc/sys/{} (linux.sysctl)", name.to_string_lossy()),
                 None => "write linux.sysctl".into(),
             },
-            Step::Affinity => "set process.execCPUAffinity.final (has the cgroup these processors?)".into(),
+            Step::Affinity => "set process.execCPUAffinity.final (does the cgroup have these CPUs?)".into(),
             Step::Scheduler => "set process.scheduler".into(),
             Step::IoPriority => "set process.ioPriority".into(),
             Step::MemoryPolicy => "set linux.memoryPolicy".into(),
@@ -341,7 +341,7 @@ impl Plan {
             Step::Selinux => "set process.selinuxLabel".into(),
             Step::NoNewPrivileges => "set process.noNewPrivileges".into(),
             Step::Seccomp => "load linux.seccomp (does the kernel have seccomp filters?)".into(),
-            Step::SeccompListener => "hand on the listener of linux.seccomp".into(),
+            Step::SeccompListener => "pass on the listener of linux.seccomp".into(),
             Step::BoundingSet => "set process.capabilities.bounding".into(),
             Step::KeepCapabilities => "keep capabilities".into(),
             Step::Groups => "set process.user.additionalGids".into(),
@@ -407,7 +407,7 @@ impl Plan {
             MountKind::Remount(_) => "remount".into(),
         };
         let doing = match step {
-            Step::MountTarget => format!("make the destination {target} of"),
+            Step::MountTarget => format!("create the destination {target} of"),
             Step::MountOnLink => {
                 return format!(
                     "mounts[{index}].destination: {target} is a symbolic link in the root file system, on which {what} is not mounted; \
@@ -436,14 +436,14 @@ impl Plan {
         let name = device.map_or_else(String::new, |device| device.path.to_string_lossy().into_owned());
         let field = self.device_field(index);
         match step {
-            Step::DeviceDirectory => format!("make the directory of device /{name} ({field})"),
+            Step::DeviceDirectory => format!("create the directory of device /{name} ({field})"),
             Step::DeviceTaken => {
-                format!("make device /{name} ({field}): another file is there, which stays as it is")
+                format!("create device /{name} ({field}): another file exists there, and is kept")
             }
             Step::DeviceOfHost => format!(
-                "make device /{name} ({field}): this process cannot make nodes, and the host's has another number, fileMode, uid or gid, or cannot be opened"
+                "create device /{name} ({field}): this process cannot create nodes, and the host's has another number, fileMode, uid or gid, or cannot be opened"
             ),
-            _ => format!("make device /{name} ({field})"),
+            _ => format!("create device /{name} ({field})"),
         }
     }
 

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_changes() {
+    fn only_named_values_change() {
         /// As Docker writes it: zero means not given.
         const ZEROS: &str = r#"{"memory":{"limit":0,"reservation":0,"swap":0,"kernel":0},"blockIO":{"weight":0},
             "cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":""}}"#;

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_before_a_parent_does_not_lead_outside() {
+    fn missing_names_before_a_parent_do_not_lead_outside() {
         let (dir, fd) = root(|path| {
             fs::create_dir(path.join("root")).unwrap();
             symlink("missing/../../../outside", path.join("root/link")).unwrap();

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_gets_nothing_that_needs_root() {
+    fn a_rootless_user_gets_nothing_that_needs_root() {
         let mut spec = spec();
         rootless(&mut spec, 1000, 100);
         let theirs = read_by_oci_spec(&spec);

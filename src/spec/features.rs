@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_promised() {
+    fn missing_features_are_not_announced() {
         let (ours, mut theirs) = through_oci_spec(&features(Support::default()));
         theirs["linux"].as_object_mut().unwrap().remove("memoryPolicy"); // null there, absent here
         assert_eq!(ours, theirs);

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_value_can_hold_is_null() {
+    fn unrepresentable_values_are_null() {
         let table = [
             (r#"{"a":"\ud800","b":[1,"\udc00"]}"#, json!({"a": null, "b": [1, null]})),
             (r#"{"a":1e999,"b":{"c":-1e999,"d":"x"}}"#, json!({"a": null, "b": {"c": null, "d": "x"}})),

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_stand_alone_or_in_an_object() {
+    fn mounts_may_be_a_list_or_in_an_object() {
         let table = [
             (r#"[{"destination":"/a"}]"#, Ok(1)),
             (r#" {"mounts":[{"destination":"/a"},{"destination":"/b"}],"ociVersion":"1.0.0"}"#, Ok(2)),

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_of_type_are_told_with_their_places() {
+    fn all_faults_of_type_are_reported_with_their_places() {
         let text = r#"{
   "ociVersion": 1,
   "root": {"readonly": "yes"},
@@ -225,7 +225,7 @@ mod tests {
 
     /// Such a document can be read by [`parse`] too.
     #[test]
-    fn what_nobody_reads_may_be_anything() {
+    fn unread_members_may_have_any_value() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         for value in [r#""\ud800""#, "1e999", r#"{"\udfff":1}"#, &deep] {
             let text = format!(r#"{{"ociVersion":"1.0.0","none":{value},"hostname":"h"}}"#);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_container_is_one_fault() {
+    fn a_config_that_is_not_a_container_is_one_fault() {
         for text in ["[]", "7", "null", "\"x\""] {
             let survey = survey(text.as_bytes()).unwrap();
             assert!(survey.spec.is_none() && survey.faults.len() == 1, "{text}: {survey:?}");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn stand_ins_are_known() {
+    fn fallbacks_are_known() {
         let survey = survey(br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":"x"}}}"#).unwrap();
         let table = [
             ("process.user.uid", true),

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_started_again() {
+    fn restarted_members() {
         let (fine, bad, killed) = (Exit::Code(0), Exit::Code(1), Exit::Signal(9));
         let table = [
             (Restart::Permanent, [true, true, true]),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_is_enough() {
+    fn parsing_stops_at_the_limit() {
         let (group, start) = (group(Strategy::OneForOne), Instant::now());
         let mut intensity = Intensity::default();
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_an_encoder_writes() {
+    fn only_canonical_encodings_are_accepted() {
         let table: [(&str, &[u8]); 5] =
             [("", b""), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])];
         for (text, bytes) in table {

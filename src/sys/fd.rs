@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_accepts_does_not_hold_us_for_ever() {
+    fn a_peer_that_never_accepts_does_not_block_the_runtime() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let _listener = UnixListener::bind(&path).unwrap();

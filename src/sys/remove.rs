@@ -191,7 +191,7 @@ mod tests {
     use std::{fs, path::Path};
 
     #[test]
-    fn deep_wide_and_locked_trees_go() {
+    fn deep_wide_and_locked_trees_are_removed() {
         let outer = tempfile::tempdir().unwrap();
         let directory = |path: &Path| {
             openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()

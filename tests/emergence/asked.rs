@@ -24,7 +24,7 @@ fn compressed(tool: &str, from: &Path, to: &Path) {
 }
 
 #[test]
-fn help_is_told_once() {
+fn help_is_reported_once() {
     for words in
         [&["--version"][..], &["-v"], &["--help"], &["emergence", "--help"], &["emergence", "hash", "-h"]]
     {
@@ -72,7 +72,7 @@ fn an_archive_needs_no_prefix_for_its_tag() {
 }
 
 #[test]
-fn options_hold_beside_a_description() {
+fn options_apply_in_addition_to_a_description() {
     let directory = tempfile::tempdir().unwrap();
     let nar = directory.path().join("n.nar").display().to_string();
     fs::copy(nested(), &nar).unwrap();
@@ -87,7 +87,7 @@ fn options_hold_beside_a_description() {
 }
 
 #[test]
-fn brotli_is_known_by_its_name_or_told() {
+fn brotli_is_known_by_its_name_or_reported() {
     // An empty directory's NAR, as brotli stores it uncompressed: a header, its bytes, and the empty last block.
     let raw = fs::read(vector("nars/empty-dir.nar")).unwrap();
     let length = u32::try_from(raw.len() - 1).unwrap();
@@ -115,7 +115,7 @@ fn brotli_is_known_by_its_name_or_told() {
 }
 
 #[test]
-fn what_has_no_store_path_is_proved_by_a_pin_alone() {
+fn artifacts_without_store_paths_need_a_pin() {
     let trust = |options: &[&str]| {
         let answer = emergence(&[&["--json", "verify", &nested()], options].concat());
         serde_json::from_str::<Value>(answer.ok()).unwrap()["trust"].clone()
@@ -144,7 +144,7 @@ fn no_word_for_compression_is_bzip2() {
 }
 
 #[test]
-fn what_a_closure_declares_is_shown() {
+fn declarations_of_a_closure_are_shown() {
     let cache = format!("cache:{}#zps6jszac6cj06i1id3jhr3jfl2n4gk7", vector("caches/xz").display());
     let shown: Value = serde_json::from_str(emergence(&["inspect", &cache]).ok()).unwrap();
     let report = emergence(&[&trusting()[..], &["--json".into(), "verify".into(), cache]].concat());

@@ -161,7 +161,7 @@ fn the_same_input_gives_the_same_bytes() {
 }
 
 #[test]
-fn what_is_packed_comes_out_again() {
+fn packed_trees_unpack_to_the_same() {
     let work = Work::new();
     let want = ["app", "lib"].map(|name| emergence(&["hash", &work.text(name)]).ok().to_owned());
     let mut automatons = Vec::new();
@@ -281,7 +281,7 @@ fn objects_of_a_cache_are_packed_with_all_they_refer_to() {
 }
 
 #[test]
-fn blobs_are_needed_until_their_objects_are_there() {
+fn blobs_are_needed_until_their_objects_exist() {
     let work = Work::new();
     work.pack(&work.output("image:1"), &["--form", "artifact"]).ok();
     let (store, reference) = (work.text("store"), work.output("image:1"));
@@ -331,7 +331,7 @@ fn many_objects_share_the_last_layer() {
 }
 
 #[test]
-fn what_cannot_be_packed_leaves_nothing() {
+fn a_failed_pack_leaves_nothing() {
     let work = Work::new();
     let hash = |byte: char| format!("sha256:{}", byte.to_string().repeat(64));
     let digest = Hash::sha256(&fs::read(work.path("Dockerfile")).unwrap()).to_string();
@@ -429,7 +429,7 @@ fn pins_are_written_and_digests_follow() {
 }
 
 #[test]
-fn trees_refer_to_the_paths_that_they_have() {
+fn references_of_trees_are_found() {
     let work = Work::new();
     let path = |name: &str, references: &[&str]| {
         let mut words = vec!["store-path", "source", name, "--name"];
@@ -537,7 +537,7 @@ fn entry_points_are_followed_over_links() {
 }
 
 #[test]
-fn signatures_are_put_and_asked_for() {
+fn signatures_are_added_and_demanded() {
     let work = Work::new();
     let key = |name: &str, file: &str| {
         let file = work.text(file);
@@ -662,7 +662,7 @@ impl Spoilt {
 
 /// Some tools drop what they do not know of a manifest, and carry the configuration on.
 #[test]
-fn an_automaton_whose_manifest_says_nothing_is_a_plain_image_and_told() {
+fn an_automaton_without_a_declaring_manifest_is_a_plain_image_with_a_warning() {
     let spoilt = Spoilt::new("image");
     let answer = spoilt.change(&|manifest, _, _| {
         drop(manifest.as_object_mut().unwrap().remove("artifactType"));
@@ -684,7 +684,7 @@ fn an_automaton_whose_manifest_says_nothing_is_a_plain_image_and_told() {
 const NOTE: &str = "com.matrixai.emergence.";
 
 #[test]
-fn what_agrees_with_itself_must_agree_with_the_document() {
+fn a_consistent_layout_must_match_the_document() {
     let zeros = json!(format!("sha256:{}", "0".repeat(64)));
     let note = |name: &str| format!("{NOTE}{name}");
     for form in ["image", "artifact"] {
@@ -937,7 +937,7 @@ fn a_registry_carries_it() {
 }
 
 #[test]
-fn what_verify_would_refuse_is_not_packed() {
+fn only_verifiable_input_is_packed() {
     let work = Work::new();
     let constraints = |value: Value| ("/constraints", json!([value]));
     let table = [
@@ -965,7 +965,7 @@ fn what_verify_would_refuse_is_not_packed() {
 }
 
 #[test]
-fn who_demands_signatures_is_told_whose() {
+fn a_demand_for_signatures_names_the_keys() {
     let work = Work::new();
     let key = vector("keys/test-1.sk").display().to_string();
     work.pack(&work.output("out"), &["--sign", &key]).ok();

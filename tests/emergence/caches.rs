@@ -111,7 +111,7 @@ fn every_flipped_byte_is_seen() {
 }
 
 #[test]
-fn what_a_cache_may_lack_or_have_wrong() {
+fn missing_and_wrong_fields_of_a_cache() {
     let digits = "90dxglj74s001104ich7q39a0vkxcd98";
     let (_held, directory) = copy_cache("xz");
     let narinfo = directory.join(format!("{digits}.narinfo"));

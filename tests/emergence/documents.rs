@@ -66,7 +66,7 @@ fn the_worked_example() {
 }
 
 #[test]
-fn what_is_refused_and_where() {
+fn refusals_and_their_places() {
     use Code::*;
     let hash = "sha256:8780ba5fd30e7a4e4d144295b879c8f34e3d984d5f25b914c752245b870f6661";
     let inputs = |inputs: Value| json!({"kind": "opaque", "digest": hash, "inputs": inputs});
@@ -202,12 +202,12 @@ fn parameters_are_bound() {
     for (given, words) in [
         (&[("n", "0")][..], "parameter dir: needs a value of type path"),
         (&[("dir", "d")], "parameter n: needs a value"),
-        (&[("n", "0"), ("dir", "")], "\"\" is no path"),
-        (&[("n", "1.5"), ("dir", "d")], "\"1.5\" is no integer"),
-        (&[("n", "+1"), ("dir", "d")], "is no integer"),
-        (&[("n", "0"), ("dir", "d"), ("port", "0")], "is no port"),
-        (&[("n", "0"), ("dir", "d"), ("port", "080")], "is no port"),
-        (&[("n", "0"), ("dir", "d"), ("on", "yes")], "is no boolean"),
+        (&[("n", "0"), ("dir", "")], "\"\" is not of type path"),
+        (&[("n", "1.5"), ("dir", "d")], "\"1.5\" is not of type integer"),
+        (&[("n", "+1"), ("dir", "d")], "is not of type integer"),
+        (&[("n", "0"), ("dir", "d"), ("port", "0")], "is not of type port"),
+        (&[("n", "0"), ("dir", "d"), ("port", "080")], "is not of type port"),
+        (&[("n", "0"), ("dir", "d"), ("on", "yes")], "is not of type boolean"),
         (&[("n", "0"), ("dir", "d"), ("n", "1")], "parameter n: is given twice"),
         (
             &[("n", "0"), ("dir", "d"), ("x", "1")],

@@ -69,7 +69,7 @@ fn they_are_shown_as_nix_shows_them() {
 }
 
 #[test]
-fn a_recipe_that_lies_is_refused() {
+fn a_recipe_with_wrong_paths_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let drvs = vectors("derivations");
     let of = |attr: &str| each(&drvs).iter().find(|drv| drv["attr"] == attr).unwrap();

@@ -42,7 +42,7 @@ fn many(directory: &Path, name: &str, count: usize) -> (String, String) {
 
 /// Unpacks into one directory again and again, each time killed a bit later: there is all of it, or nothing of its name.
 #[test]
-fn unpacking_beside_a_store_is_whole_or_not_at_all() {
+fn unpacking_next_to_a_store_is_atomic() {
     let directory = tempfile::tempdir().unwrap();
     let (nar, path) = many(directory.path(), "many", 1500);
     let files: Vec<String> = (0..1500).map(|number| format!("d/file-{number}")).collect();
@@ -135,7 +135,7 @@ fn a_collection_that_is_ended_leaves_a_valid_store() {
 
 /// Seals of objects go with them.
 #[test]
-fn seals_go_with_their_objects() {
+fn seals_are_removed_with_their_objects() {
     let store = Store::new();
     let directory = tempfile::tempdir().unwrap();
     let (gone, kept) = (many(directory.path(), "gone", 1), many(directory.path(), "kept", 1));

@@ -114,7 +114,7 @@ fn both_forms_are_of_one_document() {
 }
 
 #[test]
-fn who_has_signed_an_automaton_vouches_for_its_paths() {
+fn an_automatons_signature_proves_its_paths() {
     let work = Work::new();
     let out = "/nix/store/zps6jszac6cj06i1id3jhr3jfl2n4gk7-app-2";
     let spec = json!({"schemaVersion": 1, "name": "app", "outputs": {"out": out}});

@@ -32,7 +32,7 @@ fn trees_and_files_have_the_hashes_that_nix_gives_them() {
 }
 
 #[test]
-fn nixs_digits_stand_for_the_same_bytes() {
+fn nix32_encodes_the_same_bytes() {
     for each in each(&vectors("base32")) {
         let (hex, nix32) = (text(&each["hex"]), text(&each["nix32"]));
         let Some(algorithm) = [(32, "md5"), (40, "sha1"), (64, "sha256"), (128, "sha512")]
@@ -61,7 +61,7 @@ fn standard_input_is_hashed_as_bytes() {
 }
 
 #[test]
-fn what_cannot_be_hashed_is_said_in_one_line() {
+fn unhashable_input_is_reported_in_one_line() {
     emergence(&["hash", "/none/such"]).fails(4, "/none/such");
     emergence(&["hash", "--flat", "/none/such"]).fails(4, "/none/such");
     emergence(&["hash", "--flat", "/"]).fails(1, "read /");

@@ -3,7 +3,7 @@
 use crate::support::emergence;
 
 #[test]
-fn what_a_verb_alone_has_stands_first() {
+fn options_of_a_verb_precede_common_options() {
     let run = emergence(&["run", "--help"]);
     let arguments = ["<ref>", "<container-id>", "[args]"].map(|name| run.ok().find(&format!("\n  {name}")));
     assert!(arguments.is_sorted() && arguments[0].is_some(), "{arguments:?}");
@@ -31,7 +31,7 @@ fn what_a_verb_alone_has_stands_first() {
 
 /// Once, and whatever else stands on the line.
 #[test]
-fn help_is_told_once() {
+fn help_is_reported_once() {
     for words in
         [&["gc", "-h"][..], &["hash", "--help"], &["help", "gc"], &["nar", "dump", "--help"], &["-h"]]
     {

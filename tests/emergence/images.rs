@@ -58,7 +58,7 @@ fn a_good_one() {
 }
 
 #[test]
-fn what_names_nothing() {
+fn references_without_a_target() {
     let layout = Layout::of(&[small()]);
     let path = layout.root().display().to_string();
     refused(&layout, &format!("oci:{path}:other"), &[], 4, "oci.no-tag");
@@ -74,7 +74,7 @@ fn what_names_nothing() {
     refused(&layout, &format!("oci:{path}"), &[], 4, "oci.no-tag");
     let nowhere = tempfile::tempdir().unwrap();
     let none = nowhere.path().join("none").display().to_string();
-    emergence(&["verify", &format!("oci:{none}")]).fails(4, "there is no such file or directory");
+    emergence(&["verify", &format!("oci:{none}")]).fails(4, "no such file or directory");
     emergence(&["verify", &format!("oci:{}", nowhere.path().display())]).refused(3, "oci.layout");
 }
 
@@ -108,7 +108,7 @@ fn platforms_in_index_json() {
 
 /// podman save tags with the whole name; skopeo copies with any.
 #[test]
-fn tags_that_are_whole_names() {
+fn tags_that_are_full_references() {
     let layout = Layout::new();
     let (one, two) = (layout.image(&[layout.plain(&small())]), layout.image(&[layout.gzipped(&small())]));
     layout.index(&[tagged(one.clone(), "localhost/app:latest"), tagged(two.clone(), "reg:5000/a/b:1.0")]);
@@ -131,7 +131,7 @@ fn tags_that_are_whole_names() {
 
 /// `skopeo copy --dest-oci-accept-uncompressed-layers` says gzip of what it leaves as it is.
 #[test]
-fn layers_that_are_not_as_compressed_as_they_say() {
+fn layers_with_a_wrong_declared_compression() {
     let layout = Layout::new();
     for kind in [format!("{LAYER}+gzip"), format!("{LAYER}+zstd")] {
         let (mut layer, id) = layout.plain(&small());
@@ -192,7 +192,7 @@ fn platforms_and_indexes_in_indexes() {
     layout.index(&[tagged(only.clone(), "t")]);
     refused(&layout, &layout.reference(), &["--platform", "linux/amd64"], 4, "oci.no-platform");
     let answer = emergence(&["verify", &layout.reference(), "--platform", "linux/amd64"]);
-    answer.fails(4, "there are linux/s390x, aix/ppc64le");
+    answer.fails(4, "it has linux/s390x, aix/ppc64le");
     // The digest of a manifest in an index names it, whatever its platform.
     let digest = image(b"a")["digest"].as_str().unwrap().to_owned();
     let named = format!("oci:{}@{digest}", layout.root().display());
@@ -288,7 +288,7 @@ fn files_of_a_layout_that_are_wrong() {
 }
 
 #[test]
-fn layers_that_are_not_what_they_say() {
+fn layers_that_differ_from_their_declaration() {
     let layout = Layout::new();
     let with = |layers: &[Layer]| layout.index(&[tagged(layout.image(layers), "t")]);
     let (blob, id) = layout.gzipped(&small());
@@ -461,7 +461,7 @@ fn archives() {
 }
 
 #[test]
-fn what_an_image_says_of_itself() {
+fn declarations_of_an_image() {
     let layout = Layout::new();
     let tar = small();
     let (blob, id) = layout.gzipped(&tar);

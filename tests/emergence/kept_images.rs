@@ -123,7 +123,7 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
 
 /// Everything works in a user's own directory: owners that he cannot give, and devices, are counted and left out.
 #[test]
-fn an_ordinary_user_has_a_store_of_his_own() {
+fn a_rootless_user_has_a_store_of_his_own() {
     const NOBODY: u32 = 65534;
     if !is_root() {
         return;

@@ -205,7 +205,7 @@ fn random_layers_as_umoci_makes_them() {
 }
 
 #[test]
-fn an_opaque_directory_hides_what_is_below_wherever_it_stands() {
+fn an_opaque_directory_hides_lower_layers_at_any_position() {
     let below = [
         made(b'5', "d"),
         file("d/old", b"1"),
@@ -401,7 +401,7 @@ fn hostile_layers() {
 }
 
 #[test]
-fn what_leads_out_by_links_stays_in() {
+fn links_that_lead_out_stay_inside() {
     let place = tempfile::tempdir().unwrap();
     let outside = place.path().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -433,7 +433,7 @@ fn what_leads_out_by_links_stays_in() {
 }
 
 #[test]
-fn a_name_twice_is_the_last_one() {
+fn the_last_of_duplicate_names_counts() {
     let layout = Layout::of(&[tar_of(&[
         file("a", b"1"),
         made(b'5', "b"),
@@ -451,13 +451,13 @@ fn a_name_twice_is_the_last_one() {
 }
 
 #[test]
-fn what_is_there_already_is_left_alone() {
+fn existing_objects_are_left_alone() {
     let layout = Layout::of(&[tar_of(&[file("a", b"1")])]);
     let place = tempfile::tempdir().unwrap();
     let to = place.path().join("root");
     fs::create_dir(&to).unwrap();
     emergence(&["unpack", &layout.reference(), "--to", &to.display().to_string()])
-        .fails(3, "is there already [store.exists]");
+        .fails(3, "already exists [store.exists]");
     assert_eq!(tree(place.path()).len(), 2);
     // In the store it is there once.
     let store = place.path().join("store").display().to_string();

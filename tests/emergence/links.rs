@@ -42,7 +42,7 @@ fn use_up(file: &Path, directory: &Path) -> bool {
 }
 
 #[test]
-fn a_file_that_can_have_no_more_names_is_made_again() {
+fn a_file_at_the_link_limit_is_copied() {
     let store = Store::new();
     let (first, second) = (store.held.path().join("first"), store.held.path().join("second"));
     fs::create_dir(&first).unwrap();

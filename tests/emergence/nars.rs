@@ -24,7 +24,7 @@ fn trees_are_dumped_as_nix_dumps_them() {
 }
 
 #[test]
-fn what_is_restored_is_the_tree() {
+fn a_restored_tree_equals_the_original() {
     let directory = tempfile::tempdir().unwrap();
     for (name, tree) in vectors("trees").as_object().unwrap() {
         let nar = vector(text(&tree["nar"]));
@@ -87,7 +87,7 @@ fn every_flipped_bit_of_the_grammar_is_seen() {
 }
 
 #[test]
-fn check_tells_hash_and_size() {
+fn check_prints_hash_and_size() {
     let directory = trees();
     for (name, tree) in vectors("trees").as_object().unwrap() {
         let nar = vector(text(&tree["nar"]));
@@ -137,9 +137,9 @@ fn nothing_is_overwritten() {
             "file" => fs::write(&to, "mine").unwrap(),
             _ => symlink("nowhere", &to).unwrap(),
         }
-        emergence(&["nar", "restore", path(&nar), path(&to)]).fails(1, "is there already");
+        emergence(&["nar", "restore", path(&nar), path(&to)]).fails(1, "already exists");
         emergence(&["nar", "restore", path(&vector("nars/nested.nar")), path(&to)])
-            .fails(1, "is there already");
+            .fails(1, "already exists");
         assert!(fs::symlink_metadata(&to).is_ok());
     }
     assert_eq!(fs::read(directory.path().join("file")).unwrap(), b"mine");
@@ -211,7 +211,7 @@ fn the_depth_is_the_callers() {
 }
 
 #[test]
-fn a_long_stream_takes_no_memory_and_ends_when_nobody_reads() {
+fn a_long_stream_is_bounded_and_ends_with_its_reader() {
     let directory = tempfile::tempdir().unwrap();
     let big = directory.path().join("big");
     let mut file = fs::File::create(&big).unwrap();

@@ -100,7 +100,7 @@ fn outputs_follow_from_their_recipe() {
 }
 
 #[test]
-fn what_no_path_follows_from() {
+fn trees_without_a_computable_path() {
     let reference = "/nix/store/vxjiwkjkn7x4079qvh1jkl5pn05j2aw0-foo";
     let flat = "fixed:sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";
     let ca = |words: &[&str]| emergence(&[&["store-path", "ca"], words].concat());

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::support::{emergence, vector};
 
 #[test]
-fn a_machine_tells_what_it_has() {
+fn the_node_document_describes_the_machine() {
     let answer = emergence(&["node"]);
     let node: Value = serde_json::from_str(answer.ok()).unwrap();
     let uname = rustix::system::uname();

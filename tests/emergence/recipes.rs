@@ -112,7 +112,7 @@ fn built() -> String {
 }
 
 #[test]
-fn what_follows_from_a_recipe_is_written_and_what_does_not_is_refused() {
+fn paths_computed_from_a_recipe_are_written_and_others_refused() {
     let work = Work::new();
     let (path, out) = work.paths();
     let file = work.file();
@@ -141,7 +141,7 @@ fn what_follows_from_a_recipe_is_written_and_what_does_not_is_refused() {
 }
 
 #[test]
-fn a_recipe_alone_tells_its_outputs() {
+fn outputs_are_computed_from_the_recipe_alone() {
     let work = Work::new();
     let alone = work.text("alone.drv");
     fs::copy(work.file(), &alone).unwrap();

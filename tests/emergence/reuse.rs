@@ -116,7 +116,7 @@ fn plain_answers_say_what_was_reused() {
 
 /// Who has a NAR proves nothing about an address that is not of it.
 #[test]
-fn addresses_are_held_against_what_is_there() {
+fn addresses_are_compared_with_existing_ones() {
     let directory = tempfile::tempdir().unwrap();
     let tree = tree(directory.path());
     let store = Store::new();
@@ -177,7 +177,7 @@ fn without_layers(layout: &Path) {
 
 /// What one machine lacks, another gives, and no more; only documents have come by other ways.
 #[test]
-fn machines_give_each_other_what_they_lack() {
+fn stores_exchange_missing_objects() {
     for form in ["image", "artifact"] {
         let directory = tempfile::tempdir().unwrap();
         let layout = automaton(directory.path(), form, "greeter");
@@ -232,7 +232,7 @@ fn machines_give_each_other_what_they_lack() {
 
 /// An entry point is looked for in what the store has, too.
 #[test]
-fn what_is_known_must_still_be_what_is_declared() {
+fn known_objects_must_match_the_declaration() {
     for form in ["image", "artifact"] {
         let directory = tempfile::tempdir().unwrap();
         let layout = automaton(directory.path(), form, "greeter");

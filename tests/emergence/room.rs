@@ -55,7 +55,7 @@ fn cache(directory: &Path, nar: &Path, path: &str) -> String {
 }
 
 #[test]
-fn what_cannot_fit_is_not_begun() {
+fn an_import_that_cannot_fit_is_not_started() {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree");
     fs::write(&tree, noise(6 << 20)).unwrap();
@@ -93,7 +93,7 @@ fn layers_that_fit_together_are_kept() {
 }
 
 #[test]
-fn what_is_there_needs_no_room() {
+fn existing_objects_need_no_space() {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree");
     fs::write(&tree, noise(6 << 20)).unwrap();

@@ -99,7 +99,7 @@ fn layers_show_what_one_tree_has() {
 
 /// What a layer does to directories that are below it, deep and wide, and what it says of the root or leaves to what is below.
 #[test]
-fn directories_go_and_come_again() {
+fn directories_are_removed_and_recreated() {
     if !is_root() {
         return;
     }
@@ -173,7 +173,7 @@ fn directories_go_and_come_again() {
 
 /// Two images with a common base: it is kept once, and neither unpacked nor needed again.
 #[test]
-fn what_images_share_is_there_once() {
+fn shared_layers_are_stored_once() {
     if !is_root() {
         return;
     }
@@ -232,7 +232,7 @@ fn what_images_share_is_there_once() {
 
 /// A file system whose overlays cannot be written to: that of an overlay. There, an image is one tree.
 #[test]
-fn where_no_overlay_can_be_mounted_an_image_is_one_tree() {
+fn without_overlay_mounts_an_image_is_one_tree() {
     if !is_root() {
         return;
     }
@@ -263,7 +263,7 @@ fn where_no_overlay_can_be_mounted_an_image_is_one_tree() {
 
 /// For overlayfs it would be a whiteout, which only a file named so is. What it replaces is gone all the same.
 #[test]
-fn what_the_device_of_whiteouts_replaces_is_gone() {
+fn a_whiteout_device_removes_the_file_below() {
     if !is_root() {
         return;
     }
@@ -323,7 +323,7 @@ fn layers_that_cannot_be_mounted_are_not_taken() {
 
 /// A program of an image may give the rights of root to whoever runs it.
 #[test]
-fn others_do_not_get_at_what_images_have() {
+fn other_users_cannot_access_image_layers() {
     let kept = Kept::new();
     let program = Made { mode: 0o4755, ..file("su", b"") };
     kept.unpack(&Layout::of(&[tar_of(&[program])]));
@@ -333,7 +333,7 @@ fn others_do_not_get_at_what_images_have() {
 
 /// That there is nothing for a hard link to name is seen when the layers below are made.
 #[test]
-fn of_an_image_that_cannot_be_made_nothing_is_left() {
+fn a_failed_image_leaves_nothing() {
     let kept = Kept::new();
     let layout = Layout::of(&[tar_of(&[file("a", b"1")]), tar_of(&[link(b'1', "b", "nothing")])]);
     kept.refused(&["unpack", &layout.reference()], 3, "layer.escape");

@@ -113,7 +113,7 @@ fn the_bytes_of_the_vectors() {
 }
 
 #[test]
-fn every_tree_that_a_nar_can_hold() {
+fn all_kinds_of_trees_in_a_nar() {
     let dir = StoreDir::new("/gnu/a/store").unwrap();
     let path = StorePath::parse("7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-x").unwrap();
     let mut nars: Vec<Vec<u8>> = Vec::new();
@@ -140,7 +140,7 @@ fn every_tree_that_a_nar_can_hold() {
 }
 
 #[test]
-fn what_is_not_written_so_is_refused() {
+fn non_canonical_forms_are_refused() {
     let dir = StoreDir::default();
     let layers = vectors("layers");
     let refused = |tar: &[u8], paths: &[StorePath], what: &str| match read(tar, paths, &dir) {

@@ -248,7 +248,7 @@ fn nar_of(directory: &Path, name: &str, content: &[u8]) -> (String, String) {
 }
 
 #[test]
-fn what_is_there_is_not_replaced_by_something_else() {
+fn an_existing_object_is_not_replaced() {
     let store = Store::new();
     let directory = tempfile::tempdir().unwrap();
     let (one, path) = nar_of(directory.path(), "one", b"one");
@@ -309,11 +309,11 @@ fn references_that_are_not_declared_are_found() {
 }
 
 #[test]
-fn only_what_a_store_has_is_a_store() {
+fn only_the_files_of_a_store_make_a_store() {
     let store = Store::new();
     let (directory, described) = cache_named("none");
     let path = top(&described);
-    store.run(&["ls"]).fails(4, "there is no store");
+    store.run(&["ls"]).fails(4, "no such store");
     assert!(!store.directory().exists());
     fs::create_dir(store.directory()).unwrap();
     fs::write(store.directory().join("mine"), "").unwrap();
@@ -355,7 +355,7 @@ fn a_store_that_is_locked_is_waited_for_but_not_for_ever() {
 }
 
 #[test]
-fn spoilt_objects_are_found_and_made_anew() {
+fn corrupt_objects_are_detected_and_replaced() {
     let store = Store::new();
     let (directory, described) = cache_named("zstd");
     let path = top(&described);
@@ -409,7 +409,7 @@ fn spoilt_objects_are_found_and_made_anew() {
 }
 
 #[test]
-fn what_is_kept_stays_with_all_that_it_refers_to() {
+fn roots_keep_objects_and_their_references() {
     let store = Store::new();
     let (directory, described) = cache_named("xz");
     let all = each(&described["objects"]);
@@ -476,7 +476,7 @@ fn what_is_kept_stays_with_all_that_it_refers_to() {
 }
 
 #[test]
-fn what_is_needed_is_exported_and_no_more() {
+fn only_needed_objects_are_exported() {
     let (directory, described) = cache_named("zstd");
     let path = top(&described);
     let (one, other) = (Store::new(), Store::new());
@@ -493,7 +493,7 @@ fn what_is_needed_is_exported_and_no_more() {
     other.import(&directory, leaf).ok();
     let needed = other.run(&["need", &reference]);
     assert!(needed.ok().lines().count() < all.len());
-    // Just these travel; what is there already is not asked for again.
+    // Just these travel; what already exists is not asked for again.
     let list = other.held.path().join("list");
     fs::write(&list, needed.ok()).unwrap();
     let to = other.held.path().join("cache");
@@ -509,7 +509,7 @@ fn what_is_needed_is_exported_and_no_more() {
 }
 
 #[test]
-fn closures_are_unpacked_beside_the_store() {
+fn closures_are_unpacked_next_to_the_store() {
     let (directory, described) = cache_named("zstd");
     let path = top(&described);
     let store = Store::new();
@@ -524,7 +524,7 @@ fn closures_are_unpacked_beside_the_store() {
         assert_eq!(hash(&to), hash(&store.directory()));
         assert_eq!(fs::symlink_metadata(to.join(&object[1..])).unwrap().mtime(), 1);
     }
-    store.run(&words).fails(3, "is there already [store.exists]");
+    store.run(&words).fails(3, "already exists [store.exists]");
     // From the store as from anywhere.
     let again = store.held.path().join("again");
     let reference = format!("store:{path}");

@@ -14,7 +14,7 @@ fn with_text(env: &Env, text: &str) -> Bundle {
 }
 
 #[test]
-fn all_faults_are_told_with_their_places() {
+fn all_faults_are_reported_with_their_places() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others have no check") {
         return;
@@ -72,11 +72,11 @@ fn all_faults_are_told_with_their_places() {
     env.runtime(&["create", "--bundle", bundle.str(), "web"])
         .fails()
         .says("root.path")
-        .says("more; the command check tells all");
+        .says("more; the command check reports all");
 }
 
 #[test]
-fn what_is_no_json_is_one_fault() {
+fn invalid_json_is_one_fault() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others have no check") {
         return;
@@ -120,7 +120,7 @@ fn unknown_members_are_no_faults() {
 }
 
 #[test]
-fn other_documents_are_warned_of_too() {
+fn warnings_for_other_documents() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others do not warn") {
         return;

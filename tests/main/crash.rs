@@ -125,7 +125,7 @@ fn a_broken_record_can_be_removed_by_force_only() {
 }
 
 #[test]
-fn a_pid_file_is_there_whole_or_not_at_all() {
+fn pid_files_are_written_atomically() {
     let Some(env) = Env::new() else { return };
     if !env.holds() {
         return;

@@ -27,7 +27,7 @@ fn quiet(said: Output) {
 }
 
 #[test]
-fn a_start_tells_each_step_in_its_order() {
+fn debug_reports_each_step_in_order() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") {
         return;
@@ -73,7 +73,7 @@ fn a_start_tells_each_step_in_its_order() {
 }
 
 #[test]
-fn the_last_steps_before_an_error_are_told() {
+fn the_last_steps_before_an_error_are_reported() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") {
         return;
@@ -120,7 +120,7 @@ fn trace_has_the_time_of_each_stage() {
 }
 
 #[test]
-fn exec_tells_the_processors_before_and_after() {
+fn exec_sets_cpus_before_and_after() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") {
         return;
@@ -146,7 +146,7 @@ fn exec_tells_the_processors_before_and_after() {
 }
 
 #[test]
-fn filter_flags_are_told_as_runc_tells_them() {
+fn filter_flags_are_reported_as_runc_tells_them() {
     let Some(env) = Env::new() else { return };
     for (flags, want) in [
         (None, 4),
@@ -175,7 +175,7 @@ fn filter_flags_are_told_as_runc_tells_them() {
 }
 
 #[test]
-fn each_changed_limit_is_told() {
+fn each_changed_limit_is_reported() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") || !env.controllers(&["pids"]) {
         return;
@@ -190,7 +190,7 @@ fn each_changed_limit_is_told() {
 }
 
 #[test]
-fn what_ends_a_container_is_told() {
+fn the_cause_of_a_containers_end_is_reported() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the words are ours") {
         return;

@@ -84,7 +84,7 @@ fn an_unreadable_record_is_no_broken_one() {
 }
 
 #[test]
-fn no_failing_call_has_delete_forget_a_container() {
+fn a_failing_call_does_not_make_delete_forget_a_container() {
     let Some(env) = Env::new() else { return };
     if !env.ours("a promise that the others do not make") || !env.has("strace", "strace") {
         return;
@@ -126,7 +126,7 @@ fn no_failing_call_has_delete_forget_a_container() {
 
 /// What is not known is not said: a running container is never called stopped.
 #[test]
-fn no_failing_call_has_a_running_container_called_stopped() {
+fn a_failing_call_does_not_make_a_running_container_stopped() {
     let Some(env) = Env::new() else { return };
     if !env.ours("a promise that the others do not make") || !env.has("strace", "strace") {
         return;
@@ -188,7 +188,7 @@ fn broken(env: &Env, bundle: &Bundle, what: &str, change: impl FnOnce(&mut Value
 }
 
 #[test]
-fn what_a_broken_record_still_names_is_ended() {
+fn processes_named_by_a_broken_record_are_killed() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the record is private to each") {
         return;
@@ -294,7 +294,7 @@ fn a_stopped_runtime_does_not_keep_its_container() {
 
 /// While a hook of the creation takes its time.
 #[test]
-fn nothing_hangs_on_a_creation_that_takes_long() {
+fn no_command_waits_for_a_long_creation() {
     let Some(env) = Env::new() else { return };
     if !env.ours("a promise that the others do not make") {
         return;

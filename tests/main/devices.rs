@@ -137,7 +137,7 @@ fn libc_major(device: u64) -> u64 {
 }
 
 #[test]
-fn a_user_namespace_gets_devices_that_the_host_has_otherwise_or_not_at_all() {
+fn a_user_namespace_gets_devices_that_differ_from_the_hosts_or_are_missing_there() {
     let Some(env) = Env::new() else { return };
     if env.differs("runc", "it binds the host's") || env.differs("crun", "1.8 binds the host's") {
         return;
@@ -192,7 +192,7 @@ fn a_root_file_system_serves_again_in_a_user_namespace() {
 
 /// An ordinary user can make no node, so what the host's does not have is refused.
 #[test]
-fn what_an_ordinary_user_cannot_make_is_refused_by_name() {
+fn objects_that_a_rootless_user_cannot_create_are_refused_by_name() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("the others bind the host's node") {
         return;

@@ -116,7 +116,7 @@ fn it_ends_when_nobody_reads() {
 }
 
 #[test]
-fn limits_and_use_are_told() {
+fn limits_and_use_are_reported() {
     let Some(env) = Env::new() else { return };
     if !env.controllers(&["memory", "pids", "cpu"]) {
         return;
@@ -139,7 +139,7 @@ fn limits_and_use_are_told() {
 }
 
 #[test]
-fn kills_for_memory_are_told_at_once() {
+fn kills_for_memory_are_reported_at_once() {
     let Some(env) = Env::new() else { return };
     if !env.controllers(&["memory"]) {
         return;

@@ -81,7 +81,7 @@ fn it_enters_a_user_namespace() {
 }
 
 #[test]
-fn an_ordinary_user_enters_too() {
+fn a_rootless_user_can_exec() {
     let Some(env) = Env::rootless() else { return };
     env.launch("web", &env.bundle(&["sleep", "1000"]));
     let pid = detached(&env);
@@ -119,7 +119,7 @@ fn the_status_is_the_programs() {
 }
 
 #[test]
-fn what_cannot_run_says_so_and_harms_nobody() {
+fn an_exec_that_cannot_run_fails_without_side_effects() {
     let Some(env) = Env::new() else { return };
     let bundle = waiting(&env);
     fs::write(bundle.rootfs("tmp/plain"), "no program").unwrap();

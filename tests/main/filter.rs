@@ -74,7 +74,7 @@ fn every_action_does_what_it_says() {
 
 /// What the kernel would take for something else, or refuse without a reason, is refused with its place.
 #[test]
-fn what_the_kernel_reads_otherwise_is_refused() {
+fn values_that_the_kernel_reads_differently_are_refused() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others hand it on") {
         return;
@@ -114,7 +114,7 @@ fn a_thread_is_killed_or_its_process() {
 }
 
 #[test]
-fn a_trap_tells_the_call() {
+fn a_trap_reports_the_system_call() {
     let Some(env) = Env::new() else { return };
     let Some(bundle) = probe(&env, &["trap", UNAME]) else { return };
     let bundle = bundle.set("linux/seccomp", uname("TRAP", None));

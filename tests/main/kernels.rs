@@ -100,7 +100,7 @@ fn flags_become_what_they_become_on_a_new_kernel() {
 }
 
 #[test]
-fn what_no_path_leads_to_is_refused_and_never_left_writable() {
+fn an_unreachable_destination_is_refused_and_never_left_writable() {
     let Some(env) = Env::older(Older::Linux5_4) else { return };
     if !env.ours(OURS) {
         return;

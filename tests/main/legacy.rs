@@ -74,7 +74,7 @@ fn groups_are_joined_in_every_hierarchy() {
 }
 
 #[test]
-fn an_ordinary_user_needs_no_group() {
+fn a_rootless_user_needs_no_group() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("Debian's others want all controllers of version 1") {
         return;

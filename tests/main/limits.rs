@@ -59,7 +59,7 @@ fn half_a_mebibyte_and_one_process_are_enough_to_start() {
 }
 
 #[test]
-fn too_little_memory_to_start_is_said() {
+fn too_little_memory_to_start_is_reported() {
     let Some(env) = Env::new() else { return };
     if !env.controllers(&["memory"]) || !env.ours("each runtime has its own words") {
         return;
@@ -365,7 +365,7 @@ fn a_refused_update_leaves_the_former_limits() {
         ),
         (
             json!({"memory": {"limit": 128 << 20}}),
-            "linux.resources.memory.limit: 134217728 bytes are more than memory and swap",
+            "linux.resources.memory.limit: 134217728 bytes exceed the limit of memory and swap",
         ),
         (
             json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}}),

@@ -195,7 +195,7 @@ fn a_listener_in_a_user_namespace() {
 }
 
 #[test]
-fn an_ordinary_users_listener() {
+fn a_rootless_users_listener() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("the words are ours") {
         return;
@@ -213,7 +213,7 @@ fn an_ordinary_users_listener() {
 }
 
 #[test]
-fn a_listener_that_nobody_takes() {
+fn a_listener_without_a_receiver() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the JSON path is ours") {
         return;

@@ -30,7 +30,7 @@ fn ids_that_are_not_mapped_are_named() {
     let value = env.bundle(&["true"]).set("linux/sysctl", json!({"net.ipv4.ip_forward": "many"}));
     env.run(&value).fails().logs("does the parameter take \"many\"?");
     let missing = env.bundle(&["true"]).set("linux/sysctl", json!({"net.ipv4.no_such_thing": "1"}));
-    env.run(&missing).fails().says("has this kernel the parameter");
+    env.run(&missing).fails().says("does this kernel have the parameter");
     let tmpfs = env.bundle(&["true"]).mount("/mnt", "tmpfs", "tmpfs", &["size=lots"]);
     env.run(&tmpfs).fails().says("mounts[").says("does tmpfs accept its options size=lots?");
 }

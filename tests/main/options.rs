@@ -128,7 +128,7 @@ fn restrictions_of_the_source_stay_unless_an_option_clears_them() {
 
 /// Each fault names the field and the option.
 #[test]
-fn what_a_mount_cannot_have_is_refused() {
+fn invalid_fields_of_a_mount_are_refused() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others ignore these") {
         return;
@@ -163,7 +163,7 @@ fn what_a_mount_cannot_have_is_refused() {
 }
 
 #[test]
-fn what_engines_write_is_accepted() {
+fn configurations_of_engines_are_accepted() {
     let Some(env) = Env::new() else { return };
     let source = env.dir().to_str().unwrap().to_owned();
     let lists: [&[&str]; 8] = [
@@ -237,7 +237,7 @@ fn a_tmpfs_has_the_mode_of_what_it_covers() {
 }
 
 #[test]
-fn an_ordinary_user_writes_to_a_new_tmpfs() {
+fn a_rootless_user_writes_to_a_new_tmpfs() {
     let Some(env) = Env::new() else { return };
     let bundle = env.script("touch /new/file && stat -c %u /new/file");
     let bundle = bundle.set("process/user", json!({"uid": 1000, "gid": 1000}));
@@ -270,7 +270,7 @@ fn mounts_add_gives_a_tmpfs_the_mode_of_what_it_covers() {
 
 /// A user namespace keeps what the host's mounts have: what is not named stays, what is named and cannot be is told.
 #[test]
-fn an_ordinary_user_cannot_undo_what_the_host_has_set() {
+fn a_rootless_user_cannot_undo_what_the_host_has_set() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("others differ in words") {
         return;

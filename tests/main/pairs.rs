@@ -247,7 +247,7 @@ impl<'a> Harness<'a> {
 }
 
 #[test]
-fn whatever_wins_nothing_is_forgotten() {
+fn no_event_is_lost_in_a_race() {
     let Some(env) = Env::new() else { return };
     if !env.ours("a promise that the others do not make") {
         return;

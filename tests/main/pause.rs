@@ -70,7 +70,7 @@ fn pausing_again_and_again_leaves_no_doubt() {
 }
 
 #[test]
-fn wrong_states_are_told_in_runcs_words() {
+fn wrong_states_have_runcs_messages() {
     let Some(env) = Env::new() else { return };
     if !env.ours("crun has other words") {
         return;
@@ -174,7 +174,7 @@ fn kill_and_delete_reach_what_stands_still() {
 }
 
 #[test]
-fn version_1_holds_back_no_kill() {
+fn cgroup_v1_does_not_delay_a_kill() {
     let Some(env) = Env::new() else { return };
     if std::env::var_os("EMERGENCE_TEST_MACHINE").is_none() {
         println!(
@@ -223,7 +223,7 @@ fn a_signal_waits_until_the_container_goes_on() {
 }
 
 #[test]
-fn a_container_that_forks_wildly_obeys() {
+fn a_forking_container_can_be_killed() {
     let Some(env) = Env::new() else { return };
     // Each of a few processes forks as fast as it can, and what it forks ends at once: many numbers, few processes.
     let bundle = env.script("f() { while :; do (:) & (:); done; }; f & f & f & f");

@@ -31,7 +31,7 @@ fn clean(env: &Env) {
 }
 
 #[test]
-fn what_is_no_regular_file_is_never_replaced() {
+fn only_regular_files_are_replaced() {
     let Some(env) = Env::new() else { return };
     if !env.ours("runc replaces it") {
         return;
@@ -170,7 +170,7 @@ fn they_are_writable_for_their_owner_alone_whatever_the_umask_is() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn an_unread_log_blocks_nothing() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the others wait for a reader") {
         return;

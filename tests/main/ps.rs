@@ -31,7 +31,7 @@ fn every_process_of_the_container_and_no_other() {
 }
 
 #[test]
-fn options_behind_the_id_are_for_ps() {
+fn options_after_the_id_are_for_ps() {
     let Some(env) = Env::new() else { return };
     if !env.has("ps", "procps") || env.differs("crun", "1.8 has no options for ps") {
         return;

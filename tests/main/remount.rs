@@ -53,7 +53,7 @@ fn source(env: &Env) -> String {
 }
 
 #[test]
-fn mounts_come_and_go_in_a_running_container() {
+fn mounts_are_added_and_removed_in_a_running_container() {
     let Some(env) = Env::new() else { return };
     if !env.ours("crun before 1.20 has no mounts") {
         return;
@@ -115,7 +115,7 @@ fn created_and_paused_containers_take_mounts_and_stopped_ones_do_not() {
 }
 
 #[test]
-fn a_failure_undoes_what_was_made_before() {
+fn a_failure_undoes_earlier_creations() {
     let Some(env) = Env::new() else { return };
     if !env.ours("a promise that crun does not make") {
         return;
@@ -267,7 +267,7 @@ fn in_a_user_namespace_the_mounts_are_the_containers() {
 }
 
 #[test]
-fn an_ordinary_user_adds_mounts_to_his_container() {
+fn a_rootless_user_adds_mounts_to_its_container() {
     let Some(env) = Env::rootless() else { return };
     if !env.ours("crun before 1.20 has no mounts") {
         return;

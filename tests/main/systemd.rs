@@ -233,7 +233,7 @@ fn a_slice_can_be_the_unit() {
 }
 
 #[test]
-fn what_cannot_be_a_unit_is_refused_before_anything_is_made() {
+fn invalid_unit_names_are_refused_before_anything_is_created() {
     let Some(env) = machine() else { return };
     for path in
         ["/a/b", "a:b", "a:b:c:d", "nothing:p:n", "a/b.slice:p:n", "a--b.slice:p:n", "system.slice:p:"]

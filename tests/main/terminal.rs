@@ -19,7 +19,7 @@ pub(crate) fn listen(env: &Env) -> (UnixListener, PathBuf) {
     (listener, path)
 }
 
-/// The descriptor that the runtime sent. `create` has ended, so what it sent is there already.
+/// The descriptor that the runtime sent. `create` has ended, so what it sent has arrived.
 pub(crate) fn master(listener: &UnixListener) -> File {
     let (stream, _) = listener.accept().expect("the runtime connects to the console socket");
     let mut data = [0; 4096];
@@ -91,7 +91,7 @@ fn the_master_comes_over_the_console_socket() {
 }
 
 #[test]
-fn what_is_typed_arrives_and_signals_do_too() {
+fn typed_input_and_signals_arrive() {
     let Some(env) = Env::new() else { return };
     let (listener, socket) = listen(&env);
     create(

@@ -19,7 +19,7 @@ fn file(env: &Env, limits: &str) -> String {
 }
 
 #[test]
-fn only_a_container_that_is_there_is_updated() {
+fn only_an_existing_container_is_updated() {
     let Some(env) = Env::new() else { return };
     env.runtime(&["update", "--pids-limit", "5", "nobody"]).fails().says("container does not exist");
     let (id, _) = sleeper(&env);
@@ -106,7 +106,7 @@ fn faults_are_named_and_the_container_goes_on() {
         ),
         (
             r#"{"memory":{"checkBeforeUpdate":true}}"#,
-            "linux.resources.memory.checkBeforeUpdate: there is no new limit",
+            "linux.resources.memory.checkBeforeUpdate: no new limit",
         ),
         (r#"{"unified":{"memory.max":""}}"#, "linux.resources.unified[\"memory.max\"]: the value is empty"),
     ];
@@ -197,7 +197,7 @@ fn other_rules_for_devices_take_the_place_of_the_former() {
 }
 
 #[test]
-fn what_is_refused_takes_the_rest_back() {
+fn a_refused_mount_undoes_the_others() {
     let Some(env) = Env::new() else { return };
     if !env.ours("the others leave what they have written") {
         return;
@@ -264,7 +264,7 @@ fn a_container_without_a_group_has_no_limits() {
     env.runtime(&["update", &id]).ok();
     env.runtime(&["update", "--memory", "5m", &id])
         .exits(1)
-        .says("linux.resources.memory.limit: this container has no control group");
+        .says("linux.resources.memory.limit: this container has no cgroup");
     env.delete(&id);
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Env, Output};
 
 #[test]
-fn a_wrong_command_line_is_told_in_runcs_words() {
+fn wrong_command_lines_have_runcs_messages() {
     let Some(env) = Env::new() else { return };
     let table: &[(&[&str], &str)] = &[
         (&["nonsense"], "No help topic for 'nonsense'"),
@@ -34,7 +34,7 @@ fn a_wrong_command_line_is_told_in_runcs_words() {
 }
 
 #[test]
-fn a_container_in_the_wrong_state_is_told_in_runcs_words() {
+fn wrong_container_states_have_runcs_messages() {
     let Some(env) = Env::new() else { return };
     let bundle = env.bundle(&["sleep", "1000"]);
     env.launch("web", &bundle);
@@ -70,7 +70,7 @@ fn a_container_in_the_wrong_state_is_told_in_runcs_words() {
 }
 
 #[test]
-fn what_stands_behind_the_id_is_the_programs() {
+fn arguments_after_the_id_are_the_programs() {
     let Some(env) = Env::new() else { return };
     env.launch("web", &env.bundle(&["sleep", "1000"]));
     let exec = |words: &[&str]| -> Output { env.runtime(&[&["exec"], words].concat()) };

@@ -31,7 +31,7 @@ fn maps_are_seen_inside() {
 }
 
 #[test]
-fn the_process_is_an_ordinary_user_outside() {
+fn the_process_is_a_rootless_user_outside() {
     let Some(env) = Env::new() else { return };
     let bundle = mapped(&env, "exec sleep 100").set("process/user", json!({"uid": 7, "gid": 8}));
     env.launch("web", &bundle);

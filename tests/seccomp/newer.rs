@@ -28,7 +28,7 @@ fn profile(default: &str, architectures: &[&str]) -> Seccomp {
 }
 
 #[test]
-fn what_is_newer_is_answered_with_enosys() {
+fn newer_system_calls_return_enosys() {
     let all: &[&str] = &["X86_64", "X86", "X32"];
     let table: [(&str, &[&str], u32, u32, u32); 22] = [
         ("ERRNO", all, X86_64, 438, EPERM),
@@ -90,7 +90,7 @@ fn a_named_call_counts_with_any_action() {
 }
 
 #[test]
-fn s390x_tells_an_unknown_call_by_number_0() {
+fn s390x_reports_an_unknown_call_as_number_0() {
     let profile = profile("ERRNO", &[]);
     let ask = |number| {
         let program = ours(&profile, Arch::S390x).program;
@@ -100,7 +100,7 @@ fn s390x_tells_an_unknown_call_by_number_0() {
 }
 
 #[test]
-fn calls_that_libseccomp_lacks_are_there() {
+fn system_calls_missing_in_libseccomp_are_known() {
     // From Linux 6.5 to 6.7, in Docker's profile; libseccomp 2.5 knows calls up to 5.17.
     for (name, number) in
         [("cachestat", 451), ("fchmodat2", 452), ("map_shadow_stack", 453), ("futex_wake", 454)]

@@ -109,7 +109,7 @@ fn knotted(profile: &Seccomp) -> bool {
 }
 
 #[test]
-fn random_quarrels() {
+fn random_conflicts() {
     let Some(mut reference) = Reference::start() else { return };
     let (mut compared, mut refused, mut different) = (0, 0, Vec::new());
     for seed in 0..16000 {

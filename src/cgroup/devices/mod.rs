@@ -104,7 +104,7 @@ fn rule(written: &DeviceRule) -> Result<Rule, (&'static str, String)> {
         "" | "a" => None,
         "b" => Some(Class::Block),
         "c" => Some(Class::Char),
-        other => return Err(("type", format!("{other:?} is none of a, b, c"))),
+        other => return Err(("type", format!("{other:?} is not a, b or c"))),
     };
     let mut access = 0;
     for letter in written.access.chars() {
@@ -112,7 +112,7 @@ fn rule(written: &DeviceRule) -> Result<Rule, (&'static str, String)> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
-            other => return Err(("access", format!("{other:?} is none of r, w, m"))),
+            other => return Err(("access", format!("{other:?} is not r, w or m"))),
         };
     }
     if written.access.is_empty() {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_place() {
+    fn every_fault_is_reported_with_its_place() {
         let bad = DeviceRule { kind: "x".into(), ..DeviceRule::default() };
         let faults = rules(&[bad.clone(), DeviceRule::default(), bad]).unwrap_err();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();

@@ -152,7 +152,7 @@ fn kernel_memory_is_warned_of_and_a_check_is_kept() {
 }
 
 #[test]
-fn other_files_stand_in() {
+fn fallback_files_are_used() {
     let json = r#"{"blockIO":{"weight":100,"weightDevice":[{"major":8,"minor":0,"weight":1000}]},
         "memory":{"limit":5,"swap":5},"hugepageLimits":[{"pageSize":"1GB","limit":0}]}"#;
     let settings = limits(&serde_json::from_str(json).unwrap()).unwrap();

@@ -72,9 +72,9 @@ fn where_a_group_is() {
     assert_eq!(place(&wish(&mount, Some("new"), &["L3:0=f"], &[])).unwrap(), (at("new"), true, true));
     assert_eq!(place(&wish(&mount, Some("/"), &[], &[])).unwrap().0, at(""));
     let none = place(&wish(&mount, Some("new"), &[], &[])).unwrap_err().to_string();
-    assert!(none.starts_with("linux.intelRdt.closID: there is no group "), "{none}");
+    assert!(none.starts_with("linux.intelRdt.closID: no such group: "), "{none}");
     let other = place(&wish(&mount, Some("gold"), &["L3:0=f"], &[])).unwrap_err().to_string();
-    assert!(other.ends_with("gold is there and has other shares than \"L3:0=f\""), "{other}");
+    assert!(other.ends_with("gold already exists, with other schemata than \"L3:0=f\""), "{other}");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_group_of_the_containers_own() {
     assert_eq!(fs::read_to_string(directory.join("tasks")).unwrap(), "1\n");
     // A group of the same name that is in use belongs to another container, and stays.
     let error = wish.place("web").unwrap_err().to_string();
-    assert!(error.ends_with("web is there and has tasks"), "{error}");
+    assert!(error.ends_with("web already exists and has tasks"), "{error}");
     let mut second = group.clone();
     second.make(&wish).unwrap_err();
     second.remove().unwrap();
@@ -149,7 +149,7 @@ fn shares_come_back() {
 }
 
 #[test]
-fn the_kernels_words_are_told() {
+fn the_kernels_words_are_reported() {
     let mount = resctrl(&[]);
     fs::write(mount.path().join("info/last_cmd_status"), "Unknown resource name 'L9'\n").unwrap();
     let group = ResctrlGroup { control: mount.path().join("web"), ours: true, shared: false, counting: None };

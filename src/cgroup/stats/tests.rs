@@ -20,7 +20,7 @@ fn told(
 }
 
 #[test]
-fn nothing_there_is_zeros() {
+fn missing_files_are_zeros() {
     let entry = json!({"limit": 0, "failcnt": 0});
     let want = json!({
         "cpu": {"usage": {"kernel": 0, "user": 0}, "throttling": {}},

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ones_are_told_with_their_path() {
+    fn bad_ones_are_reported_with_their_path() {
         let table = [
             ("TimeoutStopUSec", "uint64"),
             ("TimeoutStopSec", "-1"),

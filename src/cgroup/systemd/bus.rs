@@ -148,7 +148,7 @@ impl Connection {
             }
             Bus::System => system()?,
         };
-        if fd::peer_pid(stream.as_fd()).doing(|| "look who is behind the message bus")? == 0 {
+        if fd::peer_pid(stream.as_fd()).doing(|| "get the peer of the message bus")? == 0 {
             // systemd would interpret our PID of the container's process in its own PID namespace,
             // and move another process.
             let words = "the systemd cgroup driver cannot be used here: systemd is in another pid namespace; use \

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_that_systemd_writes() {
+    fn values_match_systemds_output() {
         let table = [
             (r#"{"pids":{"limit":0}}"#, 257, "1"),
             (r#"{"unified":{"pids.max":"0x0"}}"#, 257, "1"),

@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let mut parser = Parser { text, at: 0 };
     let value = parser.value(None, 0).and_then(|value| {
         parser.skip_space();
-        if parser.rest().is_empty() { Ok(value) } else { Err("something stands behind the value") }
+        if parser.rest().is_empty() { Ok(value) } else { Err("trailing characters after the value") }
     });
     value.map_err(|words| format!("{words} (at byte {} of {text:?})", parser.at))
 }
@@ -92,7 +92,7 @@ impl<'a> Parser<'a> {
     /// `@TYPE value`.
     fn annotated(&mut self, wanted: Option<&str>, depth: usize) -> Parsed<Value> {
         self.take(1);
-        let (kind, _) = first_type(self.rest()).ok_or("no type behind @ that systemd's properties have")?;
+        let (kind, _) = first_type(self.rest()).ok_or("no type after @ that a systemd property can have")?;
         agree(kind, wanted)?;
         self.take(kind.len());
         self.value(Some(kind), depth + 1)
@@ -108,7 +108,7 @@ impl<'a> Parser<'a> {
         let of_first = |values: &[Value]| told.clone().or_else(|| values.first().map(Value::signature));
         let elements = self.list(']', depth, of_first)?;
         let element =
-            of_first(&elements).ok_or("the type of an empty array is not known: write @as [] or alike")?;
+            of_first(&elements).ok_or("the type of an empty array is unknown: write @as [] or similar")?;
         Ok(Value::Array(element, elements))
     }
 
@@ -126,7 +126,7 @@ impl<'a> Parser<'a> {
         let value = Value::Struct(members);
         match &value {
             Value::Struct(members) if members.is_empty() => {
-                Err("an empty tuple is no value that a property has")
+                Err("no property has an empty tuple as its value")
             }
             _ => of_type(value, wanted),
         }
@@ -199,7 +199,7 @@ impl<'a> Parser<'a> {
     }
 
     fn escape(&mut self, digits: usize) -> Parsed<char> {
-        const WRONG: &str = "not a character's number behind \\u";
+        const WRONG: &str = "no hexadecimal character code after \\u";
         let hex = self.rest().get(..digits).ok_or(WRONG)?;
         let number = u32::from_str_radix(hex, 16).map_err(|_| WRONG)?;
         self.take(digits);
@@ -239,7 +239,7 @@ fn agree(kind: &str, wanted: Option<&str>) -> Parsed<()> {
     if wanted.is_none_or(|wanted| wanted == kind) {
         Ok(())
     } else {
-        Err("of another type than what stands beside it")
+        Err("of another type than the element before it")
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn invalid_values_are_refused() {
         let deep = "[".repeat(100);
         let table = [
             "",

@@ -47,7 +47,7 @@ impl Manager {
     pub(crate) fn own_cgroup(&mut self) -> Result<String> {
         match self.get(MANAGER_PATH, MANAGER, "ControlGroup")? {
             Some(Value::Str(path)) => Ok(path.trim_matches('/').to_owned()),
-            _ => Err(Error::new(Kind::System, "systemd does not tell its cgroup")),
+            _ => Err(Error::new(Kind::System, "systemd does not report its cgroup")),
         }
     }
 
@@ -121,10 +121,9 @@ impl Manager {
                     std::thread::sleep(PAUSE);
                 }
                 Err(refusal) => {
-                    let step = format!("systemd: make unit {unit}");
+                    let step = format!("systemd: create unit {unit}");
                     if refusal.name == UNIT_EXISTS {
-                        let words =
-                            "there is one already that is not this container; use another linux.cgroupsPath";
+                        let words = "another container or service has a unit of this name; use another linux.cgroupsPath";
                         return Err(Error::new(Kind::Exists, words).within(step));
                     }
                     return Err(refused(refusal).within(step));
@@ -136,7 +135,7 @@ impl Manager {
             result => {
                 self.reset(unit);
                 let words = format!(
-                    "systemd: make unit {unit}: the job ended as {result:?}; see journalctl -u {unit}"
+                    "systemd: create unit {unit}: the job ended as {result:?}; see journalctl -u {unit}"
                 );
                 Err(Error::new(Kind::System, words))
             }
@@ -269,7 +268,7 @@ fn job(values: Vec<Value>, member: &str) -> Result<String> {
 }
 
 fn unexpected(what: &str) -> Error {
-    Error::new(Kind::System, format!("systemd's answer to {what} is not what its documentation says"))
+    Error::new(Kind::System, format!("systemd's answer to {what} does not match systemd's documentation"))
 }
 
 /// Uses systemd's message; the error's name if there is no message.

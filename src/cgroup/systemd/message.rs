@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_is_told_apart() {
+    fn messages_are_distinguished() {
         let signature = |text: &str| (SIGNATURE, Value::Signature(text.into()));
         let reply = message(
             METHOD_RETURN,

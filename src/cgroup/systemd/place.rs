@@ -48,7 +48,7 @@ impl UnitPlace {
             return Err(Error::invalid(FIELD, format!("{slice:?} is not a slice's name: {words}")));
         }
         if name.is_empty() {
-            return Err(Error::invalid(FIELD, format!("{path:?} has no name behind the last `:`")));
+            return Err(Error::invalid(FIELD, format!("{path:?} has no name after the last `:`")));
         }
         let place = if name.ends_with(".slice") {
             if let Err(words) = check_slice(name) {
@@ -60,7 +60,10 @@ impl UnitPlace {
             Self { unit: format!("{prefix}-{name}.scope"), slice: slice.to_owned() }
         };
         if place.unit == ROOT {
-            return Err(Error::invalid(FIELD, "the root slice is no container's; name a unit below it"));
+            return Err(Error::invalid(
+                FIELD,
+                "the root slice cannot be a container's unit; name a unit below it",
+            ));
         }
         check_unit(&place.unit).map_err(|words| {
             Error::invalid(FIELD, format!("{:?} cannot be a unit's name: {words}", place.unit))

@@ -128,9 +128,10 @@ impl Scope {
             Some((_, cgroup)) if !cgroup.is_empty() => {
                 Ok(Directory { mount: self.dir.mount.clone(), below: cgroup })
             }
-            _ => {
-                Err(Error::new(Kind::System, format!("unit {} has ended as soon as it was made", self.unit)))
-            }
+            _ => Err(Error::new(
+                Kind::System,
+                format!("unit {} ended immediately after its creation", self.unit),
+            )),
         }
     }
 

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_the_specification_s() {
+    fn bytes_match_the_specification() {
         let table: &[(Value, &str, &[u8])] = &[
             (Value::Bool(true), "b", &[1, 0, 0, 0]),
             (Value::text("foo"), "s", b"\x03\0\0\0foo\0"),

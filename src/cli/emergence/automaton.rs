@@ -119,9 +119,7 @@ pub(super) fn sign(args: &SignArgs, asked: &CommonOptions) -> Result<()> {
     let image = match Reference::parse(&args.reference, asked.dir())? {
         Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_none() => image,
         _ => {
-            return Err(Fault::usage(
-                "what is signed is named by oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG]",
-            ));
+            return Err(Fault::usage("only oci:DIRECTORY[:TAG] and oci-archive:FILE[:TAG] can be signed"));
         }
     };
     // The signer states its own trust, so no proof is needed.
@@ -162,7 +160,7 @@ fn digests(reference: &str, asked: &CommonOptions) -> Result<Digests> {
         Artifact::Closure(closure) => closure.verify(&terms).within(|| reference)?.digests,
         Artifact::Image(_) => None,
     };
-    digests.ok_or_else(|| Fault::usage(format!("{reference}: is no automaton")))
+    digests.ok_or_else(|| Fault::usage(format!("{reference}: is not an automaton")))
 }
 
 fn shown(digests: &Digests) -> Value {

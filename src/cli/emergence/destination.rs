@@ -16,7 +16,7 @@ pub(super) fn store_directory(asked: &CommonOptions) -> Result<PathBuf> {
     }
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-    let data = data.ok_or_else(|| Fault::usage("there is no home directory; give a --store"))?;
+    let data = data.ok_or_else(|| Fault::usage("no home directory; give a --store"))?;
     Ok(data.join("emergence"))
 }
 

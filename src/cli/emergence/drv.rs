@@ -45,9 +45,9 @@ fn name(file: &DrvFile, drv: &Derivation) -> Result<Name> {
     }
     match drv.env.get(b"name".as_slice()).and_then(|name| std::str::from_utf8(name).ok()) {
         Some(name) => Name::new(name),
-        None => {
-            Err(Fault::usage("neither the file's name nor the variable \"name\" tells it; give a --name"))
-        }
+        None => Err(Fault::usage(
+            "neither the file's name nor the variable \"name\" gives the name; give a --name",
+        )),
     }
 }
 

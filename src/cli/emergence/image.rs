@@ -63,7 +63,7 @@ fn unpacked_document(unpacked: &Unpacked) -> Value {
 fn skipped_lines(skipped: &Skipped) -> Vec<String> {
     let mut lines = Vec::new();
     if !skipped.devices.is_empty() {
-        lines.push(format!("left out: {} devices, which only root can make", skipped.devices.len()));
+        lines.push(format!("left out: {} devices, which only root can create", skipped.devices.len()));
     }
     for (name, count) in &skipped.xattrs {
         lines.push(format!("left out: the attribute {name} of {count} entries"));

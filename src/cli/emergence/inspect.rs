@@ -64,7 +64,7 @@ impl<'a> Shown<'a> {
         for (name, words) in [("Entrypoint", &execution.entrypoint), ("Cmd", &execution.cmd)] {
             if is_shell_form(words) {
                 warnings
-                    .push(format!("{name} is in shell form: a shell reads it, and signals end at the shell"));
+                    .push(format!("{name} is in shell form: a shell runs it, and does not forward signals"));
             }
         }
         Self { image, ports, warnings }

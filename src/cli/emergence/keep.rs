@@ -109,7 +109,7 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &CommonOptions) -> Result<Exit
         asked.answer_lines(&repaired, || answer)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let words = format!("{} of {} objects are not what they were", checked.faults.len(), checked.objects);
+    let words = format!("{} of {} objects are corrupt", checked.faults.len(), checked.objects);
     let directory = store.directory().display().to_string();
     let fault = Fault::refused(Code::StoreCorrupt, directory, words).within("emergence check");
     let lines: Vec<String> = checked.faults.iter().map(|(_, fault)| fault.to_string()).collect();

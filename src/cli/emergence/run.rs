@@ -99,13 +99,14 @@ impl Kept {
 /// directory of the store that is empty for all other processes.
 fn private(store: &Path) -> Result<PathBuf> {
     let path = store.join("bundle");
-    std::fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
-    process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
+    std::fs::create_dir_all(&path).doing(|| format!("create {}", path.display()))?;
+    process::unshare(Namespace::Mount).doing(|| "create a mount namespace")?;
     // Later mounts of the host propagate here, and so to the container, but not back.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", slave).doing(|| "part the mounts of this process from the host's")?;
+    rustix::mount::mount_change("/", slave)
+        .doing(|| "separate the mounts of this process from the host's")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let mounted = rustix::mount::mount("emergence", &path, "tmpfs", flags, c"mode=755");
-    mounted.doing(|| format!("mount a file system in memory on {}", path.display()))?;
+    mounted.doing(|| format!("mount a tmpfs on {}", path.display()))?;
     Ok(path.join("bundle"))
 }

@@ -18,7 +18,7 @@ use crate::emergence::{
 
 pub(super) fn import(args: &ImportArgs, asked: &CommonOptions) -> Result<()> {
     if args.artifacts.len() > 1 && args.artifact.declared.given() {
-        return Err(Fault::usage("what is said of a NAR can be said of one artifact only"));
+        return Err(Fault::usage("options for a single NAR can be used with one artifact only"));
     }
     let (target, _) = target(asked)?;
     let mut all = Vec::new();

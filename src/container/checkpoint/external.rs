@@ -224,7 +224,7 @@ pub(crate) fn make_mount_points(plan: &Plan) -> Result<()> {
             None => (path(&plan.rootfs.path), place.inside.as_str()),
         };
         make(&base, rest.trim_start_matches('/'), place)
-            .doing(|| format!("make {} to mount on, below {}", place.inside, base.display()))?;
+            .doing(|| format!("create {} to mount on, below {}", place.inside, base.display()))?;
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ const CONFIG_FILE: &str = "/etc/criu/runc.conf";
 /// Checks that this user may checkpoint, and that the installed criu is new enough.
 pub(crate) fn check_criu(settings: &Settings) -> Result<()> {
     if settings.rootless {
-        let words = "checkpoint and restore need root: criu cannot restore an ordinary user's container";
+        let words = "checkpoint and restore need root: criu cannot restore a rootless container";
         return Err(Error::new(Kind::Unsupported, words));
     }
     let found = checkpoint::version()?;
@@ -146,7 +146,7 @@ fn make(path: &Path, option: &str) -> Result<()> {
     // image does not exist. The images themselves are readable only by criu.
     match fs::DirBuilder::new().recursive(true).mode(0o711).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.doing(|| format!("make {} ({option})", path.display())),
+        made => made.doing(|| format!("create {} ({option})", path.display())),
     }
 }
 

@@ -169,7 +169,7 @@ fn check_no_group(record: &Record) -> Result<()> {
     let paths = record.group.as_ref().map(|group| group.paths()).unwrap_or_default();
     for path in paths.into_values() {
         if path.try_exists().doing(|| format!("look at cgroup {}", path.display()))? {
-            let words = format!("--manage-cgroups-mode strict: cgroup {} is there already", path.display());
+            let words = format!("--manage-cgroups-mode strict: cgroup {} already exists", path.display());
             return Err(Error::new(Kind::State, words));
         }
     }
@@ -219,7 +219,7 @@ impl Restored<'_> {
 /// Replaces the external standard files of the processes with ours. criu has them under the same
 /// numbers.
 fn standard_files(directories: &Directories) -> Result<Vec<Inherit>> {
-    let doing = || format!("read {DESCRIPTORS} beside the images");
+    let doing = || format!("read {DESCRIPTORS} next to the images");
     let how = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut text = Vec::new();
     match rustix::fs::openat(&directories.images, DESCRIPTORS, how, Mode::empty())

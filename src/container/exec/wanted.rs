@@ -26,7 +26,7 @@ pub(crate) fn process(request: &Exec, spec: &Spec) -> Result<RequestedProcess> {
         Some(file) => {
             if !request.args.is_empty() {
                 // As runc and crun do.
-                tracing::warn!("the program that is named after the id is not run: --process names one");
+                tracing::warn!("the program given after the id is ignored: --process gives one");
             }
             let name = file.display().to_string();
             let bytes = fs::read(file).doing(|| format!("read {name}"))?;
@@ -42,7 +42,7 @@ pub(crate) fn process(request: &Exec, spec: &Spec) -> Result<RequestedProcess> {
             if request.args.is_empty() {
                 return Err(Error::new(
                     Kind::Usage,
-                    "exec args cannot be empty: name the program to run behind the container's id, or use --process",
+                    "exec args cannot be empty: give the program to run after the container's id, or use --process",
                 ));
             }
             let own =
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_json_leaves_out_is_the_containers() {
+    fn a_process_json_inherits_missing_fields_from_the_container() {
         let own = r#"{"cwd":"/","capabilities":{"bounding":["CAP_KILL"]},"selinuxLabel":"s","apparmorProfile":"a",
             "rlimits":[{"type":"RLIMIT_NOFILE","soft":9,"hard":9}],"noNewPrivileges":true}"#;
         let own = spec::parse_process(own.as_bytes()).unwrap();

@@ -157,7 +157,8 @@ impl RequestedChecks {
                 _ => None,
             };
             let Some(Meta { object, .. }) = kept.filter(|meta| meta.proof != Proof::Nothing) else {
-                let words = "is in the root file system, but in no closure that is named, and not proved in the store";
+                let words =
+                    "is in the root file system, but neither in a given closure nor proved in the store";
                 return refused(Code::TrustUnproved, name, words);
             };
             let lacking =

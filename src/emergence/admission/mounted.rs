@@ -121,7 +121,7 @@ fn check_upper(upper: &Path, place: &[String]) -> Result<()> {
         let entry = entry.doing(doing)?;
         if entry.file_name() != c"." && entry.file_name() != c".." {
             let name = entry.file_name().to_string_lossy();
-            return refused(&format!("has {} over what the store has; empty it", name.escape_debug()));
+            return refused(&format!("has {}, which covers the store; empty it", name.escape_debug()));
         }
     }
     Ok(())
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_mounts_show() {
+    fn paths_shown_by_mounts() {
         let lower = |upper: Option<&str>| Shown::Overlay { lower: "/l".into(), upper: upper.map(Into::into) };
         let table: [(&str, &[&str], Shown); 15] = [
             ("bind", &[], Shown::Bound("/b/s".into())),

@@ -104,7 +104,7 @@ impl<'a> Sealed<'a> {
                 return Err(Fault::refused(
                     Code::TypeUnknown,
                     path.display().to_string(),
-                    "is no file, directory or link",
+                    "is not a file, directory or link",
                 ));
             }
             tell(&mut all, &Entry { path, found })?;

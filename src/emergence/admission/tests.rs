@@ -87,7 +87,7 @@ impl World {
 }
 
 #[test]
-fn exactly_the_closure_is_there() {
+fn the_root_has_exactly_the_closure() {
     let world = World::new();
     for mode in ["full", "fast", "verity"] {
         let annotations = world.annotations(mode);
@@ -109,7 +109,7 @@ fn exactly_the_closure_is_there() {
 }
 
 #[test]
-fn where_nobody_names_a_closure_the_store_says_what_an_object_is() {
+fn without_a_named_closure_the_store_proves_objects() {
     let world = World::new();
     let named = |name: &str, value: &str| (format!("{PREFIX}{name}"), value.to_owned());
     let asked = BTreeMap::from([named("verify", "full"), named("store", world.store().to_str().unwrap())]);
@@ -195,7 +195,7 @@ fn a_seal_saves_the_hashing_until_something_changes() {
 }
 
 #[test]
-fn what_does_not_pass_leaves_no_seal() {
+fn a_failed_check_leaves_no_seal() {
     let world = World::new();
     let annotations = world.annotations("fast");
     fs::write(world.object(APP).join("bin/x"), "other").unwrap();

@@ -146,8 +146,10 @@ fn real(root: &OwnedFd, destination: &Path) -> Result<Vec<String>> {
             Ok(found) => {
                 let name = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
                 let (top, found) = (name(root), name(&found));
-                let (top, found) =
-                    (top.doing(|| "name the root file system")?, found.doing(|| "name a mount's place")?);
+                let (top, found) = (
+                    top.doing(|| "get the path of the root file system")?,
+                    found.doing(|| "get the path of a mount")?,
+                );
                 let below = found.strip_prefix(&top).map(parts).unwrap_or_default();
                 return Ok(below.into_iter().chain(rest.iter().cloned()).collect());
             }

@@ -189,7 +189,7 @@ impl<S: BlobSource> Closure for BlobClosure<S> {
             let at = places.get(place).copied().unwrap_or_default();
             let (object, stored) = self.at(at)?;
             let seen = self.seen.lock().ok().and_then(|all| all.get(at).copied().flatten());
-            let seen = seen.ok_or_else(|| Fault::usage("what was not verified is not unpacked"))?;
+            let seen = seen.ok_or_else(|| Fault::usage("internal error: unpacked before it was verified"))?;
             let mut feed = |visitor: &mut dyn Visitor| {
                 let watched = ReportProgress(&*terms.watch);
                 let memory = terms.limits.memory;

@@ -35,7 +35,7 @@ impl BlobSource for Files {
         }
         let (path, of) = self.paths.get(at).ok_or_else(|| Fault::usage("an object has no file"))?;
         let file = open_file(path)?.ok_or_else(|| {
-            let words = format!("is not there, but {of} is said to be in it");
+            let words = format!("does not exist, but {of} is declared to be in it");
             Fault::refused(Code::BlobMissing, path.display().to_string(), words)
         })?;
         let file = Arc::new(file);

@@ -47,7 +47,7 @@ pub fn verify_and_import(
 }
 
 /// A NAR without a store path cannot be imported.
-pub(crate) const NO_PATH: &str = "it has no store path; say it with --store-path";
+pub(crate) const NO_PATH: &str = "it has no store path; give it with --store-path";
 
 /// An imported image.
 pub struct ImportedImage {

@@ -86,7 +86,7 @@ impl BlobSource for OneNar {
 
 fn opened(path: &Path) -> Result<std::fs::File> {
     open_file(path)?.ok_or_else(|| {
-        let words = format!("{}: there is no such file", path.display());
+        let words = format!("{}: no such file", path.display());
         Error::new(Kind::NotFound, words).into()
     })
 }
@@ -151,7 +151,7 @@ impl NarFile {
             if hash == self.digest() {
                 return Ok(());
             }
-            let words = "is not what it was when it was verified";
+            let words = "has changed since it was verified";
             Err(Fault::refused(Code::ChangedWhileReading, self.source.name(), words))
         };
         if let Some(destination) = &terms.destination {
@@ -208,7 +208,7 @@ fn look(
     let read = nar::read(&mut input, limits.depth, &mut visitor);
     let (hash, unpacked) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
     if unpacked > most {
-        let words = format!("more than {most} bytes come out");
+        let words = format!("it unpacks to more than {most} bytes");
         return Err(Fault::refused(Code::LimitSize, path.display().to_string(), words));
     }
     read.within(|| path.display().to_string())?;

@@ -64,7 +64,7 @@ impl ImageRef {
         };
         if path.is_empty() || tag == Some("") {
             return Err(Fault::usage(format!(
-                "{text}: must be PATH, with :TAG and @DIGEST behind it if need be"
+                "{text}: must be PATH, optionally followed by :TAG and @DIGEST"
             )));
         }
         let whole = if Path::new(path).exists() { None } else { whole_name(rest) };
@@ -161,10 +161,9 @@ impl Reference {
             };
         }
         let Some(mut file) = open_file(path)? else {
-            let kept = dir
-                .parse(text)
-                .map_or_else(|_| String::new(), |_| format!("; store:{text} is what the store has"));
-            let words = format!("{text}: there is no such file{kept}");
+            let kept =
+                dir.parse(text).map_or_else(|_| String::new(), |_| format!("; the store has store:{text}"));
+            let words = format!("{text}: no such file{kept}");
             return Err(crate::error::Error::new(crate::error::Kind::NotFound, words).into());
         };
         let mut first = [0; NAR.len()];
@@ -180,11 +179,11 @@ impl Reference {
                 Ok(Self::OciArchive(ImageRef { path: path.into(), tag: None, digest: None }))
             }
             Compression::None if is_exported(&file).map_err(crate::error::Error::from)? => unknown(
-                "is what nix-store --export writes; make a cache of it with \"nix copy --to file://DIRECTORY\"",
+                "is what nix-store --export writes; convert it to a cache with \"nix copy --to file://DIRECTORY\"",
             ),
-            Compression::None => unknown("is of no known type: neither a NAR nor an archive of a layout"),
+            Compression::None => unknown("is of unknown type: neither a NAR nor an archive of a layout"),
             _ if is_other(&file, path) => {
-                unknown("is compressed, and no NAR; an archive of a layout is not compressed")
+                unknown("is compressed, but not a NAR; an archive of a layout is not compressed")
             }
             _ => Ok(Self::Nar(path.into())),
         }
@@ -250,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_tell_the_type() {
+    fn prefixes_select_the_type() {
         let dir = StoreDir::default();
         let digits = "7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42";
         let named = StorePath::parse(&format!("{digits}-app.conf")).ok();

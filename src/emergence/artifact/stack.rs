@@ -186,7 +186,7 @@ impl Verified {
         staging: &Path,
         unpacked: &mut Unpacked,
     ) -> Result<PathBuf> {
-        fs::create_dir(staging).doing(|| format!("make {}", staging.display()))?;
+        fs::create_dir(staging).doing(|| format!("create {}", staging.display()))?;
         let new = staging.join("new");
         let (bytes, skipped) = if form == ImageForm::Tree && self.image().layer_count() > 1 {
             self.make(terms, &new)?

@@ -118,7 +118,7 @@ impl<R: Read> Read for Brotli<R> {
             return Ok(count);
         }
         let behind = self.0.read(room)? + self.0.get_mut().read(&mut [0])?;
-        if behind == 0 { Ok(0) } else { Err(io::Error::other("bytes stand behind the end")) }
+        if behind == 0 { Ok(0) } else { Err(io::Error::other("trailing bytes after the end")) }
     }
 }
 
@@ -190,7 +190,7 @@ impl<W: Write> Write for Compressor<W> {
 pub(crate) fn unread(error: io::Error, what: &str, refused: impl FnOnce(String) -> Fault) -> Fault {
     match error.raw_os_error() {
         Some(_) => Error::from(error).within(format!("read {what}")).into(),
-        None => refused(format!("what is compressed cannot be read: {error}")),
+        None => refused(format!("cannot decompress: {error}")),
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_compressed_comes_out_again() {
+    fn compressed_bytes_decompress_to_the_same() {
         let bytes: Vec<u8> = (0..200_000_u32).map(|at| (at / 7 % 251) as u8).collect();
         let all =
             [Compression::None, Compression::Xz, Compression::Zstd, Compression::Gzip, Compression::Bzip2];

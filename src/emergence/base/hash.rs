@@ -55,7 +55,7 @@ impl FromStr for Algorithm {
         Self::ALL
             .into_iter()
             .find(|known| known.name() == name)
-            .ok_or_else(|| format!("{name}: no hash algorithm; known are md5, sha1, sha256 and sha512"))
+            .ok_or_else(|| format!("{name}: unknown hash algorithm; known are md5, sha1, sha256 and sha512"))
     }
 }
 
@@ -152,14 +152,16 @@ impl Hash {
                 let bytes = base64::decode(digits);
                 let hash = bytes.and_then(|bytes| Self::new(found, &bytes));
                 let hash = hash.ok_or_else(|| {
-                    refuse(format!("behind {name}- stand {} bytes in base64", found.size()))
+                    refuse(format!("{name}- is followed by {} bytes in base64", found.size()))
                 })?;
                 return hash.of(algorithm, refuse);
             }
             (None, None) => (None, text),
         };
         let Some(found) = named.or(algorithm) else {
-            return Err(refuse("which algorithm made it? write it before a colon, or name it".into()));
+            return Err(refuse(
+                "the hash algorithm is not given; write it before a colon, or name it".into(),
+            ));
         };
         let hash = Self::from_digits(found, digits).ok_or_else(|| {
             let size = found.size();
@@ -271,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_values_are_read() {
         for algorithm in Algorithm::ALL {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(b"abc");
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused() {
+    fn invalid_hashes_are_refused() {
         let hex = Hash::sha256(b"").hex();
         let table = [
             String::new(),

@@ -57,7 +57,7 @@ fn integer(number: &Number) -> Result<String> {
     match size {
         Some(size) if size < UNSAFE => Ok(number.to_string()),
         _ => {
-            let words = "is no whole number between -2^53 and 2^53";
+            let words = "is not an integer between -2^53 and 2^53";
             Err(Fault::refused(Code::JsonSyntax, number.to_string(), words))
         }
     }

@@ -14,7 +14,7 @@ use super::refusal::{Code, Fault, Result};
 const DEEPEST: usize = 100;
 
 /// Prefix of the error for a duplicate member. No other error of a parser begins with it.
-const TWICE: &str = "a member is twice there: ";
+const TWICE: &str = "a member occurs twice: ";
 
 /// Parses the document `bytes`, which messages call `subject`.
 ///
@@ -128,7 +128,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let dot = if self.place.is_empty() { "" } else { "." };
             self.place.push(format!("{dot}{}", key.escape_debug()));
             if members.contains_key(&key) {
-                return Err(A::Error::custom(format!("{TWICE}{} is there twice", self.place.concat())));
+                return Err(A::Error::custom(format!("{TWICE}{} occurs twice", self.place.concat())));
             }
             let value = object.next_value_seed(self.deeper()?)?;
             self.place.pop();
@@ -147,7 +147,7 @@ mod tests {
         let deep = |count: usize| format!("{}{}", "[".repeat(count), "]".repeat(count));
         let table = [
             (r#"{"a":{"b":[{"c":1,"c":2}]}}"#.to_owned(), Code::JsonDuplicateKey, "a.b[0].c"),
-            (r#"{"a":1,"\u0061":2}"#.to_owned(), Code::JsonDuplicateKey, "the member a is there twice"),
+            (r#"{"a":1,"\u0061":2}"#.to_owned(), Code::JsonDuplicateKey, "the member a occurs twice"),
             ("{".to_owned(), Code::JsonSyntax, "EOF"),
             (String::new(), Code::JsonSyntax, "EOF"),
             ("{} {}".to_owned(), Code::JsonSyntax, "trailing"),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn input_that_does_not_fit_is_named() {
         #[derive(Debug, serde::Deserialize)]
         #[allow(dead_code)]
         struct Inner {

@@ -133,7 +133,7 @@ impl BufRead for Pieces {
                 }
                 Ok(Piece::TooMuch) => {
                     self.exceeded = true;
-                    return Err(io::Error::other("more comes out than may"));
+                    return Err(io::Error::other("it unpacks to more bytes than allowed"));
                 }
                 Ok(Piece::Failed(error)) => return Err(error),
                 Err(_) => self.from = None,

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_the_pieces_the_hash_is_of_all() {
+    fn the_hash_does_not_depend_on_the_pieces() {
         let bytes: Vec<u8> = (0..3 * ROOM + 17).map(|at| (at * 7 % 251) as u8).collect();
         for piece in [1, 100, ROOM - 1, ROOM, ROOM + 1, bytes.len()] {
             // Byte by byte, the whole input takes too long in a debug build.

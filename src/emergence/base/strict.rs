@@ -35,7 +35,7 @@ pub(crate) fn once<'de, D: serde::Deserializer<'de>>(
         type Value = BTreeMap<String, String>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object of texts")
+            f.write_str("an object of strings")
         }
 
         fn visit_map<A: serde::de::MapAccess<'de>>(

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_done_once_and_the_first_fault_is_told() {
+    fn each_task_runs_once_and_the_first_error_is_returned() {
         for jobs in [1, 3, 20] {
             let sum = AtomicUsize::new(0);
             each(jobs, 100, |at| {

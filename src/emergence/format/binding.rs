@@ -43,7 +43,7 @@ pub fn bind(document: &Document, given: &[(String, String)]) -> Result<Bound> {
         let parameter = parameter.ok_or_else(|| not_declared(name, document))?;
         if !parameter.kind.has(value) {
             let (value, kind, form) = (value.escape_debug(), parameter.kind.word(), parameter.kind.form());
-            return Err(refuse(name, format!("\"{value}\" is no {kind}: that is {form}")));
+            return Err(refuse(name, format!("\"{value}\" is not of type {kind}: that is {form}")));
         }
         if values.insert(name.clone(), value.clone()).is_some() {
             return Err(refuse(name, "is given twice"));
@@ -88,7 +88,7 @@ fn fill(document: &Document, values: BTreeMap<String, String>) -> Result<Bound> 
         let (number, configurable) = match &port.port {
             PortNumber::Fixed(number) => (*number, false),
             PortNumber::Parameter(name) => match values.get(name) {
-                Some(value) => (value.parse().map_err(|_| refuse(name, "is no port"))?, true),
+                Some(value) => (value.parse().map_err(|_| refuse(name, "is not of type port"))?, true),
                 None => continue,
             },
         };

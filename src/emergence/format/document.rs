@@ -375,7 +375,7 @@ fn environment(field: &Field<'_>) -> Result<BTreeMap<String, Text>> {
     let mut environment = BTreeMap::new();
     for (name, value) in field.entries()? {
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(value.refuse("is no name of a variable"));
+            return Err(value.refuse("is not the name of a variable"));
         }
         environment.insert(name.to_owned(), Text::parse(value.argument()?, &value.path)?);
     }
@@ -422,7 +422,7 @@ fn ports(field: &Field<'_>) -> Result<Vec<Port>> {
         };
         members.end()?;
         if !names.insert(port.name.clone()) {
-            return Err(field.refuse(format!("is called {}, as another is", port.name)));
+            return Err(field.refuse(format!("has the same name as another: {}", port.name)));
         }
         ports.push(port);
     }

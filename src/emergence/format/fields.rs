@@ -40,7 +40,7 @@ impl<'a> Field<'a> {
 
     /// A text.
     pub(crate) fn text(&self) -> Result<&'a str> {
-        self.value.as_str().ok_or_else(|| self.refuse("must be a text"))
+        self.value.as_str().ok_or_else(|| self.refuse("must be a string"))
     }
 
     /// A text without NUL, which can be passed to a program.
@@ -62,7 +62,7 @@ impl<'a> Field<'a> {
     /// An integer within these bounds, both included.
     pub(crate) fn number(&self, least: u64, most: u64) -> Result<u64> {
         let number = self.value.as_u64().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| self.refuse(format!("must be a whole number from {least} to {most}")))
+        number.ok_or_else(|| self.refuse(format!("must be an integer from {least} to {most}")))
     }
 
     /// True or false.
@@ -80,7 +80,7 @@ impl<'a> Field<'a> {
     /// A list of arguments. A single text is refused: there is no shell to split it.
     pub(crate) fn arguments(&self) -> Result<Vec<String>> {
         if self.value.is_string() {
-            return Err(self.refuse_with(Code::DocShellForm, "is one text; must be a list of arguments"));
+            return Err(self.refuse_with(Code::DocShellForm, "is a string; must be a list of arguments"));
         }
         self.list()?.iter().map(|argument| argument.argument().map(str::to_owned)).collect()
     }
@@ -135,7 +135,7 @@ impl<'a> Members<'a> {
     pub(crate) fn end(self) -> Result<()> {
         match self.left.keys().find(|name| !name.starts_with(FREE)) {
             Some(name) => {
-                let words = "is no member that is known here";
+                let words = "is an unknown member";
                 Err(Fault::refused(Code::DocUnknownField, below(&self.path, name), words))
             }
             None => Ok(()),

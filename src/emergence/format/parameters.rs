@@ -53,10 +53,10 @@ impl ParameterKind {
     pub(crate) fn form(self) -> &'static str {
         match self {
             Self::Port => "a number from 1 to 65535, without zeros before it",
-            Self::String => "a text without NUL",
-            Self::Integer => "a whole number of 64 bits, without + or zeros before it",
+            Self::String => "a string without NUL",
+            Self::Integer => "a 64-bit integer, without + or zeros before it",
             Self::Boolean => "true or false",
-            Self::Path => "a text without NUL, and not empty",
+            Self::Path => "a string without NUL, and not empty",
         }
     }
 
@@ -143,7 +143,7 @@ impl Text {
                 continue;
             }
             let (name, after) = after.split_once('}').filter(|(name, _)| is_name(name)).ok_or_else(|| {
-                let words = "has a brace that begins no {PARAMETER}; {{ is a brace";
+                let words = "has a brace that does not begin a {PARAMETER}; write {{ for a brace";
                 Fault::refused(Code::DocParameter, path, words)
             })?;
             if !plain.is_empty() {

@@ -81,10 +81,10 @@ pub(crate) fn image(config: &ImageConfig, shape: &Shape, bundle: &Path, tree: &P
     process.args.clone_from(&wanted.entrypoint);
     process.args.extend(shape.args.as_ref().unwrap_or(&wanted.cmd).iter().cloned());
     if process.args.is_empty() {
-        return Err(Fault::refused(Code::DocEntrypoint, "", "the image has no program; give one behind --"));
+        return Err(Fault::refused(Code::DocEntrypoint, "", "the image has no program; give one after --"));
     }
     if let Some(broken) = wanted.env.iter().find(|entry| !entry.contains('=')) {
-        return Err(Fault::refused(Code::JsonSyntax, broken, "is no NAME=value of an environment"));
+        return Err(Fault::refused(Code::JsonSyntax, broken, "is not NAME=value"));
     }
     set(process, wanted.env.iter().filter_map(|entry| entry.split_once('=')));
     if !wanted.working_dir.is_empty() {
@@ -242,8 +242,9 @@ fn group_of(init: &Init, args: &[String]) -> Option<Result<ProgramGroup>> {
     });
     let signal = init.stop_signal.as_deref().unwrap_or("SIGTERM");
     let number = signal_names::number(signal).filter(|number| *number > 0);
-    let number = number
-        .ok_or_else(|| Fault::refused(Code::JsonSyntax, "init.stopSignal", format!("{signal} is no signal")));
+    let number = number.ok_or_else(|| {
+        Fault::refused(Code::JsonSyntax, "init.stopSignal", format!("{signal} is not a signal"))
+    });
     let (restarts, seconds) = RESTARTS;
     Some(number.map(|stop_signal| ProgramGroup {
         strategy: match init.strategy {
@@ -268,10 +269,10 @@ fn supervise(group: &ProgramGroup, bundle: &Path, mounts: &mut Vec<Mount>) -> Re
     let document = bundle.join("group.json");
     fs::write(&document, text).doing(|| format!("write {}", document.display()))?;
     let points = bundle.join("rootfs/.emergence");
-    fs::create_dir(&points).doing(|| format!("make {}", points.display()))?;
+    fs::create_dir(&points).doing(|| format!("create {}", points.display()))?;
     for (file, mode, destination) in [(&program, 0o555, group::PROGRAM), (&document, 0o444, group::DOCUMENT)]
     {
-        let doing = || format!("make {}", file.display());
+        let doing = || format!("create {}", file.display());
         fs::set_permissions(file, fs::Permissions::from_mode(mode)).doing(doing)?;
         let name = file.file_name().unwrap_or_default();
         let point = bundle.join("rootfs").join(destination.trim_start_matches('/'));

@@ -231,7 +231,7 @@ impl Prepared {
     /// Makes the bundle in the new directory `directory`, whose final path will be `last`. After an
     /// error a part of it may be left.
     pub fn fill(&self, directory: &Path, last: &Path, terms: &Terms) -> Result<()> {
-        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
+        std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
         let own = directory.join("rootfs");
         let (unpacked, root) = match &self.content {
             Content::Objects(parts) => return automaton(parts, &self.store, &self.shape, directory, last),
@@ -273,7 +273,7 @@ fn image_rootfs(request: &Request) -> Result<Rootfs> {
     let usual = if request.private { Rootfs::Overlay } else { Rootfs::Copy };
     match request.rootfs.unwrap_or(usual) {
         Rootfs::Overlay if !request.private => Err(Fault::usage(
-            "--rootfs overlay: an image's would be a mount that stays; use copy or bind, or run it as root",
+            "--rootfs overlay: the overlay of an image would remain mounted; use copy or bind, or run it as root",
         )),
         rootfs => Ok(rootfs),
     }
@@ -283,7 +283,7 @@ fn image_rootfs(request: &Request) -> Result<Rootfs> {
 fn no_parameters(request: &Request) -> Result<()> {
     match request.parameters.first() {
         Some((name, _)) => {
-            Err(Fault::usage(format!("--param {name}: it is no automaton, and has no parameters")))
+            Err(Fault::usage(format!("--param {name}: it is not an automaton, and has no parameters")))
         }
         None => Ok(()),
     }

@@ -60,7 +60,7 @@ pub(super) fn give(linux: &mut Linux, granted: &Granted) -> Result<()> {
         let kind = match found.file_type() {
             kind if kind.is_char_device() => "c",
             kind if kind.is_block_device() => "b",
-            _ => return Err(Error::new(Kind::System, format!("{path} is no device")).into()),
+            _ => return Err(Error::new(Kind::System, format!("{path} is not a device")).into()),
         };
         let (major, minor) = (rustix::fs::major(found.rdev()).into(), rustix::fs::minor(found.rdev()).into());
         linux.devices.push(Device {

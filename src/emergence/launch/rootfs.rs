@@ -61,7 +61,7 @@ pub(crate) fn automaton_root(
 }
 
 fn skeleton(rootfs: &Path, store: &Store) -> Result<()> {
-    let doing = || format!("make {}", rootfs.display());
+    let doing = || format!("create {}", rootfs.display());
     let directory = |path: &Path| {
         fs::create_dir_all(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o755))
@@ -96,7 +96,7 @@ fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>>
 /// Creates a mount point for `from`. False: `from` is a symbolic link, which was copied and needs
 /// no mount.
 fn mount_point(from: &Path, point: &Path) -> Result<bool> {
-    let doing = || format!("make {}", point.display());
+    let doing = || format!("create {}", point.display());
     let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
     if kind.is_symlink() {
         symlink(fs::read_link(from).doing(doing)?, point).doing(doing)?;
@@ -125,7 +125,7 @@ fn bind(destination: &str, source: &Path) -> Result<Mount> {
 /// writes to it, including the runtime when it creates mount points for `others`, the container's
 /// other mounts.
 pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result<Vec<Mount>> {
-    let doing = || format!("make {}", rootfs.display());
+    let doing = || format!("create {}", rootfs.display());
     fs::create_dir(rootfs).doing(doing)?;
     let mut mounts = Vec::new();
     let mut names = BTreeSet::new();
@@ -175,7 +175,7 @@ fn overlay(destination: &str, lower: &[PathBuf], bundle: &Path, last: &Path) -> 
 fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<String>> {
     for name in ["upper", "work"] {
         let path = bundle.join(name);
-        fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
+        fs::create_dir(&path).doing(|| format!("create {}", path.display()))?;
     }
     overlay_directories(lower, &last.join("upper"), &last.join("work"))
 }
@@ -184,7 +184,7 @@ fn written_to(bundle: &Path, lower: &[PathBuf], last: &Path) -> Result<Vec<Strin
 /// container. Writes go to `bundle`. `lower`: its lower directories, lowest first.
 pub(crate) fn mount_overlay(lower: &[PathBuf], bundle: &Path, rootfs: &Path) -> Result<()> {
     let options = written_to(bundle, lower, bundle)?.join(",");
-    fs::create_dir(rootfs).doing(|| format!("make {}", rootfs.display()))?;
+    fs::create_dir(rootfs).doing(|| format!("create {}", rootfs.display()))?;
     overlay_on(rootfs, options)
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
     }
     store.staged(|staging| {
         let new = staging.join("view");
-        fs::create_dir(&new).doing(|| format!("make {}", new.display()))?;
+        fs::create_dir(&new).doing(|| format!("create {}", new.display()))?;
         for object in objects {
             copy_tree(&store.tree(&object.path), &new.join(object.path.to_string()), true)?;
         }
@@ -213,7 +213,7 @@ pub(crate) fn view(store: &Store, objects: &[Object]) -> Result<PathBuf> {
         match rename_new(&new, &directory) {
             // Another process may have been faster.
             Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
-            Err(error) => Err(Error::from(error).within(format!("make {}", directory.display())).into()),
+            Err(error) => Err(Error::from(error).within(format!("create {}", directory.display())).into()),
         }
     })?;
     Ok(directory)

@@ -38,7 +38,7 @@ pub(super) fn resolve(rootfs: &Path, text: &str) -> Result<User> {
     let uid = match number(user).or_else(|| field(2)) {
         Some(uid) => uid,
         None if user.is_empty() => 0,
-        None => return Err(nobody("there is no such user in the root file system's /etc/passwd")),
+        None => return Err(nobody("no such user in the root file system's /etc/passwd")),
     };
     let groups = read(rootfs, "etc/group")?;
     let gid = match group.filter(|group| !group.is_empty()) {
@@ -46,7 +46,7 @@ pub(super) fn resolve(rootfs: &Path, text: &str) -> Result<User> {
         Some(group) => {
             let by_name = || number(lines(&groups).find(|line| line.first() == Some(&group))?.get(2)?);
             let found = number(group).or_else(by_name);
-            found.ok_or_else(|| nobody("there is no such group in the root file system's /etc/group"))?
+            found.ok_or_else(|| nobody("no such group in the root file system's /etc/group"))?
         }
     };
     let name = line.as_ref().and_then(|line| line.first().copied());

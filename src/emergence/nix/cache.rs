@@ -25,7 +25,7 @@ impl Cache {
         let info = directory.join("nix-cache-info");
         let subject = || info.display().to_string();
         let file = open_file(&info)?.ok_or_else(|| {
-            Fault::refused(Code::CacheInfo, subject(), "is missing; this is no binary cache")
+            Fault::refused(Code::CacheInfo, subject(), "is missing; this is not a binary cache")
         })?;
         let text = read_at_most(file, &subject(), limits.document)?;
         let text = String::from_utf8(text)

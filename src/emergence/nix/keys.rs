@@ -94,7 +94,7 @@ impl SecretKey {
         let filled = rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty());
         match filled.map_err(crate::error::Error::from)? {
             32 => Ok(Self { name: name.to_owned(), key: SigningKey::from_bytes(&seed) }),
-            _ => Err(Fault::usage("the kernel gave too few random numbers; try again")),
+            _ => Err(Fault::usage("getrandom(2) returned too few bytes; try again")),
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn invalid_keys_are_refused() {
         for bad in ["", "a", ":AAAA", "a:AAAA", "a b:6iZHHcnAh3sgZBMnaVY74iJQss2oJgDPMFwuuNFuih8="] {
             assert!(PublicKey::parse(bad).is_err(), "{bad}");
             assert!(SecretKey::parse(bad).is_err(), "{bad}");

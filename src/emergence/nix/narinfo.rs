@@ -147,7 +147,7 @@ impl Fields {
 fn number(field: &str, text: &str) -> Result<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
-    number.ok_or_else(|| refuse(format!("{field} is no number: \"{}\"", text.escape_debug())))
+    number.ok_or_else(|| refuse(format!("{field} is not a number: \"{}\"", text.escape_debug())))
 }
 
 fn references(text: &str) -> Result<BTreeSet<StorePath>> {

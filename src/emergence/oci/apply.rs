@@ -114,7 +114,7 @@ impl Tree {
     /// A tree in this directory, which shows the layers below the next one; `below` is the root of
     /// the layer below.
     pub(crate) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
-        let doing = || "give the root what it has below";
+        let doing = || "copy the root's attributes from the layer below";
         let stat = fstat(below).doing(doing)?;
         let tree = Self { root_mode: stat.st_mode & 0o7777, layered: true, ..Self::new(root)? };
         let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
@@ -221,7 +221,7 @@ impl Tree {
     fn vacate(&self, name: &CStr) -> Result<()> {
         match remove_at(self.directory(), name) {
             Ok(_) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(system(error).within("remove what was there")),
+            Err(error) => Err(system(error).within("remove the existing file")),
         }
     }
 
@@ -287,7 +287,7 @@ impl Tree {
     fn adorn(&mut self, fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
         if self.owner(member) {
             fchown(fd, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))
-                .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
+                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
         }
         for (name, value) in &member.xattrs {
             if !is_settable(name)
@@ -367,7 +367,7 @@ impl Tree {
         if self.owner(member) {
             let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
             rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
+                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
         }
         utimensat(self.directory(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .doing(|| "set its times")
@@ -388,7 +388,7 @@ impl Tree {
         let stat = statat(&directory, &last, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| outside(format!("is not inside the tree ({error})")))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(refused(Code::LayerHeader, "is another name of a directory"));
+            return Err(refused(Code::LayerHeader, "is a hard link to a directory"));
         }
         if let Ok(there) = statat(self.directory(), name, AtFlags::SYMLINK_NOFOLLOW)
             && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
@@ -422,7 +422,7 @@ impl Tree {
         if self.owner(member) {
             let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
             rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .doing(|| format!("give it to {}:{}", member.uid, member.gid))?;
+                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
         }
         // The node is new and not a link; the umask has restricted its mode.
         rustix::fs::chmodat(self.directory(), name, mode, AtFlags::empty()).doing(|| "set its mode")?;
@@ -475,9 +475,9 @@ impl See for Tree {
 /// The refusal if the directory of an entry cannot be reached inside the tree.
 fn not_inside(error: Errno) -> Fault {
     match error {
-        Errno::NOTDIR => refused(Code::LayerHeader, "is below what is no directory"),
-        Errno::LOOP => refused(Code::LayerEscape, "is below a link that leads nowhere"),
-        Errno::NAMETOOLONG => refused(Code::LayerHeader, "is deeper than may be"),
+        Errno::NOTDIR => refused(Code::LayerHeader, "is below a file that is not a directory"),
+        Errno::LOOP => refused(Code::LayerEscape, "is below a dangling link"),
+        Errno::NAMETOOLONG => refused(Code::LayerHeader, "is nested too deep"),
         other => system(other).within("open its directory"),
     }
 }

@@ -85,7 +85,7 @@ impl Archive {
                 _ => continue,
             };
             if files.insert(plain(&member.path), place).is_some_and(|before| before != place) {
-                let words = format!("{} is in it twice", shown(&member.path));
+                let words = format!("{} occurs twice", shown(&member.path));
                 return Err(Fault::refused(Code::OciLayout, subject, words));
             }
         }

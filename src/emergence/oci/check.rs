@@ -116,11 +116,7 @@ impl See for Check<'_> {
         }
         // A sparse file may be larger than the tar that contains it.
         self.size_left = self.size_left.checked_sub(member.size).ok_or_else(|| {
-            Fault::refused(
-                Code::LimitSize,
-                shown(&member.path),
-                "the files have more bytes than may come out",
-            )
+            Fault::refused(Code::LimitSize, shown(&member.path), "the files have more bytes than allowed")
         })?;
         self.totals.size.fetch_add(member.size, Ordering::Relaxed);
         let means = meaning(&member)?;
@@ -138,7 +134,7 @@ impl See for Check<'_> {
                     return Err(Fault::refused(
                         Code::LayerHeader,
                         shown(&member.path),
-                        "is a link to nothing",
+                        "is a link to a missing file",
                     ));
                 }
             }

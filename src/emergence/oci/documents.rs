@@ -265,13 +265,13 @@ fn or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 
 fn read_digest<'de, D: Deserializer<'de>>(reader: D) -> std::result::Result<Hash, D::Error> {
     let text = String::deserialize(reader)?;
-    digest(&text).ok_or_else(|| D::Error::custom(format!("{} is no digest", text.escape_debug())))
+    digest(&text).ok_or_else(|| D::Error::custom(format!("{} is not a digest", text.escape_debug())))
 }
 
 fn read_digests<'de, D: Deserializer<'de>>(reader: D) -> std::result::Result<Vec<Hash>, D::Error> {
     let texts = Option::<Vec<String>>::deserialize(reader)?.unwrap_or_default();
     let one = |text: &String| {
-        digest(text).ok_or_else(|| D::Error::custom(format!("{} is no digest", text.escape_debug())))
+        digest(text).ok_or_else(|| D::Error::custom(format!("{} is not a digest", text.escape_debug())))
     };
     texts.iter().map(one).collect()
 }
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_engines_write_is_read() {
+    fn layouts_of_engines_are_read() {
         let text = r#"{"architecture":"amd64","os":"linux","author":"x","com.matrixai.automaton":{"a":1},
             "config":{"Cmd":["sh"],"Entrypoint":null,"Volumes":null,"ExposedPorts":{"80/tcp":{}},"OnBuild":null,"Labels":null},
             "rootfs":{"type":"layers","diff_ids":null},"history":[{"created":"x"}]}"#;
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn data_goes_and_comes() {
+    fn data_is_copied_in_both_directions() {
         let descriptor = Descriptor { data: Some(b"hi".to_vec()), ..Descriptor::of("a/b", b"hi") };
         let text = serde_json::to_vec(&descriptor).unwrap();
         assert_eq!(json::read::<Descriptor>(&text, "x").unwrap(), descriptor);

@@ -34,7 +34,11 @@ impl InTree {
             match name {
                 b"" | b"." => continue,
                 b".." => {
-                    return Err(Fault::refused(Code::LayerEscape, shown(path), "leads out by its \"..\""));
+                    return Err(Fault::refused(
+                        Code::LayerEscape,
+                        shown(path),
+                        "leads out of the tree by its \"..\"",
+                    ));
                 }
                 _ => {}
             }
@@ -96,7 +100,11 @@ pub(super) fn meaning(member: &Member) -> Result<Meaning> {
     if name.is_empty() {
         return match member.kind {
             MemberKind::Directory => Ok(Meaning::Root),
-            _ => Err(Fault::refused(Code::LayerHeader, shown(&member.path), "is the root, but no directory")),
+            _ => Err(Fault::refused(
+                Code::LayerHeader,
+                shown(&member.path),
+                "is the root, but not a directory",
+            )),
         };
     }
     let Some(hidden) = name.strip_prefix(WHITEOUT) else { return Ok(Meaning::Entry(path)) };
@@ -108,7 +116,7 @@ pub(super) fn meaning(member: &Member) -> Result<Meaning> {
         return Ok(Meaning::Opaque(InTree(directory.to_vec())));
     }
     if matches!(hidden, b"" | b"." | b"..") || hidden.starts_with(WHITEOUT) {
-        return whiteout("is a whiteout of nothing that can be there");
+        return whiteout("is a whiteout with an invalid name");
     }
     let gone = if directory.is_empty() { hidden.to_vec() } else { [directory, hidden].join(&b'/') };
     Ok(Meaning::Gone(InTree(gone)))

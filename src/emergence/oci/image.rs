@@ -70,7 +70,7 @@ impl Image {
         let name = subject(&declared.digest);
         if ![media::CONFIG, media::DOCKER_CONFIG].contains(&declared.media_type.as_str()) {
             let words = format!(
-                "is of type {}, which is no configuration of an image",
+                "is of type {}, which is not an image configuration",
                 declared.media_type.escape_debug()
             );
             return Err(Fault::refused(Code::OciMediaType, name, words));
@@ -256,7 +256,7 @@ impl Verified {
     /// Creates the directory `new` and announces the bytes to read.
     pub(crate) fn expect(&self, terms: &Terms, new: &Path, layers: Range<usize>) -> Result<()> {
         let made = fs::DirBuilder::new().mode(0o700).create(new);
-        made.doing(|| format!("make {}", new.display()))?;
+        made.doing(|| format!("create {}", new.display()))?;
         let layers = self.image.layers.get(layers).unwrap_or_default();
         terms.watch.expect("unpack", layers.iter().map(|layer| layer.descriptor.size).sum());
         Ok(())
@@ -265,7 +265,7 @@ impl Verified {
     /// Applies a layer to the tree of the layers below.
     pub(crate) fn apply(&self, terms: &Terms, at: usize, tree: &mut Tree, bytes: &mut Bytes) -> Result<()> {
         let (Some(layer), Some(Some(removals))) = (self.image.layers.get(at), self.removals.get(at)) else {
-            let words = format!("layer {at} was there, and is not any more");
+            let words = format!("layer {at} no longer exists");
             return Err(Error::new(crate::error::Kind::NotFound, words).into());
         };
         tree.take_away(removals)?;
@@ -278,7 +278,7 @@ impl Verified {
 
 fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
     let compression = layer_compression(&descriptor.media_type).ok_or_else(|| {
-        let words = format!("is of type {}, which is no layer", descriptor.media_type.escape_debug());
+        let words = format!("is of type {}, which is not a layer", descriptor.media_type.escape_debug());
         Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
     })?;
     // Equal hashes mean that the layer is not compressed, whatever its type: skopeo writes such

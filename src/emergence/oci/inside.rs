@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn by_names_is_as_by_the_kernel() {
+    fn lookup_by_names_agrees_with_the_kernel() {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("root");
         fs::create_dir_all(root.join("a/b/c")).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_inside() {
+    fn missing_directories_are_created_inside() {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();

@@ -118,7 +118,7 @@ impl Layer {
         let rest = members.input().pass(u64::MAX).map(drop).map_err(super::tar::input_fault);
         let output = members.into_input();
         if output.pieces.exceeded() {
-            let words = format!("more than {} bytes come out", terms.limits.size);
+            let words = format!("it unpacks to more than {} bytes", terms.limits.size);
             return Err(Fault::refused(Code::LimitSize, subject(&declared), words));
         }
         let (unpacked, found) = output.finish();

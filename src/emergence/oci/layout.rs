@@ -69,7 +69,7 @@ impl Layout {
         match open_file(path)? {
             Some(file) => Self::of(Blobs::archive(file, path, limits.document)?),
             None => {
-                let words = format!("{}: there is no such file or directory", path.display());
+                let words = format!("{}: no such file or directory", path.display());
                 Err(Error::new(Kind::NotFound, words).into())
             }
         }
@@ -201,7 +201,7 @@ impl Layout {
             format!("there are {}", names.join(", "))
         };
         let words = match (tag, digest) {
-            (None, None) => format!("name one of what is there by its tag: {there}"),
+            (None, None) => format!("select one by its tag: {there}"),
             _ => format!("is not in the layout; {there}"),
         };
         Fault::refused(Code::OciNoTag, self.name(tag, digest), words)
@@ -338,7 +338,7 @@ fn no_layout(blobs: &Blobs) -> Result<Fault> {
             return Ok(Fault::refused(Code::OciDockerV1, blobs.name(), words));
         }
     }
-    Ok(Fault::refused(Code::OciLayout, blobs.name(), "has no oci-layout; this is no layout"))
+    Ok(Fault::refused(Code::OciLayout, blobs.name(), "has no oci-layout; this is not a layout"))
 }
 
 /// Refuses a document that could be an index and a manifest, because readers would disagree about
@@ -346,7 +346,7 @@ fn no_layout(blobs: &Blobs) -> Result<Fault> {
 fn refuse_members(value: &Value, subject: &str, others: &[&str]) -> Result<()> {
     match others.iter().find(|member| value.get(**member).is_some()) {
         Some(member) => {
-            let words = format!("has a member {member}, which its type has not");
+            let words = format!("has a member {member}, which its type does not have");
             Err(Fault::refused(Code::OciMediaType, subject, words))
         }
         None => Ok(()),
@@ -375,7 +375,7 @@ fn read_index(bytes: &[u8], subject: &str, declared: Option<&str>) -> Result<Ind
     check_type(subject, own, declared, index.schema_version)?;
     match own {
         Some(own) if !own.is_empty() && !is_index(own) => {
-            let words = format!("is of type {}, which is no index", own.escape_debug());
+            let words = format!("is of type {}, which is not an index", own.escape_debug());
             return Err(Fault::refused(Code::OciMediaType, subject, words));
         }
         _ => {}

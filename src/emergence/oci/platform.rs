@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_where() {
+    fn the_user_and_directory_of_a_program() {
         let table = [
             ("linux/amd64", "linux/amd64", true),
             ("linux/amd64", "linux/amd64/v1", true),

@@ -63,7 +63,8 @@ fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
         Ok(found) if found.is_file() => Ok(path),
         Ok(_) => {
-            let words = format!("{} is no regular file and would be replaced; name another", path.display());
+            let words =
+                format!("{} is not a regular file and would be replaced; name another", path.display());
             Err(Error::new(Kind::Usage, words).into())
         }
         Err(error) => Ok(Err(error).doing(|| format!("look at {}", path.display()))?),
@@ -97,11 +98,11 @@ impl LayoutWriter {
         match target {
             LayoutTarget::Archive(_) => {
                 let created = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&new);
-                archive = Some(created.doing(|| format!("make {}", new.display()))?);
+                archive = Some(created.doing(|| format!("create {}", new.display()))?);
             }
             LayoutTarget::Directory(_) => {
                 let blobs = new.join("blobs/sha256");
-                fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
+                fs::create_dir_all(&blobs).doing(|| format!("create {}", blobs.display()))?;
             }
         }
         Ok(Self { target, new, _staging: staging, archive, blobs: Vec::new(), lock })
@@ -275,7 +276,7 @@ impl LayoutWriter {
 
     fn place(&self, layout: &Path, moved: &mut Vec<PathBuf>) -> Result<()> {
         let blobs = layout.join("blobs/sha256");
-        fs::create_dir_all(&blobs).doing(|| format!("make {}", blobs.display()))?;
+        fs::create_dir_all(&blobs).doing(|| format!("create {}", blobs.display()))?;
         for digest in &self.blobs {
             let (from, to) = (self.blob_path(&self.new, digest), self.blob_path(layout, digest));
             match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_program_tells() {
+    fn the_first_program_decides() {
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(16, 0);
         elf.extend([2, 0, 183, 0, 1]);

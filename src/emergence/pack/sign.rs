@@ -66,7 +66,7 @@ fn top(layout: &Layout, tag: Option<&str>) -> Result<Descriptor> {
         tag.is_none() || entry.annotations.get(media::REF_NAME).map(String::as_str) == tag
     };
     let entry = layout.index().manifests.iter().find(is_named).cloned();
-    entry.ok_or_else(|| Fault::usage("name what is to be signed by its tag"))
+    entry.ok_or_else(|| Fault::usage("select what to sign by its tag"))
 }
 
 struct Signing<'a> {

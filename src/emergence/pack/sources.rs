@@ -98,7 +98,7 @@ impl Sources {
                 let one = Terms { jobs: 1, ..terms.clone() };
                 closure.unpack(&one, &|other| other == path, &feed).map(drop)
             }
-            None => Err(Fault::usage(format!("{path} is not among what is packed"))),
+            None => Err(Fault::usage(format!("{path} is not packed"))),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Completing<'_> {
             return Err(Fault::refused(Code::JsonSyntax, "the document", "must be an object"));
         };
         if members.contains_key("closure") {
-            let words = "follows from the objects that are packed, and is not told";
+            let words = "is computed from the packed objects, and cannot be given";
             return Err(Fault::refused(Code::DocUnknownField, "closure", words));
         }
         for name in ["outputs", "init"] {
@@ -91,7 +91,7 @@ impl Completing<'_> {
                 None if self.pin => {
                     let found = self.input_digest(&path, Algorithm::Sha256)?.ok_or_else(|| {
                         let place = self.directory.join(&path).display().to_string();
-                        let words = "is not there, and has no digest";
+                        let words = "does not exist, and has no digest";
                         Fault::refused(Code::DeclarationUnpinned, place, words)
                     })?;
                     input.insert("digest".to_owned(), json!(found.to_string()));

@@ -282,7 +282,7 @@ fn visit(
     sources.visit(terms, path, &mut both)?;
     let checked = both.1.finish(&terms.dir).map(drop);
     checked.map_err(|fault| {
-        let words = format!("is not what it was a moment ago: {}", fault.words());
+        let words = format!("changed while it was packed: {}", fault.words());
         Fault::refused(Code::ChangedWhileReading, terms.dir.path(path), words)
     })
 }

@@ -193,7 +193,7 @@ pub(crate) fn complete_with<'a>(
     for object in objects {
         for path in object.references.iter().filter(|path| !there.contains(path)) {
             if !elsewhere(path)? {
-                let words = format!("is not there, but {} refers to it", dir.path(&object.path));
+                let words = format!("is missing, but {} refers to it", dir.path(&object.path));
                 return Err(Fault::refused(Code::ClosureIncomplete, dir.path(path), words));
             }
         }

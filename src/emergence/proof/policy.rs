@@ -103,7 +103,7 @@ impl Policy {
         };
         let known = |word: &String| {
             let kind = KINDS.into_iter().find(|kind| kind.word() == word);
-            kind.ok_or_else(|| wrong("allow.kinds", format!("there is no kind {word}")))
+            kind.ok_or_else(|| wrong("allow.kinds", format!("no such kind: {word}")))
         };
         let key = |text: &String| PublicKey::parse(text).map_err(|fault| wrong("trustedKeys", fault.words()));
         let kinds =
@@ -199,7 +199,7 @@ impl Allow {
                 format!("the policy demands signatures, and this {} has none", kind.word()),
             )),
             (Some(Demand::Proved), Provable::Nothing) => {
-                let words = "the policy demands a pin of what has no store paths: give --expect, or @DIGEST behind a tag";
+                let words = "the policy demands a pin for artifacts without store paths: give --expect, or @DIGEST after a tag";
                 Err(refused(name, words))
             }
             _ => Ok(()),

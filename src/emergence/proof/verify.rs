@@ -105,7 +105,7 @@ pub fn read_again(
     visitor: &mut impl Visitor,
 ) -> Result<Bytes> {
     let changed = || {
-        let words = "is not what it was when it was verified";
+        let words = "has changed since it was verified";
         Fault::refused(Code::ChangedWhileReading, &stored.name, words)
     };
     let weight = Weight::of(seen.bytes.read);
@@ -153,7 +153,7 @@ fn read_nar(
     let mut both = Both(FileHash::of_address(object), visitor);
     let parsed = nar::read(&mut bounded, limits.depth, &mut both);
     if bounded.exceeded && most < object.nar_size {
-        return Err(Fault::refused(Code::LimitSize, "", format!("more than {most} bytes come out")));
+        return Err(Fault::refused(Code::LimitSize, "", format!("it unpacks to more than {most} bytes")));
     }
     if bounded.exceeded {
         let declared = object.nar_size.to_string();

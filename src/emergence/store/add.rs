@@ -249,7 +249,7 @@ impl Taking {
     fn new(store: &Store, staging: &Staging, hands: usize) -> Result<Self> {
         for name in ["trees", "links", "meta"] {
             let path = staging.path().join(name);
-            fs::create_dir(&path).doing(|| format!("make {}", path.display()))?;
+            fs::create_dir(&path).doing(|| format!("create {}", path.display()))?;
         }
         let path = staging.path().join("trees");
         let trees = open_directory(&path)?;

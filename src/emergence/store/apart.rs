@@ -26,7 +26,7 @@ pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &
     let wanted: BTreeSet<&StorePath> = report.objects.iter().map(|(object, _)| &object.path).collect();
     made_whole(to, |new| {
         let trees = new.join(terms.dir.as_str().trim_start_matches('/'));
-        fs::create_dir_all(&trees).doing(|| format!("make {}", trees.display()))?;
+        fs::create_dir_all(&trees).doing(|| format!("create {}", trees.display()))?;
         check_space(new, bytes_of(objects))?;
         let apart = Apart { trees: open_directory(&trees)?, chmod: needs_chmod() };
         closure.unpack(terms, &|path| wanted.contains(path), &apart)

@@ -65,7 +65,7 @@ impl Store {
         let path = self.dir.path(&meta.object.path);
         let tree = self.tree(&meta.object.path);
         if tree.symlink_metadata().is_err() {
-            return Err(Fault::refused(Code::StoreCorrupt, path, "is gone, but known"));
+            return Err(Fault::refused(Code::StoreCorrupt, path, "is missing, but has a record"));
         }
         let (hash, size) = nar::hash_tree(&tree, DEEPEST_EVER, Algorithm::Sha256).within(|| path.clone())?;
         self.unchanged(meta, &hash, size)

@@ -59,7 +59,7 @@ fn refuse_other(directory: &Path, ours: &[&str]) -> Result<()> {
     match names(directory)?.into_iter().find(|name| !ours.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => {
-            let words = format!("is no store: it has {}, but no version", name.escape_debug());
+            let words = format!("is not a store: it has {}, but no version", name.escape_debug());
             Err(Fault::refused(Code::StoreExists, directory.display().to_string(), words))
         }
     }
@@ -100,7 +100,9 @@ pub(super) fn make(directory: &Path, dir: &StoreDir) -> Result<()> {
     for name in DIRECTORIES.iter().copied().chain([trees]) {
         // Images may contain set-uid programs, which other users of this machine must not reach.
         builder.mode(if name == "layers" { 0o700 } else { 0o755 });
-        builder.create(directory.join(name)).doing(|| format!("make {}", directory.join(name).display()))?;
+        builder
+            .create(directory.join(name))
+            .doing(|| format!("create {}", directory.join(name).display()))?;
     }
     let new = directory.join("version.new");
     fs::write(&new, format!("{VERSION}\n")).doing(|| format!("write {}", new.display()))?;

@@ -81,7 +81,7 @@ impl Store {
             }
         }
         let tmp = how.to.join(".tmp");
-        fs::create_dir_all(&tmp).doing(|| format!("make {}", tmp.display()))?;
+        fs::create_dir_all(&tmp).doing(|| format!("create {}", tmp.display()))?;
         remove_stale(&tmp)?;
         terms.watch.expect("export", missing.iter().map(|meta| meta.object.nar_size).sum());
         let done = Staging::with(&tmp, |staging| {
@@ -113,7 +113,7 @@ impl Store {
     /// Opens the cache in a directory, which is created if necessary.
     fn cache(&self, to: &Path) -> Result<Cache> {
         let nars = to.join("nar");
-        fs::create_dir_all(&nars).doing(|| format!("make {}", nars.display()))?;
+        fs::create_dir_all(&nars).doing(|| format!("create {}", nars.display()))?;
         let info = to.join("nix-cache-info");
         if !info.exists() {
             let text = format!("StoreDir: {}\n", self.dir.as_str());

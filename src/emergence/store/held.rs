@@ -130,7 +130,7 @@ impl Store {
     pub fn lease_for(&self, id: &str, pid: i32, held: &Held) -> Result<Lease> {
         let path = self.directory.join("leases").join(format!("{}.json", plain(id)?));
         let start_time = start_time(pid)
-            .ok_or_else(|| Fault::from(Error::new(Kind::NotFound, format!("there is no process {pid}"))))?;
+            .ok_or_else(|| Fault::from(Error::new(Kind::NotFound, format!("no such process: {pid}"))))?;
         for object in &held.objects {
             self.needed(&StorePath::parse(object)?)?;
         }
@@ -146,7 +146,7 @@ impl Store {
         let directory = self.directory.join(BUNDLES);
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).doing(|| format!("make {}", directory.display()))?;
+                return Err(error).doing(|| format!("create {}", directory.display()))?;
             }
             // A bundle that cannot be deleted does not affect this one; gc reports it.
             _ => drop(self.remove_stale_bundles()),
@@ -208,7 +208,7 @@ impl Store {
         let path = self.directory.join("roots").join(plain(name)?);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(Error::new(Kind::NotFound, format!("there is no root {name}")).into())
+                Err(Error::new(Kind::NotFound, format!("no such root: {name}")).into())
             }
             removed => Ok(removed.doing(|| format!("remove {}", path.display()))?),
         }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_lives_and_others_do_not() {
+    fn only_living_processes_are_reported_alive() {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         assert!(start_time(own).is_some());
         assert_eq!(start_time(own), start_time(own));

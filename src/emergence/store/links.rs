@@ -132,7 +132,7 @@ impl Links {
     /// Publishes the new files; the caller holds the commit lock. An existing file of the same name
     /// is replaced: its link count may be at the maximum.
     pub(super) fn publish(&self) -> Result<()> {
-        let doing = || "keep files for others";
+        let doing = || "keep files for hard links";
         let kept = open_directory(&self.kept_path)?;
         if is_empty(&kept).doing(doing)? {
             // All at once: the empty directory is deleted with the staging directory.
@@ -151,5 +151,5 @@ impl Links {
 
 /// Adds the context to a failed link.
 pub(super) fn doing<T>(result: rustix::io::Result<T>) -> Result<T> {
-    Ok(result.doing(|| "give a file one more name")?)
+    Ok(result.doing(|| "hard-link a file")?)
 }

@@ -83,7 +83,7 @@ fn understand(document: Document, dir: &StoreDir) -> Result<Meta> {
         ("signature", Some(key)) => Proof::Signature(key),
         ("pinned", key) => Proof::Pinned(key),
         ("none", None) => Proof::Nothing,
-        (other, _) => return Err(Fault::usage(format!("\"{other}\" is no proof"))),
+        (other, _) => return Err(Fault::usage(format!("\"{other}\" is not a kind of proof"))),
     };
     let blobs = document.blobs.iter().map(|blob| hash(blob)).collect::<Result<_>>()?;
     Ok(Meta { object, content: hash(&document.content)?, proof, blobs })
@@ -119,7 +119,7 @@ mod tests {
     use crate::emergence::nix::store_path::StorePath;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_values_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let dir = StoreDir::default();
         let path = StorePath::parse("7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-app.conf").unwrap();

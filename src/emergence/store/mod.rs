@@ -79,7 +79,7 @@ impl Store {
     /// another version (`store.corrupt`).
     pub fn open(directory: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
         directory::refuse_foreign(directory, dir)?;
-        std::fs::create_dir_all(directory).doing(|| format!("make {}", directory.display()))?;
+        std::fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
         let lock = directory::lock_file(directory, true)?;
         if !directory::has_version(directory)? {
             lock::exclusive(&lock, directory, wait)?;
@@ -88,11 +88,11 @@ impl Store {
         Self::locked(directory, dir, wait, lock)
     }
 
-    /// As [`Store::open`], but `Kind::NotFound` if there is no store: nothing is created.
+    /// As [`Store::open`], but `Kind::NotFound` if no such store: nothing is created.
     pub fn existing(directory: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
         directory::refuse_foreign(directory, dir)?;
         if !directory.join("version").exists() || !directory::has_version(directory)? {
-            let words = format!("{}: there is no store", directory.display());
+            let words = format!("{}: no such store", directory.display());
             return Err(Error::new(Kind::NotFound, words).into());
         }
         Self::locked(directory, dir, wait, directory::lock_file(directory, false)?)

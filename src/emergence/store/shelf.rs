@@ -96,7 +96,7 @@ impl Store {
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
-    /// Adds a line unless it is there already.
+    /// Adds a line unless it already exists.
     fn note(&self, path: &Path, line: &str) -> Result<()> {
         let mut lines = self.lines(path)?;
         if lines.iter().any(|there| there == line) {

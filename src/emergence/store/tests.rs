@@ -52,7 +52,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_changes_between_the_passes_is_refused() {
+fn files_that_change_between_the_passes_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     let store = opened(&directory.path().join("store"));
@@ -103,7 +103,7 @@ fn what_changes_between_the_passes_is_refused() {
 }
 
 #[test]
-fn what_needs_more_room_than_there_is_is_not_begun() {
+fn an_import_larger_than_the_free_space_is_not_started() {
     let directory = tempfile::tempdir().unwrap();
     let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     fs::write(&tree, b"x").unwrap();
@@ -182,7 +182,7 @@ fn a_lease_lasts_until_it_is_given_up() {
 }
 
 #[test]
-fn documents_go_with_what_they_are_about() {
+fn documents_are_removed_with_their_objects() {
     let directory = tempfile::tempdir().unwrap();
     let (tree, file) = (directory.path().join("tree"), directory.path().join("nar"));
     fs::write(&tree, b"x").unwrap();

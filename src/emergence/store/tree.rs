@@ -96,7 +96,7 @@ impl Visitor for Maker<'_> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(at, &name, flags, Mode::empty())
         };
-        let at = make().doing(|| format!("make the directory {}", name.to_string_lossy()))?;
+        let at = make().doing(|| format!("create the directory {}", name.to_string_lossy()))?;
         self.directories.push(Arc::new(Directory(at)));
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Visitor for Maker<'_> {
         let mut large = None;
         if size > SMALL {
             let file = self.ways.create(&self.above(), &name, executable);
-            let file = file.doing(|| format!("make the file {}", name.to_string_lossy()))?;
+            let file = file.doing(|| format!("create the file {}", name.to_string_lossy()))?;
             reserve(&file, size);
             large = Some((file, Hasher::new(Algorithm::Sha256)));
         }
@@ -154,6 +154,6 @@ impl Visitor for Maker<'_> {
             symlinkat(target, at, &name)?;
             utimensat(at, &name, &TIMES, AtFlags::SYMLINK_NOFOLLOW)
         };
-        Ok(make().doing(|| format!("make the link {}", name.to_string_lossy()))?)
+        Ok(make().doing(|| format!("create the link {}", name.to_string_lossy()))?)
     }
 }

@@ -49,7 +49,7 @@ impl Ways<'_> {
         executable: bool,
         bytes: &[u8],
     ) -> Result<()> {
-        let doing = || format!("make the file {}", name.to_string_lossy());
+        let doing = || format!("create the file {}", name.to_string_lossy());
         let hash = self.links.map(|links| {
             let mut hasher = Hasher::new(Algorithm::Sha256);
             hasher.update(bytes);

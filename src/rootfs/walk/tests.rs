@@ -55,7 +55,7 @@ impl Dice {
 }
 
 #[test]
-fn the_answers_are_the_kernels() {
+fn results_match_the_kernels() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut found = 0;
     for _ in 0..40 {
@@ -110,7 +110,7 @@ fn links_of_procfs_that_jump_lead_nowhere() {
 }
 
 #[test]
-fn long_ways_have_an_end() {
+fn long_link_chains_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let deep = "d/".repeat(900);
     fs::create_dir_all(dir.path().join(&deep)).unwrap();

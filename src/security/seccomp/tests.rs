@@ -125,7 +125,7 @@ fn every_name_can_be_found() {
 }
 
 #[test]
-fn a_filter_tells_beforehand_what_it_lets_through() {
+fn allowed_system_calls_of_a_filter_are_known_beforehand() {
     let table = [
         (r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#, true),
         (r#"{"defaultAction":"SCMP_ACT_LOG"}"#, true),

@@ -82,7 +82,7 @@ fn silence_grants_no_capability() {
 }
 
 #[test]
-fn silence_grants_an_ordinary_user_no_capability() {
+fn silence_grants_a_rootless_user_no_capability() {
     let Some(env) = Env::rootless() else { return };
     let silent = |args: &[&str]| {
         env.bundle(args).edit(|config| {
@@ -126,7 +126,7 @@ fn groups_of_the_caller_are_not_kept() {
 
 /// Once a single id is mapped without rights, nobody inside may lay down a group that keeps him from something.
 #[test]
-fn an_ordinary_user_may_not_lay_down_groups() {
+fn a_rootless_user_cannot_set_groups() {
     let Some(env) = Env::rootless() else { return };
     env.run(&env.bundle(&["cat", "/proc/self/setgroups"])).ok().prints("deny");
 }
@@ -241,7 +241,7 @@ fn variables_of_the_image_do_not_reach_hooks() {
 }
 
 #[test]
-fn what_was_not_granted_cannot_be_had() {
+fn capabilities_that_were_not_granted_cannot_be_gained() {
     let Some(env) = Env::new() else { return };
     let script = "grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs' /proc/self/status | cut -f 2 | sort -u";
     let bundle = env.script(script).set("process/capabilities", capabilities(&["CAP_KILL"]));

@@ -96,7 +96,7 @@ fn a_hostile_passwd_is_survived() {
 }
 
 #[test]
-fn a_passwd_of_terabytes_holds_nobody_up() {
+fn a_huge_passwd_blocks_no_start() {
     let Some(env) = Env::new() else { return };
     let bundle = env.script("echo $HOME");
     fs::File::create(bundle.rootfs("etc/passwd")).unwrap().set_len(8 << 40).unwrap();
@@ -138,7 +138,7 @@ fn at_the_system_directories_they_lead_nowhere_outside() {
 }
 
 #[test]
-fn what_is_no_directory_at_proc_and_sys_is_not_mounted_on() {
+fn non_directories_at_proc_and_sys_are_not_mounted_on() {
     let Some(env) = Env::new() else { return };
     for directory in ["proc", "sys"] {
         let bundle = env.script("cat /proc/kcore | head -c1; ls /sys/firmware");

@@ -20,7 +20,7 @@ fn group(world: &World, tag: &str, strategy: &str, members: &[(&str, &str, &str)
 }
 
 #[test]
-fn the_last_status_is_that_of_who_failed() {
+fn the_exit_status_is_that_of_the_failed_member() {
     let Some(world) = World::new() else { return };
     let table = [
         ("fine", "one_for_one", vec![("a", "temporary", "true"), ("b", "transient", "true")], 0),
@@ -39,7 +39,7 @@ fn the_last_status_is_that_of_who_failed() {
 }
 
 #[test]
-fn strategies_say_who_is_started_again() {
+fn strategies_decide_which_members_restart() {
     let Some(world) = World::new() else { return };
     // b fails once, when all have begun; who else begins twice depends on the strategy, and b waits for them.
     let other = |name: &str| format!("echo {name}; echo x >>/tmp/{name}; exec sleep 100");
@@ -151,7 +151,7 @@ fn programs_that_are_killed_are_started_again_as_long_as_that_is_seldom() {
 }
 
 #[test]
-fn who_ends_while_others_are_waited_for_is_not_forgotten() {
+fn a_member_that_exits_while_others_are_stopped_is_restarted() {
     let Some(world) = World::new() else { return };
     // While c takes its time to end for b's new start, a fails: the second time within five seconds.
     let c = "trap 'sleep 1.5; exit 0' TERM; echo c; while true; do sleep 0.05; done";
@@ -169,7 +169,7 @@ fn who_ends_while_others_are_waited_for_is_not_forgotten() {
 }
 
 #[test]
-fn a_program_that_will_not_end_is_killed_in_time() {
+fn a_program_that_ignores_sigterm_is_killed() {
     let Some(world) = World::new() else { return };
     let deaf = "trap '' TERM; echo ready; while true; do sleep 0.05; done";
     let reference = group(&world, "deaf", "one_for_one", &[("d", "permanent", deaf)]);
@@ -184,7 +184,7 @@ fn a_program_that_will_not_end_is_killed_in_time() {
 }
 
 #[test]
-fn no_shell_stands_in_for_what_cannot_be_executed() {
+fn a_program_that_cannot_be_executed_is_not_run_by_a_shell() {
     let Some(world) = World::new() else { return };
     let file = world.path("tree/bin/odd");
     fs::write(&file, "echo by a shell\n").unwrap();

@@ -106,7 +106,7 @@ fn layers_lie_over_one_another() {
 
 /// Not even who takes away what config.json says of the root, and not for the places of mounts that the image lacks.
 #[test]
-fn nobody_writes_to_an_image_that_is_bound() {
+fn a_bound_image_is_not_writable() {
     let Some(world) = World::new() else { return };
     let Some(reference) = image(&world) else { return };
     let bundle = world.text("bundle");
@@ -139,7 +139,7 @@ fn nobody_writes_to_an_image_that_is_bound() {
 }
 
 #[test]
-fn labels_are_annotations_but_give_no_orders() {
+fn labels_become_annotations_but_do_not_control_the_runtime() {
     let Some(world) = World::new() else { return };
     let Some(reference) = image(&world) else { return };
     let bundle = world.text("bundle");

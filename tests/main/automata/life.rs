@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::World;
 
 #[test]
-fn what_a_container_uses_is_kept_as_long_as_it_lives() {
+fn objects_of_a_running_container_are_kept() {
     let Some(world) = World::new() else { return };
     let web = &world.id("web");
     let reference = world.script("app", "echo up; sleep 100");

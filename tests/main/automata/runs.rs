@@ -34,7 +34,7 @@ fn both_forms_run_as_their_program_does() {
 }
 
 #[test]
-fn a_closure_without_a_document_runs_what_it_is_told() {
+fn a_closure_without_a_document_runs_the_given_program() {
     let Some(world) = World::new() else { return };
     let (path, tree, nar) = (world.busybox(), world.text("tree"), world.text("bb.nar"));
     world.emergence(&["nar", "dump", &tree, "-o", &nar]).ok();
@@ -53,7 +53,7 @@ fn a_closure_without_a_document_runs_what_it_is_told() {
 
 /// Nothing is read again of what the store has, unless the terms ask for it.
 #[test]
-fn what_the_store_has_is_not_proved_again() {
+fn objects_in_the_store_are_not_proved_again() {
     let Some(world) = World::new() else { return };
     let reference = world.script("kept", "echo ran");
     let report = world.emergence(&["--json", "verify", &reference]).ok();
@@ -76,7 +76,7 @@ fn what_the_store_has_is_not_proved_again() {
 }
 
 #[test]
-fn ports_are_told_to_state_and_hooks() {
+fn ports_are_reported_to_state_and_hooks() {
     let Some(world) = World::new() else { return };
     let init = json!({"entrypoint": ["@bb/bin/sleep", "100"], "args": [], "env": {"PORT": "{port}"}});
     let more = json!({"parameters": [{"name": "port", "type": "port", "default": 8080}],
@@ -141,7 +141,7 @@ fn networks_are_private_given_or_the_hosts() {
 }
 
 #[test]
-fn bundles_are_the_same_each_time_and_whole_or_not_there() {
+fn bundles_are_reproducible_and_atomic() {
     let Some(world) = World::new() else { return };
     let more = json!({"resources": {"memory": {"limit": 67_108_864}, "pids": {"limit": 50},
         "cpu": {"weight": 200, "max": "50000 100000"}, "io": {"weight": 300}},
@@ -183,7 +183,7 @@ fn limits_are_in_force() {
 }
 
 #[test]
-fn devices_are_given_to_who_needs_them_and_to_nobody_else() {
+fn devices_are_granted_only_where_needed() {
     let Some(world) = World::new() else { return };
     let node = world.emergence(&["node"]).ok();
     let node: Value = serde_json::from_str(node.text()).unwrap();

@@ -183,7 +183,7 @@ fn cgroup_modes() {
             counter.checkpoint("again", &[]).ok();
             fs::create_dir(&group).unwrap();
             let strict = ["--manage-cgroups-mode", mode];
-            counter.restore("again", &strict).fails().says("is there already");
+            counter.restore("again", &strict).fails().says("already exists");
         }
         counter.end();
     }

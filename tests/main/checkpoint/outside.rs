@@ -77,7 +77,7 @@ fn a_source_that_is_gone_is_named() {
 }
 
 #[test]
-fn a_read_only_root_behind_a_link_stays_so() {
+fn a_read_only_root_reached_by_a_link_stays_read_only() {
     let Some(env) = env() else { return };
     let counter = Counter::start(&env, |bundle| {
         fs::write(bundle.rootfs("log"), "").unwrap();

@@ -373,7 +373,7 @@ fn mount_namespace(subids: Option<PathBuf>) -> (OwnedFd, OwnedFd) {
         let hierarchy = fs::File::open("/sys/fs/cgroup")?;
         Ok((fs::File::open("/proc/thread-self/ns/mnt")?.into(), hierarchy.into()))
     };
-    std::thread::spawn(make).join().expect("the thread does not panic").expect("make a mount namespace")
+    std::thread::spawn(make).join().expect("the thread does not panic").expect("create a mount namespace")
 }
 
 /// A network namespace of a test's own, with nothing but its loopback device.

@@ -18,7 +18,7 @@ fn user_with_systemd() -> Option<(String, String)> {
 }
 
 #[test]
-fn an_ordinary_user_has_own_units() {
+fn a_rootless_user_has_own_units() {
     let Some(env) = machine() else { return };
     let Some((uid, directory)) = user_with_systemd() else {
         assert!(std::env::var_os("EMERGENCE_TEST_MACHINE").is_none(), "no user has an own systemd");

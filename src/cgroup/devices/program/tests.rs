@@ -137,7 +137,7 @@ fn program_means_the_rules() {
 }
 
 #[test]
-fn everything_needs_no_program() {
+fn a_config_without_a_program_is_valid() {
     let all = Rule { allow: true, class: None, major: None, minor: None, access: ALL };
     let none = Rule { allow: false, ..all };
     assert_eq!(compile(&[none, all]), Ok(None));

@@ -82,7 +82,7 @@ pub(crate) fn annotations(document: &Document, digests: &Digests) -> BTreeMap<St
 pub(crate) fn signatures(annotations: &BTreeMap<String, String>) -> Result<Vec<Signature>> {
     let text = annotations.get(&annotation("signature")).map(String::as_str).unwrap_or_default();
     let wrong = |text: &str| {
-        let words = format!("\"{}\" is no signature", text.escape_debug());
+        let words = format!("\"{}\" is not a signature", text.escape_debug());
         Fault::refused(Code::AutomatonMismatch, annotation("signature"), words)
     };
     let parse = |text: &str| Signature::parse(text).ok_or_else(|| wrong(text));

@@ -64,7 +64,7 @@ impl Automaton {
             CONFIG_TYPE => {
                 let document = Document::parse(&config, &subject, &terms.dir).within(|| subject.clone())?;
                 if document.canonical()? != config {
-                    let words = "is not written in the one way of RFC 8785";
+                    let words = "is not in the canonical form of RFC 8785";
                     return Err(Fault::refused(Code::JsonSyntax, subject, words));
                 }
                 (ArtifactKind::AutomatonArtifact, document, None)
@@ -186,7 +186,7 @@ fn image_document(
     let member = member.ok_or_else(|| Fault::refused(Code::JsonSyntax, subject, words))?;
     let document = Document::from_value(member.clone(), dir).within(|| subject)?;
     if image.config != execution(&document)? {
-        let words = "starts otherwise by an engine than its document says";
+        let words = "would be started differently by an engine than its document declares";
         return Err(Fault::refused(Code::AutomatonMismatch, subject, words));
     }
     Ok((document, image.rootfs.diff_ids))
@@ -288,7 +288,7 @@ fn layers(
     }
     let count = diff_ids.as_ref().map_or(manifest.layers.len(), Vec::len);
     if count != manifest.layers.len() {
-        let words = format!("there are {} layers, but {count} diff IDs", manifest.layers.len());
+        let words = format!("has {} layers, but {count} diff IDs", manifest.layers.len());
         return Err(Fault::refused(Code::OciDiffId, "the manifest", words));
     }
     let by_path: BTreeMap<&StorePath, &Object> =

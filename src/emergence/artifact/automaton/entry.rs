@@ -211,7 +211,7 @@ impl EntryPoints {
         let mut found = Node::Directory;
         while let Some(part) = left.pop() {
             if found != Node::Directory {
-                return Err(refuse(format!("/{} is no directory", shown(&path.join(&b'/')))));
+                return Err(refuse(format!("/{} is not a directory", shown(&path.join(&b'/')))));
             }
             if part == b".." {
                 path.pop();

@@ -36,7 +36,7 @@ pub(crate) fn check(layout: &Layout, resolved: &Resolved, document: &Document) -
     let has_image = all().any(|(_, manifest)| !is_artifact(manifest));
     let lost = |(_, manifest): &(Hash, &Manifest)| is_artifact(manifest) && !is_listed(of(manifest));
     if let Some((artifact, _)) = all().find(lost).filter(|_| has_image) {
-        let words = "is an artifact whose subject is no image that is listed with it";
+        let words = "is an artifact whose subject is not an image in the same index";
         return Err(Fault::refused(Code::AutomatonMismatch, format!("blob {artifact}"), words));
     }
     for (entry, other) in &others {

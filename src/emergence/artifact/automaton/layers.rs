@@ -177,7 +177,7 @@ impl Layers {
             let read = read.map_err(|fault| match fault.code() {
                 // It was proved before, so it has changed.
                 Some(_) => {
-                    let words = format!("is not what it was when it was verified: {}", fault.words());
+                    let words = format!("has changed since it was verified: {}", fault.words());
                     Fault::refused(Code::ChangedWhileReading, subject(layer), words)
                 }
                 None => fault,
@@ -262,7 +262,7 @@ impl Layers {
             return Err(Fault::differs(Code::BlobDigest, subject(layer), "its digest", &declared, &found));
         }
         if exceeded {
-            let words = format!("more than {} bytes come out", terms.limits.size);
+            let words = format!("it unpacks to more than {} bytes", terms.limits.size);
             return Err(Fault::refused(Code::LimitSize, subject(layer), words));
         }
         used.within(|| subject(layer)).map(|()| size)

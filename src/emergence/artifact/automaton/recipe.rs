@@ -70,7 +70,7 @@ pub(super) struct OneFile {
 
 impl Visitor for OneFile {
     fn directory(&mut self, _name: &[u8]) -> Result<()> {
-        Err(Fault::refused(Code::DrvSyntax, "", "is a directory, and no derivation"))
+        Err(Fault::refused(Code::DrvSyntax, "", "is a directory, not a derivation"))
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {

@@ -56,7 +56,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path, linked: bool) -> Result<()> {
         }
         Ok::<_, io::Error>(())
     };
-    let step = || format!("make {} of {}", to.display(), from.display());
+    let step = || format!("copy {} to {}", from.display(), to.display());
     Ok(make().map_err(|error| Error::from(error).within(step()))?)
 }
 

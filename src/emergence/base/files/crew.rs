@@ -40,7 +40,7 @@ impl<F> Crew<'_, F> {
     /// Queues `task` for a thread. Returns a buffer for the next file.
     pub(crate) fn make(&self, task: Task<F>) -> Result<Vec<u8>> {
         if self.failed.load(Ordering::Relaxed) || self.tasks.send(task).is_err() {
-            return Err(Error::from(std::io::Error::other("a file could not be made")).into());
+            return Err(Error::from(std::io::Error::other("a file could not be created")).into());
         }
         Ok(self.rooms.try_recv().unwrap_or_default())
     }

@@ -70,13 +70,13 @@ pub(crate) fn overlay_on(at: &Path, options: String) -> Result<()> {
 pub(crate) fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
     for directory in [&work, &at] {
-        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
+        std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
     }
     let options = format!("{},{PLAIN}", overlay_directories(lower, upper, &work)?.join(","));
     let mounted = || -> Result<OwnedFd> {
-        process::unshare(Namespace::Mount).doing(|| "make a mount namespace")?;
+        process::unshare(Namespace::Mount).doing(|| "create a mount namespace")?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).doing(|| "part the mounts of a thread from the host's")?;
+        mount_change("/", private).doing(|| "separate the mounts of a thread from the host's")?;
         overlay_on(&at, options)?;
         let root = open_directory(&at)?;
         // The end of the namespace may come later than the join of the thread. After the detach,
@@ -97,7 +97,7 @@ pub(crate) fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> 
 pub(crate) fn overlay_works(staging: &Path) -> Result<bool> {
     let (lower, upper) = (staging.join("lower"), staging.join("upper"));
     for directory in [&lower, &upper, &lower.join("gone")] {
-        std::fs::create_dir(directory).doing(|| format!("make {}", directory.display()))?;
+        std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
     }
     let Ok(root) = overlay_apart(&[lower], &upper, staging) else { return Ok(false) };
     let replaced = unlinkat(&root, c"gone", AtFlags::REMOVEDIR)
@@ -112,7 +112,7 @@ mod tests {
     /// A later mount of the result finds no other mount of it, even if the kernel keeps an overlay
     /// index.
     #[test]
-    fn what_is_closed_is_unmounted() {
+    fn closing_the_descriptor_unmounts() {
         let in_memory = Path::new("/dev/shm");
         if !rustix::process::geteuid().is_root() || !in_memory.is_dir() {
             return;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_stand_the_highest_first() {
+    fn directories_are_ordered_outermost_first() {
         let paths = ["/s/1", "/s/2"].map(PathBuf::from);
         let told = overlay_directories(&paths, Path::new("/u"), Path::new("/w")).unwrap();
         assert_eq!(told, ["lowerdir=/s/2:/s/1", "upperdir=/u", "workdir=/w"]);

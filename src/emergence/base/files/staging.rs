@@ -57,7 +57,7 @@ impl Staging {
         loop {
             let path = above.join(format!("{PREFIX}{}", random_name()?));
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
-            made.doing(|| format!("make {}", path.display()))?;
+            made.doing(|| format!("create {}", path.display()))?;
             // Before the lock is taken, another process may have removed the directory as stale.
             let directory = match opened(&path) {
                 Err(Errno::NOENT) => continue,
@@ -79,7 +79,7 @@ impl Staging {
             (Ok(_), Err(error)) => Err(error).doing(|| format!("remove {}", staging.path.display()))?,
             (Err(fault), Ok(_)) => Err(fault),
             (Err(fault), Err(error)) => {
-                Err(fault.within(format!("{} is left behind ({error})", staging.path.display())))
+                Err(fault.within(format!("{} could not be removed ({error})", staging.path.display())))
             }
         }
     }
@@ -130,7 +130,7 @@ fn stale(directory: &Path, is_ours: impl Fn(&str, &OwnedFd) -> Result<bool>) -> 
             && is_ours(name, &opened)?
             && is_free(&opened)?
         {
-            let step = || format!("take {} away, which was left", entry.path().display());
+            let step = || format!("remove {}, which was left over", entry.path().display());
             remove(&entry.path()).doing(step)?;
         }
     }
@@ -166,7 +166,7 @@ fn rename_once(from: &Path, to: &Path) -> rustix::io::Result<()> {
 }
 
 fn already_exists(to: &Path) -> Fault {
-    Fault::refused(Code::StoreExists, to.display().to_string(), "is there already")
+    Fault::refused(Code::StoreExists, to.display().to_string(), "already exists")
 }
 
 /// Refused with `store.exists` if `to` exists.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_dead_processes_left_goes_and_nothing_else() {
+    fn only_leftovers_of_dead_processes_are_removed() {
         let outer = tempfile::tempdir().unwrap();
         let directory = outer.path();
         let living = Staging::new(directory).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_or_not_at_all() {
+    fn written_atomically() {
         let directory = tempfile::tempdir().unwrap();
         let to = directory.path().join("to");
         let fails = made_whole(&to, |new| {

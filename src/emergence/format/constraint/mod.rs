@@ -142,7 +142,7 @@ impl Constraint {
     /// bounded: parsing limits the nesting of lists.
     fn outcome(&self, node: &Node, warnings: &mut Vec<String>) -> Outcome {
         let outcome = match &self.need {
-            Need::Unknown(kind) => Outcome::Unknown(format!("the kind {kind:?} is not known")),
+            Need::Unknown(kind) => Outcome::Unknown(format!("unknown kind {kind:?}")),
             Need::Test(test) => match test.lacks(node) {
                 None => Outcome::Met,
                 Some(has) => Outcome::Unmet(has),

@@ -165,7 +165,7 @@ impl Members<'_> {
         });
         match stranger {
             None => Ok(()),
-            Some(name) => Err(Fault::refused(Code::DocUnknownField, self.at(name), "is not known here")),
+            Some(name) => Err(Fault::refused(Code::DocUnknownField, self.at(name), "is unknown here")),
         }
     }
 
@@ -185,7 +185,7 @@ impl Members<'_> {
         match self.map.get(name) {
             None => Ok(None),
             Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
-            Some(_) => Err(wrong(&self.at(name), "must be a text")),
+            Some(_) => Err(wrong(&self.at(name), "must be a string")),
         }
     }
 
@@ -195,7 +195,7 @@ impl Members<'_> {
 
     fn number(&self, name: &str) -> Result<Option<u64>> {
         let Some(value) = self.map.get(name) else { return Ok(None) };
-        value.as_u64().map(Some).ok_or_else(|| wrong(&self.at(name), "must be a whole number, 0 or more"))
+        value.as_u64().map(Some).ok_or_else(|| wrong(&self.at(name), "must be an integer, 0 or more"))
     }
 
     fn min(&self) -> Result<u64> {
@@ -208,7 +208,7 @@ impl Members<'_> {
         let words = value.as_array().and_then(|list| {
             list.iter().map(|word| word.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
-        words.map(Some).ok_or_else(|| wrong(&self.at(name), "must be a list of texts"))
+        words.map(Some).ok_or_else(|| wrong(&self.at(name), "must be a list of strings"))
     }
 
     /// `needed`: one of the lists is required.

@@ -90,7 +90,7 @@ fn a_machine_without_filters_has_none() {
 }
 
 #[test]
-fn lists_nest_and_what_is_not_known_is_not_met() {
+fn lists_nest_and_unknown_constraints_are_unmet() {
     let (yes, no) = (json!({"kind": "cpu", "count": 1}), json!({"kind": "cpu", "count": 99}));
     let odd = json!({"kind": "quantum", "qubits": 7});
     let (met, unmet, unknown) = (None, Some(Code::ConstraintUnmet), Some(Code::ConstraintUnknown));
@@ -120,7 +120,7 @@ fn lists_nest_and_what_is_not_known_is_not_met() {
 }
 
 #[test]
-fn optional_ones_are_told() {
+fn optional_ones_are_reported() {
     let told = check(json!([
         {"kind": "cpu", "count": 99, "optional": true},
         {"kind": "quantum", "optional": true},

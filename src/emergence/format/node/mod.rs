@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_documents_can_be_read() {
         let node = Node::here(std::path::Path::new("/")).unwrap();
         let text = serde_json::to_vec(&node).unwrap();
         assert_eq!(Node::parse(&text, "n").unwrap(), node);

@@ -77,7 +77,7 @@ pub fn check(
     let mut stack = vec![Open::new(None, name, drv)];
     loop {
         let Some(open) = stack.last_mut() else {
-            return Err(Fault::usage("there is no derivation"));
+            return Err(Fault::usage("no derivation is given"));
         };
         if let Some(next) = open.left.pop() {
             if !known.contains_key(&next) {
@@ -117,7 +117,7 @@ fn loaded(
 pub(crate) fn drv_name(path: &StorePath) -> Result<Name> {
     let name = path.name().as_str();
     let stem = name.strip_suffix(".drv").ok_or_else(|| {
-        Fault::refused(Code::PathName, path.to_string(), "is an input to be built, but no derivation")
+        Fault::refused(Code::PathName, path.to_string(), "is an input to be built, but not a derivation")
     })?;
     Name::new(stem)
 }
@@ -137,8 +137,7 @@ fn check_derivation(open: &Open, dir: &StoreDir, known: &HashMap<StorePath, Modu
     let Some(inputs) = inputs(drv, known) else {
         if let Some((name, path)) = drv.outputs.iter().find_map(|(name, output)| Some((name, output.path()?)))
         {
-            let words =
-                format!("has the path {}, but what it is made of is not known before", dir.path(path));
+            let words = format!("has the path {}, but its inputs were not checked before", dir.path(path));
             return Err(Fault::refused(Code::DrvOutputMismatch, name, words));
         }
         return Ok(Checked { outputs: none(), modulo: Modulo::Unknown });

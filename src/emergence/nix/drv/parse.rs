@@ -16,13 +16,13 @@ const VERSIONED: &[u8] = b"DrvWithVersion(";
 /// Parses a derivation. Refused with `drv.syntax` and the byte offset, or with `drv.version`.
 pub fn parse(text: &[u8], dir: &StoreDir) -> Result<Derivation> {
     if text.starts_with(VERSIONED) {
-        return Err(Fault::refused(Code::DrvVersion, "", "derivations of a newer form are not understood"));
+        return Err(Fault::refused(Code::DrvVersion, "", "derivations of a newer form are not supported"));
     }
     let mut reader = Reader { text, at: 0 };
     let drv = reader.derivation(dir)?;
     // Escapes, order or blanks differ from Nix's form.
     if drv.print(dir) != text {
-        return Err(Fault::refused(Code::DrvSyntax, "", "is not written in the only way that Nix writes it"));
+        return Err(Fault::refused(Code::DrvSyntax, "", "is not in the only form that Nix writes"));
     }
     Ok(drv)
 }
@@ -78,7 +78,7 @@ impl Reader<'_> {
         })?;
         self.expect(b")")?;
         if self.at != self.text.len() {
-            return Err(self.refuse("something stands behind the end"));
+            return Err(self.refuse("trailing bytes after the end"));
         }
         // A list becomes a map; printing it again checks the order.
         let drv = Derivation {
@@ -97,7 +97,7 @@ impl Reader<'_> {
     fn map<K: Ord, V>(&self, list: Vec<(K, V)>) -> Result<BTreeMap<K, V>> {
         let count = list.len();
         let map: BTreeMap<K, V> = list.into_iter().collect();
-        if map.len() == count { Ok(map) } else { Err(self.refuse("a name is there twice")) }
+        if map.len() == count { Ok(map) } else { Err(self.refuse("a name occurs twice")) }
     }
 
     fn ascending(&self, names: &[String]) -> Result<()> {
@@ -105,12 +105,12 @@ impl Reader<'_> {
         if ascend && !names.is_empty() {
             return Ok(());
         }
-        Err(self.refuse("the wanted outputs are none, or not in ascending order"))
+        Err(self.refuse("the list of wanted outputs is empty, or not in ascending order"))
     }
 
     fn check_outputs(&self, drv: &Derivation) -> Result<()> {
         if drv.outputs.is_empty() {
-            return Err(self.refuse("there is no output"));
+            return Err(self.refuse("it has no output"));
         }
         let fixed = drv.outputs.values().filter(|output| matches!(output, Output::Fixed { .. })).count();
         if fixed > 0 && (drv.outputs.len() > 1 || !drv.outputs.contains_key("out")) {
@@ -154,7 +154,7 @@ impl Reader<'_> {
                         b'r' => b'\r',
                         b't' => b'\t',
                         b'"' | b'\\' => *escaped,
-                        _ => return Err(self.refuse("a backslash stands before what it need not")),
+                        _ => return Err(self.refuse("a backslash precedes a character that needs none")),
                     });
                     self.at += 2;
                 }
@@ -162,7 +162,7 @@ impl Reader<'_> {
                     string.push(*byte);
                     self.at += 1;
                 }
-                _ => return Err(self.refuse("a string has no end")),
+                _ => return Err(self.refuse("a string is not terminated")),
             }
         }
     }
@@ -223,7 +223,7 @@ impl Reader<'_> {
             }
             _ => {
                 Err(self
-                    .refuse("an output's path and hash are not both there, or the hash is not hexadecimal"))
+                    .refuse("an output's path and hash are not both given, or the hash is not hexadecimal"))
             }
         }
     }
@@ -236,7 +236,7 @@ mod tests {
     const GOOD: &str = r#"Derive([("out","/nix/store/90dxglj74s001104ich7q39a0vkxcd98-simple","","")],[],[],"x86_64-linux","/bin/sh",["-c","a\"b\\c\nd\te\rf"],[("out","/nix/store/90dxglj74s001104ich7q39a0vkxcd98-simple")])"#;
 
     #[test]
-    fn what_nix_would_not_write_is_refused() {
+    fn forms_that_nix_does_not_write_are_refused() {
         let dir = StoreDir::default();
         let drv = parse(GOOD.as_bytes(), &dir).unwrap();
         assert_eq!(drv.args.last().unwrap(), b"a\"b\\c\nd\te\rf");

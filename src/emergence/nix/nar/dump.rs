@@ -77,7 +77,7 @@ impl<D: Drain> Dumper<'_, D> {
     }
 
     fn changed(&self) -> Fault {
-        let words = "is another kind of file, or has another length, than a moment ago";
+        let words = "changed its type or length while it was read";
         self.refuse(Code::ChangedWhileReading, words)
     }
 

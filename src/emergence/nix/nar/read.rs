@@ -85,7 +85,7 @@ pub fn read(input: impl Read, deepest: usize, visitor: &mut impl Visitor) -> Res
     reader.magic()?;
     reader.node(b"", 1, visitor)?;
     if reader.fill(1)? {
-        return Err(reader.refuse(Code::NarTrailing, "something stands behind the end"));
+        return Err(reader.refuse(Code::NarTrailing, "trailing bytes after the end"));
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ impl<R: Read> Reader<R> {
         let mut word = Word { bytes: [0; LONGEST_WORD as usize], length: 0, offset: self.input.offset() };
         let length = self.number()?;
         if length > LONGEST_WORD {
-            let words = format!("a word of {length} bytes stands where the grammar has one of its own");
+            let words = format!("a string of {length} bytes is in the place of a fixed one of the grammar");
             return Err(self.refuse_at(Code::NarBadTag, word.offset, words));
         }
         word.length = length as usize;
@@ -175,7 +175,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn unexpected(&self, word: &Word, wanted: &str) -> Fault {
-        let words = format!("stands \"{}\" instead of {wanted}", shown(word.bytes()));
+        let words = format!("found \"{}\" instead of {wanted}", shown(word.bytes()));
         self.refuse_at(Code::NarBadTag, word.offset, words)
     }
 
@@ -190,7 +190,11 @@ impl<R: Read> Reader<R> {
         let offset = self.input.offset();
         let length = self.number()?;
         if length == 0 || length > longest {
-            return Err(self.refuse_at(code, offset, format!("stand {length} bytes; 1 to {longest} can be")));
+            return Err(self.refuse_at(
+                code,
+                offset,
+                format!("found a string of {length} bytes; it must have 1 to {longest}"),
+            ));
         }
         let bytes = self.take(length as usize)?.to_vec();
         if bytes.contains(&0) || !slashes && bytes.contains(&b'/') {
@@ -203,7 +207,7 @@ impl<R: Read> Reader<R> {
     /// Reads the node called `name`. `deepest` limits the recursion.
     fn node(&mut self, name: &[u8], depth: usize, visitor: &mut impl Visitor) -> Result<()> {
         if depth > self.deepest {
-            return Err(self.refuse(Code::NarDepth, format!("is the {depth}th node below each other")));
+            return Err(self.refuse(Code::NarDepth, format!("is nested {depth} deep")));
         }
         self.expect("(")?;
         self.expect("type")?;

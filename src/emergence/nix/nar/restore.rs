@@ -42,14 +42,14 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
         Err(fault) if !begun => Err(fault),
         Err(fault) => match remove(to) {
             Ok(_) => Err(fault),
-            Err(error) => Err(fault.within(format!("{} is left behind ({error})", to.display()))),
+            Err(error) => Err(fault.within(format!("{} could not be removed ({error})", to.display()))),
         },
     }
 }
 
 /// Creates a small file.
 fn create_small_file(task: Task<OwnedFd>) -> Result<Vec<u8>> {
-    let doing = || format!("make the file {}", task.name.to_string_lossy());
+    let doing = || format!("create the file {}", task.name.to_string_lossy());
     let mut file = create(task.directory.as_fd(), &task.name, task.executable).doing(doing)?;
     file.write_all(&task.bytes).doing(doing)?;
     Ok(task.bytes)
@@ -90,7 +90,7 @@ impl Maker<'_> {
         what: &str,
         make: impl FnOnce(BorrowedFd<'_>, &CString) -> rustix::io::Result<T>,
     ) -> Result<T> {
-        let doing = || format!("make the {what} {}", String::from_utf8_lossy(name));
+        let doing = || format!("create the {what} {}", String::from_utf8_lossy(name));
         let made = match self.directories.last() {
             Some(directory) => {
                 let name = CString::new(name).map_err(|_| Fault::usage("a name has a NUL byte"))?;
@@ -98,9 +98,9 @@ impl Maker<'_> {
             }
             None => make(CWD, &self.root).map_err(|error| match error {
                 rustix::io::Errno::EXIST => {
-                    Error::new(Kind::Exists, format!("{}: is there already", self.root.to_string_lossy()))
+                    Error::new(Kind::Exists, format!("{}: already exists", self.root.to_string_lossy()))
                 }
-                error => Error::from(error).within(format!("make {}", self.root.to_string_lossy())),
+                error => Error::from(error).within(format!("create {}", self.root.to_string_lossy())),
             })?,
         };
         self.begun = true;

@@ -29,7 +29,7 @@ struct Sender {
 
 impl Drain for Sender {
     fn drain(&mut self, full: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.to.send(full).map_err(|_| io::Error::other("nobody reads the NAR any more"))?;
+        self.to.send(full).map_err(|_| io::Error::other("the reader of the NAR has ended"))?;
         Ok(self.back.try_recv().unwrap_or_default())
     }
 }
@@ -42,7 +42,7 @@ impl TreeReader {
         let dump = move || {
             let mut out = Buffer::new(Sender { to, back: used });
             dump(&path, deepest, &mut out)?;
-            out.finish().doing(|| "make a NAR")?;
+            out.finish().doing(|| "write a NAR")?;
             Ok(())
         };
         let thread =
@@ -64,7 +64,7 @@ impl Read for TreeReader {
                     return match self.thread.take().map(JoinHandle::join) {
                         None | Some(Ok(Ok(()))) => Ok(0),
                         Some(Ok(Err(fault))) => Err(io::Error::other(fault.to_string())),
-                        Some(Err(_)) => Err(io::Error::other("the thread that makes the NAR has ended")),
+                        Some(Err(_)) => Err(io::Error::other("the thread that writes the NAR has ended")),
                     };
                 }
             }

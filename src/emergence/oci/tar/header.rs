@@ -13,7 +13,7 @@ const LONGEST_PATH: usize = 4095;
 pub(super) fn check(header: &Header) -> Result<u64, String> {
     let bytes = header.as_bytes();
     let field = bytes.get(148..156).unwrap_or_default();
-    let declared = number(field).ok_or("its checksum is no number")?;
+    let declared = number(field).ok_or("its checksum is not a number")?;
     let (mut sum, mut signed) = (0i64, 0i64);
     for (at, byte) in bytes.iter().enumerate() {
         let byte = if (148..156).contains(&at) { b' ' } else { *byte };
@@ -22,9 +22,9 @@ pub(super) fn check(header: &Header) -> Result<u64, String> {
         signed += i64::from(byte as i8);
     }
     if declared != sum && declared != signed {
-        return Err("is no header of a tar: its checksum is wrong".into());
+        return Err("is not a tar header: its checksum is wrong".into());
     }
-    let size = number(&header.as_old().size).ok_or("its size is no number")?;
+    let size = number(&header.as_old().size).ok_or("its size is not a number")?;
     u64::try_from(size).map_err(|_| "its size is negative".into())
 }
 
@@ -96,7 +96,7 @@ impl Kept {
     }
 
     pub(super) fn keep(&mut self, kind: EntryType, bytes: Vec<u8>) -> Result<(), String> {
-        let twice = || Err("a long name stands twice before a member".into());
+        let twice = || Err("a member has two long names".into());
         // Long names end in a NUL.
         let name = |bytes: &[u8]| text(bytes).to_vec();
         if kind.is_gnu_longname() {
@@ -106,7 +106,7 @@ impl Kept {
             return self.link.replace(name(&bytes)).map_or(Ok(()), |_| twice());
         }
         if self.records.is_some() {
-            return Err("pax records stand twice before a member".into());
+            return Err("a member has two pax headers".into());
         }
         self.records = Some(pax::read(&bytes)?);
         Ok(())
@@ -134,13 +134,11 @@ impl Kept {
             _ => records.size.unwrap_or(size),
         };
         if kind != MemberKind::File && stored != 0 {
-            return Err("has bytes behind it, though it is no file".into());
+            return Err("has content, although it is not a file".into());
         }
         let of = |record: Option<u64>, field: &[u8], what: &str| -> Result<u32, String> {
             let found = record.map_or_else(|| number(field), |found| i64::try_from(found).ok());
-            found
-                .and_then(|found| u32::try_from(found).ok())
-                .ok_or_else(|| format!("its {what} cannot be one"))
+            found.and_then(|found| u32::try_from(found).ok()).ok_or_else(|| format!("its {what} is invalid"))
         };
         let bytes = header.as_bytes();
         let device = |at| of(None, bytes.get(at..at + 8).unwrap_or_default(), "device");
@@ -152,11 +150,11 @@ impl Kept {
         };
         let mtime = match records.mtime {
             Some(mtime) => mtime,
-            None => (number(&fields.mtime).ok_or("its time is no number")?, 0),
+            None => (number(&fields.mtime).ok_or("its time is not a number")?, 0),
         };
         let real = header.as_gnu().filter(|_| header.entry_type().is_gnu_sparse());
         let real = real.map(|gnu| number(&gnu.realsize).and_then(|size| u64::try_from(size).ok()));
-        let real = real.map(|size| size.ok_or("its size is no number")).transpose()?;
+        let real = real.map(|size| size.ok_or("its size is not a number")).transpose()?;
         let member = Member {
             kind,
             link,
@@ -189,11 +187,7 @@ fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {
         EntryType::Directory => MemberKind::Directory,
         EntryType::Fifo => MemberKind::Fifo,
         other => {
-            return Err(format!(
-                "{} is of no known type, {:?}",
-                path.escape_ascii(),
-                other.as_byte() as char
-            ));
+            return Err(format!("{} is of unknown type {:?}", path.escape_ascii(), other.as_byte() as char));
         }
     })
 }

@@ -239,7 +239,7 @@ impl<R: Input> Members<R> {
         }
         self.done = true;
         if self.full(&mut block)? && block.iter().any(|byte| *byte != 0) {
-            return Err(self.refused("goes on behind a block of zeros"));
+            return Err(self.refused("continues after a block of zeros"));
         }
         Ok(None)
     }

@@ -45,7 +45,7 @@ fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 fn each(bytes: &[u8], mut one: impl FnMut(&[u8], &[u8]) -> Result<(), String>) -> Result<(), String> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (key, value, after) = record(rest).ok_or("a pax record is not written as one")?;
+        let (key, value, after) = record(rest).ok_or("a pax record is malformed")?;
         one(key, value)?;
         rest = after;
     }
@@ -54,7 +54,7 @@ fn each(bytes: &[u8], mut one: impl FnMut(&[u8], &[u8]) -> Result<(), String>) -
 
 fn decimal(value: &[u8]) -> Result<u64, String> {
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| format!("{} in a pax record is no number", value.escape_ascii()))
+    number.ok_or_else(|| format!("{} in a pax record is not a number", value.escape_ascii()))
 }
 
 /// Parses `SECONDS[.FRACTION]`, rounded down to nanoseconds.
@@ -81,7 +81,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
     each(bytes, |key, value| {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
             if name.is_empty() || name.contains(&0) {
-                return Err("an extended attribute has no name that can be one".into());
+                return Err("an extended attribute has an invalid name".into());
             }
             records.xattrs.retain(|(known, _)| known != name);
             records.xattrs.push((name.to_vec(), value.to_vec()));
@@ -99,7 +99,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
             b"uid" => records.uid = given.map(decimal).transpose()?,
             b"gid" => records.gid = given.map(decimal).transpose()?,
             b"mtime" => {
-                let read = |value| time(value).ok_or("a time in a pax record is none");
+                let read = |value| time(value).ok_or("a time in a pax record is invalid");
                 records.mtime = given.map(read).transpose()?;
             }
             // Other times, owner names, character sets, comments: not part of a tree.

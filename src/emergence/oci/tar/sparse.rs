@@ -7,7 +7,7 @@ const MOST: usize = 65_536;
 
 /// One entry of GNU's map; an error if a field is not a number.
 fn extent(entry: &tar::GnuSparseHeader) -> Result<Extent, String> {
-    let wrong = |_| "the map of a sparse file has what is no number".to_owned();
+    let wrong = |_| "the map of a sparse file has an invalid number".to_owned();
     Ok(Extent { offset: entry.offset().map_err(wrong)?, length: entry.length().map_err(wrong)? })
 }
 
@@ -96,7 +96,7 @@ impl Map {
                     self.number = None;
                     self.line(number)?;
                 }
-                _ => return Err("the map of a sparse file has what is no number".into()),
+                _ => return Err("the map of a sparse file has an invalid number".into()),
             }
         }
         Ok(())

@@ -112,7 +112,7 @@ fn sparse_files_of_pax() {
 }
 
 #[test]
-fn what_is_no_tar() {
+fn invalid_tars() {
     let good = made(&[(b'0', "a", b"hello", &[])]);
     assert_eq!(read(&good[..1024]).unwrap().len(), 1, "the two blocks at the end may be missing");
     for cut in [517, 600, 1023] {
@@ -146,7 +146,7 @@ fn a_comment_for_all_is_nothing() {
 }
 
 #[test]
-fn directories_of_a_name_that_stand_apart() {
+fn separate_directory_entries_of_one_name() {
     let name = |magic: &[u8; 8], directories: &[u8], end: &[u8; 4]| {
         let mut tar = made(&[(b'0', "f", b"", &[])]);
         tar[257..265].copy_from_slice(magic);

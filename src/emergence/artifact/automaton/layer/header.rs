@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_count_their_own_digits() {
+    fn a_pax_record_length_includes_its_digits() {
         for length in [1, 80, 90, 91, 92, 93, 94, 95, 96, 980, 988, 989, 990, 991, 992, 5000] {
             let value = vec![b'v'; length];
             let mut records = Vec::new();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_has_its_size_apart() {
+    fn large_values_have_a_separate_size() {
         let entry = |size| Entry {
             kind: EntryKind::File,
             mode: 0o444,

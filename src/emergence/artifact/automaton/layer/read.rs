@@ -61,10 +61,10 @@ impl<R: Read> LayerReader<R> {
     pub fn object(&mut self, path: &StorePath, visitor: &mut dyn Visitor) -> Result<()> {
         let root = self.dir.path(path).trim_start_matches('/').as_bytes().to_vec();
         let Some(entry) = self.next.take() else {
-            return Err(self.refuse(&root, "is said to be in the layer, but is not"));
+            return Err(self.refuse(&root, "is declared to be in the layer, but is not"));
         };
         if *without_slash(&entry) != *root {
-            let words = format!("stands where {} should", shown(&root));
+            let words = format!("is where {} should be", shown(&root));
             return Err(self.refuse(&entry.name, &words));
         }
         self.check_mode(&entry)?;
@@ -90,7 +90,7 @@ impl<R: Read> LayerReader<R> {
     /// Checks that nothing follows the last object.
     pub fn finish(mut self) -> Result<()> {
         if let Some(entry) = self.next.take() {
-            return Err(self.refuse(&entry.name, "is in the layer, but not said to be"));
+            return Err(self.refuse(&entry.name, "is in the layer, but not declared to be"));
         }
         if self.fill(1)? { Err(self.refuse(b"", "something stands behind the end")) } else { Ok(()) }
     }
@@ -112,9 +112,9 @@ impl<R: Read> LayerReader<R> {
             || base == b"."
             || base == b".."
         {
-            "has a name that cannot be one"
+            "has an invalid name"
         } else if base <= last {
-            "is out of order, or there twice"
+            "is out of order, or a duplicate"
         } else if open.directories.len() >= self.deepest {
             "is nested too deep"
         } else {
@@ -149,7 +149,7 @@ impl<R: Read> LayerReader<R> {
         if entry.kind == EntryKind::Link {
             let target = &entry.target;
             if target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0) {
-                return Err(self.refuse(&entry.name, "has a target that cannot be one"));
+                return Err(self.refuse(&entry.name, "has an invalid target"));
             }
             return visitor.symlink(name, target);
         }
@@ -189,7 +189,7 @@ impl<R: Read> LayerReader<R> {
         let mut records = Vec::new();
         if raw.get(156) == Some(&PAX) {
             let size = raw.get(124..136).and_then(octal).filter(|size| *size <= LONGEST_RECORDS);
-            let size = size.ok_or_else(|| self.refuse(b"", "a pax header has no size that it can have"))?;
+            let size = size.ok_or_else(|| self.refuse(b"", "a pax header has an invalid size"))?;
             records = self.take(size as usize)?.to_vec();
             raw.extend(&records);
             let padding = size.next_multiple_of(BLOCK as u64) - size;
@@ -202,7 +202,7 @@ impl<R: Read> LayerReader<R> {
             Some(entry) if entry.bytes() == raw => Ok(Some(entry)),
             entry => {
                 let name = entry.map(|entry| entry.name).unwrap_or_default();
-                Err(self.refuse(&name, "has a header that is not written in the one way for it"))
+                Err(self.refuse(&name, "has a header that is not in canonical form"))
             }
         }
     }
@@ -224,7 +224,7 @@ impl<R: Read> LayerReader<R> {
 
     fn take(&mut self, count: usize) -> Result<&[u8]> {
         if !self.fill(count)? {
-            return Err(self.refuse(b"", "it ends in the middle"));
+            return Err(self.refuse(b"", "it is truncated"));
         }
         Ok(self.input.used(count))
     }
