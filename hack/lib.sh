@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: what they share. POSIX sh.
+# Shared functions, sourced by the scripts in this directory. POSIX sh.
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH

@@ -218,7 +218,7 @@ fn files_that_cannot_be_removed_are_named() {
     place.group.create().unwrap().unwrap();
     let mut child = Sleeper::new();
     place.group.join(child.pid()).unwrap();
-    // Killed, it is a zombie that nobody has waited for: that must not stand in the way.
+    // Killed, it is an unreaped zombie: that must not prevent the removal.
     place.group.remove().unwrap();
     assert_eq!(child.ended_by(), Some(9));
     // A file system bound over the directory cannot be removed.

@@ -13,7 +13,7 @@ use emergence_runc::net::{Move, move_devices};
 use emergence_runc::sys::net::loopback_up;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-/// The calling thread's "host" and a "container" beside it.
+/// The calling thread's "host" and a "container" next to it.
 struct Pair {
     host: File,
     container: File,

@@ -72,7 +72,7 @@ fn bare(line: &str) -> String {
     code
 }
 
-/// Whether `word` stands there as a word of its own.
+/// Whether `word` is there as a separate word.
 fn names(code: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! Fuzzing of everything that reads bytes which somebody else wrote. `hack/fuzz` runs it; README.md says how.
+//! Fuzzing of all parsers of foreign bytes. `hack/fuzz` runs it; README.md says how.
 
 pub mod checks;
 pub mod mutate;

@@ -1,4 +1,4 @@
-//! Changes JSON as JSON: bytes changed at random are nearly always broken JSON, which never gets behind the parser.
+//! Changes JSON as JSON: bytes changed at random are nearly always broken JSON, which never gets past the parser.
 
 use serde_json::{Map, Value};
 

@@ -190,7 +190,7 @@ def main():
             names += {"run": ["floor"], "seccomp": [name + PLAIN for name in names]}.get(phase, [])
             times = {name: [] for name in names}
             for turn in range(options.rounds):
-                # The order changes from round to round: nobody always follows the same neighbour.
+                # The order changes from round to round, so that no program always follows the same one.
                 for name in names[turn % len(names):] + names[: turn % len(names)]:
                     times[name] += bench.seconds(phase, name)
             memory = {name: bench.memory(phase, name) for name in names}

@@ -28,7 +28,7 @@ const SEALED: SealFlags =
 /// Re-executes this program from a file that no container can write to, unless it already runs from
 /// one. For the commands that create a process in a container, before anything is open.
 ///
-/// A caller without the right to mount (an ordinary user) gets a sealed copy, 0.7 ms per MiB,
+/// A caller without the right to mount (an unprivileged user) gets a sealed copy, 0.7 ms per MiB,
 /// unless root owns the file and only root may write to it.
 pub fn run_protected() -> Result<()> {
     if is_protected().doing(|| "look at /proc/self/exe")? {
@@ -77,7 +77,7 @@ fn read_only_mount() -> std::io::Result<OwnedFd> {
 }
 
 /// Whether root owns the program, only root may write to it, and this process is not root: no
-/// process in an ordinary user's container is root outside.
+/// process in an unprivileged user's container is root outside.
 fn is_roots_alone() -> std::io::Result<bool> {
     let found = fs::metadata(OWN_PATH)?;
     Ok(!rustix::process::geteuid().is_root() && found.uid() == 0 && found.mode() & 0o022 == 0)

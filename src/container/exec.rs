@@ -2,7 +2,7 @@
 //!
 //! If the container has its own user namespace, the runtime enters the pid namespace, clones
 //! directly into the container's cgroup, and returns; so the process is our child and has a PID
-//! here. Otherwise, and without the right to enter (an ordinary user), a second clone inside
+//! here. Otherwise, and without the right to enter (an unprivileged user), a second clone inside
 //! achieves that.
 
 mod wanted;

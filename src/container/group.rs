@@ -30,8 +30,8 @@ fn make_group(settings: &Settings, draft: &Draft, record: &mut Record) -> Result
     let limited = draft.plan.limits.writes.iter().any(|write| write.missing != Missing::Skip);
     let made =
         if settings.rootless && !named && !limited { group.create_if_permitted() } else { group.create() };
-    // An ordinary user may get less than planned, or nothing. A cgroup that could not be created
-    // because it is another container's must not be removed by us.
+    // An unprivileged user may get less than planned, or nothing. A cgroup that could not be
+    // created because it is another container's must not be removed by us.
     record.group = made.as_ref().ok().and_then(Option::as_ref).map(|made| made.group().clone());
     record.owns_group = record.group.is_some();
     record.group_made = record.group.as_ref().map_or(Ok(None), Group::identity)?;
@@ -68,11 +68,11 @@ pub(super) fn join_group(
 pub(crate) enum IfForbidden {
     /// Fail with the error.
     Fail,
-    /// Skip the step: an ordinary user has no right to it.
+    /// Skip the step: an unprivileged user has no right to it.
     GoWithout,
 }
 
-/// The handling of steps to which an ordinary user has no right.
+/// The handling of steps to which an unprivileged user has no right.
 pub(crate) fn if_forbidden(settings: &Settings) -> IfForbidden {
     if settings.rootless { IfForbidden::GoWithout } else { IfForbidden::Fail }
 }
@@ -95,8 +95,8 @@ pub(crate) enum Done {
 }
 
 /// Attaches the BPF program that controls device access in cgroup v2. It always permits the nodes
-/// that the child creates and mounts meanwhile. An ordinary user may do without it, as it cannot
-/// create device nodes either.
+/// that the child creates and mounts meanwhile. An unprivileged user may do without it, as it
+/// cannot create device nodes either.
 pub(crate) fn guard_devices(made: &Made, plan: &Plan, if_forbidden: IfForbidden) -> Result<()> {
     let Some(program) = &plan.device_program else { return Ok(()) };
     let done = unless_forbidden(made.guard_devices(Some(program)), if_forbidden);

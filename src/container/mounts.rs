@@ -49,7 +49,7 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
             continue;
         };
         opened.push(match sources::source(&plan, bound, index) {
-            // An ordinary user may not; the container's root may.
+            // An unprivileged user may not; the container's root may.
             Err(error) if error.errno() == Some(libc::EPERM) && bound.idmap.is_none() => None,
             other => Some(other?),
         });

@@ -66,7 +66,7 @@ impl Preparing<'_> {
             return self.make(device, index, owner, &lack).map(|()| None);
         }
         match open_tree(CWD, &device.host, libc::OPEN_TREE_CLONE) {
-            // An ordinary user may not; the child, root in its own namespace, may.
+            // An unprivileged user may not; the child, root in its own namespace, may.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
             opened => opened.map(Some).doing(|| self.words(index)),
         }

@@ -17,7 +17,7 @@ pub struct Settings {
     pub root_is_named: bool,
     /// The cgroup driver.
     pub driver: Driver,
-    /// Whether failures that an ordinary user must expect (cgroups, ID maps) are tolerated.
+    /// Whether failures that an unprivileged user must expect (cgroups, ID maps) are tolerated.
     pub rootless: bool,
 }
 

@@ -66,7 +66,7 @@ fn by_runtime(plan: &Plan, bound: &BindSource, index: usize, room: &mut u64) -> 
     }
     *room -= 1;
     match source(plan, bound, index) {
-        // An ordinary user may not; the child, root in its own namespace, may.
+        // An unprivileged user may not; the child, root in its own namespace, may.
         Err(error) if error.errno() == Some(libc::EPERM) => Ok(None),
         other => other.map(Some),
     }
@@ -114,7 +114,7 @@ pub(crate) fn root(plan: &Plan) -> Result<Option<OwnedFd>> {
     }
     let words = || plan.describe(Step::RootBind, 0);
     match open_tree(CWD, &plan.rootfs.path, libc::OPEN_TREE_CLONE | libc::AT_RECURSIVE as u32) {
-        // An ordinary user may not, and owns the directories that it uses.
+        // An unprivileged user may not, and owns the directories that it uses.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
         opened => {
             let root = opened.doing(words)?;

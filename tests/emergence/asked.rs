@@ -33,7 +33,7 @@ fn help_is_reported_once() {
         let text = String::from_utf8(output.stdout).unwrap();
         let first = text.lines().next().unwrap();
         assert_eq!(text.matches(&format!("{first}\n")).count(), 1, "{words:?}: {text}");
-        // Who cannot be told has not been.
+        // A closed descriptor gets no message.
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let untold = Command::new(program()).args(words).stdout(full).stderr(Stdio::null()).status().unwrap();
         assert_eq!(untold.code(), Some(1), "{words:?}");

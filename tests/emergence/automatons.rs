@@ -1,4 +1,4 @@
-//! Automatons: packed, verified, unpacked, carried by other tools, signed, compared, spoilt.
+//! Automata: packed, verified, unpacked, carried by other tools, signed, compared, corrupted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -140,7 +140,7 @@ fn the_same_input_gives_the_same_bytes() {
             let digest =
                 one.pack(&format!("oci-archive:{}:1", one.text("out.tar")), &options).ok().to_owned();
             one.pack(&format!("{}:1", one.output(&format!("{form}-{compression}"))), &options).ok();
-            // From another directory, by relative paths, as somebody who lets nobody read his files.
+            // From another directory, by relative paths, with umask 077.
             let line = format!(
                 "umask 077; exec {} emergence --jobs 1 pack --spec ../spec.json --tree lib=../lib --tree app=. \
                  --output oci-archive:../out.tar:1 --form {form} --compress {compression}",
@@ -472,7 +472,7 @@ fn references_of_trees_are_found() {
     write(&work.path("a"), &format!("{stale}\n"), 0o644);
     let before = work.listing();
     pack().refused(3, "path.mismatch");
-    // In a circle, there is no path that could stand in both.
+    // In a circle, there is no path that could be in both.
     write(&work.path("a"), "a\n", 0o644);
     let alone = path(&work.text("a"), &[]);
     write(&work.path("b"), &format!("{alone}\n"), 0o644);
@@ -594,7 +594,7 @@ fn signatures_are_added_and_demanded() {
     assert_eq!(work.listing(), before);
 }
 
-/// A layout of one manifest that can be spoilt: what is changed gets its digest, up to the index.
+/// A layout of one manifest that can be corrupted: digests are updated after a change, up to the index.
 struct Spoilt {
     work: Work,
     layout: PathBuf,
@@ -757,7 +757,7 @@ fn a_consistent_layout_must_match_the_document() {
                     drop(config.as_object_mut().unwrap().remove("com.matrixai.automaton"))
                 })
                 .refused(3, "json.syntax");
-            // One byte of a header, of the end, and behind it.
+            // One byte of a header, of the end, and after it.
             for at in [100, 600, 1100] {
                 spoilt.change(&|_, _, layer| layer[at] ^= 1).refused(3, "layer.not-canonical");
             }
@@ -817,7 +817,7 @@ fn flip(form: &str) {
             }
         }
         fs::write(path, bytes).unwrap();
-        // Nothing covers the names of members of index.json that need not be there: whoever takes one away has the same artifact.
+        // Nothing covers optional members of index.json: without one it is the same artifact.
         if path.ends_with("index.json") {
             let words: usize = ["artifactType", "platform", "mediaType"].iter().map(|word| word.len()).sum();
             assert!(passed.len() <= words, "{passed:?}");

@@ -63,7 +63,7 @@ fn the_report_says_what_proved_what() {
     let objects = each(&report["objects"]);
     assert!(objects.len() > 1);
     assert!(objects.iter().all(|one| one["proof"] == "signature" || one["proof"] == "content"), "{report}");
-    // What an object refers to stands before it.
+    // References precede the object.
     assert_eq!(objects.last().unwrap()["path"], object["path"]);
     let unpacked: u64 = objects.iter().map(|one| one["narSize"].as_u64().unwrap()).sum();
     assert_eq!(report["bytes"]["unpacked"], unpacked);
@@ -197,7 +197,7 @@ fn a_content_address_must_be_the_contents() {
     fs::set_permissions(&other, executable).unwrap();
     dump();
     check(&[]).refused(3, "ca.mismatch");
-    // Of others than texts the address does not tell; a directory is no file whose bytes are hashed.
+    // The address shows it for texts only; a directory has no bytes to hash.
     let fixed = emergence(&["store-path", "fixed", other.to_str().unwrap(), "--name", "x"]);
     let ca = format!("fixed:{}", emergence(&["hash", "--flat", other.to_str().unwrap()]).ok());
     let declared = ["verify", nar.to_str().unwrap(), "--store-path", fixed.ok(), "--ca", &ca];

@@ -1,4 +1,4 @@
-//! Documents of automatons: what is taken, what is refused and why, and the digests.
+//! Documents of automata: what is taken, what is refused and why, and the digests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -257,7 +257,7 @@ fn values_at_the_borders_of_their_types() {
         let given = |value: &str| bind(&document, &[("v".into(), value.into())]);
         for value in good {
             let bound = given(value).unwrap();
-            // Whatever it is, it stands there as it was given.
+            // Any value is stored as it was given.
             assert_eq!(
                 (bound.args[1].as_str(), bound.env["A"].as_str()),
                 (format!("<{value}>").as_str(), *value)

@@ -34,7 +34,7 @@ fn outputs_and_hashes_are_nixs() {
 fn their_own_paths_are_nixs() {
     for drv in each(&vectors("derivations")) {
         assert_eq!(emergence(&["drv", "path", &file(drv)]).ok(), text(&drv["drvPath"]));
-        // The name comes from the variable, or the option, where the file tells none.
+        // The name comes from the variable, or the option, if the file's name gives none.
         let directory = tempfile::tempdir().unwrap();
         let copy = directory.path().join("some.drv");
         fs::copy(file(drv), &copy).unwrap();

@@ -1,4 +1,4 @@
-//! Commands that are killed: the next one finds what was there before, and takes away what they left.
+//! Commands that are killed: the next one finds the former state, and removes the leftovers.
 
 use std::fs;
 use std::path::Path;
@@ -76,7 +76,7 @@ fn unpacking_next_to_a_store_is_atomic() {
                 }
                 false => left += names(&place).len() - 1,
             }
-            // Never more than what one has left: each takes away what there was.
+            // Never more than the leftovers of one command: each removes those of the one before.
             assert!(names(&place).len() <= 2, "{:?}", names(&place));
         }
         assert!(left > 0, "nothing was ended in the middle");

@@ -1,4 +1,4 @@
-//! Automatons in both forms at once, and who vouches for one.
+//! Automata in both forms at once, and who vouches for one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ fn both_forms_are_of_one_document() {
     for at in ["", &image, &artifact] {
         work.verify(at).refused(3, "automaton.mismatch");
     }
-    // It is about the image, but tells something else.
+    // It is about the image, but declares something else.
     let mut manifest = work.blob(text(&b["manifests"][1]["digest"]));
     manifest["subject"]["digest"] = a["manifests"][0]["digest"].clone();
     manifest["subject"]["size"] = a["manifests"][0]["size"].clone();
@@ -99,7 +99,7 @@ fn both_forms_are_of_one_document() {
     // One of the two may be transferred without the other.
     fs::remove_file(work.file(text(&index["manifests"][1]["digest"]))).unwrap();
     work.verify("").ok();
-    // Automatons of several machines may be listed together, each with its own artifact.
+    // Automata of several machines may be listed together, each with its own artifact.
     let mut both = a.clone();
     let more = b["manifests"].as_array().unwrap().clone();
     both["manifests"].as_array_mut().unwrap().extend(more);
@@ -107,7 +107,7 @@ fn both_forms_are_of_one_document() {
     for entry in both["manifests"].as_array().unwrap() {
         work.verify(&format!("@{}", text(&entry["digest"]))).ok();
     }
-    // An artifact may come without its image, beside the image of another.
+    // An artifact may come without its image, next to the image of another.
     fs::remove_file(work.file(text(&b["manifests"][0]["digest"]))).unwrap();
     work.verify(&image).ok();
     work.verify(&format!("@{}", text(&b["manifests"][1]["digest"]))).ok();
@@ -145,7 +145,7 @@ fn an_automatons_signature_proves_its_paths() {
         };
         assert_eq!(proof, want, "{object}");
     }
-    // The store remembers who it was. Who names a hash needs nobody.
+    // The store remembers the signer. A reference with a hash needs no signature.
     report(&["import", &reference]);
     let known = report(&["info", out]);
     assert_eq!((&known["proof"], &known["signedBy"]), (&json!("pinned"), &json!("mine-1")));

@@ -29,7 +29,7 @@ fn options_of_a_verb_precede_common_options() {
     }
 }
 
-/// Once, and whatever else stands on the line.
+/// Once, with any other options on the line.
 #[test]
 fn help_is_reported_once() {
     for words in
@@ -39,6 +39,6 @@ fn help_is_reported_once() {
         assert_eq!(told.ok().matches("USAGE:").count() + told.ok().matches("Usage:").count(), 1, "{words:?}");
     }
     emergence(&["gc", "--bogus", "--help"]).fails(2, "not defined: -bogus");
-    // Of a program that has not run, no status is told that could be its own.
+    // If the program has not run, the exit status is none that it could return.
     emergence(&["run", "--network", "none", "oci:x", "c"]).fails(125, "--network");
 }

@@ -97,7 +97,7 @@ fn platforms_in_index_json() {
     layout.index(&[tagged(arm.clone(), "t"), tagged(amd.clone(), "t")]);
     assert_eq!(verified(&layout.reference(), "linux/amd64").ok(), ok(&amd));
     assert_eq!(verified(&path, "linux/amd64").ok(), ok(&amd));
-    // Two images are two, for whatever they are.
+    // Different images are stored separately, whatever their content.
     layout.index(&[tagged(arm.clone(), "one"), tagged(amd.clone(), "two")]);
     verified(&path, "linux/amd64").refused(4, "oci.no-tag");
     layout.index(&[amd.clone(), on(image(b"other"), "amd64", "linux")]);

@@ -1,4 +1,4 @@
-//! Plain images in the store: whole, or not there, whatever happens while they are unpacked.
+//! Plain images in the store: complete or absent, whatever happens while they are unpacked.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -121,7 +121,7 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
     assert_eq!(names(&to), ["a", "b"]);
 }
 
-/// Everything works in a user's own directory: owners that he cannot give, and devices, are counted and left out.
+/// Everything works in a user's own directory: devices, and owners that the user cannot set, are counted and left out.
 #[test]
 fn a_rootless_user_has_a_store_of_his_own() {
     const NOBODY: u32 = 65534;

@@ -105,7 +105,7 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
                 let gone = (*numbers.of(&names)).clone();
                 let (directory, name) = gone.rsplit_once('/').map_or(("", gone.as_str()), |both| both);
                 let slash = if directory.is_empty() { "" } else { "/" };
-                // Only what the layer has not replaced is taken away, so that the model stays right.
+                // Only files that the layer has not replaced are removed, so that the model stays right.
                 if !model.contains_key(&gone) || (!directory.is_empty() && model.get(directory) != Some(&'d'))
                 {
                     continue;

@@ -41,7 +41,7 @@ pub(crate) fn link<'a>(kind: u8, path: &'a str, link: &'a str) -> Made<'a> {
     Made { link, ..made(kind, path) }
 }
 
-/// A tar of these. Names are written as they are, whatever they say.
+/// A tar of these members. Names are written unchanged.
 pub(crate) fn tar_of(members: &[Made<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for one in members {
@@ -180,7 +180,7 @@ pub(crate) fn tagged(mut descriptor: Value, tag: &str) -> Value {
     descriptor
 }
 
-/// All that can be told of the tree at `root`, a line for each entry, in their order.
+/// A description of the tree at `root`, a line for each entry, sorted.
 pub(crate) fn tree(root: &Path) -> Vec<String> {
     let (mut lines, mut names) = (Vec::new(), BTreeMap::new());
     let mut left = vec![root.to_owned()];

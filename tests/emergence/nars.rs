@@ -198,7 +198,7 @@ fn the_depth_is_the_callers() {
     run("64", &import).refused(3, "nar.depth");
     assert!(!store.exists());
     run("256", &import).ok();
-    // What is in the store is there, whatever is asked of others.
+    // Objects of the store need no proof, whatever is demanded of others.
     emergence(&["--store", path(&store), "check"]).ok();
     let cache = format!("cache:{}", directory.path().join("cache").display());
     emergence(&["--store", path(&store), "export", &own, "--to", &cache]).ok();
@@ -217,7 +217,7 @@ fn a_long_stream_is_bounded_and_ends_with_its_reader() {
     let mut file = fs::File::create(&big).unwrap();
     file.write_all(b"x").unwrap();
     file.set_len(300 << 20).unwrap();
-    // 64 MiB of address space beside the program would not hold it.
+    // It does not fit into 64 MiB of address space besides the program.
     let script = format!("ulimit -v 131072; \"$0\" emergence nar dump {} | head -c 100 | wc -c", path(&big));
     let program =
         std::env::var("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").to_owned());

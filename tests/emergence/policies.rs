@@ -1,4 +1,4 @@
-//! What the owner of a machine allows, and what he says of it.
+//! The policy and the configuration of the machine's owner.
 
 use std::fs;
 

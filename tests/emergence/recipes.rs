@@ -1,4 +1,4 @@
-//! Derivations that automatons are said to be built by: what follows from them, and what is refused.
+//! Derivations that automata are said to be built by: what follows from them, and what is refused.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -178,7 +178,7 @@ fn recipes_are_found_in_stores_and_caches() {
     work.call(&["export", path, out, "--to", &cache]).ok();
     work.pack(&declared, json!({"out": out}), out, &cache).ok();
     assert_eq!(work.told(), (work.digest(), Some(work.equivalence())));
-    // Without the recipe at hand a lie is told on; with it, it is found out.
+    // Without the recipe, a wrong declaration is passed on; with it, it is detected.
     let mut lie = declared.clone();
     lie["digest"] = json!(work.digest());
     lie["equivalence"] = json!(format!("sha256:{}", "0".repeat(64)));

@@ -1,4 +1,4 @@
-//! What a store has is neither read nor kept twice, under whatever path, out of whatever carries it; and what is only said to be the same
+//! What a store has is neither read nor kept twice, under whatever path, out of any source; and objects that are only declared to be the same
 //! is read.
 
 use std::fs;
@@ -221,7 +221,7 @@ fn stores_exchange_missing_objects() {
         let kept = kept.file_name().into_string().unwrap();
         lacks.run(&["verify", &format!("store:sha256:{}", kept.strip_suffix(".json").unwrap())]).ok();
         lacks.run(&["check"]).ok();
-        // What nobody has is said.
+        // Missing objects are reported.
         let unknown = format!("sha256:{}\n", "0".repeat(64));
         fs::write(&list, unknown).unwrap();
         let target = format!("cache:{}", directory.path().join("third").display());

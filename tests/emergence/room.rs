@@ -1,4 +1,4 @@
-//! File systems without room: what cannot fit is refused before its blobs are read, and one that becomes full leaves nothing behind.
+//! Full file systems: an import that cannot fit is refused before its blobs are read, and a failed one leaves nothing behind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn with_small(directory: &Path, options: &str, script: &str) -> Option<String> {
     let small = directory.join("small");
     fs::create_dir_all(&small).unwrap();
     let begin = format!("set -eu; mount -t tmpfs -o {options} none {0}; cd {0};", small.display());
-    // Every command tells its status, and what it says, on one line.
+    // Every command prints its status and output on one line.
     let run = "e() { set +e; \"$P\" emergence --store store --trust none \"$@\" >/dev/null 2>../said; s=$?; set -e; echo \"$s $(cat ../said)\"; };";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &format!("{begin} {run} {script}")]).env("P", program());
@@ -65,7 +65,7 @@ fn an_import_that_cannot_fit_is_not_started() {
     let layer = layout.plain(&tar_of(&[file("big", &noise(6 << 20))]));
     layout.index(&[tagged(layout.image(&[layer]), "t")]);
     let image = layout.reference();
-    // The blobs are no blobs any more: nobody gets as far as that.
+    // The blobs are corrupt: the check for space comes before they are read.
     for entry in fs::read_dir(directory.path().join("cache/nar")).unwrap().flatten() {
         fs::write(entry.path(), "spoilt").unwrap();
     }

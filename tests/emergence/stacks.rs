@@ -34,7 +34,7 @@ pub(crate) fn merged(layers: &[PathBuf]) -> Vec<String> {
     std::thread::scope(|scope| scope.spawn(look).join().unwrap())
 }
 
-/// Without what tells that names are of one file: an overlay copies one that gets another name.
+/// Without inode numbers and link counts: an overlay copies a file that gets another name.
 pub(crate) fn apart(lines: &[String]) -> Vec<String> {
     let one = |line: &String| match line.split_once(" = ") {
         Some((before, after)) => format!("{before} {}", after.split_once(' ').unwrap().1),
@@ -156,7 +156,7 @@ fn directories_are_removed_and_recreated() {
         assert_eq!(layers.len(), count);
         assert_eq!(apart(&merged(&layers)), apart(&in_one_tree(&layout)), "{count} layers");
     }
-    // The device that overlayfs takes for a whiteout is left out and told, in the lowest layer too.
+    // The device that overlayfs takes for a whiteout is left out and reported, in the lowest layer too.
     let layout = upto(3);
     kept.call(&["gc"]);
     let (layers, said) = kept.unpack(&layout);
@@ -321,7 +321,7 @@ fn layers_that_cannot_be_mounted_are_not_taken() {
     assert_eq!(needed.ok().lines().count(), 3);
 }
 
-/// A program of an image may give the rights of root to whoever runs it.
+/// An image may contain set-uid programs of root.
 #[test]
 fn other_users_cannot_access_image_layers() {
     let kept = Kept::new();

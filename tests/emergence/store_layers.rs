@@ -8,7 +8,7 @@ use emergence_runc::emergence::{Code, Fault, StoreDir, StorePath};
 
 use crate::support::{each, text, vector, vectors};
 
-/// What a visitor is told, as it is told.
+/// The calls that a visitor gets.
 #[derive(Default)]
 struct Told(Vec<String>, usize);
 

@@ -30,7 +30,7 @@ impl Store {
         emergence(&[&["--store", directory.to_str().unwrap()], words].concat())
     }
 
-    /// Takes an object of a cache in, whoever signed it.
+    /// Imports an object of a cache, without checking signatures.
     pub(crate) fn import(&self, cache: &Path, object: &str) -> Answer {
         self.run(&["--trust", "none", "import", &format!("cache:{}#{object}", cache.display())])
     }
@@ -265,7 +265,7 @@ fn an_existing_object_is_not_replaced() {
     let declared = ["--trust", "none", "import", &third, "--store-path", &third_path];
     store.run(&[&declared[..], &["--ref", absent]].concat()).refused(4, "closure.incomplete");
     assert!(state(&store.directory()) == before);
-    // What lies there without being known is what a process left that was ended.
+    // Files without a record are leftovers of a killed process.
     let left = store.directory().join(third_path.trim_start_matches('/'));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("x"), "x").unwrap();
@@ -327,7 +327,7 @@ fn only_the_files_of_a_store_make_a_store() {
     }
     store.import(&directory, &path).refused(3, "store.corrupt");
     fs::write(store.directory().join("version"), "1").unwrap();
-    // Nix would take away what it does not know.
+    // Nix would remove unknown files.
     fs::create_dir_all(store.directory().join("nix/var/nix/db")).unwrap();
     store.run(&["ls"]).refused(3, "store.exists");
     store.import(&directory, &path).refused(3, "store.exists");
@@ -372,7 +372,7 @@ fn corrupt_objects_are_detected_and_replaced() {
     spoil(&trees[1], b"");
     let refused = store.run(&["check"]);
     refused.refused(3, "store.corrupt");
-    // Every fault is told, one a line.
+    // Every fault is reported, one per line.
     let told = String::from_utf8(refused.stdout).unwrap();
     assert!(
         told.lines().all(|line| line.starts_with("/nix/store/") && line.ends_with(" [store.corrupt]")),
@@ -647,7 +647,7 @@ fn every_flipped_byte_of_a_cache_is_refused_and_leaves_nothing() {
             fs::write(file, &bad).unwrap();
             let answer = import();
             if answer.status == 0 {
-                // Nothing depends on what is not understood, or is only a hint: who built it, and where what is checked anyway lies.
+                // Unknown members and hints are ignored: the builder, and the location of verified files.
                 let line = info.lines().nth(info[..at].matches('\n').count()).unwrap_or_default();
                 let free = ["Deriver", "CA", "File", "Sig"].iter().any(|name| line.starts_with(name))
                     || line == "References: ";

@@ -85,7 +85,7 @@ pub(crate) fn program() -> std::ffi::OsString {
     std::env::var_os("EMERGENCE_RUNC_BIN").unwrap_or(env!("CARGO_BIN_EXE_emergence-runc").into())
 }
 
-/// A copy of a cache of the vectors, which may be spoilt.
+/// A copy of a cache of the vectors, which a test may corrupt.
 pub(crate) fn copy_cache(name: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let to = directory.path().join("cache");
@@ -119,7 +119,7 @@ pub(crate) fn emergence_with<W: AsRef<std::ffi::OsStr>>(words: &[W], input: impl
     Answer::of(&command, output)
 }
 
-/// Bytes that stand under `NAME`, or in base64 under `NAME_b64`.
+/// Bytes given as `NAME`, or in base64 under `NAME_b64`.
 pub(crate) fn bytes(value: &Value, name: &str) -> Vec<u8> {
     match value.get(format!("{name}_b64")) {
         Some(coded) => BASE64.decode(text(coded).as_bytes()).unwrap(),

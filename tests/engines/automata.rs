@@ -76,7 +76,7 @@ impl Automaton {
         call(Runtime::Ours.path(), &[&["emergence", "--store", &self.path(STORE)], args].concat())
     }
 
-    /// What an engine is told so that the runtime checks; `what`: `verify=full` or so.
+    /// The engine's options that make the runtime check; `what`: such as `verify=full`.
     fn asks(&self, what: &str, store: &str) -> Vec<&'static str> {
         let asked = |what: String| ["--annotation", format!("com.matrixai.emergence.{what}").leak()];
         [what.to_owned(), format!("store={}", self.path(store))].map(asked).concat()

@@ -37,7 +37,7 @@ impl Docker {
         self.run(&[&["--rm", "--network", "none"], options].concat(), &["sh", "-c", script])
     }
 
-    /// A running container, without a network, that ends when it is told to.
+    /// A running container, without a network, that ends on SIGTERM.
     fn container(&self, options: &[&str]) -> Container {
         self.detached(options, "trap 'exit 0' TERM; sleep 1000 & while :; do wait; done")
     }

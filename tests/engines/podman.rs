@@ -4,7 +4,7 @@ use crate::support::{Output, Runtime, call, name, nothing_left, on_both, shell, 
 
 /// podman with a runtime.
 pub(crate) struct Podman {
-    /// What goes before podman's own words: nothing for root, `as-user` for the ordinary user.
+    /// What goes before podman's own words: nothing for root, `as-user` for the unprivileged user.
     pub before: &'static [&'static str],
     runtime: Runtime,
     options: &'static [&'static str],
@@ -25,7 +25,7 @@ impl Podman {
         Self { before: &[], runtime, options: &[] }
     }
 
-    /// As the ordinary user of the test machine.
+    /// As the unprivileged user of the test machine.
     pub(crate) fn rootless(runtime: Runtime) -> Self {
         Self { before: &["as-user"], ..Self::new(runtime) }
     }
@@ -58,7 +58,7 @@ impl Podman {
         self.call(&all)
     }
 
-    /// A running container, without a network, that ends when it is told to.
+    /// A running container, without a network, that ends on SIGTERM.
     pub(crate) fn container(&self, options: &[&str]) -> Container<'_> {
         self.detached(options, "trap 'exit 0' TERM; sleep 1000 & while :; do wait; done")
     }

@@ -78,7 +78,7 @@ fn containerd_takes_the_settings() {
     }
     let file = written("config.toml", settings("/etc/containerd/config.toml"));
     let all = call("containerd", &["--config", file.to_str().unwrap(), "config", "dump"]).ok().stdout;
-    // The whole configuration: what is told of our runtime, between its name and the next one's.
+    // The whole configuration of our runtime, from its name to the next one's.
     let (_, ours) = all.split_once("containerd.runtimes.emergence.options]").expect("the runtime is there");
     let ours = ours.split("\n\n").next().unwrap();
     assert!(ours.contains("BinaryName = \"/usr/local/bin/emergence-runc\""), "{ours}");

@@ -1,4 +1,4 @@
-//! podman as an ordinary user, below that user's own systemd.
+//! podman as an unprivileged user, below that user's own systemd.
 
 use crate::podman::Podman;
 use crate::support::on_both;

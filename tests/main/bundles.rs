@@ -178,7 +178,7 @@ fn podman_create_init_start_kill_rm() {
     assert_eq!(status(), "running");
     let runtime = podman.run(&["inspect", "--format", "{{.OCIRuntime}}", "web"]).ok();
     assert_eq!(runtime.text(), env.binary().to_str().unwrap());
-    // The shell may be told before it has set its trap, so the signal goes out until it answers.
+    // The signal may arrive before the shell has set its trap, so it is repeated until the shell answers.
     until("the program was told", || {
         podman.run(&["kill", "--signal", "TERM", "web"]);
         bundle.rootfs("down").exists()

@@ -1,4 +1,4 @@
-//! The runtime killed at each step of create: whatever moment it is, `delete --force` leaves nothing.
+//! The runtime killed at each step of create: `delete --force` always leaves nothing.
 
 use std::fs;
 use std::time::Duration;

@@ -20,7 +20,7 @@ fn in_order(log: &str, lines: &[&str]) {
     }
 }
 
-/// That nothing is told unasked.
+/// Without --debug, nothing is logged.
 #[track_caller]
 fn quiet(said: Output) {
     assert_eq!(said.stderr, "");

@@ -272,7 +272,7 @@ fn delete_waits_for_a_creation_to_end() {
     }
 }
 
-/// A `run` that somebody has stopped keeps the lock for ever.
+/// A `run` that is stopped (SIGSTOP) keeps the lock.
 #[test]
 fn a_stopped_runtime_does_not_keep_its_container() {
     let Some(env) = Env::new() else { return };
@@ -361,7 +361,7 @@ fn a_hook_of_the_creation_may_ask_for_its_container() {
     }
 }
 
-/// An ordinary user could put a container there whose hooks run as root.
+/// An unprivileged user could put a container there whose hooks run as root.
 #[test]
 fn a_state_directory_that_others_may_change_is_refused() {
     let Some(env) = Env::new() else { return };

@@ -59,7 +59,7 @@ fn numbers_that_are_not_open_are_skipped() {
     env.delete("web");
 }
 
-/// The process that LISTEN_PID names is the program itself, whatever number it has.
+/// The process that LISTEN_PID names is the program itself, with any pid.
 #[test]
 fn sockets_are_the_programs_own_whatever_its_number() {
     let Some(env) = Env::new() else { return };

@@ -154,7 +154,7 @@ fn a_user_namespace_gets_devices_that_differ_from_the_hosts_or_are_missing_there
     let bundle = env.script(script).set("linux/devices", devices).set("process/capabilities", reads);
     env.run(&mapped(&env, bundle)).ok().prints(want);
 
-    // The same in a user namespace whose maps config.json does not tell.
+    // The same in a user namespace whose maps are not in config.json.
     env.launch("first", &mapped(&env, env.bundle(&["sleep", "100"])));
     let joins = mapped(&env, env.script(script)).set("linux/devices", json!([])).edit(|config| {
         config["linux"].as_object_mut().unwrap().remove("uidMappings");
@@ -190,7 +190,7 @@ fn a_root_file_system_serves_again_in_a_user_namespace() {
     }
 }
 
-/// An ordinary user can make no node, so what the host's does not have is refused.
+/// An unprivileged user can make no node, so what the host's does not have is refused.
 #[test]
 fn objects_that_a_rootless_user_cannot_create_are_refused_by_name() {
     let Some(env) = Env::rootless() else { return };

@@ -298,7 +298,7 @@ fn a_ready_filter_replaces_the_profile() {
         let bundle = env.script("uname; echo goes on").edit(filtered(killing));
         bundle.edit(|config| config["annotations"] = json!({NAME: text}))
     };
-    // Busybox prints nothing when the kernel does not tell its name.
+    // Busybox prints nothing when the kernel does not report its name.
     env.run(&with(text.trim())).ok().prints("goes on");
     if env.ours("the words are ours") {
         env.run(&with("AAAA")).fails().says(&format!("annotations.{NAME}: holds 3 bytes"));
@@ -350,7 +350,7 @@ fn a_listener_gets_the_notify_descriptor_and_the_state() {
 #[test]
 fn orphans_of_the_container_are_reaped() {
     let Some(env) = Env::new() else { return };
-    // Without a pid namespace nobody in the container reaps; `run` does, unless it is told not to.
+    // Without a pid namespace no process in the container reaps; `run` does, unless an option forbids it.
     let bundle = env.script("(sleep 0.2 &) ; exec sleep 0.5").without_namespace("pid").without_mount("/proc");
     env.run(&bundle).ok();
     until("no zombie is left", || {

@@ -1,4 +1,4 @@
-//! What the actions and flags of `linux.seccomp` do to real processes, told by `probe.c`.
+//! What the actions and flags of `linux.seccomp` do to real processes, reported by `probe.c`.
 //!
 //! Needs a C compiler, which every machine that builds this has; the test machine does not.
 
@@ -166,7 +166,7 @@ fn calls_newer_than_the_profile_are_unknown() {
 #[test]
 fn jumps_over_many_rules_land() {
     let Some(env) = Env::new() else { return };
-    // uname, and before it in the tree a call with far more than 255 instructions behind it.
+    // uname, and before it in the tree a call followed by far more than 255 instructions.
     let Some(bundle) = probe(&env, &["call", UNAME, "62", "64"]) else { return };
     let args: Vec<Value> =
         (1..300).map(|value| json!({"index": 0, "value": value * 3, "op": "SCMP_CMP_EQ"})).collect();

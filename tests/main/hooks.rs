@@ -182,7 +182,7 @@ fn environment_and_directory_of_hooks_that_name_none() {
     }
 }
 
-/// The error of a failing hook has the hook's output, of whatever kind it is, and none of a hook that succeeded.
+/// The error of a failing hook of any kind has the hook's output, and none of a hook that succeeded.
 #[test]
 fn output_of_a_failing_hook_is_in_the_error() {
     let Some(env) = Env::new() else { return };

@@ -1,4 +1,4 @@
-//! On kernels back to 5.4, and inside of engines with old filters: what stands in for newer calls does what these do.
+//! On kernels back to 5.4, and inside of engines with old filters: fallbacks for newer calls behave as these do.
 //! `EMERGENCE_TEST_KERNEL=5.4` runs all the other tests so, too.
 
 use std::fs;

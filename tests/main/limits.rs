@@ -19,7 +19,7 @@ fn update(env: &Env, id: &str, limits: &Value) -> crate::support::Output {
     env.runtime(&["update", "--resources", path.to_str().unwrap(), id])
 }
 
-/// The number that stands behind `key` in a flat keyed file of the container's cgroup.
+/// The number after `key` in a flat keyed file of the container's cgroup.
 fn counted(env: &Env, bundle: &Bundle, file: &str, key: &str) -> u64 {
     let text = env.cgroup_file(bundle.cgroup(), file);
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok());

@@ -1,4 +1,4 @@
-//! `SCMP_ACT_NOTIFY` with somebody who answers: whatever call it is about, the runtime's own included.
+//! `SCMP_ACT_NOTIFY` with an answering listener, for any system call, including the runtime's own.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +22,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// Serves the first `filters` listeners that are sent to `path`, until nobody is left under them.
+    /// Serves the first `filters` listeners that are sent to `path`, until no process is left under them.
     fn start(path: &Path, filters: usize) -> Self {
         let socket = UnixListener::bind(path).unwrap();
         std::os::unix::fs::chown(path, Some(crate::support::NOBODY), None).unwrap();
@@ -63,7 +63,7 @@ fn answer_all(listener: &OwnedFd) -> BTreeMap<i32, usize> {
         let mut wait = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry, ours.
         let ready = unsafe { libc::poll(&raw mut wait, 1, 60_000) };
-        assert!(ready > 0, "nobody asks, and somebody is there: {heard:?}");
+        assert!(ready > 0, "ready without a process under the filter: {heard:?}");
         if wait.revents & libc::POLLIN == 0 {
             return heard;
         }

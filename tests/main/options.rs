@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::mounts::{Mounted, mountinfo, table};
 use crate::support::{Bundle, Env};
 
-/// A tmpfs in the test's mount namespace, which stands for a file system of the host.
+/// A tmpfs in the test's mount namespace, which represents a file system of the host.
 fn host_mount(env: &Env, name: &str, options: &str) -> PathBuf {
     let path = env.dir().join(name);
     fs::create_dir(&path).unwrap();
@@ -268,7 +268,7 @@ fn mounts_add_gives_a_tmpfs_the_mode_of_what_it_covers() {
     env.delete("web");
 }
 
-/// A user namespace keeps what the host's mounts have: what is not named stays, what is named and cannot be is told.
+/// A user namespace keeps what the host's mounts have: options not given are unchanged, and options that cannot be set are an error.
 #[test]
 fn a_rootless_user_cannot_undo_what_the_host_has_set() {
     let Some(env) = Env::rootless() else { return };

@@ -1,4 +1,4 @@
-//! Every pair of commands on one container, raced with random delays: whatever wins, no process, cgroup or directory is forgotten.
+//! Every pair of commands on one container, raced with random delays: whichever wins, no process, cgroup or directory is forgotten.
 //!
 //! A round brings a container into a state, starts both commands with a random delay between them, and waits for them. Then
 //! 1. a process of the container that is alive is one of a container that `state` can name, and

@@ -1,4 +1,4 @@
-//! pause and resume, and what the other commands do to a container whose processes stand still or fork wildly: runc(8).
+//! pause and resume, and what the other commands do to a container whose processes are stopped or fork continuously: runc(8).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -272,7 +272,7 @@ fn a_second_container_of_the_same_name_outlives_the_first_ones_clean_up() {
     if !env.holds() {
         return;
     }
-    // One that runs in the foreground, one that is being created: somebody deletes each and makes another in its place.
+    // One that runs in the foreground, one that is being created: another command deletes each and creates another in its place.
     for (create, held) in
         [(false, None), (true, Some("cgroup")), (true, Some("hooks")), (true, Some("recorded"))]
     {

@@ -1,4 +1,4 @@
-//! Files of the caller that the runtime writes: pid files and logs, whatever is at their path.
+//! Files of the caller that the runtime writes: pid files and logs, with any file at their path.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! mounts add and mounts remove: crun(1). The container is hostile: whatever it does to its names, nothing leads outside.
+//! mounts add and mounts remove: crun(1). The container is hostile: no change to its names leads outside.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! An ordinary user runs the runtime: no cgroup of its own, one mapped id or those of /etc/subuid.
+//! An unprivileged user runs the runtime: no cgroup of its own, one mapped id or those of /etc/subuid.
 
 use std::os::unix::fs::MetadataExt;
 

@@ -183,7 +183,7 @@ fn in_the_foreground_the_runtime_stays_the_main_process() {
     let (words, barrier) = manager.hears();
     assert_eq!((words.as_str(), barrier.is_some()), ("BARRIER=1", true));
     drop(barrier);
-    // Later ones are read, so that nobody who sends them blocks, and dropped.
+    // Later ones are read and dropped, so that their senders do not block.
     say(pid, &[&b"READY=1"[..]; 40]);
     env.runtime(&["kill", "web", "TERM"]).ok();
     running.wait().exits(5);

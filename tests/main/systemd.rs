@@ -341,7 +341,7 @@ fn device_rules_hold_and_outlive_a_reload() {
     let script = format!(
         "mknod /dev/k c 1 11; mknod /dev/z c 1 12; {look} while [ ! -e /tmp/go ]; do usleep 10000; done; {look} echo end"
     );
-    // 1:11 is kmsg. 1:12 is nobody's: reading it tells an error of another kind, or nothing.
+    // 1:11 is kmsg. 1:12 has no driver: reading it fails with another error, or returns nothing.
     let unit = Unit::new(&env, "", &script)
         .set("linux/resources/devices", json!([{"allow": false, "access": "rwm"}]))
         .set(
@@ -376,7 +376,7 @@ fn a_unit_ends_with_its_container() {
     env.wait_for(&unit.id, "stopped");
     env.runtime(&["delete", &unit.id]).ok();
     unit.is_gone();
-    // Processes that the first one leaves behind, below cgroups of its own making.
+    // Processes that outlive the first one, in cgroups that it created.
     let script = "mount -t cgroup2 none /tmp && mkdir -p /tmp/x/y && sh -c 'echo 0 >/tmp/x/y/cgroup.procs; exec sleep 100' & exec sleep 100";
     let all = json!(["CAP_SYS_ADMIN"]);
     let mut unit = Unit::new(&env, "", script)
@@ -397,7 +397,7 @@ fn two_containers_cannot_be_one_unit() {
     assert_eq!(env.state(&unit.id)["status"], "running");
     assert_eq!(unit.show("ActiveState"), "active");
     unit.delete();
-    // A failed unit of the same name, which stays until somebody resets it, is no container.
+    // A failed unit of the same name, which stays until it is reset, is not a container.
     let fail = [
         "-q",
         "--scope",

@@ -1,4 +1,4 @@
-//! The library in a program with threads: whatever locks they hold at the moment of the clone, the container's process needs none.
+//! The library in a program with threads: the container's process needs none of the locks that they hold at the moment of the clone.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -148,7 +148,7 @@ fn containers_start_while_threads_hold_locks() {
                 assert_eq!(container::state(&settings, &request.id).unwrap().status, Status::Created.word());
                 container::start(&settings, &request.id).unwrap();
                 container::exec(&settings, &exec).unwrap();
-                // It is a child of this program, and nobody else reaps it.
+                // It is a child of this program, which alone reaps it.
                 let pid = std::fs::read_to_string(exec.pid_file.as_ref().unwrap()).unwrap().parse().unwrap();
                 let ended =
                     rustix::process::waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().unwrap();
@@ -161,6 +161,6 @@ fn containers_start_while_threads_hold_locks() {
     });
     finished
         .recv_timeout(patience() * 3)
-        .expect("a container's process waits for a lock that nobody lets go");
+        .expect("a container's process waits for a lock that is never released");
     work.join().unwrap();
 }

@@ -9,7 +9,7 @@ pub(crate) type Place = Vec<String>;
 #[derive(Default)]
 pub(crate) struct Crate {
     modules: BTreeMap<Place, String>,
-    /// Name of a re-exported item in a module, and the path that it stands for.
+    /// Name of a re-exported item in a module, and the path that it refers to.
     exports: BTreeMap<(Place, String), Place>,
 }
 

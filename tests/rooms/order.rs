@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Most names that may be gone, in per cent. The list is written anew by `hack/order`, which takes a release build.
+/// Maximum share of missing names, in per cent. `hack/order` rewrites the list; it needs a release build.
 const MOST_GONE: usize = 5;
 
 /// Names of modules and items that follow the crate in a mangled symbol, as in `14emergence_runc9container6create6launch`. Source:

@@ -17,7 +17,7 @@ pub(crate) fn ours(profile: &Seccomp, native: Arch) -> Filter {
     compile(profile, native, UnknownCalls::LeftOut).expect("a profile without faults")
 }
 
-/// Numbers worth asking: all that have a call, and what lies around every number either program compares with.
+/// Numbers to try: those of all system calls, and the neighbours of every number that either program compares with.
 fn numbers(programs: [&[SockFilter]; 2], bit: u32) -> BTreeSet<u32> {
     let near =
         programs.into_iter().flat_map(constants).flat_map(|k| [k.wrapping_sub(1), k, k.wrapping_add(1)]);
@@ -119,7 +119,7 @@ fn difference(
 }
 
 /// Whether more than one comparison by order concerns one call. libseccomp 2.5 joins such comparisons into one tree and can then answer
-/// against the profile: `a >= 0x2_0000_0003` is allowed for 0x1_0000_0003 where `a <= 0x1_0000_0001` stands beside it, and
+/// against the profile: `a >= 0x2_0000_0003` is allowed for 0x1_0000_0003 where `a <= 0x1_0000_0001` is listed next to it, and
 /// `a > 1 and b <= 2` fails for a of 0x1_0000_0000. `quarrels::random_profiles_keep_their_meaning` covers these.
 pub(crate) fn tangled(profile: &Seccomp) -> bool {
     let mut seen = BTreeMap::new();

@@ -2,7 +2,7 @@
 //!
 //! Needs Debian's python3-seccomp; without it a test says so and passes, unless `EMERGENCE_TEST_NO_SKIP` is set.
 
-// All of this is test code, also the helpers that clippy cannot tell are.
+// All of this is test code, also helpers that clippy does not recognize as such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod differential;

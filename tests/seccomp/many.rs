@@ -105,7 +105,7 @@ fn random(dice: &mut Dice, count: usize, plain: bool) -> Seccomp {
     profile(rules)
 }
 
-/// Values that rules name, and those beside them, with high words of all kinds.
+/// Values of rules, and their neighbours, with high words of all kinds.
 fn asked(dice: &mut Dice, profile: &Seccomp) -> u64 {
     let rule = dice.pick(&profile.syscalls);
     let arg = &rule.args[0];

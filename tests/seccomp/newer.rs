@@ -58,7 +58,7 @@ fn newer_system_calls_return_enosys() {
         ("ERRNO", &[], X86_64, 440, ENOSYS),
     ];
     for (default, architectures, audit, number, want) in table {
-        // x32 counts from its own highest, 439 too, but its own numbers from 512 on lie above.
+        // x32 counts from its own highest, 439 too, but its own numbers start at 512.
         let want = if number == X32 | 511 { ENOSYS } else { want };
         let got = answer(&profile(default, architectures), audit, number);
         assert_eq!(got, want, "{default} {architectures:?} {audit:#x} {number:#x}: {got:#x}");

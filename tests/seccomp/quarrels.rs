@@ -97,7 +97,7 @@ fn two_rules_in_either_order() {
 
 /// Whether one argument is compared with several values, one of them by NE. libseccomp splits an argument into two words and lets the
 /// rule that was written first decide where the high words differ, the one with the higher value elsewhere; and of rules that begin
-/// with NE and go on, it can forget what stands beside them.
+/// with NE and go on, it can forget the conditions next to them.
 fn knotted(profile: &Seccomp) -> bool {
     let mut seen: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
     for arg in profile.syscalls.iter().flat_map(|rule| &rule.args) {

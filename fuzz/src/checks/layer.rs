@@ -1,4 +1,4 @@
-//! The layer of an image, which is unpacked: whatever its tar says, what is made is below one directory, or nothing is.
+//! The layer of an image, which is unpacked: files are created below one directory only, or not at all, whatever the tar contains.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -76,7 +76,7 @@ fn one_line(words: &str) {
     assert!(!words.chars().any(|c| matches!(c, '\n' | '\r')), "more than one line: {words:?}");
 }
 
-/// A document that could not be read, as a user is told of it.
+/// The message for a document that could not be read.
 fn misread(fault: &ParseError) {
     one_line(&Error::new(Kind::Invalid, format!("config.json: {fault}")).to_string());
 }
@@ -113,7 +113,7 @@ fn ask() -> Ask<'static> {
     Ask { id: "web", bundle: Path::new("/bundle"), no_pivot: false, new_keyring: true, passed: &PASSED }
 }
 
-/// Hosts that differ in all that a plan depends on: root's with cgroup 2, root's with systemd, an old one, an ordinary user's.
+/// Hosts that differ in all that a plan depends on: root's with cgroup 2, root's with systemd, an old one, an unprivileged user's.
 fn hosts() -> [Host; 4] {
     let root = Host {
         euid: 0,

@@ -1,4 +1,4 @@
-//! The kernel's list of mounts, and behind an empty line that of our cgroups: names in both are whoever's made them.
+//! The kernel's list of mounts, and after an empty line that of our cgroups: names in both are chosen by other processes.
 
 use emergence_runc::cgroup::Layout;
 use emergence_runc::sys::mountinfo::{self, Mount};

@@ -27,7 +27,7 @@ impl Drain for Written {
     }
 }
 
-/// Writes each node that it is told of.
+/// Writes each node that it gets.
 struct Copy {
     out: Buffer<Written>,
     /// How many directories we are in.

@@ -5,7 +5,7 @@ use emergence_runc::net::answer::Dump;
 
 use super::one_line;
 
-/// Of the request that is answered, as it stands in the corpus.
+/// The sequence number of the answered request, as in the corpus.
 const SEQUENCE: u32 = 1;
 
 pub fn check(bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! The limits that `update` is given: what is written, by either version of cgroups, and what systemd is told.
+//! The limits that `update` is given: the writes, for either version of cgroups, and the properties for systemd.
 
 use emergence_runc::plan::Limiting;
 use emergence_runc::plan::update::change;

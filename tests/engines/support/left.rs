@@ -1,4 +1,4 @@
-//! What a container may not leave behind once its engine has removed it.
+//! Leftovers of a container that its engine has removed: none is allowed.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What every test of an engine stands on: which runtime, calls of programs, and a look at what is left behind.
+//! Support for every test of an engine: the runtime, calls of programs, and a check for leftovers.
 
 mod call;
 mod left;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Longest a test waits for something that should happen soon, on an emulated machine that may be a busy one.
 const PATIENCE: Duration = Duration::from_secs(200);
 
-/// The runtime that an engine is told to use.
+/// The runtime that an engine is configured to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runtime {
     /// Debian's crun: the control.

@@ -42,7 +42,7 @@ fn part() {
     }
 }
 
-/// Pushes characters into the input of a terminal, as if somebody had typed them: TIOCSTI, ioctl_tty(2).
+/// Pushes characters into the input of a terminal, as if they were typed: TIOCSTI, ioctl_tty(2).
 fn type_into(place: &str) {
     let file = fs::File::open(place).expect("open the terminal");
     for byte in b"injected\n" {
@@ -96,7 +96,7 @@ fn memory_can_be_written(process: &Path) -> bool {
     opened && has_more(process)
 }
 
-/// Whether a process has capabilities that we have not, and may use them: no filter of system calls stands before that.
+/// Whether a process has capabilities that we have not, and may use them: no seccomp filter prevents that.
 fn has_more(process: &Path) -> bool {
     let field = |of: &Path, name: &str| {
         let text = fs::read_to_string(of.join("status")).unwrap_or_default();

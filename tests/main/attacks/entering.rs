@@ -121,7 +121,7 @@ fn who_watches_mounts_being_added_finds_nothing_of_the_host() {
     env.delete("web");
 }
 
-/// Whoever traces a process makes it do what he likes, with its rights.
+/// A tracer controls the traced process, with its rights.
 #[test]
 fn who_may_trace_seizes_nothing_that_has_more_rights() {
     let Some(env) = Env::new() else { return };

@@ -124,7 +124,7 @@ fn groups_of_the_caller_are_not_kept() {
     }
 }
 
-/// Once a single id is mapped without rights, nobody inside may lay down a group that keeps him from something.
+/// Once a single id is mapped without rights, no process inside may drop a group that denies it something.
 #[test]
 fn a_rootless_user_cannot_set_groups() {
     let Some(env) = Env::rootless() else { return };

@@ -1,5 +1,5 @@
 //! The kernel's own files: /proc and its parameters written through names of the image (CVE-2019-16884, CVE-2025-52881), parameters of
-//! the host (CVE-2022-0811's kind), the control groups of an ordinary user (CVE-2023-25809), messages to the kernel (CVE-2021-43784).
+//! the host (CVE-2022-0811's kind), the cgroups of an unprivileged user (CVE-2023-25809), messages to the kernel (CVE-2021-43784).
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -97,7 +97,7 @@ fn parameters_are_written_to_the_real_proc_only() {
     assert_eq!(fs::read_to_string(&outside).unwrap(), "0");
 }
 
-/// What an ordinary user owns of the host's control groups his container may see, not change.
+/// A rootless container may see the user's own cgroups of the host, but not change them.
 #[test]
 fn a_users_own_cgroups_are_not_writable_inside() {
     let Some(env) = Env::rootless() else { return };

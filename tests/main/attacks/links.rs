@@ -149,7 +149,7 @@ fn non_directories_at_proc_and_sys_are_not_mounted_on() {
     }
 }
 
-/// As in runc and crun, for whatever is mounted there. procfs and sysfs elsewhere must not come to lie behind a link either.
+/// As in runc and crun, for any mount there. procfs and sysfs elsewhere must not be mounted through a link either.
 #[test]
 fn a_link_at_proc_and_sys_is_not_mounted_on() {
     let Some(env) = Env::new() else { return };
@@ -191,7 +191,7 @@ fn a_link_at_proc_and_sys_is_not_mounted_on() {
     env.run(&bundle).ok().prints("there");
 }
 
-/// A masked file is hidden behind /dev/null; an image whose own is a link would have it hidden behind, and so opened to, what the
+/// A masked file is covered by /dev/null; an image whose /dev/null is a link would have it covered by, and so opened to, what the
 /// link names (CVE-2025-31133).
 #[test]
 fn a_false_dev_null_does_not_stand_for_what_is_masked() {
@@ -254,7 +254,7 @@ fn a_false_ptmx_is_not_opened() {
     let opened = Arc::new(AtomicBool::new(false));
     let bundle = run(&|path| {
         mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
-        // A fifo can be opened for writing once somebody has opened it for reading.
+        // A fifo can be opened for writing once another process has opened it for reading.
         let (path, opened) = (path.to_owned(), Arc::clone(&opened));
         std::thread::spawn(move || {
             let _writer = fs::OpenOptions::new().write(true).open(path);

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::capabilities;
 use crate::support::{Bundle, Env};
 
-/// A tmpfs in the test's mount namespace, which stands for a file system of the host.
+/// A tmpfs in the test's mount namespace, which represents a file system of the host.
 fn file_system(env: &Env) -> PathBuf {
     let path = env.dir().join("host");
     fs::create_dir(&path).unwrap();
@@ -59,7 +59,7 @@ fn a_remount_leaves_the_hosts_file_system_as_it_is() {
     }
 }
 
-/// Of what else is the host's: the root file system, sysfs and mqueue without namespaces of their own, control groups.
+/// Of what else is the host's: the root file system, sysfs and mqueue without namespaces of their own, cgroups.
 #[test]
 fn a_remount_of_what_the_host_shares_is_refused() {
     let Some(env) = Env::new() else { return };
@@ -115,7 +115,7 @@ fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
         bundle.write();
         env.runtime(&["run", "--no-pivot", "-b", bundle.str(), &env.id()]).ok().prints("");
     };
-    // One more, where nobody looks for it.
+    // One more, at an unusual place.
     let hidden = env.dir().join("hidden");
     fs::create_dir(&hidden).unwrap();
     env.mount("proc".as_ref(), &hidden, &["-t", "proc"]);

@@ -13,7 +13,7 @@ fn hold(pid: i32) -> OwnedFd {
     rustix::fs::open(format!("/proc/{pid}/exe"), flags, Mode::empty()).unwrap()
 }
 
-/// Why what is held cannot be opened to be written to, once nobody runs it any more.
+/// The error of opening the held file for writing, once no process runs it.
 fn refused(env: &Env, held: &OwnedFd) -> std::io::Error {
     let before = fs::read(env.binary()).unwrap();
     let opened = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()));
@@ -101,7 +101,7 @@ fn it_cannot_be_overwritten_by_who_is_entered() {
     drop(kept);
     entered.wait();
     until("it was tried", || bundle.rootfs("tried").exists());
-    // And whatever program another process is, however short its life.
+    // And so is the program of any other process, however short-lived.
     let attack = "while :; do for exe in /proc/[0-9]*/exe; do
         ( exec 9<$exe && usleep 3000 && echo overwritten >/proc/self/fd/9 ) 2>/dev/null; done; done";
     env.runtime(&["exec", "-d", "web", "sh", "-c", attack]).ok();
@@ -112,7 +112,7 @@ fn it_cannot_be_overwritten_by_who_is_entered() {
     env.delete("web");
 }
 
-/// The root of an ordinary user's container is that user outside, who may own the program.
+/// The root of an unprivileged user's container is that user outside, who may own the program.
 #[test]
 fn it_cannot_be_written_to_where_it_is_the_users_own() {
     let Some(env) = Env::rootless() else { return };

@@ -1,4 +1,4 @@
-//! Names that somebody exchanges while they are used: CVE-2021-30465, CVE-2019-19921, CVE-2024-45310, CVE-2025-31133.
+//! Names that are exchanged while they are used: CVE-2021-30465, CVE-2019-19921, CVE-2024-45310, CVE-2025-31133.
 //!
 //! Another container with a share in the same directory can do that. Whether `create` then succeeds is a matter of luck; what it does
 //! outside of the root file system, or leaves unprotected, is not.
@@ -50,7 +50,7 @@ fn a_destination_that_becomes_a_link_leads_nowhere_outside() {
     assert_eq!(made, 1, "made in a directory of the host");
 }
 
-/// Between the mounting of /dev and the making of its nodes: they would come to lie in the root file system on disk, where others
+/// Between mounting /dev and creating its nodes: they would be created in the root file system on disk, where others
 /// who share it find a device that their own rules forbid.
 #[test]
 fn no_device_is_made_on_disk_when_dev_is_exchanged() {

@@ -5,7 +5,7 @@ use std::fs;
 use super::actor;
 use crate::support::{Bundle, Env, on_test_machine};
 
-/// Whether this kernel lets anybody do it, ioctl_tty(2). The test machine's is told to.
+/// Whether this kernel allows it (legacy TIOCSTI), ioctl_tty(2). The test machine's does.
 fn possible() -> bool {
     let switch = "/proc/sys/dev/tty/legacy_tiocsti";
     if on_test_machine() {
@@ -19,7 +19,7 @@ fn possible() -> bool {
     possible
 }
 
-/// Runs the runtime with `words` on a terminal that stands for the host's; what the terminal showed.
+/// Runs the runtime with `words` on a terminal that represents the host's; returns the terminal's output.
 fn on_a_terminal(env: &Env, words: &str) -> String {
     let command = format!("{} --root {} {words}", env.binary().display(), env.root().display());
     env.program("script", &["-qec", &command, "/dev/null"]).env("SHELL", "/bin/sh").run().stdout

@@ -75,7 +75,7 @@ fn a_changed_object_is_not_created() {
         assert!(output.stderr.contains("[nar.hash]"), "{mode}: {output:?}");
         assert_eq!(world.env.runtime(&["list", "-q"]).text(), "", "{mode}");
     }
-    // Who does not ask is not told.
+    // Without a request nothing is checked.
     world.edit("full", |config| {
         config["annotations"].as_object_mut().unwrap().remove("com.matrixai.emergence.verify");
     });

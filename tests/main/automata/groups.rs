@@ -141,7 +141,7 @@ fn programs_that_are_killed_are_started_again_as_long_as_that_is_seldom() {
     kill(b);
     began("b", 2);
     until("they are two again", || members().len() == 2);
-    // Another one within five seconds is once too often, whoever it is.
+    // Another exit within five seconds exceeds the limit, of whichever member.
     kill(members()[0]);
     let output = running.wait().exits(128 + 9);
     let count = |name: &str| output.stdout.lines().filter(|line| *line == name).count();

@@ -104,7 +104,7 @@ fn layers_lie_over_one_another() {
     world.is_free();
 }
 
-/// Not even who takes away what config.json says of the root, and not for the places of mounts that the image lacks.
+/// Not even if root.readonly is removed from config.json, and not for mount points that the image lacks.
 #[test]
 fn a_bound_image_is_not_writable() {
     let Some(world) = World::new() else { return };

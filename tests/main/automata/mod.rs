@@ -47,7 +47,7 @@ impl World {
         Self::with(Env::new()?)
     }
 
-    /// The same for an ordinary user.
+    /// The same for an unprivileged user.
     fn rootless() -> Option<Self> {
         let world = Self::with(Env::rootless()?)?;
         fs::create_dir(world.store()).unwrap();

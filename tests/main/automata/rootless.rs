@@ -1,4 +1,4 @@
-//! An ordinary user runs artifacts: their bundles lie in his store, and go with their containers.
+//! A rootless user runs artifacts: their bundles are in the user's store, and are removed with their containers.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn images_run_as_far_as_a_user_has_ids() {
     let Some(world) = World::rootless() else { return };
     let Some(reference) = image(&world) else { return };
     let id = &world.id("image");
-    // It wants to be web, whom a container of his does not have.
+    // It requests the user web, which a rootless container does not have.
     world.emergence(&["run", &reference, id]).exits(125).says("no entry of linux.uidMappings has 33");
     world.no_bundle();
     let bundle = world.text("run/b");

@@ -60,7 +60,7 @@ fn objects_in_the_store_are_not_proved_again() {
     let report: Value = serde_json::from_str(report.text()).unwrap();
     let automaton = report["automaton"].as_str().unwrap();
     let path = world.emergence(&["import", &reference]).ok().text().to_owned();
-    // A byte behind the end of a program does not keep it from running.
+    // A byte after the end of a program does not keep it from running.
     let file = world.store().join(&path[1..]).join("bin/busybox");
     let mut bytes = fs::read(&file).unwrap();
     bytes.push(0);

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::support::{Bundle, Env, Output, on_test_machine, until};
 
-/// All its files are inside, so that nothing of the test's own stands in the way of criu.
+/// All its files are inside, so that no file of the test prevents a checkpoint.
 const COUNT: &str = "exec </dev/null >>/log 2>&1; trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 50000; done";
 
 fn env() -> Option<Env> {

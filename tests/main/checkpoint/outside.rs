@@ -47,7 +47,7 @@ fn mounts_of_the_host_are_given_back() {
     assert_eq!(fs::read_to_string(inside("/data/sub/m")).unwrap(), "", "still masked");
     assert_eq!(fs::read_to_string(inside("/var/real/m")).unwrap(), "below\n");
     assert_eq!(fs::read_to_string(inside("/data/deep/new")).unwrap(), "new\n");
-    // Another file of the host takes its place, and the point to mount on is made anew.
+    // Another file of the host takes its place, and the mount point is created again.
     counter.checkpoint("images", &[]).ok();
     let count = counter.count();
     fs::write(env.dir().join("file2"), "two\n").unwrap();

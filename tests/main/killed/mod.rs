@@ -2,7 +2,7 @@
 //!
 //! For each command and each kind of container the calls are counted first; then some of them are chosen, and the runtime is killed
 //! there. `EMERGENCE_TEST_KILLS` says how many for each command, kind and manner (1 unless set): a number, `all`, or `random:N`, which
-//! chooses anew each time and prints the seed; `random:N:SEED` repeats it. Each test prints how often it has killed, in which manner.
+//! chooses again each time and prints the seed; `random:N:SEED` repeats it. Each test prints how often it has killed, in which manner.
 //!
 //! The whole sweep: `EMERGENCE_TEST_KILLS=all cargo test --test main killed:: -- --nocapture`, a few hours on two cores.
 

@@ -36,7 +36,7 @@ pub(crate) enum Place {
     JoinedUser,
     /// Without a cgroup.
     NoCgroup,
-    /// Without a cgroup and a pid namespace: nothing but its number tells of it.
+    /// Without a cgroup and a pid namespace: it is known only by its pid.
     NoCgroupNoPid,
     /// Without a mount namespace: what it mounts is mounted on the host.
     NoMounts,

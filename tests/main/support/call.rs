@@ -128,7 +128,7 @@ fn enter(
 ) -> io::Result<()> {
     let check = |done: libc::c_int| if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     if let Some(older) = older {
-        // While this is root's: a filter of an ordinary user would keep newuidmap from its rights.
+        // While this is root's: a filter of an unprivileged user would keep newuidmap from its rights.
         older.pretend()?;
     }
     // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads no list of length 0.

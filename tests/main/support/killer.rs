@@ -111,9 +111,9 @@ struct Tracer {
     subject: Option<i32>,
     /// Children that are stopped at their first instruction.
     asleep: Vec<i32>,
-    /// Processes that were seen to stop before their maker told of them.
+    /// Processes that stopped before the report of their creation.
     early: BTreeSet<i32>,
-    /// All that were told of.
+    /// All reported processes.
     known: BTreeSet<i32>,
     result: Killed,
 }
@@ -274,7 +274,7 @@ impl Tracer {
         }
     }
 
-    /// A line for each process that was met: its state, what it waits for, and who traces it. For whoever has to find out why it hangs.
+    /// A line for each process that was met: its state, what it waits for, and who traces it. Used to find out why it hangs.
     fn state_of_all(&self) -> String {
         let about = |pid: &i32| {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -300,7 +300,7 @@ impl Tracer {
         )
     }
 
-    /// A process that is traced and stopped, but was not told of.
+    /// A process that is traced and stopped, but was not reported.
     fn straggler(&self) -> Option<i32> {
         let mut status = 0;
         let options = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
@@ -312,7 +312,7 @@ impl Tracer {
     /// Lets all others run freely.
     fn release(&mut self) {
         self.release_children();
-        // A process that the killed program was just making is traced too, and nobody told of it.
+        // A process that the killed program was just creating is traced too, without a report.
         std::mem::take(&mut self.early).into_iter().for_each(detach);
         while let Some(pid) = self.straggler() {
             detach(pid);

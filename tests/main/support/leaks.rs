@@ -1,4 +1,4 @@
-//! What a test may not leave behind: processes (zombies too), mounts, cgroups, state directories.
+//! Leftovers that a test must not have: processes (zombies too), mounts, cgroups, state directories.
 
 use std::collections::BTreeMap;
 use std::fs;

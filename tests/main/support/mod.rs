@@ -1,4 +1,4 @@
-//! What every end-to-end test stands on: an own mount namespace with cgroup 2, bundles, and a check that nothing is left.
+//! Support for every end-to-end test: a private mount namespace with cgroup v2, bundles, and a check for leftovers.
 //!
 //! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
 //! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
@@ -32,7 +32,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
-/// An ordinary user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
+/// An unprivileged user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
 pub(crate) const NOBODY: u32 = 65534;
 
 /// What a program that can be held looks for in its environment.
@@ -44,7 +44,7 @@ pub(crate) fn patience() -> Duration {
     Duration::from_secs(if on_test_machine() { 200 } else { 20 })
 }
 
-/// One test's world. Dropping it checks that nothing is left and takes away what is.
+/// One test's world. Dropping it checks that nothing is left, and removes leftovers.
 pub(crate) struct Env {
     dir: tempfile::TempDir,
     mount_namespace: OwnedFd,
@@ -66,7 +66,7 @@ impl Env {
         Self::build(None)
     }
 
-    /// A world where the runtime runs as an ordinary user, with sub-ids 200000 to 265535.
+    /// A world where the runtime runs as an unprivileged user, with sub-ids 200000 to 265535.
     pub(crate) fn rootless() -> Option<Self> {
         Self::build(Some(NOBODY))
     }
@@ -112,7 +112,7 @@ impl Env {
         })
     }
 
-    /// Whether the runtime runs as an ordinary user.
+    /// Whether the runtime runs as an unprivileged user.
     pub(crate) fn is_rootless(&self) -> bool {
         self.user.is_some()
     }
@@ -319,7 +319,7 @@ fn copy_program(from: &Path, to: &Path) {
 }
 
 /// Puts a program into a test's directory: a copy of its own. On the test machine it is a link to one copy for all: to the
-/// emulator a new copy is new code, which it translates anew, and that takes longer than most tests.
+/// emulator a new copy is new code, which it has to translate again, and that takes longer than most tests.
 fn place_program(from: &Path, to: &Path) {
     static FIRST: Mutex<()> = Mutex::new(());
     if !on_test_machine() {

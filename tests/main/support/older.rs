@@ -60,7 +60,7 @@ const fn answer(errno: i32) -> sock_filter {
 
 const ALLOW: sock_filter = step(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
 
-/// Goes on with the next step when the number is `call`, else behind the next `length` steps.
+/// Continues with the next step if the number is `call`, otherwise after the next `length` steps.
 const fn only(call: i64, length: u8) -> sock_filter {
     step(BPF_JMP | BPF_JEQ | BPF_K, 0, length, call as u32)
 }
@@ -69,7 +69,7 @@ const fn only(call: i64, length: u8) -> sock_filter {
 const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 29] {
     [
         load(0),
-        // For this EPERM is an answer of its own, which tells nobody to try otherwise.
+        // Here EPERM has a meaning of its own, so that no caller tries the fallback.
         only(libc::SYS_mount_setattr, 1),
         answer(libc::ENOSYS),
         step(BPF_JMP | BPF_JGE | BPF_K, 0, 1, FIRST_UNKNOWN as u32),

@@ -12,7 +12,7 @@ use crate::support::Env;
 /// No limit, in a property's and in a file's words.
 const NONE: [&str; 2] = ["infinity", "max"];
 
-/// Property and file of each limit that both tell in the same unit of measure.
+/// Property and file of each limit that have the same unit.
 const SAME: &[(&str, &str)] = &[
     ("MemoryMax", "memory.max"),
     ("MemoryHigh", "memory.high"),
@@ -85,7 +85,7 @@ impl Limited<'_> {
         let cpu = self.file("cpu.max");
         let (quota, period) = cpu.split_once(' ').unwrap();
         match micros(&shown["CPUQuotaPerSecUSec"]) {
-            // Without a quota systemd writes its own default period to the file, but keeps the one that it was told.
+            // Without a quota systemd writes its own default period to the file, but keeps the configured one.
             None => assert_eq!(quota, "max", "{when}"),
             Some(share) => {
                 let (quota, period): (f64, f64) = (quota.parse().unwrap(), period.parse().unwrap());
