@@ -76,10 +76,14 @@ impl Group {
     /// Lets killed processes end: the v1 freezer delays even SIGKILL until the group is thawed.
     /// Does nothing in v2, or if the group is not frozen or no longer exists.
     pub fn let_killed_end(&self) -> Result<()> {
-        if self.legacy_dir("freezer").is_some() && self.is_frozen()? { self.thaw_or_gone() } else { Ok(()) }
+        if self.legacy_dir("freezer").is_some() && self.is_frozen()? {
+            self.thaw_if_it_exists()
+        } else {
+            Ok(())
+        }
     }
 
-    fn thaw_or_gone(&self) -> Result<()> {
+    fn thaw_if_it_exists(&self) -> Result<()> {
         match self.thaw() {
             Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
             thawed => thawed,
@@ -117,7 +121,7 @@ impl Group {
         let frozen = was_frozen || self.freeze().is_ok();
         let sent = self.signal_each(signal);
         if frozen && (!was_frozen || signal == Signal::KILL) {
-            return sent.and(self.thaw_or_gone());
+            return sent.and(self.thaw_if_it_exists());
         }
         sent
     }

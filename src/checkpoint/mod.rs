@@ -13,10 +13,10 @@
 //!
 //! Sources: criu's `images/rpc.proto`, criu.org "RPC", criu(8). Does not depend on containers.
 
-mod apart;
 mod criu;
 mod log;
 pub mod message;
+mod new_root;
 
-pub use apart::{NewRoot, with_root};
 pub use criu::{Criu, Purpose, Version, features, version};
+pub use new_root::{NewRoot, with_root};

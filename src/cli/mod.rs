@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
             (obey(cli, protected), if enters { ExitCode::from(EXEC_FAILED) } else { ExitCode::FAILURE })
         }
         // Requested help is only printed. Parsing the command line again would print it again.
-        Err(answer) if is_told(&answer) => {
+        Err(answer) if is_requested_output(&answer) => {
             (output::print(&answer.render().to_string()).map(|()| ExitCode::SUCCESS), ExitCode::FAILURE)
         }
         Err(answer) => (Err(refused(&answer)), wrong_usage(&answer)),
@@ -83,13 +83,13 @@ pub fn understand(line: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<()> {
     let line = line.into_iter().map(|word| word.as_ref().to_owned());
     let line: Vec<OsString> = std::iter::once(OsString::from("emergence-runc")).chain(line).collect();
     match args::parse(&line) {
-        Err(answer) if !is_told(&answer) => Err(Error::new(Kind::Usage, words(&answer, None))),
+        Err(answer) if !is_requested_output(&answer) => Err(Error::new(Kind::Usage, words(&answer, None))),
         _ => Ok(()),
     }
 }
 
 /// Whether this is requested output: help, or the version.
-fn is_told(answer: &clap::Error) -> bool {
+fn is_requested_output(answer: &clap::Error) -> bool {
     matches!(answer.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
 }
 

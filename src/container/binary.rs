@@ -39,7 +39,7 @@ pub fn run_protected() -> Result<()> {
     }
     let file = match read_only_mount() {
         Ok(mount) => mount,
-        Err(_) if is_roots_alone().doing(|| "look at /proc/self/exe")? => return Ok(()),
+        Err(_) if is_writable_by_root_only().doing(|| "look at /proc/self/exe")? => return Ok(()),
         Err(_) => sealed_copy().doing(
             || "copy the runtime's binary to where no container can write to it (not needed if only root can write to the binary)",
         )?,
@@ -78,7 +78,7 @@ fn read_only_mount() -> std::io::Result<OwnedFd> {
 
 /// Whether root owns the program, only root may write to it, and this process is not root: no
 /// process in an unprivileged user's container is root outside.
-fn is_roots_alone() -> std::io::Result<bool> {
+fn is_writable_by_root_only() -> std::io::Result<bool> {
     let found = fs::metadata(OWN_PATH)?;
     Ok(!rustix::process::geteuid().is_root() && found.uid() == 0 && found.mode() & 0o022 == 0)
 }

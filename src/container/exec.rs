@@ -5,7 +5,7 @@
 //! here. Otherwise, and without the right to enter (an unprivileged user), a second clone inside
 //! achieves that.
 
-mod wanted;
+mod requested;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::plan::{Ask, Passed, Plan, StepError};
 use crate::spec::Spec;
 use crate::sys::cred;
 use crate::sys::namespace::{Namespace, NamespaceSet};
-use wanted::RequestedProcess;
+use requested::RequestedProcess;
 
 /// `exec`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
 /// 0.
@@ -113,7 +113,7 @@ impl Running {
 }
 
 fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
-    let RequestedProcess { process, words, document } = wanted::process(request, spec)?;
+    let RequestedProcess { process, words, document } = requested::process(request, spec)?;
     let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
     let host = facts::caller(Some(&process), None)?;
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))

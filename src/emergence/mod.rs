@@ -61,10 +61,10 @@ pub use proof::closure::{ArtifactKind, Closure, LayerReport, Receive, Report, ch
 pub use proof::policy::{Allow, Policy, Provable};
 pub use proof::terms::{Destination, Evidence, Holdings, Terms, Twin, Unwatched, Watch};
 pub use proof::trust::{Demand, Proof, Trust};
-pub use proof::verify::{Bytes, Seen, read_again, read_object};
+pub use proof::verify::{Bytes, Seen, read_object, read_verified};
 pub use store::{
     Added, Checked, Collected, Export, Exported, GcRoot, Held, Lease, Meta, Named, Store, StoreLocation,
-    StoreTarget, Sync, going_to, unpack_apart,
+    StoreTarget, Sync, going_to, unpack_to_new_directory,
 };
 
 /// Automata: documents, digests, parameters, layers, packing and signing.

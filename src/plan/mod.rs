@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod asked;
 mod cause;
 pub mod devices;
 pub mod enter;
@@ -15,6 +14,7 @@ mod filter;
 pub mod hooks;
 pub mod ids;
 pub mod limits;
+mod mount_options;
 pub mod mount_step;
 mod mounts;
 pub mod namespaces;
@@ -27,8 +27,8 @@ pub mod rlimits;
 mod rootfs;
 pub mod schedule;
 pub mod step;
+pub mod success;
 pub mod sysctl;
-pub mod told;
 pub mod update;
 mod words;
 
@@ -54,7 +54,7 @@ pub use passed::Passed;
 pub use process::{Affinity, CapSets, ProcessPlan, ProcessStrings, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Step, StepError};
-pub use told::Detail;
+pub use success::Detail;
 
 /// The actions that create the container, or ([`Plan::enter`]) one more process in it.
 #[derive(Debug)]
@@ -346,7 +346,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         process::plan(process, &process::ProcessStrings::of(process), "process", &context, judge)
     });
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
-        process::mapped(process, &context, maps, judge);
+        process::check_ids_are_mapped(process, &context, maps, judge);
     }
     if let (true, Some(maps)) = (new_user, &namespaces.maps) {
         ids::mapped_options(&spec.mounts, maps, judge);

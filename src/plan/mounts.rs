@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString};
 
 use rustix::mount::MountFlags;
 
-use super::asked::{Entry, Fits, MountOptions, data_options, unmapped};
 use super::ids::IdMaps;
+use super::mount_options::{Entry, Fits, MountOptions, data_options, unmapped};
 use super::mount_step::{BindSource, CgroupMount, IdMap, MountKind, MountStep, NewFs};
 use super::remount;
 use super::{Context, Judge, Place};

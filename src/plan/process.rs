@@ -152,7 +152,7 @@ pub fn plan(
         let cwd = String::from_utf8_lossy(&words.cwd);
         judge.fault(format!("{place}.cwd"), format!("{cwd:?} is not absolute"));
     }
-    no_id(process, place, judge);
+    reject_invalid_ids(process, place, judge);
     let args = strings(&words.args, format_args!("{place}.args"), judge);
     let env = environment(&words.env, place, context, judge);
     let candidates = candidates(words, place, judge);
@@ -193,7 +193,7 @@ pub fn plan(
 
 /// Refuses (uid_t) -1, which setresuid(2) and setgroups(2) do not accept: the first would leave the
 /// user unchanged, as root.
-fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
+fn reject_invalid_ids(process: &spec::Process, place: &str, judge: &mut Judge) {
     let user = &process.user;
     let more = user.additional_gids.iter().enumerate();
     let more = more.map(|(at, id)| (format!("additionalGids[{at}]"), *id));
@@ -209,7 +209,12 @@ fn no_id(process: &spec::Process, place: &str, judge: &mut Judge) {
 
 /// Checks that a new user namespace maps the user. The kernel, setresuid(2), would only return
 /// EINVAL.
-pub(super) fn mapped(process: &spec::Process, context: &Context<'_>, maps: &IdMaps, judge: &mut Judge) {
+pub(super) fn check_ids_are_mapped(
+    process: &spec::Process,
+    context: &Context<'_>,
+    maps: &IdMaps,
+    judge: &mut Judge,
+) {
     for (name, id, maps) in [("uid", process.user.uid, &maps.uid), ("gid", process.user.gid, &maps.gid)] {
         if id != u32::MAX && IdMaps::outside(maps, id).is_none() {
             let words = format!("no entry of linux.{name}Mappings has {id}");
@@ -339,7 +344,7 @@ fn label(module: &SecurityModule, text: &str, enabled: bool, place: &str, judge:
         return Vec::new();
     }
     if !enabled {
-        let words = format!("{text:?} is asked for, but {name} is not enabled in this kernel");
+        let words = format!("{text:?} is requested, but {name} is not enabled in this kernel");
         judge.fault(format!("{place}.{member}"), words);
     }
     if text.contains(['\0', '\n']) {
@@ -524,7 +529,12 @@ mod tests {
             let mut judge = Judge::default();
             let user = spec::User { uid, gid, additional_gids: more, ..Default::default() };
             let process = spec::Process { user, ..Default::default() };
-            mapped(&process, &Context::for_tests(), &IdMaps { uid: map(0, 1), gid: map(5, 10) }, &mut judge);
+            check_ids_are_mapped(
+                &process,
+                &Context::for_tests(),
+                &IdMaps { uid: map(0, 1), gid: map(5, 10) },
+                &mut judge,
+            );
             let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
             assert_eq!(faults, want);
         }

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use super::asked::{Entry, Fits, data_options, unmapped};
+use super::mount_options::{Entry, Fits, data_options, unmapped};
 use super::mount_step::{MountKind, MountStep, NewFs, Reconfigured, Remount};
 use super::{Context, Judge};
 use crate::sys::namespace::Namespace;

@@ -267,7 +267,7 @@ fn values_at_the_borders_of_their_types() {
         for value in bad {
             let fault = given(value).unwrap_err();
             assert_eq!(fault.code(), Some(Code::DocParameter), "{kind} {value:?}: {fault}");
-            let words = format!("is no {kind}: that is ");
+            let words = format!("is not of type {kind}: that is ");
             assert!(fault.to_string().contains(&words), "{fault}");
             assert_eq!(fault.to_string().lines().count(), 1, "{fault}");
         }

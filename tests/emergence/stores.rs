@@ -445,7 +445,7 @@ fn roots_keep_objects_and_their_references() {
     store.run(&["check"]).ok();
     // A process that lives keeps what it uses, one that has ended does not.
     store.run(&["root", "rm", "web"]).ok();
-    store.run(&["root", "rm", "web"]).fails(4, "no root");
+    store.run(&["root", "rm", "web"]).fails(4, "no such root");
     let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", sleeper.id())).unwrap();
     let began: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();

@@ -242,7 +242,7 @@ fn a_process_document_says_everything() {
     fs::write(&file, process.to_string()).unwrap();
     exec(&env, &["--process", name, "web"]).exits(4).prints("[] 2\n/var\n9");
     exec(&env, &["-p", name, "--cwd", "/tmp", "-e", "OWN=x", "web"]).exits(4).prints("[x] 2\n/tmp\n9");
-    exec(&env, &["-p", name, "web", "/nosuch"]).exits(4).says("is not run");
+    exec(&env, &["-p", name, "web", "/nosuch"]).exits(4).says("is ignored");
     fs::write(&file, r#"{"args": ["true"], "cwd": 7}"#).unwrap();
     exec(&env, &["-p", name, "web"]).exits(255).says(&format!("{name}: line 1 column 27: cwd: invalid type"));
     fs::write(&file, r#"{"args": ["true"], "cwd": "x", "user": {"umask": 999}}"#).unwrap();

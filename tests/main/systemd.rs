@@ -393,7 +393,10 @@ fn two_containers_cannot_be_one_unit() {
     let unit = Unit::new(&env, "", "exec sleep 100");
     unit.launch();
     let id = env.id();
-    unit.call(&["create", "--bundle", unit.bundle.str(), &id]).fails().says(&unit.name).says("already");
+    unit.call(&["create", "--bundle", unit.bundle.str(), &id])
+        .fails()
+        .says(&unit.name)
+        .says("has a unit of this name");
     assert_eq!(env.state(&unit.id)["status"], "running");
     assert_eq!(unit.show("ActiveState"), "active");
     unit.delete();

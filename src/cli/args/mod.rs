@@ -205,7 +205,7 @@ pub(crate) struct CreateArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub passed: PassedArgs,
+    pub passed: ContainerArgs,
     /// The new container
     #[arg(value_name = "container-id")]
     pub id: String,
@@ -213,7 +213,7 @@ pub(crate) struct CreateArgs {
 
 // Options that `create`, `run` and `emergence run` share.
 #[derive(Args, Debug)]
-pub(crate) struct PassedArgs {
+pub(crate) struct ContainerArgs {
     /// Unix socket that receives the pty master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
@@ -234,7 +234,7 @@ pub(crate) struct PassedArgs {
     pub preserve_fds: u32,
 }
 
-impl PassedArgs {
+impl ContainerArgs {
     /// The request for a container of the bundle in this directory.
     pub(crate) fn create(&self, id: ContainerId, bundle: PathBuf, config: Option<PathBuf>) -> Create {
         Create {
@@ -261,12 +261,12 @@ pub(crate) struct RunArgs {
     pub create: CreateArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub stay: StayArgs,
+    pub stay: ForegroundArgs,
 }
 
 // Options for waiting on the container.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct StayArgs {
+pub(crate) struct ForegroundArgs {
     /// Return as soon as the container's process runs
     #[arg(short, long)]
     pub detach: bool,
@@ -278,7 +278,7 @@ pub(crate) struct StayArgs {
     pub no_subreaper: bool,
 }
 
-impl StayArgs {
+impl ForegroundArgs {
     /// The request to run it.
     pub(crate) fn run(self, create: Create) -> Run {
         Run { create, detach: self.detach, keep: self.keep, no_subreaper: self.no_subreaper }

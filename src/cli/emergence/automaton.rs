@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::asked::{CommonOptions, missing, open};
+use super::common::{CommonOptions, missing, open};
 use super::destination::{existing_store, open_store};
 use super::key::secret;
 use super::opened::opened;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use crate::emergence::{Fault, Result, Store, StoreLocation, StoreTarget};
 
 /// The directory of the store, by default or as given.
@@ -40,5 +40,5 @@ pub(super) fn open_store(asked: &CommonOptions) -> Result<Arc<Store>> {
 
 /// Opens the store, if there is one.
 pub(super) fn existing_store(asked: &CommonOptions) -> Result<Option<Arc<Store>>> {
-    place(asked)?.open_if_there()
+    place(asked)?.open_if_exists()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use crate::emergence::hash::Hash;
 use crate::emergence::{Digests, Fault, LayerReport, Object, Proof, Report, StorePath};
 

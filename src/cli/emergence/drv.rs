@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::asked::{CommonOptions, open};
+use super::common::{CommonOptions, open};
 use crate::cli::args::{DrvAction, DrvFile};
 use crate::emergence::drv::{self, Derivation, Output};
 use crate::emergence::{Code, Fault, Method, Name, Result, StorePath, Within, read_document};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{CommonOptions, missing, open};
+use super::common::{CommonOptions, missing, open};
 use crate::cli::args::HashArgs;
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{Fault, Method, Result, nar, stream};

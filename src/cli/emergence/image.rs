@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::documents::{document, with};
 use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
 use crate::emergence::{Result, StoreTarget, verify_and_import_image};

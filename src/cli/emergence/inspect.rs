@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use serde_json::{Value, json};
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::documents::{layer_document, object_document};
 use super::opened::opened;
 use crate::cli::args::{ArtifactArgs, InspectArgs};

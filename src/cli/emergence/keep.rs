@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::destination::open_store;
 use super::documents::{error_document, fault_document, with};
 use super::opened::{closure_of, opened};

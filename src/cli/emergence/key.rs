@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{CommonOptions, open};
+use super::common::{CommonOptions, open};
 use crate::cli::args::KeyAction;
 use crate::emergence::{Fault, Result, SecretKey, Within, read_document};
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::destination::target;
 use super::node::machine;
 use super::opened::opened_for;

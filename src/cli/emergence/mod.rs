@@ -1,7 +1,7 @@
 //! `emergence`: its subcommands, and how they report results.
 
-mod asked;
 mod automaton;
+mod common;
 mod destination;
 mod documents;
 mod drv;
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::asked::{CommonOptions, open};
+use self::common::{CommonOptions, open};
 use self::documents::error_document;
 use self::progress::bar;
 use super::args::{EmergenceArgs, Global, TermsArgs, Verb};

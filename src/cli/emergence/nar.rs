@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::asked::{CommonOptions, missing, open};
+use super::common::{CommonOptions, missing, open};
 use crate::cli::args::NarAction;
 use crate::emergence::hash::Algorithm;
 use crate::emergence::nar::{self, Entry, EntryKind, List, Nothing};

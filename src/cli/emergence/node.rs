@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::asked::{CommonOptions, open};
+use super::common::{CommonOptions, open};
 use super::destination::store_directory;
 use crate::cli::output;
 use crate::emergence::launch::Machine;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::destination::open_store;
 use crate::cli::args::{ArtifactArgs, DeclaredArgs};
 use crate::emergence::hash::{Algorithm, Hash};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::launch::{Purpose, prepared};
 use crate::cli::args::LaunchArgs;
 use crate::container::request::{Create, Settings};

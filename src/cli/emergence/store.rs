@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::asked::{CommonOptions, open};
+use super::common::{CommonOptions, open};
 use super::destination::{existing_store, open_store, target};
 use super::image::{import_image, unpack_image_to};
 use super::key::secret;
@@ -13,7 +13,7 @@ use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{
     Added, Artifact, Bytes, Closure, Evidence, Export, Fault, Holdings, Named, NarFile, Object, Reference,
-    Result, StorePath, Within, going_to, read_document, unpack_apart, vacant, verify_and_import,
+    Result, StorePath, Within, going_to, read_document, unpack_to_new_directory, vacant, verify_and_import,
 };
 
 pub(super) fn import(args: &ImportArgs, asked: &CommonOptions) -> Result<()> {
@@ -94,7 +94,7 @@ fn unpack_to_directory(
         return Ok(report.bytes);
     }
     let report = closure.verify(&asked.terms)?;
-    unpack_apart(closure, &asked.terms, &report, to)
+    unpack_to_new_directory(closure, &asked.terms, &report, to)
 }
 
 pub(super) fn need(args: &NeedArgs, asked: &CommonOptions) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::asked::{CommonOptions, last_part};
+use super::common::{CommonOptions, last_part};
 use super::hash::of_path;
 use crate::cli::args::{ReferenceArgs, StorePathKind};
 use crate::emergence::hash::{Algorithm, Hash};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asked::CommonOptions;
+use super::common::CommonOptions;
 use super::destination::existing_store;
 use super::documents::document;
 use super::node::machine;

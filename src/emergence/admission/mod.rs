@@ -2,7 +2,7 @@
 //! annotation or the machine's configuration asks for it.
 //!
 //! ```text
-//! wanted   the request: annotations, and /etc/emergence/runtime.json
+//! requested the request: annotations, and /etc/emergence/runtime.json
 //! mounted  what a mount shows
 //! view     where the objects that a container sees are
 //! seal     records that show quickly that an object is unchanged
@@ -11,9 +11,9 @@
 //! that the configuration file does not exist.
 
 mod mounted;
+mod requested;
 mod seal;
 mod view;
-mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,9 +30,9 @@ use crate::emergence::proof::trust::Proof;
 use crate::emergence::store::{Meta, Store};
 use crate::spec::verification::PREFIX;
 pub use mounted::{Mounted, Shown};
+pub use requested::{Mode, RequestedChecks, wanted};
 use seal::Sealed;
 use view::View;
-pub use wanted::{Mode, RequestedChecks, wanted};
 
 /// One object of the annotation `closure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl RequestedChecks {
         if ours {
             Ok(())
         } else {
-            refused(Code::TrustPolicy, "is of no key that the owner of this machine lists")
+            refused(Code::TrustPolicy, "is by no key that the owner of this machine lists")
         }
     }
 

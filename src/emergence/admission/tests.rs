@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::wanted::combined;
+use super::requested::combined;
 use super::*;
 use crate::emergence::nix::keys::SecretKey;
 

@@ -14,9 +14,9 @@ use crate::emergence::nix::object::{Object, Stored};
 use crate::emergence::nix::scan::{Scanner, Searched, check_found};
 use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::proof::closure::{self, ArtifactKind, Closure, Proofs, Receive, Report};
+use crate::emergence::proof::progress::{Counted, ReportProgress};
 use crate::emergence::proof::terms::{Evidence, Terms};
-use crate::emergence::proof::verify::{Bytes, Seen, read_again, read_known, read_object};
-use crate::emergence::proof::watched::{Counted, ReportProgress};
+use crate::emergence::proof::verify::{Bytes, Seen, read_known, read_object, read_verified};
 
 /// Opens the blobs of a closure from their beginning, and decides what proves its objects. A blob
 /// is opened once to prove it, and once to unpack it.
@@ -193,7 +193,7 @@ impl<S: BlobSource> Closure for BlobClosure<S> {
             let mut feed = |visitor: &mut dyn Visitor| {
                 let watched = ReportProgress(&*terms.watch);
                 let memory = terms.limits.memory;
-                read_again(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
+                read_verified(self.source.open(at)?, stored, &seen, memory, &mut Both(visitor, watched))
             };
             let bytes = to.object(object, &mut feed).within(|| terms.dir.path(&object.path))?;
             add(&total, bytes);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::emergence::base::bounded::open_file;
 use crate::emergence::base::compress::{Compression, Memory};
 use crate::emergence::base::hash::{Algorithm, Hash};
-use crate::emergence::base::pieces::fill;
+use crate::emergence::base::read_ahead::fill;
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::nix::store_path::{StoreDir, StorePath};
 
@@ -156,7 +156,7 @@ impl Reference {
                 Err(Fault::usage(format!("{text}: name an object of this cache, {text}#OBJECT")))
             } else {
                 unknown(
-                    "is a directory of no known type; a layout has oci-layout, a binary cache nix-cache-info",
+                    "is a directory of unknown type; a layout has oci-layout, a binary cache nix-cache-info",
                 )
             };
         }

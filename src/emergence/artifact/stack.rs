@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::emergence::base::files::{
-    check_space, open_directory, overlay_apart, overlay_shows, overlay_takes, overlay_works, rename_new,
+    check_space, open_directory, overlay_in_private_namespace, overlay_shows, overlay_takes, overlay_works,
+    rename_new,
 };
 use crate::emergence::base::refusal::{Code, Fault, Result};
 use crate::emergence::oci::{Image, Skipped, Tree, Unpacked, Verified};
@@ -211,7 +212,9 @@ impl Verified {
         self.expect(terms, new, at..at + 1)?;
         let mut tree = match below.last() {
             None => Tree::lowest(open_directory(new)?)?,
-            Some(top) => Tree::over(overlay_apart(below, new, staging)?, &open_directory(top)?)?,
+            Some(top) => {
+                Tree::over(overlay_in_private_namespace(below, new, staging)?, &open_directory(top)?)?
+            }
         };
         let mut bytes = Bytes::default();
         if at < self.image().layer_count() {

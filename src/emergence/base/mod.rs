@@ -23,7 +23,7 @@ pub(crate) mod jcs;
 pub mod json;
 pub(crate) mod limits;
 pub(crate) mod nix32;
-pub(crate) mod pieces;
+pub(crate) mod read_ahead;
 pub(crate) mod refusal;
 pub mod stream;
 pub(crate) mod strict;

@@ -300,7 +300,7 @@ fn init(field: &Field<'_>) -> Result<Init> {
     }
     let strategy = members.read("strategy", |field| {
         if group.is_empty() {
-            Err(field.refuse("has nothing to act on: there is no group"))
+            Err(field.refuse("has no effect without a group"))
         } else {
             field.word(&[
                 ("one_for_one", Strategy::OneForOne),

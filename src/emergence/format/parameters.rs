@@ -113,7 +113,7 @@ fn default(field: &Field<'_>, kind: ParameterKind) -> Result<String> {
     if kind.has(&text) {
         Ok(text)
     } else {
-        let words = format!("is no {}: that is {}", kind.word(), kind.form());
+        let words = format!("is not of type {}: that is {}", kind.word(), kind.form());
         Err(field.refuse_with(Code::DocParameter, words))
     }
 }

@@ -182,7 +182,7 @@ fn arguments(artifact: &Parts, init: Option<&Init>, shape: &Shape) -> Result<Vec
     };
     let has_group = init.is_some_and(|init| !init.group.is_empty());
     if words.is_empty() && !has_group {
-        Err(Fault::refused(Code::DocEntrypoint, "", "it has no program; give one behind --"))
+        Err(Fault::refused(Code::DocEntrypoint, "", "it has no program; give one after --"))
     } else {
         Ok(words)
     }

@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::check::Removals;
+use super::check::Whiteouts;
 use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
@@ -130,7 +130,7 @@ impl Tree {
     }
 
     /// Removes the entries of lower layers that this layer hides.
-    pub(super) fn take_away(&mut self, removals: &Removals) -> Result<()> {
+    pub(super) fn apply_whiteouts(&mut self, removals: &Whiteouts) -> Result<()> {
         for path in &removals.gone {
             let (directory, name) = path.split();
             if self.enter_below(directory, removals).within(|| shown(path.bytes()))? {
@@ -152,7 +152,7 @@ impl Tree {
 
     /// Enters a directory of the layers below. False: it does not exist there, or the layer
     /// replaces a part of its path by a directory of its own.
-    fn enter_below(&mut self, path: &[u8], removals: &Removals) -> Result<bool> {
+    fn enter_below(&mut self, path: &[u8], removals: &Whiteouts) -> Result<bool> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain((!path.is_empty()).then_some(path.len())) {
             let above = path.get(..end).unwrap_or_default();
@@ -465,7 +465,7 @@ impl See for Tree {
         match meaning(&member)? {
             Meaning::Root => self.root(&member),
             Meaning::Entry(path) => self.entry(&path, &member, from),
-            // Already applied by `take_away`.
+            // Already applied by `apply_whiteouts`.
             Meaning::Gone(_) | Meaning::Opaque(_) | Meaning::Nothing => Ok(()),
         }
         .within(|| shown(&member.path))

@@ -35,7 +35,7 @@ impl Paths {
 /// The whiteouts of a layer. They apply to the layers below and not to the layer's own entries, and
 /// are applied first.
 #[derive(Default)]
-pub(super) struct Removals {
+pub(super) struct Whiteouts {
     /// Paths that are removed.
     pub(super) gone: Vec<InTree>,
     /// Directories whose content is removed.
@@ -45,7 +45,7 @@ pub(super) struct Removals {
     bytes: usize,
 }
 
-impl Removals {
+impl Whiteouts {
     pub(super) fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.opaque.is_empty()
     }
@@ -61,7 +61,7 @@ pub(super) struct Totals {
 
 /// Checks the members of one layer.
 pub(super) struct Check<'a> {
-    pub(super) removals: Removals,
+    pub(super) removals: Whiteouts,
     totals: &'a Totals,
     most_entries: u64,
     /// Remaining size limit for the files of this layer, in bytes.
@@ -74,7 +74,7 @@ impl<'a> Check<'a> {
     /// A check of one layer. `strict`: duplicate paths are refused.
     pub(super) fn new(totals: &'a Totals, entries: u64, size: u64, strict: bool) -> Self {
         Self {
-            removals: Removals::default(),
+            removals: Whiteouts::default(),
             totals,
             most_entries: entries,
             size_left: size,
@@ -83,7 +83,7 @@ impl<'a> Check<'a> {
     }
 
     /// The whiteouts of the layer.
-    pub(super) fn finish(mut self) -> Removals {
+    pub(super) fn finish(mut self) -> Whiteouts {
         if self.removals.is_empty() {
             self.removals.directories = Paths::default();
         }
@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
         if self.names.as_mut().is_none_or(|names| names.insert(path)) {
             Ok(())
         } else {
-            Err(Fault::refused(Code::LayerDuplicate, shown(path), "is there twice"))
+            Err(Fault::refused(Code::LayerDuplicate, shown(path), "occurs twice"))
         }
     }
 }

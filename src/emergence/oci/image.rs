@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::apply::{Skipped, Tree};
 use super::blobs::subject;
-use super::check::{Check, Removals, Totals};
+use super::check::{Check, Totals, Whiteouts};
 use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
@@ -40,7 +40,7 @@ pub struct Verified {
     /// The result of the verification.
     pub report: Report,
     /// The whiteouts of each layer; `None` for a layer that was not decompressed.
-    removals: Vec<Option<Removals>>,
+    removals: Vec<Option<Whiteouts>>,
     /// Size of the files of all layers that were decompressed, in bytes.
     pub(crate) size: u64,
 }
@@ -186,7 +186,7 @@ impl Image {
         }
         terms.watch.expect("verify", self.layers.iter().map(|layer| layer.descriptor.size).sum());
         let totals = Totals::default();
-        let checked: Mutex<BTreeMap<usize, (LayerBytes, Option<Removals>)>> = Mutex::default();
+        let checked: Mutex<BTreeMap<usize, (LayerBytes, Option<Whiteouts>)>> = Mutex::default();
         work::each(terms.jobs, self.layers.len(), |at| {
             let Some(layer) = self.layers.get(at) else { return Ok(()) };
             let one = if known(at) {
@@ -200,7 +200,7 @@ impl Image {
             Ok(())
         })?;
         let checked = checked.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (bytes, removals): (Vec<LayerBytes>, Vec<Option<Removals>>) = checked.into_values().unzip();
+        let (bytes, removals): (Vec<LayerBytes>, Vec<Option<Whiteouts>>) = checked.into_values().unzip();
         let documents = self.resolved.descriptor.size + self.resolved.manifest.config.size;
         let report = Report {
             kind: ArtifactKind::OciImage,
@@ -268,7 +268,7 @@ impl Verified {
             let words = format!("layer {at} no longer exists");
             return Err(Error::new(crate::error::Kind::NotFound, words).into());
         };
-        tree.take_away(removals)?;
+        tree.apply_whiteouts(removals)?;
         let one = layer.read(&self.image.layout.blobs, terms, Pass::Again, tree)?;
         bytes.read += one.read;
         bytes.unpacked += one.unpacked;

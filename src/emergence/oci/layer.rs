@@ -10,7 +10,7 @@ use super::documents::Descriptor;
 use super::tar::{Input, Member, Members};
 use crate::emergence::base::compress::Compression;
 use crate::emergence::base::hash::{Hash, Hasher};
-use crate::emergence::base::pieces::{Pieces, ReadAhead, Until};
+use crate::emergence::base::read_ahead::{Pieces, ReadAhead, Until};
 use crate::emergence::base::refusal::{Code, Fault, Result, Within};
 use crate::emergence::proof::terms::{Terms, Watch};
 use crate::emergence::proof::verify::hashed;

@@ -195,11 +195,8 @@ impl Layout {
 
     fn no_tag(&self, tag: Option<&str>, digest: Option<&Hash>) -> Fault {
         let names: Vec<String> = self.index.manifests.iter().take(20).map(named).collect();
-        let there = if names.is_empty() {
-            "it has nothing at all".to_owned()
-        } else {
-            format!("there are {}", names.join(", "))
-        };
+        let there =
+            if names.is_empty() { "it is empty".to_owned() } else { format!("it has {}", names.join(", ")) };
         let words = match (tag, digest) {
             (None, None) => format!("select one by its tag: {there}"),
             _ => format!("is not in the layout; {there}"),
@@ -307,7 +304,7 @@ impl Found {
         let there = if self.platforms.is_empty() {
             "it has no manifests".to_owned()
         } else {
-            format!("there are {}", self.platforms.join(", "))
+            format!("it has {}", self.platforms.join(", "))
         };
         Fault::refused(Code::OciNoPlatform, subject, format!("has nothing for {wanted}; {there}"))
     }
@@ -390,7 +387,7 @@ fn check_is_manifest(subject: &str, declared: &str) -> Result<()> {
     if is_manifest(declared) {
         Ok(())
     } else {
-        let words = format!("is of type {}, which is no manifest", declared.escape_debug());
+        let words = format!("is of type {}, which is not a manifest", declared.escape_debug());
         Err(Fault::refused(Code::OciMediaType, subject, words))
     }
 }

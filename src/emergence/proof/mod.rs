@@ -8,7 +8,7 @@
 //! hashes     the hashes that prove one object, compared with its declaration
 //! verify     one object in a file, checked against its declaration
 //! check      one object out of a layer, checked against its declaration
-//! watched    progress and limits, counted while bytes are read
+//! progress   progress and limits, counted while bytes are read
 //! policy     limits on what a command line may demand
 //! ```
 
@@ -16,7 +16,7 @@ pub(crate) mod check;
 pub(crate) mod closure;
 mod hashes;
 pub(crate) mod policy;
+pub(crate) mod progress;
 pub(crate) mod terms;
 pub(crate) mod trust;
 pub(crate) mod verify;
-pub(crate) mod watched;

@@ -97,7 +97,7 @@ fn check_stored(stored: &Stored, read: u64, hash: &Hash) -> Result<()> {
 /// Reads a verified NAR again and passes it to `visitor`. Only the stored bytes are hashed, since
 /// the same bytes yield the same NAR. Refused with `changed-while-reading` if they differ, after
 /// the visitor has received the nodes.
-pub fn read_again(
+pub fn read_verified(
     file: impl Read,
     stored: &Stored,
     seen: &Seen,

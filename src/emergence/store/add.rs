@@ -9,10 +9,10 @@ use std::sync::Mutex;
 
 use rustix::io::Errno;
 
+use super::file_creation::{Directory, Ways};
 use super::links::Links;
 use super::meta::{self, Meta};
 use super::tree::{Maker, needs_chmod};
-use super::ways::{Directory, Ways};
 use super::{Store, Sync};
 use crate::emergence::base::files::{
     Crew, Staging, check_space, copy_tree, open_directory, random_name, remove_stale, rename_new, with_crew,
@@ -78,7 +78,7 @@ impl Store {
             let blobs = blob.into_iter().copied().collect();
             let mut meta =
                 Meta { object: object.clone(), content: object.nar_hash, proof: proof.clone(), blobs };
-            match self.twin_where(object, &|twin| !anew(&twin.object.path))? {
+            match self.find_identical(object, &|twin| !anew(&twin.object.path))? {
                 Some(twin) if !anew(&object.path) => {
                     meta.blobs.extend(&twin.blobs);
                     added.reused.push(object.path.clone());

@@ -74,7 +74,7 @@ impl Store {
         for meta in &metas {
             match cache.info(&meta.object.path.digits())? {
                 Some(info) => {
-                    self.sign_again(&info, &meta.object, how)?;
+                    self.add_signatures(&info, &meta.object, how)?;
                     exported.reused.push(meta.object.path.clone());
                 }
                 None => missing.push(meta),
@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// Checks that the object in the cache is the same, and adds missing signatures.
-    fn sign_again(&self, info: &NarInfo, object: &Object, how: &Export<'_>) -> Result<()> {
+    fn add_signatures(&self, info: &NarInfo, object: &Object, how: &Export<'_>) -> Result<()> {
         if info.object.path != object.path || info.object.nar_hash != object.nar_hash {
             let (ours, theirs) = (object.nar_hash.to_string(), info.object.nar_hash.to_string());
             let path = self.dir.path(&object.path);

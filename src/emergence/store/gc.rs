@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::directory::names;
-use super::held::Held;
+use super::roots::Held;
 use super::{Store, meta};
 use crate::emergence::base::files::{Staging, random_name, remove_stale, rename_new};
 use crate::emergence::base::refusal::Result;
@@ -37,16 +37,16 @@ impl Store {
             self.lock_others_out()?;
         }
         let kept = self.contents_to_keep(keep_for, !dry_run)?;
-        let doomed = self.doomed(&kept.0)?;
+        let unreachable = self.unreachable(&kept.0)?;
         let layers = self.doomed_layers(&kept.1, keep_for)?;
-        let mut collected = Collected { objects: doomed, layers, bytes: 0 };
+        let mut collected = Collected { objects: unreachable, layers, bytes: 0 };
         if dry_run {
             let objects = collected.objects.iter().map(|object| self.tree(object));
             let layers = collected.layers.iter().map(|layer| self.layers().join(layer));
             collected.bytes = self.weight(objects.chain(layers).chain(self.invalid()?))?;
             return Ok(collected);
         }
-        collected.bytes += self.take_away(&collected)?;
+        collected.bytes += self.delete(&collected)?;
         collected.bytes += self.tidy()?;
         Ok(collected)
     }
@@ -78,7 +78,7 @@ impl Store {
         Ok((objects, layers))
     }
 
-    fn doomed(&self, kept: &BTreeSet<StorePath>) -> Result<Vec<StorePath>> {
+    fn unreachable(&self, kept: &BTreeSet<StorePath>) -> Result<Vec<StorePath>> {
         let mut found = std::collections::BTreeMap::new();
         for object in self.objects()? {
             if !kept.contains(&object)
@@ -93,7 +93,7 @@ impl Store {
     }
 
     fn doomed_layers(&self, kept: &BTreeSet<String>, keep_for: Option<Duration>) -> Result<Vec<String>> {
-        let mut doomed = Vec::new();
+        let mut unreachable = Vec::new();
         for name in names(&self.layers())? {
             if kept.contains(&name) {
                 continue;
@@ -101,21 +101,21 @@ impl Store {
             // The modification time of a layer comes from the image; ctime is when we renamed it.
             let named = |kind: &fs::Metadata| (kind.ctime(), kind.ctime_nsec());
             if !is_young(&self.layers().join(&name), keep_for, named)? {
-                doomed.push(name);
+                unreachable.push(name);
             }
         }
-        Ok(doomed)
+        Ok(unreachable)
     }
 
-    fn take_away(&self, doomed: &Collected) -> Result<u64> {
+    fn delete(&self, unreachable: &Collected) -> Result<u64> {
         Staging::with(&self.directory.join("tmp"), |staging| {
             let mut freed = 0;
-            for object in &doomed.objects {
+            for object in &unreachable.objects {
                 let known = meta::place(&self.directory, &object.digits());
                 fs::remove_file(&known).doing(|| format!("remove {}", known.display()))?;
                 freed += take_tree(&self.tree(object), staging)?;
             }
-            for layer in &doomed.layers {
+            for layer in &unreachable.layers {
                 freed += take_tree(&self.layers().join(layer), staging)?;
             }
             Ok(freed)

@@ -6,32 +6,32 @@
 //! DIR/meta/DIGEST.json          records of objects; a tree without one is no object   (meta)
 //! DIR/links/HASH[-x]            one inode for each distinct file                      (links)
 //! DIR/content/HASH              the objects with this content
-//! DIR/automatons, declarations  documents by digest                                   (shelf)
-//! DIR/layers/CHAINID[.tree]/    layers of images, one by one or all in one            (shelf)
+//! DIR/automatons, declarations  documents by digest                                   (records)
+//! DIR/layers/CHAINID[.tree]/    layers of images, one by one or all in one            (records)
 //! DIR/layers/HASH.view/         trees of a closure, linked to the store's files
-//! DIR/roots, leases             what must be kept                                     (held)
-//! DIR/bundles/LEASE/            bundles of rootless containers                        (held)
+//! DIR/roots, leases             what must be kept                                     (roots)
+//! DIR/bundles/LEASE/            bundles of rootless containers                        (roots)
 //! DIR/tmp/RANDOM/               staging directories, locked by their process
 //! ```
 
 mod add;
-mod apart;
 mod check;
 mod directory;
+mod existing;
 mod export;
+mod file_creation;
+mod freed;
 mod gc;
-mod held;
 mod links;
 mod lock;
 mod meta;
-mod shelf;
+mod records;
+mod roots;
 mod target;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod twin;
-mod ways;
-mod weigh;
+mod unpack;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -43,13 +43,13 @@ use crate::emergence::nix::store_path::{StoreDir, StorePath};
 use crate::error::{Doing, Error, Kind};
 
 pub use add::Added;
-pub use apart::unpack_apart;
 pub use check::Checked;
 pub use export::{Export, Exported, Named};
 pub use gc::Collected;
-pub use held::{GcRoot, Held, Lease};
 pub use meta::Meta;
+pub use roots::{GcRoot, Held, Lease};
 pub use target::{StoreLocation, StoreTarget, going_to};
+pub use unpack::unpack_to_new_directory;
 
 /// Whether an import is flushed to disk before it is committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Store {
         Self::locked(directory, dir, wait, lock)
     }
 
-    /// As [`Store::open`], but `Kind::NotFound` if no such store: nothing is created.
+    /// As [`Store::open`], but `Kind::NotFound` if there is no store: nothing is created.
     pub fn existing(directory: &Path, dir: &StoreDir, wait: Duration) -> Result<Self> {
         directory::refuse_foreign(directory, dir)?;
         if !directory.join("version").exists() || !directory::has_version(directory)? {

@@ -30,7 +30,7 @@ impl StoreLocation {
     }
 
     /// Opens the store, if there is one.
-    pub fn open_if_there(&self) -> Result<Option<Arc<Store>>> {
+    pub fn open_if_exists(&self) -> Result<Option<Arc<Store>>> {
         self.directory.join("version").exists().then(|| self.open()).transpose()
     }
 }
@@ -44,7 +44,7 @@ pub struct StoreTarget {
 impl StoreTarget {
     /// Opens the store, if there is one.
     pub fn open(place: StoreLocation) -> Result<Self> {
-        let store = place.open_if_there()?.map(OnceLock::from).unwrap_or_default();
+        let store = place.open_if_exists()?.map(OnceLock::from).unwrap_or_default();
         Ok(Self { place, store })
     }
 

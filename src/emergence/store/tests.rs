@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Store, unpack_apart};
+use super::{Store, unpack_to_new_directory};
 use crate::emergence::artifact::nar_file::{Declared, NarFile};
 use crate::emergence::artifact::store_closure::StoreClosure;
 use crate::emergence::base::hash::{Algorithm, Hash};
@@ -80,7 +80,7 @@ fn files_that_change_between_the_passes_are_refused() {
             assert_eq!(refused, Err(Some(Code::ChangedWhileReading)), "{size}");
             let to = directory.path().join("to");
             assert_eq!(
-                unpack_apart(&closure, &terms(), &report, &to).map_err(code),
+                unpack_to_new_directory(&closure, &terms(), &report, &to).map_err(code),
                 Err(Some(Code::ChangedWhileReading))
             );
             assert!(!to.exists() && names(&store.directory.join("tmp")).is_empty());
@@ -114,7 +114,10 @@ fn an_import_larger_than_the_free_space_is_not_started() {
     let store = opened(&directory.path().join("store"));
     assert_eq!(store.add(&closure, &terms(), &report).unwrap_err().code(), Some(Code::Space));
     let to = directory.path().join("to");
-    assert_eq!(unpack_apart(&closure, &terms(), &report, &to).unwrap_err().code(), Some(Code::Space));
+    assert_eq!(
+        unpack_to_new_directory(&closure, &terms(), &report, &to).unwrap_err().code(),
+        Some(Code::Space)
+    );
     assert!(
         !to.exists() && names(&store.trees()).is_empty() && names(&store.directory.join("tmp")).is_empty()
     );

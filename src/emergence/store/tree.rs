@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, futimens, mkdirat, openat, symlinkat, utimensat};
 
+use super::file_creation::{Directory, Ways, leave};
 use super::links;
-use super::ways::{Directory, Ways, leave};
 use crate::emergence::base::files::{Crew, SMALL, TIMES, Task, reserve};
 use crate::emergence::base::hash::{Algorithm, Hasher};
 use crate::emergence::base::refusal::{Fault, Result};

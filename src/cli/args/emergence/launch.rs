@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::ArtifactArgs;
-use crate::cli::args::{PassedArgs, StayArgs};
+use crate::cli::args::{ContainerArgs, ForegroundArgs};
 use crate::emergence::launch::Rootfs;
 
 // Options that `bundle` and `run` share.
@@ -107,8 +107,8 @@ pub(crate) struct LaunchArgs {
     pub shape: ShapeArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub stay: StayArgs,
+    pub stay: ForegroundArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub passed: PassedArgs,
+    pub passed: ContainerArgs,
 }

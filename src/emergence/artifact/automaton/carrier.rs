@@ -422,7 +422,7 @@ impl Closure for Automaton {
         if self.verified.load(Ordering::Relaxed) {
             self.layers.unpack(terms, wanted, to)
         } else {
-            Err(Fault::usage("what was not verified is not unpacked"))
+            Err(Fault::usage("internal error: unpacked before it was verified"))
         }
     }
 }

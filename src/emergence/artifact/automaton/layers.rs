@@ -20,9 +20,9 @@ use crate::emergence::nix::store_path::StorePath;
 use crate::emergence::oci::{Descriptor, Layout};
 use crate::emergence::proof::check::Check;
 use crate::emergence::proof::closure::Receive;
+use crate::emergence::proof::progress::{Counted, ReportProgress};
 use crate::emergence::proof::terms::{Evidence, Holdings, Terms, Twin};
 use crate::emergence::proof::verify::{Bytes, read_known};
-use crate::emergence::proof::watched::{Counted, ReportProgress};
 use crate::error::Doing;
 
 /// One blob and its objects.

@@ -17,7 +17,8 @@ mod staging;
 pub(crate) use copy::{TIMES, copy_tree, set_time};
 pub(crate) use crew::{Crew, SMALL, Task, with_crew};
 pub(crate) use overlay::{
-    overlay_apart, overlay_directories, overlay_on, overlay_shows, overlay_takes, overlay_works,
+    overlay_directories, overlay_in_private_namespace, overlay_on, overlay_shows, overlay_takes,
+    overlay_works,
 };
 pub(crate) use space::{check_space, reserve};
 pub(crate) use staging::{

@@ -67,7 +67,11 @@ pub(crate) fn overlay_on(at: &Path, options: String) -> Result<()> {
 /// Mounts an overlay over `lower`, lowest first, with the upper directory `upper`; other
 /// directories it needs are created in `staging`. No other process sees the mount: it is made in
 /// its own mount namespace and detached there, and lives as long as a descriptor of it is open.
-pub(crate) fn overlay_apart(lower: &[PathBuf], upper: &Path, staging: &Path) -> Result<OwnedFd> {
+pub(crate) fn overlay_in_private_namespace(
+    lower: &[PathBuf],
+    upper: &Path,
+    staging: &Path,
+) -> Result<OwnedFd> {
     let (work, at) = (staging.join("work"), staging.join("merged"));
     for directory in [&work, &at] {
         std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
@@ -99,7 +103,7 @@ pub(crate) fn overlay_works(staging: &Path) -> Result<bool> {
     for directory in [&lower, &upper, &lower.join("gone")] {
         std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
     }
-    let Ok(root) = overlay_apart(&[lower], &upper, staging) else { return Ok(false) };
+    let Ok(root) = overlay_in_private_namespace(&[lower], &upper, staging) else { return Ok(false) };
     let replaced = unlinkat(&root, c"gone", AtFlags::REMOVEDIR)
         .and_then(|()| mkdirat(&root, c"gone", Mode::from_raw_mode(0o755)));
     Ok(replaced.is_ok())
@@ -123,7 +127,7 @@ mod tests {
         for round in 0..20 {
             let staging = outer.path().join(format!("staging-{round}"));
             std::fs::create_dir(&staging).unwrap();
-            drop(overlay_apart(&paths[..1], &paths[1], &staging).unwrap());
+            drop(overlay_in_private_namespace(&paths[..1], &paths[1], &staging).unwrap());
             let options = overlay_directories(&paths[..2], &paths[2], &paths[3]).unwrap();
             let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
             let look = || {

@@ -164,7 +164,7 @@ impl<R: Input> Members<R> {
                 return if kept.is_empty() {
                     Ok(None)
                 } else {
-                    Err(self.refused("ends behind the long name of a member that is not there"))
+                    Err(self.refused("ends after a long name, without its member"))
                 };
             };
             if let Some(member) = self.read_header(&block, &mut kept)? {

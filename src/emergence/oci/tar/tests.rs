@@ -128,10 +128,10 @@ fn invalid_tars() {
     let mut wrong = good.clone();
     wrong[0] ^= 1;
     assert!(words(&wrong).contains("checksum"));
-    assert!(words(&made(&[(b'6', "a", b"hello", &[])])).contains("no file"));
+    assert!(words(&made(&[(b'6', "a", b"hello", &[])])).contains("not a file"));
     assert!(words(&made(&[(b'V', "a", b"", &[])])).contains("type"));
     assert!(words(&made(&[(b'g', "g", b"14 path=a/b/c\n", &[]), (b'0', "a", b"", &[])])).contains("global"));
-    assert!(words(&made(&[(b'L', "a", b"n\0", &[])])).contains("not there"));
+    assert!(words(&made(&[(b'L', "a", b"n\0", &[])])).contains("without its member"));
     assert!(words(&made(&[(b'0', "a", b"", &[("path", b"a\0b")])])).contains("NUL"));
     let mut behind = good[..1024].to_vec();
     behind.extend([0; 512]);
@@ -180,7 +180,10 @@ fn sizes_that_count_no_bytes() {
     let sizes: Vec<_> =
         read(&tar).unwrap().iter().map(|(member, bytes)| (member.size, bytes.len())).collect();
     assert_eq!(sizes, [(0, 0), (0, 0), (1, 1)]);
-    assert!(words(&made(&[(b'2', "a", b"x", &[])])).contains("no file"), "of links some readers count them");
+    assert!(
+        words(&made(&[(b'2', "a", b"x", &[])])).contains("not a file"),
+        "of links some readers count them"
+    );
 }
 
 #[test]

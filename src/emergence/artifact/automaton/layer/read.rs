@@ -92,7 +92,7 @@ impl<R: Read> LayerReader<R> {
         if let Some(entry) = self.next.take() {
             return Err(self.refuse(&entry.name, "is in the layer, but not declared to be"));
         }
-        if self.fill(1)? { Err(self.refuse(b"", "something stands behind the end")) } else { Ok(()) }
+        if self.fill(1)? { Err(self.refuse(b"", "trailing bytes after the end")) } else { Ok(()) }
     }
 
     /// Reads an entry below an object's root.
@@ -138,7 +138,7 @@ impl<R: Read> LayerReader<R> {
     /// Only the directories above the objects are writable.
     fn check_mode(&self, entry: &Entry) -> Result<()> {
         if entry.kind == EntryKind::Directory && entry.mode != 0o555 {
-            Err(self.refuse(&entry.name, "is a directory that can be written to"))
+            Err(self.refuse(&entry.name, "is a writable directory"))
         } else {
             Ok(())
         }

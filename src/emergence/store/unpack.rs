@@ -6,8 +6,8 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use super::file_creation::Ways;
 use super::tree::{Maker, needs_chmod};
-use super::ways::Ways;
 use crate::emergence::base::files::{check_space, made_whole, open_directory};
 use crate::emergence::base::refusal::Result;
 use crate::emergence::nix::nar::Visitor;
@@ -20,7 +20,12 @@ use crate::error::Doing;
 
 /// Unpacks the verified closure into the new directory `to`, each object at its store path below
 /// it. Refused as by [`made_whole`].
-pub fn unpack_apart(closure: &dyn Closure, terms: &Terms, report: &Report, to: &Path) -> Result<Bytes> {
+pub fn unpack_to_new_directory(
+    closure: &dyn Closure,
+    terms: &Terms,
+    report: &Report,
+    to: &Path,
+) -> Result<Bytes> {
     let objects = report.objects.iter().map(|(object, _)| object);
     complete_with(objects.clone(), &terms.dir, &|_| Ok(false))?;
     let wanted: BTreeSet<&StorePath> = report.objects.iter().map(|(object, _)| &object.path).collect();

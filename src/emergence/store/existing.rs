@@ -12,7 +12,11 @@ impl Store {
     /// An object of the store for which `wanted` holds and that has the tree of `object`: the
     /// object itself, or one under another path. `object` then need not be read: its NAR has the
     /// declared hash, and its content address holds.
-    pub(super) fn twin_where(&self, object: &Object, wanted: &dyn Fn(&Meta) -> bool) -> Result<Option<Meta>> {
+    pub(super) fn find_identical(
+        &self,
+        object: &Object,
+        wanted: &dyn Fn(&Meta) -> bool,
+    ) -> Result<Option<Meta>> {
         let fits = |meta: &Meta| {
             (meta.object.nar_hash, meta.object.nar_size) == (object.nar_hash, object.nar_size)
                 && address_holds(object, &meta.object)
@@ -46,7 +50,7 @@ impl Holdings for Store {
             Evidence::None => true,
             Evidence::Blob(digest) => meta.blobs.contains(digest),
         };
-        let found = self.twin_where(object, &enough)?;
+        let found = self.find_identical(object, &enough)?;
         Ok(found.map(|meta| Twin { path: meta.object.path, content: meta.content }))
     }
 
