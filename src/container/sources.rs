@@ -21,7 +21,7 @@ use crate::sys::namespace::Namespace;
 /// In a joined mount namespace, the child looks sources up among that namespace's mounts.
 pub(crate) fn open_all(plan: &Plan, joined: Option<BorrowedFd<'_>>) -> Result<Vec<Option<OwnedFd>>> {
     let other_user = is_other_user(plan);
-    let mut room = spare_descriptors();
+    let mut room = if other_user { spare_descriptors() } else { 0 };
     let mounts = plan.rootfs.mounts.iter().enumerate();
     let opened = mounts.map(|(index, step)| match &step.kind {
         // Only the child sees a source inside an earlier mount.

@@ -77,13 +77,18 @@ pub(crate) fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opene
     let entered = program::enter_cwd(process);
     let sets = &process.capabilities;
     cred::limit_bounding_set(sets.bounding).at(Step::BoundingSet, 0)?; // needs CAP_SETPCAP, dropped below
-    cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // across the change of user
+    let changes_user = process.uid != 0; // user 0 keeps them
+    if changes_user {
+        cred::keep_capabilities(true).at(Step::KeepCapabilities, 0)?; // across the change of user
+    }
     if let Some(groups) = process.groups.as_ref().filter(|_| !opened.groups_stay) {
         cred::set_groups(groups).at(Step::Groups, 0)?; // groups before IDs: not permitted afterwards
     }
     cred::set_gid(process.gid).at(Step::Gid, 0)?;
     cred::set_uid(process.uid).at(Step::Uid, 0)?;
-    cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
+    if changes_user {
+        cred::keep_capabilities(false).at(Step::KeepCapabilities, 0)?;
+    }
     if entered.is_err() {
         program::enter_cwd(process)?;
     }
@@ -114,6 +119,9 @@ const LOADS_FILTERS: cred::CapMask = 1 << 21;
 
 fn drop_capabilities(sets: &CapSets) -> Result<(), StepError> {
     cred::set_capabilities(sets.effective, sets.permitted, sets.inheritable).at(Step::Capabilities, 0)?;
+    if sets.ambient == 0 && sets.inheritable == 0 {
+        return Ok(()); // the kernel lets no capability be ambient that is not inheritable
+    }
     cred::set_ambient(sets.ambient).map_err(|(number, error)| StepError::of(Step::AmbientSet, number, &error))
 }
 

@@ -40,10 +40,10 @@ fn no_command_makes_many() {
     env.runtime(&["run", "-b", bundle.str(), "first"]).ok();
     let exec = ["exec", "web", "/bin/true"];
     let commands: [(&[&str], usize); 6] = [
-        (&["run", "-b", bundle.str(), "once"], 381),
-        (&["create", "-b", waiting.str(), "web"], 161),
+        (&["run", "-b", bundle.str(), "once"], 377),
+        (&["create", "-b", waiting.str(), "web"], 160),
         (&["start", "web"], 68),
-        (&exec, 257),
+        (&exec, 254),
         (&["state", "web"], 61),
         (&["delete", "--force", "web"], 73),
     ];
