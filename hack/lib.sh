@@ -56,6 +56,44 @@ need_rust() {
     at_least "$have" "$want" || die "rustc $have is too old, $want is needed: rustup update, or see https://rustup.rs"
 }
 
+# build_release [OPTION]... builds the release with cargo and sets `program` to the path of what was built.
+build_release() {
+    program=$PWD/target/not-built
+    choose_target
+    built=$(cargo build --release --locked --quiet --target "$target" --message-format json-render-diagnostics "$@") || return 1
+    program=$(say "$built" | sed -n 's|.*"executable":"\([^"]*/emergence-runc\)".*|\1|p')
+    [ -n "$program" ] || die "cargo did not report the path of the program"
+}
+
+# choose_target sets `target`, the target of release builds: musl's where this machine can build for it, else the host's, and then
+# it says why. CARGO_BUILD_TARGET, if set, decides.
+choose_target() {
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    target=${CARGO_BUILD_TARGET:-}
+    [ -z "$target" ] || return 0
+    target=$host
+    case $host in *-linux-gnu) ;; *) return 0 ;; esac
+    musl=${host%%-*}-unknown-linux-musl
+    if ! has_target "$musl"; then
+        say "building for $host: Rust's target $musl is missing (rustup target add $musl)" >&2
+    elif ! has_musl_gcc; then
+        say "building for $host: musl-gcc is missing (as root: apt-get install musl-tools)" >&2
+    else
+        target=$musl
+    fi
+}
+
+# has_target TARGET: whether this Rust can build for it; rustup, if there, may have to fetch it.
+has_target() {
+    # A target of a distribution's own package is found in the same place.
+    set -- "$1" "$(rustc --print sysroot)/lib/rustlib/$1/lib"
+    [ -d "$2" ] && return 0
+    command -v rustup >/dev/null && timeout 300 rustup target add "$1" >/dev/null 2>&1 && [ -d "$2" ]
+}
+
+# The compiler for the parts in C. In a subshell: need ends the script where it cannot install.
+has_musl_gcc() { (need musl-gcc:musl-tools) >/dev/null 2>&1; }
+
 # at_least HAVE WANT compares versions.
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
 
