@@ -346,7 +346,7 @@ fn build(spec: &Spec, ask: &Ask<'_>, host: &Host, judge: &mut Judge) -> Option<P
         process::plan(process, &process::ProcessStrings::of(process), "process", &context, judge)
     });
     if let (true, Some(process), Some(maps)) = (new_user, &spec.process, &namespaces.maps) {
-        process::check_ids_are_mapped(process, &context, maps, judge);
+        process::check_mapped(process, &context, maps, judge);
     }
     if let (true, Some(maps)) = (new_user, &namespaces.maps) {
         ids::mapped_options(&spec.mounts, maps, judge);

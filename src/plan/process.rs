@@ -209,12 +209,7 @@ fn reject_invalid_ids(process: &spec::Process, place: &str, judge: &mut Judge) {
 
 /// Checks that a new user namespace maps the user. The kernel, setresuid(2), would only return
 /// EINVAL.
-pub(super) fn check_ids_are_mapped(
-    process: &spec::Process,
-    context: &Context<'_>,
-    maps: &IdMaps,
-    judge: &mut Judge,
-) {
+pub(super) fn check_mapped(process: &spec::Process, context: &Context<'_>, maps: &IdMaps, judge: &mut Judge) {
     for (name, id, maps) in [("uid", process.user.uid, &maps.uid), ("gid", process.user.gid, &maps.gid)] {
         if id != u32::MAX && IdMaps::outside(maps, id).is_none() {
             let words = format!("no entry of linux.{name}Mappings has {id}");
@@ -529,7 +524,7 @@ mod tests {
             let mut judge = Judge::default();
             let user = spec::User { uid, gid, additional_gids: more, ..Default::default() };
             let process = spec::Process { user, ..Default::default() };
-            check_ids_are_mapped(
+            check_mapped(
                 &process,
                 &Context::for_tests(),
                 &IdMaps { uid: map(0, 1), gid: map(5, 10) },
