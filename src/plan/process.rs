@@ -524,12 +524,8 @@ mod tests {
             let mut judge = Judge::default();
             let user = spec::User { uid, gid, additional_gids: more, ..Default::default() };
             let process = spec::Process { user, ..Default::default() };
-            check_mapped(
-                &process,
-                &Context::for_tests(),
-                &IdMaps { uid: map(0, 1), gid: map(5, 10) },
-                &mut judge,
-            );
+            let maps = IdMaps { uid: map(0, 1), gid: map(5, 10) };
+            check_mapped(&process, &Context::for_tests(), &maps, &mut judge);
             let faults: Vec<String> = judge.faults.iter().map(ToString::to_string).collect();
             assert_eq!(faults, want);
         }
