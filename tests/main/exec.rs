@@ -135,7 +135,7 @@ fn an_exec_that_cannot_run_fails_without_side_effects() {
         (&["--cwd", "/no/such", "web", "true"], "chdir to cwd"),
         (&["--cwd", "tmp", "web", "true"], "is not absolute"),
         (&["-e", "=x", "web", "true"], "process.env"),
-        (&["web"], "name the program to run"),
+        (&["web"], "give the program to run"),
         (&["--cgroup", "no/such", "web", "true"], "no such file or directory"),
         (&["--cgroup", "../..", "web", "true"], "leads out of the container's cgroup"),
         (&["--cgroup", "memory:x", "web", "true"], "has one path for all controllers"),
