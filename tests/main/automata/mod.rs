@@ -80,7 +80,9 @@ impl World {
 
     /// A container's id, which names its cgroup too, and so is to be of this test alone.
     fn id(&self, name: &str) -> String {
-        format!("{name}-{}", std::process::id())
+        // Other worlds of this process may have a container of the name, and share the cgroups.
+        let world = self.env.dir().file_name().expect("a directory of its own").to_string_lossy();
+        format!("{name}-{world}")
     }
 
     fn store(&self) -> PathBuf {
