@@ -132,3 +132,21 @@ fn descriptors_of_a_created_container() {
     assert_eq!(output.later().trim(), "0 1 2 3 \nthree");
     env.delete("web");
 }
+
+#[test]
+fn a_container_without_a_process_keeps_no_directory_open() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the others need a process") {
+        return;
+    }
+    let bundle = env.bundle(&["true"]).edit(|config| {
+        config.as_object_mut().unwrap().remove("process");
+    });
+    env.create("web", &bundle).ok();
+    let directory = format!("/proc/{}/fd", env.pid("web"));
+    let open: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is_directory = |path: &&std::path::PathBuf| std::fs::metadata(path).unwrap().is_dir();
+    let kept: Vec<_> = open.iter().filter(is_directory).map(std::fs::read_link).collect();
+    assert!(kept.is_empty(), "{kept:?}");
+    env.delete("web");
+}
