@@ -247,12 +247,40 @@ pub(super) fn unmapped(mount: &spec::Mount, path: Place<'_>, judge: &mut Judge) 
 /// Splits the options of a file system: key, and value or flag.
 pub(super) fn data_options(words: &[String], path: Place<'_>, judge: &mut Judge) -> Option<Vec<FsOption>> {
     let place = format_args!("{path}.options");
-    let words = words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty());
+    let words = words.iter().flat_map(|word| split_data(word)).filter(|word| !word.is_empty());
     let pairs = words.map(|word| match word.split_once('=') {
+        Some((key, value)) if is_label(key) => {
+            Some((judge.cstring(place, key)?, Some(judge.cstring(place, &value.replace('"', ""))?)))
+        }
         Some((key, value)) => Some((judge.cstring(place, key)?, Some(judge.cstring(place, value)?))),
         None => Some((judge.cstring(place, word)?, None)),
     });
     pairs.collect()
+}
+
+/// Whether this is SELinux's option for a security label, in which mount(2) takes quotes.
+fn is_label(key: &str) -> bool {
+    matches!(key, "context" | "fscontext" | "defcontext" | "rootcontext")
+}
+
+/// Splits data of mount(2) at its commas, except those within a quoted security label.
+fn split_data(data: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(data);
+    std::iter::from_fn(move || {
+        let data = rest?;
+        let label = data.split_once('=').is_some_and(|(key, _)| is_label(key));
+        let mut quoted = false;
+        let end = data.find(|character| {
+            quoted ^= label && character == '"';
+            character == ',' && !quoted
+        });
+        let (word, after) = match end {
+            Some(end) => (data.get(..end)?, data.get(end + 1..)),
+            None => (data, None),
+        };
+        rest = after;
+        Some(word)
+    })
 }
 
 #[cfg(test)]
@@ -261,6 +289,29 @@ mod tests {
 
     fn asked(words: &[&str]) -> MountOptions {
         MountOptions::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    /// fsconfig(2) takes a label as it is, where mount(2) takes it in quotes.
+    #[test]
+    fn labels_keep_their_commas() {
+        let words = [r#"mode=755,context="u:r:t:s0:c1,c2",size=1k"#, "nr_inodes=1,,huge"];
+        let split: Vec<_> = words.iter().flat_map(|word| split_data(word)).collect();
+        let want = ["mode=755", r#"context="u:r:t:s0:c1,c2""#, "size=1k", "nr_inodes=1", "", "huge"];
+        assert_eq!(split, want);
+        let mut judge = Judge::default();
+        let options = data_options(&words.map(String::from), format_args!("mounts[0]"), &mut judge).unwrap();
+        let shown: Vec<_> = options
+            .iter()
+            .map(|(key, value)| (key.to_str().unwrap(), value.as_ref().map(|value| value.to_str().unwrap())))
+            .collect();
+        let want = [
+            ("mode", Some("755")),
+            ("context", Some("u:r:t:s0:c1,c2")),
+            ("size", Some("1k")),
+            ("nr_inodes", Some("1")),
+            ("huge", None),
+        ];
+        assert_eq!(shown, want);
     }
 
     #[test]
