@@ -52,7 +52,7 @@ fn debug_reports_each_step_in_order() {
             "cgroup: /sys/fs/cgroup/",
             r#"program: \"true\" as user 0:0"#,
             "seccomp filter flags: 2 (",
-            "/web is made",
+            "/web is created",
             "nsexec container setup: new pid",
             "affinity: 0x",
             r#"set hostname \"inside\""#,
@@ -63,7 +63,7 @@ fn debug_reports_each_step_in_order() {
             "affinity: 0x",
             "child process in init()",
             "the program runs",
-            "container web is gone",
+            "container web is removed",
             "run poststop hook #0: hooks.poststop[0] /bin/true",
         ],
     );
@@ -91,7 +91,7 @@ fn the_last_steps_before_an_error_are_reported() {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.last().unwrap()["level"], "error");
     assert!(lines.iter().rev().skip(1).all(|line| line["level"] == "debug"), "{text}");
-    in_order(&text, &["mount proc on /proc (mounts[0])", "web is gone", "/bin/busybox/x"]);
+    in_order(&text, &["mount proc on /proc (mounts[0])", "web is removed", "/bin/busybox/x"]);
 }
 
 #[test]
@@ -207,6 +207,6 @@ fn the_cause_of_a_containers_end_is_reported() {
     );
     in_order(
         &env.runtime(&["--debug", "delete", "--force", "web"]).ok().stderr,
-        &["delete web: ", "is killed", "container web is gone"],
+        &["delete web: ", "is killed", "container web is removed"],
     );
 }
