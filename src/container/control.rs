@@ -49,7 +49,6 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         .open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK)
         .doing(|| "container not running")?;
     rustix::io::write(&word, b"go").doing(|| "tell the container's process to start")?;
-    drop(word);
     // A successful execve closes the other end.
     let hear = || {
         hooks::poll_until(result.as_fd(), None)?;
@@ -59,6 +58,9 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         let words = explain(fault, &there.record) + &hooks::printed_inside(fault, result.as_fd());
         Err(Error::new(kind_of(fault), words))
     })?;
+    // The execve closes both fifos, but not at once: while this one has a reader, the status is
+    // "created". Poll reports the end of the last reader (POLLERR).
+    hooks::poll_until(word.as_fd(), None).doing(|| "wait until the container's process runs")?;
     tracing::debug!("the program runs");
     // A hook may delete the container, which would wait for our lock.
     there.directory.unlock()?;

@@ -1,7 +1,10 @@
 //! create, start, state, kill, delete, run, list: runtime-spec's runtime.md, "Lifecycle" and "Operations", and runc(8).
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
 use crate::support::{Env, until};
@@ -549,4 +552,31 @@ fn a_caller_that_ignores_sigchld() {
     fs::write(&file, r#"{"mounts":[{"destination":"/mnt","type":"tmpfs","source":"tmpfs"}]}"#).unwrap();
     ignoring(&["mounts", "add", "web", file.to_str().unwrap()]).ok();
     ignoring(&["delete", "--force", "web"]).ok();
+}
+
+/// The status is "created" while the start fifo has a reader, and the execve closes it a moment after the result.
+#[test]
+fn start_returns_only_when_the_status_is_running() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("the fifo is ours") {
+        return;
+    }
+    env.create("web", &env.bundle(&["sleep", "1000"])).ok();
+    let pid = env.pid("web");
+    let reader = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(env.root().join("web/start.fifo"))
+        .unwrap();
+    let starting = env.call(&["start", "web"]).start();
+    let runs = || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().starts_with("sleep");
+    until("the program runs", runs);
+    let command = pidfd_open(Pid::from_raw(starting.pid()).unwrap(), PidfdFlags::empty()).unwrap();
+    let moment = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+    let ended = poll(&mut [PollFd::new(&command, PollFlags::IN)], Some(&moment)).unwrap();
+    assert_eq!(ended, 0, "start returned while the status is {}", env.state("web")["status"]);
+    drop(reader);
+    starting.wait().ok();
+    assert_eq!(env.state("web")["status"], "running");
+    env.delete("web");
 }
