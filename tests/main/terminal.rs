@@ -306,6 +306,8 @@ fn lines_begin_at_the_left_of_an_interactive_terminal() {
     );
     tmux.shows("first line\nsecond line\n");
     tmux.press(&["Enter"]);
+    // The end of tmux would leave the program waiting for a line that never comes.
+    until("the container ends", || !env.root().join("web").exists());
 }
 
 /// Runs the runtime with `arguments` in the background of a shell with job control, and brings it to the foreground.
