@@ -173,7 +173,12 @@ set -e
 echo 'a page' > /var/www/html/index.html
 nginx
 grep -h Seccomp: /proc/$(cat /run/nginx.pid)/status
-ps_user=$(stat -c %U /proc/$(cat /proc/$(cat /run/nginx.pid)/task/*/children | cut -d' ' -f1))
+# A worker begins as root.
+for i in $(seq 100); do
+    ps_user=$(stat -c %U /proc/$(cat /proc/$(cat /run/nginx.pid)/task/*/children | cut -d' ' -f1))
+    [ "$ps_user" = root ] || break
+    sleep 0.1
+done
 echo "a worker of $ps_user"
 python3 -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1/", timeout=10).read().decode().strip())'
 nginx -s reload
