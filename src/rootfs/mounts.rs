@@ -44,7 +44,7 @@ pub fn mount(
                 }
                 (made, _) => (made?, Reach::Mount),
             };
-            close_later(target.file);
+            target.end();
             finish(step, index, handle.as_ref(), reach, place.proc)?;
             if let (true, Some(kept)) = (step.is_kept(), kept) {
                 *kept = handle;
@@ -56,7 +56,7 @@ pub fn mount(
             let target = Target::open(step, index, place, FileType::Directory)?;
             let handle =
                 cgroups::mount(cgroup, step, place, target.file.as_fd()).at(Step::CgroupMount, index)?;
-            close_later(target.file);
+            target.end();
             finish(step, index, handle.as_ref(), Reach::Tree, place.proc)
         }
         MountKind::Remount(change) => remount::change(step, change, index, place, given),
@@ -78,6 +78,15 @@ struct Target {
 }
 
 impl Target {
+    /// Ends its use.
+    fn end(self) {
+        // A file that was created is open for writing: while it is, no mount of its file system can
+        // become read-only (EBUSY). It is closed at once.
+        if self.existed || self.directory {
+            close_later(self.file);
+        }
+    }
+
     /// Opens the target; if it is missing, creates a directory or a file, as `kind` says.
     fn open(
         step: &MountStep,
@@ -284,7 +293,7 @@ fn bind(
         }
     }
     attach(mount, &target.file).at(Step::Mount, index)?;
-    close_later(target.file);
+    target.end();
     propagate(step, index, mount, place.proc)
 }
 

@@ -424,3 +424,20 @@ fn idmapped_bind() {
     let Some(output) = env.ok_since("5.12", env.run(&bundle)) else { return };
     output.prints("5000 5000");
 }
+
+/// A file that is open for writing would keep the file system from becoming read-only.
+#[test]
+fn a_root_with_created_mount_points_becomes_read_only() {
+    let Some(env) = Env::new() else { return };
+    let source = env.dir().join("hosts");
+    fs::write(&source, "of the host\n").unwrap();
+    let source = source.to_str().unwrap();
+    let bundle = env
+        .script("cat /made/hosts /linked; echo >/file 2>/dev/null || echo read-only")
+        .set("root/readonly", json!(true))
+        .mount("/made/hosts", "bind", source, &["bind", "ro"])
+        .mount("/linked", "bind", source, &["bind", "ro"])
+        .mount("/made/directory", "tmpfs", "tmpfs", &[]);
+    symlink("made/target", bundle.rootfs("linked")).unwrap();
+    env.run(&bundle).ok().prints("of the host\nof the host\nread-only");
+}
