@@ -15,7 +15,7 @@ pub(crate) fn stop_at(step: &str) {
 
 /// Does nothing: a release build has no such steps.
 #[cfg(not(debug_assertions))]
-pub fn stop_at(_: &str) {}
+pub(crate) fn stop_at(_: &str) {}
 
 /// Test hook: the step at which the container's process blocks until it is killed.
 #[cfg(debug_assertions)]
@@ -31,6 +31,6 @@ pub(crate) fn in_child() -> Option<Hold> {
 
 /// `None`: a release build has no such steps.
 #[cfg(not(debug_assertions))]
-pub fn in_child() -> Option<Hold> {
+pub(crate) fn in_child() -> Option<Hold> {
     None
 }
