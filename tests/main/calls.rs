@@ -14,11 +14,10 @@ const COUNTED: &str = "trace=!fcntl,brk,madvise,mmap,mprotect,mremap,munmap";
 /// the container.
 fn calls_of(env: &Env, args: &[&str]) -> usize {
     let summary = env.dir().join("run/calls");
-    let (root, file) = (env.root(), summary.to_str().unwrap());
+    let file = summary.to_str().unwrap();
     let follow: &[&str] = if args[0] == "create" { &[] } else { &["-f"] };
-    let strace = [follow, &["-qq", "-c", "-e", COUNTED, "-o", file]].concat();
-    let runtime = [env.binary().to_str().unwrap(), "--root", root.to_str().unwrap()];
-    env.program("strace", &[&strace[..], &runtime, args].concat()).run().ok();
+    let options = [follow, &["-qq", "-c", "-e", COUNTED, "-o", file]].concat();
+    env.strace(&options, args).run().ok();
     let summary = fs::read_to_string(summary).unwrap();
     let total = summary.lines().find(|line| line.ends_with(" total")).unwrap();
     total.split_whitespace().nth(3).unwrap().parse().unwrap()

@@ -37,10 +37,8 @@ fn until_dead(pid: i32) {
 fn with_failure(env: &Env, call: &str, error: &str, count: usize, args: &[&str]) -> Option<Output> {
     let trace = env.dir().join("run/trace");
     let inject = format!("inject={call}:error={error}:when={count}");
-    let (root, trace_file) = (env.root(), trace.to_str().unwrap().to_owned());
-    let words = ["-qq", "-o", &trace_file, "-e", &format!("trace={call}"), "-e", &inject];
-    let runtime = [env.binary().to_str().unwrap(), "--root", root.to_str().unwrap()];
-    let output = env.program("strace", &[&words[..], &runtime, args].concat()).run();
+    let options = ["-qq", "-o", trace.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject];
+    let output = env.strace(&options, args).run();
     fs::read_to_string(&trace).unwrap().contains("INJECTED").then_some(output)
 }
 

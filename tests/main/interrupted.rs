@@ -10,14 +10,13 @@ use crate::support::{Env, Output};
 /// Runs the runtime with a signal pending at every second of the first 60 calls of each kind; with `children`, at theirs too.
 fn interrupted(env: &Env, children: bool, args: &[&str]) -> Output {
     let trace = env.dir().join("run/trace");
-    let (root, trace) = (env.root(), trace.to_str().unwrap().to_owned());
-    let mut words =
-        vec!["-qq", "-o", &trace, "-e", "trace=all", "-e", "inject=all:signal=SIGCHLD:when=1..60+2"];
+    let trace = trace.to_str().unwrap();
+    let mut options =
+        vec!["-qq", "-o", trace, "-e", "trace=all", "-e", "inject=all:signal=SIGCHLD:when=1..60+2"];
     if children {
-        words.push("-f");
+        options.push("-f");
     }
-    let runtime = [env.binary().to_str().unwrap(), "--root", root.to_str().unwrap()];
-    env.program("strace", &[&words[..], &runtime, args].concat()).privileged().run()
+    env.strace(&options, args).privileged().run()
 }
 
 #[test]

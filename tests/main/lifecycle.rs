@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use crate::support::{Env, until};
+use crate::support::{Env, Output, until};
 
 #[test]
 fn create_start_kill_delete() {
@@ -483,6 +483,14 @@ fn delete_cleans_up_after_a_create_killed_at_any_moment() {
     }
 }
 
+/// The runtime, called by a process that ignores these signals.
+fn run_ignoring(env: &Env, signals: &str, words: &[&str]) -> Output {
+    // Not /bin/sh: dash does not ignore SIGCHLD.
+    let script = format!("trap '' {signals}; exec \"$RUNTIME\" --root \"$ROOT\" \"$@\"");
+    let call = env.program("bash", &[&["-c", &script, "bash"], words].concat());
+    call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run()
+}
+
 /// Whatever signals the caller ignores, no program in the container ignores them: a shell could not even reset them.
 #[test]
 fn a_caller_that_ignores_signals() {
@@ -490,11 +498,8 @@ fn a_caller_that_ignores_signals() {
     if !env.has("bash", "bash") {
         return;
     }
-    let ignoring = |words: &[&str]| {
-        let script = "trap '' HUP INT QUIT PIPE TERM USR1 CHLD RTMIN RTMIN+5 RTMAX; exec \"$RUNTIME\" --root \"$ROOT\" \"$@\"";
-        let call = env.program("bash", &[&["-c", script, "bash"], words].concat());
-        call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run()
-    };
+    let ignored = "HUP INT QUIT PIPE TERM USR1 CHLD RTMIN RTMIN+5 RTMAX";
+    let ignoring = |words: &[&str]| run_ignoring(&env, ignored, words);
     const SHOW: &[&str] = &["grep", "-E", "^Sig(Ign|Cgt|Blk)", "/proc/self/status"];
     let none = ["SigBlk", "SigIgn", "SigCgt"].map(|name| format!("{name}:\t{:016x}\n", 0)).concat();
     let bundle = env.bundle(SHOW);
@@ -517,12 +522,7 @@ fn a_caller_that_ignores_sigchld() {
     if !env.has("bash", "bash") {
         return;
     }
-    // Not /bin/sh: dash does not ignore this signal.
-    let ignoring = |words: &[&str]| {
-        let script = "trap '' CHLD; exec \"$RUNTIME\" --root \"$ROOT\" \"$@\"";
-        let call = env.program("bash", &[&["-c", script, "bash"], words].concat());
-        call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run()
-    };
+    let ignoring = |words: &[&str]| run_ignoring(&env, "CHLD", words);
     let marker = env.dir().join("run/hooked");
     let hook = |kind: &str| {
         let script = format!("cat >/dev/null; echo {kind} >>{}; exit 0", marker.display());

@@ -296,6 +296,13 @@ impl Env {
         until(&format!("container {id} is {status}"), || self.state(id)["status"] == status);
     }
 
+    /// The runtime with `args`, under strace(1) with these options.
+    pub(crate) fn strace(&self, options: &[&str], args: &[&str]) -> Call<'_> {
+        let root = self.root();
+        let runtime = [self.binary().to_str().unwrap(), "--root", root.to_str().unwrap()];
+        self.program("strace", &[options, &runtime, args].concat())
+    }
+
     /// Bind-mounts `from` over `to` in the test's mount namespace, which the check for leaks must not count.
     pub(crate) fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
         let mut args = options.to_vec();

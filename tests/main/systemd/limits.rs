@@ -216,11 +216,9 @@ fn a_late_refusal_puts_the_properties_back() {
     });
     let path = env.dir().join("limits.json");
     fs::write(&path, change.to_string()).unwrap();
-    let root = env.root();
-    let words = ["-qq", "-o", "/dev/null", "-e", "trace=bpf", "-e", "inject=bpf:error=ENOMEM"];
-    let runtime = [env.binary().to_str().unwrap(), "--systemd-cgroup", "--root", root.to_str().unwrap()];
-    let update = ["update", "--resources", path.to_str().unwrap(), &limited.unit.id];
-    let output = env.program("strace", &[&words[..], &runtime, &update].concat()).privileged().run();
+    let options = ["-qq", "-o", "/dev/null", "-e", "trace=bpf", "-e", "inject=bpf:error=ENOMEM"];
+    let update = ["--systemd-cgroup", "update", "--resources", path.to_str().unwrap(), &limited.unit.id];
+    let output = env.strace(&options, &update).privileged().run();
     output.fails().says("linux.resources.devices: ");
     for when in ["after the refusal", "after a reload"] {
         limited.agrees(when);
