@@ -31,7 +31,7 @@ const SEALED: SealFlags =
 /// A caller without the right to mount (an unprivileged user) gets a sealed copy, 0.7 ms per MiB,
 /// unless root owns the file and only root may write to it.
 pub fn run_protected() -> Result<()> {
-    if is_protected().doing(|| "look at /proc/self/exe")? {
+    if is_protected().doing(|| "check the write protection of /proc/self/exe")? {
         // execve through a descriptor has made its number the process name. The name is only for
         // people.
         let _ = rustix::thread::set_name(c"emergence-runc");
@@ -39,15 +39,15 @@ pub fn run_protected() -> Result<()> {
     }
     let file = match read_only_mount() {
         Ok(mount) => mount,
-        Err(_) if is_writable_by_root_only().doing(|| "look at /proc/self/exe")? => return Ok(()),
+        Err(_) if is_writable_by_root_only().doing(|| "check the write protection of /proc/self/exe")? => return Ok(()),
         Err(_) => sealed_copy().doing(
             || "copy the runtime's binary to where no container can write to it (not needed if only root can write to the binary)",
         )?,
     };
-    let mut words = std::env::args_os();
-    let name = words.next().unwrap_or_default();
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
     let mut again = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    Err(again.arg0(name).args(words).exec()).doing(|| "start the runtime's protected program")
+    Err(again.arg0(name).args(args).exec()).doing(|| "start the runtime's protected program")
 }
 
 fn is_protected() -> std::io::Result<bool> {

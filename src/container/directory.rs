@@ -143,7 +143,7 @@ impl Directory {
         if let Some(stat) = self.stat.get() {
             return Ok(stat);
         }
-        let stat = rustix::fs::fstat(&self.handle).doing(|| format!("look at {}", self.path.display()))?;
+        let stat = rustix::fs::fstat(&self.handle).doing(|| format!("stat {}", self.path.display()))?;
         Ok(self.stat.get_or_init(|| stat))
     }
 
@@ -181,7 +181,7 @@ impl Directory {
         match rustix::fs::statat(&*self.root, self.id.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok((own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("look at {}", self.path.display())),
+            Err(error) => Err(error).doing(|| format!("stat {}", self.path.display())),
         }
     }
 

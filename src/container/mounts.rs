@@ -31,9 +31,9 @@ use crate::sys::process::{self, Cloned, Exit};
 pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
     let mounts = read(file)?;
     // The lock prevents a concurrent deletion.
-    let there = Existing::lock(settings, id)?;
-    let init = there.init()?;
-    let plan = judge(settings, &there, mounts, file).and_then(|plan| fit(plan, file))?;
+    let container = Existing::lock(settings, id)?;
+    let init = container.init()?;
+    let plan = judge(settings, &container, mounts, file).and_then(|plan| fit(plan, file))?;
     let _raised = Raised::for_plan(&plan);
     let mut opened = Vec::new();
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
@@ -69,9 +69,9 @@ pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Resu
         mount.uid_mappings.clear();
         mount.gid_mappings.clear();
     }
-    let there = Existing::lock(settings, id)?;
-    let init = there.init()?;
-    let plan = judge(settings, &there, mounts, file)?;
+    let container = Existing::lock(settings, id)?;
+    let init = container.init()?;
+    let plan = judge(settings, &container, mounts, file)?;
     if let Some(at) = plan.rootfs.mounts.iter().position(|step| step.target.is_empty()) {
         return Err(refused(file, at, "destination", "the root file system itself cannot be unmounted"));
     }
@@ -93,8 +93,8 @@ fn refused(file: &Path, at: usize, field: &str, words: &str) -> Error {
 }
 
 /// Builds a plan with these mounts instead of the container's own, and no other steps.
-fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path) -> Result<Plan> {
-    let config = there.directory.config()?;
+fn judge(settings: &Settings, container: &Existing, mounts: Vec<Mount>, file: &Path) -> Result<Plan> {
+    let config = container.directory.config()?;
     let linux = config.linux.unwrap_or_default();
     let spec = Spec {
         oci_version: config.oci_version,
@@ -112,8 +112,8 @@ fn judge(settings: &Settings, there: &Existing, mounts: Vec<Mount>, file: &Path)
         ..Spec::default()
     };
     let without_groups = Settings { driver: Driver::Disabled, ..settings.clone() };
-    let facts = facts::host(&spec, &without_groups, &there.record.id)?;
-    let plan = Plan::build(&spec, &there.ask(), &facts.host).map_err(|faults| {
+    let facts = facts::host(&spec, &without_groups, &container.record.id)?;
+    let plan = Plan::build(&spec, &container.ask(), &facts.host).map_err(|faults| {
         let first = faults.first().map_or_else(String::new, ToString::to_string);
         Error::new(Kind::Invalid, format!("{}: {first}", file.display()))
     })?;
@@ -180,7 +180,7 @@ fn kinds(plan: &Plan, pid: i32) -> Result<NamespaceSet> {
     });
     let wanted: NamespaceSet = shown.chain([Namespace::User, Namespace::Mount]).collect();
     let identity = |path: String| -> Result<(u64, u64)> {
-        let found = fs::metadata(&path).doing(|| format!("look at {path}"))?;
+        let found = fs::metadata(&path).doing(|| format!("stat {path}"))?;
         Ok((found.dev(), found.ino()))
     };
     let mut kinds = NamespaceSet::EMPTY;

@@ -75,8 +75,8 @@ fn continue_in_new_process(opened: &Opened, new: NamespaceSet) -> Result<(), Ste
             sync::wait_go(opened.sync.as_fd()).at(Step::Sync, 0)
         }
         Cloned::Parent { pidfd, .. } => {
-            let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
-            process::exit_now(i32::from(told.is_err()))
+            let sent = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
+            process::exit_now(i32::from(sent.is_err()))
         }
     }
 }
@@ -132,8 +132,8 @@ pub(super) fn succeed_at(moment: Moment, plan: &Plan, opened: &mut Opened) -> Re
             }
         }
         Cloned::Parent { pidfd, .. } => {
-            let told = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
-            process::exit_now(i32::from(told.is_err()))
+            let sent = sync::say_with(opened.sync.as_fd(), Message::Successor, pidfd.as_fd());
+            process::exit_now(i32::from(sent.is_err()))
         }
     }
 }

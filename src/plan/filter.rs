@@ -48,12 +48,12 @@ fn compiled(profile: &spec::Seccomp, spec: &Spec, judge: &mut Judge) -> Option<F
                     );
                 }
             }
-            judge.details.extend(filter.warnings.iter().map(|words| format!("linux.seccomp: {words}")));
+            judge.details.extend(filter.warnings.iter().map(|warning| format!("linux.seccomp: {warning}")));
             Some(filter)
         }
         Err(faults) => {
-            for (path, words) in faults {
-                judge.fault(format!("linux.seccomp.{path}"), words);
+            for seccomp::InvalidField { path, reason } in faults {
+                judge.fault(format_args!("linux.seccomp.{path}"), reason);
             }
             None
         }

@@ -16,7 +16,7 @@ pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 /// `struct sock_fprog` of linux/filter.h.
 #[repr(C)]
-struct Program {
+struct FilterProgram {
     length: libc::c_ushort,
     filter: *const SockFilter,
 }
@@ -34,7 +34,7 @@ struct Program {
 pub fn load(program: &[SockFilter], flags: u32) -> io::Result<Option<OwnedFd>> {
     let length =
         libc::c_ushort::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let program = Program { length, filter: program.as_ptr() };
+    let program = FilterProgram { length, filter: program.as_ptr() };
     // SAFETY: the kernel reads one `sock_fprog` and the `length` instructions that it points to
     // during the call; both are borrowed for as long. libc has no wrapper for seccomp(2).
     let result = unsafe {
@@ -58,7 +58,7 @@ pub fn load(program: &[SockFilter], flags: u32) -> io::Result<Option<OwnedFd>> {
 pub fn supported_flags(flags: u32) -> u32 {
     let known = |flag: u32| {
         let asked = if flag == WAIT_KILLABLE_RECV { flag | NEW_LISTENER } else { flag };
-        let nothing = std::ptr::null::<Program>();
+        let nothing = std::ptr::null::<FilterProgram>();
         // SAFETY: a null program makes the kernel fail with EFAULT before anything is changed.
         let result =
             unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, libc::c_ulong::from(asked), nothing) };

@@ -1,6 +1,6 @@
 //! A seccomp profile: a filter that the kernel takes and that says what the profile says, or faults.
 
-use emergence_runc::security::seccomp::{Arch, Filter, SockFilter, UnknownCalls, compile};
+use emergence_runc::security::seccomp::{Arch, Filter, InvalidField, SockFilter, UnknownCalls, compile};
 use emergence_runc::spec::{Seccomp, SeccompArg};
 
 use super::machine::{Call, run};
@@ -32,9 +32,9 @@ pub fn check(bytes: &[u8]) {
                 Ok(filter) => good(&profile, native, &filter),
                 Err(faults) => {
                     assert!(!faults.is_empty(), "refused without a reason");
-                    faults
-                        .iter()
-                        .for_each(|(path, words)| one_line(&format!("linux.seccomp.{path}: {words}")));
+                    for InvalidField { path, reason } in &faults {
+                        one_line(&format!("linux.seccomp.{path}: {reason}"));
+                    }
                 }
             }
         }

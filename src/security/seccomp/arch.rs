@@ -64,7 +64,7 @@ const FOREIGN: [&str; 14] = [
 
 /// The meaning of a name in `architectures`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum NamedArch {
     /// The native architecture.
     Native,
     /// An architecture with a call table.
@@ -74,13 +74,13 @@ pub(super) enum Word {
 }
 
 /// Looks up a name in `architectures`; `None` if the specification does not have it.
-pub(super) fn word(word: &str) -> Option<Word> {
-    if word == "SCMP_ARCH_NATIVE" {
-        return Some(Word::Native);
+pub(super) fn find(text: &str) -> Option<NamedArch> {
+    if text == "SCMP_ARCH_NATIVE" {
+        return Some(NamedArch::Native);
     }
-    match COMPILED.iter().find(|(name, _)| *name == word) {
-        Some((_, arch)) => Some(Word::Compiled(*arch)),
-        None => FOREIGN.contains(&word).then_some(Word::Foreign),
+    match COMPILED.iter().find(|(name, _)| *name == text) {
+        Some((_, arch)) => Some(NamedArch::Compiled(*arch)),
+        None => FOREIGN.contains(&text).then_some(NamedArch::Foreign),
     }
 }
 

@@ -180,7 +180,7 @@ fn outcome(graph: &mut Graph, arch: Arch, rules: &[Numbered], default: Id) -> Op
     }
     let mut branches = Vec::new();
     for numbered in rules {
-        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch.wide())?;
+        choice::add(&mut branches, &numbered.conditions(), numbered.rule.action, arch)?;
     }
     Some(ask(graph, arch, &branches, default))
 }
@@ -322,9 +322,9 @@ struct Leaf {
 fn leaves(ranges: &[Range], most: usize) -> Vec<Leaf> {
     let mut list = Vec::with_capacity(ranges.len());
     let mut left = ranges;
-    while let Some((range, behind)) = left.split_first() {
+    while let Some((range, following)) = left.split_first() {
         let mut leaf = Leaf { first: range.first, rest: range.then, singles: Vec::new() };
-        left = behind;
+        left = following;
         while leaf.singles.len() < most
             && let [lone, after, rest @ ..] = left
             && after.then == range.then

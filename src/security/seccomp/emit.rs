@@ -136,8 +136,11 @@ impl Graph {
     /// The program that starts at `root`; `None` if it would exceed the kernel's limit.
     pub(super) fn assemble(&self, root: Id) -> Option<Vec<SockFilter>> {
         let reached = self.reached(root);
-        let mut program =
-            Backwards { graph: self, code: Vec::new(), places: vec![Place::default(); self.nodes.len()] };
+        let mut program = Backwards {
+            graph: self,
+            code: Vec::new(),
+            positions: vec![Position::default(); self.nodes.len()],
+        };
         for (at, node) in self.nodes.iter().enumerate() {
             if reached.get(at) == Some(&true) {
                 program.put(Id(u32::try_from(at).ok()?), *node)?;
@@ -154,7 +157,7 @@ impl Graph {
 
 /// The position of a node, counted from the program's end.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct Position {
     /// The node itself.
     own: usize,
     /// The nearest equivalent instruction: the node itself, a copy, or a jump to it.
@@ -164,7 +167,7 @@ struct Place {
 struct Backwards<'a> {
     graph: &'a Graph,
     code: Vec<SockFilter>,
-    places: Vec<Place>,
+    positions: Vec<Position>,
 }
 
 impl Backwards<'_> {
@@ -176,8 +179,8 @@ impl Backwards<'_> {
         self.code.push(SockFilter { code, jt, jf, k });
     }
 
-    fn place(&self, id: Id) -> Option<Place> {
-        self.places.get(id.0 as usize).copied()
+    fn position(&self, id: Id) -> Option<Position> {
+        self.positions.get(id.0 as usize).copied()
     }
 
     /// Number of instructions between the next one written and the position `to`.
@@ -187,19 +190,19 @@ impl Backwards<'_> {
 
     /// Writes an equivalent of `id` at the front, for jumps that cannot reach it.
     fn repeat(&mut self, id: Id) -> Option<()> {
-        let own = self.place(id)?.own;
+        let own = self.position(id)?.own;
         match self.graph.get(id)? {
             Node::Return(action) => self.push(RETURN, 0, 0, action),
             _ => self.push(ALWAYS, 0, 0, u32::try_from(self.distance(own)).ok()?),
         }
         let near = self.code.len() - 1;
-        self.places.get_mut(id.0 as usize)?.near = near;
+        self.positions.get_mut(id.0 as usize)?.near = near;
         Some(())
     }
 
     /// Ensures that the next instruction written falls through to `id`.
     fn enter(&mut self, id: Id) -> Option<()> {
-        if self.distance(self.place(id)?.own) > 0 { self.repeat(id) } else { Some(()) }
+        if self.distance(self.position(id)?.own) > 0 { self.repeat(id) } else { Some(()) }
     }
 
     fn put(&mut self, id: Id, node: Node) -> Option<()> {
@@ -215,17 +218,17 @@ impl Backwards<'_> {
             }
             Node::Choose { test, value, yes, no } => {
                 for target in [yes, no] {
-                    if self.distance(self.place(target)?.near) > Self::REACH {
+                    if self.distance(self.position(target)?.near) > Self::REACH {
                         self.repeat(target)?;
                     }
                 }
-                let skip = |id| Some(u8::try_from(self.distance(self.place(id)?.near)).ok());
+                let skip = |id| Some(u8::try_from(self.distance(self.position(id)?.near)).ok());
                 let (yes, no) = (skip(yes)??, skip(no)??);
                 self.push(test.code(), yes, no, value);
             }
         }
         let own = self.code.len() - 1;
-        *self.places.get_mut(id.0 as usize)? = Place { own, near: own };
+        *self.positions.get_mut(id.0 as usize)? = Position { own, near: own };
         Some(())
     }
 }

@@ -28,13 +28,14 @@
 //!         ]
 //!     }"#,
 //! )?;
-//! let filter = compile(&profile, Arch::X86_64, UnknownCalls::LeftOut).expect("a profile without faults");
+//! let filter = compile(&profile, Arch::X86_64, UnknownCalls::LeftOut).expect("a valid profile");
 //! assert_eq!(filter.program.len(), 17, "instructions for seccomp(2)");
 //!
-//! // Every fault has its place.
+//! // Each error names its field.
 //! let wrong = Seccomp { default_action: "ALLOW".into(), ..Seccomp::default() };
-//! let faults = compile(&wrong, Arch::X86_64, UnknownCalls::LeftOut).unwrap_err();
-//! assert_eq!(faults, [("defaultAction".into(), "unknown action \"ALLOW\"".into())]);
+//! let invalid = compile(&wrong, Arch::X86_64, UnknownCalls::LeftOut).unwrap_err();
+//! assert_eq!(invalid[0].path, "defaultAction");
+//! assert_eq!(invalid[0].reason, "unknown action \"ALLOW\"");
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
@@ -56,9 +57,14 @@ pub use words::{UnknownCalls, actions, flags, operators};
 
 use crate::spec;
 
-/// A fault of a profile: a path below `linux.seccomp` (such as `syscalls[3].args[0].op`) and the
-/// reason.
-pub type Fault = (String, String);
+/// An invalid field of a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidField {
+    /// The path below `linux.seccomp`, such as `syscalls[3].args[0].op`.
+    pub path: String,
+    /// Why it is refused.
+    pub reason: String,
+}
 
 /// A filter, ready to be loaded.
 #[derive(Clone, Debug)]
@@ -98,12 +104,17 @@ pub struct Listener {
 /// * If a rule has several conditions on one argument, its conditions are alternatives, as in runc.
 /// * `listenerPath` is not required: the caller may know another receiver.
 ///
-/// Errors list all faults. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2),
+/// Errors list all invalid fields. Spec: runtime-spec config-linux.md, "Seccomp"; kernel: seccomp(2),
 /// linux/seccomp.h.
-pub fn compile(profile: &spec::Seccomp, native: Arch, unknown: UnknownCalls) -> Result<Filter, Vec<Fault>> {
+pub fn compile(
+    profile: &spec::Seccomp,
+    native: Arch,
+    unknown: UnknownCalls,
+) -> Result<Filter, Vec<InvalidField>> {
     let (profile, warnings) = words::judge(profile, native, unknown)?;
     let program = compile::program(&profile).ok_or_else(|| {
-        vec![("syscalls".to_owned(), format!("the filter needs more than {} instructions", emit::LONGEST))]
+        let reason = format!("the filter needs more than {} instructions", emit::LONGEST);
+        vec![InvalidField { path: "syscalls".to_owned(), reason }]
     })?;
     Ok(Filter { program, flags: profile.flags, listener: profile.listener, warnings })
 }

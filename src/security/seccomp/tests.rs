@@ -2,10 +2,10 @@
 
 use super::arch::Arch;
 use super::syscalls::Name;
-use super::{Fault, UnknownCalls, compile};
+use super::{InvalidField, UnknownCalls, compile};
 use crate::spec::Seccomp;
 
-fn faults(profile: &str) -> Vec<Fault> {
+fn faults(profile: &str) -> Vec<InvalidField> {
     let profile: Seccomp = serde_json::from_str(profile).unwrap();
     compile(&profile, Arch::X86_64, UnknownCalls::Refused).err().unwrap_or_default()
 }
@@ -43,7 +43,7 @@ fn faults_name_their_place() {
     ];
     for (profile, want) in table {
         let found = faults(&profile);
-        assert_eq!(found.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [want], "{profile}");
+        assert_eq!(found.iter().map(|field| field.path.as_str()).collect::<Vec<_>>(), [want], "{profile}");
     }
 }
 

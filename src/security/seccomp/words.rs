@@ -1,9 +1,11 @@
-//! Validates the names in a profile: actions, operators, architectures and flags become numbers, or
-//! faults with their path.
+//! Validates the names in a profile: actions, operators, architectures and flags become numbers.
+//! An unknown name is a fault with its path.
 
-use super::arch::{self, Arch, Word};
+use std::fmt::{self, Display};
+
+use super::arch::{self, Arch, NamedArch};
 use super::syscalls::Name;
-use super::{Fault, Listener};
+use super::{InvalidField, Listener};
 use crate::spec;
 
 /// Actions, seccomp(2): the name, the kernel's `SECCOMP_RET_…`, the maximum of its data.
@@ -134,10 +136,13 @@ pub enum UnknownCalls {
     Refused,
 }
 
+/// A field's path, built only for a fault.
+type Place<'a> = fmt::Arguments<'a>;
+
 /// Faults and warnings found so far.
 #[derive(Default)]
 struct Judge {
-    faults: Vec<Fault>,
+    faults: Vec<InvalidField>,
     warnings: Vec<String>,
 }
 
@@ -146,12 +151,12 @@ pub(super) fn judge(
     profile: &spec::Seccomp,
     native: Arch,
     unknown: UnknownCalls,
-) -> Result<(Profile, Vec<String>), Vec<Fault>> {
+) -> Result<(Profile, Vec<String>), Vec<InvalidField>> {
     let mut judge = Judge::default();
     let default = judge.action(
         &profile.default_action,
         profile.default_errno_ret,
-        ("defaultAction", "defaultErrnoRet"),
+        (format_args!("defaultAction"), format_args!("defaultErrnoRet")),
     );
     if default & ACTION == NOTIFY {
         judge.fault(
@@ -168,15 +173,18 @@ pub(super) fn judge(
         let action = judge.action(
             &rule.action,
             rule.errno_ret,
-            (&format!("syscalls[{at}].action"), &format!("syscalls[{at}].errnoRet")),
+            (format_args!("syscalls[{at}].action"), format_args!("syscalls[{at}].errnoRet")),
         );
         let alternatives = judge.conditions(&rule.args, at);
         if rule.names.is_empty() {
-            judge.fault(format!("syscalls[{at}].names"), "empty; name the system calls that the rule is for");
+            judge.fault(
+                format_args!("syscalls[{at}].names"),
+                "empty; name the system calls that the rule is for",
+            );
         }
         for (place, name) in rule.names.iter().enumerate() {
             let Some(call) = Name::find(name) else {
-                judge.unknown(name, format!("syscalls[{at}].names[{place}]"), unknown);
+                judge.unknown(name, format_args!("syscalls[{at}].names[{place}]"), unknown);
                 continue;
             };
             named.push(call);
@@ -212,10 +220,10 @@ pub(super) fn judge(
         }
     } else if flags & WAIT_KILLABLE != 0 {
         let at = profile.flags.iter().flatten().position(|word| word == WAIT_KILLABLE_WORD);
-        let words = format!(
+        let reason = format!(
             "{WAIT_KILLABLE_WORD} needs a rule with SCMP_ACT_NOTIFY; without one the kernel refuses it"
         );
-        judge.fault(format!("flags[{}]", at.unwrap_or_default()), words);
+        judge.fault(format_args!("flags[{}]", at.unwrap_or_default()), reason);
     }
     if judge.faults.is_empty() {
         Ok((Profile { default, architectures, rules, named, flags, listener }, judge.warnings))
@@ -225,11 +233,11 @@ pub(super) fn judge(
 }
 
 impl Judge {
-    fn fault(&mut self, path: impl Into<String>, words: impl Into<String>) {
-        self.faults.push((path.into(), words.into()));
+    fn fault(&mut self, path: impl Display, reason: impl Into<String>) {
+        self.faults.push(InvalidField { path: path.to_string(), reason: reason.into() });
     }
 
-    fn unknown(&mut self, name: &str, path: String, unknown: UnknownCalls) {
+    fn unknown(&mut self, name: &str, path: Place<'_>, unknown: UnknownCalls) {
         match unknown {
             UnknownCalls::Refused => self.fault(path, format!("unknown system call {name:?}")),
             UnknownCalls::LeftOut => {
@@ -239,7 +247,7 @@ impl Judge {
     }
 
     /// The kernel's number for an action with its data. The paths of both values are for faults.
-    fn action(&mut self, word: &str, errno: Option<u32>, (action_path, errno_path): (&str, &str)) -> u32 {
+    fn action(&mut self, word: &str, errno: Option<u32>, (action_path, errno_path): (Place, Place)) -> u32 {
         let Some((_, number, most)) = ACTION_WORDS.iter().find(|(name, ..)| *name == word) else {
             self.fault(action_path, format!("unknown action {word:?}"));
             return KILL;
@@ -262,15 +270,17 @@ impl Judge {
     fn architectures(&mut self, words: &[String], native: Arch) -> Vec<Arch> {
         let mut list = vec![native];
         for (at, word) in words.iter().enumerate() {
-            match arch::word(word) {
-                Some(Word::Compiled(arch)) if arch.runs_on(native) && !list.contains(&arch) => {
+            match arch::find(word) {
+                Some(NamedArch::Compiled(arch)) if arch.runs_on(native) && !list.contains(&arch) => {
                     list.push(arch)
                 }
-                Some(Word::Compiled(_) | Word::Native) => {}
-                Some(Word::Foreign) => {
+                Some(NamedArch::Compiled(_) | NamedArch::Native) => {}
+                Some(NamedArch::Foreign) => {
                     self.warnings.push(format!("architectures[{at}]: calls through {word} are killed"));
                 }
-                None => self.fault(format!("architectures[{at}]"), format!("unknown architecture {word:?}")),
+                None => {
+                    self.fault(format_args!("architectures[{at}]"), format!("unknown architecture {word:?}"))
+                }
             }
         }
         list
@@ -281,7 +291,7 @@ impl Judge {
         for (at, word) in words.iter().enumerate() {
             match FLAG_WORDS.iter().find(|(name, _)| name == word) {
                 Some((_, bit)) => flags |= bit,
-                None => self.fault(format!("flags[{at}]"), format!("unknown flag {word:?}")),
+                None => self.fault(format_args!("flags[{at}]"), format!("unknown flag {word:?}")),
             }
         }
         flags

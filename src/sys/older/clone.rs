@@ -50,7 +50,7 @@ unsafe fn into_cgroup(flags: u64, cgroup: BorrowedFd<'_>) -> io::Result<Cloned> 
         Cloned::Child => {
             // If the runtime dies, no copy of its end may stay open.
             drop(ours);
-            if !was_moved(&theirs, flags & NEW_CGROUP != 0) {
+            if !joins_cgroup(&theirs, flags) {
                 process::exit_now(1);
             }
             Ok(Cloned::Child)
@@ -83,19 +83,20 @@ unsafe fn clone_outside(flags: u64) -> io::Result<Cloned> {
     }
 }
 
-/// The child's part. Returns whether it was moved.
-fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
+/// The child's part: waits until it is in the cgroup, and creates the cgroup namespace if `flags`
+/// has it. Returns whether both succeeded.
+fn joins_cgroup(socket: &OwnedFd, flags: u64) -> bool {
     let mut word = [0u8; 1];
-    let told = loop {
+    let length = loop {
         match rustix::io::read(socket, &mut word) {
             Err(rustix::io::Errno::INTR) => {}
             read => break read,
         }
     };
-    if told != Ok(1) {
+    if length != Ok(1) {
         return false;
     }
-    let made = if new_namespace { unshare(Namespace::Cgroup) } else { Ok(()) };
+    let made = if flags & NEW_CGROUP != 0 { unshare(Namespace::Cgroup) } else { Ok(()) };
     let errno = made.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
     rustix::net::send(socket, &errno.to_ne_bytes(), SendFlags::NOSIGNAL).is_ok() && errno == 0
 }
@@ -104,13 +105,13 @@ fn was_moved(socket: &OwnedFd, new_namespace: bool) -> bool {
 fn hear(socket: &OwnedFd) -> io::Result<()> {
     rustix::net::send(socket, b"!", SendFlags::NOSIGNAL)?;
     let mut word = [0u8; 4];
-    let told = loop {
+    let length = loop {
         match rustix::io::read(socket, &mut word) {
             Err(rustix::io::Errno::INTR) => {}
             read => break read?,
         }
     };
-    match (told, i32::from_ne_bytes(word)) {
+    match (length, i32::from_ne_bytes(word)) {
         (4, 0) => Ok(()),
         (4, errno) => Err(io::Error::from_raw_os_error(errno)),
         // The child was killed.

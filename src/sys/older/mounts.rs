@@ -90,7 +90,7 @@ pub(in crate::sys) fn prepare(
     let way_back = WayBack::open(&proc)?;
     way_back.take()?; // permission to return must be known before it is needed
     unshare(Namespace::Mount)?;
-    let changed = apart(mount, wanted, reach, &proc);
+    let changed = change_in_new_namespace(mount, wanted, reach, &proc);
     // Staying in this namespace would be worse than any other error.
     way_back.take()?;
     let changed = changed?;
@@ -103,7 +103,12 @@ pub(in crate::sys) fn prepare(
 
 /// Changes the mount in this new mount namespace, after a chroot in which only the mount is
 /// visible. Returns a clone of it.
-fn apart(mount: BorrowedFd<'_>, wanted: Attributes, reach: Reach, proc: &OwnedFd) -> io::Result<OwnedFd> {
+fn change_in_new_namespace(
+    mount: BorrowedFd<'_>,
+    wanted: Attributes,
+    reach: Reach,
+    proc: &OwnedFd,
+) -> io::Result<OwnedFd> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;

@@ -79,7 +79,7 @@ mod tests {
     use crate::sys::raw::clone::{Cloned, clone};
 
     /// A child that waits in new namespaces until it is killed; its PID and pidfd.
-    fn apart(kinds: NamespaceSet) -> (i32, OwnedFd) {
+    fn child_in_new(kinds: NamespaceSet) -> (i32, OwnedFd) {
         // SAFETY: no memory is shared; the child only makes system calls.
         match unsafe { clone(kinds.flags() as u64) }.unwrap() {
             Cloned::Child => loop {
@@ -117,11 +117,11 @@ mod tests {
     fn the_namespaces_of_a_process_as_long_as_it_lives() {
         let some = NamespaceSet::from(Namespace::User).with(Namespace::Uts);
         let kinds = some.with(Namespace::Network).with(Namespace::Mount);
-        let (pid, pidfd) = apart(kinds);
+        let (pid, pidfd) = child_in_new(kinds);
         for (kinds, then) in [(kinds, "mnt"), (kinds, "user"), (kinds, "net"), (some, "uts")] {
             assert_eq!(enters(pid, &pidfd, kinds, then), 0, "{kinds:?}, {then}");
         }
-        let (other, _) = apart(NamespaceSet::EMPTY);
+        let (other, _) = child_in_new(NamespaceSet::EMPTY);
         process::signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         process::wait(pidfd.as_fd()).unwrap();
         // The PID then belongs to another process.
