@@ -96,7 +96,7 @@ class Bench:
 
     def memory(self, words):
         self.clean()
-        return int(run([f"{self.asked.tools}/rss", *words])) / 1024
+        return int(run([f"{self.asked.tools}/job", "1", "@measure", *words]).split()[2]) / 1024
 
     def row(self, name, ours, theirs, bar):
         """`theirs`: a command, or a line for sh."""
