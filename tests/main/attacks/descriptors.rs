@@ -9,7 +9,7 @@ use super::UP;
 use crate::support::Env;
 
 #[test]
-fn links_to_them_run_nothing_of_the_host() {
+fn a_link_to_a_descriptor_runs_no_program_of_the_host() {
     let Some(env) = Env::new() else { return };
     let program = env.dir().join("host-busybox");
     fs::copy("/bin/busybox", &program).unwrap();
@@ -30,7 +30,7 @@ fn links_to_them_run_nothing_of_the_host() {
 }
 
 #[test]
-fn links_to_them_read_nothing_of_the_host() {
+fn a_link_to_a_descriptor_reads_no_file_of_the_host() {
     let Some(env) = Env::new() else { return };
     let passwd = env.dir().join("host-passwd");
     fs::write(&passwd, "root:x:0:0:root:/of-the-host:/bin/sh\n").unwrap();
@@ -48,7 +48,7 @@ fn links_to_them_read_nothing_of_the_host() {
 }
 
 #[test]
-fn those_of_the_caller_stay_outside() {
+fn descriptors_of_the_caller_are_not_inherited() {
     let Some(env) = Env::new() else { return };
     env.launch("web", &env.bundle(&["sleep", "1000"]));
     let listed =
@@ -61,7 +61,7 @@ fn those_of_the_caller_stay_outside() {
 }
 
 #[test]
-fn a_link_to_one_is_no_working_directory() {
+fn a_link_to_a_descriptor_is_refused_as_working_directory() {
     let Some(env) = Env::new() else { return };
     // With a user namespace, a process that enters is in the container's pid namespace from the start, and so has a /proc/self.
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
@@ -81,7 +81,7 @@ fn a_link_to_one_is_no_working_directory() {
 /// Variables of socket activation that were meant for another process: every child of an activated service inherits them, and its
 /// descriptor 3 is any file.
 #[test]
-fn those_of_stale_activation_stay_outside() {
+fn descriptors_of_a_stale_socket_activation_are_not_inherited() {
     let Some(env) = Env::new() else { return };
     if env.differs("crun", "does not look at LISTEN_PID") {
         return;
@@ -123,7 +123,7 @@ fn those_of_stale_activation_stay_outside() {
 
 /// The runtime's own are at these numbers by then, its state directory among them: a way out of the container.
 #[test]
-fn those_of_the_runtime_are_never_preserved() {
+fn descriptors_of_the_runtime_are_not_preserved() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others pass on what they have there") {
         return;
@@ -159,7 +159,7 @@ fn those_of_the_runtime_are_never_preserved() {
 }
 
 #[test]
-fn one_as_working_directory_leads_nowhere() {
+fn a_descriptor_is_refused_as_working_directory() {
     let Some(env) = Env::new() else { return };
     let marker = env.dir().join("marker");
     fs::write(&marker, "").unwrap();
@@ -188,7 +188,7 @@ fn one_as_working_directory_leads_nowhere() {
 
 /// The state directory holds the fifo that starts the container, and what `exec` goes by; the log is read by engines.
 #[test]
-fn those_of_the_log_and_of_the_state_directory_stay_outside() {
+fn descriptors_of_log_and_state_directory_are_not_inherited() {
     let Some(env) = Env::new() else { return };
     let log = env.dir().join("run/log");
     let list = "(ls -l /proc/$$/fd) >/tmp/list; grep -c -e '->' /tmp/list; grep -e /log -e /state -e fifo -e socket: -e anon_inode /tmp/list; true";

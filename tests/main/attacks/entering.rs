@@ -56,21 +56,21 @@ fn enter_often(env: &Env, bundle: &Bundle, count: usize) {
 }
 
 #[test]
-fn who_may_trace_finds_nothing_of_the_host() {
+fn a_tracer_finds_no_file_of_the_host() {
     let Some(env) = Env::new() else { return };
     let bundle = watching(&env, "look", &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
     enter_often(&env, &bundle, rounds());
 }
 
 #[test]
-fn root_without_further_rights_finds_nothing() {
+fn root_without_capabilities_finds_no_file_of_the_host() {
     let Some(env) = Env::new() else { return };
     let bundle = watching(&env, "look", &[]);
     enter_often(&env, &bundle, rounds());
 }
 
 #[test]
-fn root_of_a_user_namespace_finds_nothing() {
+fn root_of_a_user_namespace_finds_no_file_of_the_host() {
     let Some(env) = Env::new() else { return };
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let all = ["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
@@ -82,7 +82,7 @@ fn root_of_a_user_namespace_finds_nothing() {
 
 /// Containers of a pod share a pid namespace: what is there watches how the next one is made.
 #[test]
-fn who_shares_the_pid_namespace_finds_nothing_of_the_host() {
+fn a_process_of_the_same_pid_namespace_finds_no_file_of_the_host() {
     let Some(env) = Env::new() else { return };
     let tracer = &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"][..];
     for (part, rights) in [("look", &[][..]), ("look", tracer), ("seize-all", tracer)] {
@@ -103,7 +103,7 @@ fn who_shares_the_pid_namespace_finds_nothing_of_the_host() {
 
 /// A mount of proc shows the container's pid namespace, which its maker therefore enters.
 #[test]
-fn who_watches_mounts_being_added_finds_nothing_of_the_host() {
+fn a_process_finds_no_file_of_the_host_while_mounts_are_added() {
     let Some(env) = Env::new() else { return };
     if !env.ours("crun before 1.20 has no mounts") {
         return;
@@ -123,7 +123,7 @@ fn who_watches_mounts_being_added_finds_nothing_of_the_host() {
 
 /// A tracer controls the traced process, with its rights.
 #[test]
-fn who_may_trace_seizes_nothing_that_has_more_rights() {
+fn a_tracer_cannot_attach_to_a_process_with_more_rights() {
     let Some(env) = Env::new() else { return };
     // Filters as engines have them, which allow a process more; without no_new_privs they are loaded by who has rights.
     let refusing = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [

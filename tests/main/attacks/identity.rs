@@ -33,7 +33,7 @@ const ALL_SETS: &str = "grep -E '^Cap' /proc/self/status | cut -f 2 | sort -u";
 
 /// A config.json, or a process.json for such a container, that is silent on capabilities, or on each of the sets, grants none.
 #[test]
-fn silence_grants_no_capability() {
+fn a_config_without_capabilities_grants_none() {
     const ZERO: &str = "0000000000000000";
     let mapping = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
     let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
@@ -82,7 +82,7 @@ fn silence_grants_no_capability() {
 }
 
 #[test]
-fn silence_grants_a_rootless_user_no_capability() {
+fn a_config_without_capabilities_grants_a_rootless_user_none() {
     let Some(env) = Env::rootless() else { return };
     let silent = |args: &[&str]| {
         env.bundle(args).edit(|config| {
@@ -193,7 +193,7 @@ fn the_user_of_exec_is_read_as_written() {
 
 /// setresuid(2) takes (uid_t) -1 as: leave it as it is.
 #[test]
-fn the_number_for_no_id_does_not_mean_root() {
+fn the_id_4294967295_does_not_mean_root() {
     let Some(env) = Env::new() else { return };
     let bundle = env.bundle(&["id", "-u"]).set("process/user/uid", json!(u32::MAX));
     env.run(&bundle).fails().says("process.user.uid");

@@ -44,7 +44,7 @@ fn masks_stay_on_a_proc_that_is_remounted() {
 
 /// Each is asked for with the value that it has, so that nothing changes where it is not refused.
 #[test]
-fn parameters_of_the_host_are_refused() {
+fn kernel_parameters_of_the_host_are_refused() {
     let Some(env) = Env::new() else { return };
     let value = |path: &str| fs::read_to_string(format!("/proc/sys/{path}")).unwrap().trim().to_owned();
     let refused = |bundle: Bundle, name: &str, path: &str| {
@@ -72,7 +72,7 @@ fn parameters_of_the_host_are_refused() {
 
 /// A false /proc would have the value written into any file: of the image, or by a link of a volume, of the host.
 #[test]
-fn parameters_are_written_to_the_real_proc_only() {
+fn kernel_parameters_are_written_only_to_the_real_proc() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others refuse what is bound on /proc") {
         return;
@@ -120,7 +120,7 @@ fn a_users_own_cgroups_are_not_writable_inside() {
 
 /// In runc a list longer than a netlink attribute's 16 bits of length ended early, and its rest was read as further attributes.
 #[test]
-fn nothing_is_smuggled_in_what_is_too_long() {
+fn values_too_long_for_netlink_are_refused() {
     let Some(env) = Env::new() else { return };
     let mapping = |at: u32| json!({"containerID": at, "hostID": 100_000 + at, "size": 1});
     let bundle = env

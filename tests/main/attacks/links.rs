@@ -31,7 +31,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn over_a_missing_name_they_make_nothing_outside() {
+fn a_dangling_link_creates_nothing_outside() {
     let Some(env) = Env::new() else { return };
     let outside = env.dir().join("outside");
     let bundle = env.bundle(&["true"]).mount("/data/x", "tmpfs", "tmpfs", &[]);
@@ -43,7 +43,7 @@ fn over_a_missing_name_they_make_nothing_outside() {
 }
 
 #[test]
-fn below_a_destination_they_lead_nowhere_outside() {
+fn a_link_above_a_destination_does_not_lead_outside() {
     let Some(env) = Env::new() else { return };
     let outside = source(&env, "outside");
     let source = source(&env, "src");
@@ -61,7 +61,7 @@ fn below_a_destination_they_lead_nowhere_outside() {
 }
 
 #[test]
-fn that_climb_they_stay_inside() {
+fn a_link_with_dotdot_stays_inside() {
     let Some(env) = Env::new() else { return };
     let source = source(&env, "src");
     let bundle = env.script("cat /a/up/file");
@@ -80,7 +80,7 @@ fn that_climb_they_stay_inside() {
 }
 
 #[test]
-fn a_hostile_passwd_is_survived() {
+fn a_hostile_passwd_does_not_break_the_runtime() {
     let Some(env) = Env::new() else { return };
     if env.differs("runc", "1.1 reads what it is led to") || env.differs("crun", "reads it after the pivot") {
         return;
@@ -108,7 +108,7 @@ fn a_huge_passwd_blocks_no_start() {
 /// The default links of /dev, its nodes and ptmx, made or removed through /dev as a link (CVE-2026-41579); what is mounted on
 /// /proc and /sys (CVE-2019-19921, CVE-2023-27561).
 #[test]
-fn at_the_system_directories_they_lead_nowhere_outside() {
+fn a_link_at_a_system_directory_does_not_lead_outside() {
     let Some(env) = Env::new() else { return };
     for directory in ["dev", "proc", "sys"] {
         if directory == "dev" && env.differs("runc", "1.1 makes links behind it (CVE-2026-41579)") {
@@ -194,7 +194,7 @@ fn a_link_at_proc_and_sys_is_not_mounted_on() {
 /// A masked file is covered by /dev/null; an image whose /dev/null is a link would have it covered by, and so opened to, what the
 /// link names (CVE-2025-31133).
 #[test]
-fn a_false_dev_null_does_not_stand_for_what_is_masked() {
+fn a_false_dev_null_does_not_replace_masked_files() {
     let Some(env) = Env::new() else { return };
     let script = "stat -L -c '%t:%T' /proc/keys; cat /proc/keys; echo written >/proc/keys; echo $?";
     let masked = |bundle: Bundle| bundle.set("linux/maskedPaths", json!(["/proc/keys"]));
@@ -269,7 +269,7 @@ fn a_false_ptmx_is_not_opened() {
 
 /// An engine may have pid files in a directory where others can make names.
 #[test]
-fn beside_a_pid_file_they_are_not_followed() {
+fn a_link_next_to_a_pid_file_is_not_followed() {
     let Some(env) = Env::new() else { return };
     let (directory, outside) = (env.dir().join("shared"), env.dir().join("outside"));
     fs::create_dir(&directory).unwrap();

@@ -26,7 +26,7 @@ fn seen(env: &Env, path: &Path) -> String {
 
 /// A file system that is read-only is so for everybody who has it mounted, and stays so.
 #[test]
-fn a_remount_leaves_the_hosts_file_system_as_it_is() {
+fn a_remount_does_not_change_the_hosts_file_system() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others change it where bind is missing") {
         return;
@@ -61,7 +61,7 @@ fn a_remount_leaves_the_hosts_file_system_as_it_is() {
 
 /// Of what else is the host's: the root file system, sysfs and mqueue without namespaces of their own, cgroups.
 #[test]
-fn a_remount_of_what_the_host_shares_is_refused() {
+fn a_remount_of_a_file_system_shared_with_the_host_is_refused() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others change it") {
         return;
@@ -137,7 +137,7 @@ fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
 
 /// What is unmounted and moved for it is not passed on to the host, whose mounts are shared with the container's on request.
 #[test]
-fn without_pivot_root_the_hosts_mounts_stay_as_they_are() {
+fn without_pivot_root_the_hosts_mounts_do_not_change() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others move their root over the host's") {
         return;

@@ -35,7 +35,7 @@ fn created(env: &Env, id: &str) -> Bundle {
 }
 
 #[test]
-fn it_cannot_be_written_to_by_who_holds_it() {
+fn the_runtime_is_not_writable_through_a_held_descriptor() {
     let Some(env) = Env::new() else { return };
     env.own_program();
     created(&env, "web");
@@ -47,7 +47,7 @@ fn it_cannot_be_written_to_by_who_holds_it() {
 
 /// A directory of programs that is mounted read-only is made writable for an upgrade, and who held a program then writes to it.
 #[test]
-fn it_is_not_on_a_mount_that_may_become_writable() {
+fn the_runtime_is_not_on_a_mount_that_may_become_writable() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others go by other means") {
         return;
@@ -77,7 +77,7 @@ fn it_is_not_on_a_mount_that_may_become_writable() {
 }
 
 #[test]
-fn it_cannot_be_overwritten_by_who_is_entered() {
+fn exec_does_not_expose_the_runtime_to_being_overwritten() {
     let Some(env) = Env::new() else { return };
     env.own_program();
     let bundle = env.bundle(&["sleep", "1000"]).namespace("cgroup", None);
@@ -114,7 +114,7 @@ fn it_cannot_be_overwritten_by_who_is_entered() {
 
 /// The root of an unprivileged user's container is that user outside, who may own the program.
 #[test]
-fn it_cannot_be_written_to_where_it_is_the_users_own() {
+fn the_runtime_is_not_writable_when_the_user_owns_it() {
     let Some(env) = Env::rootless() else { return };
     env.own_program();
     env.program("chown", &["nobody", env.binary().to_str().unwrap()]).privileged().run().ok();

@@ -46,7 +46,7 @@ fn nothing_is_typed_into_the_callers_terminal() {
 }
 
 #[test]
-fn nothing_is_typed_into_the_terminal_of_who_enters() {
+fn nothing_is_typed_into_the_terminal_of_exec() {
     let Some(env) = Env::new() else { return };
     if !possible() {
         return;
