@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capabilities;
 mod cause;
 pub mod devices;
 pub mod enter;
@@ -45,13 +46,14 @@ use crate::spec::{self, Spec};
 use crate::sys::cred::CapMask;
 use crate::sys::namespace::{Namespace, NamespaceSet};
 
+pub use capabilities::CapSets;
 pub use devices::DeviceStep;
 pub use hooks::{ContainerHook, HookEnvironment, Hooks, RuntimeHook};
 pub use ids::IdMaps;
 pub use mount_step::{BindSource, CgroupMount, CgroupView, MountKind, MountStep, NewFs};
 pub use namespaces::{MapsBy, Namespaces};
 pub use passed::Passed;
-pub use process::{Affinity, CapSets, ProcessPlan, ProcessStrings, TerminalSize};
+pub use process::{Affinity, ProcessPlan, ProcessStrings, TerminalSize};
 pub use rootfs::Rootfs;
 pub use step::{At, Step, StepError};
 pub use success::Detail;

@@ -1,14 +1,15 @@
 //! Validates `process` of config.json: arguments, environment, PATH candidates, ids, capabilities,
 //! limits, scheduling.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use rustix::process::Resource;
 
+use super::capabilities::{self, CapSets};
 use super::{Context, IdMaps, Judge, Place, passed};
 use crate::spec;
-use crate::sys::cred::{CapMask, SchedAttr};
+use crate::sys::cred::SchedAttr;
 use crate::sys::process::Pointers;
 
 /// The program and the attributes of its process.
@@ -98,17 +99,6 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// Capability sets as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)] // capabilities(7)
-pub struct CapSets {
-    pub bounding: CapMask,
-    pub effective: CapMask,
-    pub inheritable: CapMask,
-    pub permitted: CapMask,
-    pub ambient: CapMask,
-}
-
 impl ProcessPlan {
     /// `args[0]`, as written.
     pub fn program(&self) -> String {
@@ -171,7 +161,7 @@ pub fn plan(
         gid: process.user.gid,
         groups: groups(process, context),
         umask: umask(process, place, judge),
-        capabilities: capabilities(process, place, context, judge),
+        capabilities: capabilities::plan(process, place, context, judge),
         rlimits: super::rlimits::rlimits(&process.rlimits, place, judge),
         no_new_privileges: process.no_new_privileges,
         apparmor: label(&APPARMOR, &process.apparmor_profile, context.apparmor, place, judge),
@@ -348,81 +338,6 @@ fn label(module: &SecurityModule, text: &str, enabled: bool, place: &str, judge:
     format!("{prefix}{text}").into_bytes()
 }
 
-/// Without sets, the program gets no capability. Capabilities that cannot be granted are dropped
-/// with a warning: config.md, "capabilities".
-fn capabilities(process: &spec::Process, place: &str, context: &Context<'_>, judge: &mut Judge) -> CapSets {
-    match &process.capabilities {
-        Some(sets) => granted(sets, place, context, judge),
-        None => {
-            judge.details.push(format!("{place}.capabilities: missing; the program gets no capability"));
-            CapSets::default()
-        }
-    }
-}
-
-fn granted<'a>(
-    sets: &'a spec::Capabilities,
-    place: &str,
-    context: &Context<'_>,
-    judge: &mut Judge,
-) -> CapSets {
-    let mut unknown = BTreeSet::new();
-    let mut read = |names: &'a [String]| -> CapMask {
-        names.iter().fold(0, |mask, name| match name.parse::<caps::Capability>() {
-            Ok(capability) => mask | capability.bitmask(),
-            Err(_) => {
-                unknown.insert(name.as_str());
-                mask
-            }
-        })
-    };
-    let asked = CapSets {
-        bounding: read(&sets.bounding),
-        effective: read(&sets.effective),
-        inheritable: read(&sets.inheritable),
-        permitted: read(&sets.permitted),
-        ambient: read(&sets.ambient),
-    };
-    if !unknown.is_empty() {
-        let unknown: Vec<&str> = unknown.into_iter().collect();
-        judge.warn(format!("{place}.capabilities: unknown, left out: {}", unknown.join(" ")));
-    }
-    let have = context.grantable;
-    let permitted = asked.permitted & have;
-    // The kernel's rules, capset(2): effective within permitted, and new inheritable ones within
-    // bounding.
-    let inheritable = asked.inheritable & have & asked.bounding;
-    let granted = CapSets {
-        bounding: asked.bounding & have,
-        effective: asked.effective & permitted,
-        inheritable,
-        permitted,
-        ambient: asked.ambient & permitted & inheritable,
-    };
-    let lost =
-        (asked.bounding | asked.effective | asked.inheritable | asked.permitted | asked.ambient) & !have;
-    if lost != 0 {
-        judge.warn(format!("{place}.capabilities: not held by the runtime, left out: {}", names(lost)));
-    }
-    let cut = [
-        ("effective", asked.effective & !granted.effective, "permitted"),
-        ("inheritable", asked.inheritable & !granted.inheritable, "in bounding"),
-        ("ambient", asked.ambient & !granted.ambient, "permitted and inheritable"),
-    ];
-    for (set, cut, needed) in cut {
-        if cut & have != 0 {
-            let names = names(cut & have);
-            judge.warn(format!("{place}.capabilities.{set}: left out, because not {needed}: {names}"));
-        }
-    }
-    granted
-}
-
-fn names(mask: CapMask) -> String {
-    let names = caps::all().into_iter().filter(|cap| cap.bitmask() & mask != 0);
-    names.map(|cap| cap.to_string()).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,26 +393,6 @@ mod tests {
             });
             assert_eq!(texts(&plan.unwrap().candidates), want, "{name} {env:?}");
         }
-    }
-
-    #[test]
-    fn capabilities_that_cannot_be_granted_are_a_warning() {
-        let (plan, judge) = judged(|process, context| {
-            context.grantable = caps::Capability::CAP_CHOWN.bitmask() | caps::Capability::CAP_KILL.bitmask();
-            let some: Vec<String> = ["CAP_CHOWN", "CAP_TEST", "CAP_SYS_ADMIN"].map(String::from).to_vec();
-            process.capabilities = Some(spec::Capabilities {
-                bounding: some.clone(),
-                permitted: some.clone(),
-                effective: some,
-                ambient: vec!["CAP_KILL".into()],
-                ..Default::default()
-            });
-        });
-        let sets = plan.unwrap().capabilities;
-        assert_eq!(sets.permitted, 1);
-        assert_eq!(sets.ambient, 0);
-        assert!(judge.faults.is_empty());
-        assert_eq!(judge.warnings.len(), 3, "{:?}", judge.warnings);
     }
 
     #[test]
