@@ -44,19 +44,19 @@ impl Made {
             _ => None,
         };
         let present = Present {
-            cpu: read(dir, "cpu.max", cpu)?,
+            cpu: read_if(cpu, dir, "cpu.max")?,
             period,
-            idle: read(dir, "cpu.idle", wanted.cpu.is_some() || names("cpu.idle"))?,
-            memory: read(dir, "memory.max", memory)?,
-            swap: read(dir, "memory.swap.max", memory)?,
+            idle: read_if(wanted.cpu.is_some() || names("cpu.idle"), dir, "cpu.idle")?,
+            memory: read_if(memory, dir, "memory.max")?,
+            swap: read_if(memory, dir, "memory.swap.max")?,
         };
         Ok(complete(wanted, &present)?)
     }
 }
 
-/// The text of a file if `matters`; `None` if it does not exist.
-fn read(dir: BorrowedFd<'_>, file: &str, matters: bool) -> Result<Option<String>> {
-    match if matters { read_at(dir, file) } else { Err(Errno::NOENT) } {
+/// The text of a file, if it is `needed`; `None` also if it does not exist.
+fn read_if(needed: bool, dir: BorrowedFd<'_>, file: &str) -> Result<Option<String>> {
+    match if needed { read_at(dir, file) } else { Err(Errno::NOENT) } {
         Ok(text) => Ok(Some(text)),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error).doing(|| format!("read {file} of the container's cgroup")),

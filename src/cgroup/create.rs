@@ -298,7 +298,7 @@ fn hand_down(dir: &Directory, leaf: BorrowedFd<'_>) -> rustix::io::Result<bool> 
     for name in dir.below.split('/') {
         let missing = {
             let enabled = read_at(here.as_fd(), "cgroup.subtree_control")?;
-            let is_missing = |name: &&str| !enabled.split(' ').any(|there| there == *name);
+            let is_missing = |name: &&str| !enabled.split(' ').any(|controller| controller == *name);
             all.split(' ').filter(is_missing).map(|name| format!("+{name}")).collect::<Vec<_>>()
         };
         if !missing.is_empty() && may_hand_down(here.as_fd()) {

@@ -110,7 +110,7 @@ impl Group {
     #[must_use]
     pub fn of_processes(&self) -> Self {
         match &self.delegated {
-            Some(name) => self.clone().inside(&clean(name), |_| true, true),
+            Some(name) => self.clone().child(&clean(name), &[]),
             None => self.clone(),
         }
     }
@@ -153,17 +153,18 @@ impl Group {
                 format!("{name} is not a controller of the container's cgroup")
             });
         }
-        let named = |legacy: &Legacy| controllers.iter().any(|name| legacy.controllers.contains(name));
-        let every = controllers.is_empty();
-        Ok(self.inside(&clean(path), |legacy| every || named(legacy), every))
+        Ok(self.child(&clean(path), controllers))
     }
 
-    /// The group at the normalized `path` below this one, in the chosen hierarchies.
-    fn inside(mut self, path: &str, chosen: impl Fn(&Legacy) -> bool, unified: bool) -> Self {
-        for legacy in self.legacy.iter_mut().filter(|legacy| chosen(legacy)) {
+    /// The group at the normalized `path` below this one, in the hierarchies of these v1
+    /// controllers, or in every one if none is named.
+    fn child(mut self, path: &str, controllers: &[String]) -> Self {
+        let every = controllers.is_empty();
+        let named = |legacy: &Legacy| controllers.iter().any(|name| legacy.controllers.contains(name));
+        for legacy in self.legacy.iter_mut().filter(|legacy| every || named(legacy)) {
             legacy.dir.below = join(&legacy.dir.below, path);
         }
-        if let (Some(dir), true) = (&mut self.unified, unified) {
+        if let (Some(dir), true) = (&mut self.unified, every) {
             dir.below = join(&dir.below, path);
         }
         self
@@ -179,8 +180,8 @@ impl Group {
         let below = clean(own_unified(&text).unwrap_or_default());
         let inside =
             below.strip_prefix(&dir.below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let there = Directory { mount: dir.mount.clone(), below };
-        Ok(inside.then(|| Self::unified(there)))
+        let present = Directory { mount: dir.mount.clone(), below };
+        Ok(inside.then(|| Self::unified(present)))
     }
 
     /// Whether a directory of the group was removed.
@@ -190,7 +191,7 @@ impl Group {
             match statat(CWD, &path, AtFlags::empty()) {
                 Ok(_) => {}
                 Err(Errno::NOENT) => return Ok(true),
-                Err(error) => return Err(error).doing(|| format!("look at cgroup {}", path.display())),
+                Err(error) => return Err(error).doing(|| format!("stat cgroup {}", path.display())),
             }
         }
         Ok(false)
@@ -201,21 +202,21 @@ impl Group {
     pub fn of_process(&self, pid: i32) -> Result<Option<Self>> {
         let file = format!("/proc/{pid}/cgroup");
         let text = cgroups_of(&file)?;
-        let there = |mount: &Path, root: &str, path: &str| Directory {
+        let directory = |mount: &Path, root: &str, path: &str| Directory {
             mount: mount.to_owned(),
             below: clean(below_root(root, path)),
         };
         if let (Some(dir), true) = (&self.unified, self.is_unified()) {
-            return Ok(own_unified(&text).map(|path| Self::unified(there(&dir.mount, "/", path))));
+            return Ok(own_unified(&text).map(|path| Self::unified(directory(&dir.mount, "/", path))));
         }
         let mounts = mountinfo::of("self").doing(|| "read /proc/self/mountinfo")?;
         let Layout::Legacy { hierarchies, unified } = Layout::of(&mounts, &text) else { return Ok(None) };
         let legacy = hierarchies.iter().map(|found| Legacy {
             controllers: found.controllers.clone(),
-            dir: there(&found.mount, &found.root, &found.own),
+            dir: directory(&found.mount, &found.root, &found.own),
         });
         let unified = unified.filter(|_| self.unified.is_some());
-        let unified = unified.map(|found| there(&found.mount, &found.root, &found.own));
+        let unified = unified.map(|found| directory(&found.mount, &found.root, &found.own));
         Ok(Some(Self { unified, legacy: legacy.collect(), ..Self::default() }))
     }
 

@@ -69,7 +69,7 @@ impl Group {
         match statat(CWD, &path, AtFlags::empty()) {
             Ok(found) => Ok(Some(found.st_ino)),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error).doing(|| format!("look at cgroup {}", path.display())),
+            Err(error) => Err(error).doing(|| format!("stat cgroup {}", path.display())),
         }
     }
 
@@ -253,18 +253,18 @@ impl Group {
             // Below a frozen cgroup nothing thaws, so we do not wait for it.
             if frozen { wait_event(&path, line, Instant::now() + PATIENCE)? } else { true }
         } else {
-            let mut asked = Ok(());
+            let mut read = Ok(());
             let done = wait_legacy(|| match legacy_state(&path) {
                 Ok(Some(state)) if state == word => true,
                 // A forking process can delay the freeze until it is requested again.
                 Ok(Some(_)) => write(word).is_err(),
                 Ok(None) => true,
                 Err(error) => {
-                    asked = Err(error);
+                    read = Err(error);
                     true
                 }
             });
-            asked.map(|()| done)?
+            read.map(|()| done)?
         };
         if done {
             return Ok(());

@@ -202,7 +202,7 @@ pub(super) fn check_cpu(cpu: &Cpu, faults: &mut Faults) {
         faults.push(BadLimit::invalid("linux.resources.cpu.period", words));
     }
     if let Some(quota) = cpu.quota.filter(|quota| (1..CPU_QUOTA_LEAST).contains(quota)) {
-        let words = format!("{quota} µs; the kernel takes {CPU_QUOTA_LEAST} or more, and -1 is no limit");
+        let words = format!("{quota} µs; the kernel takes {CPU_QUOTA_LEAST} or more, and -1 means no limit");
         faults.push(BadLimit::invalid("linux.resources.cpu.quota", words));
     }
     if let (Some(burst), Some(quota)) = (cpu.burst, cpu.quota)

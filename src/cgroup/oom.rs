@@ -34,8 +34,8 @@ impl Group {
             let open = |name| openat(&group, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             if v2.is_some() {
                 let events = open("memory.events")?;
-                let told = kills_now(events.as_fd())?;
-                return Ok(OomWatch(KillCounter::Events(events, told)));
+                let kills = kills_now(events.as_fd())?;
+                return Ok(OomWatch(KillCounter::Events(events, kills)));
             }
             let control = open("memory.oom_control")?;
             let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -77,8 +77,8 @@ impl OomWatch {
                     count => count.ok()?,
                 };
                 // The counter also counts the removal of the group.
-                let there = accessat(group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
-                there.ok().map(|()| count > 0)
+                let access = accessat(group, "memory.oom_control", Access::EXISTS, AtFlags::empty());
+                access.ok().map(|()| count > 0)
             }
         }
     }

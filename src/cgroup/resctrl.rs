@@ -73,7 +73,7 @@ impl Resctrl {
         let mut resources = Vec::new();
         for entry in entries {
             let entry = entry.doing(|| format!("read {}", info.display()))?;
-            if entry.file_type().doing(|| format!("look at {}", entry.path().display()))?.is_dir() {
+            if entry.file_type().doing(|| format!("stat {}", entry.path().display()))?.is_dir() {
                 resources.extend(entry.file_name().into_string().ok());
             }
         }
@@ -95,7 +95,7 @@ impl ResctrlWish {
         const CLOS: &str = "linux.intelRdt.closID";
         let name = self.clos.as_deref().unwrap_or(id);
         let control = if name == "/" { self.mount.clone() } else { self.mount.join(name) };
-        let is_there = control.try_exists().doing(|| format!("look at {}", control.display()))?;
+        let is_there = control.try_exists().doing(|| format!("stat {}", control.display()))?;
         let counting = self.counted.then(|| control.join("mon_groups").join(id));
         if self.clos.is_none() {
             let group = ResctrlGroup { control, ours: true, shared: false, counting };

@@ -46,8 +46,8 @@ fn judge(config: &Path, bundle: &Path, findings: &mut Findings) -> Result<()> {
     );
     let Some(spec) = &survey.spec else { return Ok(()) };
     let (faults, warnings) = plan(spec, &bundle)?;
-    let told = faults.iter().filter(|fault| !survey.is_about_stand_in(&fault.path));
-    findings.faults.extend(told.map(|fault| format!("{}: {fault}", at(&fault.path))));
+    let in_config = faults.iter().filter(|fault| !survey.is_about_stand_in(&fault.path));
+    findings.faults.extend(in_config.map(|fault| format!("{}: {fault}", at(&fault.path))));
     if survey.faults.is_empty() {
         findings.warnings.extend(warnings);
     }

@@ -23,8 +23,8 @@ use crate::sys::process;
 /// `start`: starts the program, and returns once it runs.
 pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     // Of two concurrent starts, the second must see the first one's result.
-    let there = Existing::lock(settings, id)?;
-    match there.status()? {
+    let container = Existing::lock(settings, id)?;
+    match container.status()? {
         Status::Created => {}
         Status::Stopped => return Err(wrong_state("cannot start a container that has stopped")),
         Status::Running => return Err(wrong_state("cannot start an already running container")),
@@ -33,18 +33,18 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         }
         Status::Creating => return Err(wrong_state("cannot start a container that is still being created")),
     }
-    if there.record.programs.is_empty() {
+    if container.record.programs.is_empty() {
         return Err(Error::new(
             Kind::Invalid,
             "cannot start a container without a program: its config.json had no process",
         ));
     }
-    let listener = Listener::bind(&there.directory, Manager::of_environment())?;
-    let result = there
+    let listener = Listener::bind(&container.directory, Manager::of_environment())?;
+    let result = container
         .directory
         .open_fifo(RESULT_FIFO, OFlags::RDONLY | OFlags::NONBLOCK)
         .doing(|| "open the result")?;
-    let word = there
+    let word = container
         .directory
         .open_fifo(START_FIFO, OFlags::WRONLY | OFlags::NONBLOCK)
         .doing(|| "container not running")?;
@@ -54,8 +54,8 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
         hooks::poll_until(result.as_fd(), None)?;
         sync::hear_plainly(&result)
     };
-    has_started(!there.record.start_hooks.is_empty(), hear)?.map_or(Ok(()), |fault| {
-        let words = explain(fault, &there.record) + &hooks::printed_inside(fault, result.as_fd());
+    has_started(!container.record.start_hooks.is_empty(), hear)?.map_or(Ok(()), |fault| {
+        let words = explain(fault, &container.record) + &hooks::printed_inside(fault, result.as_fd());
         Err(Error::new(kind_of(fault), words))
     })?;
     // The execve closes both fifos, but not at once: while this one has a reader, the status is
@@ -63,9 +63,9 @@ pub fn start(settings: &Settings, id: &ContainerId) -> Result<()> {
     hooks::poll_until(word.as_fd(), None).doing(|| "wait until the container's process runs")?;
     tracing::debug!("the program runs");
     // A hook may delete the container, which would wait for our lock.
-    there.directory.unlock()?;
-    poststart(&there.directory, &there.record)?;
-    let (Some(listener), Some(init)) = (listener, there.record.init) else { return Ok(()) };
+    container.directory.unlock()?;
+    poststart(&container.directory, &container.record)?;
+    let (Some(listener), Some(init)) = (listener, container.record.init) else { return Ok(()) };
     match init.pidfd()? {
         Some(pidfd) => listener.until_ready(init.pid, pidfd.as_fd()),
         None => Ok(()),
@@ -139,8 +139,8 @@ fn wrong_state(words: &str) -> Error {
 
 /// `state`.
 pub fn state(settings: &Settings, id: &ContainerId) -> Result<State> {
-    let there = Existing::open(settings, id)?;
-    Ok(State::of(&there.record, there.status()?))
+    let container = Existing::open(settings, id)?;
+    Ok(State::of(&container.record, container.status()?))
 }
 
 /// `list`: every container whose record can be read; the others are reported in the log.
@@ -150,8 +150,12 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
     let root = Arc::new(root);
     let mut names = UserNames::default();
     let mut state = |id: &ContainerId| -> Result<State> {
-        let there = Existing::read(Directory::open_in(root.clone(), settings, id)?)?;
-        Ok(State::with_owner(&there.record, there.status()?, names.of(there.record.owner).to_owned()))
+        let container = Existing::read(Directory::open_in(root.clone(), settings, id)?)?;
+        Ok(State::with_owner(
+            &container.record,
+            container.status()?,
+            names.of(container.record.owner).to_owned(),
+        ))
     };
     let states = ids.iter().filter_map(|id| match state(id) {
         Ok(state) => Some(state),
@@ -171,24 +175,24 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
 /// own process has ended: the kernel kills the others only if that process was the init of a pid
 /// namespace.
 pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
-    let there = Existing::open(settings, id)?;
+    let container = Existing::open(settings, id)?;
     if all {
-        return kill_all(&there, signal);
+        return kill_all(&container, signal);
     }
     let not_running = || Error::new(Kind::State, "container not running");
     if signal == libc::SIGKILL
-        && !there.record.own_pids
-        && let Some(group) = destroy::own_group(&there.record)?
+        && !container.record.own_pids
+        && let Some(group) = destroy::own_group(&container.record)?
     {
         let had_others = !group.pids()?.is_empty();
-        let had_init = there.record.init.map_or(Ok(false), |init| init.signal(signal))?;
+        let had_init = container.record.init.map_or(Ok(false), |init| init.signal(signal))?;
         group.kill()?;
         return if had_others || had_init { Ok(()) } else { Err(not_running()) };
     }
-    if there.status()? == Status::Stopped {
+    if container.status()? == Status::Stopped {
         return Err(not_running());
     }
-    let Some(init) = there.record.init else {
+    let Some(init) = container.record.init else {
         return Err(wrong_state(
             "the container is still being created and has no process yet; delete --force ends it",
         ));
@@ -197,7 +201,7 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
         return Err(not_running());
     }
     tracing::debug!("signal {signal} is sent to process {}", init.pid);
-    match &there.record.group {
+    match &container.record.group {
         Some(group) if signal == libc::SIGKILL => group.let_killed_end(),
         _ => Ok(()),
     }
@@ -206,9 +210,9 @@ pub fn kill(settings: &Settings, id: &ContainerId, signal: i32, all: bool) -> Re
 /// `pause`: freezes the container's processes until `resume`. Returns once they are frozen.
 pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
     // A concurrent `start` would wait forever.
-    let there = Existing::lock(settings, id)?;
-    match there.status()? {
-        Status::Created | Status::Running => own_group(&there.record, "be paused")?.freeze(),
+    let container = Existing::lock(settings, id)?;
+    match container.status()? {
+        Status::Created | Status::Running => own_group(&container.record, "be paused")?.freeze(),
         Status::Paused => Err(wrong_state("container not running: it is paused already")),
         Status::Stopped => Err(wrong_state("container not running")),
         Status::Creating => Err(wrong_state("container not running: it is still being created")),
@@ -219,11 +223,11 @@ pub fn pause(settings: &Settings, id: &ContainerId) -> Result<()> {
 ///
 /// Takes no lock: its holder may be waiting for these processes.
 pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
-    let there = Existing::open(settings, id)?;
-    if there.status()? != Status::Paused {
+    let container = Existing::open(settings, id)?;
+    if container.status()? != Status::Paused {
         return Err(wrong_state("container not paused"));
     }
-    let group = own_group(&there.record, "be resumed")?;
+    let group = own_group(&container.record, "be resumed")?;
     group.thaw()?;
     // The kernel updates the state before the write returns.
     if group.is_frozen()? {
@@ -236,8 +240,8 @@ pub fn resume(settings: &Settings, id: &ContainerId) -> Result<()> {
 /// `ps`: the PIDs of the container's processes in this process's pid namespace; none if it has
 /// stopped.
 pub fn processes(settings: &Settings, id: &ContainerId) -> Result<Vec<i32>> {
-    let there = Existing::open(settings, id)?;
-    own_group(&there.record, "list its processes")?.pids()
+    let container = Existing::open(settings, id)?;
+    own_group(&container.record, "list its processes")?.pids()
 }
 
 /// The container's cgroup; without one its processes cannot be identified.
@@ -246,10 +250,10 @@ pub(super) fn own_group<'a>(record: &'a Record, purpose: &str) -> Result<&'a Gro
     record.group.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, words()))
 }
 
-fn kill_all(there: &Existing, signal: i32) -> Result<()> {
+fn kill_all(container: &Existing, signal: i32) -> Result<()> {
     tracing::debug!("signal {signal} is sent to every process of the container");
-    let Some(group) = &there.record.group else {
-        return match there.record.init {
+    let Some(group) = &container.record.group else {
+        return match container.record.init {
             Some(init) => init.signal(signal).map(drop),
             None => Ok(()),
         };

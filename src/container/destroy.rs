@@ -161,7 +161,7 @@ pub(crate) fn mount_id(path: &Path) -> Result<Option<u64>> {
     use std::os::fd::AsRawFd;
     let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(None),
-        opened => opened.doing(|| format!("look at {}", path.display()))?,
+        opened => opened.doing(|| format!("open {}", path.display()))?,
     };
     let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
     let text = std::fs::read_to_string(&info).doing(|| format!("read {info}"))?;

@@ -18,12 +18,12 @@ use crate::sys::clock;
 
 /// `events`: writes to `out` until the container ends or the reader closes it.
 pub fn events(settings: &Settings, id: &ContainerId, request: &Events, out: BorrowedFd<'_>) -> Result<()> {
-    let there = Existing::open(settings, id)?;
+    let container = Existing::open(settings, id)?;
     let not_running = || Error::new(Kind::State, format!("container with id {id} is not running"));
-    let status = there.status()?;
-    let init = there.record.init.filter(|_| !matches!(status, Status::Stopped | Status::Creating));
+    let status = container.status()?;
+    let init = container.record.init.filter(|_| !matches!(status, Status::Stopped | Status::Creating));
     let pidfd = init.ok_or_else(not_running)?.pidfd()?.ok_or_else(not_running)?;
-    let group = there.record.group.unwrap_or_default();
+    let group = container.record.group.unwrap_or_default();
     let teller = Teller { id: id.as_ref(), out };
     let Some(interval) = request.interval else {
         return teller.write_line("stats", Some(&group.stats()?)).map(drop);
@@ -75,8 +75,8 @@ fn wait(
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error).doing(|| "wait for the container"),
     }
-    let told = |at: usize, flags: PollFlags| fds.get(at).is_some_and(|fd| fd.revents().intersects(flags));
-    Ok(Ready { ended: told(0, PollFlags::IN), unheard: told(1, PollFlags::ERR | PollFlags::HUP) })
+    let has = |at: usize, flags: PollFlags| fds.get(at).is_some_and(|fd| fd.revents().intersects(flags));
+    Ok(Ready { ended: has(0, PollFlags::IN), unheard: has(1, PollFlags::ERR | PollFlags::HUP) })
 }
 
 /// Writes the output lines.

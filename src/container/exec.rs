@@ -37,17 +37,17 @@ use requested::RequestedProcess;
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
-    let there = Existing::open(settings, &request.id)?;
-    let target = Running::of(&there, request)?;
-    let spec = there.directory.config()?;
-    let plan = plan(&there, request, &spec, &passed)?;
+    let container = Existing::open(settings, &request.id)?;
+    let target = Running::of(&container, request)?;
+    let spec = container.directory.config()?;
+    let plan = plan(&container, request, &spec, &passed)?;
     let manner = if request.detach { Manner::Detached } else { Manner::Foreground };
     draft::check_console(&plan, request.console_socket.as_deref(), manner)?;
     draft::log(&plan);
     report::program(&plan);
     let foreground =
         if request.detach { None } else { Some(Foreground::prepare().doing(|| "take over signals")?) };
-    let entry = Entry { settings, there: &there, target: &target, plan: &plan };
+    let entry = Entry { settings, container: &container, target: &target, plan: &plan };
     let begun = entry.begin(request.console_socket.as_deref(), manner);
     let (mut conversation, mut entering) = begun.map_err(|error| target.init.explain(error))?;
     let begun = conversation.hold(&mut entering);
@@ -76,8 +76,8 @@ struct Running {
 }
 
 impl Running {
-    fn of(there: &Existing, request: &Exec) -> Result<Self> {
-        let init = there.init().map_err(|error| match there.status() {
+    fn of(container: &Existing, request: &Exec) -> Result<Self> {
+        let init = container.init().map_err(|error| match container.status() {
             Ok(Status::Stopped) => {
                 Error::new(Kind::State, "cannot exec in a stopped container: container not running")
             }
@@ -85,7 +85,7 @@ impl Running {
         })?;
         let gone = || Error::new(Kind::State, "container not running");
         let pidfd = init.pidfd()?.ok_or_else(gone)?;
-        let group = &there.record.group;
+        let group = &container.record.group;
         if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
             && group.is_frozen()?
         {
@@ -112,9 +112,9 @@ impl Running {
     }
 }
 
-fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
+fn plan(container: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
     let RequestedProcess { process, words, document } = requested::process(request, spec)?;
-    let ask = Ask { new_keyring: there.record.new_keyring, passed, ..there.ask() };
+    let ask = Ask { new_keyring: container.record.new_keyring, passed, ..container.ask() };
     let host = facts::caller(Some(&process), None)?;
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
 }
@@ -122,7 +122,7 @@ fn plan(there: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Resul
 /// All data prepared before the process is cloned.
 struct Entry<'a> {
     settings: &'a Settings,
-    there: &'a Existing,
+    container: &'a Existing,
     target: &'a Running,
     plan: &'a Plan,
 }
@@ -148,7 +148,7 @@ impl<'a> Entry<'a> {
         let (pid, pidfd) = self.clone_into_group(&mut opened, &making)?;
         let child = Child { pid, pidfd, sync: ours, console };
         let conversation = Conversation { plan, child, awaits_successor: opened.has_successor() };
-        Ok((conversation, Entering { plan, record: &self.there.record, joins, terminal: None }))
+        Ok((conversation, Entering { plan, record: &self.container.record, joins, terminal: None }))
     }
 
     fn open(&self, sync: OwnedFd, console: Option<OwnedFd>) -> Result<(Opened, Making)> {
@@ -176,7 +176,7 @@ impl<'a> Entry<'a> {
         }
         let opened = Opened {
             joined: join(by_child)?,
-            root: root(self.there, kinds)?,
+            root: root(self.container, kinds)?,
             clone_again: by_child.has(Namespace::Pid).then_some(NamespaceSet::EMPTY),
             succession,
             ..open::begin(self.plan, sync, console)?
@@ -217,12 +217,12 @@ impl<'a> Entry<'a> {
 }
 
 /// The directory that is `/`, for a container without its own mount namespace.
-fn root(there: &Existing, kinds: NamespaceSet) -> Result<Option<OwnedFd>> {
+fn root(container: &Existing, kinds: NamespaceSet) -> Result<Option<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
     if kinds.has(Namespace::Mount) {
         return Ok(None);
     }
-    let path = &there.record.rootfs;
+    let path = &container.record.rootfs;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(Some).doing(|| format!("open {}", path.display()))
 }

@@ -55,7 +55,7 @@ fn has_open(pid: i32, wanted: &Stat) -> Result<bool> {
             Ok(found) if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) => return Ok(true),
             Ok(_) => {}
             Err(error) if is_gone(Some(error.raw_os_error())) => {}
-            Err(error) => return Err(error).doing(|| format!("look at {}", file.display())),
+            Err(error) => return Err(error).doing(|| format!("stat {}", file.display())),
         }
     }
     Ok(false)

@@ -69,12 +69,12 @@ pub(crate) fn take(
     sync: BorrowedFd<'_>,
 ) -> Result<Option<OwnedFd>> {
     let doing = || "take the listener of linux.seccomp";
-    let mut told = false;
+    let mut notified = false;
     loop {
         match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
             Ok(listener) => return Ok(Some(listener)),
             // Not there yet, but permitted: before the child has our answer its number is free.
-            Err(Errno::BADF) if told => {
+            Err(Errno::BADF) if notified => {
                 let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
                 // Until the filter is loaded the child sends only a failure to load it.
                 if poll(&mut [PollFd::new(&sync, PollFlags::IN)], Some(&millisecond)).doing(doing)? > 0 {
@@ -83,7 +83,7 @@ pub(crate) fn take(
             }
             Err(Errno::BADF) => {
                 sync::go(sync).doing(doing)?;
-                told = true;
+                notified = true;
             }
             Err(Errno::SRCH) => return Ok(None),
             Err(error) => {

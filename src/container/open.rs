@@ -193,7 +193,7 @@ pub(super) fn open_namespace(joined: &Joined) -> Result<OwnedFd> {
 pub(crate) fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing(|| "open /proc")?;
-    let found = rustix::fs::fstatfs(&proc).doing(|| "look at /proc")?;
+    let found = rustix::fs::fstatfs(&proc).doing(|| "statfs /proc")?;
     if found.f_type as u64 != PROC_MAGIC {
         return Err(Error::new(Kind::System, "/proc is not a proc file system; mount one"));
     }

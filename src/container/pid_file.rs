@@ -30,7 +30,7 @@ const TRIES: usize = 10;
 
 /// The kind of file at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum TargetKind {
     Free,
     Regular,
     /// A fifo or a character device.
@@ -41,22 +41,22 @@ enum Place {
 
 /// Refuses a path that cannot hold a PID, before anything is made.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    place(path).map(drop)
+    target_kind(path).map(drop)
 }
 
 /// Writes `content` to `path`.
 pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
     let doing = || format!("write pid file {}", path.display());
     for _ in 0..TRIES {
-        match place(path)? {
-            Place::Free => match nameless(path, content) {
+        match target_kind(path)? {
+            TargetKind::Free => match nameless(path, content) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 // The file system may not support O_TMPFILE.
                 other => return other.or_else(|_| beside(path, content)).doing(doing),
             },
-            Place::Regular => return beside(path, content).doing(doing),
-            Place::Stream => return write_existing(path, OFlags::NOFOLLOW, content),
-            Place::Link => return write_existing(path, OFlags::CREATE, content),
+            TargetKind::Regular => return beside(path, content).doing(doing),
+            TargetKind::Stream => return write_existing(path, OFlags::NOFOLLOW, content),
+            TargetKind::Link => return write_existing(path, OFlags::CREATE, content),
         }
     }
     Err(Error::new(
@@ -65,20 +65,20 @@ pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
     ))
 }
 
-fn place(path: &Path) -> Result<Place> {
+fn target_kind(path: &Path) -> Result<TargetKind> {
     let refuse = |words: &str| {
         Err(Error::new(Kind::Usage, format!("pid file {}: {words}; name a regular file", path.display())))
     };
     let found = match rustix::fs::lstat(path) {
         Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(Place::Free),
-        Err(error) => return Err(error).doing(|| format!("look at pid file {}", path.display())),
+        Err(Errno::NOENT) => return Ok(TargetKind::Free),
+        Err(error) => return Err(error).doing(|| format!("stat pid file {}", path.display())),
     };
     match FileType::from_raw_mode(found.st_mode) {
-        FileType::RegularFile => Ok(Place::Regular),
-        FileType::Fifo | FileType::CharacterDevice => Ok(Place::Stream),
+        FileType::RegularFile => Ok(TargetKind::Regular),
+        FileType::Fifo | FileType::CharacterDevice => Ok(TargetKind::Stream),
         FileType::Symlink if [0, rustix::process::geteuid().as_raw()].contains(&found.st_uid) => {
-            Ok(Place::Link)
+            Ok(TargetKind::Link)
         }
         FileType::Symlink => refuse("it is a symbolic link of another user"),
         FileType::Directory => refuse("it is a directory"),

@@ -28,7 +28,7 @@ impl StateRoot {
             Err(error) => return Err(error).doing(|| format!("open the state directory {}", path.display())),
         };
         let stat = rustix::fs::fstat(&handle);
-        let stat = stat.doing(|| format!("look at the state directory {}", path.display()))?;
+        let stat = stat.doing(|| format!("stat state directory {}", path.display()))?;
         check(&stat, rustix::process::geteuid().as_raw(), path)?;
         Ok(Some(Self(handle)))
     }
@@ -91,7 +91,7 @@ pub(crate) fn check_length(settings: &Settings, id: &ContainerId) -> Result<()> 
         }
     });
     let Some((path, found)) = existing else { return Ok(()) };
-    let most = found.doing(|| format!("look at the file system of {}", path.display()))?.f_namemax;
+    let most = found.doing(|| format!("statvfs {}", path.display()))?.f_namemax;
     if length as u64 <= most {
         return Ok(());
     }

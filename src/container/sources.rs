@@ -132,7 +132,7 @@ fn map_mount(
     mount: &OwnedFd,
     namespace: &OwnedFd,
 ) -> Result<()> {
-    let reach = Reach::recursive(bound.idmap.as_ref().is_some_and(|idmap| idmap.recursive));
+    let reach = bound.idmap.as_ref().map_or(Reach::Mount, |idmap| idmap.reach);
     map_ids(mount, reach, namespace.as_fd()).map_err(Error::from).map_err(|error| {
         let what = plan.describe(Step::Mount, index);
         let hint = match error.errno() {

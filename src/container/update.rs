@@ -19,19 +19,19 @@ use crate::spec::Resources;
 /// change is one atomic step. On error, the changes are rolled back.
 pub fn update(settings: &Settings, id: &ContainerId, wanted: &Update) -> Result<()> {
     // Two concurrent updates would each take the other's values for the former ones.
-    let mut there = Existing::lock(settings, id)?;
-    there.init()?;
-    let shares = shares(wanted, &there.record.id)?;
-    let group = there.record.group.as_ref().map(|group| group.open()).transpose()?;
+    let mut container = Existing::lock(settings, id)?;
+    container.init()?;
+    let shares = shares(wanted, &container.record.id)?;
+    let group = container.record.group.as_ref().map(|group| group.open()).transpose()?;
     let (former, devices) = match &group {
         Some(made) => limit(made, &wanted.resources)?,
         None => without_group(&wanted.resources)?,
     };
-    let shared = share(&mut there, shares).map_err(|error| error.after_cleaning(put_back(&former)))?;
+    let shared = share(&mut container, shares).map_err(|error| error.after_cleaning(put_back(&former)))?;
     let (Some(made), Devices::Become(program)) = (&group, devices) else { return Ok(()) };
     let replaced = made.replace_device_program(program.as_ref()).doing(|| "linux.resources.devices");
     replaced.map_err(|error| {
-        let error = error.after_cleaning(unshare(&mut there, &shared));
+        let error = error.after_cleaning(unshare(&mut container, &shared));
         error.after_cleaning(put_back(&former))
     })
 }
@@ -62,8 +62,8 @@ fn limit<'a>(made: &'a Made, wanted: &Resources) -> Result<(Option<FormerLimits<
     scope.fit(&mut change.settings).map_err(|faults| refuse(&fields(faults)))?;
     let files = made.change(&change.settings)?;
     // Otherwise the next reload of systemd would restore the former limits.
-    let told = made.keep_cpu_period(|| scope.set(&change.settings, &wanted.devices));
-    let unit = told.map_err(|error| error.after_cleaning(files.put_back()))?;
+    let set = made.keep_cpu_period(|| scope.set(&change.settings, &wanted.devices));
+    let unit = set.map_err(|error| error.after_cleaning(files.put_back()))?;
     Ok((Some(FormerLimits { files, unit: Some(unit) }), change.devices))
 }
 
@@ -110,18 +110,19 @@ enum Shared {
 }
 
 /// Changes the shares of the container's resctrl group; creates a group if it has none.
-fn share(there: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
+fn share(container: &mut Existing, wish: Option<ResctrlWish>) -> Result<Shared> {
     let Some(wish) = wish else { return Ok(Shared::Nothing) };
-    if let Some(group) = &there.record.rdt {
+    if let Some(group) = &container.record.rdt {
         return group.share(&wish.shares).map(Shared::Changed);
     }
     // Recorded before it is created, so that `delete` finds it in any case.
-    there.record.rdt = Some(wish.place(&there.record.id)?);
-    there.directory.write(&there.record)?;
-    let given = give(&mut there.record, &wish).and_then(|()| there.directory.write(&there.record));
+    container.record.rdt = Some(wish.place(&container.record.id)?);
+    container.directory.write(&container.record)?;
+    let given =
+        give(&mut container.record, &wish).and_then(|()| container.directory.write(&container.record));
     match given {
         Ok(()) => Ok(Shared::Given),
-        Err(error) => Err(error.after_cleaning(unshare(there, &Shared::Given))),
+        Err(error) => Err(error.after_cleaning(unshare(container, &Shared::Given))),
     }
 }
 
@@ -173,13 +174,13 @@ fn threads(pid: i32) -> Result<Vec<i32>> {
 }
 
 /// Undoes [`share`].
-fn unshare(there: &mut Existing, shared: &Shared) -> Result<()> {
-    match (shared, &there.record.rdt) {
+fn unshare(container: &mut Existing, shared: &Shared) -> Result<()> {
+    match (shared, &container.record.rdt) {
         (Shared::Changed(held), Some(group)) => group.put_back(held),
         (Shared::Given, Some(group)) => {
             ResctrlGroup::remove(group)?;
-            there.record.rdt = None;
-            there.directory.write(&there.record)
+            container.record.rdt = None;
+            container.directory.write(&container.record)
         }
         _ => Ok(()),
     }

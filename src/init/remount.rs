@@ -13,7 +13,7 @@ use rustix::mount::UnmountFlags;
 use super::{namespaces, parent, procfs, sync};
 use crate::plan::{At, MountKind, MountStep, Plan, Step, StepError};
 use crate::rootfs::attributes::MountContext;
-use crate::rootfs::inroot::InRoot;
+use crate::rootfs::inroot::{InRoot, LastLink};
 use crate::rootfs::mounts::{make_readonly, mount, open_source};
 use crate::rootfs::path::PathBuffer;
 use crate::sys::mount::{Procfs, is_mount_root, mount_id};
@@ -176,7 +176,10 @@ fn add(
 
 fn remove(plan: &Plan, place: &MountContext<'_>, proc: BorrowedFd<'_>) -> Result<(), StepError> {
     let open = |index: usize, step: &MountStep| {
-        let target = place.root.open(&step.target, step.target_nofollow).at(Step::Unmount, index)?;
+        let target = place
+            .root
+            .open(&step.target, LastLink::nofollow(step.target_nofollow))
+            .at(Step::Unmount, index)?;
         if is_mount_root(&target, Procfs::Opened(proc)).at(Step::Unmount, index)? {
             Ok(target)
         } else {
@@ -191,7 +194,7 @@ fn remove(plan: &Plan, place: &MountContext<'_>, proc: BorrowedFd<'_>) -> Result
 
 /// The top mount at a step's target, and its mount ID.
 fn top(step: &MountStep, place: &MountContext<'_>) -> Option<(OwnedFd, u64)> {
-    let target = place.root.open(&step.target, step.target_nofollow).ok()?;
+    let target = place.root.open(&step.target, LastLink::nofollow(step.target_nofollow)).ok()?;
     let id = mount_id(&target, place.proc).ok()??;
     Some((target, id))
 }

@@ -14,13 +14,13 @@ pub fn resources(
     judge: &mut Judge,
 ) -> (CgroupSettings, Option<devices::Program>) {
     let nothing = spec::Resources::default();
-    let asked = wanted.unwrap_or(&nothing);
+    let resources = wanted.unwrap_or(&nothing);
     let blame = |judge: &mut Judge, faults: Vec<BadLimit>| {
         faults.into_iter().for_each(|fault| judge.fault(fault.field, fault.words));
     };
     match limiting {
         Limiting::Disabled => {
-            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            let found = cgroup::limits::limits(resources).unwrap_or_default();
             let warnings = found.writes.first().map(|first| {
                 format!(
                     "{}: not applied, because cgroups are disabled (--cgroup-manager disabled)",
@@ -30,13 +30,13 @@ pub fn resources(
             (CgroupSettings { warnings: warnings.into_iter().collect(), ..CgroupSettings::default() }, None)
         }
         Limiting::Nothing => {
-            let found = cgroup::limits::limits(asked).unwrap_or_default();
+            let found = cgroup::limits::limits(resources).unwrap_or_default();
             if let Some(first) = found.writes.first() {
                 judge.fault(first.field.clone(), "this host has no cgroups");
             }
             (CgroupSettings::default(), None)
         }
-        Limiting::Legacy => match cgroup::limits_v1::limits(asked) {
+        Limiting::Legacy => match cgroup::limits_v1::limits(resources) {
             Ok(settings) => (settings, None),
             Err(faults) => {
                 blame(judge, faults);
@@ -44,11 +44,11 @@ pub fn resources(
             }
         },
         Limiting::Unified => {
-            let settings = cgroup::limits::limits(asked).unwrap_or_else(|faults| {
+            let settings = cgroup::limits::limits(resources).unwrap_or_else(|faults| {
                 blame(judge, faults);
                 CgroupSettings::default()
             });
-            let program = devices::rules(&asked.devices)
+            let program = devices::rules(&resources.devices)
                 .and_then(|rules| devices::compile(&rules).map_err(|bad| vec![bad]));
             let program = program.unwrap_or_else(|faults| {
                 blame(judge, faults);

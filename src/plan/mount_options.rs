@@ -17,7 +17,7 @@ pub(super) struct Entry<'a> {
     /// Its path in config.json: `mounts[2]`.
     pub path: Place<'a>,
     /// Its parsed options.
-    pub asked: &'a MountOptions,
+    pub parsed: &'a MountOptions,
     /// Shared inputs of the plan.
     pub context: &'a Context<'a>,
 }
@@ -76,7 +76,7 @@ const TIMES: u64 = libc::MOUNT_ATTR__ATIME;
 impl MountOptions {
     /// Parses the options; later ones win.
     pub(crate) fn read(options: &[String]) -> Self {
-        let mut asked = Self {
+        let mut parsed = Self {
             flags: MountFlags::empty(),
             propagation: Vec::new(),
             bind: None,
@@ -95,11 +95,11 @@ impl MountOptions {
         };
         for option in options {
             match options::word(option) {
-                Some(word) => asked.take(word, option),
-                None => asked.data.push(option.clone()),
+                Some(word) => parsed.take(word, option),
+                None => parsed.data.push(option.clone()),
             }
         }
-        asked
+        parsed
     }
 
     fn take(&mut self, word: MountOption, text: &str) {
@@ -192,7 +192,7 @@ impl MountOptions {
             refuse("tmpcopyup is for a new tmpfs only".into());
         }
         let of_bind = [(self.copy_symlink, "copy-symlink"), (self.source_nofollow, "src-nofollow")];
-        for (_, name) in of_bind.iter().filter(|(asked, _)| *asked && fits != Fits::Bind) {
+        for (_, name) in of_bind.iter().filter(|(parsed, _)| *parsed && fits != Fits::Bind) {
             refuse(format!("{name} is for a new bind mount only"));
         }
         if self.idmap.is_some() && fits != Fits::Bind {
@@ -287,7 +287,7 @@ fn split_data(data: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn asked(words: &[&str]) -> MountOptions {
+    fn parsed(words: &[&str]) -> MountOptions {
         MountOptions::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
     }
 
@@ -316,12 +316,12 @@ mod tests {
 
     #[test]
     fn later_words_win() {
-        let asked = asked(&["ro", "nosuid", "rw", "size=1k", "mode=755", "rbind", "bind"]);
-        assert_eq!(asked.flags, MountFlags::NOSUID);
-        let Attributes { set, clear, .. } = asked.attributes();
+        let parsed = parsed(&["ro", "nosuid", "rw", "size=1k", "mode=755", "rbind", "bind"]);
+        assert_eq!(parsed.flags, MountFlags::NOSUID);
+        let Attributes { set, clear, .. } = parsed.attributes();
         assert_eq!((set, clear), (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_RDONLY));
-        assert_eq!(asked.data, ["size=1k", "mode=755"]);
-        assert_eq!(asked.bind, Some(Reach::Tree));
+        assert_eq!(parsed.data, ["size=1k", "mode=755"]);
+        assert_eq!(parsed.bind, Some(Reach::Tree));
     }
 
     /// The access times of a bind mount: a new value, or relatime if the source has this one.
@@ -348,11 +348,11 @@ mod tests {
             (&["nodiratime"], (libc::MOUNT_ATTR_NODIRATIME, 0, None)),
         ];
         for (words, want) in table {
-            let asked = asked(words);
-            let Attributes { set, clear, .. } = asked.attributes();
-            assert_eq!((set, clear, asked.undone_times()), want, "{words:?}");
+            let parsed = parsed(words);
+            let Attributes { set, clear, .. } = parsed.attributes();
+            assert_eq!((set, clear, parsed.undone_times()), want, "{words:?}");
         }
-        let recursive = |words| asked(words).recursive();
+        let recursive = |words| parsed(words).recursive();
         assert_eq!((recursive(&["rnorelatime"]).set, recursive(&["rnorelatime"]).clear), (0, TIMES));
         assert_eq!(recursive(&["rnoatime"]).set, NO);
     }
@@ -361,7 +361,7 @@ mod tests {
     fn options_that_a_mount_type_cannot_have_are_refused() {
         let faults = |words: &[&str], fits| {
             let mut judge = Judge::default();
-            asked(words).judge(fits, format_args!("mounts[0]"), &mut judge);
+            parsed(words).judge(fits, format_args!("mounts[0]"), &mut judge);
             judge.faults.len()
         };
         let of_file_system =

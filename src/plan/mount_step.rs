@@ -114,7 +114,7 @@ pub struct BindSource {
     /// Absolute path on the host.
     pub path: CString,
     /// Whether all mounts below it are included.
-    pub recursive: bool,
+    pub reach: Reach,
     /// Whether a symbolic link as its last component is not followed.
     pub nofollow: bool,
     /// Whether a source that is a symbolic link is copied as a link, without a mount.
@@ -131,8 +131,8 @@ pub struct BindSource {
 pub struct IdMap {
     /// `None`: the container's own user namespace.
     pub maps: Option<IdMaps>,
-    /// Whether recursive.
-    pub recursive: bool,
+    /// Whether all mounts below are mapped too.
+    pub reach: Reach,
 }
 
 /// A mount of type `cgroup` or `cgroup2`, in the layout of this host.

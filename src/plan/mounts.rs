@@ -39,40 +39,40 @@ fn step(
         judge.warn(format!("{path}.destination: {} is relative; taken from /", mount.destination));
     }
     let target = judge.cstring(format_args!("{path}.destination"), &inside(&mount.destination))?;
-    let asked = MountOptions::read(&mount.options);
-    if target.is_empty() && !asked.remount {
+    let parsed = MountOptions::read(&mount.options);
+    if target.is_empty() && !parsed.remount {
         judge.fault(format!("{path}.destination"), "the root file system itself; name it in root.path");
         return None;
     }
-    if asked.set_anywhere() & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 && !context.nosymfollow {
+    if parsed.set_anywhere() & libc::MOUNT_ATTR_NOSYMFOLLOW != 0 && !context.nosymfollow {
         judge.fault(format!("{path}.options"), "nosymfollow, which Linux has since 5.10");
     }
-    let entry = Entry { mount, path, asked: &asked, context };
-    let kind = if asked.remount {
+    let entry = Entry { mount, path, parsed: &parsed, context };
+    let kind = if parsed.remount {
         MountKind::Remount(remount::plan(&entry, &target, before, judge)?)
     } else {
         kind(&entry, judge)?
     };
     let is_new = |fstype: &CStr| matches!(&kind, MountKind::New(new) if new.fstype.as_c_str() == fstype);
     Some(MountStep {
-        target_nofollow: asked.target_nofollow,
+        target_nofollow: parsed.target_nofollow,
         refuses_link: matches!(target.to_bytes(), b"proc" | b"sys") || is_new(c"proc") || is_new(c"sysfs"),
-        readonly_late: is_new(c"tmpfs") && asked.flags.contains(MountFlags::RDONLY),
+        readonly_late: is_new(c"tmpfs") && parsed.flags.contains(MountFlags::RDONLY),
         holds_nodes: target.as_c_str() == c"dev" && matches!(kind, MountKind::New(_)),
         changed_later: false,
-        attributes: asked.attributes(),
-        undone_times: asked.undone_times(),
-        recursive: asked.recursive(),
+        attributes: parsed.attributes(),
+        undone_times: parsed.undone_times(),
+        recursive: parsed.recursive(),
         target,
         kind,
-        propagation: asked.propagation,
+        propagation: parsed.propagation,
     })
 }
 
 fn kind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
-    let Entry { mount, path, asked, context } = *entry;
-    if asked.bind.is_some() || mount.kind == "bind" {
-        asked.judge(Fits::Bind, path, judge);
+    let Entry { mount, path, parsed, context } = *entry;
+    if parsed.bind.is_some() || mount.kind == "bind" {
+        parsed.judge(Fits::Bind, path, judge);
         return bind(entry, judge);
     }
     unmapped(mount, path, judge);
@@ -82,12 +82,12 @@ fn kind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
             None
         }
         fstype @ ("cgroup" | "cgroup2") => {
-            asked.judge(Fits::Shared(fstype), path, judge);
-            for (index, option) in asked.data.iter().enumerate() {
+            parsed.judge(Fits::Shared(fstype), path, judge);
+            for (index, option) in parsed.data.iter().enumerate() {
                 judge.warn(format!("{path}: cgroup option {option:?} (data {index}) is not used"));
             }
             match context.cgroup_view.clone() {
-                Some(view) => Some(MountKind::Cgroup(CgroupMount { flags: asked.flags, view })),
+                Some(view) => Some(MountKind::Cgroup(CgroupMount { flags: parsed.flags, view })),
                 None => {
                     judge.fault(format!("{path}.type"), "this host has no cgroups to mount");
                     None
@@ -99,13 +99,13 @@ fn kind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
 }
 
 fn new_fs(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
-    let Entry { mount, path, asked, context } = *entry;
+    let Entry { mount, path, parsed, context } = *entry;
     let fstype = mount.kind.as_str();
     let fits = if remount::is_shared(fstype, context) { Fits::Shared(fstype) } else { Fits::New(fstype) };
-    asked.judge(fits, path, judge);
+    parsed.judge(fits, path, judge);
     let label = &context.mount_label;
     let labelled = !label.is_empty() && !matches!(fstype, "proc" | "sysfs" | "mqueue");
-    let mut words = asked.data.clone();
+    let mut words = parsed.data.clone();
     if labelled && !words.iter().any(|word| word.starts_with("context=")) {
         words.push(format!("{}=\"{label}\"", context.mount_context));
     }
@@ -114,11 +114,11 @@ fn new_fs(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
     Some(MountKind::New(NewFs {
         fstype: judge.cstring(format_args!("{path}.type"), fstype)?,
         source: judge.cstring(format_args!("{path}.source"), source)?,
-        flags: asked.flags,
+        flags: parsed.flags,
         data: judge.cstring(format_args!("{path}.options"), &words.join(","))?,
         mode_of_covered: fstype == "tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode"),
         options,
-        copy_up: asked.copy_up,
+        copy_up: parsed.copy_up,
         shared_instance: match fstype {
             "proc" if !context.owns(Namespace::Pid) => Some(c"/proc"),
             // A joined one may be owned by another user namespace than the container's.
@@ -130,23 +130,22 @@ fn new_fs(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
 }
 
 fn bind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
-    let Entry { mount, path, asked, context } = *entry;
+    let Entry { mount, path, parsed, context } = *entry;
     if mount.source.is_empty() {
         judge.fault(format!("{path}.source"), "missing; a bind mount needs the path to bind");
         return None;
     }
-    for option in &asked.data {
+    for option in &parsed.data {
         judge.warn(format!("{path}.options: {option:?} has no meaning for a bind mount"));
     }
     let source = context.bundle.join(&mount.source);
     let source = judge.path(format_args!("{path}.source"), &source)?;
-    let recursive = asked.bind == Some(Reach::Tree);
     let mapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    let idmap = match (asked.idmap, mapped) {
+    let idmap = match (parsed.idmap, mapped) {
         (None, false) => None,
-        (asked, true) => {
+        (reach, true) => {
             let maps = IdMaps::judge(&mount.uid_mappings, &mount.gid_mappings, path, judge)?;
-            Some(IdMap { maps: Some(maps), recursive: asked == Some(Reach::Tree) })
+            Some(IdMap { maps: Some(maps), reach: reach.unwrap_or(Reach::Mount) })
         }
         (Some(reach), false) => {
             if !context.owns(Namespace::User) {
@@ -155,14 +154,14 @@ fn bind(entry: &Entry<'_>, judge: &mut Judge) -> Option<MountKind> {
                     "idmap without uidMappings needs a user namespace of the container's own",
                 );
             }
-            Some(IdMap { maps: None, recursive: reach == Reach::Tree })
+            Some(IdMap { maps: None, reach })
         }
     };
     Some(MountKind::Bind(BindSource {
         path: source,
-        recursive,
-        nofollow: asked.source_nofollow,
-        copy_symlink: asked.copy_symlink,
+        reach: parsed.bind.unwrap_or(Reach::Mount),
+        nofollow: parsed.source_nofollow,
+        copy_symlink: parsed.copy_symlink,
         idmap,
         within: None,
     }))
@@ -194,7 +193,7 @@ pub(crate) fn find_sources_within(mounts: &mut [MountStep], root: &CStr) {
             let target = step.target.as_bytes();
             let covers = is_below(path.as_bytes(), target);
             !matches!(step.kind, MountKind::Remount { .. })
-                && (covers || bound.recursive && is_below(target, path.as_bytes()))
+                && (covers || bound.reach == Reach::Tree && is_below(target, path.as_bytes()))
         };
         if earlier.iter().any(shows) {
             bound.within = Some(path);

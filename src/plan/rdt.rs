@@ -82,7 +82,7 @@ fn counters(wanted: &IntelRdt, host: &Resctrl, judge: &mut Judge) {
         ("enableCMT", wanted.enable_cmt, counts("llc_occupancy")),
         ("enableMBM", wanted.enable_mbm, counts("mbm_")),
     ];
-    for (member, _, _) in table.iter().filter(|(_, asked, there)| *asked && !there) {
+    for (member, _, _) in table.iter().filter(|(_, requested, available)| *requested && !available) {
         judge.fault(format!("{FIELD}.{member}"), "this host's resctrl does not count that; leave it out");
     }
 }
@@ -92,14 +92,15 @@ fn lines(text: &str, field: Place<'_>, host: &Resctrl, judge: &mut Judge) -> Vec
     let mut lines = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let name = line.split_once(':').map(|(name, _)| name.trim());
-        let known = |name: &str| !name.ends_with("_MON") && host.resources.iter().any(|there| there == name);
+        let known =
+            |name: &str| !name.ends_with("_MON") && host.resources.iter().any(|resource| resource == name);
         match name {
             Some(name) if known(name) => lines.push(line.to_owned()),
             Some(name) => {
                 let words = format!("this host's resctrl has no {name:?}, but {}", host.resources.join(", "));
                 judge.fault(field, words);
             }
-            None => judge.fault(field, format!("{line:?} is no line such as L3:0=f;1=f0")),
+            None => judge.fault(field, format!("{line:?} is not a line such as L3:0=f;1=f0")),
         }
     }
     lines

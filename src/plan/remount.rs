@@ -15,18 +15,18 @@ pub(super) fn plan(
     before: &mut [MountStep],
     judge: &mut Judge,
 ) -> Option<Remount> {
-    let Entry { mount, path, asked, context } = *entry;
+    let Entry { mount, path, parsed, context } = *entry;
     unmapped(mount, path, judge);
     let made_by = before.iter().rposition(|step| step.mounts_on(target));
     let mut earlier = made_by.and_then(|at| before.get_mut(at));
     if let Some(earlier) = &mut earlier
-        && asked.attributes().clear & libc::MOUNT_ATTR_RDONLY != 0
+        && parsed.attributes().clear & libc::MOUNT_ATTR_RDONLY != 0
     {
         earlier.readonly_late = false; // it would undo this
     }
-    if asked.bind.is_some() || mount.kind == "bind" {
-        asked.judge(Fits::RemountOne, path, judge);
-        for option in &asked.data {
+    if parsed.bind.is_some() || mount.kind == "bind" {
+        parsed.judge(Fits::RemountOne, path, judge);
+        for option in &parsed.data {
             let words = format!(
                 "{option:?} is an option of the file system, which a remount with bind does not change"
             );
@@ -34,7 +34,7 @@ pub(super) fn plan(
         }
         return Some(Remount { file_system: None });
     }
-    asked.judge(Fits::RemountAll, path, judge);
+    parsed.judge(Fits::RemountAll, path, judge);
     let own = earlier.and_then(|step| match &step.kind {
         MountKind::New(new) if is_own(new, context) => {
             Some((new.fstype.to_string_lossy().into_owned(), step))
@@ -53,7 +53,7 @@ pub(super) fn plan(
     }
     earlier.changed_later = true;
     let flags = mount.options.iter().filter(|option| FLAGS.contains(&option.as_str())).cloned();
-    let words: Vec<String> = flags.chain(asked.data.iter().cloned()).collect();
+    let words: Vec<String> = flags.chain(parsed.data.iter().cloned()).collect();
     let options = data_options(&words, path, judge)?;
     Some(Remount { file_system: Some(Reconfigured { made_by: made_by?, options }) })
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::inroot::{self, InRoot};
+use super::inroot::{self, InRoot, LastLink};
 use super::nodes::Attached;
 use super::path::{self, PathBuffer};
 use crate::plan::{At, DeviceStep, Step, StepError};
@@ -132,9 +132,9 @@ fn create(device: &DeviceStep, index: usize, nodes: &mut Nodes<'_>) -> Result<()
     }
     let target = match look(&directory, name).at(Step::Device, index)? {
         None => mount_point(&directory, name, Mode::from_raw_mode(MOUNT_POINT)).at(Step::Device, index)?,
-        Some(there) => match judge(device, &there, bind, place.proc).at(Step::DeviceTaken, index)? {
+        Some(existing) => match judge(device, &existing, bind, place.proc).at(Step::DeviceTaken, index)? {
             Standing::Serves => return Ok(()),
-            Standing::IsCovered => there,
+            Standing::IsCovered => existing,
         },
     };
     let made = if bind { Err(Errno::PERM.into()) } else { nodes.make(device, index, place.root.0) };
@@ -180,8 +180,8 @@ enum Standing {
 
 /// Decides how to treat an existing file. EEXIST: it is not the requested device; it stays. EISDIR:
 /// a directory has the name of a default device.
-fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> std::io::Result<Standing> {
-    let stat = rustix::fs::fstat(there)?;
+fn judge(device: &DeviceStep, existing: &OwnedFd, bind: bool, proc: Procfs<'_>) -> std::io::Result<Standing> {
+    let stat = rustix::fs::fstat(existing)?;
     let is_device = device.is(stat.st_mode, stat.st_rdev);
     let usual_mode = bind || stat.st_mode & 0o7777 == device.permissions();
     if device.at.is_some() {
@@ -190,7 +190,7 @@ fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> 
         let mount_point = bind
             && stat.st_mode == libc::S_IFREG | MOUNT_POINT
             && stat.st_size == 0
-            && !is_mount_root(there, proc)?;
+            && !is_mount_root(existing, proc)?;
         return match (is_device, agrees) {
             (true, true) => Ok(Standing::Serves),
             (true, false) => Ok(Standing::IsCovered),
@@ -199,7 +199,7 @@ fn judge(device: &DeviceStep, there: &OwnedFd, bind: bool, proc: Procfs<'_>) -> 
         };
     }
     match FileType::from_raw_mode(stat.st_mode) {
-        _ if is_device && usual_mode || is_mount_root(there, proc)? => Ok(Standing::Serves),
+        _ if is_device && usual_mode || is_mount_root(existing, proc)? => Ok(Standing::Serves),
         FileType::Directory => Err(Errno::ISDIR.into()),
         _ => Ok(Standing::IsCovered),
     }
@@ -222,15 +222,15 @@ pub fn mount_point(directory: impl AsFd, name: &CStr, mode: Mode) -> rustix::io:
         Err(Errno::EXIST) => {}
         other => return other,
     }
-    let there = rustix::fs::openat(
+    let existing = rustix::fs::openat(
         &directory,
         name,
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    match path::kind(&there)? {
+    match path::kind(&existing)? {
         FileType::Directory => Err(Errno::ISDIR),
-        _ => Ok(there),
+        _ => Ok(existing),
     }
 }
 
@@ -261,9 +261,9 @@ fn link_ptmx(place: &Directory<'_>, dev: &Parent<'_>) -> std::io::Result<()> {
         Err(Errno::EXIST) => {}
         other => return Ok(other?),
     }
-    let Some(there) = look(dev, c"ptmx")? else { return Err(Errno::AGAIN.into()) };
+    let Some(existing) = look(dev, c"ptmx")? else { return Err(Errno::AGAIN.into()) };
     // A mount there was requested by config.json.
-    if path::kind(&there)? == FileType::Symlink || is_mount_root(&there, place.proc)? {
+    if path::kind(&existing)? == FileType::Symlink || is_mount_root(&existing, place.proc)? {
         return Ok(());
     }
     if place.private {
@@ -271,7 +271,7 @@ fn link_ptmx(place: &Directory<'_>, dev: &Parent<'_>) -> std::io::Result<()> {
         return Ok(rustix::fs::symlinkat(TARGET, dev, c"ptmx")?);
     }
     match own_ptmx(place.root) {
-        Ok((ptmx, _)) => attach(clone_mount(ptmx, Reach::Mount)?, &there),
+        Ok((ptmx, _)) => attach(clone_mount(ptmx, Reach::Mount)?, &existing),
         Err(Errno::NOENT | Errno::NODEV) => Ok(()), // no devpts is mounted
         Err(error) => Err(error.into()),
     }
@@ -280,7 +280,7 @@ fn link_ptmx(place: &Directory<'_>, dev: &Parent<'_>) -> std::io::Result<()> {
 /// Opens the container's /dev/pts/ptmx, and returns its status too. ENODEV: it is not a ptmx but an
 /// image's file of this name, which could be any device.
 pub fn own_ptmx(root: InRoot<'_>) -> rustix::io::Result<(OwnedFd, rustix::fs::Stat)> {
-    let ptmx = root.open(c"dev/pts/ptmx", true)?;
+    let ptmx = root.open(c"dev/pts/ptmx", LastLink::Open)?;
     let stat = rustix::fs::fstat(&ptmx)?;
     let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(5, 2)

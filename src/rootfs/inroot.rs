@@ -22,23 +22,42 @@ const MOST_LINKS: usize = 40;
 /// Retries on EAGAIN (concurrent rename).
 const MOST_TRIES: usize = 64;
 
+/// What to do with a symbolic link as the last component of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    /// Follow it, inside of the root.
+    Follow,
+    /// Open the link itself.
+    Open,
+}
+
+impl LastLink {
+    /// `Open` if `nofollow`.
+    pub const fn nofollow(nofollow: bool) -> Self {
+        if nofollow { Self::Open } else { Self::Follow }
+    }
+
+    const fn flag(self) -> OFlags {
+        match self {
+            Self::Follow => OFlags::empty(),
+            Self::Open => OFlags::NOFOLLOW,
+        }
+    }
+}
+
 /// The container's root directory.
 #[derive(Clone, Copy)]
 pub struct InRoot<'a>(pub BorrowedFd<'a>);
 
 impl InRoot<'_> {
-    /// Opens `path` as an O_PATH descriptor; the root itself for an empty path. `nofollow`: a link
-    /// as the last component is opened as a link.
-    pub fn open(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
-        let flags =
-            OFlags::PATH | OFlags::CLOEXEC | if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
-        self.open_with(path, flags)
+    /// Opens `path` as an O_PATH descriptor; the root itself for an empty path.
+    pub fn open(&self, path: &CStr, last: LastLink) -> Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | last.flag())
     }
 
-    /// As [`InRoot::open`]. ENOTDIR: it is no directory, or with `nofollow` a link.
-    pub fn open_directory(&self, path: &CStr, nofollow: bool) -> Result<OwnedFd> {
-        let nofollow = if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
-        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY | nofollow)
+    /// As [`InRoot::open`]. ENOTDIR: it is not a directory, or is a link that is not followed.
+    pub fn open_directory(&self, path: &CStr, last: LastLink) -> Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY | last.flag())
     }
 
     /// As [`InRoot::open`], with any flags. Never blocks on a fifo if `flags` contain O_NONBLOCK.
@@ -55,7 +74,7 @@ impl InRoot<'_> {
 
     /// Opens the directory at `path`; creates it and its parents (mode 0755) if missing.
     pub fn directory(&self, path: &CStr) -> Result<OwnedFd> {
-        match self.open(path, false) {
+        match self.open(path, LastLink::Follow) {
             Err(Errno::NOENT) => self.make_directory(path.to_bytes()),
             other => other,
         }
@@ -63,7 +82,7 @@ impl InRoot<'_> {
 
     /// Opens the file (of any kind) at `path`; creates it empty, with its parents, if missing.
     pub fn file(&self, path: &CStr) -> Result<OwnedFd> {
-        match self.open(path, false) {
+        match self.open(path, LastLink::Follow) {
             Err(Errno::NOENT) => {}
             other => return other,
         }
@@ -116,7 +135,7 @@ impl InRoot<'_> {
         loop {
             let (parent, _) = split(path.bytes().get(..end).unwrap_or_default());
             end = parent.len();
-            match self.open(PathBuffer::new(parent)?.as_cstr()?, false) {
+            match self.open(PathBuffer::new(parent)?.as_cstr()?, LastLink::Follow) {
                 Err(Errno::NOENT) if end > 0 => {}
                 other => return other.map(|fd| (fd, end)),
             }

@@ -11,7 +11,7 @@ use rustix::mount::{
 };
 
 use super::attributes::{configure, errno};
-use super::inroot::InRoot;
+use super::inroot::{InRoot, LastLink};
 use super::path;
 use crate::plan::mount_step::FsOption;
 use crate::sys::closing::close_later;
@@ -91,7 +91,7 @@ pub(super) fn make_readonly(path: &CStr, root: InRoot<'_>, proc: Procfs<'_>) -> 
 
 /// Opens `path`; `None` if it is missing.
 fn find(path: &CStr, root: InRoot<'_>) -> rustix::io::Result<Option<OwnedFd>> {
-    match root.open(path, false) {
+    match root.open(path, LastLink::Follow) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         found => found.map(Some),
     }

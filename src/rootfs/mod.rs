@@ -28,7 +28,7 @@ use crate::sys::closing::close_later;
 use crate::sys::mount::{
     Attributes, Procfs, Reach, attach, is_mount_root, open_tree, prepare, set_attributes,
 };
-use inroot::InRoot;
+use inroot::{InRoot, LastLink};
 use masks::Masks;
 
 /// Descriptors of the host that the child needs to build the root.
@@ -184,7 +184,7 @@ impl KernelDirectories {
             if last.is_none_or(|step| !is_ours(&step.kind)) {
                 continue;
             }
-            let directory = root.open(name, false)?;
+            let directory = root.open(name, LastLink::Follow)?;
             if rustix::fs::fstatfs(&directory)?.f_type as u64 != magic
                 || rustix::fs::fstat(&directory)?.st_ino != FIRST_INODE
             {

@@ -15,7 +15,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountFlags};
 use super::attributes::{
     MountContext, attach_of_host, attributes, attributes_of, configure, errno, propagate,
 };
-use super::inroot::InRoot;
+use super::inroot::{InRoot, LastLink};
 use super::path::{self, PathBuffer};
 use super::{cgroups, copyup, remount};
 use crate::plan::{At, BindSource, MountKind, MountStep, NewFs, Step, StepError};
@@ -96,9 +96,9 @@ impl Target {
     ) -> Result<Self, StepError> {
         let root = place.root;
         if kind == FileType::Directory {
-            let nofollow = step.target_nofollow || step.refuses_link;
+            let last = LastLink::nofollow(step.target_nofollow || step.refuses_link);
             let made = |file, existed| Self { file, existed, directory: true };
-            match root.open_directory(&step.target, nofollow) {
+            match root.open_directory(&step.target, last) {
                 // Another kind of file, or a link.
                 Err(Errno::NOTDIR | Errno::LOOP) => {}
                 Err(Errno::NOENT) if step.refuses_link => {}
@@ -109,19 +109,20 @@ impl Target {
                 found => return found.map(|file| made(file, true)).at(Step::MountTarget, index),
             }
         }
-        let found = match root.open(&step.target, step.target_nofollow || step.refuses_link) {
-            Err(Errno::NOENT) => {
-                let made = if kind == FileType::Directory {
-                    root.directory(&step.target)
-                } else {
-                    root.file(&step.target)
-                };
-                // Another process may have created it first, as a link.
-                let made = if step.refuses_link { root.open(&step.target, true) } else { made };
-                made.map(|file| Self { file, existed: false, directory: false })
-            }
-            found => found.map(|file| Self { file, existed: true, directory: false }),
-        };
+        let found =
+            match root.open(&step.target, LastLink::nofollow(step.target_nofollow || step.refuses_link)) {
+                Err(Errno::NOENT) => {
+                    let made = if kind == FileType::Directory {
+                        root.directory(&step.target)
+                    } else {
+                        root.file(&step.target)
+                    };
+                    // Another process may have created it first, as a link.
+                    let made = if step.refuses_link { root.open(&step.target, LastLink::Open) } else { made };
+                    made.map(|file| Self { file, existed: false, directory: false })
+                }
+                found => found.map(|file| Self { file, existed: true, directory: false }),
+            };
         let found = found.at(Step::MountTarget, index)?;
         if step.refuses_link && path::kind(&found.file).at(Step::MountTarget, index)? == FileType::Symlink {
             return Err(Errno::LOOP).at(Step::MountOnLink, index);
@@ -299,14 +300,14 @@ fn bind(
 
 /// Opens the bind source as a detached mount; the parent calls this too, if it must open it.
 pub fn open_source(bound: &BindSource) -> std::io::Result<OwnedFd> {
-    let reach = Reach::recursive(bound.recursive).flag();
+    let reach = bound.reach.flag();
     let nofollow = if bound.nofollow { libc::AT_SYMLINK_NOFOLLOW as u32 } else { 0 };
     open_tree(CWD, &bound.path, libc::OPEN_TREE_CLONE | reach | nofollow)
 }
 
 /// Opens a bind source that an earlier mount of the container shows.
 fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Result<OwnedFd> {
-    clone_mount(root.open(path, bound.nofollow)?, Reach::recursive(bound.recursive))
+    clone_mount(root.open(path, LastLink::nofollow(bound.nofollow))?, bound.reach)
 }
 
 /// Copies a source that is a symbolic link to the container; returns whether it is one. `opened`:
@@ -321,7 +322,9 @@ fn copy_symlink(
     let found = match (opened, &bound.within) {
         (Some(opened), _) if path::kind(opened)? != FileType::Symlink => return Ok(false),
         (Some(opened), _) => rustix::fs::readlinkat_raw(opened, c"", &mut room),
-        (None, Some(path)) => rustix::fs::readlinkat_raw(place.root.open(path, true)?, c"", &mut room),
+        (None, Some(path)) => {
+            rustix::fs::readlinkat_raw(place.root.open(path, LastLink::Open)?, c"", &mut room)
+        }
         (None, None) => rustix::fs::readlinkat_raw(CWD, &bound.path, &mut room),
     };
     let target: &[u8] = match found {
@@ -337,9 +340,9 @@ fn copy_symlink(
         // The image may already have the same link.
         Err(Errno::EXIST) => {
             let mut room = [std::mem::MaybeUninit::uninit(); 4096];
-            let (there, _) = rustix::fs::readlinkat_raw(&parent, name.as_cstr()?, &mut room)?;
-            let there: &[u8] = there;
-            if there == target.bytes() { Ok(true) } else { Err(Errno::EXIST) }
+            let (present, _) = rustix::fs::readlinkat_raw(&parent, name.as_cstr()?, &mut room)?;
+            let present: &[u8] = present;
+            if present == target.bytes() { Ok(true) } else { Err(Errno::EXIST) }
         }
         other => other.map(|()| true),
     }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fspick};
 
 use super::attributes::{MountContext, attributes_of, configure, propagate};
+use super::inroot::LastLink;
 use crate::plan::mount_step::{Reconfigured, Remount};
 use crate::plan::{At, MountStep, Step, StepError};
 use crate::sys::mount::{Reach, is_mount_root, set_attributes};
@@ -46,8 +47,8 @@ pub fn change(
 
 /// The visible mount at the target.
 fn uppermost(step: &MountStep, index: usize, place: &MountContext<'_>) -> Result<OwnedFd, StepError> {
-    let nofollow = step.target_nofollow || step.refuses_link;
-    let found = place.root.open(&step.target, nofollow).at(Step::MountTarget, index)?;
+    let last = LastLink::nofollow(step.target_nofollow || step.refuses_link);
+    let found = place.root.open(&step.target, last).at(Step::MountTarget, index)?;
     if is_mount_root(&found, place.proc).at(Step::MountTarget, index)? {
         Ok(found)
     } else {

@@ -172,7 +172,7 @@ mod tests {
   "linux": {"namespaces": [{"type": []}], "resources": {"cpu": {"shares": "x"}, "pids": 3}, "sysctl": {"a": 1},
     "seccomp": {"syscalls": [{"names": ["read"], "args": [{"index": "0"}]}]}, "seccomp": {}}
 }"#;
-        let told = warnings_for(text);
+        let warnings = warnings_for(text);
         let want = [
             "line 2 column 17: ociVersion: invalid type: integer `1`, expected a string",
             "line 3 column 11: root: missing field `path`",
@@ -189,7 +189,7 @@ mod tests {
             "line 5 column 55: mounts[1].options[1]: invalid type: null, expected a string",
         ];
         for line in want {
-            assert!(told.iter().any(|told| told == line), "{line:?} is not in {told:#?}");
+            assert!(warnings.iter().any(|warnings| warnings == line), "{line:?} is not in {warnings:#?}");
         }
         let more = [
             "mounts[2]: ",
@@ -202,9 +202,13 @@ mod tests {
             "linux.seccomp: missing field `defaultAction`",
         ];
         for words in more {
-            assert_eq!(told.iter().filter(|told| told.contains(words)).count(), 1, "{words:?} in {told:#?}");
+            assert_eq!(
+                warnings.iter().filter(|warnings| warnings.contains(words)).count(),
+                1,
+                "{words:?} in {warnings:#?}"
+            );
         }
-        assert_eq!(told.len(), want.len() + more.len(), "{told:#?}");
+        assert_eq!(warnings.len(), want.len() + more.len(), "{warnings:#?}");
         assert!(survey(text.as_bytes()).unwrap().spec.is_some());
     }
 

@@ -35,7 +35,7 @@ pub(super) fn supervise(group: &ProgramGroup) -> Result<u8> {
     let signals = signal::open(&watched).doing(|| "open a descriptor of signals")?;
     let pids = vec![None; group.members.len()];
     let (intensity, late) = (Intensity::default(), Vec::new());
-    let mut life = Life { group, signals, pids, intensity, late, failed: None, asked: false };
+    let mut life = Life { group, signals, pids, intensity, late, failed: None, stop_requested: false };
     // The first start includes temporary members.
     life.start(0..group.members.len(), |_| true)?;
     life.run()
@@ -52,13 +52,13 @@ struct Life<'a> {
     /// Exit status of the first failed member that is not restarted.
     failed: Option<Exit>,
     /// Whether we were asked to end.
-    asked: bool,
+    stop_requested: bool,
 }
 
 impl Life<'_> {
     fn run(&mut self) -> Result<u8> {
         loop {
-            if self.asked {
+            if self.stop_requested {
                 std::mem::take(&mut self.late).into_iter().for_each(|(_, exit)| self.note(exit));
                 self.stop(0..self.pids.len())?;
                 return Ok(self.status());
@@ -72,7 +72,7 @@ impl Life<'_> {
                 ended = self.reap()?;
             }
             for (one, exit) in ended {
-                if self.asked {
+                if self.stop_requested {
                     self.note(exit);
                 } else if let Some(last) = self.ended(one, exit)? {
                     return Ok(last);
@@ -106,7 +106,7 @@ impl Life<'_> {
         let range = concerned(self.group, one);
         self.stop(range.clone())?;
         // When asked to end meanwhile, restart nothing.
-        if !self.asked {
+        if !self.stop_requested {
             self.start(range, |restart| restart != Restart::Temporary)?;
         }
         Ok(None)
@@ -160,7 +160,7 @@ impl Life<'_> {
             // Killed processes end; only the kernel can delay it.
             self.wait((!killed).then_some(left))?;
             for (at, exit) in self.reap()? {
-                if self.asked {
+                if self.stop_requested {
                     self.note(exit);
                 } else if !range.contains(&at) {
                     self.late.push((at, exit));
@@ -197,8 +197,8 @@ impl Life<'_> {
             let number = received.number;
             match number {
                 own if OWN.contains(&own) => {}
-                libc::SIGTERM | libc::SIGINT => self.asked = true,
-                stop if stop == self.group.stop_signal => self.asked = true,
+                libc::SIGTERM | libc::SIGINT => self.stop_requested = true,
+                stop if stop == self.group.stop_signal => self.stop_requested = true,
                 other => (0..self.pids.len()).for_each(|at| self.send(at, other)),
             }
         }

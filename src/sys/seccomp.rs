@@ -57,11 +57,12 @@ pub fn load(program: &[SockFilter], flags: u32) -> io::Result<Option<OwnedFd>> {
 /// the flags are checked.
 pub fn supported_flags(flags: u32) -> u32 {
     let known = |flag: u32| {
-        let asked = if flag == WAIT_KILLABLE_RECV { flag | NEW_LISTENER } else { flag };
+        let tested = if flag == WAIT_KILLABLE_RECV { flag | NEW_LISTENER } else { flag };
         let nothing = std::ptr::null::<FilterProgram>();
         // SAFETY: a null program makes the kernel fail with EFAULT before anything is changed.
-        let result =
-            unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, libc::c_ulong::from(asked), nothing) };
+        let result = unsafe {
+            libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, libc::c_ulong::from(tested), nothing)
+        };
         result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
     };
     (0..u32::BITS).map(|bit| 1 << bit).filter(|flag| flags & flag != 0 && known(*flag)).sum()

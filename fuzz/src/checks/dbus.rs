@@ -1,7 +1,7 @@
 //! D-Bus messages, as systemd and the bus send them.
 
 use emergence_runc::cgroup::systemd::message::{self, Arrived, MethodReply};
-use emergence_runc::cgroup::systemd::value::{Reader, Value, first_type};
+use emergence_runc::cgroup::systemd::value::{ByteOrder, Reader, Value, first_type};
 
 pub fn check(bytes: &[u8]) {
     if let Some(length) = message::length(bytes) {
@@ -31,7 +31,7 @@ pub fn travels(value: &Value) {
     assert_eq!(first_type(&signature), Some((signature.as_str(), "")));
     let mut bytes = Vec::new();
     value.encode(&mut bytes);
-    let read = Reader::new(&bytes, false).values(&signature).expect("what was written");
+    let read = Reader::new(&bytes, ByteOrder::Little).values(&signature).expect("what was written");
     let mut again = Vec::new();
     read.iter().for_each(|value| value.encode(&mut again));
     assert_eq!(again, bytes, "{value:?}");

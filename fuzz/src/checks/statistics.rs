@@ -12,8 +12,8 @@ pub fn check(bytes: &[u8]) {
         .map(|(name, text)| (name, text.trim()))
         .collect();
     let read = |file: &str| files.get(file).map(|&text| text.to_owned());
-    for unified in [true, false] {
-        let stats = Stats::read(unified, &read, &["2MB".to_owned()]);
+    for parse in [Stats::of_unified, Stats::of_legacy] {
+        let stats = parse(&read, &["2MB".to_owned()]);
         serde_json::to_string(&stats).expect("what `events` prints");
     }
 }

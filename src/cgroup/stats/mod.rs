@@ -41,7 +41,11 @@ impl Group {
             }
         };
         let sizes = self.hugepage_sizes()?;
-        let mut stats = Stats::read(self.is_unified(), &read, &sizes);
+        let mut stats = if self.is_unified() {
+            Stats::of_unified(&read, &sizes)
+        } else {
+            Stats::of_legacy(&read, &sizes)
+        };
         if let Some((path, error)) = failed.take() {
             return Err(error).doing(|| format!("read {}", path.display()));
         }
@@ -74,11 +78,15 @@ impl Group {
 }
 
 impl Stats {
-    /// Parses the texts of a group's files, by name; `sizes` are those of huge pages, such as
+    /// Parses the texts of a v2 cgroup's files, by name; `sizes` are those of huge pages, such as
     /// `2MB`.
-    pub fn read(unified: bool, file: &dyn Fn(&str) -> Option<String>, sizes: &[String]) -> Self {
-        let files = Files(file);
-        if unified { unified::read(&files, sizes) } else { legacy::read(&files, sizes) }
+    pub fn of_unified(file: &dyn Fn(&str) -> Option<String>, sizes: &[String]) -> Self {
+        unified::read(&Files(file), sizes)
+    }
+
+    /// As [`Stats::of_unified`], from the files of v1 cgroups.
+    pub fn of_legacy(file: &dyn Fn(&str) -> Option<String>, sizes: &[String]) -> Self {
+        legacy::read(&Files(file), sizes)
     }
 }
 

@@ -45,9 +45,12 @@ impl Bus {
         choose(is_root, map, |name| std::env::var_os(name), |path| path.exists())
     }
 
-    /// Whether it is a user's own.
-    pub(crate) fn is_user(&self) -> bool {
-        matches!(self, Self::User(_))
+    /// The slice of units that name none.
+    pub(crate) fn default_slice(&self) -> &'static str {
+        match self {
+            Self::System => "system.slice",
+            Self::User(_) => "user.slice",
+        }
     }
 }
 
@@ -234,7 +237,7 @@ impl Connection {
     }
 
     fn next(&mut self, until: Instant) -> Result<Arrived> {
-        let broken = || Error::new(Kind::System, "the message bus said something that is no message");
+        let broken = || Error::new(Kind::System, "the message bus sent something that is not a message");
         loop {
             if let Some(head) = self.input.get(..message::FIXED) {
                 let length = message::length(head).ok_or_else(broken)?;
@@ -402,7 +405,7 @@ mod tests {
                 }
             }
         });
-        for words in ["REJECTED", "no message", "without an end", "closed the connection"] {
+        for words in ["REJECTED", "not a message", "without an end", "closed the connection"] {
             let error = Connection::open(&Bus::User(format!("unix:path={}", path.display()))).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }

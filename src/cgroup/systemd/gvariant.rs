@@ -99,13 +99,13 @@ impl<'a> Parser<'a> {
     }
 
     fn array(&mut self, wanted: Option<&str>, depth: usize) -> Parsed<Value> {
-        let told = match wanted {
+        let element = match wanted {
             Some(kind) => {
                 Some(kind.strip_prefix('a').ok_or("an array where another type is wanted")?.to_owned())
             }
             None => None,
         };
-        let of_first = |values: &[Value]| told.clone().or_else(|| values.first().map(Value::signature));
+        let of_first = |values: &[Value]| element.clone().or_else(|| values.first().map(Value::signature));
         let elements = self.list(']', depth, of_first)?;
         let element =
             of_first(&elements).ok_or("the type of an empty array is unknown: write @as [] or similar")?;
@@ -223,11 +223,11 @@ impl<'a> Parser<'a> {
     }
 
     fn accept(&mut self, c: char) -> bool {
-        let there = self.rest().starts_with(c);
-        if there {
+        let found = self.rest().starts_with(c);
+        if found {
             self.at += c.len_utf8();
         }
-        there
+        found
     }
 
     fn skip_space(&mut self) {

@@ -1,6 +1,6 @@
 //! D-Bus messages: the header around the values. Source: D-Bus specification, "Message format".
 
-use super::value::{Reader, Value, pad};
+use super::value::{ByteOrder, Reader, Value, pad};
 
 /// A method call.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ pub fn encode(call: &Call<'_>, serial: u32) -> Vec<u8> {
 /// The length of the message that starts with these [`FIXED`] bytes. `None`: not a valid message.
 pub fn length(head: &[u8]) -> Option<usize> {
     let [endian, _, _, VERSION, ..] = *head else { return None };
-    let mut numbers = Reader::new(head.get(4..)?, is_big(endian)?);
+    let mut numbers = Reader::new(head.get(4..)?, byte_order(endian)?);
     let body = numbers.u32()? as usize;
     let _serial = numbers.u32()?;
     let fields = numbers.u32()? as usize;
@@ -111,12 +111,12 @@ pub fn length(head: &[u8]) -> Option<usize> {
 /// Parses a whole message. `None`: not a valid message.
 pub fn decode(bytes: &[u8]) -> Option<Arrived> {
     let (endian, kind) = (bytes.first()?, *bytes.get(1)?);
-    let big = is_big(*endian)?;
-    let fields_length = Reader::new(bytes.get(12..FIXED)?, big).u32()? as usize;
+    let order = byte_order(*endian)?;
+    let fields_length = Reader::new(bytes.get(12..FIXED)?, order).u32()? as usize;
     let fields_end = FIXED.checked_add(fields_length)?;
     // Starts 8 bytes before the array, to keep its alignment in the message: 4 bytes after a
     // multiple of 8.
-    let fields = Reader::new(bytes.get(8..fields_end)?, big).values("ua(yv)")?;
+    let fields = Reader::new(bytes.get(8..fields_end)?, order).values("ua(yv)")?;
     let (mut member, mut error, mut serial, mut signature) = (String::new(), String::new(), 0, String::new());
     let Some(Value::Array(_, fields)) = fields.into_iter().nth(1) else { return None };
     for field in fields {
@@ -131,7 +131,7 @@ pub fn decode(bytes: &[u8]) -> Option<Arrived> {
         }
     }
     let body = bytes.get(fields_end.checked_next_multiple_of(8)?..)?;
-    let values = |signature: &str| Reader::new(body, big).values(signature);
+    let values = |signature: &str| Reader::new(body, order).values(signature);
     Some(match kind {
         // Values of a type that we do not know are useless to us; but the message is an answer.
         METHOD_RETURN => Arrived::Answer(serial, MethodReply::Values(values(&signature).unwrap_or_default())),
@@ -147,10 +147,10 @@ pub fn decode(bytes: &[u8]) -> Option<Arrived> {
     })
 }
 
-fn is_big(endian: u8) -> Option<bool> {
+fn byte_order(endian: u8) -> Option<ByteOrder> {
     match endian {
-        LITTLE_ENDIAN => Some(false),
-        BIG_ENDIAN => Some(true),
+        LITTLE_ENDIAN => Some(ByteOrder::Little),
+        BIG_ENDIAN => Some(ByteOrder::Big),
         _ => None,
     }
 }

@@ -22,12 +22,11 @@ const PREFIX: &str = "emergence";
 impl UnitPlace {
     /// Parses `SLICE:PREFIX:NAME`, as runc does.
     ///
-    /// * An empty SLICE is `system.slice`, or `user.slice` for a user's own systemd; `-` is the
-    ///   root slice.
+    /// * An empty SLICE is `default_slice`; `-` is the root slice.
     /// * The unit is `PREFIX-NAME.scope`, which begins with `-` if PREFIX is empty; if NAME ends in
     ///   `.slice`, it is NAME itself.
     /// * An absent path is `:emergence:ID`.
-    pub(crate) fn parse(cgroups_path: &str, id: &str, is_user: bool) -> Result<Self> {
+    pub(crate) fn parse(cgroups_path: &str, id: &str, default_slice: &str) -> Result<Self> {
         const FIELD: &str = "linux.cgroupsPath";
         let absent = format!(":{PREFIX}:{}", escape(id));
         let path = if cgroups_path.is_empty() { &absent } else { cgroups_path };
@@ -39,8 +38,7 @@ impl UnitPlace {
             return Err(Error::invalid(FIELD, words));
         };
         let slice = match *slice {
-            "" if is_user => "user.slice",
-            "" => "system.slice",
+            "" => default_slice,
             "-" => ROOT,
             named => named,
         };
@@ -151,12 +149,15 @@ mod tests {
             ("::n", "-n.scope", "system.slice/-n.scope"),
         ];
         for (path, unit, below) in table {
-            let place = UnitPlace::parse(path, "web", false).unwrap();
+            let place = UnitPlace::parse(path, "web", "system.slice").unwrap();
             assert_eq!((place.unit.as_str(), place.below().as_str()), (unit, below), "{path}");
         }
-        assert_eq!(UnitPlace::parse("", "a+b", true).unwrap().below(), "user.slice/emergence-a\\x2bb.scope");
-        assert_eq!(UnitPlace::parse("::a-b.slice", "x", false).unwrap().slice, "a.slice");
-        assert_eq!(UnitPlace::parse("::a.slice", "x", false).unwrap().slice, ROOT);
+        assert_eq!(
+            UnitPlace::parse("", "a+b", "user.slice").unwrap().below(),
+            "user.slice/emergence-a\\x2bb.scope"
+        );
+        assert_eq!(UnitPlace::parse("::a-b.slice", "x", "system.slice").unwrap().slice, "a.slice");
+        assert_eq!(UnitPlace::parse("::a.slice", "x", "system.slice").unwrap().slice, ROOT);
     }
 
     #[test]
@@ -182,10 +183,12 @@ mod tests {
             "::\u{e4}",
         ];
         for path in table {
-            let Err(error) = UnitPlace::parse(path, "web", false) else { panic!("{path:?} is taken") };
+            let Err(error) = UnitPlace::parse(path, "web", "system.slice") else {
+                panic!("{path:?} is taken")
+            };
             assert!(error.to_string().starts_with("linux.cgroupsPath: "), "{error}");
         }
         // An id may be longer than a unit's name.
-        UnitPlace::parse("", &"a".repeat(300), false).unwrap_err();
+        UnitPlace::parse("", &"a".repeat(300), "system.slice").unwrap_err();
     }
 }

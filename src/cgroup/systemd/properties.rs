@@ -42,14 +42,14 @@ const MOST_CPUS: usize = 1 << 16;
 /// The properties for these files. An invalid value yields none: the kernel reports the error when
 /// it is written.
 ///
-/// * `bfq`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
+/// * `has_bfq_weight`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
 ///   scale.
 /// * `step`: see [`super::fit`].
-pub(crate) fn limits(settings: &CgroupSettings, bfq: bool, step: QuotaStep) -> Vec<Property> {
+pub(crate) fn limits(settings: &CgroupSettings, has_bfq_weight: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();
     for setting in &settings.writes {
         let (file, value) = match &setting.missing {
-            crate::cgroup::Missing::Instead(file, value) if !bfq => (*file, value.as_str()),
+            crate::cgroup::Missing::Instead(file, value) if !has_bfq_weight => (*file, value.as_str()),
             _ => (setting.file.as_ref(), setting.value.as_str()),
         };
         // An empty value counts as a line: it empties a list.

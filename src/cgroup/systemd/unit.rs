@@ -56,7 +56,7 @@ impl Scope {
     /// nothing.
     pub fn place(mount: &Path, cgroups_path: &str, id: &str) -> Result<Self> {
         let bus = Bus::of_caller()?;
-        let place = UnitPlace::parse(cgroups_path, id, bus.is_user())?;
+        let place = UnitPlace::parse(cgroups_path, id, bus.default_slice())?;
         let mut manager = Manager::connect(&bus)?;
         let own = manager.own_cgroup()?;
         let below = join(&own, &place.below());

@@ -152,17 +152,26 @@ fn split(signature: &str, depth: usize) -> Option<(&str, &str)> {
     signature.split_at_checked(length)
 }
 
+/// The byte order of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// Little-endian.
+    Little,
+    /// Big-endian.
+    Big,
+}
+
 /// Reads values from the bytes of a message.
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    big_endian: bool,
+    order: ByteOrder,
 }
 
 impl<'a> Reader<'a> {
     /// Reads from the start of a message, or of a part that begins at a multiple of 8.
-    pub fn new(bytes: &'a [u8], big_endian: bool) -> Self {
-        Self { bytes, at: 0, big_endian }
+    pub fn new(bytes: &'a [u8], order: ByteOrder) -> Self {
+        Self { bytes, at: 0, order }
     }
 
     /// Reads the values of the types in `signature`. `None`: the bytes do not match.
@@ -238,7 +247,7 @@ impl<'a> Reader<'a> {
     /// Reads the bytes of a number in little-endian order.
     fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
         let mut bytes: [u8; N] = self.take(N)?.try_into().ok()?;
-        if self.big_endian {
+        if self.order == ByteOrder::Big {
             bytes.reverse();
         }
         Some(bytes)
@@ -298,9 +307,13 @@ mod tests {
             let mut out = Vec::new();
             value.encode(&mut out);
             assert_eq!(out, *bytes, "{value:?}");
-            assert_eq!(Reader::new(bytes, false).values(signature), Some(vec![value.clone()]), "{value:?}");
+            assert_eq!(
+                Reader::new(bytes, ByteOrder::Little).values(signature),
+                Some(vec![value.clone()]),
+                "{value:?}"
+            );
         }
-        assert_eq!(Reader::new(&[0, 0, 0, 9], true).values("u"), Some(vec![Value::U32(9)]));
+        assert_eq!(Reader::new(&[0, 0, 0, 9], ByteOrder::Big).values("u"), Some(vec![Value::U32(9)]));
     }
 
     #[test]
@@ -319,11 +332,15 @@ mod tests {
             ("z", &[0; 8]),
         ];
         for (signature, bytes) in table {
-            assert_eq!(Reader::new(bytes, false).values(signature), None, "{signature} {bytes:?}");
+            assert_eq!(
+                Reader::new(bytes, ByteOrder::Little).values(signature),
+                None,
+                "{signature} {bytes:?}"
+            );
         }
         // Variants in variants, nested too deeply.
         let deep = [1, b'v', 0].repeat(1000);
-        assert_eq!(Reader::new(&deep, false).values("v"), None);
+        assert_eq!(Reader::new(&deep, ByteOrder::Little).values("v"), None);
         assert_eq!(first_type(&"a".repeat(1000)), None);
     }
 

@@ -41,7 +41,7 @@ fn interval(text: &str) -> Result<Duration, String> {
         let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
         match (number.parse::<f64>(), factor) {
             (Ok(number), Some(factor)) => nanoseconds += number * factor,
-            _ => return Err(format!("{text:?} is no duration; write for example 500ms, 5s or 1m30s")),
+            _ => return Err(format!("{text:?} is not a duration; write for example 500ms, 5s or 1m30s")),
         }
         rest = after;
     }

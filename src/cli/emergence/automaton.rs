@@ -18,7 +18,7 @@ use crate::emergence::{
     Trust, Within, json as strict, open_closure, read_document,
 };
 
-pub(super) fn pack(args: PackArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn pack(args: PackArgs, options: &CommonOptions) -> Result<()> {
     let subject = args.spec.display().to_string();
     let spec = strict::parse(&read_document(open(&args.spec)?, &subject)?, &subject)?;
     let beside = args.spec.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -28,15 +28,15 @@ pub(super) fn pack(args: PackArgs, asked: &CommonOptions) -> Result<()> {
         spec,
         directory: beside.unwrap_or(Path::new(".")),
         trees: args.trees.iter().map(|text| tree(text)).collect::<Result<_>>()?,
-        closures: closures(&args, asked)?,
-        recipes: recipes(&args.from, asked)?,
+        closures: closures(&args, options)?,
+        recipes: recipes(&args.from, options)?,
         form: args.form.into(),
         compression: args.compress.into(),
         key: key.as_ref(),
         pin: args.pin,
     };
-    let packed = automaton::pack(packing, target, tag.as_deref(), &asked.terms)?;
-    asked.answer(&packed.digest.to_string(), || {
+    let packed = automaton::pack(packing, target, tag.as_deref(), &options.terms)?;
+    options.answer(&packed.digest.to_string(), || {
         let mut answer = shown(&packed.digests);
         if let Some(members) = answer.as_object_mut() {
             members.insert("ok".to_owned(), json!(true));
@@ -81,59 +81,63 @@ fn tree(text: &str) -> Result<Tree> {
     Ok(Tree { name: Name::new(name)?, path })
 }
 
-fn closures(args: &PackArgs, asked: &CommonOptions) -> Result<Vec<Box<dyn Closure>>> {
+fn closures(args: &PackArgs, options: &CommonOptions) -> Result<Vec<Box<dyn Closure>>> {
     if args.paths.is_empty() {
         return Ok(Vec::new());
     }
     let store = match args.from.as_str() {
-        "store:" => Some(open_store(asked)?),
+        "store:" => Some(open_store(options)?),
         _ => None,
     };
     let one = |text: &String| {
-        let path = if text.starts_with('/') { asked.dir().parse(text)? } else { StorePath::parse(text)? };
+        let path = if text.starts_with('/') { options.dir().parse(text)? } else { StorePath::parse(text)? };
         let reference = match args.from.strip_prefix("cache:") {
-            Some(_) => Reference::parse(&format!("{}#{path}", args.from), asked.dir())?,
+            Some(_) => Reference::parse(&format!("{}#{path}", args.from), options.dir())?,
             None if store.is_some() => Reference::Store(path),
             None => {
                 return Err(Fault::usage(format!("--from {}: must be cache:DIRECTORY or store:", args.from)));
             }
         };
-        open_closure(&reference, &Declared::default(), store.as_ref(), &asked.terms).within(|| text)
+        open_closure(&reference, &Declared::default(), store.as_ref(), &options.terms).within(|| text)
     };
     args.paths.iter().map(one).collect()
 }
 
 /// Additional sources for the derivation of the packed automaton.
-fn recipes(from: &str, asked: &CommonOptions) -> Result<Recipes> {
+fn recipes(from: &str, options: &CommonOptions) -> Result<Recipes> {
     match from.strip_prefix("cache:") {
         Some(directory) => {
             let directory = directory.strip_prefix("file://").unwrap_or(directory);
-            Ok(Recipes::Cache(Arc::new(Cache::open(Path::new(directory), asked.dir(), &asked.terms.limits)?)))
+            Ok(Recipes::Cache(Arc::new(Cache::open(
+                Path::new(directory),
+                options.dir(),
+                &options.terms.limits,
+            )?)))
         }
-        None => Ok(existing_store(asked)?.map_or(Recipes::Nowhere, Recipes::Store)),
+        None => Ok(existing_store(options)?.map_or(Recipes::Nowhere, Recipes::Store)),
     }
 }
 
-pub(super) fn sign(args: &SignArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn sign(args: &SignArgs, options: &CommonOptions) -> Result<()> {
     let key = secret(&args.key)?;
-    let image = match Reference::parse(&args.reference, asked.dir())? {
+    let image = match Reference::parse(&args.reference, options.dir())? {
         Reference::Oci(image) | Reference::OciArchive(image) if image.digest.is_none() => image,
         _ => {
             return Err(Fault::usage("only oci:DIRECTORY[:TAG] and oci-archive:FILE[:TAG] can be signed"));
         }
     };
     // The signer states its own trust, so no proof is needed.
-    let trust = Trust { demand: Demand::None, ..asked.terms.trust.clone() };
-    let terms = Terms { trust, ..asked.terms.clone() };
+    let trust = Trust { demand: Demand::None, ..options.terms.trust.clone() };
+    let terms = Terms { trust, ..options.terms.clone() };
     let (signature, digest) = automaton::sign(&image.path, image.tag.as_deref(), &key, &terms)?;
-    asked.answer(
+    options.answer(
         &signature.to_string(),
         || json!({ "ok": true, "signature": signature.to_string(), "digest": digest.to_string() }),
     )
 }
 
-pub(super) fn compare(args: &SameArgs, asked: &CommonOptions) -> Result<ExitCode> {
-    let (one, other) = (digests(&args.one, asked)?, digests(&args.other, asked)?);
+pub(super) fn compare(args: &SameArgs, options: &CommonOptions) -> Result<ExitCode> {
+    let (one, other) = (digests(&args.one, options)?, digests(&args.other, options)?);
     let parts = [
         ("declaration", one.declaration == other.declaration),
         ("output", one.output == other.output),
@@ -142,7 +146,7 @@ pub(super) fn compare(args: &SameArgs, asked: &CommonOptions) -> Result<ExitCode
     ];
     let line = |(name, same): &(&str, bool)| format!("{name} {}", if *same { "same" } else { "differs" });
     let lines: Vec<String> = parts.iter().map(line).collect();
-    asked.answer(&lines.join("\n"), || {
+    options.answer(&lines.join("\n"), || {
         let agree: serde_json::Map<String, Value> =
             parts.iter().map(|(name, same)| ((*name).to_owned(), json!(same))).collect();
         json!({ "ok": one.output == other.output, "same": agree, "one": shown(&one), "other": shown(&other) })
@@ -152,10 +156,10 @@ pub(super) fn compare(args: &SameArgs, asked: &CommonOptions) -> Result<ExitCode
 
 /// The digests of an automaton, computed from its content. Whether its paths are proved is not
 /// checked.
-fn digests(reference: &str, asked: &CommonOptions) -> Result<Digests> {
-    let trust = Trust { demand: Demand::None, expect: None, ..asked.terms.trust.clone() };
-    let terms = Terms { trust, ..asked.terms.clone() };
-    let opened = opened(reference, &ArtifactArgs::default(), asked)?;
+fn digests(reference: &str, options: &CommonOptions) -> Result<Digests> {
+    let trust = Trust { demand: Demand::None, expect: None, ..options.terms.trust.clone() };
+    let terms = Terms { trust, ..options.terms.clone() };
+    let opened = opened(reference, &ArtifactArgs::default(), options)?;
     let digests = match opened {
         Artifact::Closure(closure) => closure.verify(&terms).within(|| reference)?.digests,
         Artifact::Image(_) => None,

@@ -7,8 +7,8 @@ use super::common::CommonOptions;
 use crate::emergence::{Fault, Result, Store, StoreLocation, StoreTarget};
 
 /// The directory of the store, by default or as given.
-pub(super) fn store_directory(asked: &CommonOptions) -> Result<PathBuf> {
-    if let Some(directory) = &asked.store {
+pub(super) fn store_directory(options: &CommonOptions) -> Result<PathBuf> {
+    if let Some(directory) = &options.store {
         return Ok(directory.clone());
     }
     if rustix::process::geteuid().is_root() {
@@ -21,24 +21,24 @@ pub(super) fn store_directory(asked: &CommonOptions) -> Result<PathBuf> {
 }
 
 /// The store of the command line.
-fn place(asked: &CommonOptions) -> Result<StoreLocation> {
-    let (directory, dir) = (store_directory(asked)?, asked.dir().clone());
-    Ok(StoreLocation { directory, dir, wait: asked.lock_timeout, sync: asked.sync })
+fn place(options: &CommonOptions) -> Result<StoreLocation> {
+    let (directory, dir) = (store_directory(options)?, options.dir().clone());
+    Ok(StoreLocation { directory, dir, wait: options.lock_timeout, sync: options.sync })
 }
 
 /// The store that verified artifacts go to, which need not exist yet, and the options for them.
-pub(super) fn target(asked: &CommonOptions) -> Result<(StoreTarget, CommonOptions)> {
-    let target = StoreTarget::open(place(asked)?)?;
-    let terms = target.terms(&asked.terms);
-    Ok((target, asked.with_terms(terms)))
+pub(super) fn target(options: &CommonOptions) -> Result<(StoreTarget, CommonOptions)> {
+    let target = StoreTarget::open(place(options)?)?;
+    let terms = target.terms(&options.terms);
+    Ok((target, options.with_terms(terms)))
 }
 
 /// Opens the existing store. `Kind::NotFound` if there is none.
-pub(super) fn open_store(asked: &CommonOptions) -> Result<Arc<Store>> {
-    place(asked)?.open()
+pub(super) fn open_store(options: &CommonOptions) -> Result<Arc<Store>> {
+    place(options)?.open()
 }
 
 /// Opens the store, if there is one.
-pub(super) fn existing_store(asked: &CommonOptions) -> Result<Option<Arc<Store>>> {
-    place(asked)?.open_if_exists()
+pub(super) fn existing_store(options: &CommonOptions) -> Result<Option<Arc<Store>>> {
+    place(options)?.open_if_exists()
 }

@@ -36,8 +36,8 @@ pub(super) fn fault_document(fault: &Fault) -> Value {
 }
 
 /// The declaration of an object.
-pub(super) fn object_document(object: &Object, asked: &CommonOptions) -> Value {
-    let shown = |path: &StorePath| asked.dir().path(path);
+pub(super) fn object_document(object: &Object, options: &CommonOptions) -> Value {
+    let shown = |path: &StorePath| options.dir().path(path);
     json!({
         "path": shown(&object.path),
         "narHash": object.nar_hash.to_string(),
@@ -58,9 +58,9 @@ pub(super) fn layer_document(layer: &LayerReport) -> Value {
 }
 
 /// The document of a verification.
-pub(super) fn document(report: &Report, asked: &CommonOptions) -> Value {
+pub(super) fn document(report: &Report, options: &CommonOptions) -> Value {
     let object = |(info, proof): &(Object, Proof)| {
-        with(object_document(info, asked), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
+        with(object_document(info, options), json!({ "signedBy": proof.signer(), "proof": proof.word() }))
     };
     let digest = |which: &dyn Fn(&Digests) -> Option<Hash>| {
         report.digests.as_ref().and_then(which).map(|hash| hash.to_string())

@@ -10,7 +10,7 @@ use crate::emergence::hash::{Algorithm, Hash};
 use crate::emergence::{Fault, Method, Result, nar, stream};
 use crate::error::Doing;
 
-pub(super) fn hash(args: &HashArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn hash(args: &HashArgs, options: &CommonOptions) -> Result<()> {
     let hash = match (&args.convert, &args.path) {
         (Some(text), _) => Hash::parse(text, args.algo)?,
         (None, Some(path)) => {
@@ -22,12 +22,12 @@ pub(super) fn hash(args: &HashArgs, asked: &CommonOptions) -> Result<()> {
                 None if path == Path::new("-") => Method::Flat,
                 None => Method::Nar,
             };
-            of_path(path, method, args.algo.unwrap_or(Algorithm::Sha256), asked)?
+            of_path(path, method, args.algo.unwrap_or(Algorithm::Sha256), options)?
         }
         (None, None) => return Err(Fault::usage("name a path")),
     };
     let written = hash.written(args.format.into());
-    asked.answer(&written, || json!({ "hash": written }))
+    options.answer(&written, || json!({ "hash": written }))
 }
 
 /// The hash of the file or tree at `path`.
@@ -35,12 +35,12 @@ pub(super) fn of_path(
     path: &Path,
     method: Method,
     algorithm: Algorithm,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<Hash> {
     match method {
         Method::Nar => {
             std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
-            Ok(nar::hash_tree(path, asked.terms.limits.depth, algorithm)?.0)
+            Ok(nar::hash_tree(path, options.terms.limits.depth, algorithm)?.0)
         }
         Method::Flat => {
             let file = open(path)?;

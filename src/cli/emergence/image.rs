@@ -10,10 +10,10 @@ use crate::emergence::oci::{Image, Skipped, Unpacked, Verified};
 use crate::emergence::{Result, StoreTarget, verify_and_import_image};
 
 /// Unpacks an image into a new directory.
-pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, asked: &CommonOptions) -> Result<()> {
-    let verified = image.verify(&asked.terms, strict)?;
-    let unpacked = verified.unpack(&asked.terms, to)?;
-    print_unpacked(&verified, &unpacked, asked)
+pub(super) fn unpack_image_to(image: Image, to: &Path, strict: bool, options: &CommonOptions) -> Result<()> {
+    let verified = image.verify(&options.terms, strict)?;
+    let unpacked = verified.unpack(&options.terms, to)?;
+    print_unpacked(&verified, &unpacked, options)
 }
 
 /// Imports an image into the store.
@@ -21,23 +21,23 @@ pub(super) fn import_image(
     image: Image,
     target: &StoreTarget,
     strict: bool,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<()> {
-    let imported = verify_and_import_image(image, None, strict, &asked.terms, target)?;
-    print_unpacked(&imported.verified, &imported.unpacked, asked)
+    let imported = verify_and_import_image(image, None, strict, &options.terms, target)?;
+    print_unpacked(&imported.verified, &imported.unpacked, options)
 }
 
-fn print_unpacked(verified: &Verified, unpacked: &Unpacked, asked: &CommonOptions) -> Result<()> {
-    if !asked.json {
+fn print_unpacked(verified: &Verified, unpacked: &Unpacked, options: &CommonOptions) -> Result<()> {
+    if !options.json {
         if unpacked.reused > 0 {
-            asked.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.directories.len()));
+            options.note(&format!("reused {} of {} layers", unpacked.reused, unpacked.directories.len()));
         }
         for line in skipped_lines(&unpacked.skipped) {
-            asked.note(&line);
+            options.note(&line);
         }
     }
-    asked.answer_lines(&paths(unpacked), || {
-        let answer = document(&verified.report, asked);
+    options.answer_lines(&paths(unpacked), || {
+        let answer = document(&verified.report, options);
         let chain_id = json!({ "chainId": verified.image().chain_id().to_string() });
         with(with(answer, chain_id), unpacked_document(unpacked))
     })

@@ -12,30 +12,30 @@ use crate::emergence::automaton::Document;
 use crate::emergence::oci::Image;
 use crate::emergence::{Artifact, Closure, LayerReport, Result, lost_automaton};
 
-pub(super) fn inspect(args: &InspectArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn inspect(args: &InspectArgs, options: &CommonOptions) -> Result<()> {
     let artifact = ArtifactArgs { platform: args.platform.clone(), ..ArtifactArgs::default() };
-    match opened(&args.reference, &artifact, asked)? {
+    match opened(&args.reference, &artifact, options)? {
         Artifact::Image(image) => {
             let shown = Shown::of(&image);
-            if !asked.json && std::io::stdout().is_terminal() {
-                asked.answer(shown.lines().trim_end(), || Value::Null)
+            if !options.json && std::io::stdout().is_terminal() {
+                options.answer(shown.lines().trim_end(), || Value::Null)
             } else {
-                asked.document(&shown.document())
+                options.document(&shown.document())
             }
         }
-        Artifact::Closure(closure) => inspect_closure(&*closure, asked),
+        Artifact::Closure(closure) => inspect_closure(&*closure, options),
     }
 }
 
 /// Prints the declarations of an artifact. They agree with each other; nothing else is proved.
-fn inspect_closure(closure: &dyn Closure, asked: &CommonOptions) -> Result<()> {
+fn inspect_closure(closure: &dyn Closure, options: &CommonOptions) -> Result<()> {
     let document = closure.document().map(Document::value);
-    asked.document(&json!({
+    options.document(&json!({
         "ok": true,
         "kind": closure.kind().word(),
         "digest": closure.digest().to_string(),
         "document": document,
-        "objects": closure.objects().iter().map(|object| object_document(object, asked)).collect::<Vec<_>>(),
+        "objects": closure.objects().iter().map(|object| object_document(object, options)).collect::<Vec<_>>(),
         "layers": closure.layers().iter().map(layer_document).collect::<Vec<_>>(),
         "ports": document.and_then(|document| document.get("ports")).cloned().unwrap_or_else(|| json!([])),
         "signature": closure.signature(),
@@ -57,7 +57,7 @@ impl<'a> Shown<'a> {
         for text in execution.exposed_ports.keys() {
             match port(text) {
                 Some(port) => ports.push(port),
-                None => warnings.push(format!("{} is no port", text.escape_debug())),
+                None => warnings.push(format!("{} is not a port", text.escape_debug())),
             }
         }
         ports.sort();

@@ -14,37 +14,37 @@ use crate::cli::log;
 use crate::emergence::{Artifact, Closure, Code, Fault, GcRoot, Held, Meta, Result, StorePath, Within};
 use crate::error::{Error, Kind};
 
-pub(super) fn ls(asked: &CommonOptions) -> Result<()> {
-    let store = open_store(asked)?;
+pub(super) fn ls(options: &CommonOptions) -> Result<()> {
+    let store = open_store(options)?;
     let mut metas = Vec::new();
     for object in store.objects()? {
         metas.extend(store.meta(&object)?);
     }
-    let paths: Vec<String> = metas.iter().map(|meta| asked.dir().path(&meta.object.path)).collect();
-    if asked.json || !std::io::stdout().is_terminal() {
+    let paths: Vec<String> = metas.iter().map(|meta| options.dir().path(&meta.object.path)).collect();
+    if options.json || !std::io::stdout().is_terminal() {
         let object = |meta: &Meta| {
             json!({
-                "path": asked.dir().path(&meta.object.path),
+                "path": options.dir().path(&meta.object.path),
                 "narSize": meta.object.nar_size,
                 "proof": meta.proof.word(),
             })
         };
-        return asked
+        return options
             .answer_lines(&paths, || json!({ "objects": metas.iter().map(object).collect::<Vec<_>>() }));
     }
     let line = |(path, meta): (&String, &Meta)| {
         format!("{:>12}  {:<9}  {path}", meta.object.nar_size, meta.proof.word())
     };
     let lines: Vec<String> = paths.iter().zip(&metas).map(line).collect();
-    asked.answer_lines(&lines, || Value::Null)
+    options.answer_lines(&lines, || Value::Null)
 }
 
-pub(super) fn info(args: &InfoArgs, asked: &CommonOptions) -> Result<()> {
-    let path = asked.dir().parse(&args.object)?;
-    let store = open_store(asked)?;
+pub(super) fn info(args: &InfoArgs, options: &CommonOptions) -> Result<()> {
+    let path = options.dir().parse(&args.object)?;
+    let store = open_store(options)?;
     let absent = || Fault::from(Error::new(Kind::NotFound, format!("{}: is not in the store", args.object)));
     let meta = store.meta(&path)?.ok_or_else(absent)?;
-    let document = document(&meta, &store.tree(&path).display().to_string(), asked);
+    let document = document(&meta, &store.tree(&path).display().to_string(), options);
     let mut lines = Vec::new();
     for (key, value) in document.as_object().into_iter().flatten() {
         let value = match value {
@@ -61,15 +61,15 @@ pub(super) fn info(args: &InfoArgs, asked: &CommonOptions) -> Result<()> {
     }
     // Unless a terminal reads it, the output is JSON.
     if std::io::stdout().is_terminal() {
-        asked.answer_lines(&lines, || document.clone())
+        options.answer_lines(&lines, || document.clone())
     } else {
-        asked.answer(&document.to_string(), || document.clone())
+        options.answer(&document.to_string(), || document.clone())
     }
 }
 
-fn document(meta: &Meta, tree: &str, asked: &CommonOptions) -> Value {
+fn document(meta: &Meta, tree: &str, options: &CommonOptions) -> Value {
     let object = &meta.object;
-    let shown = |path: &StorePath| asked.dir().path(path);
+    let shown = |path: &StorePath| options.dir().path(path);
     json!({
         "path": shown(&object.path),
         "tree": tree,
@@ -86,34 +86,34 @@ fn document(meta: &Meta, tree: &str, asked: &CommonOptions) -> Value {
 }
 
 /// Opens an artifact without further options.
-fn closure(reference: &str, asked: &CommonOptions) -> Result<Box<dyn Closure>> {
-    opened(reference, &ArtifactArgs::default(), asked).and_then(closure_of).within(|| reference)
+fn closure(reference: &str, options: &CommonOptions) -> Result<Box<dyn Closure>> {
+    opened(reference, &ArtifactArgs::default(), options).and_then(closure_of).within(|| reference)
 }
 
 /// Prints every remaining fault. If there are any, the exit status is that of a fault.
-pub(super) fn check(args: &CheckStoreArgs, asked: &CommonOptions) -> Result<ExitCode> {
-    let store = open_store(asked)?;
-    let mut checked = store.check(&asked.terms)?;
+pub(super) fn check(args: &CheckStoreArgs, options: &CommonOptions) -> Result<ExitCode> {
+    let store = open_store(options)?;
+    let mut checked = store.check(&options.terms)?;
     let mut repaired = Vec::new();
     if let Some(reference) = args.repair.as_ref().filter(|_| !checked.faults.is_empty()) {
         let corrupt: Vec<StorePath> = checked.faults.iter().map(|(path, _)| path.clone()).collect();
-        let closure = closure(reference, asked)?;
-        let report = closure.verify(&asked.terms).within(|| reference)?;
-        repaired = store.repair(&corrupt, &*closure, &asked.terms, &report).within(|| reference)?.new;
-        checked = store.check(&asked.terms)?;
+        let closure = closure(reference, options)?;
+        let report = closure.verify(&options.terms).within(|| reference)?;
+        repaired = store.repair(&corrupt, &*closure, &options.terms, &report).within(|| reference)?.new;
+        checked = store.check(&options.terms)?;
     }
-    let path = |path: &StorePath| asked.dir().path(path);
+    let path = |path: &StorePath| options.dir().path(path);
     let repaired: Vec<String> = repaired.iter().map(path).collect();
     let answer = json!({ "ok": checked.faults.is_empty(), "objects": checked.objects, "repaired": repaired });
     if checked.faults.is_empty() {
-        asked.answer_lines(&repaired, || answer)?;
+        options.answer_lines(&repaired, || answer)?;
         return Ok(ExitCode::SUCCESS);
     }
     let words = format!("{} of {} objects are corrupt", checked.faults.len(), checked.objects);
     let directory = store.directory().display().to_string();
     let fault = Fault::refused(Code::StoreCorrupt, directory, words).within("emergence check");
     let lines: Vec<String> = checked.faults.iter().map(|(_, fault)| fault.to_string()).collect();
-    asked.answer_lines(&lines, || {
+    options.answer_lines(&lines, || {
         let one = |(object, fault): &(StorePath, Fault)| {
             with(fault_document(fault), json!({ "path": path(object) }))
         };
@@ -124,39 +124,39 @@ pub(super) fn check(args: &CheckStoreArgs, asked: &CommonOptions) -> Result<Exit
     Ok(ExitCode::from(fault.status()))
 }
 
-pub(super) fn gc(args: &GcArgs, asked: &CommonOptions) -> Result<()> {
-    let collected = open_store(asked)?.collect(args.keep_for, args.dry_run)?;
-    asked.answer(&collected.bytes.to_string(), || {
+pub(super) fn gc(args: &GcArgs, options: &CommonOptions) -> Result<()> {
+    let collected = open_store(options)?.collect(args.keep_for, args.dry_run)?;
+    options.answer(&collected.bytes.to_string(), || {
         json!({
             "dryRun": args.dry_run,
-            "objects": collected.objects.iter().map(|path| asked.dir().path(path)).collect::<Vec<_>>(),
+            "objects": collected.objects.iter().map(|path| options.dir().path(path)).collect::<Vec<_>>(),
             "layers": collected.layers,
             "bytes": collected.bytes,
         })
     })
 }
 
-pub(super) fn root(action: &RootAction, asked: &CommonOptions) -> Result<()> {
-    let store = open_store(asked)?;
+pub(super) fn root(action: &RootAction, options: &CommonOptions) -> Result<()> {
+    let store = open_store(options)?;
     match action {
         RootAction::Add { name, reference } => {
-            let artifact = opened(reference, &ArtifactArgs::default(), asked).within(|| reference)?;
+            let artifact = opened(reference, &ArtifactArgs::default(), options).within(|| reference)?;
             let held = match artifact {
                 Artifact::Closure(closure) => tops(&*closure),
                 Artifact::Image(image) => Held::layers(image.kept(&store)?),
             };
             store.add_root(name, &GcRoot { reference: reference.clone(), held })?;
-            asked.answer_lines(&[], || json!({ "ok": true }))
+            options.answer_lines(&[], || json!({ "ok": true }))
         }
         RootAction::Rm { name } => {
             store.remove_root(name)?;
-            asked.answer_lines(&[], || json!({ "ok": true }))
+            options.answer_lines(&[], || json!({ "ok": true }))
         }
         RootAction::Ls => {
             let roots = store.roots()?;
             let lines: Vec<String> =
                 roots.iter().map(|(name, root)| format!("{name} {}", root.reference)).collect();
-            asked.answer_lines(&lines, || {
+            options.answer_lines(&lines, || {
                 let one = |(name, root): &(String, GcRoot)| {
                     json!({ "name": name, "reference": root.reference, "objects": root.held.objects, "layers": root.held.layers })
                 };

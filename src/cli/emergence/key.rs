@@ -8,15 +8,15 @@ use super::common::{CommonOptions, open};
 use crate::cli::args::KeyAction;
 use crate::emergence::{Fault, Result, SecretKey, Within, read_document};
 
-pub(super) fn key(action: KeyAction, asked: &CommonOptions) -> Result<()> {
+pub(super) fn key(action: KeyAction, options: &CommonOptions) -> Result<()> {
     match action {
         KeyAction::Generate { name } => {
             let key = SecretKey::generate(&name)?.reveal();
-            asked.answer(&key, || json!({ "key": key }))
+            options.answer(&key, || json!({ "key": key }))
         }
         KeyAction::Public { file } => {
             let public = secret(&file)?.public().to_string();
-            asked.answer(&public, || json!({ "key": public }))
+            options.answer(&public, || json!({ "key": public }))
         }
     }
 }

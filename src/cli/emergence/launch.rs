@@ -26,12 +26,12 @@ pub(super) fn prepared(
     args: &ShapeArgs,
     words: &[String],
     purpose: Purpose,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<Prepared> {
-    let (target, asked) = &target(asked)?;
-    let artifact = opened_for(target, reference, &args.artifact, asked)?;
-    let request = request(&artifact, args, words, purpose, asked)?;
-    Prepared::new(artifact, &request, &asked.terms, target, &|line| asked.note(line))
+    let (target, options) = &target(options)?;
+    let artifact = opened_for(target, reference, &args.artifact, options)?;
+    let request = request(&artifact, args, words, purpose, options)?;
+    Prepared::new(artifact, &request, &options.terms, target, &|line| options.note(line))
 }
 
 fn request(
@@ -39,11 +39,11 @@ fn request(
     args: &ShapeArgs,
     words: &[String],
     purpose: Purpose,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<Request> {
     // Only constraints of automata are tested.
     let is_automaton = matches!(artifact, Artifact::Closure(closure) if closure.document().is_some());
-    let machine: Machine = machine(args.node.as_deref().filter(|_| is_automaton), asked)?;
+    let machine: Machine = machine(args.node.as_deref().filter(|_| is_automaton), options)?;
     let network = match (&args.netns, args.network) {
         (Some(path), _) => Network::At(path.clone()),
         (None, NetworkMode::Private) => Network::Private,
@@ -62,9 +62,9 @@ fn request(
     })
 }
 
-pub(super) fn bundle(args: &BundleArgs, asked: &CommonOptions) -> Result<()> {
-    let prepared = prepared(&args.reference, &args.shape, &args.args, Purpose::Bundle, asked)?;
-    let made = prepared.make_bundle(&args.dir, &asked.terms)?;
+pub(super) fn bundle(args: &BundleArgs, options: &CommonOptions) -> Result<()> {
+    let prepared = prepared(&args.reference, &args.shape, &args.args, Purpose::Bundle, options)?;
+    let made = prepared.make_bundle(&args.dir, &options.terms)?;
     let shown = args.dir.display().to_string();
-    asked.answer(&shown, || json!({ "ok": true, "bundle": made.to_string_lossy() }))
+    options.answer(&shown, || json!({ "ok": true, "bundle": made.to_string_lossy() }))
 }

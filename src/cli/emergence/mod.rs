@@ -59,7 +59,7 @@ pub(crate) fn dispatch(args: EmergenceArgs, global: &Global) -> crate::error::Re
 fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
     let bar = if args.json || args.no_progress { None } else { bar() };
     let (terms, allow) = terms(StoreDir::new(&args.store_dir)?, &args.terms)?;
-    let mut asked = CommonOptions {
+    let mut options = CommonOptions {
         terms,
         allow,
         store: args.store,
@@ -69,47 +69,49 @@ fn obey(args: EmergenceArgs, global: &Global) -> Result<ExitCode> {
         bar: bar.clone(),
     };
     if let Some(bar) = bar {
-        asked.terms.watch = bar;
+        options.terms.watch = bar;
     }
     match args.verb {
-        Verb::Hash(args) => hash::hash(&args, &asked).within(|| "emergence hash"),
-        Verb::Nar(args) => nar::nar(args.action, &asked),
-        Verb::StorePath(args) => store_path::store_path(args.kind, &asked).within(|| "emergence store-path"),
+        Verb::Hash(args) => hash::hash(&args, &options).within(|| "emergence hash"),
+        Verb::Nar(args) => nar::nar(args.action, &options),
+        Verb::StorePath(args) => {
+            store_path::store_path(args.kind, &options).within(|| "emergence store-path")
+        }
         Verb::Verify(args) => {
-            verify::verify(&args, &asked).within(|| format!("emergence verify {}", args.reference))
+            verify::verify(&args, &options).within(|| format!("emergence verify {}", args.reference))
         }
         Verb::Bundle(args) => {
-            launch::bundle(&args, &asked).within(|| format!("emergence bundle {}", args.reference))
+            launch::bundle(&args, &options).within(|| format!("emergence bundle {}", args.reference))
         }
         Verb::Run(args) => {
             let ran = settings(global).map_err(Fault::from);
-            let ran = ran.and_then(|settings| run::run(&args, &asked, &settings));
+            let ran = ran.and_then(|settings| run::run(&args, &options, &settings));
             return ran.within(|| format!("emergence run {}", args.reference));
         }
-        Verb::Node => node::node(&asked).within(|| "emergence node"),
+        Verb::Node => node::node(&options).within(|| "emergence node"),
         Verb::Inspect(args) => {
-            inspect::inspect(&args, &asked).within(|| format!("emergence inspect {}", args.reference))
+            inspect::inspect(&args, &options).within(|| format!("emergence inspect {}", args.reference))
         }
-        Verb::Pack(args) => automaton::pack(*args, &asked).within(|| "emergence pack"),
+        Verb::Pack(args) => automaton::pack(*args, &options).within(|| "emergence pack"),
         Verb::Sign(args) => {
-            automaton::sign(&args, &asked).within(|| format!("emergence sign {}", args.reference))
+            automaton::sign(&args, &options).within(|| format!("emergence sign {}", args.reference))
         }
-        Verb::Same(args) => return automaton::compare(&args, &asked).within(|| "emergence same"),
-        Verb::Import(args) => store::import(&args, &asked).within(|| "emergence import"),
+        Verb::Same(args) => return automaton::compare(&args, &options).within(|| "emergence same"),
+        Verb::Import(args) => store::import(&args, &options).within(|| "emergence import"),
         Verb::Unpack(args) => {
-            store::unpack(&args, &asked).within(|| format!("emergence unpack {}", args.reference))
+            store::unpack(&args, &options).within(|| format!("emergence unpack {}", args.reference))
         }
-        Verb::Export(args) => store::export(&args, &asked).within(|| "emergence export"),
+        Verb::Export(args) => store::export(&args, &options).within(|| "emergence export"),
         Verb::Need(args) => {
-            store::need(&args, &asked).within(|| format!("emergence need {}", args.reference))
+            store::need(&args, &options).within(|| format!("emergence need {}", args.reference))
         }
-        Verb::Ls => keep::ls(&asked).within(|| "emergence ls"),
-        Verb::Info(args) => keep::info(&args, &asked).within(|| "emergence info"),
-        Verb::Check(args) => return keep::check(&args, &asked).within(|| "emergence check"),
-        Verb::Gc(args) => keep::gc(&args, &asked).within(|| "emergence gc"),
-        Verb::Root(args) => keep::root(&args.action, &asked).within(|| "emergence root"),
-        Verb::Key(args) => key::key(args.action, &asked).within(|| "emergence key"),
-        Verb::Drv(args) => drv::drv(args.action, &asked),
+        Verb::Ls => keep::ls(&options).within(|| "emergence ls"),
+        Verb::Info(args) => keep::info(&args, &options).within(|| "emergence info"),
+        Verb::Check(args) => return keep::check(&args, &options).within(|| "emergence check"),
+        Verb::Gc(args) => keep::gc(&args, &options).within(|| "emergence gc"),
+        Verb::Root(args) => keep::root(&args.action, &options).within(|| "emergence root"),
+        Verb::Key(args) => key::key(args.action, &options).within(|| "emergence key"),
+        Verb::Drv(args) => drv::drv(args.action, &options),
     }?;
     Ok(ExitCode::SUCCESS)
 }

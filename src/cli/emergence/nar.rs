@@ -16,30 +16,33 @@ use crate::emergence::{Fault, Result, Within, decompressed};
 use crate::error::{Doing, Error};
 use crate::sys::base64;
 
-pub(super) fn nar(action: NarAction, asked: &CommonOptions) -> Result<()> {
+pub(super) fn nar(action: NarAction, options: &CommonOptions) -> Result<()> {
     match action {
         NarAction::Dump { path, output } => {
-            dump(&path, output.as_deref(), asked).within(|| "emergence nar dump")
+            dump(&path, output.as_deref(), options).within(|| "emergence nar dump")
         }
         NarAction::Restore { file, dest } => {
             let input =
-                open(&file).and_then(|input| decompressed(input, &file, None, asked.terms.limits.memory));
-            let restored = input.and_then(|(input, _)| nar::restore(input, asked.terms.limits.depth, &dest));
+                open(&file).and_then(|input| decompressed(input, &file, None, options.terms.limits.memory));
+            let restored =
+                input.and_then(|(input, _)| nar::restore(input, options.terms.limits.depth, &dest));
             restored.within(|| format!("emergence nar restore {}", file.display()))
         }
-        NarAction::Ls { file } => ls(&file, asked).within(|| format!("emergence nar ls {}", file.display())),
+        NarAction::Ls { file } => {
+            ls(&file, options).within(|| format!("emergence nar ls {}", file.display()))
+        }
         NarAction::Cat { file, inner } => {
-            cat(&file, &inner, asked).within(|| format!("emergence nar cat {}", file.display()))
+            cat(&file, &inner, options).within(|| format!("emergence nar cat {}", file.display()))
         }
         NarAction::Check { file } => {
-            check(&file, asked).within(|| format!("emergence nar check {}", file.display()))
+            check(&file, options).within(|| format!("emergence nar check {}", file.display()))
         }
     }
 }
 
 /// A named output file is not created or replaced before the NAR is complete, if possible.
-fn dump(path: &Path, output: Option<&Path>, asked: &CommonOptions) -> Result<()> {
-    let deepest = asked.terms.limits.depth;
+fn dump(path: &Path, output: Option<&Path>, options: &CommonOptions) -> Result<()> {
+    let deepest = options.terms.limits.depth;
     std::fs::symlink_metadata(path).map_err(|error| missing(path, error))?;
     let Some(output) = output.filter(|output| *output != Path::new("-")) else {
         return written(path, deepest, io::stdout(), "standard output").map(drop);
@@ -79,23 +82,23 @@ fn written<W: Write>(path: &Path, deepest: usize, out: W, place: &str) -> Result
     Ok(out)
 }
 
-fn ls(file: &Path, asked: &CommonOptions) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
+fn ls(file: &Path, options: &CommonOptions) -> Result<()> {
+    let (input, _) = decompressed(open(file)?, file, None, options.terms.limits.memory)?;
     let mut out = BufWriter::new(io::stdout());
     // With JSON, the output is one object, written after all is read. As text, the entries take a
     // fraction of the memory.
     let mut objects = Vec::new();
     let mut list = List::new(|entry: Entry| {
-        if asked.json {
+        if options.json {
             objects.extend(if objects.is_empty() { "" } else { "," }.bytes());
             objects.extend(object(&entry).to_string().into_bytes());
             return Ok(());
         }
         out.write_all(&line(&entry)).doing(|| "write to standard output").map_err(Fault::from)
     });
-    nar::read(input, asked.terms.limits.depth, &mut list)?;
+    nar::read(input, options.terms.limits.depth, &mut list)?;
     drop(list);
-    if asked.json {
+    if options.json {
         let parts: [&[u8]; 3] = [b"{\"entries\":[", &objects, b"]}\n"];
         parts.iter().try_for_each(|part| out.write_all(part)).doing(|| "write to standard output")?;
     }
@@ -155,19 +158,19 @@ fn text(kind: &str, key: &str, bytes: &[u8]) -> Value {
     }
 }
 
-fn cat(file: &Path, inner: &Path, asked: &CommonOptions) -> Result<()> {
+fn cat(file: &Path, inner: &Path, options: &CommonOptions) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
+    let (input, _) = decompressed(open(file)?, file, None, options.terms.limits.memory)?;
     let mut out = io::stdout();
-    nar::cat(input, asked.terms.limits.depth, inner.as_os_str().as_bytes(), &mut out)?;
+    nar::cat(input, options.terms.limits.depth, inner.as_os_str().as_bytes(), &mut out)?;
     out.flush().doing(|| "write to standard output").map_err(Fault::from)
 }
 
-fn check(file: &Path, asked: &CommonOptions) -> Result<()> {
-    let (input, _) = decompressed(open(file)?, file, None, asked.terms.limits.memory)?;
+fn check(file: &Path, options: &CommonOptions) -> Result<()> {
+    let (input, _) = decompressed(open(file)?, file, None, options.terms.limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(input, thread);
-    nar::read(Read::by_ref(&mut input), asked.terms.limits.depth, &mut Nothing)?;
+    nar::read(Read::by_ref(&mut input), options.terms.limits.depth, &mut Nothing)?;
     let (hash, size) = input.finish().map_err(|error| Fault::from(Error::from(error).within("hash")))?;
-    asked.answer(&format!("{hash} {size}"), || json!({ "narHash": hash.to_string(), "narSize": size }))
+    options.answer(&format!("{hash} {size}"), || json!({ "narHash": hash.to_string(), "narSize": size }))
 }

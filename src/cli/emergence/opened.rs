@@ -13,8 +13,8 @@ use crate::emergence::{
 };
 
 /// Opens the artifact of a REF with its options.
-pub(super) fn opened(reference: &str, args: &ArtifactArgs, asked: &CommonOptions) -> Result<Artifact> {
-    opened_with(reference, args, asked, &|| open_store(asked))
+pub(super) fn opened(reference: &str, args: &ArtifactArgs, options: &CommonOptions) -> Result<Artifact> {
+    opened_with(reference, args, options, &|| open_store(options))
 }
 
 /// As [`opened`], for an artifact that goes to the store `target`.
@@ -22,32 +22,32 @@ pub(super) fn opened_for(
     target: &StoreTarget,
     reference: &str,
     args: &ArtifactArgs,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<Artifact> {
     let store = || target.existing().map_or_else(|| target.place().open(), |store| Ok(Arc::clone(store)));
-    opened_with(reference, args, asked, &store)
+    opened_with(reference, args, options, &store)
 }
 
 fn opened_with(
     reference: &str,
     args: &ArtifactArgs,
-    asked: &CommonOptions,
+    options: &CommonOptions,
     store: &dyn Fn() -> Result<Arc<Store>>,
 ) -> Result<Artifact> {
-    let reference = Reference::parse(reference, asked.dir())?;
+    let reference = Reference::parse(reference, options.dir())?;
     let store = match &reference {
         Reference::Store(_) | Reference::Automaton(_) => Some(store()?),
         _ => None,
     };
     let platform = args.platform.platform.clone().unwrap_or_else(Platform::here);
-    let declared = declaration(&args.declared, asked)?;
+    let declared = declaration(&args.declared, options)?;
     let said = OpenOptions { declared: &declared, platform: &platform, store: store.as_ref() };
-    let artifact = open_artifact(&reference, &said, &asked.terms)?;
-    artifact.admit(&reference, &asked.allow, &asked.terms)?;
+    let artifact = open_artifact(&reference, &said, &options.terms)?;
+    artifact.admit(&reference, &options.allow, &options.terms)?;
     if let Artifact::Image(image) = &artifact
         && let Some(words) = lost_automaton(image)
     {
-        asked.note(&format!("warning: {words}"));
+        options.note(&format!("warning: {words}"));
     }
     Ok(artifact)
 }
@@ -63,16 +63,16 @@ pub(super) fn closure_of(artifact: Artifact) -> Result<Box<dyn Closure>> {
 }
 
 /// The declaration of a NAR from the options.
-pub(super) fn declaration(args: &DeclaredArgs, asked: &CommonOptions) -> Result<Declared> {
+pub(super) fn declaration(args: &DeclaredArgs, options: &CommonOptions) -> Result<Declared> {
     let signature = |text: &String| {
         Signature::parse(text).ok_or_else(|| Fault::usage(format!("--sig {text}: must be NAME:BASE64")))
     };
     let hash = |hash: &String| Hash::parse(hash, Some(Algorithm::Sha256));
     Ok(Declared {
-        path: args.store_path.as_ref().map(|path| asked.dir().parse(path)).transpose()?,
+        path: args.store_path.as_ref().map(|path| options.dir().parse(path)).transpose()?,
         nar_hash: args.nar_hash.as_ref().map(hash).transpose()?,
         nar_size: args.nar_size,
-        references: args.references.iter().map(|path| asked.dir().parse(path)).collect::<Result<_>>()?,
+        references: args.references.iter().map(|path| options.dir().parse(path)).collect::<Result<_>>()?,
         ca: args.ca.as_ref().map(|ca| ContentAddress::parse(ca)).transpose()?,
         signatures: args.signatures.iter().map(signature).collect::<Result<_>>()?,
         compression: args.compression,

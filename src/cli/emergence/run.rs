@@ -19,17 +19,17 @@ use crate::sys::process;
 use crate::sys::remove::remove;
 
 /// Runs the container, and exits with the status of its program.
-pub(super) fn run(args: &LaunchArgs, asked: &CommonOptions, settings: &Settings) -> Result<ExitCode> {
+pub(super) fn run(args: &LaunchArgs, options: &CommonOptions, settings: &Settings) -> Result<ExitCode> {
     let id: ContainerId = args.id.parse()?;
     let is_root = rustix::process::geteuid().is_root();
     let purpose = Purpose::Run { private: is_root, terminal: args.passed.console_socket.is_some() };
-    let prepared = prepared(&args.reference, &args.shape, &args.args, purpose, asked)?;
+    let prepared = prepared(&args.reference, &args.shape, &args.args, purpose, options)?;
     let name = lease_name(settings, &id);
     let lease = prepared.store().lease_for(&name, process::own_pid(), &prepared.contents_to_keep())?;
     let bundle =
         if is_root { private(prepared.store().directory())? } else { prepared.store().bundle_for(&name)? };
     let mut kept = Kept { name, prepared: Some(prepared), lease: Some(lease) };
-    let status = kept.fill(&bundle, &asked.terms).and_then(|()| {
+    let status = kept.fill(&bundle, &options.terms).and_then(|()| {
         let create = args.passed.create(id, bundle.clone(), None);
         // As root, only we see the bundle, and it ends with us. Otherwise it is deleted with the
         // container; before the container has its state directory, only we know of it.

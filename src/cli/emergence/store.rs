@@ -16,67 +16,67 @@ use crate::emergence::{
     Result, StorePath, Within, going_to, read_document, unpack_to_new_directory, vacant, verify_and_import,
 };
 
-pub(super) fn import(args: &ImportArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn import(args: &ImportArgs, options: &CommonOptions) -> Result<()> {
     if args.artifacts.len() > 1 && args.artifact.declared.given() {
         return Err(Fault::usage("options for a single NAR can be used with one artifact only"));
     }
-    let (target, _) = target(asked)?;
+    let (target, _) = target(options)?;
     let mut all = Vec::new();
     for reference in &args.artifacts {
         // The previous artifact may have created the store.
-        let asked = &asked.with_terms(target.terms(&asked.terms));
-        let closure = opened_for(&target, reference, &args.artifact, asked).and_then(closure_of);
-        let imported = closure.and_then(|closure| verify_and_import(&*closure, &asked.terms, &target));
+        let options = &options.with_terms(target.terms(&options.terms));
+        let closure = opened_for(&target, reference, &args.artifact, options).and_then(closure_of);
+        let imported = closure.and_then(|closure| verify_and_import(&*closure, &options.terms, &target));
         all.push(imported.within(|| reference)?);
     }
-    let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, asked)).collect();
-    asked.answer(&shown.join("\n"), || {
-        let imported = all.iter().map(|(roots, added)| added_document(roots, added, asked));
+    let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, options)).collect();
+    options.answer(&shown.join("\n"), || {
+        let imported = all.iter().map(|(roots, added)| added_document(roots, added, options));
         json!({ "ok": true, "imported": imported.collect::<Vec<_>>() })
     })
 }
 
-fn lines(roots: &[StorePath], asked: &CommonOptions) -> Vec<String> {
-    roots.iter().map(|path| asked.dir().path(path)).collect()
+fn lines(roots: &[StorePath], options: &CommonOptions) -> Vec<String> {
+    roots.iter().map(|path| options.dir().path(path)).collect()
 }
 
-fn added_document(roots: &[StorePath], added: &Added, asked: &CommonOptions) -> Value {
+fn added_document(roots: &[StorePath], added: &Added, options: &CommonOptions) -> Value {
     json!({
-        "path": roots.last().map(|path| asked.dir().path(path)),
-        "paths": lines(roots, asked),
-        "new": lines(&added.new, asked),
-        "reused": lines(&added.reused, asked),
+        "path": roots.last().map(|path| options.dir().path(path)),
+        "paths": lines(roots, options),
+        "new": lines(&added.new, options),
+        "reused": lines(&added.reused, options),
         "bytes": { "read": added.bytes.read, "unpacked": added.bytes.unpacked },
     })
 }
 
-pub(super) fn unpack(args: &UnpackArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn unpack(args: &UnpackArgs, options: &CommonOptions) -> Result<()> {
     args.to.as_deref().map_or(Ok(()), vacant)?;
-    let Some(to) = &args.to else { return unpack_into_store(args, asked) };
-    let asked = &asked.with_terms(going_to(&asked.terms, to, None));
-    let bytes = match opened(&args.reference, &args.artifact, asked)? {
-        Artifact::Image(image) => return unpack_image_to(*image, to, args.strict, asked),
-        Artifact::Closure(closure) => unpack_to_directory(&*closure, to, args, asked)?,
+    let Some(to) = &args.to else { return unpack_into_store(args, options) };
+    let options = &options.with_terms(going_to(&options.terms, to, None));
+    let bytes = match opened(&args.reference, &args.artifact, options)? {
+        Artifact::Image(image) => return unpack_image_to(*image, to, args.strict, options),
+        Artifact::Closure(closure) => unpack_to_directory(&*closure, to, args, options)?,
     };
     let shown = to.display().to_string();
-    asked.answer(
+    options.answer(
         &shown,
         || json!({ "to": shown, "bytes": { "read": bytes.read, "unpacked": bytes.unpacked } }),
     )
 }
 
-fn unpack_into_store(args: &UnpackArgs, asked: &CommonOptions) -> Result<()> {
-    let (target, asked) = &target(asked)?;
-    let closure = match opened_for(target, &args.reference, &args.artifact, asked)? {
-        Artifact::Image(image) => return import_image(*image, target, args.strict, asked),
+fn unpack_into_store(args: &UnpackArgs, options: &CommonOptions) -> Result<()> {
+    let (target, options) = &target(options)?;
+    let closure = match opened_for(target, &args.reference, &args.artifact, options)? {
+        Artifact::Image(image) => return import_image(*image, target, args.strict, options),
         Artifact::Closure(closure) => closure,
     };
-    let (roots, added) = verify_and_import(&*closure, &asked.terms, target)?;
-    if !asked.json && !added.reused.is_empty() {
+    let (roots, added) = verify_and_import(&*closure, &options.terms, target)?;
+    if !options.json && !added.reused.is_empty() {
         let all = added.new.len() + added.reused.len();
-        asked.note(&format!("reused {} of {all} objects", added.reused.len()));
+        options.note(&format!("reused {} of {all} objects", added.reused.len()));
     }
-    asked.answer(&lines(&roots, asked).join("\n"), || added_document(&roots, &added, asked))
+    options.answer(&lines(&roots, options).join("\n"), || added_document(&roots, &added, options))
 }
 
 /// Unpacks into a new directory.
@@ -84,37 +84,37 @@ fn unpack_to_directory(
     closure: &dyn Closure,
     to: &Path,
     args: &UnpackArgs,
-    asked: &CommonOptions,
+    options: &CommonOptions,
 ) -> Result<Bytes> {
     // A single NAR is one tree, with or without a store path.
-    if let Reference::Nar(path) = Reference::parse(&args.reference, asked.dir())? {
-        let nar = NarFile::open(&path, &declaration(&args.artifact.declared, asked)?, &asked.terms)?;
-        let report = nar.verify(&asked.terms)?;
-        nar.restore(to, &asked.terms)?;
+    if let Reference::Nar(path) = Reference::parse(&args.reference, options.dir())? {
+        let nar = NarFile::open(&path, &declaration(&args.artifact.declared, options)?, &options.terms)?;
+        let report = nar.verify(&options.terms)?;
+        nar.restore(to, &options.terms)?;
         return Ok(report.bytes);
     }
-    let report = closure.verify(&asked.terms)?;
-    unpack_to_new_directory(closure, &asked.terms, &report, to)
+    let report = closure.verify(&options.terms)?;
+    unpack_to_new_directory(closure, &options.terms, &report, to)
 }
 
-pub(super) fn need(args: &NeedArgs, asked: &CommonOptions) -> Result<()> {
-    let closure = match opened(&args.reference, &args.artifact, asked)? {
+pub(super) fn need(args: &NeedArgs, options: &CommonOptions) -> Result<()> {
+    let closure = match opened(&args.reference, &args.artifact, options)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => {
-            let needed = image.needed(existing_store(asked)?.as_deref());
-            return asked.answer_lines(&needed, || json!({ "needed": needed }));
+            let needed = image.needed(existing_store(options)?.as_deref());
+            return options.answer_lines(&needed, || json!({ "needed": needed }));
         }
     };
-    let store = existing_store(asked)?;
+    let store = existing_store(options)?;
     let lacking = |object: &Object| {
         let twin = store.as_ref().map(|store| store.twin(object, Evidence::None)).transpose()?;
         Ok(twin.flatten().is_none())
     };
     let needed = closure.pieces(&lacking)?;
-    asked.answer_lines(&needed, || json!({ "needed": needed }))
+    options.answer_lines(&needed, || json!({ "needed": needed }))
 }
 
-pub(super) fn export(args: &ExportArgs, asked: &CommonOptions) -> Result<()> {
+pub(super) fn export(args: &ExportArgs, options: &CommonOptions) -> Result<()> {
     let to = args.to.strip_prefix("cache:").unwrap_or(&args.to);
     let to = to.strip_prefix("file://").unwrap_or(to);
     if to.is_empty() || args.to.starts_with("oci") {
@@ -122,11 +122,11 @@ pub(super) fn export(args: &ExportArgs, asked: &CommonOptions) -> Result<()> {
     }
     let key = args.sign.as_ref().map(|file| secret(file)).transpose()?;
     let only = args.only_from.as_ref().map(|file| named(file)).transpose()?;
-    let store = open_store(asked)?;
+    let store = open_store(options)?;
     let objects = if args.objects.is_empty() {
         store.objects()?
     } else {
-        args.objects.iter().map(|path| asked.dir().parse(path)).collect::<Result<Vec<_>>>()?
+        args.objects.iter().map(|path| options.dir().parse(path)).collect::<Result<Vec<_>>>()?
     };
     let how = Export {
         to: Path::new(to),
@@ -134,11 +134,11 @@ pub(super) fn export(args: &ExportArgs, asked: &CommonOptions) -> Result<()> {
         key: key.as_ref(),
         only: only.as_ref(),
     };
-    let exported = store.export(&objects, &how, &asked.terms)?;
-    let new = lines(&exported.new, asked);
-    asked.answer_lines(
+    let exported = store.export(&objects, &how, &options.terms)?;
+    let new = lines(&exported.new, options);
+    options.answer_lines(
         &new,
-        || json!({ "new": new, "reused": lines(&exported.reused, asked), "bytes": exported.bytes }),
+        || json!({ "new": new, "reused": lines(&exported.reused, options), "bytes": exported.bytes }),
     )
 }
 

@@ -17,7 +17,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::mount_step::CgroupMount;
 use crate::plan::{CgroupView, MountKind, Plan};
-use crate::rootfs::inroot::InRoot;
+use crate::rootfs::inroot::{InRoot, LastLink};
+use crate::sys::mount::Reach;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace::Namespace;
 
@@ -30,14 +31,14 @@ pub(crate) const NAMESPACES: &[(Namespace, &str)] =
     &[(Namespace::Network, "extRootNetNS"), (Namespace::Pid, "extRootPidNS")];
 
 /// A mount point.
-struct Place {
+struct MountPoint {
     /// The path as in config.json, from the root, without a slash at the end.
     inside: String,
     /// The mount's source.
-    from: From,
+    source: MountSource,
 }
 
-enum From {
+enum MountSource {
     /// A file system of the container's own.
     Own,
     /// A file or directory of the host.
@@ -45,14 +46,14 @@ enum From {
         /// Its path on the host.
         source: PathBuf,
         /// Whether all mounts below are included.
-        recursive: bool,
+        reach: Reach,
     },
 }
 
 /// All mount points, in mount order.
-fn places(plan: &Plan) -> Result<Vec<Place>> {
+fn places(plan: &Plan) -> Result<Vec<MountPoint>> {
     let mut places = Vec::new();
-    let mut add = |inside: String, from| places.push(Place { inside, from });
+    let mut add = |inside: String, source| places.push(MountPoint { inside, source });
     for (index, step) in plan.rootfs.mounts.iter().enumerate() {
         let inside = inside(&step.target);
         match &step.kind {
@@ -69,15 +70,15 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
                 // exists; a restore will report it.
                 let source = match fs::canonicalize(&source) {
                     Err(error) if error.kind() == ErrorKind::NotFound => source,
-                    real => real.doing(|| format!("look at {} (mounts[{index}])", source.display()))?,
+                    real => real.doing(|| format!("resolve {} (mounts[{index}])", source.display()))?,
                 };
-                add(inside, From::Host { source, recursive: bound.recursive });
+                add(inside, MountSource::Host { source, reach: bound.reach });
             }
-            MountKind::New(_) => add(inside, From::Own),
+            MountKind::New(_) => add(inside, MountSource::Own),
             MountKind::Cgroup(cgroup) => {
-                add(inside.clone(), From::Own);
+                add(inside.clone(), MountSource::Own);
                 for (inside, source) in cgroups(cgroup, &inside) {
-                    add(inside, From::Host { source, recursive: false });
+                    add(inside, MountSource::Host { source, reach: Reach::Mount });
                 }
             }
             MountKind::Remount(_) => {}
@@ -86,7 +87,7 @@ fn places(plan: &Plan) -> Result<Vec<Place>> {
     if plan.rootfs.bind_devices {
         for device in &plan.rootfs.devices {
             let source = path(&device.host);
-            add(inside(&device.path), From::Host { source, recursive: false });
+            add(inside(&device.path), MountSource::Host { source, reach: Reach::Mount });
         }
     }
     Ok(places)
@@ -132,7 +133,7 @@ pub(crate) fn mounts_of(pid: i32, plan: &Plan) -> Result<Vec<String>> {
         // A symbolic link of the image led elsewhere.
         resolved(InRoot(root.as_fd()), inside).unwrap_or_else(|| inside.to_owned())
     };
-    let places: Vec<(String, Place)> =
+    let places: Vec<(String, MountPoint)> =
         places(plan)?.into_iter().map(|place| (real(&place.inside), place)).collect();
     let masked: Vec<String> = plan.rootfs.masked.iter().map(|path| real(&inside(path))).collect();
     let own_cgroups = plan.namespaces.own(Namespace::Cgroup);
@@ -161,27 +162,27 @@ fn is_cgroup(mount: &Mount) -> bool {
 }
 
 /// The external name of a mount. `None`: it is the container's own.
-fn name(mount: &Mount, places: &[(String, Place)], host: &[Mount]) -> Option<String> {
+fn name(mount: &Mount, places: &[(String, MountPoint)], host: &[Mount]) -> Option<String> {
     let covering = places.iter().filter_map(|(real, place)| Some((real, place, below(&mount.place, real)?)));
     // The deepest match; of several mounts on one place, the last.
     let (_, place, rest) = covering.max_by_key(|(real, ..)| real.len())?;
-    let From::Host { source, recursive } = &place.from else { return None };
+    let MountSource::Host { source, reach } = &place.source else { return None };
     if rest.is_empty() {
         return Some(place.inside.clone());
     }
     // Below it, the container may have created mounts of its own.
-    let there = format!("{}{rest}", source.display());
+    let on_the_host = format!("{}{rest}", source.display());
     let same = |on_host: &Mount| {
-        on_host.place == there && on_host.device == mount.device && on_host.root == mount.root
+        on_host.place == on_the_host && on_host.device == mount.device && on_host.root == mount.root
     };
-    (*recursive && host.iter().any(same)).then(|| format!("{}{rest}", place.inside))
+    (*reach == Reach::Tree && host.iter().any(same)).then(|| format!("{}{rest}", place.inside))
 }
 
 /// The real path of `inside`, as seen in the container.
 fn resolved(root: InRoot<'_>, inside: &str) -> Option<String> {
     use std::os::fd::AsRawFd;
     let path = CString::new(inside.trim_start_matches('/')).ok()?;
-    let found = root.open(&path, false).ok()?;
+    let found = root.open(&path, LastLink::Follow).ok()?;
     let link = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
     link.to_str().map(str::to_owned)
 }
@@ -192,7 +193,7 @@ pub(crate) fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
     let host = mounts("self")?;
     let mut given = vec![format!("mnt[{NULL}]:{NULL}")];
     for place in places(plan)? {
-        let From::Host { source, recursive } = &place.from else { continue };
+        let MountSource::Host { source, reach } = &place.source else { continue };
         fs::metadata(source)
             .doing(|| format!("what was mounted on {}: {}", place.inside, source.display()))?;
         let source = source.to_str().ok_or_else(|| {
@@ -200,7 +201,7 @@ pub(crate) fn mounts_for(plan: &Plan) -> Result<Vec<String>> {
             Error::new(Kind::Unsupported, words)
         })?;
         given.push(format!("mnt[{}]:{source}", place.inside));
-        for mount in host.iter().filter(|_| *recursive) {
+        for mount in host.iter().filter(|_| *reach == Reach::Tree) {
             if let Some(rest) = below(&mount.place, source).filter(|rest| !rest.is_empty()) {
                 given.push(format!("mnt[{}{rest}]:{}", place.inside, mount.place));
             }
@@ -217,9 +218,9 @@ pub(crate) fn make_mount_points(plan: &Plan) -> Result<()> {
         let before = places.get(..index).unwrap_or_default().iter();
         let covering = before.filter_map(|other| Some((other, below(&place.inside, &other.inside)?)));
         let (base, rest) = match covering.max_by_key(|(other, _)| other.inside.len()) {
-            Some((other, rest)) => match &other.from {
-                From::Own => continue,
-                From::Host { source, .. } => (source.clone(), rest),
+            Some((other, rest)) => match &other.source {
+                MountSource::Own => continue,
+                MountSource::Host { source, .. } => (source.clone(), rest),
             },
             None => (path(&plan.rootfs.path), place.inside.as_str()),
         };
@@ -229,15 +230,15 @@ pub(crate) fn make_mount_points(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn make(base: &Path, rest: &str, place: &Place) -> std::io::Result<()> {
+fn make(base: &Path, rest: &str, place: &MountPoint) -> std::io::Result<()> {
     if rest.is_empty() {
         return Ok(());
     }
     let rest = CString::new(rest)?;
     let base = rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let root = InRoot(base.as_fd());
-    match &place.from {
-        From::Host { source, .. } if !source.is_dir() => root.file(&rest)?,
+    match &place.source {
+        MountSource::Host { source, .. } if !source.is_dir() => root.file(&rest)?,
         _ => root.directory(&rest)?,
     };
     Ok(())
@@ -259,7 +260,7 @@ pub(crate) fn standard_files(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
             files.push(link);
             continue;
         }
-        let name = match of_host(pid, number, &link, &mounts).doing(|| format!("look at {file}"))? {
+        let name = match of_host(pid, number, &link, &mounts).doing(|| format!("identify {file}"))? {
             Some(name) => {
                 outside.push(name.clone());
                 name

@@ -56,8 +56,8 @@ const DESCRIPTORS: &str = "descriptors.json";
 
 /// `checkpoint`.
 pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
-    let there = Existing::lock(settings, &request.id)?;
-    let status = there.status()?;
+    let container = Existing::lock(settings, &request.id)?;
+    let status = container.status()?;
     if !matches!(status, Status::Running | Status::Paused) {
         let words = format!("container cannot be checkpointed in {status} state; it must run or be paused");
         return Err(Error::new(Kind::State, words));
@@ -71,22 +71,22 @@ pub fn checkpoint(settings: &Settings, request: &Checkpoint) -> Result<()> {
     if request.images.lazy_pages {
         images::check_features(Features { mem_track: None, lazy_pages: Some(true) }, "--lazy-pages")?;
     }
-    let spec = there.directory.config()?;
-    let plan = plan(settings, &there, &spec)?;
+    let spec = container.directory.config()?;
+    let plan = plan(settings, &container, &spec)?;
     let directories = request.images.open(Purpose::Look)?;
-    dump(request, &there, &spec, &plan, &directories)?;
+    dump(request, &container, &spec, &plan, &directories)?;
     if request.leave_running || request.pre_dump {
         return Ok(());
     }
-    destroy::with_hooks(&there.directory, &there.record)
+    destroy::with_hooks(&container.directory, &container.record)
 }
 
 /// The plan of the container's creation, built again to find the sources of its mounts.
-fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
+fn plan(settings: &Settings, container: &Existing, spec: &Spec) -> Result<Plan> {
     // The cgroup is that of the record.
     let settings = Settings { driver: Driver::Disabled, ..settings.clone() };
-    let host = facts::host(spec, &settings, &there.record.id)?;
-    let plan = Plan::build(spec, &there.ask(), &host.host)
+    let host = facts::host(spec, &settings, &container.record.id)?;
+    let plan = Plan::build(spec, &container.ask(), &host.host)
         .map_err(|faults| draft::refuse("config.json", &faults))?;
     if plan.rootfs.own_mounts {
         return Ok(plan);
@@ -97,22 +97,22 @@ fn plan(settings: &Settings, there: &Existing, spec: &Spec) -> Result<Plan> {
 
 fn dump(
     request: &Checkpoint,
-    there: &Existing,
+    container: &Existing,
     spec: &Spec,
     plan: &Plan,
     directories: &Directories,
 ) -> Result<()> {
-    let init = there.init()?;
+    let init = container.init()?;
     let mut options = request.images.options(spec, directories, Purpose::Look)?;
     own_options(request, &mut options);
     options.pid = init.pid;
-    options.freeze_cgroup = freezer(there);
+    options.freeze_cgroup = freezer(container);
     options.external = external::mounts_of(init.pid, plan)?;
     for (kind, name) in external::NAMESPACES {
         if plan.namespaces.joins(*kind) {
             let file = kind.file();
             let path = format!("/proc/{}/ns/{file}", init.pid);
-            let inode = fs::metadata(&path).doing(|| format!("look at {path}"))?.ino();
+            let inode = fs::metadata(&path).doing(|| format!("stat {path}"))?.ino();
             options.external.push(format!("{file}[{inode}]:{name}"));
         }
     }
@@ -142,8 +142,8 @@ fn own_options(request: &Checkpoint, options: &mut Options) {
 
 /// The cgroup that contains all its processes, so that none escapes while they are stopped one by
 /// one. Empty: there is none.
-fn freezer(there: &Existing) -> String {
-    let Some(group) = &there.record.group else { return String::new() };
+fn freezer(container: &Existing) -> String {
+    let Some(group) = &container.record.group else { return String::new() };
     let dir = if group.is_unified() { group.unified.as_ref() } else { group.legacy_dir("freezer") };
     dir.map_or_else(String::new, |dir| dir.path().to_string_lossy().into_owned())
 }

@@ -168,7 +168,7 @@ fn set_up(
 fn check_no_group(record: &Record) -> Result<()> {
     let paths = record.group.as_ref().map(|group| group.paths()).unwrap_or_default();
     for path in paths.into_values() {
-        if path.try_exists().doing(|| format!("look at cgroup {}", path.display()))? {
+        if path.try_exists().doing(|| format!("stat cgroup {}", path.display()))? {
             let words = format!("--manage-cgroups-mode strict: cgroup {} already exists", path.display());
             return Err(Error::new(Kind::State, words));
         }

@@ -174,12 +174,12 @@ impl RequestedChecks {
 
     fn check_names(&self, view: &View, declared: &[Declared]) -> Result<()> {
         let names: BTreeSet<String> = declared.iter().map(|object| object.path.to_string()).collect();
-        let there = view.names()?;
-        if let Some(name) = there.difference(&names).next() {
+        let present = view.names()?;
+        if let Some(name) = present.difference(&names).next() {
             let words = "is in the root file system, but not in the closure";
             return Err(Fault::refused(Code::TrustUnproved, format!("{}/{name}", self.dir.as_str()), words));
         }
-        match names.difference(&there).next() {
+        match names.difference(&present).next() {
             Some(name) => {
                 let words = "is not in the root file system";
                 Err(Fault::refused(Code::ClosureIncomplete, format!("{}/{name}", self.dir.as_str()), words))

@@ -81,13 +81,13 @@ pub(super) fn combined(
     if demanded(annotations).is_none() && machine.is_none() {
         return Ok(None);
     }
-    let (asked, expect) = (named("verify"), named("expect"));
+    let (verify, expect) = (named("verify"), named("expect"));
     let machine: MachineConfig =
         machine.map(|bytes| document(bytes, MACHINE)).transpose()?.unwrap_or_default();
-    let asked = asked.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
+    let verify = verify.map(|word| mode(word, &format!("{PREFIX}verify"))).transpose()?;
     let least = machine.verify.as_deref().map(|word| mode(word, MACHINE)).transpose()?;
     let by_owner = least.is_some() || machine.signature.is_some();
-    if asked.is_none() && expect.is_none() && !by_owner {
+    if verify.is_none() && expect.is_none() && !by_owner {
         return Ok(None);
     }
     let key = |text: &String| {
@@ -106,7 +106,7 @@ pub(super) fn combined(
     let dir = machine.store_dir.as_ref().or_else(|| named("storeDir").filter(|_| !by_owner));
     Ok(Some(RequestedChecks {
         // A digest or a signature alone does not check the files.
-        mode: asked.max(least).unwrap_or(Mode::Full),
+        mode: verify.max(least).unwrap_or(Mode::Full),
         expect: expect.map(|text| Hash::parse(text, Some(Algorithm::Sha256))).transpose()?,
         signers,
         store: store.unwrap_or_else(|| Path::new(USUAL_DIRECTORY).to_owned()),

@@ -85,7 +85,7 @@ impl<'a> Sealed<'a> {
     fn listing(&self, tell: impl Fn(&mut Hasher, &Entry) -> Result<()>) -> Result<Hash> {
         let mut all = Hasher::new(Algorithm::Sha256);
         all.update(self.nar_hash.bytes());
-        let doing = |path: &Path| format!("look at {}", path.display());
+        let doing = |path: &Path| format!("stat {}", path.display());
         let mut left = vec![self.path.to_owned()];
         while let Some(path) = left.pop() {
             let found = fs::symlink_metadata(&path).doing(|| doing(&path))?;

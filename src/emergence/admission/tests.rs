@@ -112,7 +112,8 @@ fn the_root_has_exactly_the_closure() {
 fn without_a_named_closure_the_store_proves_objects() {
     let world = World::new();
     let named = |name: &str, value: &str| (format!("{PREFIX}{name}"), value.to_owned());
-    let asked = BTreeMap::from([named("verify", "full"), named("store", world.store().to_str().unwrap())]);
+    let annotations =
+        BTreeMap::from([named("verify", "full"), named("store", world.store().to_str().unwrap())]);
     let prove = |name: &str, proof: &str, references: &[&str]| {
         let (hash, size) = world.declared(name);
         let references: Vec<_> = references.iter().map(|name| format!("/nix/store/{name}")).collect();
@@ -123,18 +124,22 @@ fn without_a_named_closure_the_store_proves_objects() {
         fs::write(world.store().join("meta").join(file), meta.to_string()).unwrap();
     };
     prove(LIB, "content", &[]);
-    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "one is not in the store");
+    assert_eq!(
+        world.check(&annotations, &world.binds()),
+        Some(Code::TrustUnproved),
+        "one is not in the store"
+    );
     prove(APP, "none", &[LIB]);
-    assert_eq!(world.check(&asked, &world.binds()), Some(Code::TrustUnproved), "nothing has proved it");
+    assert_eq!(world.check(&annotations, &world.binds()), Some(Code::TrustUnproved), "nothing has proved it");
     prove(APP, "pinned", &[LIB]);
-    assert_eq!(world.check(&asked, &world.binds()), None);
-    assert_eq!(world.check(&asked, &world.binds()[..1]), Some(Code::ClosureIncomplete));
+    assert_eq!(world.check(&annotations, &world.binds()), None);
+    assert_eq!(world.check(&annotations, &world.binds()[..1]), Some(Code::ClosureIncomplete));
     let owner = |store: &str| Some(format!(r#"{{"verify":"full"{store}}}"#));
-    let by_owner = |store: &str| world.check_on(&asked, &world.binds(), owner(store).as_deref());
+    let by_owner = |store: &str| world.check_on(&annotations, &world.binds(), owner(store).as_deref());
     assert_eq!(by_owner(""), Some(Code::TrustUnproved), "the owner has not named that store");
     assert_eq!(by_owner(&format!(r#","store":{:?}"#, world.store())), None);
     fs::write(world.object(LIB).join("bin/x"), LIB.replace('a', "b")).unwrap();
-    assert_eq!(world.check(&asked, &world.binds()), Some(Code::NarHash));
+    assert_eq!(world.check(&annotations, &world.binds()), Some(Code::NarHash));
 }
 
 #[test]
@@ -247,22 +252,23 @@ fn an_overlay_shows_its_lower_directory_while_the_upper_has_nothing_there() {
     // Mount points of overlays, and the place of the store in their upper directory.
     let table = [(("/nix/store", "nix/store"), ""), (("/nix", "nix"), "store"), (("/", ""), "nix/store")];
     for (place, store) in table {
-        let there = upper.join(store);
-        let anew = || {
+        let directory = upper.join(store);
+        let clear = || {
             let _ = fs::remove_dir_all(&upper);
-            fs::create_dir_all(&there).unwrap();
+            fs::create_dir_all(&directory).unwrap();
         };
-        anew();
+        clear();
         assert_eq!(check(place), None, "{place:?}");
         for smuggled in [APP, "stranger", ".hidden"] {
-            fs::write(there.join(smuggled), "").unwrap();
+            fs::write(directory.join(smuggled), "").unwrap();
             assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?} {smuggled}");
-            anew();
+            clear();
         }
-        if rustix::fs::setxattr(&there, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).is_ok()
+        if rustix::fs::setxattr(&directory, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+            .is_ok()
         {
             assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: opaque");
-            anew();
+            clear();
         }
         if store.is_empty() {
             continue;
@@ -270,8 +276,8 @@ fn an_overlay_shows_its_lower_directory_while_the_upper_has_nothing_there() {
         // Outside the store, anything is allowed.
         fs::write(upper.join("x"), "").unwrap();
         assert_eq!(check(place), None, "{place:?}");
-        fs::remove_dir_all(&there).unwrap();
-        symlink("/tmp", &there).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        symlink("/tmp", &directory).unwrap();
         assert_eq!(check(place), Some(Code::TrustUnproved), "{place:?}: a link");
     }
     // An overlay over a single object.

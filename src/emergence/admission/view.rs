@@ -111,7 +111,7 @@ fn directory(root: &OwnedFd, place: &[String], dir: &StoreDir) -> Result<Option<
             Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => {
-                let words = "is no directory, or is reached through a link, in the root file system";
+                let words = "is not a directory, or is reached through a link, in the root file system";
                 return Err(Fault::refused(Code::TrustUnproved, dir.as_str(), words));
             }
             Err(error) => return Err(error).doing(doing)?,

@@ -200,7 +200,7 @@ fn look(
     visitor: &mut (impl Visitor + ?Sized),
 ) -> Result<(Hash, Bytes, Compression)> {
     let (file, most) = (opened(path)?, limits.size);
-    let size = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
+    let size = file.metadata().doing(|| format!("stat {}", path.display()))?.len();
     let (reader, compression) = decompressed(file, path, compression, limits.memory)?;
     let thread = HashThread::start(Algorithm::Sha256).doing(|| "start a thread")?;
     let mut input = Hashing::new(reader.take(most.saturating_add(1)), thread);

@@ -77,10 +77,10 @@ impl ImageRef {
 /// `DIRECTORY:localhost/app:latest`. The tag follows the first colon that is preceded by an existing
 /// layout.
 fn whole_name(text: &str) -> Option<(&str, &str)> {
-    let there = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
+    let exists = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
     let mut splits =
         text.match_indices(':').filter_map(|(at, _)| Some((text.get(..at)?, text.get(at + 1..)?)));
-    splits.find(|(path, tag)| !tag.is_empty() && there(path))
+    splits.find(|(path, tag)| !tag.is_empty() && exists(path))
 }
 
 impl Reference {
@@ -226,14 +226,14 @@ fn read_full(input: &mut impl Read, room: &mut [u8]) -> std::io::Result<usize> {
 pub fn decompressed<'a>(
     mut input: impl Read + 'a,
     name: &Path,
-    told: Option<Compression>,
+    declared: Option<Compression>,
     memory: Memory,
 ) -> Result<(Box<dyn Read + 'a>, Compression)> {
     let mut first = [0; 6];
     let count = read_full(&mut input, &mut first).map_err(crate::error::Error::from)?;
     let first = first.get(..count).unwrap_or_default().to_vec();
-    let compression = match told.unwrap_or_else(|| Compression::recognised(&first)) {
-        Compression::None if told.is_none() && name.extension().is_some_and(|end| end == "br") => {
+    let compression = match declared.unwrap_or_else(|| Compression::recognised(&first)) {
+        Compression::None if declared.is_none() && name.extension().is_some_and(|end| end == "br") => {
             Compression::Brotli
         }
         other => other,

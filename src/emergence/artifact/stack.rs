@@ -109,9 +109,9 @@ impl Image {
 
     /// Returns a function that says for a layer whether the store has its directory in this form.
     fn has(&self, store: &Store, form: ImageForm) -> impl Fn(usize) -> bool + Sync + use<> {
-        let there: Vec<bool> =
+        let present: Vec<bool> =
             self.directories(store, form).iter().map(|directory| directory.is_dir()).collect();
-        move |layer| there.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true)
+        move |layer| present.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true)
     }
 
     /// Digests of the blobs that an import would read, the configuration first. Empty if the store

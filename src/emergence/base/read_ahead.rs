@@ -60,12 +60,12 @@ fn read<R: Read>(
     back: &Receiver<Vec<u8>>,
 ) -> io::Result<(u64, Option<Hash>)> {
     let failed = |error: io::Error| {
-        let told = match error.raw_os_error() {
+        let reported = match error.raw_os_error() {
             Some(number) => io::Error::from_raw_os_error(number),
             None => io::Error::new(error.kind(), error.to_string()),
         };
         // Fails if the receiver is gone, which is fine, here and below.
-        let _ = to.send(Piece::Failed(told));
+        let _ = to.send(Piece::Failed(reported));
         error
     };
     let mut input = open().map_err(failed)?;

@@ -56,7 +56,7 @@ pub(super) fn limit(resources: &mut Resources, wanted: &Wanted, granted: &Grante
 /// them.
 pub(super) fn give(linux: &mut Linux, granted: &Granted) -> Result<()> {
     for path in &granted.devices {
-        let found = std::fs::metadata(path).doing(|| format!("look at the device {path}"))?;
+        let found = std::fs::metadata(path).doing(|| format!("stat device {path}"))?;
         let kind = match found.file_type() {
             kind if kind.is_char_device() => "c",
             kind if kind.is_block_device() => "b",

@@ -97,7 +97,7 @@ fn single(object: &Object, store: &Store, place: &Path) -> Result<Option<Mount>>
 /// no mount.
 fn mount_point(from: &Path, point: &Path) -> Result<bool> {
     let doing = || format!("create {}", point.display());
-    let kind = fs::symlink_metadata(from).doing(|| format!("look at {}", from.display()))?;
+    let kind = fs::symlink_metadata(from).doing(|| format!("stat {}", from.display()))?;
     if kind.is_symlink() {
         symlink(fs::read_link(from).doing(doing)?, point).doing(doing)?;
         return Ok(false);
@@ -149,7 +149,7 @@ pub(super) fn image_root(tree: &Path, rootfs: &Path, others: &[Mount]) -> Result
         }
     }
     settle(rootfs)?;
-    let kind = fs::symlink_metadata(tree).doing(|| format!("look at {}", tree.display()))?;
+    let kind = fs::symlink_metadata(tree).doing(|| format!("stat {}", tree.display()))?;
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(rootfs, Some(kind.uid()), Some(kind.gid())).doing(doing)?;
     }
@@ -232,7 +232,7 @@ fn settle(rootfs: &Path) -> Result<()> {
     let mut left = vec![rootfs.to_owned()];
     let mut all = Vec::new();
     while let Some(path) = left.pop() {
-        let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+        let kind = fs::symlink_metadata(&path).doing(|| format!("stat {}", path.display()))?;
         if kind.is_dir() {
             for entry in fs::read_dir(&path).doing(|| format!("read {}", path.display()))? {
                 left.push(entry.doing(|| format!("read {}", path.display()))?.path());

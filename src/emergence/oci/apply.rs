@@ -390,8 +390,8 @@ impl Tree {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(refused(Code::LayerHeader, "is a hard link to a directory"));
         }
-        if let Ok(there) = statat(self.directory(), name, AtFlags::SYMLINK_NOFOLLOW)
-            && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
+        if let Ok(current) = statat(self.directory(), name, AtFlags::SYMLINK_NOFOLLOW)
+            && (current.st_dev, current.st_ino) == (stat.st_dev, stat.st_ino)
         {
             return Ok(());
         }

@@ -58,7 +58,7 @@ impl Archive {
     /// Scans the tar, called `subject` in messages.
     pub(super) fn open(file: File, subject: &str) -> Result<Self> {
         let file = Arc::new(file);
-        let size = file.metadata().doing(|| format!("look at {subject}"))?.len();
+        let size = file.metadata().doing(|| format!("stat {subject}"))?.len();
         let mut first = [0; 6];
         let got = file.read_at(&mut first, 0).doing(|| format!("read {subject}"))?;
         let found = Compression::recognised(first.get(..got).unwrap_or_default());

@@ -91,7 +91,7 @@ impl Blobs {
                 file
             }
         };
-        let left = file.metadata().doing(|| format!("look at {}", path.display()))?.len();
+        let left = file.metadata().doing(|| format!("stat {}", path.display()))?.len();
         Ok(Some(Part { file, at: 0, left }))
     }
 

@@ -163,7 +163,7 @@ mod tests {
         ] {
             symlink(target, root.join(name)).unwrap();
         }
-        for (path, there) in [
+        for (path, exists) in [
             ("", true),
             ("a/b/c", true),
             ("absolute/c", true),
@@ -177,7 +177,7 @@ mod tests {
             ("no", false),
         ] {
             let [kernel, own] = look_up_in_both_ways(&root, path.as_bytes());
-            assert_eq!((kernel, own.is_some()), (own, there), "{path}");
+            assert_eq!((kernel, own.is_some()), (own, exists), "{path}");
         }
     }
 

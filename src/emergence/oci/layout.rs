@@ -195,11 +195,11 @@ impl Layout {
 
     fn no_tag(&self, tag: Option<&str>, digest: Option<&Hash>) -> Fault {
         let names: Vec<String> = self.index.manifests.iter().take(20).map(named).collect();
-        let there =
+        let tags =
             if names.is_empty() { "it is empty".to_owned() } else { format!("it has {}", names.join(", ")) };
         let words = match (tag, digest) {
-            (None, None) => format!("select one by its tag: {there}"),
-            _ => format!("is not in the layout; {there}"),
+            (None, None) => format!("select one by its tag: {tags}"),
+            _ => format!("is not in the layout; {tags}"),
         };
         Fault::refused(Code::OciNoTag, self.name(tag, digest), words)
     }
@@ -301,12 +301,12 @@ impl Found {
     }
 
     fn no_platform(&self, subject: &str, wanted: &Platform) -> Fault {
-        let there = if self.platforms.is_empty() {
+        let platforms = if self.platforms.is_empty() {
             "it has no manifests".to_owned()
         } else {
             format!("it has {}", self.platforms.join(", "))
         };
-        Fault::refused(Code::OciNoPlatform, subject, format!("has nothing for {wanted}; {there}"))
+        Fault::refused(Code::OciNoPlatform, subject, format!("has nothing for {wanted}; {platforms}"))
     }
 }
 

@@ -53,7 +53,7 @@ fn beside(path: &Path) -> PathBuf {
 /// The path that an archive is renamed to: links are followed, and a file that is not regular
 /// (`/dev/null`, a FIFO) is refused.
 fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
-    let doing = || format!("look at {}", path.display());
+    let doing = || format!("check {}", path.display());
     let path = match fs::symlink_metadata(&path) {
         Ok(found) if found.is_symlink() => fs::canonicalize(&path).doing(doing)?,
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).doing(doing)?,
@@ -67,7 +67,7 @@ fn file_to_replace(path: PathBuf) -> Result<PathBuf> {
                 format!("{} is not a regular file and would be replaced; name another", path.display());
             Err(Error::new(Kind::Usage, words).into())
         }
-        Err(error) => Ok(Err(error).doing(|| format!("look at {}", path.display()))?),
+        Err(error) => Ok(Err(error).doing(|| format!("check {}", path.display()))?),
     }
 }
 

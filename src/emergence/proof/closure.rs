@@ -189,9 +189,9 @@ pub(crate) fn complete_with<'a>(
     dir: &StoreDir,
     elsewhere: &dyn Fn(&StorePath) -> Result<bool>,
 ) -> Result<()> {
-    let there: BTreeSet<&StorePath> = objects.clone().map(|object| &object.path).collect();
+    let paths: BTreeSet<&StorePath> = objects.clone().map(|object| &object.path).collect();
     for object in objects {
-        for path in object.references.iter().filter(|path| !there.contains(path)) {
+        for path in object.references.iter().filter(|path| !paths.contains(path)) {
             if !elsewhere(path)? {
                 let words = format!("is missing, but {} refers to it", dir.path(&object.path));
                 return Err(Fault::refused(Code::ClosureIncomplete, dir.path(path), words));

@@ -181,14 +181,14 @@ mod tests {
         let read = read_object(nar, object, &stored, &Limits::default(), &mut Nothing);
         let mut check = Check::new(object, None).unwrap();
         nar::read(nar, DEEPEST, &mut check).unwrap();
-        let told = check.finish(&StoreDir::default());
+        let finished = check.finish(&StoreDir::default());
         assert_eq!(
             read.as_ref().err().map(Fault::to_string),
-            told.as_ref().err().map(Fault::to_string),
+            finished.as_ref().err().map(Fault::to_string),
             "{:?}",
             object.ca
         );
-        told
+        finished
     }
 
     #[test]

@@ -236,12 +236,12 @@ mod tests {
             (r#"{"trust":"proved"}"#, none, true, None),
             (r#"{}"#, none, true, Some(none)),
         ];
-        for (text, asked, said, want) in table {
-            let trust = Trust { demand: asked, ..Trust::default() };
+        for (text, demand, said, want) in table {
+            let trust = Trust { demand, ..Trust::default() };
             match (policy(text).trust(trust, said), want) {
-                (Ok(found), Some(want)) => assert_eq!(found.demand, want, "{text} {asked:?}"),
+                (Ok(found), Some(want)) => assert_eq!(found.demand, want, "{text} {demand:?}"),
                 (Err(fault), None) => assert_eq!(fault.code(), Some(Code::TrustPolicy), "{text}"),
-                (other, _) => panic!("{text} {asked:?}: {other:?}"),
+                (other, _) => panic!("{text} {demand:?}: {other:?}"),
             }
         }
     }
@@ -250,13 +250,13 @@ mod tests {
     fn only_its_keys_count() {
         let (ours, other) = keys();
         let text = format!(r#"{{"trustedKeys":["{ours}"]}}"#);
-        let asked = |keys: &[&PublicKey]| {
+        let accepted = |keys: &[&PublicKey]| {
             let keys = keys.iter().map(|key| (*key).clone()).collect();
             policy(&text).trust(Trust { keys, ..Trust::default() }, false).map(|trust| trust.keys)
         };
-        assert_eq!(asked(&[]).unwrap(), std::slice::from_ref(&ours));
-        assert_eq!(asked(&[&ours]).unwrap(), std::slice::from_ref(&ours));
-        assert_eq!(asked(&[&ours, &other]).unwrap_err().code(), Some(Code::TrustPolicy));
+        assert_eq!(accepted(&[]).unwrap(), std::slice::from_ref(&ours));
+        assert_eq!(accepted(&[&ours]).unwrap(), std::slice::from_ref(&ours));
+        assert_eq!(accepted(&[&ours, &other]).unwrap_err().code(), Some(Code::TrustPolicy));
         let free = policy("{}").trust(Trust { keys: vec![other.clone()], ..Trust::default() }, false);
         assert_eq!(free.unwrap().keys, [other]);
     }

@@ -93,7 +93,7 @@ impl Store {
         for name in names(&directory)? {
             let path = directory.join(&name);
             let file = File::open(&path).doing(|| format!("open {}", path.display()))?;
-            let kind = file.metadata().doing(|| format!("look at {}", path.display()))?;
+            let kind = file.metadata().doing(|| format!("stat {}", path.display()))?;
             let executable = kind.permissions().mode() & 0o100 != 0;
             let (hash, _) =
                 hash_file(file, Algorithm::Sha256).doing(|| format!("read {}", path.display()))?;

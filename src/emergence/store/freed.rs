@@ -26,7 +26,7 @@ impl Store {
         let mut files: HashMap<(u64, u64), File> = HashMap::new();
         let mut free = 0;
         while let Some(path) = left.pop() {
-            let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+            let kind = fs::symlink_metadata(&path).doing(|| format!("stat {}", path.display()))?;
             if kind.is_dir() {
                 let doing = || format!("read {}", path.display());
                 for entry in fs::read_dir(&path).doing(doing)? {
@@ -43,7 +43,7 @@ impl Store {
         let links = self.directory.join("links");
         for name in names(&links)? {
             let path = links.join(name);
-            let kind = fs::symlink_metadata(&path).doing(|| format!("look at {}", path.display()))?;
+            let kind = fs::symlink_metadata(&path).doing(|| format!("stat {}", path.display()))?;
             match files.get_mut(&(kind.dev(), kind.ino())) {
                 Some(file) => file.elsewhere = file.elsewhere.saturating_sub(1),
                 None if kind.nlink() == 1 => free += kind.size(),

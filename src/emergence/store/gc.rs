@@ -159,7 +159,7 @@ impl Store {
         let mut freed = 0;
         for name in names(&directory)? {
             let path = directory.join(name);
-            let doing = || format!("look at {}", path.display());
+            let doing = || format!("stat {}", path.display());
             if fs::symlink_metadata(&path).doing(doing)?.nlink() == 1 {
                 freed += remove(&path).doing(|| format!("remove {}", path.display()))?;
             }
@@ -241,7 +241,7 @@ fn is_young(
     when: impl FnOnce(&fs::Metadata) -> (i64, i64),
 ) -> Result<bool> {
     let Some(keep_for) = keep_for else { return Ok(false) };
-    let kind = fs::symlink_metadata(path).doing(|| format!("look at {}", path.display()))?;
+    let kind = fs::symlink_metadata(path).doing(|| format!("stat {}", path.display()))?;
     let (seconds, nanos) = when(&kind);
     let came = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
     let came = SystemTime::UNIX_EPOCH

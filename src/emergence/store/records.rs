@@ -51,7 +51,7 @@ impl Store {
     /// list of store paths: gc deletes the document when one of them is missing.
     pub fn put_automaton(&self, automaton: &Hash, document: &[u8]) -> Result<()> {
         match self.automaton(automaton)? {
-            Some(there) if there == document => Ok(()),
+            Some(existing) if existing == document => Ok(()),
             _ => self.put(&self.automaton_file(automaton), document),
         }
     }
@@ -99,7 +99,7 @@ impl Store {
     /// Adds a line unless it already exists.
     fn note(&self, path: &Path, line: &str) -> Result<()> {
         let mut lines = self.lines(path)?;
-        if lines.iter().any(|there| there == line) {
+        if lines.iter().any(|existing| existing == line) {
             return Ok(());
         }
         lines.push(line.to_owned());

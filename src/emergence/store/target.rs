@@ -79,6 +79,6 @@ impl StoreTarget {
 
 /// The terms for artifacts that are written to `place`, which need not exist yet.
 pub fn going_to(terms: &Terms, place: &Path, holdings: Option<Arc<dyn Holdings>>) -> Terms {
-    let there = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
-    Terms { destination: Some(Destination { directory: there.to_owned(), holdings }), ..terms.clone() }
+    let existing = place.ancestors().find(|above| above.exists()).unwrap_or(Path::new("."));
+    Terms { destination: Some(Destination { directory: existing.to_owned(), holdings }), ..terms.clone() }
 }

@@ -48,11 +48,6 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// The whole tree if `recursive`.
-    pub const fn recursive(recursive: bool) -> Self {
-        if recursive { Self::Tree } else { Self::Mount }
-    }
-
     /// `AT_RECURSIVE` or 0.
     pub const fn flag(self) -> u32 {
         match self {

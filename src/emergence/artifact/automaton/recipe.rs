@@ -160,8 +160,8 @@ fn differs(what: &str, declared: &str, found: &str) -> Result<()> {
 
 /// The name of the object that it builds.
 fn name(path: Option<&StorePath>, recipe: &Derivation) -> Option<Name> {
-    let told = || std::str::from_utf8(recipe.env.get(b"name".as_slice())?).ok();
-    Name::new(path.and_then(|path| path.name().as_str().strip_suffix(".drv")).or_else(told)?).ok()
+    let from_env = || std::str::from_utf8(recipe.env.get(b"name".as_slice())?).ok();
+    Name::new(path.and_then(|path| path.name().as_str().strip_suffix(".drv")).or_else(from_env)?).ok()
 }
 
 /// Compares an automaton with its derivation. Returns whether the derivation was available.

@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn directories_are_ordered_outermost_first() {
         let paths = ["/s/1", "/s/2"].map(PathBuf::from);
-        let told = overlay_directories(&paths, Path::new("/u"), Path::new("/w")).unwrap();
-        assert_eq!(told, ["lowerdir=/s/2:/s/1", "upperdir=/u", "workdir=/w"]);
+        let options = overlay_directories(&paths, Path::new("/u"), Path::new("/w")).unwrap();
+        assert_eq!(options, ["lowerdir=/s/2:/s/1", "upperdir=/u", "workdir=/w"]);
         for bad in ["/a:b", "/a,b", "/a\\b"] {
             assert!(overlay_directories(&[bad.into()], Path::new("/u"), Path::new("/w")).is_err(), "{bad}");
             assert!(!overlay_takes(Path::new(bad), 64, 1), "{bad}");

@@ -21,7 +21,7 @@ pub(crate) fn reserve(file: &impl AsFd, size: u64) {
 
 /// Refused with `space` if the file system of `directory` has less than `needed` bytes free.
 pub(crate) fn check_space(directory: &Path, needed: u64) -> Result<()> {
-    let system = rustix::fs::statvfs(directory).doing(|| format!("look at {}", directory.display()))?;
+    let system = rustix::fs::statvfs(directory).doing(|| format!("statvfs {}", directory.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if needed <= free {
         return Ok(());

@@ -115,7 +115,7 @@ pub(crate) fn remove_stale_beside(directory: &Path) -> Result<()> {
     stale(directory, |name, directory| {
         let is_name =
             name.strip_prefix(PREFIX).is_some_and(|digits| nix32::decode(digits, &mut [0; 20]).is_some());
-        let stat = fstat(directory).doing(|| format!("look at {name}"))?;
+        let stat = fstat(directory).doing(|| format!("stat {name}"))?;
         Ok(is_name && stat.st_uid == own && stat.st_mode & 0o7777 == 0o700)
     })
 }

@@ -95,7 +95,7 @@ impl Constraints {
     /// `constraint.unmet` lists every constraint that does not hold, with the machine's value; it
     /// is `constraint.unknown` if one of them is of an unknown kind.
     pub fn check(&self, node: &Node) -> Result<Vec<String>> {
-        let (mut code, mut told) = (Code::ConstraintUnmet, Vec::new());
+        let (mut code, mut found) = (Code::ConstraintUnmet, Vec::new());
         let (mut unmet, mut warnings) = (Vec::new(), Vec::new());
         for one in &self.0 {
             let has = match one.outcome(node, &mut warnings) {
@@ -107,17 +107,17 @@ impl Constraints {
                 }
             };
             unmet.push(one.shown.clone());
-            told.push(has);
+            found.push(has);
         }
         if unmet.is_empty() {
             return Ok(warnings);
         }
-        let lines: Vec<_> = unmet.iter().zip(&told).map(|(need, has)| format!("{need} ({has})")).collect();
+        let lines: Vec<_> = unmet.iter().zip(&found).map(|(need, has)| format!("{need} ({has})")).collect();
         let fault = Fault::refused(code, "constraints", format!("not met: {}", lines.join("; ")));
         Err(match fault {
             Fault::Refused(mut refusal, steps) => {
                 refusal.expected = Some(unmet.join("; "));
-                refusal.actual = Some(told.join("; "));
+                refusal.actual = Some(found.join("; "));
                 Fault::Refused(refusal, steps)
             }
             failed => failed,

@@ -169,8 +169,8 @@ impl Members<'_> {
         }
     }
 
-    fn some_of(&self, there: bool, names: &str) -> Result<()> {
-        if there { Ok(()) } else { Err(wrong(self.place, format!("needs {names}"))) }
+    fn some_of(&self, given: bool, names: &str) -> Result<()> {
+        if given { Ok(()) } else { Err(wrong(self.place, format!("needs {names}"))) }
     }
 
     fn optional_flag(&self) -> Result<bool> {
@@ -214,8 +214,8 @@ impl Members<'_> {
     /// `needed`: one of the lists is required.
     fn values(&self, needed: bool) -> Result<Values> {
         let (any, all, none) = (self.words("anyOf")?, self.words("allOf")?, self.words("noneOf")?);
-        let there = any.is_some() || all.is_some() || none.is_some();
-        self.some_of(there || !needed, "anyOf, allOf or noneOf")?;
+        let given = any.is_some() || all.is_some() || none.is_some();
+        self.some_of(given || !needed, "anyOf, allOf or noneOf")?;
         Ok(Values { any, all: all.unwrap_or_default(), none: none.unwrap_or_default() })
     }
 }

@@ -121,16 +121,16 @@ fn lists_nest_and_unknown_constraints_are_unmet() {
 
 #[test]
 fn optional_ones_are_reported() {
-    let told = check(json!([
+    let checked = check(json!([
         {"kind": "cpu", "count": 99, "optional": true},
         {"kind": "quantum", "optional": true},
         {"kind": "cpu", "count": 1, "optional": true},
         {"allOf": [{"kind": "memory", "min": 1u64 << 50, "optional": true}]},
     ]));
-    let told = told.unwrap();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].contains("\"count\":99") && told[0].contains("has 4"), "{}", told[0]);
-    assert!(told[1].contains("quantum"), "{}", told[1]);
+    let checked = checked.unwrap();
+    assert_eq!(checked.len(), 3, "{checked:?}");
+    assert!(checked[0].contains("\"count\":99") && checked[0].contains("has 4"), "{}", checked[0]);
+    assert!(checked[1].contains("quantum"), "{}", checked[1]);
 }
 
 #[test]

@@ -14,10 +14,10 @@ pub(crate) struct Values {
 impl Values {
     /// The words that are present, if the lists do not hold.
     pub(crate) fn lack(&self, has: &[String]) -> Option<String> {
-        let there = |word: &String| has.contains(word);
-        let holds = self.any.as_ref().is_none_or(|any| any.iter().any(there))
-            && self.all.iter().all(there)
-            && !self.none.iter().any(there);
+        let is_present = |word: &String| has.contains(word);
+        let holds = self.any.as_ref().is_none_or(|any| any.iter().any(is_present))
+            && self.all.iter().all(is_present)
+            && !self.none.iter().any(is_present);
         (!holds).then(|| format!("has {}", joined(has)))
     }
 }

@@ -46,7 +46,7 @@ fn at(root: &Path, address: &str) -> Option<Gpu> {
     let driver = driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
     let version = driver.as_ref().map(|name| text(&root.join("sys/module").join(name).join("version")));
     let own = text(&root.join("proc/driver/nvidia/gpus").join(address).join("information"));
-    let told = |name: &str| {
+    let field = |name: &str| {
         let line = own.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
         line.map(|value| value.trim().to_owned())
     };
@@ -57,10 +57,10 @@ fn at(root: &Path, address: &str) -> Option<Gpu> {
             "8086" => "intel".into(),
             other => other.to_owned(),
         },
-        model: told("Model").unwrap_or_else(|| format!("{vendor}:{device}")),
+        model: field("Model").unwrap_or_else(|| format!("{vendor}:{device}")),
         memory: text(&directory.join("mem_info_vram_total")).parse().ok(),
         driver_version: version.filter(|version| !version.is_empty()),
-        devices: devices(root, &directory, driver.as_deref(), told("Device Minor").as_deref()),
+        devices: devices(root, &directory, driver.as_deref(), field("Device Minor").as_deref()),
         driver,
     })
 }

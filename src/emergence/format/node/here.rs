@@ -105,9 +105,8 @@ fn memory(meminfo: &str) -> u64 {
 
 /// Free bytes for unprivileged users in the file system of `kept`.
 fn disk(kept: &Path) -> Result<u64> {
-    let there = kept.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found =
-        rustix::fs::statvfs(there).doing(|| format!("look at the file system of {}", there.display()))?;
+    let existing = kept.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = rustix::fs::statvfs(existing).doing(|| format!("statvfs {}", existing.display()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 

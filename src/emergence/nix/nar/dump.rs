@@ -113,7 +113,7 @@ impl<D: Drain> Dumper<'_, D> {
                 Ok(enough) if enough < room.len() => room.get_mut(..enough).unwrap_or_default(),
                 _ => room,
             };
-            let asked = room.len() as u64;
+            let wanted = room.len() as u64;
             match rustix::io::read(file, room) {
                 Ok(count) if count as u64 > left => return Ok(false),
                 Ok(0) => return Ok(left == 0),
@@ -121,7 +121,7 @@ impl<D: Drain> Dumper<'_, D> {
                     self.out.0.fill(count);
                     left -= count as u64;
                     // A short read of a regular file is its end.
-                    if left == 0 && (count as u64) < asked {
+                    if left == 0 && (count as u64) < wanted {
                         return Ok(true);
                     }
                 }

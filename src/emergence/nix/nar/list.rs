@@ -36,13 +36,13 @@ pub enum EntryKind {
 
 /// The visitor's position in the tree.
 #[derive(Default)]
-struct Place {
+struct Position {
     path: Vec<u8>,
     /// Lengths of the path before each open directory.
     above: Vec<usize>,
 }
 
-impl Place {
+impl Position {
     fn node(&self, name: &[u8]) -> Vec<u8> {
         match (self.path.is_empty(), name.is_empty()) {
             (_, true) => b".".to_vec(),
@@ -65,14 +65,14 @@ impl Place {
 
 /// A visitor that passes each entry to `tell`, in the order of the NAR.
 pub struct List<F> {
-    place: Place,
+    place: Position,
     tell: F,
 }
 
 impl<F: FnMut(Entry) -> Result<()>> List<F> {
     /// A visitor at the start of a NAR.
     pub fn new(tell: F) -> Self {
-        Self { place: Place::default(), tell }
+        Self { place: Position::default(), tell }
     }
 }
 
@@ -106,7 +106,7 @@ pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write)
     let parts = inner.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     let wanted = parts.collect::<Vec<_>>().join(&b'/');
     let wanted = if wanted.is_empty() { b".".to_vec() } else { wanted };
-    let mut cat = Cat { place: Place::default(), wanted, found: None, writing: false, out };
+    let mut cat = Cat { place: Position::default(), wanted, found: None, writing: false, out };
     read(input, deepest, &mut cat)?;
     let words = match cat.found {
         Some(EntryKind::File { .. }) => return Ok(()),
@@ -118,7 +118,7 @@ pub fn cat(input: impl Read, deepest: usize, inner: &[u8], out: &mut impl Write)
 }
 
 struct Cat<'a, W> {
-    place: Place,
+    place: Position,
     wanted: Vec<u8>,
     found: Option<EntryKind>,
     writing: bool,

@@ -30,14 +30,14 @@ pub fn restore_by(to: &Path, tell: impl FnOnce(&mut dyn Visitor) -> Result<()>) 
     let name = CString::new(to.as_os_str().as_bytes())
         .map_err(|_| Fault::usage(format!("{}: has a NUL byte", to.display())))?;
     let mut begun = false;
-    let told = with_crew(HANDS, create_small_file, |crew| {
+    let finished = with_crew(HANDS, create_small_file, |crew| {
         let mut maker =
             Maker { root: name, crew, directories: Vec::new(), file: None, room: Vec::new(), begun: false };
-        let told = tell(&mut maker);
+        let finished = tell(&mut maker);
         begun = maker.begun;
-        told
+        finished
     });
-    match told {
+    match finished {
         Ok(()) => Ok(()),
         Err(fault) if !begun => Err(fault),
         Err(fault) => match remove(to) {
