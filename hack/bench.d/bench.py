@@ -83,13 +83,13 @@ class Bench:
             return [], [self.floor(job)]
         plain = name.removesuffix(PLAIN)
         bundle = self.path("filtered" if job == "seccomp" and plain == name else "plain")
-        run = self.command(plain, "run", "--bundle", bundle, "bench")
+        whole = self.command(plain, "run", "--bundle", bundle, "bench")
         create = self.command(plain, "create", "--bundle", bundle, "bench")
         start = self.command(plain, "start", "bench")
         delete = self.command(plain, "delete", "--force", "bench")
         return {
-            "run": ([], [run]),
-            "seccomp": ([], [run]),
+            "run": ([], [whole]),
+            "seccomp": ([], [whole]),
             "cycle": ([], [create, start, delete]),
             "create": ([delete], [create]),
             "start": ([delete, create], [start]),

@@ -108,6 +108,10 @@ def machine(bench):
     }
 
 
+def versions(bench):
+    return {name: first_line([program, "--version"]) for name, program in bench.programs.items()}
+
+
 def print_header(document):
     found = document["machine"]
     print(f"{found['processors']} × {found['processor']}, Linux {found['kernel']}, load {found['load']}")
@@ -122,7 +126,7 @@ def print_header(document):
 def begin(bench, options):
     """The document that takes the figures."""
     return {
-        "programs": {name: first_line([program, "--version"]) for name, program in bench.programs.items()},
+        "programs": versions(bench),
         "machine": machine(bench),
         "rounds": options.rounds,
         "runs": options.runs,
@@ -163,7 +167,7 @@ def parse():
     parser.add_argument("--runc", help="path of runc, instead of the one in PATH")
     parser.add_argument("--lean", metavar="FILE", help="our program built with --no-default-features, for its size")
     options = parser.parse_args()
-    options.rounds = options.rounds or (4 if options.check else 6)
+    options.rounds = options.rounds or (8 if options.check else 6)
     options.runs = options.runs or (5 if options.check else 10)
     return options
 
@@ -172,6 +176,7 @@ def report(document, options):
     """Prints what was found; returns whether --check is content."""
     print()
     if options.check:
+        print("Processor time as a share of other programs', and exact figures:")
         lines, good = bars.check(document)
         print("\n".join(lines))
         return good
@@ -183,8 +188,17 @@ def report(document, options):
     return True
 
 
+def is_musl(program):
+    """Whether the bars apply: they are those of a program linked with musl."""
+    with open(program, "rb") as file:
+        return b"GNU C Library" not in file.read()
+
+
 def main():
     options = parse()
+    if options.check and not is_musl(os.environ["EMERGENCE_RUNC_BIN"]):
+        print("NOT CHECKED: the bars are those of a program linked with musl, and this one is linked with glibc")
+        return
     bench = Bench(options.tools, programs(options))
     jobs = [options.only] if options.only else CHECKED if options.check else list(JOBS)
     try:

@@ -11,7 +11,7 @@ import statistics
 import chart
 from bars import OURS
 from bench import CGROUPS, Bench, run
-from compare import machine
+from compare import machine, print_header, versions
 
 CURVES = {
     "mounts": ("run: bind mounts in config.json", [0, 50, 100, 200, 350, 500]),
@@ -167,8 +167,8 @@ def main():
     parser.add_argument("--crun", default=shutil.which("crun"), help="path of crun, instead of the one in PATH")
     options = parser.parse_args()
     bench = Bench(options.tools, {OURS: os.environ["EMERGENCE_RUNC_BIN"], "crun": options.crun})
-    document = {"machine": machine(bench), "runs": options.runs, "curves": {}}
-    print(document["machine"])
+    document = {"programs": versions(bench), "machine": machine(bench), "runs": options.runs, "curves": {}}
+    print_header(document)
     for key in [options.only] if options.only else CURVES:
         document["curves"][key] = measure(bench, key, options.runs)
     if options.json:

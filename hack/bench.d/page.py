@@ -60,9 +60,11 @@ def markdown(document):
     found = document["machine"]
     programs = [name for name in PROGRAMS if any(name in times for times in document["phases"].values())]
     lines = [
-        f"{found['processors']} × {found['processor']}, Linux {found['kernel']}, load {found['load']} before it began. State: "
-        f"{found['state']}; bundles: {found['bundle']}; {'with' if found['device_rules'] else 'without'} device rules.",
-        f"{document['rounds']} rounds of {document['runs']} runs of {', '.join(document['programs'].values())}.",
+        f"- Machine: {found['processors']} processors ({found['processor']}), Linux {found['kernel']}, load {found['load']} at the start.",
+        f"- State directories on {found['state']}, bundles on {found['bundle']}, "
+        f"{'with' if found['device_rules'] else 'without'} device rules.",
+        f"- {document['rounds']} rounds of {document['runs']} runs.",
+        *(f"- {name}: {version}." for name, version in document["programs"].items()),
         "",
         *medians(document, programs),
         "",
