@@ -4,11 +4,11 @@
 # of the program where that is still higher: lower it with each change that lowers the value, and never raise it without a reason.
 BARS = [
     ("of floor", "run", 1.30, 2.2),  # median time, as a share of the floor program's
-    ("of crun", "run", 0.48, None),  # the same, of crun as a distribution builds it
+    ("of crun", "run", 0.48, 0.66),  # the same, of crun as a distribution builds it
     ("of static crun", "run", 0.70, None),  # the same, of a crun linked statically (--static-crun)
-    ("of crun", "cycle", 0.28, None),
+    ("of crun", "cycle", 0.28, 0.36),
     ("of crun", "parallel", 0.40, None),
-    ("of crun", "exec", 0.35, None),
+    ("of crun", "exec", 0.35, 0.45),
     ("of static crun", "list100", 0.5, None),
     ("of static crun", "list1000", 0.5, None),
     ("added ms", "seccomp", 0.3, None),  # processor time, since others' work would hide a tenth of a millisecond

@@ -208,6 +208,7 @@ def main():
     finally:
         bench.clear_all()
     good = report(document, options)
+    document["bars"] = [dict(zip(("job", "figure", "measured", "bar", "verdict"), cells)) for cells in bars.rows(document)]
     if options.json:
         with open(options.json, "w") as file:
             json.dump(document, file, indent=2)
