@@ -1,5 +1,5 @@
-//! Notes what this binary is made from (git's name of the commit, the compiler's version) for `--version`, and has a release's
-//! functions ordered as `hack/order.d/start.ld` says.
+//! Notes what this binary is made from (git's name of the commit, the compiler's version) for
+//! `--version`, and has a release's functions ordered as `hack/order.d/start.ld` says.
 
 use std::env;
 use std::path::Path;
@@ -18,7 +18,8 @@ fn main() {
     }
 }
 
-/// The commit of the repository whose top is `source`; none in a plain source tree, even one that lies inside another repository.
+/// The commit of the repository whose top is `source`; none in a plain source tree, even one that
+/// lies inside another repository.
 fn commit(source: &str) -> Option<String> {
     let git = |args: &[&str]| words("git", &[&["-C", source], args].concat());
     let top = git(&["rev-parse", "--show-toplevel"])?;

@@ -1,8 +1,9 @@
 //! Cgroups as the kernel makes them.
 //!
-//! Needs root and cgroup v2. Where /sys/fs/cgroup is not v2 alone, each test runs itself again in a mount namespace of its own with v2
-//! mounted there. Without root a test is skipped with a word, but fails where CI is set. The limits' test needs the controllers
-//! pids, memory, cpu and io, and says so where they are missing; `CGROUP_CONTROLLERS=1` makes that a failure.
+//! Needs root and cgroup v2. Where /sys/fs/cgroup is not v2 alone, each test runs itself again in a
+//! mount namespace of its own with v2 mounted there. Without root a test is skipped with a word,
+//! but fails where CI is set. The limits' test needs the controllers pids, memory, cpu and io, and
+//! says so where they are missing; `CGROUP_CONTROLLERS=1` makes that a failure.
 
 #![allow(clippy::unwrap_used)] // clippy knows only functions marked #[test] as tests, not their helpers
 
@@ -17,7 +18,8 @@ use emergence_runc::cgroup::{Driver, Group, Layout, devices, layout, limits};
 use emergence_runc::error::Kind;
 use emergence_runc::spec::resources::{DeviceRule, Resources};
 
-/// Whether the rest of the test is to run in this process. If not, it has been run in another one, and passed.
+/// Whether the rest of the test is to run in this process. If not, it has been run in another one,
+/// and passed.
 fn on_cgroup2(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "{test} needs root");
@@ -165,7 +167,8 @@ fn removed_with_all_in_it() {
     let place = Place::new("removed");
     place.group.create().unwrap().unwrap();
     let mut children = [Sleeper::new(), Sleeper::new()];
-    // First of all: once controllers are handed on, no process may enter. Neither are they while it is in.
+    // First of all: once controllers are handed on, no process may enter. Neither are they while it
+    // is in.
     place.group.join(children[0].pid()).unwrap();
     let mut deep = place.group.clone();
     for _ in 0..30 {

@@ -1,4 +1,5 @@
-//! What fuzzing has found so far, as ordinary tests: every file of fuzz/corpus through the check that it was found with.
+//! What fuzzing has found so far, as ordinary tests: every file of fuzz/corpus through the check
+//! that it was found with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../fuzz/src/checks/mod.rs"]
@@ -39,7 +40,8 @@ fn found_references_stay_found() {
     }
 }
 
-/// Long enough for what grows with the document, in a debug build on a busy machine; far too short for what grows with its square.
+/// Long enough for what grows with the document, in a debug build on a busy machine; far too short
+/// for what grows with its square.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]

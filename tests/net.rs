@@ -1,7 +1,8 @@
 //! Network devices moved between two real network namespaces, and `lo` brought up in a fresh one.
 //!
-//! Needs root and iproute2's `ip`; without them a test is skipped and says so, with `CI` set it fails. Each test unshares the
-//! network of its own thread, so the machine's network is never touched.
+//! Needs root and iproute2's `ip`; without them a test is skipped and says so, with `CI` set it
+//! fails. Each test unshares the network of its own thread, so the machine's network is never
+//! touched.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

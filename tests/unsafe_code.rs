@@ -1,5 +1,5 @@
-//! Unsafe code, read in the sources: each piece says why it is sound, and docs/security.md counts them truly. What runs between clone
-//! and exec names nothing that takes memory or a lock.
+//! Unsafe code, read in the sources: each piece says why it is sound, and docs/security.md counts
+//! them truly. What runs between clone and exec names nothing that takes memory or a lock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -198,7 +198,8 @@ fn rooms_without_it_forbid_it() {
     }
 }
 
-/// What takes memory, takes a lock, may have to be made first, panics, or speaks through the C library's buffers.
+/// What takes memory, takes a lock, may have to be made first, panics, or speaks through the C
+/// library's buffers.
 const FORBIDDEN: [&str; 42] = [
     "Arc",
     "BTreeMap",
@@ -248,7 +249,8 @@ const FORBIDDEN: [&str; 42] = [
 const RUNTIME_ONLY: [&str; 9] =
     ["base64", "bpf", "command", "guard", "mountinfo", "remove", "signal", "signal_names", "small_file"];
 
-/// Functions in the other files of sys that take memory, by the name that callers use; the runtime alone calls them.
+/// Functions in the other files of sys that take memory, by the name that callers use; the runtime
+/// alone calls them.
 const WITH_HEAP: [(&str, &str); 3] =
     [("new", "Pointers::new"), ("connect_unix", "connect_unix"), ("connect_within", "connect_within")];
 
@@ -286,7 +288,8 @@ fn the_child_names_nothing_that_takes_memory_or_a_lock() {
     assert!(found.is_empty(), "between clone and exec: {found:#?}");
 }
 
-/// Functions of the C library that are one system call and nothing else: no lock, no buffer, no point of cancellation.
+/// Functions of the C library that are one system call and nothing else: no lock, no buffer, no
+/// point of cancellation.
 const BARE: [&str; 11] = [
     "_exit",
     "dup2",

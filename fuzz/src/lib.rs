@@ -3,7 +3,8 @@
 pub mod checks;
 pub mod mutate;
 
-/// In a target that reads JSON: half of all changes are made to the document, the others to its bytes.
+/// In a target that reads JSON: half of all changes are made to the document, the others to its
+/// bytes.
 #[macro_export]
 macro_rules! mutates_json {
     () => {

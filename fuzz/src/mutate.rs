@@ -1,4 +1,5 @@
-//! Changes JSON as JSON: bytes changed at random are nearly always broken JSON, which never gets past the parser.
+//! Changes JSON as JSON: bytes changed at random are nearly always broken JSON, which never gets
+//! past the parser.
 
 use serde_json::{Map, Value};
 
@@ -21,7 +22,8 @@ const NUMBERS: [i128; 12] = [
     u64::MAX as i128,
 ];
 
-/// Rewrites the document in the first `size` bytes of `data`; the new size. `None`: it is not JSON, or became too long.
+/// Rewrites the document in the first `size` bytes of `data`; the new size. `None`: it is not JSON,
+/// or became too long.
 pub fn json(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> Option<usize> {
     let mut dice = Dice(u64::from(seed) << 1 | 1);
     let mut document: Value = serde_json::from_slice(data.get(..size)?).ok()?;

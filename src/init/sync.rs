@@ -25,8 +25,8 @@
 //!   (end of file: execve has closed the socket)
 //! ```
 //! At any moment before `Waiting` and before its filter, the child may send `Done` for a finished
-//! step, if requested (`--debug`); it gets no answer. At any moment the child may send `StepError` and
-//! end; if a hook has failed, the hook's output follows. Each message is sent only if the plan
+//! step, if requested (`--debug`); it gets no answer. At any moment the child may send `StepError`
+//! and end; if a hook has failed, the hook's output follows. Each message is sent only if the plan
 //! needs the answer. When the runtime is gone, the child reads end of file and ends too.
 
 use std::mem::MaybeUninit;

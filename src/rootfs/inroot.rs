@@ -114,8 +114,8 @@ impl InRoot<'_> {
         Ok((self.directory(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
     }
 
-    /// As [`InRoot::directory`], for a path that was missing a moment ago. Never returns another kind
-    /// of file.
+    /// As [`InRoot::directory`], for a path that was missing a moment ago. Never returns another
+    /// kind of file.
     pub(super) fn make_directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let mut path = PathBuffer::new(path)?;
         for _ in 0..MOST_LINKS {

@@ -34,8 +34,8 @@ impl<'a> Masks<'a> {
         Self { null, options, empty: None }
     }
 
-    /// Masks `path`: a directory by an empty read-only tmpfs, any other file by /dev/null. A missing
-    /// path needs no mask.
+    /// Masks `path`: a directory by an empty read-only tmpfs, any other file by /dev/null. A
+    /// missing path needs no mask.
     pub(super) fn cover(&mut self, path: &CStr, root: InRoot<'_>) -> rustix::io::Result<()> {
         let Some(target) = find(path, root)? else { return Ok(()) };
         let directory = path::kind(&target)? == FileType::Directory;

@@ -146,7 +146,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 let mut items = list.iter().enumerate();
                 let read =
                     visitor.visit_seq(Items { items: &mut items, path: self.path, seen: self.seen })?;
-                // As serde_json does: a structure may be written as a list of its members, but not a longer one.
+                // As serde_json does: a structure may be written as a list of its members, but not
+                // a longer one.
                 if items.len() == 0 { Ok(read) } else { Err(invalid_length(list.len())) }
             }
             scalar => scalar.deserialize_any(visitor),

@@ -9,8 +9,8 @@ use rustix::process::{Resource, getrlimit};
 static LEFT_OPEN_BELOW: AtomicI32 = AtomicI32::new(0);
 
 /// Lets [`close_later`] leave descriptors open in this process. It must call
-/// [`super::fd::close_others`] before it executes a program, or waits to be told to. At most 64 stay
-/// open, and none if the limit of open files is low.
+/// [`super::fd::close_others`] before it executes a program, or waits to be told to. At most 64
+/// stay open, and none if the limit of open files is low.
 pub fn leave_some_open() {
     const ENOUGH: u64 = 128;
     let limit = getrlimit(Resource::Nofile);
@@ -19,8 +19,8 @@ pub fn leave_some_open() {
     }
 }
 
-/// Closes a descriptor, or after [`leave_some_open`] leaves it to [`super::fd::close_others`], which
-/// needs one call for all.
+/// Closes a descriptor, or after [`leave_some_open`] leaves it to [`super::fd::close_others`],
+/// which needs one call for all.
 pub fn close_later(file: impl Into<Option<OwnedFd>>) {
     let left = LEFT_OPEN_BELOW.load(Ordering::Relaxed);
     if let Some(file) = file.into().filter(|file| file.as_raw_fd() < left) {

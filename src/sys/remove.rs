@@ -55,8 +55,8 @@ pub fn empty(directory: &OwnedFd) -> rustix::io::Result<u64> {
     Ok(freed)
 }
 
-/// Removes the files and empty directories in `directory` and adds the freed bytes to `freed`. `full`
-/// is called for other directories, and may end the sweep. False: `directory` was empty.
+/// Removes the files and empty directories in `directory` and adds the freed bytes to `freed`.
+/// `full` is called for other directories, and may end the sweep. False: `directory` was empty.
 fn sweep(
     directory: &OwnedFd,
     freed: &mut u64,

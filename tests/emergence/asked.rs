@@ -1,4 +1,5 @@
-//! How the program is asked: help, ways to name an artifact, and options that must not be passed over.
+//! How the program is asked: help, ways to name an artifact, and options that must not be passed
+//! over.
 
 use std::fs;
 use std::path::Path;
@@ -88,7 +89,8 @@ fn options_apply_in_addition_to_a_description() {
 
 #[test]
 fn brotli_is_known_by_its_name_or_reported() {
-    // An empty directory's NAR, as brotli stores it uncompressed: a header, its bytes, and the empty last block.
+    // An empty directory's NAR, as brotli stores it uncompressed: a header, its bytes, and the
+    // empty last block.
     let raw = fs::read(vector("nars/empty-dir.nar")).unwrap();
     let length = u32::try_from(raw.len() - 1).unwrap();
     // WBITS 16, then ISLAST 0, MNIBBLES 4, MLEN - 1, ISUNCOMPRESSED 1.

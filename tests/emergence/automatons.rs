@@ -123,7 +123,8 @@ fn report(reference: &str, options: &[&str]) -> Value {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let (one, other) = (Work::new(), Work::new());
-    // The same trees: made in another order, at another time, with other permissions that do not count.
+    // The same trees: made in another order, at another time, with other permissions that do not
+    // count.
     fs::remove_dir_all(other.path("app")).unwrap();
     fs::create_dir(other.path("app")).unwrap();
     write(&other.path("app/note"), "not to be run\n", 0o600);
@@ -594,7 +595,8 @@ fn signatures_are_added_and_demanded() {
     assert_eq!(work.listing(), before);
 }
 
-/// A layout of one manifest that can be corrupted: digests are updated after a change, up to the index.
+/// A layout of one manifest that can be corrupted: digests are updated after a change, up to the
+/// index.
 struct Spoilt {
     work: Work,
     layout: PathBuf,

@@ -96,7 +96,8 @@ fn every_flipped_byte_is_seen() {
             assert_eq!(answer.status, 3, "{name}, byte {at}: {}", answer.stderr);
         }
         fs::write(&nar, &good).unwrap();
-        // A signature covers path, hash, size and references; the rest of the lines is checked by the files.
+        // A signature covers path, hash, size and references; the rest of the lines is checked by
+        // the files.
         for (from, to) in [
             ("NarSize: 1", "NarSize: 2"),
             ("NarHash: sha256:0", "NarHash: sha256:1"),

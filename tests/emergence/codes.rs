@@ -1,4 +1,5 @@
-//! The table of codes: how each is brought about, what the command ends with, and that it leaves everything as it was.
+//! The table of codes: how each is brought about, what the command ends with, and that it leaves
+//! everything as it was.
 
 use std::cell::RefCell;
 use std::fs;

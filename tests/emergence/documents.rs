@@ -54,7 +54,8 @@ fn the_worked_example() {
     assert_eq!(digests.output.to_string(), text(&want["output"]));
     assert_eq!(digests.interface.to_string(), text(&want["interface"]));
     assert_eq!(digests.automaton.to_string(), text(&want["automaton"]));
-    // Another declaration is another automaton with the same output; another default is another interface.
+    // Another declaration is another automaton with the same output; another default is another
+    // interface.
     let other = parse(&changed(&[("/declaration", Value::Null)])).unwrap();
     let other = Digests::of(&other, &contents).unwrap();
     assert_eq!((other.declaration, other.output), (None, digests.output));

@@ -40,7 +40,8 @@ fn many(directory: &Path, name: &str, count: usize) -> (String, String) {
     (format!("nar:{}", nar.display()), path)
 }
 
-/// Unpacks into one directory again and again, each time killed a bit later: there is all of it, or nothing of its name.
+/// Unpacks into one directory again and again, each time killed a bit later: there is all of it, or
+/// nothing of its name.
 #[test]
 fn unpacking_next_to_a_store_is_atomic() {
     let directory = tempfile::tempdir().unwrap();
@@ -85,7 +86,8 @@ fn unpacking_next_to_a_store_is_atomic() {
     }
 }
 
-/// Takes a closure away, in one copy of a store after another, each time killed a bit later: what is there is whole, and the rest goes.
+/// Takes a closure away, in one copy of a store after another, each time killed a bit later: what
+/// is there is whole, and the rest goes.
 #[test]
 fn a_collection_that_is_ended_leaves_a_valid_store() {
     let store = Store::new();

@@ -1,4 +1,5 @@
-//! Layouts that are not what they say: each fault has its code, and after it everything is as before.
+//! Layouts that are not what they say: each fault has its code, and after it everything is as
+//! before.
 
 use std::fs;
 use std::io::Write;
@@ -78,7 +79,8 @@ fn references_without_a_target() {
     emergence(&["verify", &format!("oci:{}", nowhere.path().display())]).refused(3, "oci.layout");
 }
 
-/// Libraries write an index as index.json itself; the entries of one image for several platforms then have no names, or one.
+/// Libraries write an index as index.json itself; the entries of one image for several platforms
+/// then have no names, or one.
 #[test]
 fn platforms_in_index_json() {
     let layout = Layout::new();
@@ -391,7 +393,8 @@ fn every_byte_counts() {
             fs::write(&path, &wrong).unwrap();
             let name = path.display();
             let status = match verify(layout.root(), &digest) {
-                // index.json has no digest: where nothing reads it, a byte may change. What it leads to is the pinned image still.
+                // index.json has no digest: where nothing reads it, a byte may change. What it
+                // leads to is the pinned image still.
                 Ok(found) => {
                     assert!(path.ends_with("index.json") && found == digest, "{name}, byte {at}");
                     continue;

@@ -99,7 +99,8 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
         layout.path(&format!("blobs/sha256/{hex}"))
     };
     let good = fs::read(&blob).unwrap();
-    // The time in gzip's header, which changes nothing that comes out; a byte of the content; and an end that is missing.
+    // The time in gzip's header, which changes nothing that comes out; a byte of the content; and
+    // an end that is missing.
     let flipped = |at: usize| {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
@@ -121,7 +122,8 @@ fn a_layer_that_changes_between_the_passes_is_not_unpacked() {
     assert_eq!(names(&to), ["a", "b"]);
 }
 
-/// Everything works in a user's own directory: devices, and owners that the user cannot set, are counted and left out.
+/// Everything works in a user's own directory: devices, and owners that the user cannot set, are
+/// counted and left out.
 #[test]
 fn a_rootless_user_has_a_store_of_his_own() {
     const NOBODY: u32 = 65534;
@@ -156,7 +158,8 @@ fn a_rootless_user_has_a_store_of_his_own() {
     };
     let unpacked = as_user(&["unpack", &layout.reference()]);
     assert_eq!(unpacked["skipped"]["devices"], serde_json::json!(["null"]));
-    // All that is in it is root's, but for one file that is another's: the owner is nowhere he who unpacks.
+    // All that is in it is root's, but for one file that is another's: the owner is nowhere he who
+    // unpacks.
     assert_eq!(unpacked["skipped"]["owners"], 1);
     let kept = Path::new(unpacked["path"].as_str().unwrap()).to_owned();
     assert!(kept.starts_with(home.join("emergence/layers")));

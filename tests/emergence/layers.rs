@@ -25,7 +25,8 @@ impl Numbers {
     }
 }
 
-/// What the layers so far come to: paths, and whether each is a directory (`d`), a file (`f`) or something else.
+/// What the layers so far come to: paths, and whether each is a directory (`d`), a file (`f`) or
+/// something else.
 type Model = BTreeMap<String, char>;
 
 /// Type, path, link, bytes, mode and pax records.
@@ -105,7 +106,8 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
                 let gone = (*numbers.of(&names)).clone();
                 let (directory, name) = gone.rsplit_once('/').map_or(("", gone.as_str()), |both| both);
                 let slash = if directory.is_empty() { "" } else { "/" };
-                // Only files that the layer has not replaced are removed, so that the model stays right.
+                // Only files that the layer has not replaced are removed, so that the model stays
+                // right.
                 if !model.contains_key(&gone) || (!directory.is_empty() && model.get(directory) != Some(&'d'))
                 {
                     continue;
@@ -141,7 +143,8 @@ fn layer(model: &mut Model, numbers: &mut Numbers) -> Vec<u8> {
     tar_of(&made)
 }
 
-/// An image of four layers, each of which changes what is below it, and the names that it must have in the end.
+/// An image of four layers, each of which changes what is below it, and the names that it must have
+/// in the end.
 pub(crate) fn random(seed: u64) -> (Layout, Model) {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed * 7919));
     let mut model = Model::new();
@@ -237,7 +240,8 @@ fn a_whiteout_spares_the_layers_own_and_goes_through_no_directory_that_the_layer
     assert!(ours(&layout.reference()).iter().all(|line| !line.starts_with("real/x")));
 }
 
-/// A layer as engines over AUFS packed it: whiteouts are names of one file, and what AUFS keeps for itself is there too.
+/// A layer as engines over AUFS packed it: whiteouts are names of one file, and what AUFS keeps for
+/// itself is there too.
 #[test]
 fn layers_of_aufs() {
     let below =
@@ -298,7 +302,8 @@ fn sparse_files_and_capabilities_and_devices() {
         ]);
         let layout = Layout::of(&[fs::read(&tar).unwrap(), more]);
         let lines = ours(&layout.reference());
-        // umoci does not know GNU's kind, whose times have no fractions; its contents must be those of the other kinds.
+        // umoci does not know GNU's kind, whose times have no fractions; its contents must be those
+        // of the other kinds.
         if format == "--format=gnu" {
             gnu = contents(&lines);
         } else {
@@ -314,7 +319,8 @@ fn sparse_files_and_capabilities_and_devices() {
     }
 }
 
-/// Each must be refused with its code, by `verify` (if that can know) and by `unpack`, and leave nothing anywhere.
+/// Each must be refused with its code, by `verify` (if that can know) and by `unpack`, and leave
+/// nothing anywhere.
 #[test]
 fn hostile_layers() {
     let deep = "d/".repeat(300);

@@ -73,7 +73,8 @@ fn a_file_at_the_link_limit_is_copied() {
             assert_eq!(fs::read(&file).unwrap().len(), size);
             *inodes.entry(fs::metadata(&file).unwrap().ino()).or_default() += 1;
         }
-        // The old one got all that it could have, and one that was made then the rest, or a few that were made at the same time.
+        // The old one got all that it could have, and one that was made then the rest, or a few
+        // that were made at the same time.
         assert_eq!(inodes.remove(&old.ino()), Some(LEFT as usize), "{name}");
         assert!((1..COPIES / 3).contains(&inodes.len()), "{name}: {inodes:?}");
         assert!(old.nlink() < most, "the store has dropped its own name of it");

@@ -1,4 +1,5 @@
-//! The same questions to Nix itself, where it is installed (package nix-bin), in a store of the test's own.
+//! The same questions to Nix itself, where it is installed (package nix-bin), in a store of the
+//! test's own.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, each, emergence, text, trusting, vector, vectors};
 
-/// A directory for a document and what comes of it; and the recipe of an object that a cache of the vectors has.
+/// A directory for a document and what comes of it; and the recipe of an object that a cache of the
+/// vectors has.
 struct Work {
     directory: tempfile::TempDir,
     recipe: Value,

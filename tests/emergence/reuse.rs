@@ -1,5 +1,5 @@
-//! What a store has is neither read nor kept twice, under whatever path, out of any source; and objects that are only declared to be the same
-//! is read.
+//! What a store has is neither read nor kept twice, under whatever path, out of any source; and
+//! objects that are only declared to be the same is read.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -213,7 +213,8 @@ fn stores_exchange_missing_objects() {
         assert_eq!(second.len(), 1);
         lacks.run(&["import", &second[0]]).ok();
         assert_eq!(lacks.run(&["need", &reference]).ok(), "");
-        // The objects are there: the automaton is taken without any of its blobs, and runs from the store.
+        // The objects are there: the automaton is taken without any of its blobs, and runs from the
+        // store.
         let got = answer(&lacks.run(&["--json", "import", &reference]));
         assert_eq!(got["reused"].as_array().unwrap().len(), 2);
         assert_eq!(lacks.run(&["ls"]).ok(), all);

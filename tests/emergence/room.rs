@@ -1,4 +1,5 @@
-//! Full file systems: an import that cannot fit is refused before its blobs are read, and a failed one leaves nothing behind.
+//! Full file systems: an import that cannot fit is refused before its blobs are read, and a failed
+//! one leaves nothing behind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use crate::layouts::{Layout, file, tagged, tar_of};
 use crate::stores::Store;
 use crate::support::{emergence, program};
 
-/// Runs a script in a mount namespace of its own, in which a small file system is mounted on the directory `small`. `$E` is the program with
-/// a store there. False: this user cannot mount.
+/// Runs a script in a mount namespace of its own, in which a small file system is mounted on the
+/// directory `small`. `$E` is the program with a store there. False: this user cannot mount.
 fn with_small(directory: &Path, options: &str, script: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root mounts a file system");

@@ -1,4 +1,5 @@
-//! Plain images in the store, layer over layer: what overlayfs shows of them, and what images share.
+//! Plain images in the store, layer over layer: what overlayfs shows of them, and what images
+//! share.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,12 +12,14 @@ use crate::layers::{random, unpacked};
 use crate::layouts::*;
 use crate::support::emergence;
 
-/// A directory where overlays can be mounted, which those of a machine's own root file system may forbid.
+/// A directory where overlays can be mounted, which those of a machine's own root file system may
+/// forbid.
 pub(crate) fn place() -> tempfile::TempDir {
     tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap()
 }
 
-/// The tree that the layers show together, the lowest first; mounted in a mount namespace of a thread that ends here.
+/// The tree that the layers show together, the lowest first; mounted in a mount namespace of a
+/// thread that ends here.
 pub(crate) fn merged(layers: &[PathBuf]) -> Vec<String> {
     let [_, _, ..] = layers else { return tree(&layers[0]) };
     let text: Vec<&str> = layers.iter().rev().map(|layer| layer.to_str().unwrap()).collect();
@@ -97,7 +100,8 @@ fn layers_show_what_one_tree_has() {
     }
 }
 
-/// What a layer does to directories that are below it, deep and wide, and what it says of the root or leaves to what is below.
+/// What a layer does to directories that are below it, deep and wide, and what it says of the root
+/// or leaves to what is below.
 #[test]
 fn directories_are_removed_and_recreated() {
     if !is_root() {
@@ -156,7 +160,8 @@ fn directories_are_removed_and_recreated() {
         assert_eq!(layers.len(), count);
         assert_eq!(apart(&merged(&layers)), apart(&in_one_tree(&layout)), "{count} layers");
     }
-    // The device that overlayfs takes for a whiteout is left out and reported, in the lowest layer too.
+    // The device that overlayfs takes for a whiteout is left out and reported, in the lowest layer
+    // too.
     let layout = upto(3);
     kept.call(&["gc"]);
     let (layers, said) = kept.unpack(&layout);
@@ -191,7 +196,8 @@ fn shared_layers_are_stored_once() {
     assert_eq!(needed["needed"], json!([inspected["configDigest"], digest(1)]));
     let blob = other.path(&format!("blobs/sha256/{}", digest(0).trim_start_matches("sha256:")));
     let good = fs::read(&blob).unwrap();
-    // One that is there must be what it says; one that is not need not be, but to be verified for its own sake.
+    // One that is there must be what it says; one that is not need not be, but to be verified for
+    // its own sake.
     let mut bad = good.clone();
     bad[50] ^= 1;
     fs::write(&blob, &bad).unwrap();
@@ -230,7 +236,8 @@ fn shared_layers_are_stored_once() {
     assert_eq!(kept.layers(), 0);
 }
 
-/// A file system whose overlays cannot be written to: that of an overlay. There, an image is one tree.
+/// A file system whose overlays cannot be written to: that of an overlay. There, an image is one
+/// tree.
 #[test]
 fn without_overlay_mounts_an_image_is_one_tree() {
     if !is_root() {
@@ -261,7 +268,8 @@ fn without_overlay_mounts_an_image_is_one_tree() {
     assert!(!tree(&kept).is_empty() && !fs::metadata(&kept).unwrap().file_type().is_char_device());
 }
 
-/// For overlayfs it would be a whiteout, which only a file named so is. What it replaces is gone all the same.
+/// For overlayfs it would be a whiteout, which only a file named so is. What it replaces is gone
+/// all the same.
 #[test]
 fn a_whiteout_device_removes_the_file_below() {
     if !is_root() {
@@ -278,7 +286,8 @@ fn a_whiteout_device_removes_the_file_below() {
     assert_eq!(whole.len(), 2, "{whole:?}");
 }
 
-/// Layers are not what an image is given from where this process could not mount them, or would see what they hide.
+/// Layers are not what an image is given from where this process could not mount them, or would see
+/// what they hide.
 #[test]
 fn layers_that_cannot_be_mounted_are_not_taken() {
     if !is_root() {

@@ -1,4 +1,5 @@
-//! The store: what comes in, what leaves, what is kept, and that nothing is there that should not be.
+//! The store: what comes in, what leaves, what is kept, and that nothing is there that should not
+//! be.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -291,7 +292,8 @@ fn references_that_are_not_declared_are_found() {
     store.run(&["export", &outer_path, "--to", &to, "--compress", "none"]).ok();
     let reference = format!("{to}#{outer_path}");
     emergence(&["--trust", "none", "--scan", "verify", &reference]).ok();
-    // A third object refers to both, and the second one no longer admits that it refers to the first.
+    // A third object refers to both, and the second one no longer admits that it refers to the
+    // first.
     let digits = |path: &str| path["/nix/store/".len()..][..32].to_owned();
     let narinfo = cache.join(format!("{}.narinfo", digits(&outer_path)));
     let text = fs::read_to_string(&narinfo).unwrap();
@@ -647,7 +649,8 @@ fn every_flipped_byte_of_a_cache_is_refused_and_leaves_nothing() {
             fs::write(file, &bad).unwrap();
             let answer = import();
             if answer.status == 0 {
-                // Unknown members and hints are ignored: the builder, and the location of verified files.
+                // Unknown members and hints are ignored: the builder, and the location of verified
+                // files.
                 let line = info.lines().nth(info[..at].matches('\n').count()).unwrap_or_default();
                 let free = ["Deriver", "CA", "File", "Sig"].iter().any(|name| line.starts_with(name))
                     || line == "References: ";

@@ -1,4 +1,5 @@
-//! Automata as ordinary images: from a registry into podman, into containerd and Docker, and checked again before they start.
+//! Automata as ordinary images: from a registry into podman, into containerd and Docker, and
+//! checked again before they start.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -157,7 +158,8 @@ fn podman_from_a_registry(podman: &Podman) {
     podman.call(&[&RUN[..], &[&image]].concat()).ok().prints(PRINTS);
 }
 
-/// Makes a test of each function, named as [`on_both`] names them: what they are about only this runtime has.
+/// Makes a test of each function, named as [`on_both`] names them: what they are about only this
+/// runtime has.
 macro_rules! on_ours {
     ($($name:ident)*) => { $(
         mod $name {
@@ -178,7 +180,8 @@ fn pulled(podman: &Podman) -> String {
     podman.call(&["pull", "--quiet", &Automaton::get().image()]).ok().text().to_owned()
 }
 
-/// podman keeps an image's annotations to itself since 4.5.1: who starts the container gives them, or the store knows the objects.
+/// podman keeps an image's annotations to itself since 4.5.1: who starts the container gives them,
+/// or the store knows the objects.
 fn podman_checks_again() {
     let automaton = Automaton::get();
     let podman = Podman::new(Runtime::Ours);
@@ -212,7 +215,8 @@ fn podman_on_an_owners_machine() {
     };
     refused(run(&automaton.demand("none"), &[&image]), "trust.unproved");
     run(&automaton.demand(STORE), &[&image]).ok().prints(PRINTS);
-    // An ordinary image has no store paths, and nothing to prove; a signature can be demanded of it, which it lacks.
+    // An ordinary image has no store paths, and nothing to prove; a signature can be demanded of
+    // it, which it lacks.
     let ordinary = ["localhost/busybox", "echo", "ordinary"];
     run(&automaton.demand(STORE), &ordinary).ok().prints("ordinary");
     refused(run(r#"{"signature": []}"#, &ordinary), "trust.policy");

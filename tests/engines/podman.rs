@@ -325,8 +325,9 @@ fn a_terminal(podman: &Podman) {
 }
 
 fn out_of_memory(podman: &Podman) {
-    // conmon learns of it from memory.events, a while after: systemd must not have removed the group with its last process. On a busy
-    // machine it misses the word even so, with crun too: what is shown is that it can hear it.
+    // conmon learns of it from memory.events, a while after: systemd must not have removed the
+    // group with its last process. On a busy machine it misses the word even so, with crun too:
+    // what is shown is that it can hear it.
     let script = "tail /dev/zero; killed=$?; sleep 3; exit $killed";
     let heard = || {
         let web = podman.detached(&["--memory", "20m", "--memory-swap", "20m"], script);

@@ -121,8 +121,8 @@ struct Podman<'a> {
 
 impl<'a> Podman<'a> {
     fn new(env: &'a Env) -> Self {
-        // podman lowers its own limits to these, and asks for higher ones where no default is given; to raise a limit
-        // takes CAP_SYS_RESOURCE, which not every machine grants root.
+        // podman lowers its own limits to these, and asks for higher ones where no default is
+        // given; to raise a limit takes CAP_SYS_RESOURCE, which not every machine grants root.
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         let processes = rustix::process::getrlimit(rustix::process::Resource::Nproc);
         let least = |limit: rustix::process::Rlimit, most: u64| limit.maximum.unwrap_or(most).min(most);
@@ -178,7 +178,8 @@ fn podman_create_init_start_kill_rm() {
     assert_eq!(status(), "running");
     let runtime = podman.run(&["inspect", "--format", "{{.OCIRuntime}}", "web"]).ok();
     assert_eq!(runtime.text(), env.binary().to_str().unwrap());
-    // The signal may arrive before the shell has set its trap, so it is repeated until the shell answers.
+    // The signal may arrive before the shell has set its trap, so it is repeated until the shell
+    // answers.
     until("the program was told", || {
         podman.run(&["kill", "--signal", "TERM", "web"]);
         bundle.rootfs("down").exists()

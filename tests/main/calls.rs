@@ -1,4 +1,5 @@
-//! System calls of each command, counted: their number is exact enough to show a loss of speed that a clock does not.
+//! System calls of each command, counted: their number is exact enough to show a loss of speed that
+//! a clock does not.
 
 use std::fs;
 
@@ -6,12 +7,12 @@ use serde_json::json;
 
 use crate::support::{Env, on_test_machine};
 
-/// Not counted: the allocator's calls, which differ between C libraries, and fcntl(2), with which std checks each descriptor that it
-/// closes in a debug build.
+/// Not counted: the allocator's calls, which differ between C libraries, and fcntl(2), with which
+/// std checks each descriptor that it closes in a debug build.
 const COUNTED: &str = "trace=!fcntl,brk,madvise,mmap,mprotect,mremap,munmap";
 
-/// How many calls a command makes, with those of the processes that it creates; only its own for `create`, as strace would wait for
-/// the container.
+/// How many calls a command makes, with those of the processes that it creates; only its own for
+/// `create`, as strace would wait for the container.
 fn calls_of(env: &Env, args: &[&str]) -> usize {
     let summary = env.dir().join("run/calls");
     let file = summary.to_str().unwrap();

@@ -1,4 +1,5 @@
-//! `--debug` and `--log-level trace`: which step a container's start has reached, and where its time went.
+//! `--debug` and `--log-level trace`: which step a container's start has reached, and where its
+//! time went.
 
 use std::fs;
 

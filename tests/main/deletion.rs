@@ -1,4 +1,5 @@
-//! `delete` against other commands at work, records that cannot be read or are broken, and kernel errors at each step: nothing is forgotten.
+//! `delete` against other commands at work, records that cannot be read or are broken, and kernel
+//! errors at each step: nothing is forgotten.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +34,8 @@ fn until_dead(pid: i32) {
     until(&format!("process {pid} has ended"), || !alive(pid));
 }
 
-/// Runs the runtime under strace, which has the `count`th of these calls fail. `None`: there are fewer.
+/// Runs the runtime under strace, which has the `count`th of these calls fail. `None`: there are
+/// fewer.
 fn with_failure(env: &Env, call: &str, error: &str, count: usize, args: &[&str]) -> Option<Output> {
     let trace = env.dir().join("run/trace");
     let inject = format!("inject={call}:error={error}:when={count}");
@@ -42,7 +44,8 @@ fn with_failure(env: &Env, call: &str, error: &str, count: usize, args: &[&str])
     fs::read_to_string(&trace).unwrap().contains("INJECTED").then_some(output)
 }
 
-/// Either the command says that it failed, and the container is as it was, or the container is gone.
+/// Either the command says that it failed, and the container is as it was, or the container is
+/// gone.
 fn all_or_nothing(env: &Env, output: &Output, pid: i32, what: &str) -> bool {
     if output.code == 0 {
         until(&format!("{what}: process {pid} has ended"), || !alive(pid));
@@ -242,7 +245,8 @@ fn a_broken_record_that_names_anothers_cgroup_does_it_no_harm() {
     }
 }
 
-/// `delete --force` has read the record when the creation goes on: what it makes then must not be forgotten.
+/// `delete --force` has read the record when the creation goes on: what it makes then must not be
+/// forgotten.
 #[test]
 fn delete_waits_for_a_creation_to_end() {
     let Some(env) = Env::new() else { return };

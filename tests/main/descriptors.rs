@@ -1,4 +1,5 @@
-//! Which descriptors the program gets: `--preserve-fds`, LISTEN_FDS (sd_listen_fds(3)), and nothing else.
+//! Which descriptors the program gets: `--preserve-fds`, LISTEN_FDS (sd_listen_fds(3)), and nothing
+//! else.
 
 use crate::support::Env;
 

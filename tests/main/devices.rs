@@ -1,4 +1,5 @@
-//! `linux.devices`, the default devices and links, over what exists already and in user namespaces: config-linux.md, "Devices".
+//! `linux.devices`, the default devices and links, over what exists already and in user namespaces:
+//! config-linux.md, "Devices".
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,5 @@
-//! events: runc-events(8). The form is that of runc's Go package types; what needs cgroup controllers says so.
+//! events: runc-events(8). The form is that of runc's Go package types; what needs cgroup
+//! controllers says so.
 
 use serde_json::{Value, json};
 
@@ -144,7 +145,8 @@ fn kills_for_memory_are_reported_at_once() {
     if !env.controllers(&["memory"]) {
         return;
     }
-    // The kernel kills what takes too much; the container goes on, and the second time ends with it.
+    // The kernel kills what takes too much; the container goes on, and the second time ends with
+    // it.
     let eat = "head -c 200000000 /dev/zero | tail";
     let script = format!("read go < /tmp/one; {eat}; read go < /tmp/two; {eat}");
     let bundle =

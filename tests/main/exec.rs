@@ -321,7 +321,8 @@ fn a_cgroup_below_the_containers() {
     env.delete("web");
 }
 
-/// A group that hands controllers down may hold no process itself (cgroup-v2.rst, "No Internal Process Constraint").
+/// A group that hands controllers down may hold no process itself (cgroup-v2.rst, "No Internal
+/// Process Constraint").
 #[test]
 fn the_inits_own_cgroup_when_it_has_moved() {
     let Some(env) = Env::new() else { return };
@@ -455,7 +456,8 @@ fn signals_are_passed_on() {
     env.delete("web");
 }
 
-/// As fexecve(3) does it: the name is one of the program's own process, which is not there yet when the name is looked up.
+/// As fexecve(3) does it: the name is one of the program's own process, which is not there yet when
+/// the name is looked up.
 #[test]
 fn a_program_by_its_descriptor() {
     let Some(env) = Env::new() else { return };

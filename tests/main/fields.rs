@@ -1,4 +1,5 @@
-//! Fields, options and annotations that have no room elsewhere: each is seen to work inside, or from outside.
+//! Fields, options and annotations that have no room elsewhere: each is seen to work inside, or
+//! from outside.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -350,7 +351,8 @@ fn a_listener_gets_the_notify_descriptor_and_the_state() {
 #[test]
 fn orphans_of_the_container_are_reaped() {
     let Some(env) = Env::new() else { return };
-    // Without a pid namespace no process in the container reaps; `run` does, unless an option forbids it.
+    // Without a pid namespace no process in the container reaps; `run` does, unless an option
+    // forbids it.
     let bundle = env.script("(sleep 0.2 &) ; exec sleep 0.5").without_namespace("pid").without_mount("/proc");
     env.run(&bundle).ok();
     until("no zombie is left", || {

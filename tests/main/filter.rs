@@ -13,7 +13,8 @@ const UNAME: &str = "63";
 const UNAME_32: &str = "32:122";
 const NEW: &str = "1000";
 
-/// Puts the probe into the bundle, with `words` for its arguments; `None`, with the reason, where it cannot be built.
+/// Puts the probe into the bundle, with `words` for its arguments; `None`, with the reason, where
+/// it cannot be built.
 fn probe(env: &Env, words: &[&str]) -> Option<Bundle> {
     if on_test_machine() || cfg!(not(target_arch = "x86_64")) {
         println!("skipped: no C compiler here, or another architecture");
@@ -72,7 +73,8 @@ fn every_action_does_what_it_says() {
     }
 }
 
-/// What the kernel would take for something else, or refuse without a reason, is refused with its place.
+/// What the kernel would take for something else, or refuse without a reason, is refused with its
+/// place.
 #[test]
 fn values_that_the_kernel_reads_differently_are_refused() {
     let Some(env) = Env::new() else { return };
@@ -125,7 +127,8 @@ fn a_trap_reports_the_system_call() {
 #[test]
 fn each_architecture_is_judged_by_its_own_part() {
     let Some(env) = Env::new() else { return };
-    // The same number is another call elsewhere: 63 is dup2 on x86, 122 setfsuid on x86_64. x32 has uname at 63.
+    // The same number is another call elsewhere: 63 is dup2 on x86, 122 setfsuid on x86_64. x32 has
+    // uname at 63.
     let calls = [UNAME, "122", UNAME_32, "32:63", "0x4000003f"];
     let Some(bundle) = probe(&env, &[&["call"], &calls[..]].concat()) else { return };
     let mut profile = uname("ERRNO", Some(22));
@@ -208,7 +211,8 @@ fn flags_reach_the_kernel() {
         ("LOG", Some(vec![flag("LOG")]), "2"),
         ("LOG", Some(vec![flag("SPEC_ALLOW")]), "4"),
         ("LOG", Some(some.to_vec()), "7"),
-        // One filter with a listener is all a process may have, and the watcher's is there: this one is seen, and refused.
+        // One filter with a listener is all a process may have, and the watcher's is there: this
+        // one is seen, and refused.
         ("NOTIFY", Some(all.to_vec()), "3f"),
         ("NOTIFY", Some(vec![flag("WAIT_KILLABLE_RECV")]), "28"),
     ];

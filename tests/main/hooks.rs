@@ -73,7 +73,8 @@ fn six_kinds_in_order_with_the_state() {
         assert_eq!(state["annotations"]["key"], "value", "{name}");
         assert!(state["ociVersion"].is_string(), "{name}");
         assert_eq!(state["status"], status, "{name}: {state}");
-        // runtime.md: the pid is there in "created" and "running", and for runtime's hooks it is the host's.
+        // runtime.md: the pid is there in "created" and "running", and for runtime's hooks it is
+        // the host's.
         if matches!(name, "createRuntime" | "prestart" | "poststart") {
             assert_eq!(state["pid"], pid, "{name}");
         }
@@ -126,8 +127,9 @@ fn surroundings(dir: &Path, kind: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
 }
 
-/// Without `env`, hooks have the environment of the runtime, startContainer that of the process with HOME. An empty list is an
-/// empty environment. createContainer begins in the root file system, startContainer in the process's directory, the others in the bundle.
+/// Without `env`, hooks have the environment of the runtime, startContainer that of the process
+/// with HOME. An empty list is an empty environment. createContainer begins in the root file
+/// system, startContainer in the process's directory, the others in the bundle.
 #[test]
 fn environment_and_directory_of_hooks_that_name_none() {
     let Some(env) = Env::new() else { return };
@@ -182,7 +184,8 @@ fn environment_and_directory_of_hooks_that_name_none() {
     }
 }
 
-/// The error of a failing hook of any kind has the hook's output, and none of a hook that succeeded.
+/// The error of a failing hook of any kind has the hook's output, and none of a hook that
+/// succeeded.
 #[test]
 fn output_of_a_failing_hook_is_in_the_error() {
     let Some(env) = Env::new() else { return };

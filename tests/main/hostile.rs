@@ -1,4 +1,5 @@
-//! What a hook or an odd configuration may do: nothing hangs, and nothing of the host is lost by it.
+//! What a hook or an odd configuration may do: nothing hangs, and nothing of the host is lost by
+//! it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

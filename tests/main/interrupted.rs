@@ -1,13 +1,15 @@
 //! A signal arrives while the runtime is inside a system call: no command fails by that.
 //!
-//! A traced process gets even signals that it ignores, so strace can have one pending at every call. Outside of tests it
-//! is a supervisor's signal, a freezer or a live patch of the kernel that interrupts.
+//! A traced process gets even signals that it ignores, so strace can have one pending at every
+//! call. Outside of tests it is a supervisor's signal, a freezer or a live patch of the kernel that
+//! interrupts.
 
 use serde_json::json;
 
 use crate::support::{Env, Output};
 
-/// Runs the runtime with a signal pending at every second of the first 60 calls of each kind; with `children`, at theirs too.
+/// Runs the runtime with a signal pending at every second of the first 60 calls of each kind; with
+/// `children`, at theirs too.
 fn interrupted(env: &Env, children: bool, args: &[&str]) -> Output {
     let trace = env.dir().join("run/trace");
     let trace = trace.to_str().unwrap();

@@ -1,5 +1,5 @@
-//! On kernels back to 5.4, and inside of engines with old filters: fallbacks for newer calls behave as these do.
-//! `EMERGENCE_TEST_KERNEL=5.4` runs all the other tests so, too.
+//! On kernels back to 5.4, and inside of engines with old filters: fallbacks for newer calls behave
+//! as these do. `EMERGENCE_TEST_KERNEL=5.4` runs all the other tests so, too.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -36,7 +36,8 @@ fn a_whole_life() {
     }
 }
 
-/// Flags of the mounts at and below a path, as a container without a name sees them: `PATH FLAGS`, a line each.
+/// Flags of the mounts at and below a path, as a container without a name sees them: `PATH FLAGS`,
+/// a line each.
 fn flags(env: &Env, bundle: Bundle, below: &str) -> String {
     let script = format!("awk '$5 ~ \"^{below}\" {{ print $5, $6 }}' /proc/self/mountinfo");
     let bundle = bundle.set("process/args", json!(["sh", "-c", script]));
@@ -145,8 +146,8 @@ fn masks_and_read_only_paths_hold() {
     }
 }
 
-/// While containers are made, `data` in the image is a directory, then a link that leads up and out, then again a directory, while
-/// the first one is out of the image.
+/// While containers are made, `data` in the image is a directory, then a link that leads up and
+/// out, then again a directory, while the first one is out of the image.
 #[test]
 fn names_that_are_exchanged_lead_nobody_out() {
     let Some(env) = Env::older(Older::Linux5_4) else { return };

@@ -1,13 +1,16 @@
-//! Hosts with cgroup version 1 or both versions, played by a named hierarchy of the test's own: the host's are not touched.
+//! Hosts with cgroup version 1 or both versions, played by a named hierarchy of the test's own: the
+//! host's are not touched.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::support::{Env, NOBODY, until};
 
-/// Runs the container in a mount namespace where /sys/fs/cgroup holds `mounts`, and looks that its groups are gone after.
+/// Runs the container in a mount namespace where /sys/fs/cgroup holds `mounts`, and looks that its
+/// groups are gone after.
 fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
-    // A hierarchy is known by its name to the whole machine, and tests of one process may run side by side.
+    // A hierarchy is known by its name to the whole machine, and tests of one process may run side
+    // by side.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("emergence{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     // The hierarchies are made as root; setpriv(1) then makes us the user that the world is for.
@@ -27,7 +30,8 @@ fn on_legacy(env: &Env, mounts: &str, bundle: &str) -> String {
         .env("RUNTIME", env.binary())
         .env("ROOT", env.root())
         .run();
-    // The kernel keeps a hierarchy whose last cgroup was not yet freed at its unmounting; the next unmounting ends it.
+    // The kernel keeps a hierarchy whose last cgroup was not yet freed at its unmounting; the next
+    // unmounting ends it.
     let end =
         format!("mkdir -p end && mount -t cgroup -o none,name={name} cgroup end && umount end; rmdir end");
     until(&format!("the test's hierarchy is gone, after {output:?}"), || {

@@ -1,4 +1,5 @@
-//! create, start, state, kill, delete, run, list: runtime-spec's runtime.md, "Lifecycle" and "Operations", and runc(8).
+//! create, start, state, kill, delete, run, list: runtime-spec's runtime.md, "Lifecycle" and
+//! "Operations", and runc(8).
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -105,7 +106,8 @@ fn a_created_container_can_be_deleted_with_force() {
 #[test]
 fn signals_by_name_and_number() {
     let Some(env) = Env::new() else { return };
-    // The trap is set before "ready" is printed; the shell as pid 1 gets only signals that it handles.
+    // The trap is set before "ready" is printed; the shell as pid 1 gets only signals that it
+    // handles.
     for (signal, trap) in
         [("TERM", "TERM"), ("SIGHUP", "HUP"), ("10", "USR1"), ("usr2", "USR2"), ("SIGINT", "INT")]
     {
@@ -491,7 +493,8 @@ fn run_ignoring(env: &Env, signals: &str, words: &[&str]) -> Output {
     call.env("RUNTIME", env.binary()).env("ROOT", env.root()).run()
 }
 
-/// Whatever signals the caller ignores, no program in the container ignores them: a shell could not even reset them.
+/// Whatever signals the caller ignores, no program in the container ignores them: a shell could not
+/// even reset them.
 #[test]
 fn a_caller_that_ignores_signals() {
     let Some(env) = Env::new() else { return };
@@ -515,7 +518,8 @@ fn a_caller_that_ignores_signals() {
     env.delete("web");
 }
 
-/// Ignored signals are inherited through execve(2); with SIGCHLD among them, the kernel reaps the runtime's children by itself.
+/// Ignored signals are inherited through execve(2); with SIGCHLD among them, the kernel reaps the
+/// runtime's children by itself.
 #[test]
 fn a_caller_that_ignores_sigchld() {
     let Some(env) = Env::new() else { return };
@@ -554,7 +558,8 @@ fn a_caller_that_ignores_sigchld() {
     ignoring(&["delete", "--force", "web"]).ok();
 }
 
-/// The status is "created" while the start fifo has a reader, and the execve closes it a moment after the result.
+/// The status is "created" while the start fifo has a reader, and the execve closes it a moment
+/// after the result.
 #[test]
 fn start_returns_only_when_the_status_is_running() {
     let Some(env) = Env::new() else { return };

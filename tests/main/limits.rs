@@ -1,4 +1,5 @@
-//! Limits that the kernel enforces: each is shown to bite. Needs controllers; see `Env::controllers`.
+//! Limits that the kernel enforces: each is shown to bite. Needs controllers; see
+//! `Env::controllers`.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -22,7 +22,8 @@ struct Agent {
 }
 
 impl Agent {
-    /// Serves the first `filters` listeners that are sent to `path`, until no process is left under them.
+    /// Serves the first `filters` listeners that are sent to `path`, until no process is left under
+    /// them.
     fn start(path: &Path, filters: usize) -> Self {
         let socket = UnixListener::bind(path).unwrap();
         std::os::unix::fs::chown(path, Some(crate::support::NOBODY), None).unwrap();
@@ -67,7 +68,8 @@ fn answer_all(listener: &OwnedFd) -> BTreeMap<i32, usize> {
         if wait.revents & libc::POLLIN == 0 {
             return heard;
         }
-        // SAFETY: both are plain numbers, for which zeros are a value; the kernel wants them zeroed.
+        // SAFETY: both are plain numbers, for which zeros are a value; the kernel wants them
+        // zeroed.
         let (mut call, mut answer): (libc::seccomp_notif, libc::seccomp_notif_resp) =
             unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         // SAFETY: the kernel writes one `seccomp_notif` there.
@@ -82,7 +84,8 @@ fn answer_all(listener: &OwnedFd) -> BTreeMap<i32, usize> {
         *heard.entry(call.data.nr).or_default() += 1;
         answer.id = call.id;
         answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
-        // SAFETY: the kernel reads one `seccomp_notif_resp`. It fails when the asking one has died meanwhile.
+        // SAFETY: the kernel reads one `seccomp_notif_resp`. It fails when the asking one has died
+        // meanwhile.
         unsafe { libc::ioctl(listener.as_raw_fd(), ANSWER, &raw const answer) };
     }
 }
@@ -98,7 +101,8 @@ fn asks(bundle: Bundle, names: &[&str], listener: &Path) -> Bundle {
     )
 }
 
-/// Calls that the container's process itself makes between the filter and its program, or that carry the listener.
+/// Calls that the container's process itself makes between the filter and its program, or that
+/// carry the listener.
 const OWN: [(&str, libc::c_long); 6] = [
     ("read", libc::SYS_read),
     ("write", libc::SYS_write),
@@ -108,7 +112,8 @@ const OWN: [(&str, libc::c_long); 6] = [
     ("execve", libc::SYS_execve),
 ];
 
-/// Those of them that a listener may be asked about. Before Linux 5.6, which brought pidfd_getfd(2), the process sends it itself.
+/// Those of them that a listener may be asked about. Before Linux 5.6, which brought
+/// pidfd_getfd(2), the process sends it itself.
 fn own(env: &Env) -> Vec<(&'static str, libc::c_long)> {
     let sends = |name: &str| env.is_older() && name == "sendmsg";
     OWN.into_iter().filter(|(name, _)| !sends(name)).collect()
@@ -201,7 +206,8 @@ fn a_rootless_users_listener() {
         return;
     }
     let socket = env.dir().join("listener");
-    // He may not take the listener from the process (pidfd_getfd(2) wants the rights of ptrace(2)), so that sends it.
+    // He may not take the listener from the process (pidfd_getfd(2) wants the rights of ptrace(2)),
+    // so that sends it.
     for names in [&["personality"][..], &["read", "write", "execve", "close"]] {
         let agent = Agent::start(&socket, 1);
         env.run(&asks(env.bundle(&["echo", "it runs"]), names, &socket)).ok().prints("it runs");

@@ -1,4 +1,5 @@
-//! End-to-end tests: the program against the kernel, from the OCI runtime specification and the documented command line.
+//! End-to-end tests: the program against the kernel, from the OCI runtime specification and the
+//! documented command line.
 //!
 //! `EMERGENCE_RUNC_BIN=/usr/bin/crun cargo test --test main` runs them against another runtime.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

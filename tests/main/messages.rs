@@ -1,4 +1,5 @@
-//! Messages: a refusal of the kernel names its likely cause, and a long value does not fill the screen.
+//! Messages: a refusal of the kernel names its likely cause, and a long value does not fill the
+//! screen.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Mounts, devices, masks: config.md "Mounts", config-linux.md "Devices", "Default Devices", "Masked Paths".
+//! Mounts, devices, masks: config.md "Mounts", config-linux.md "Devices", "Default Devices",
+//! "Masked Paths".
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -239,7 +240,8 @@ fn masked_and_read_only_paths() {
     env.run(&bundle).ok().prints("0\n0\nkeptrefused\nrefused");
 }
 
-/// Masked directories share one file system, in which nothing can be made: no directory shows what was made in another.
+/// Masked directories share one file system, in which nothing can be made: no directory shows what
+/// was made in another.
 #[test]
 fn masked_directories_are_empty_and_stay_so() {
     let Some(env) = Env::new() else { return };
@@ -379,7 +381,8 @@ fn cgroup_mount_with_and_without_a_namespace() {
 #[test]
 fn without_a_network_namespace_sysfs_comes_from_the_host() {
     let Some(env) = Env::new() else { return };
-    // In a user namespace without its own network namespace the kernel refuses a new sysfs; runtimes bind the host's.
+    // In a user namespace without its own network namespace the kernel refuses a new sysfs;
+    // runtimes bind the host's.
     let bundle = env
         .script("test -d /sys/class && echo sys")
         .without_namespace("network")

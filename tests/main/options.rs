@@ -1,4 +1,5 @@
-//! Mount options: config.md "Linux mount options", mount(8), mount_setattr(2). Each takes effect, or is refused by its JSON path.
+//! Mount options: config.md "Linux mount options", mount(8), mount_setattr(2). Each takes effect,
+//! or is refused by its JSON path.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -268,7 +269,8 @@ fn mounts_add_gives_a_tmpfs_the_mode_of_what_it_covers() {
     env.delete("web");
 }
 
-/// A user namespace keeps what the host's mounts have: options not given are unchanged, and options that cannot be set are an error.
+/// A user namespace keeps what the host's mounts have: options not given are unchanged, and options
+/// that cannot be set are an error.
 #[test]
 fn a_rootless_user_cannot_undo_what_the_host_has_set() {
     let Some(env) = Env::rootless() else { return };

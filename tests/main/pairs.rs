@@ -1,10 +1,13 @@
-//! Every pair of commands on one container, raced with random delays: whichever wins, no process, cgroup or directory is forgotten.
+//! Every pair of commands on one container, raced with random delays: whichever wins, no process,
+//! cgroup or directory is forgotten.
 //!
-//! A round brings a container into a state, starts both commands with a random delay between them, and waits for them. Then
+//! A round brings a container into a state, starts both commands with a random delay between them,
+//! and waits for them. Then
 //! 1. a process of the container that is alive is one of a container that `state` can name, and
 //! 2. `delete --force` leaves no process, no cgroup and no directory.
 //!
-//! What breaks these is counted as a leftover, reported with its round and removed. The test fails if there is one.
+//! What breaks these is counted as a leftover, reported with its round and removed. The test fails
+//! if there is one.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -13,7 +16,8 @@
 //! | `EMERGENCE_RACE_PAIRS=WORDS` | only pairs that contain these words, such as `create + delete --force` |
 //! | `EMERGENCE_RACE_SEED=N` | the delays and the order of an earlier run, which printed it |
 //!
-//! `EMERGENCE_RACE_SECONDS=3600 nice cargo test --release --locked --test main -- --nocapture pairs::` runs for an hour.
+//! `EMERGENCE_RACE_SECONDS=3600 nice cargo test --release --locked --test main -- --nocapture
+//! pairs::` runs for an hour.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -179,7 +183,8 @@ impl<'a> Harness<'a> {
         self.tidy();
     }
 
-    /// A process that enters while the container is paused waits for `resume`, and `exec` for the process.
+    /// A process that enters while the container is paused waits for `resume`, and `exec` for the
+    /// process.
     fn resume_until_ended(&self, id: &str, running: &[Running]) {
         let ended = |running: &Running| {
             let text = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap_or_default();
@@ -277,7 +282,8 @@ fn no_event_is_lost_in_a_race() {
             }
         }
     }
-    // So that the short form, which may not come to all of them, does not always come to the same ones.
+    // So that the short form, which may not come to all of them, does not always come to the same
+    // ones.
     for at in (1..pairs.len()).rev() {
         let with = harness.random.below(at as u64 + 1) as usize;
         pairs.swap(at, with);

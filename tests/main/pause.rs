@@ -1,4 +1,5 @@
-//! pause and resume, and what the other commands do to a container whose processes are stopped or fork continuously: runc(8).
+//! pause and resume, and what the other commands do to a container whose processes are stopped or
+//! fork continuously: runc(8).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -225,7 +226,8 @@ fn a_signal_waits_until_the_container_goes_on() {
 #[test]
 fn a_forking_container_can_be_killed() {
     let Some(env) = Env::new() else { return };
-    // Each of a few processes forks as fast as it can, and what it forks ends at once: many numbers, few processes.
+    // Each of a few processes forks as fast as it can, and what it forks ends at once: many
+    // numbers, few processes.
     let bundle = env.script("f() { while :; do (:) & (:); done; }; f & f & f & f");
     let commands: [&[&[&str]]; 3] = [
         &[&["pause", "web"], &["resume", "web"], &["pause", "web"], &["delete", "--force", "web"]],
@@ -272,7 +274,8 @@ fn a_second_container_of_the_same_name_outlives_the_first_ones_clean_up() {
     if !env.holds() {
         return;
     }
-    // One that runs in the foreground, one that is being created: another command deletes each and creates another in its place.
+    // One that runs in the foreground, one that is being created: another command deletes each and
+    // creates another in its place.
     for (create, held) in
         [(false, None), (true, Some("cgroup")), (true, Some("hooks")), (true, Some("recorded"))]
     {

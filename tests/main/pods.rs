@@ -1,4 +1,5 @@
-//! User namespaces that are joined, and what of the host or of other namespaces their containers use: Kubernetes' pods.
+//! User namespaces that are joined, and what of the host or of other namespaces their containers
+//! use: Kubernetes' pods.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -114,7 +114,8 @@ fn broken_rlimits_are_refused() {
     }
 }
 
-/// The five sets of /proc/self/status, in its order: inheritable, permitted, effective, bounding, ambient.
+/// The five sets of /proc/self/status, in its order: inheritable, permitted, effective, bounding,
+/// ambient.
 fn capabilities(output: &Output) -> [u64; 5] {
     ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| {
         let line = output
@@ -141,7 +142,8 @@ fn capability_sets_of_root() {
         "inheritable": ["CAP_KILL"],
         "ambient": ["CAP_KILL"],
     });
-    // capabilities(7): execve(2) gives root inheritable | bounding; with no_new_privs nothing is gained.
+    // capabilities(7): execve(2) gives root inheritable | bounding; with no_new_privs nothing is
+    // gained.
     let bounding = CHOWN | KILL | NET_BIND;
     for (no_new_privileges, gained) in [(true, CHOWN | KILL), (false, bounding)] {
         let bundle = env.bundle(&["cat", "/proc/self/status"]).set("process/capabilities", sets.clone());
@@ -281,7 +283,8 @@ fn an_empty_name_is_a_missing_program() {
     env.delete("web");
 }
 
-/// What the kernel refuses only at execve(2), each as a script that `run.sh` is, and the words for it.
+/// What the kernel refuses only at execve(2), each as a script that `run.sh` is, and the words for
+/// it.
 const REFUSED: [(&str, &str); 3] = [
     ("#!/no/interpreter\n", "no such file or directory"),
     ("\u{1}\u{2}garbage", "exec format error"),

@@ -1,4 +1,5 @@
-//! mounts add and mounts remove: crun(1). The container is hostile: no change to its names leads outside.
+//! mounts add and mounts remove: crun(1). The container is hostile: no change to its names leads
+//! outside.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -38,7 +39,8 @@ fn inside(env: &Env, path: &str) -> PathBuf {
     format!("/proc/{}/root{path}", env.pid("web")).into()
 }
 
-/// Whether something of the directory `source` is mounted; mountinfo shows its path from where its file system begins.
+/// Whether something of the directory `source` is mounted; mountinfo shows its path from where its
+/// file system begins.
 fn shows(table: &str, source: &str) -> bool {
     let parts: Vec<&str> = source.rsplitn(3, '/').collect();
     table.contains(&format!("{}/{} ", parts[1], parts[0]))

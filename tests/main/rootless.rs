@@ -1,4 +1,5 @@
-//! An unprivileged user runs the runtime: no cgroup of its own, one mapped id or those of /etc/subuid.
+//! An unprivileged user runs the runtime: no cgroup of its own, one mapped id or those of
+//! /etc/subuid.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -94,7 +95,8 @@ fn the_default_root_is_in_the_runtime_directory() {
     assert!(!env.dir().join("run/emergence-runc/web").exists());
 }
 
-/// Rootless engines are root in a user namespace of their own, from which a pid namespace of the host cannot be entered again.
+/// Rootless engines are root in a user namespace of their own, from which a pid namespace of the
+/// host cannot be entered again.
 #[test]
 fn root_of_a_user_namespace_makes_and_enters_containers() {
     let Some(env) = Env::rootless() else { return };

@@ -1,4 +1,5 @@
-//! NOTIFY_SOCKET, sd_notify(3): what the container says to its service manager, and what of it arrives.
+//! NOTIFY_SOCKET, sd_notify(3): what the container says to its service manager, and what of it
+//! arrives.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -62,7 +63,8 @@ fn say(pid: i32, messages: &[&[u8]]) {
     }
 }
 
-/// Says that it is ready, among much that must not be passed on; with a descriptor, as for a barrier of its own.
+/// Says that it is ready, among much that must not be passed on; with a descriptor, as for a
+/// barrier of its own.
 fn say_ready(pid: i32) {
     let long = ["READY=1\n".as_bytes(), &[b'x'; 5000]].concat();
     let before: [&[u8]; 6] =

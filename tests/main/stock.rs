@@ -1,6 +1,8 @@
-//! Programs as Debian ships them, in a container as Docker makes it: its default profile, capabilities and masked paths.
+//! Programs as Debian ships them, in a container as Docker makes it: its default profile,
+//! capabilities and masked paths.
 //!
-//! Needs the tree that `hack/test-tree stock` makes (mmdebstrap, a mirror of Debian). Not in the test machine, which has no mirror.
+//! Needs the tree that `hack/test-tree stock` makes (mmdebstrap, a mirror of Debian). Not in the
+//! test machine, which has no mirror.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +46,8 @@ const MASKED: [&str; 11] = [
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The file that `hack/test-tree stock` makes, once; `None`, with the reason, where it cannot be had.
+/// The file that `hack/test-tree stock` makes, once; `None`, with the reason, where it cannot be
+/// had.
 fn tree(env: &Env) -> Option<String> {
     if on_test_machine() {
         println!("skipped: no mirror of Debian here");

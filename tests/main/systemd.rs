@@ -1,7 +1,7 @@
 //! The systemd cgroup driver: containers as transient units.
 //!
-//! Needs systemd as process 1 and cgroup 2 with controllers: elsewhere a test says so and is skipped; with
-//! `EMERGENCE_TEST_MACHINE` set, as on the machine made for it, it fails.
+//! Needs systemd as process 1 and cgroup 2 with controllers: elsewhere a test says so and is
+//! skipped; with `EMERGENCE_TEST_MACHINE` set, as on the machine made for it, it fails.
 
 mod limits;
 mod user;
@@ -369,7 +369,8 @@ fn a_unit_ends_with_its_container() {
     until("systemd has ended the unit", || unit.show("LoadState") == "not-found");
     env.runtime(&["delete", &unit.id]).ok();
     unit.is_gone();
-    // One that systemd has stopped: with SIGTERM, which the first process of a pid namespace ignores, then with SIGKILL.
+    // One that systemd has stopped: with SIGTERM, which the first process of a pid namespace
+    // ignores, then with SIGKILL.
     let unit = Unit::new(&env, "", "exec sleep 100").annotation("org.systemd.property.TimeoutStopSec", "1");
     unit.launch();
     env.program("systemctl", &["stop", &unit.name]).privileged().run().ok();

@@ -1,4 +1,5 @@
-//! `process.terminal`: the pty made inside, its master sent over the console socket (runc's docs/terminals.md), or copied by `run`.
+//! `process.terminal`: the pty made inside, its master sent over the console socket (runc's
+//! docs/terminals.md), or copied by `run`.
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
@@ -247,7 +248,8 @@ fn an_editor_in_tmux() {
     tmux.shows("~\n~");
     tmux.press(&["i", "hello from vi", "Enter", "second line"]);
     tmux.shows("second line");
-    // To vi, what follows an escape at once belongs to it; the line at the bottom says when it has left the insert mode.
+    // To vi, what follows an escape at once belongs to it; the line at the bottom says when it has
+    // left the insert mode.
     tmux.press(&["Escape"]);
     tmux.shows("- /root/note");
     tmux.press(&[":wq", "Enter"]);
@@ -257,7 +259,8 @@ fn an_editor_in_tmux() {
     });
     tmux.press(&["clear", "Enter"]);
     tmux.call(&["resize-window", "-x", "101", "-y", "31"]).ok();
-    // The new size takes its way through tmux and the runtime, so the question is asked until it has arrived.
+    // The new size takes its way through tmux and the runtime, so the question is asked until it
+    // has arrived.
     until("the new size", || {
         tmux.press(&["stty size", "Enter"]);
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -277,7 +280,8 @@ fn a_line_feed_stays_one_on_its_way_to_a_pipe() {
     let exec = ["exec", "-t", "web", "sh", "-c", "echo one; echo two; test -t 1 && echo three"];
     assert_eq!(env.runtime(&exec).ok().stdout, plain);
     env.delete("web");
-    // With a terminal as input, whose mode is raw meanwhile: what others write there must look right.
+    // With a terminal as input, whose mode is raw meanwhile: what others write there must look
+    // right.
     let runtime = format!("{} --root {}", env.binary().display(), env.root().display());
     let script = format!("x=$({runtime} run -b {} one); echo \"$x\" | od -c | grep -c '\\\\r'", bundle.str());
     // Its input does not end, or script(1) would type that, and the terminal show it.
@@ -310,7 +314,8 @@ fn lines_begin_at_the_left_of_an_interactive_terminal() {
     until("the container ends", || !env.root().join("web").exists());
 }
 
-/// Runs the runtime with `arguments` in the background of a shell with job control, and brings it to the foreground.
+/// Runs the runtime with `arguments` in the background of a shell with job control, and brings it
+/// to the foreground.
 fn in_background_and_back(env: &Env, arguments: &str) {
     let ended = env.dir().join("run/ended");
     let tmux = Tmux::new(env, "bash --norc --noprofile -i");

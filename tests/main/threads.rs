@@ -1,4 +1,5 @@
-//! The library in a program with threads: the container's process needs none of the locks that they hold at the moment of the clone.
+//! The library in a program with threads: the container's process needs none of the locks that they
+//! hold at the moment of the clone.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -14,11 +15,12 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::support::{Env, on_test_machine, patience};
 
-/// Larger than what glibc keeps for each thread, smaller than what it maps: such a block takes the lock of the arena.
+/// Larger than what glibc keeps for each thread, smaller than what it maps: such a block takes the
+/// lock of the arena.
 const BLOCK: usize = 64 * 1024;
 
-/// Has the C library's lock of the heap, and those of std's environment and standard output, taken by threads nearly all the time
-/// while `act` runs.
+/// Has the C library's lock of the heap, and those of std's environment and standard output, taken
+/// by threads nearly all the time while `act` runs.
 fn with_locks_held(act: impl FnOnce()) {
     let over = AtomicBool::new(false);
     let until_over = |mut hold: Box<dyn FnMut() + Send>| {
@@ -36,7 +38,8 @@ fn with_locks_held(act: impl FnOnce()) {
             });
         }
         scope.spawn(|| {
-            // SAFETY: every other reader and writer of the environment in this test takes std's lock too.
+            // SAFETY: every other reader and writer of the environment in this test takes std's
+            // lock too.
             until_over(Box::new(|| unsafe {
                 std::env::set_var("EMERGENCE_RUNC_THREADS", "x".repeat(BLOCK))
             }));
@@ -63,7 +66,8 @@ fn share_the_heap() {
 
 /// Whether a child that does take memory is still waiting for it after a while.
 fn a_child_that_takes_memory_hangs() -> bool {
-    // SAFETY: no memory is shared. That the child uses the heap, against the contract, is what is tried: it hangs, or ends.
+    // SAFETY: no memory is shared. That the child uses the heap, against the contract, is what is
+    // tried: it hangs, or ends.
     match unsafe { process::clone3(0, None) }.unwrap() {
         Cloned::Child => {
             // SAFETY: as above.

@@ -150,8 +150,8 @@ fn a_missing_controller_is_named() {
     env.delete(&id);
 }
 
-/// A container that says again and again what comes of opening a device that has no driver: `No such device or address`
-/// when it may, `Operation not permitted` when not.
+/// A container that says again and again what comes of opening a device that has no driver: `No
+/// such device or address` when it may, `Operation not permitted` when not.
 fn tries_a_device(env: &Env, rules: &Value) -> Bundle {
     let script = "while :; do (: </dev/odd) 2>&1 | sed 's/.*: //'; sleep 0.05; done";
     env.script(script)

@@ -157,7 +157,8 @@ fn leaves(tree: &str) -> Vec<(Place, String)> {
         .collect()
 }
 
-/// Every path of the code that begins with `crate`, `self` or `super`, and those of private imports; public ones are an interface.
+/// Every path of the code that begins with `crate`, `self` or `super`, and those of private
+/// imports; public ones are an interface.
 fn paths(code: &str) -> Vec<Place> {
     let mut found: Vec<Place> = Vec::new();
     let mut rest = code.to_owned();

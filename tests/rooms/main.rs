@@ -1,4 +1,5 @@
-//! Imports go one way: the table of who may name whom, checked in the sources. docs/architecture.md draws it.
+//! Imports go one way: the table of who may name whom, checked in the sources. docs/architecture.md
+//! draws it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod imports;
@@ -89,7 +90,8 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every `crate::ROOM` of `code`, also in `use crate::{a::X, b}`, with the words after the room's name.
+/// Every `crate::ROOM` of `code`, also in `use crate::{a::X, b}`, with the words after the room's
+/// name.
 fn named(code: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for start in ["crate::", "emergence_runc::"] {
@@ -195,7 +197,8 @@ const PAGES: [&str; 8] = [
     "docs/formats.md",
 ];
 
-/// The paths below the repository's own directories that `text` has in backticks, and file names without a directory.
+/// The paths below the repository's own directories that `text` has in backticks, and file names
+/// without a directory.
 fn paths_in(text: &str) -> Vec<&str> {
     let quoted = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
     let first = |word: &str| word.split('/').next().unwrap_or_default().to_owned();

@@ -1,13 +1,16 @@
-//! `hack/order.d/start.ld`, the order of the functions in a release, names functions that the sources still have.
+//! `hack/order.d/start.ld`, the order of the functions in a release, names functions that the
+//! sources still have.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Maximum share of missing names, in per cent. `hack/order` rewrites the list; it needs a release build.
+/// Maximum share of missing names, in per cent. `hack/order` rewrites the list; it needs a release
+/// build.
 const MOST_GONE: usize = 5;
 
-/// Names of modules and items that follow the crate in a mangled symbol, as in `14emergence_runc9container6create6launch`. Source:
-/// The Rust Reference, "v0 Symbol Format". They end where something else follows, as a back reference.
+/// Names of modules and items that follow the crate in a mangled symbol, as in
+/// `14emergence_runc9container6create6launch`. Source: The Rust Reference, "v0 Symbol Format". They
+/// end where something else follows, as a back reference.
 fn names(mut mangled: &str) -> Vec<&str> {
     let mut names = Vec::new();
     loop {

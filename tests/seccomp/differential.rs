@@ -1,4 +1,5 @@
-//! The same question to our filter and to libseccomp's: every call number, every architecture, arguments around every boundary.
+//! The same question to our filter and to libseccomp's: every call number, every architecture,
+//! arguments around every boundary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ pub(crate) fn ours(profile: &Seccomp, native: Arch) -> Filter {
     compile(profile, native, UnknownCalls::LeftOut).expect("a profile without faults")
 }
 
-/// Numbers to try: those of all system calls, and the neighbours of every number that either program compares with.
+/// Numbers to try: those of all system calls, and the neighbours of every number that either
+/// program compares with.
 fn numbers(programs: [&[SockFilter]; 2], bit: u32) -> BTreeSet<u32> {
     let near =
         programs.into_iter().flat_map(constants).flat_map(|k| [k.wrapping_sub(1), k, k.wrapping_add(1)]);
@@ -41,7 +43,8 @@ pub(crate) fn words(programs: [&[SockFilter]; 2]) -> Vec<u32> {
     programs.into_iter().flat_map(constants).filter(argument).chain([0]).collect()
 }
 
-/// What the newest call of a profile is, from the outside: runc puts its answer to later ones in front of libseccomp's.
+/// What the newest call of a profile is, from the outside: runc puts its answer to later ones in
+/// front of libseccomp's.
 fn newest(profile: &Seccomp, native: Arch, space: &Space) -> Option<u32> {
     let default = profile.default_action.as_str();
     if matches!(default, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_TRACE") {
@@ -118,9 +121,10 @@ fn difference(
     None
 }
 
-/// Whether more than one comparison by order concerns one call. libseccomp 2.5 joins such comparisons into one tree and can then answer
-/// against the profile: `a >= 0x2_0000_0003` is allowed for 0x1_0000_0003 where `a <= 0x1_0000_0001` is listed next to it, and
-/// `a > 1 and b <= 2` fails for a of 0x1_0000_0000. `quarrels::random_profiles_keep_their_meaning` covers these.
+/// Whether more than one comparison by order concerns one call. libseccomp 2.5 joins such
+/// comparisons into one tree and can then answer against the profile: `a >= 0x2_0000_0003` is
+/// allowed for 0x1_0000_0003 where `a <= 0x1_0000_0001` is listed next to it, and `a > 1 and b <=
+/// 2` fails for a of 0x1_0000_0000. `quarrels::random_profiles_keep_their_meaning` covers these.
 pub(crate) fn tangled(profile: &Seccomp) -> bool {
     let mut seen = BTreeMap::new();
     for rule in &profile.syscalls {
@@ -165,7 +169,8 @@ fn engines_profiles() {
 #[test]
 fn random_profiles() {
     let Some(mut reference) = Reference::start() else { return };
-    // Not accept and semop: for x86 libseccomp 2.5 leaves out socketcall(2) and ipc(2) where no call of its own exists.
+    // Not accept and semop: for x86 libseccomp 2.5 leaves out socketcall(2) and ipc(2) where no
+    // call of its own exists.
     let names = [
         "read",
         "openat",
@@ -182,7 +187,8 @@ fn random_profiles() {
     let (mut compared, mut refused, mut different) = (0, 0, Vec::new());
     for seed in 0..6000 {
         let mut dice = Dice(seed);
-        // Values above 32 bits mean little to the narrow architectures, and each reads them its own way.
+        // Values above 32 bits mean little to the narrow architectures, and each reads them its own
+        // way.
         let wide = seed % 2 == 0;
         let architectures: &[&str] = if wide { &["X86_64"] } else { &["X86_64", "X86", "X32"] };
         let profile =

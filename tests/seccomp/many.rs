@@ -1,4 +1,5 @@
-//! Many comparisons of one argument of one call: they fit into a filter, take few steps, and answer what the profile says.
+//! Many comparisons of one argument of one call: they fit into a filter, take few steps, and answer
+//! what the profile says.
 
 use emergence_runc::security::seccomp::Arch;
 use emergence_runc::spec::{Seccomp, SeccompArg, SeccompRule};
@@ -75,7 +76,8 @@ fn two_thousand_values_fit() {
     }
 }
 
-/// Rules for one argument with values that meet often: equal ones, masked ones, and some that compare otherwise among them.
+/// Rules for one argument with values that meet often: equal ones, masked ones, and some that
+/// compare otherwise among them.
 fn random(dice: &mut Dice, count: usize, plain: bool) -> Seccomp {
     let highs = [0, 0, 1 << 32, 7 << 32, 0xffff_ffff << 32];
     let masks = [0xff, 0xff00, 0xffff_0000_0000, 0xff00_0000_00ff, u64::MAX, 0x8000_0000_0000_0001];
@@ -153,7 +155,8 @@ fn big_random_profiles_answer_as_libseccomp() {
         let mut dice = Dice(seed);
         let count = 20 + dice.below(200);
         let mut profile = random(&mut dice, count, true);
-        // Values above 32 bits mean little to the narrow architecture, and libseccomp reads them otherwise.
+        // Values above 32 bits mean little to the narrow architecture, and libseccomp reads them
+        // otherwise.
         let arches = 1 + seed as usize % 2;
         if arches == 2 {
             profile.syscalls.retain(|rule| rule.args[0].value >> 32 == 0);

@@ -2,8 +2,8 @@
 
 use emergence_runc::spec::{SeccompArg, SeccompRule};
 
-/// The rules that hold, one of which must give the answer, in the order they are written: the first that asks nothing alone, else all
-/// whose conditions hold. None: the default action answers.
+/// The rules that hold, one of which must give the answer, in the order they are written: the first
+/// that asks nothing alone, else all whose conditions hold. None: the default action answers.
 pub(crate) fn holding<'r>(
     rules: impl IntoIterator<Item = &'r SeccompRule>,
     name: &str,
@@ -20,7 +20,8 @@ pub(crate) fn holding<'r>(
     rules.into_iter().filter(applies).collect()
 }
 
-/// Lists of conditions, of which one must hold: each by itself where two are about one argument, else all together.
+/// Lists of conditions, of which one must hold: each by itself where two are about one argument,
+/// else all together.
 fn alternatives(rule: &SeccompRule) -> Vec<Vec<&SeccompArg>> {
     // A mask without bits is no condition.
     let asks = |arg: &&SeccompArg| arg.op != "SCMP_CMP_MASKED_EQ" || arg.value != 0;

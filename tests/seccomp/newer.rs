@@ -1,4 +1,5 @@
-//! Calls newer than the profile: `ENOSYS`, where runc answers so. The table is what runc 1.1.5 was seen to do on x86_64.
+//! Calls newer than the profile: `ENOSYS`, where runc answers so. The table is what runc 1.1.5 was
+//! seen to do on x86_64.
 
 use emergence_runc::security::seccomp::Arch;
 use emergence_runc::spec::Seccomp;
@@ -54,7 +55,8 @@ fn newer_system_calls_return_enosys() {
         ("ALLOW", all, X86_64, 440, ALLOW),
         ("LOG", all, X86_64, 440, 0x7ffc_0000),
         ("TRACE", all, X86_64, 440, 0x7ff0_0001),
-        // Where runc, which looks at listed architectures only, leaves the default: the machine's own needs no word.
+        // Where runc, which looks at listed architectures only, leaves the default: the machine's
+        // own needs no word.
         ("ERRNO", &[], X86_64, 440, ENOSYS),
     ];
     for (default, architectures, audit, number, want) in table {

@@ -18,9 +18,11 @@ fn filter(rules: &str) -> Option<Filter> {
     Some(compile(&serde_json::from_str(&profile).unwrap(), native, UnknownCalls::Refused).unwrap())
 }
 
-/// Runs `body` in a child under `filter`; its wait status. `body`'s result is the exit code; 99 when loading failed.
+/// Runs `body` in a child under `filter`; its wait status. `body`'s result is the exit code; 99
+/// when loading failed.
 fn under(filter: &Filter, body: impl Fn(Option<i32>) -> i32) -> i32 {
-    // SAFETY: the child of this threaded process makes only system calls: `load` and the bodies below take no heap and no lock.
+    // SAFETY: the child of this threaded process makes only system calls: `load` and the bodies
+    // below take no heap and no lock.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: numbers only.

@@ -2,7 +2,8 @@
 
 use emergence_runc::spec::{Seccomp, SeccompArg, SeccompRule};
 
-/// What Docker and podman give a container when nothing else is asked, for x86_64; profiles/README.md says where they are from.
+/// What Docker and podman give a container when nothing else is asked, for x86_64;
+/// profiles/README.md says where they are from.
 pub(crate) fn engines() -> [(&'static str, Seccomp); 2] {
     [("docker", include_str!("profiles/docker.json")), ("podman", include_str!("profiles/podman.json"))]
         .map(|(name, text)| (name, serde_json::from_str(text).unwrap()))

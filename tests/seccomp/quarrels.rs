@@ -1,4 +1,5 @@
-//! Several rules for one call that answer differently: which one decides, compared with libseccomp and with what the profile says.
+//! Several rules for one call that answer differently: which one decides, compared with libseccomp
+//! and with what the profile says.
 
 use std::collections::BTreeMap;
 
@@ -95,9 +96,10 @@ fn two_rules_in_either_order() {
     assert!(compared > 2000 && wrong * 100 < compared);
 }
 
-/// Whether one argument is compared with several values, one of them by NE. libseccomp splits an argument into two words and lets the
-/// rule that was written first decide where the high words differ, the one with the higher value elsewhere; and of rules that begin
-/// with NE and go on, it can forget the conditions next to them.
+/// Whether one argument is compared with several values, one of them by NE. libseccomp splits an
+/// argument into two words and lets the rule that was written first decide where the high words
+/// differ, the one with the higher value elsewhere; and of rules that begin with NE and go on, it
+/// can forget the conditions next to them.
 fn knotted(profile: &Seccomp) -> bool {
     let mut seen: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
     for arg in profile.syscalls.iter().flat_map(|rule| &rule.args) {
@@ -173,7 +175,8 @@ fn meanings(rules: &[SeccompRule], name: &str, args: [u64; 6]) -> Vec<u32> {
     meaning::holding(rules, name, &args).into_iter().map(answer).collect()
 }
 
-/// Whatever the order: the answer is that of a rule that holds, and the default one only where none does.
+/// Whatever the order: the answer is that of a rule that holds, and the default one only where none
+/// does.
 #[test]
 fn random_profiles_keep_their_meaning() {
     let calls = [("read", 0), ("ioctl", 16), ("clone", 56), ("execve", 59), ("openat", 257)];

@@ -15,7 +15,8 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Starts it; `None`, with the reason printed, where libseccomp's Python module is not installed.
+    /// Starts it; `None`, with the reason printed, where libseccomp's Python module is not
+    /// installed.
     pub(crate) fn start() -> Option<Self> {
         let there = Command::new("/usr/bin/python3").args(["-c", "import seccomp"]).output();
         if !there.is_ok_and(|output| output.status.success()) {
@@ -41,7 +42,8 @@ impl Reference {
         line.trim().to_owned()
     }
 
-    /// The numbers of calls; -1 where this libseccomp does not know the name, otherwise negative where `arch` has no such call.
+    /// The numbers of calls; -1 where this libseccomp does not know the name, otherwise negative
+    /// where `arch` has no such call.
     pub(crate) fn numbers(&mut self, arch: &str, names: &[&str]) -> Vec<i64> {
         serde_json::from_str(&self.ask(&json!({ "numbers": arch, "names": names }))).unwrap()
     }
@@ -70,8 +72,9 @@ impl Reference {
     }
 }
 
-/// libseccomp writes fields in the filter's byte order, but some answers (of rules, not of the default) in the order of the machine
-/// it runs on: then only that order gives an action the kernel knows.
+/// libseccomp writes fields in the filter's byte order, but some answers (of rules, not of the
+/// default) in the order of the machine it runs on: then only that order gives an action the kernel
+/// knows.
 fn instruction(bytes: &[u8], big_endian: bool) -> SockFilter {
     let (code, k) = ([bytes[0], bytes[1]], [bytes[4], bytes[5], bytes[6], bytes[7]]);
     let code = if big_endian { u16::from_be_bytes(code) } else { u16::from_le_bytes(code) };

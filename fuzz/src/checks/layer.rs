@@ -1,4 +1,5 @@
-//! The layer of an image, which is unpacked: files are created below one directory only, or not at all, whatever the tar contains.
+//! The layer of an image, which is unpacked: files are created below one directory only, or not at
+//! all, whatever the tar contains.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What must hold whatever the bytes are, a file for each kind of bytes; a check that does not hold panics.
+//! What must hold whatever the bytes are, a file for each kind of bytes; a check that does not hold
+//! panics.
 //!
 //! The fuzzer calls these with what it makes up, tests/corpus.rs with what it has found so far.
 
@@ -113,7 +114,8 @@ fn ask() -> Ask<'static> {
     Ask { id: "web", bundle: Path::new("/bundle"), no_pivot: false, new_keyring: true, passed: &PASSED }
 }
 
-/// Hosts that differ in all that a plan depends on: root's with cgroup 2, root's with systemd, an old one, an unprivileged user's.
+/// Hosts that differ in all that a plan depends on: root's with cgroup 2, root's with systemd, an
+/// old one, an unprivileged user's.
 fn hosts() -> [Host; 4] {
     let root = Host {
         euid: 0,

@@ -1,4 +1,5 @@
-//! The kernel's list of mounts, and after an empty line that of our cgroups: names in both are chosen by other processes.
+//! The kernel's list of mounts, and after an empty line that of our cgroups: names in both are
+//! chosen by other processes.
 
 use emergence_runc::cgroup::Layout;
 use emergence_runc::sys::mountinfo::{self, Mount};

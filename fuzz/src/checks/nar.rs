@@ -1,4 +1,5 @@
-//! A file tree as one stream of bytes, from anybody: a tree has one such stream, so what is taken is written as it was.
+//! A file tree as one stream of bytes, from anybody: a tree has one such stream, so what is taken
+//! is written as it was.
 
 use std::io;
 

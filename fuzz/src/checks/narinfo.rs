@@ -1,4 +1,5 @@
-//! What a binary cache says of an object; and the same bytes as what a user, or a file, names an object, a key or a hash by.
+//! What a binary cache says of an object; and the same bytes as what a user, or a file, names an
+//! object, a key or a hash by.
 
 use emergence_runc::emergence::hash::Hash;
 use emergence_runc::emergence::{

@@ -1,4 +1,5 @@
-//! An image's /etc/passwd, as the container's process reads it: without heap, in a buffer of one page.
+//! An image's /etc/passwd, as the container's process reads it: without heap, in a buffer of one
+//! page.
 
 use std::os::fd::AsFd;
 

@@ -1,4 +1,5 @@
-//! Annotations for systemd, `org.systemd.property.NAME`: a line each, the name, a space, and the value in GVariant's text format.
+//! Annotations for systemd, `org.systemd.property.NAME`: a line each, the name, a space, and the
+//! value in GVariant's text format.
 
 use emergence_runc::cgroup::systemd::annotated_properties;
 

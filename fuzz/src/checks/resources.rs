@@ -1,4 +1,5 @@
-//! The limits that `update` is given: the writes, for either version of cgroups, and the properties for systemd.
+//! The limits that `update` is given: the writes, for either version of cgroups, and the properties
+//! for systemd.
 
 use emergence_runc::plan::Limiting;
 use emergence_runc::plan::update::change;

@@ -1,4 +1,5 @@
-//! A seccomp profile: a filter that the kernel takes and that says what the profile says, or faults.
+//! A seccomp profile: a filter that the kernel takes and that says what the profile says, or
+//! faults.
 
 use emergence_runc::security::seccomp::{Arch, Filter, InvalidField, SockFilter, UnknownCalls, compile};
 use emergence_runc::spec::{Seccomp, SeccompArg};
@@ -49,7 +50,8 @@ fn good(profile: &Seccomp, native: Arch, filter: &Filter) {
     }
 }
 
-/// As the kernel checks it: no jump leaves the program, every way ends in an answer, loads are of whole words of seccomp_data.
+/// As the kernel checks it: no jump leaves the program, every way ends in an answer, loads are of
+/// whole words of seccomp_data.
 pub fn sound(program: &[SockFilter]) {
     assert!((1..=LONGEST).contains(&program.len()), "{} instructions", program.len());
     for (at, SockFilter { code, jt, jf, k }) in program.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The state file of a container, as every command finds it. `state` and `list` read it through the door that commands use.
+//! The state file of a container, as every command finds it. `state` and `list` read it through the
+//! door that commands use.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -42,8 +42,8 @@ const MOST_CPUS: usize = 1 << 16;
 /// The properties for these files. An invalid value yields none: the kernel reports the error when
 /// it is written.
 ///
-/// * `has_bfq_weight`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on another
-///   scale.
+/// * `has_bfq_weight`: whether `io.bfq.weight` exists; systemd then writes IOWeight to it too, on
+///   another scale.
 /// * `step`: see [`super::fit`].
 pub(crate) fn limits(settings: &CgroupSettings, has_bfq_weight: bool, step: QuotaStep) -> Vec<Property> {
     let mut properties = Vec::new();

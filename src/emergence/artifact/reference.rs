@@ -74,8 +74,8 @@ impl ImageRef {
 }
 
 /// Splits a path from a full image name as the tag, which may have colons and slashes:
-/// `DIRECTORY:localhost/app:latest`. The tag follows the first colon that is preceded by an existing
-/// layout.
+/// `DIRECTORY:localhost/app:latest`. The tag follows the first colon that is preceded by an
+/// existing layout.
 fn whole_name(text: &str) -> Option<(&str, &str)> {
     let exists = |path: &str| Path::new(path).join("oci-layout").exists() || Path::new(path).is_file();
     let mut splits =

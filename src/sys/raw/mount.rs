@@ -101,8 +101,9 @@ pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> io::Result<OwnedFd>
 /// Number of open_tree_attr(2), the same on all architectures; libc lacks it.
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
-/// `open_tree_attr(dir, path, flags | OPEN_TREE_CLOEXEC, &{wanted})`, open_tree_attr(2), Linux 6.15:
-/// [`open_tree`] of a clone, whose attributes are changed, with AT_RECURSIVE those of the whole tree.
+/// `open_tree_attr(dir, path, flags | OPEN_TREE_CLOEXEC, &{wanted})`, open_tree_attr(2), Linux
+/// 6.15: [`open_tree`] of a clone, whose attributes are changed, with AT_RECURSIVE those of the
+/// whole tree.
 pub(in crate::sys) fn open_tree_attr(
     dir: BorrowedFd<'_>,
     path: &CStr,

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::process::{Command, Stdio};
 
-/// Seconds until a call that hangs is ended: the longest of them takes ten when the machine is not busy.
+/// Seconds until a call that hangs is ended: the longest of them takes ten when the machine is not
+/// busy.
 const LIMIT: &str = "200";
 
 /// What came of a call.
@@ -29,7 +30,8 @@ pub(crate) fn shell(script: &str) -> Output {
     call("sh", &["-c", script])
 }
 
-/// Runs a command line at a terminal of its own, on which `input` is typed; what the terminal shows is the standard output.
+/// Runs a command line at a terminal of its own, on which `input` is typed; what the terminal shows
+/// is the standard output.
 pub(crate) fn terminal(command: &str, input: &str) -> Output {
     typed("script", &["--quiet", "--return", "--command", command, "/dev/null"], input)
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, shell};
 
-/// Asserts that nothing in the machine is named for the container any more: no process, mount, cgroup, or file below /run,
-/// where runtimes and engines keep their state, and systemd a file for each unit of theirs, failed ones too.
+/// Asserts that nothing in the machine is named for the container any more: no process, mount,
+/// cgroup, or file below /run, where runtimes and engines keep their state, and systemd a file for
+/// each unit of theirs, failed ones too.
 #[track_caller]
 pub(crate) fn nothing_left(id: &str) {
     assert!(id.len() > 3, "{id:?} would be found everywhere");

@@ -9,7 +9,8 @@ pub(crate) use left::nothing_left;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest a test waits for something that should happen soon, on an emulated machine that may be a busy one.
+/// Longest a test waits for something that should happen soon, on an emulated machine that may be a
+/// busy one.
 const PATIENCE: Duration = Duration::from_secs(200);
 
 /// The runtime that an engine is configured to use.
@@ -64,7 +65,8 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Makes two tests of each function: `NAME::crun` and `NAME::ours`. `$world` makes what the function takes from the runtime.
+/// Makes two tests of each function: `NAME::crun` and `NAME::ours`. `$world` makes what the
+/// function takes from the runtime.
 macro_rules! on_both {
     ($world:expr; $($name:ident)*) => { $(
         mod $name {

@@ -1,4 +1,5 @@
-//! What a hostile process does inside a container that a shell cannot do, or not fast enough: this test program, started there again.
+//! What a hostile process does inside a container that a shell cannot do, or not fast enough: this
+//! test program, started there again.
 
 use std::ffi::OsString;
 use std::fs;
@@ -54,7 +55,8 @@ fn type_into(place: &str) {
     println!("typed");
 }
 
-/// Looks without end into every process that is seen for a way to a file of the host, and notes what was found in /tmp/seen.
+/// Looks without end into every process that is seen for a way to a file of the host, and notes
+/// what was found in /tmp/seen.
 fn look_into_all(marker: &Path) {
     let marker = marker.strip_prefix("/").expect("an absolute path");
     let own = std::process::id().to_string();
@@ -66,7 +68,8 @@ fn look_into_all(marker: &Path) {
             ways.extend(
                 fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path()),
             );
-            // A directory of the host leads everywhere: the marker may be below it or anywhere above.
+            // A directory of the host leads everywhere: the marker may be below it or anywhere
+            // above.
             let leads = |way: &PathBuf| {
                 let up = (0..8).scan(way.clone(), |at, _| {
                     let here = at.clone();
@@ -90,13 +93,15 @@ fn pids() -> impl Iterator<Item = OsString> {
     names.filter(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
 }
 
-/// Whether the memory of a process with more rights than ours can be written: it then does what we like.
+/// Whether the memory of a process with more rights than ours can be written: it then does what we
+/// like.
 fn memory_can_be_written(process: &Path) -> bool {
     let opened = fs::OpenOptions::new().write(true).open(process.join("mem")).is_ok();
     opened && has_more(process)
 }
 
-/// Whether a process has capabilities that we have not, and may use them: no seccomp filter prevents that.
+/// Whether a process has capabilities that we have not, and may use them: no seccomp filter
+/// prevents that.
 fn has_more(process: &Path) -> bool {
     let field = |of: &Path, name: &str| {
         let text = fs::read_to_string(of.join("status")).unwrap_or_default();
@@ -108,7 +113,8 @@ fn has_more(process: &Path) -> bool {
     !filtered && permitted(process) & !permitted(Path::new("/proc/self")) != 0
 }
 
-/// Becomes the tracer of every process that is seen, and notes in /tmp/seized one that has more rights than we have.
+/// Becomes the tracer of every process that is seen, and notes in /tmp/seized one that has more
+/// rights than we have.
 fn seize_all() {
     fs::write("/tmp/looking", "").expect("say that the looking has begun");
     loop {

@@ -1,4 +1,5 @@
-//! Descriptors of the runtime that reach the container, and a working directory outside of it (CVE-2024-21626).
+//! Descriptors of the runtime that reach the container, and a working directory outside of it
+//! (CVE-2024-21626).
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -63,7 +64,8 @@ fn descriptors_of_the_caller_are_not_inherited() {
 #[test]
 fn a_link_to_a_descriptor_is_refused_as_working_directory() {
     let Some(env) = Env::new() else { return };
-    // With a user namespace, a process that enters is in the container's pid namespace from the start, and so has a /proc/self.
+    // With a user namespace, a process that enters is in the container's pid namespace from the
+    // start, and so has a /proc/self.
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let bundle = env.bundle(&["sleep", "1000"]).namespace("user", None);
     let bundle = bundle.set("linux/uidMappings", mapping.clone()).set("linux/gidMappings", mapping);
@@ -78,8 +80,8 @@ fn a_link_to_a_descriptor_is_refused_as_working_directory() {
     env.delete("web");
 }
 
-/// Variables of socket activation that were meant for another process: every child of an activated service inherits them, and its
-/// descriptor 3 is any file.
+/// Variables of socket activation that were meant for another process: every child of an activated
+/// service inherits them, and its descriptor 3 is any file.
 #[test]
 fn descriptors_of_a_stale_socket_activation_are_not_inherited() {
     let Some(env) = Env::new() else { return };
@@ -121,7 +123,8 @@ fn descriptors_of_a_stale_socket_activation_are_not_inherited() {
     env.delete("web");
 }
 
-/// The runtime's own are at these numbers by then, its state directory among them: a way out of the container.
+/// The runtime's own are at these numbers by then, its state directory among them: a way out of the
+/// container.
 #[test]
 fn descriptors_of_the_runtime_are_not_preserved() {
     let Some(env) = Env::new() else { return };
@@ -186,7 +189,8 @@ fn a_descriptor_is_refused_as_working_directory() {
     env.delete("web");
 }
 
-/// The state directory holds the fifo that starts the container, and what `exec` goes by; the log is read by engines.
+/// The state directory holds the fifo that starts the container, and what `exec` goes by; the log
+/// is read by engines.
 #[test]
 fn descriptors_of_log_and_state_directory_are_not_inherited() {
     let Some(env) = Env::new() else { return };

@@ -1,4 +1,5 @@
-//! Files of the host where `linux.devices` or the runtime itself makes a node or a link: none may be lost.
+//! Files of the host where `linux.devices` or the runtime itself makes a node or a link: none may
+//! be lost.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -9,7 +10,8 @@ use serde_json::json;
 use super::with_dev_of_image;
 use crate::support::Env;
 
-/// The image chooses the path of a device by a name that a directory of the host, bound in the container, has too.
+/// The image chooses the path of a device by a name that a directory of the host, bound in the
+/// container, has too.
 #[test]
 fn a_file_of_the_host_is_not_replaced_by_a_node() {
     let Some(env) = Env::new() else { return };
@@ -51,7 +53,8 @@ fn a_file_of_the_host_is_not_replaced_by_a_node() {
     assert_eq!(fs::read_to_string(directory.join("file")).unwrap(), "of the host");
 }
 
-/// A root file system with the host's /dev mounted in it, as a chroot has it; here a directory in its place.
+/// A root file system with the host's /dev mounted in it, as a chroot has it; here a directory in
+/// its place.
 #[test]
 fn a_node_of_the_host_is_not_replaced_by_a_link() {
     let Some(env) = Env::new() else { return };

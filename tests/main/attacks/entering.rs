@@ -1,6 +1,8 @@
-//! The runtime's processes on their way into a container, watched by one that is there: CVE-2016-9962, CVE-2019-5736's kin.
+//! The runtime's processes on their way into a container, watched by one that is there:
+//! CVE-2016-9962, CVE-2019-5736's kin.
 //!
-//! With CAP_SYS_PTRACE and no user namespace of its own a container may look into all that it sees, by /proc/PID/root, cwd, fd and mem.
+//! With CAP_SYS_PTRACE and no user namespace of its own a container may look into all that it sees,
+//! by /proc/PID/root, cwd, fd and mem.
 
 use std::fs;
 use std::path::PathBuf;
@@ -125,7 +127,8 @@ fn a_process_finds_no_file_of_the_host_while_mounts_are_added() {
 #[test]
 fn a_tracer_cannot_attach_to_a_process_with_more_rights() {
     let Some(env) = Env::new() else { return };
-    // Filters as engines have them, which allow a process more; without no_new_privs they are loaded by who has rights.
+    // Filters as engines have them, which allow a process more; without no_new_privs they are
+    // loaded by who has rights.
     let refusing = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["clone3", "mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     ]});

@@ -1,5 +1,6 @@
-//! Rights that a process has beyond what was asked: inheritable capabilities (CVE-2022-29162, CVE-2022-27650), groups of the runtime's
-//! caller (CVE-2022-2995), a user that was read as root (CVE-2026-30892, CVE-2016-3697), variables of the image in hooks (CVE-2025-23266).
+//! Rights that a process has beyond what was asked: inheritable capabilities (CVE-2022-29162,
+//! CVE-2022-27650), groups of the runtime's caller (CVE-2022-2995), a user that was read as root
+//! (CVE-2026-30892, CVE-2016-3697), variables of the image in hooks (CVE-2025-23266).
 
 use std::fs;
 
@@ -31,7 +32,8 @@ fn no_capability_is_inheritable() {
 /// The five sets, each once; a runtime that leaves them alone shows those of root.
 const ALL_SETS: &str = "grep -E '^Cap' /proc/self/status | cut -f 2 | sort -u";
 
-/// A config.json, or a process.json for such a container, that is silent on capabilities, or on each of the sets, grants none.
+/// A config.json, or a process.json for such a container, that is silent on capabilities, or on
+/// each of the sets, grants none.
 #[test]
 fn a_config_without_capabilities_grants_none() {
     const ZERO: &str = "0000000000000000";
@@ -124,7 +126,8 @@ fn groups_of_the_caller_are_not_kept() {
     }
 }
 
-/// Once a single id is mapped without rights, no process inside may drop a group that denies it something.
+/// Once a single id is mapped without rights, no process inside may drop a group that denies it
+/// something.
 #[test]
 fn a_rootless_user_cannot_set_groups() {
     let Some(env) = Env::rootless() else { return };
@@ -199,7 +202,8 @@ fn the_id_4294967295_does_not_mean_root() {
     env.run(&bundle).fails().says("process.user.uid");
 }
 
-/// A hook is a program of the host: with LD_PRELOAD of the image it would run the image's code outside.
+/// A hook is a program of the host: with LD_PRELOAD of the image it would run the image's code
+/// outside.
 #[test]
 fn variables_of_the_image_do_not_reach_hooks() {
     let Some(env) = Env::new() else { return };

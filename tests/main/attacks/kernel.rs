@@ -1,5 +1,6 @@
-//! The kernel's own files: /proc and its parameters written through names of the image (CVE-2019-16884, CVE-2025-52881), parameters of
-//! the host (CVE-2022-0811's kind), the cgroups of an unprivileged user (CVE-2023-25809), messages to the kernel (CVE-2021-43784).
+//! The kernel's own files: /proc and its parameters written through names of the image
+//! (CVE-2019-16884, CVE-2025-52881), parameters of the host (CVE-2022-0811's kind), the cgroups of
+//! an unprivileged user (CVE-2023-25809), messages to the kernel (CVE-2021-43784).
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -70,7 +71,8 @@ fn kernel_parameters_of_the_host_are_refused() {
     refused(ipc, "kernel.shmmni", "kernel/shmmni");
 }
 
-/// A false /proc would have the value written into any file: of the image, or by a link of a volume, of the host.
+/// A false /proc would have the value written into any file: of the image, or by a link of a
+/// volume, of the host.
 #[test]
 fn kernel_parameters_are_written_only_to_the_real_proc() {
     let Some(env) = Env::new() else { return };
@@ -118,7 +120,8 @@ fn a_users_own_cgroups_are_not_writable_inside() {
     }
 }
 
-/// In runc a list longer than a netlink attribute's 16 bits of length ended early, and its rest was read as further attributes.
+/// In runc a list longer than a netlink attribute's 16 bits of length ended early, and its rest was
+/// read as further attributes.
 #[test]
 fn values_too_long_for_netlink_are_refused() {
     let Some(env) = Env::new() else { return };

@@ -1,5 +1,6 @@
-//! Links that a hostile image has where the runtime mounts, makes or reads something: CVE-2019-16884's kin, CVE-2019-19921,
-//! CVE-2023-27561, CVE-2023-28642, CVE-2024-45310, CVE-2025-31133, CVE-2025-52565, CVE-2026-41579.
+//! Links that a hostile image has where the runtime mounts, makes or reads something:
+//! CVE-2019-16884's kin, CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2024-45310,
+//! CVE-2025-31133, CVE-2025-52565, CVE-2026-41579.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -105,8 +106,8 @@ fn a_huge_passwd_blocks_no_start() {
     }
 }
 
-/// The default links of /dev, its nodes and ptmx, made or removed through /dev as a link (CVE-2026-41579); what is mounted on
-/// /proc and /sys (CVE-2019-19921, CVE-2023-27561).
+/// The default links of /dev, its nodes and ptmx, made or removed through /dev as a link
+/// (CVE-2026-41579); what is mounted on /proc and /sys (CVE-2019-19921, CVE-2023-27561).
 #[test]
 fn a_link_at_a_system_directory_does_not_lead_outside() {
     let Some(env) = Env::new() else { return };
@@ -149,7 +150,8 @@ fn non_directories_at_proc_and_sys_are_not_mounted_on() {
     }
 }
 
-/// As in runc and crun, for any mount there. procfs and sysfs elsewhere must not be mounted through a link either.
+/// As in runc and crun, for any mount there. procfs and sysfs elsewhere must not be mounted through
+/// a link either.
 #[test]
 fn a_link_at_proc_and_sys_is_not_mounted_on() {
     let Some(env) = Env::new() else { return };
@@ -191,8 +193,8 @@ fn a_link_at_proc_and_sys_is_not_mounted_on() {
     env.run(&bundle).ok().prints("there");
 }
 
-/// A masked file is covered by /dev/null; an image whose /dev/null is a link would have it covered by, and so opened to, what the
-/// link names (CVE-2025-31133).
+/// A masked file is covered by /dev/null; an image whose /dev/null is a link would have it covered
+/// by, and so opened to, what the link names (CVE-2025-31133).
 #[test]
 fn a_false_dev_null_does_not_replace_masked_files() {
     let Some(env) = Env::new() else { return };
@@ -231,7 +233,8 @@ fn a_false_console_is_not_mounted_on() {
     assert_eq!(fs::read_to_string(&outside).unwrap(), "of the host");
 }
 
-/// What answers at /dev/pts/ptmx must be a devpts. To open another file can have consequences, of a device most of all.
+/// What answers at /dev/pts/ptmx must be a devpts. To open another file can have consequences, of a
+/// device most of all.
 #[test]
 fn a_false_ptmx_is_not_opened() {
     let Some(env) = Env::new() else { return };

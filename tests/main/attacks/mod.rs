@@ -1,6 +1,7 @@
-//! The known escapes from containers, each played by an attacker: docs/security.md lists them. For each defence tests/mutations has
-//! a patch that takes it out, and `hack/mutants` shows that the test then fails. An attack then succeeds: it may only aim at what is the
-//! test's own, or at what stays as it is.
+//! The known escapes from containers, each played by an attacker: docs/security.md lists them. For
+//! each defence tests/mutations has a patch that takes it out, and `hack/mutants` shows that the
+//! test then fails. An attack then succeeds: it may only aim at what is the test's own, or at what
+//! stays as it is.
 
 mod actor;
 mod descriptors;
@@ -32,7 +33,8 @@ fn capabilities(names: &[&str]) -> Value {
     json!({"bounding": names, "permitted": names, "effective": names})
 }
 
-/// Somebody outside of the container who shares a directory with it: `one` and `other` change places all the time, until this is dropped.
+/// Somebody outside of the container who shares a directory with it: `one` and `other` change
+/// places all the time, until this is dropped.
 struct Exchange {
     over: Arc<AtomicBool>,
     at_work: Option<JoinHandle<u32>>,

@@ -59,7 +59,8 @@ fn a_remount_does_not_change_the_hosts_file_system() {
     }
 }
 
-/// Of what else is the host's: the root file system, sysfs and mqueue without namespaces of their own, cgroups.
+/// Of what else is the host's: the root file system, sysfs and mqueue without namespaces of their
+/// own, cgroups.
 #[test]
 fn a_remount_of_a_file_system_shared_with_the_host_is_refused() {
     let Some(env) = Env::new() else { return };
@@ -86,7 +87,8 @@ fn a_remount_of_a_file_system_shared_with_the_host_is_refused() {
     fs::write(root.rootfs("new"), "").unwrap();
 }
 
-/// A link of the image has the host's file system mounted where config.json has the container's own.
+/// A link of the image has the host's file system mounted where config.json has the container's
+/// own.
 #[test]
 fn a_link_does_not_lead_a_remount_to_the_hosts_file_system() {
     let Some(env) = Env::new() else { return };
@@ -105,8 +107,8 @@ fn a_link_does_not_lead_a_remount_to_the_hosts_file_system() {
 const MOUNT_ANEW: &str = "unshare -mrpf mount -t proc proc /tmp 2>/dev/null && echo procfs; \
     unshare -mrpfn mount -t sysfs sysfs /tmp 2>/dev/null && echo sysfs; true";
 
-/// The kernel lets a user namespace mount a procfs without masks only where it sees one already. Without pivot_root the host's stay
-/// below the root.
+/// The kernel lets a user namespace mount a procfs without masks only where it sees one already.
+/// Without pivot_root the host's stay below the root.
 #[test]
 fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
     let Some(env) = Env::new() else { return };
@@ -135,19 +137,21 @@ fn without_pivot_root_no_unmasked_procfs_can_be_mounted() {
     assert_eq!(env.mount_table(), host);
 }
 
-/// What is unmounted and moved for it is not passed on to the host, whose mounts are shared with the container's on request.
+/// What is unmounted and moved for it is not passed on to the host, whose mounts are shared with
+/// the container's on request.
 #[test]
 fn without_pivot_root_the_hosts_mounts_do_not_change() {
     let Some(env) = Env::new() else { return };
     if !env.ours("others move their root over the host's") {
         return;
     }
-    // A covered mount below the host's procfs, as systemd's for binfmt_misc is: it has no path of its own.
+    // A covered mount below the host's procfs, as systemd's for binfmt_misc is: it has no path of
+    // its own.
     let covered = Path::new("/proc/sys/fs/binfmt_misc");
     env.mount("tmpfs".as_ref(), covered, &["-t", "tmpfs"]);
     env.mount("tmpfs".as_ref(), covered, &["-t", "tmpfs"]);
-    // The mount that a root file system is on becomes private, in which case nothing could reach the
-    // host; here that is not the mount that /proc is on.
+    // The mount that a root file system is on becomes private, in which case nothing could reach
+    // the host; here that is not the mount that /proc is on.
     let bundle = env.bundle(&["true"]);
     env.mount(bundle.path(), bundle.path(), &["--bind"]);
     env.program("mount", &["--make-rshared", "/"]).run().ok();

@@ -45,7 +45,8 @@ fn the_runtime_is_not_writable_through_a_held_descriptor() {
     assert_eq!(refused(&env, &held).kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
-/// A directory of programs that is mounted read-only is made writable for an upgrade, and who held a program then writes to it.
+/// A directory of programs that is mounted read-only is made writable for an upgrade, and who held
+/// a program then writes to it.
 #[test]
 fn the_runtime_is_not_on_a_mount_that_may_become_writable() {
     let Some(env) = Env::new() else { return };
@@ -85,8 +86,9 @@ fn exec_does_not_expose_the_runtime_to_being_overwritten() {
     fs::set_permissions(bundle.rootfs("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
     env.launch("web", &bundle);
     let before = fs::read(env.binary()).unwrap();
-    // What is entered becomes the runtime, with the script as its --root. While it reads the limits from standard input, its
-    // program is opened; it is written to when no process runs it any more.
+    // What is entered becomes the runtime, with the script as its --root. While it reads the limits
+    // from standard input, its program is opened; it is written to when no process runs it any
+    // more.
     fs::write(
         bundle.rootfs("attack"),
         "until exe=$(grep -l [u]pdate /proc/[0-9]*/cmdline) && ( : <${exe%cmdline}exe ); do usleep 1000; done 2>/dev/null

@@ -1,7 +1,9 @@
-//! Names that are exchanged while they are used: CVE-2021-30465, CVE-2019-19921, CVE-2024-45310, CVE-2025-31133.
+//! Names that are exchanged while they are used: CVE-2021-30465, CVE-2019-19921, CVE-2024-45310,
+//! CVE-2025-31133.
 //!
-//! Another container with a share in the same directory can do that. Whether `create` then succeeds is a matter of luck; what it does
-//! outside of the root file system, or leaves unprotected, is not.
+//! Another container with a share in the same directory can do that. Whether `create` then succeeds
+//! is a matter of luck; what it does outside of the root file system, or leaves unprotected, is
+//! not.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +18,8 @@ fn rounds() -> usize {
     if on_test_machine() { 25 } else { 60 }
 }
 
-/// A bind mount, and a directory made for a mount, below a name that is now a directory, now a link to a directory of the host.
+/// A bind mount, and a directory made for a mount, below a name that is now a directory, now a link
+/// to a directory of the host.
 #[test]
 fn a_destination_that_becomes_a_link_does_not_lead_outside() {
     let Some(env) = Env::new() else { return };
@@ -28,7 +31,8 @@ fn a_destination_that_becomes_a_link_does_not_lead_outside() {
     let bundle = env.bundle(&["true"]);
     fs::create_dir_all(bundle.rootfs("a/x")).unwrap();
     symlink(&outside, bundle.rootfs("l")).unwrap();
-    // In the container's mount namespace, before pivot_root: what is mounted where on the host's paths.
+    // In the container's mount namespace, before pivot_root: what is mounted where on the host's
+    // paths.
     let look =
         format!("grep ' {} ' /proc/self/mountinfo >>{}; true", outside.join("x").display(), seen.display());
     let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", look], "env": ["PATH=/usr/bin:/bin"]});
@@ -50,8 +54,8 @@ fn a_destination_that_becomes_a_link_does_not_lead_outside() {
     assert_eq!(made, 1, "made in a directory of the host");
 }
 
-/// Between mounting /dev and creating its nodes: they would be created in the root file system on disk, where others
-/// who share it find a device that their own rules forbid.
+/// Between mounting /dev and creating its nodes: they would be created in the root file system on
+/// disk, where others who share it find a device that their own rules forbid.
 #[test]
 fn no_device_is_made_on_disk_when_dev_is_exchanged() {
     let Some(env) = Env::new() else { return };

@@ -1,4 +1,5 @@
-//! Characters pushed into the input of a terminal of the host (TIOCSTI): its shell would run them once the container has ended.
+//! Characters pushed into the input of a terminal of the host (TIOCSTI): its shell would run them
+//! once the container has ended.
 
 use std::fs;
 
@@ -19,7 +20,8 @@ fn possible() -> bool {
     possible
 }
 
-/// Runs the runtime with `words` on a terminal that represents the host's; returns the terminal's output.
+/// Runs the runtime with `words` on a terminal that represents the host's; returns the terminal's
+/// output.
 fn on_a_terminal(env: &Env, words: &str) -> String {
     let command = format!("{} --root {} {words}", env.binary().display(), env.root().display());
     env.program("script", &["-qec", &command, "/dev/null"]).env("SHELL", "/bin/sh").run().stdout

@@ -89,7 +89,8 @@ fn a_changed_object_is_not_created() {
     assert_eq!(seals(), 0);
 }
 
-/// A small ext4 of the test's own at the store's place, whose files can be protected. False: this kernel cannot.
+/// A small ext4 of the test's own at the store's place, whose files can be protected. False: this
+/// kernel cannot.
 fn protecting(world: &World) -> bool {
     let features = fs::read_to_string("/sys/fs/ext4/features/verity").unwrap_or_default();
     if !features.contains("supported") && !on_test_machine() {
@@ -104,7 +105,8 @@ fn protecting(world: &World) -> bool {
     true
 }
 
-/// What the kernel protects is hashed once, and then measured: what takes a file's place is not what was measured.
+/// What the kernel protects is hashed once, and then measured: what takes a file's place is not
+/// what was measured.
 #[test]
 fn protected_by_the_file_system() {
     let Some(world) = World::new() else { return };

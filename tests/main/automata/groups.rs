@@ -1,4 +1,5 @@
-//! Groups of programs under our own pid 1: restarts by strategy, signals, orphans, the status at the end.
+//! Groups of programs under our own pid 1: restarts by strategy, signals, orphans, the status at
+//! the end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +42,8 @@ fn the_exit_status_is_that_of_the_failed_member() {
 #[test]
 fn strategies_decide_which_members_restart() {
     let Some(world) = World::new() else { return };
-    // b fails once, when all have begun; who else begins twice depends on the strategy, and b waits for them.
+    // b fails once, when all have begun; who else begins twice depends on the strategy, and b waits
+    // for them.
     let other = |name: &str| format!("echo {name}; echo x >>/tmp/{name}; exec sleep 100");
     for (strategy, want) in
         [("one_for_one", [1, 2, 1]), ("one_for_all", [2, 2, 2]), ("rest_for_one", [1, 2, 2])]
@@ -153,7 +155,8 @@ fn programs_that_are_killed_are_started_again_as_long_as_that_is_seldom() {
 #[test]
 fn a_member_that_exits_while_others_are_stopped_is_restarted() {
     let Some(world) = World::new() else { return };
-    // While c takes its time to end for b's new start, a fails: the second time within five seconds.
+    // While c takes its time to end for b's new start, a fails: the second time within five
+    // seconds.
     let c = "trap 'sleep 1.5; exit 0' TERM; echo c; while true; do sleep 0.05; done";
     let members = [
         ("a", "permanent", "sleep 1; exit 7"),

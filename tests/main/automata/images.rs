@@ -45,7 +45,8 @@ fn an_image_is_started_as_its_configuration_says() {
     assert_eq!(fs::read_dir(world.store().join("layers")).unwrap().count(), 0);
 }
 
-/// Two images of one base: the base is in the store once, and each container sees its own layer over it.
+/// Two images of one base: the base is in the store once, and each container sees its own layer
+/// over it.
 #[test]
 fn layers_lie_over_one_another() {
     let Some(world) = World::new() else { return };
@@ -104,7 +105,8 @@ fn layers_lie_over_one_another() {
     world.is_free();
 }
 
-/// Not even if root.readonly is removed from config.json, and not for mount points that the image lacks.
+/// Not even if root.readonly is removed from config.json, and not for mount points that the image
+/// lacks.
 #[test]
 fn a_bound_image_is_not_writable() {
     let Some(world) = World::new() else { return };

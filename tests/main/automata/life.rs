@@ -1,4 +1,5 @@
-//! Containers of artifacts from their start to their end: detached, many at once, and their runtime killed.
+//! Containers of artifacts from their start to their end: detached, many at once, and their runtime
+//! killed.
 
 use std::fs;
 

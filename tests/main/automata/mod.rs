@@ -1,4 +1,5 @@
-//! Artifacts that become containers: packed, verified, bundled, run, and checked again when a container is created.
+//! Artifacts that become containers: packed, verified, bundled, run, and checked again when a
+//! container is created.
 
 mod checked;
 mod groups;

@@ -1,4 +1,5 @@
-//! A rootless user runs artifacts: their bundles are in the user's store, and are removed with their containers.
+//! A rootless user runs artifacts: their bundles are in the user's store, and are removed with
+//! their containers.
 
 use std::fs;
 

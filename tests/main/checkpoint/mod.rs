@@ -1,7 +1,7 @@
 //! `checkpoint` and `restore` against criu itself: runc-checkpoint(8), runc-restore(8), criu(8).
 //!
-//! Needs: criu, and a kernel that it can work with (`criu check`). Elsewhere the tests are skipped and say so; on a machine
-//! made for them (EMERGENCE_TEST_MACHINE is set) they must run.
+//! Needs: criu, and a kernel that it can work with (`criu check`). Elsewhere the tests are skipped
+//! and say so; on a machine made for them (EMERGENCE_TEST_MACHINE is set) they must run.
 
 mod outside;
 

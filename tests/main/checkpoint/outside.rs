@@ -1,4 +1,5 @@
-//! What a container has from outside, or to outside: mounts, namespaces, terminals, standard files, connections.
+//! What a container has from outside, or to outside: mounts, namespaces, terminals, standard files,
+//! connections.
 
 use super::*;
 
@@ -182,7 +183,8 @@ fn standard_files_of_the_host_are_ours_after_it() {
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let mut piped = fs::File::options().read(true).write(true).open(&fifo).unwrap();
     for name in ["file", "fifo"] {
-        // criu insists on a file that is as long as it was, so what the runtime says goes elsewhere.
+        // criu insists on a file that is as long as it was, so what the runtime says goes
+        // elsewhere.
         let ours = |command: &str| {
             env.shell(&format!("$RUNTIME --root $ROOT {command} </dev/null >>{name} 2>said-{name}")).ok();
         };

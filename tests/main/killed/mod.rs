@@ -1,10 +1,14 @@
-//! The runtime killed at any of its system calls, and of its child's: after `delete --force` nothing is left.
+//! The runtime killed at any of its system calls, and of its child's: after `delete --force`
+//! nothing is left.
 //!
-//! For each command and each kind of container the calls are counted first; then some of them are chosen, and the runtime is killed
-//! there. `EMERGENCE_TEST_KILLS` says how many for each command, kind and manner (1 unless set): a number, `all`, or `random:N`, which
-//! chooses again each time and prints the seed; `random:N:SEED` repeats it. Each test prints how often it has killed, in which manner.
+//! For each command and each kind of container the calls are counted first; then some of them are
+//! chosen, and the runtime is killed there. `EMERGENCE_TEST_KILLS` says how many for each command,
+//! kind and manner (1 unless set): a number, `all`, or `random:N`, which chooses again each time
+//! and prints the seed; `random:N:SEED` repeats it. Each test prints how often it has killed, in
+//! which manner.
 //!
-//! The whole sweep: `EMERGENCE_TEST_KILLS=all cargo test --test main killed:: -- --nocapture`, a few hours on two cores.
+//! The whole sweep: `EMERGENCE_TEST_KILLS=all cargo test --test main killed:: -- --nocapture`, a
+//! few hours on two cores.
 
 mod stage;
 mod sweep;
@@ -172,7 +176,8 @@ fn exec_leaves_nothing() {
     let without_group = Kind { place: Place::NoCgroup, ..SOME[0] };
     let kinds = combinations().filter(|kind| !kind.net && !kind.hooks).chain([without_group]);
     for (at, kind) in kinds.enumerate() {
-        // Each is slow: what is killed in another pid namespace is reaped by the machine's first process, at its leisure.
+        // Each is slow: what is killed in another pid namespace is reaped by the machine's first
+        // process, at its leisure.
         let both = at == 0 || std::env::var("EMERGENCE_TEST_KILLS").is_ok();
         if both || at % 2 == 0 {
             Sweep::run(&env, kind, Before::Running, SLEEP, |stage| exec(stage, false));

@@ -182,7 +182,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The device is where it was, or has ended with the container's network namespace, and its peer with it.
+    /// The device is where it was, or has ended with the container's network namespace, and its
+    /// peer with it.
     fn links_left(&self) -> String {
         let end = Instant::now() + patience() / 4;
         loop {

@@ -1,4 +1,5 @@
-//! Bundles: busybox as the root file system, and the config.json of `spec`, changed as a test needs.
+//! Bundles: busybox as the root file system, and the config.json of `spec`, changed as a test
+//! needs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -21,7 +22,8 @@ pub(crate) struct Bundle {
 }
 
 impl Env {
-    /// A bundle whose program is `args`, without a terminal, its root writable, in a cgroup of this test.
+    /// A bundle whose program is `args`, without a terminal, its root writable, in a cgroup of this
+    /// test.
     pub(crate) fn bundle(&self, args: &[&str]) -> Bundle {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -44,7 +46,8 @@ impl Env {
         let text = fs::read(path.join("config.json")).expect("a bundle has a config.json");
         let mut config: Value = serde_json::from_slice(&text).expect("config.json is JSON");
         if self.flavour() == "crun" {
-            // With device rules crun 1.8 asks for unlimited locked memory, which not every machine grants root.
+            // With device rules crun 1.8 asks for unlimited locked memory, which not every machine
+            // grants root.
             config["linux"]["resources"] = json!({});
         }
         let bundle = Bundle { path, config }.set("process/terminal", json!(false));

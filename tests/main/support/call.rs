@@ -71,7 +71,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Another network namespace than the test's; `namespace` must stay open until the call is started.
+    /// Another network namespace than the test's; `namespace` must stay open until the call is
+    /// started.
     pub(crate) fn network(mut self, namespace: &OwnedFd) -> Self {
         self.network = Some(namespace.as_raw_fd());
         self
@@ -83,7 +84,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Starts it. Standard output and error are files, because a container may keep them open after the runtime ended.
+    /// Starts it. Standard output and error are files, because a container may keep them open after
+    /// the runtime ended.
     pub(crate) fn start(mut self) -> Running {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -101,8 +103,9 @@ impl<'a> Call<'a> {
         let namespace = self.env.mount_namespace.as_raw_fd();
         let cwd = std::ffi::CString::new(self.cwd.as_os_str().as_encoded_bytes()).expect("a path has no NUL");
         let (user, older, network) = (self.user, self.env.older, self.network);
-        // SAFETY: `enter` makes system calls only and owns what it reads; `namespace` stays open in the parent, and so
-        // in the child's copy of the descriptor table, because `self.env` outlives the call.
+        // SAFETY: `enter` makes system calls only and owns what it reads; `namespace` stays open in
+        // the parent, and so in the child's copy of the descriptor table, because `self.env`
+        // outlives the call.
         unsafe { self.command.pre_exec(move || enter(namespace, network, &cwd, user, older)) };
         if self.traced {
             // SAFETY: one system call.
@@ -118,7 +121,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// In the child: the older kernel, if there is to be one; the test's mount namespace, then the directory (setns(2) moves to `/`), then the user.
+/// In the child: the older kernel, if there is to be one; the test's mount namespace, then the
+/// directory (setns(2) moves to `/`), then the user.
 fn enter(
     namespace: i32,
     network: Option<i32>,
@@ -128,10 +132,12 @@ fn enter(
 ) -> io::Result<()> {
     let check = |done: libc::c_int| if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     if let Some(older) = older {
-        // While this is root's: a filter of an unprivileged user would keep newuidmap from its rights.
+        // While this is root's: a filter of an unprivileged user would keep newuidmap from its
+        // rights.
         older.pretend()?;
     }
-    // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads no list of length 0.
+    // SAFETY: system calls on plain numbers and on `cwd`, which the caller keeps; setgroups reads
+    // no list of length 0.
     unsafe {
         check(libc::setns(namespace, libc::CLONE_NEWNS))?;
         if let Some(network) = network {
@@ -251,7 +257,8 @@ impl Output {
         self
     }
 
-    /// As [`Output::says`] for a message with quotes, which a text log writes with a backslash before each.
+    /// As [`Output::says`] for a message with quotes, which a text log writes with a backslash
+    /// before each.
     #[track_caller]
     pub(crate) fn logs(self, words: &str) -> Self {
         self.says(&words.replace('"', "\\\""))

@@ -1,7 +1,8 @@
 //! Kills a program as it enters one of its system calls, or one of its child's: ptrace(2).
 //!
-//! The program's processes are stopped at each call, so what is met by chance once in a thousand runs is met each time: the
-//! runtime killed just after clone3, when its child has not made one call of its own.
+//! The program's processes are stopped at each call, so what is met by chance once in a thousand
+//! runs is met each time: the runtime killed just after clone3, when its child has not made one
+//! call of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +20,8 @@ use super::{Call, patience};
 pub(crate) enum Moment {
     /// It enters this call.
     Call(u32),
-    /// The same, but a child has not run since the clone, unless the program has waited for it. It runs after [`Killed::wake`].
+    /// The same, but a child has not run since the clone, unless the program has waited for it. It
+    /// runs after [`Killed::wake`].
     ChildAsleep(u32),
     /// Its child, or the child's successor, enters this call. The program itself runs freely.
     ChildsCall(u32),
@@ -156,7 +158,8 @@ impl Tracer {
         self.release();
     }
 
-    /// Deals with a stop, and lets the process go on. True: the moment has come, and the process is still stopped.
+    /// Deals with a stop, and lets the process go on. True: the moment has come, and the process is
+    /// still stopped.
     fn stopped(&mut self, pid: i32, signal: i32, event: i32) -> bool {
         match (signal, event) {
             (libc::SIGTRAP, libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_CLONE) => {
@@ -233,7 +236,8 @@ impl Tracer {
                 self.subject = Some(child);
                 self.go_on(child, 0);
             }
-            // A successor goes on in its maker's place, as the program's child; what else the child makes runs freely.
+            // A successor goes on in its maker's place, as the program's child; what else the child
+            // makes runs freely.
             Moment::ChildsCall(_) | Moment::ChildNever
                 if maker != self.program && parent(child) == Some(self.program) =>
             {
@@ -274,7 +278,8 @@ impl Tracer {
         }
     }
 
-    /// A line for each process that was met: its state, what it waits for, and who traces it. Used to find out why it hangs.
+    /// A line for each process that was met: its state, what it waits for, and who traces it. Used
+    /// to find out why it hangs.
     fn state_of_all(&self) -> String {
         let about = |pid: &i32| {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -396,7 +401,8 @@ fn wait(pid: i32) -> io::Result<(i32, i32)> {
     }
 }
 
-/// For [`std::os::unix::process::CommandExt::pre_exec`]: the thread that starts this process traces it.
+/// For [`std::os::unix::process::CommandExt::pre_exec`]: the thread that starts this process traces
+/// it.
 pub(super) fn be_traced() -> io::Result<()> {
     ptrace(libc::PTRACE_TRACEME, 0, 0)
 }

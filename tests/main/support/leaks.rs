@@ -1,4 +1,5 @@
-//! Leftovers that a test must not have: processes (zombies too), mounts, cgroups, state directories.
+//! Leftovers that a test must not have: processes (zombies too), mounts, cgroups, state
+//! directories.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,7 +68,8 @@ impl Env {
         let dir = self.dir().to_str().expect("UTF-8");
         let pids = fs::read_dir("/proc").expect("read /proc").flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        // What a process's mounts say is the same for all in its mount namespace, and long where many are.
+        // What a process's mounts say is the same for all in its mount namespace, and long where
+        // many are.
         let mut seen: BTreeMap<PathBuf, bool> = BTreeMap::new();
         let ours = |pid: &i32| {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -97,9 +99,10 @@ impl Env {
         places.filter(|path| path.starts_with(self.dir()) && !expected.contains(path)).collect()
     }
 
-    /// The mounts of the test's namespace, a line of mountinfo each, to compare with those of later. Left out is what other programs of
-    /// the machine change meanwhile, though the namespace is private: a mount vanishes from every namespace when the file that it is on
-    /// is removed, as engines do below /run and /var, and who mounts cgroup2 sets its options for all.
+    /// The mounts of the test's namespace, a line of mountinfo each, to compare with those of
+    /// later. Left out is what other programs of the machine change meanwhile, though the namespace
+    /// is private: a mount vanishes from every namespace when the file that it is on is removed, as
+    /// engines do below /run and /var, and who mounts cgroup2 sets its options for all.
     pub(crate) fn mount_table(&self) -> String {
         let all = self.program("cat", &["/proc/self/mountinfo"]).run().ok().stdout;
         let place = |line: &str| {
@@ -120,7 +123,8 @@ impl Env {
         found
     }
 
-    /// The test's cgroup, through a descriptor of the hierarchy that the test's mount namespace sees.
+    /// The test's cgroup, through a descriptor of the hierarchy that the test's mount namespace
+    /// sees.
     fn cgroup_directory(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{}", self.hierarchy.as_raw_fd(), self.parent))
     }

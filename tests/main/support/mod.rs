@@ -1,11 +1,15 @@
-//! Support for every end-to-end test: a private mount namespace with cgroup v2, bundles, and a check for leftovers.
+//! Support for every end-to-end test: a private mount namespace with cgroup v2, bundles, and a
+//! check for leftovers.
 //!
-//! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run against another
-//! runtime, which proves the tests. Where only this runtime has a behaviour, a test asks [`Env::ours`] first.
+//! The binary under test is the one cargo built, or `$EMERGENCE_RUNC_BIN`: the same tests then run
+//! against another runtime, which proves the tests. Where only this runtime has a behaviour, a test
+//! asks [`Env::ours`] first.
 //!
-//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; for what needs a newer one there is [`Env::ok_since`].
+//! `EMERGENCE_TEST_KERNEL=5.4` runs them as on that kernel; for what needs a newer one there is
+//! [`Env::ok_since`].
 //!
-//! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says so; with `CI` set it fails.
+//! Needs: root, busybox (static), a kernel with cgroup 2. Without root a test is skipped and says
+//! so; with `CI` set it fails.
 
 mod bundle;
 mod call;
@@ -32,14 +36,15 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
-/// An unprivileged user that every Debian machine has; tests give it sub-ids of their own in their mount namespace.
+/// An unprivileged user that every Debian machine has; tests give it sub-ids of their own in their
+/// mount namespace.
 pub(crate) const NOBODY: u32 = 65534;
 
 /// What a program that can be held looks for in its environment.
 const HOLD: &[u8] = b"EMERGENCE_RUNC_HOLD";
 
-/// Longest a test waits for something that should happen at once. The test machine of `hack/vm` is emulated: all takes
-/// more than ten times as long there.
+/// Longest a test waits for something that should happen at once. The test machine of `hack/vm` is
+/// emulated: all takes more than ten times as long there.
 pub(crate) fn patience() -> Duration {
     Duration::from_secs(if on_test_machine() { 200 } else { 20 })
 }
@@ -71,7 +76,8 @@ impl Env {
         Self::build(Some(NOBODY))
     }
 
-    /// A world for root on an older kernel, or one that looks like it, whatever `EMERGENCE_TEST_KERNEL` says.
+    /// A world for root on an older kernel, or one that looks like it, whatever
+    /// `EMERGENCE_TEST_KERNEL` says.
     pub(crate) fn older(kernel: Older) -> Option<Self> {
         let mut env = Self::build(None)?;
         env.older = Some(kernel);
@@ -117,7 +123,8 @@ impl Env {
         self.user.is_some()
     }
 
-    /// Whether the program under test is this project's. Prints why the test goes no further when it is not.
+    /// Whether the program under test is this project's. Prints why the test goes no further when
+    /// it is not.
     pub(crate) fn ours(&self, why: &str) -> bool {
         let ours = self.flavour() == "emergence-runc";
         if !ours {
@@ -131,8 +138,8 @@ impl Env {
         self.older.is_some()
     }
 
-    /// What came of a call that must succeed on Linux `since` and newer. On an older one, or where it looks like one, it must have
-    /// failed and named that version: `None`.
+    /// What came of a call that must succeed on Linux `since` and newer. On an older one, or where
+    /// it looks like one, it must have failed and named that version: `None`.
     #[track_caller]
     pub(crate) fn ok_since(&self, since: &str, output: Output) -> Option<Output> {
         if self.is_older() || older::is_before(since) {
@@ -142,7 +149,8 @@ impl Env {
         Some(output.ok())
     }
 
-    /// Whether `program` is installed; prints the Debian package that it is in when it is not. With `CI` set it must be.
+    /// Whether `program` is installed; prints the Debian package that it is in when it is not. With
+    /// `CI` set it must be.
     pub(crate) fn has(&self, program: &str, package: &str) -> bool {
         let has = self.program("/bin/sh", &["-c", &format!("command -v {program}")]).run().code == 0;
         assert!(has || std::env::var_os("CI").is_none(), "{program} is not installed (package {package})");
@@ -152,8 +160,8 @@ impl Env {
         has
     }
 
-    /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where `EMERGENCE_TEST_MACHINE`
-    /// is set, the machine was made for these tests and must have them.
+    /// Whether this machine's cgroup 2 has all of these controllers. Prints those it lacks; where
+    /// `EMERGENCE_TEST_MACHINE` is set, the machine was made for these tests and must have them.
     pub(crate) fn controllers(&self, needed: &[&str]) -> bool {
         let here = self.cgroup_file("/", "cgroup.controllers");
         let missing: Vec<_> =
@@ -166,7 +174,8 @@ impl Env {
         missing.is_empty()
     }
 
-    /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in config.json.
+    /// What a file of a cgroup says; empty when it is not there. `cgroup` is named as in
+    /// config.json.
     pub(crate) fn cgroup_file(&self, cgroup: &str, file: &str) -> String {
         let path = format!("/proc/self/fd/{}/{cgroup}/{file}", self.hierarchy.as_raw_fd());
         fs::read_to_string(path).unwrap_or_default().trim().to_owned()
@@ -178,7 +187,8 @@ impl Env {
         fs::write(&path, text).unwrap_or_else(|e| panic!("write {text:?} to {cgroup}/{file}: {e}"));
     }
 
-    /// Whether the program under test can be held at a step: a debug build. Prints the reason when it cannot.
+    /// Whether the program under test can be held at a step: a debug build. Prints the reason when
+    /// it cannot.
     pub(crate) fn holds(&self) -> bool {
         let program = fs::read(&self.binary).expect("read the program under test");
         let holds = program.windows(HOLD.len()).any(|part| part == HOLD);
@@ -188,7 +198,8 @@ impl Env {
         holds
     }
 
-    /// Whether the program under test is the named one, which is known to differ; prints the reason.
+    /// Whether the program under test is the named one, which is known to differ; prints the
+    /// reason.
     pub(crate) fn differs(&self, program: &str, why: &str) -> bool {
         let is = self.flavour() == program;
         if is {
@@ -212,7 +223,8 @@ impl Env {
         &self.binary
     }
 
-    /// Has the program under test as a copy that no other test runs, which the kernel would guard by itself.
+    /// Has the program under test as a copy that no other test runs, which the kernel would guard
+    /// by itself.
     pub(crate) fn own_program(&self) {
         fs::remove_file(&self.binary).expect("remove the program");
         copy_program(&under_test(), &self.binary);
@@ -268,7 +280,8 @@ impl Env {
         self.runtime(&["create", "--bundle", bundle.str(), id])
     }
 
-    /// `create` and `start`, both of which must succeed; the value is `create`'s, whose files the container writes to.
+    /// `create` and `start`, both of which must succeed; the value is `create`'s, whose files the
+    /// container writes to.
     pub(crate) fn launch(&self, id: &str, bundle: &Bundle) -> Output {
         let output = self.create(id, bundle).ok();
         self.runtime(&["start", id]).ok();
@@ -303,7 +316,8 @@ impl Env {
         self.program("strace", &[options, &runtime, args].concat())
     }
 
-    /// Bind-mounts `from` over `to` in the test's mount namespace, which the check for leaks must not count.
+    /// Bind-mounts `from` over `to` in the test's mount namespace, which the check for leaks must
+    /// not count.
     pub(crate) fn mount(&self, from: &Path, to: &Path, options: &[&str]) {
         let mut args = options.to_vec();
         args.extend([from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8")]);
@@ -312,21 +326,22 @@ impl Env {
     }
 }
 
-/// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing may be missing, and where
-/// the program under test is the debug build that belongs to them.
+/// Whether this is a machine made for these tests (EMERGENCE_TEST_MACHINE is set), where nothing
+/// may be missing, and where the program under test is the debug build that belongs to them.
 pub(crate) fn on_test_machine() -> bool {
     std::env::var_os("EMERGENCE_TEST_MACHINE").is_some()
 }
 
-/// Copies a program by another process: a copy made here could be open for writing in a child that another thread is just
-/// making, and the kernel then refuses to run it (ETXTBSY).
+/// Copies a program by another process: a copy made here could be open for writing in a child that
+/// another thread is just making, and the kernel then refuses to run it (ETXTBSY).
 fn copy_program(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg(from).arg(to).status().expect("run cp");
     assert!(status.success(), "copy {}", from.display());
 }
 
-/// Puts a program into a test's directory: a copy of its own. On the test machine it is a link to one copy for all: to the
-/// emulator a new copy is new code, which it has to translate again, and that takes longer than most tests.
+/// Puts a program into a test's directory: a copy of its own. On the test machine it is a link to
+/// one copy for all: to the emulator a new copy is new code, which it has to translate again, and
+/// that takes longer than most tests.
 fn place_program(from: &Path, to: &Path) {
     static FIRST: Mutex<()> = Mutex::new(());
     if !on_test_machine() {
@@ -358,14 +373,15 @@ fn under_test() -> PathBuf {
     }
 }
 
-/// A new mount namespace whose `/sys/fs/cgroup` is cgroup 2 alone and where nothing reaches the host.
+/// A new mount namespace whose `/sys/fs/cgroup` is cgroup 2 alone and where nothing reaches the
+/// host.
 ///
-/// A thread makes it, because unshare(2) of a mount namespace concerns only the thread that calls; the namespace lives
-/// as long as the first descriptor; the second is the hierarchy's root.
+/// A thread makes it, because unshare(2) of a mount namespace concerns only the thread that calls;
+/// the namespace lives as long as the first descriptor; the second is the hierarchy's root.
 fn mount_namespace(subids: Option<PathBuf>) -> (OwnedFd, OwnedFd) {
     let make = move || -> io::Result<(OwnedFd, OwnedFd)> {
-        // SAFETY: no descriptor table is unshared, so no other thread's descriptors change meaning; the thread ends
-        // with this closure and nothing else runs on it.
+        // SAFETY: no descriptor table is unshared, so no other thread's descriptors change meaning;
+        // the thread ends with this closure and nothing else runs on it.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         if !cgroup2("/sys/fs/cgroup") {

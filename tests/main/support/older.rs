@@ -1,5 +1,6 @@
-//! The machine as an older kernel has it: `EMERGENCE_TEST_KERNEL=5.4` puts a filter of system calls before every program that a test
-//! starts. It answers what Linux 5.4 would, as far as a filter can see what is asked; containers inherit it.
+//! The machine as an older kernel has it: `EMERGENCE_TEST_KERNEL=5.4` puts a filter of system calls
+//! before every program that a test starts. It answers what Linux 5.4 would, as far as a filter can
+//! see what is asked; containers inherit it.
 
 use std::io;
 
@@ -10,7 +11,8 @@ use libc::{sock_filter, sock_fprog};
 /// BPF_TAX and BPF_MISC, linux/filter.h.
 const COPY_TO_X: u32 = 0x07;
 
-/// The first call newer than Linux 5.4: close_range(2). Numbers are the same on all architectures from 424 on.
+/// The first call newer than Linux 5.4: close_range(2). Numbers are the same on all architectures
+/// from 424 on.
 const FIRST_UNKNOWN: i64 = 436;
 
 /// Size of clone_args up to 5.4, clone(2).
@@ -26,7 +28,8 @@ const fn argument(number: u32) -> u32 {
 pub(crate) enum Older {
     /// Linux 5.4.
     Linux5_4,
-    /// Linux 5.4 in a container of an engine whose filter knows no clone3 and refuses what it does not know with EPERM.
+    /// Linux 5.4 in a container of an engine whose filter knows no clone3 and refuses what it does
+    /// not know with EPERM.
     InOldEngine,
 }
 
@@ -77,7 +80,8 @@ const fn filter(unknown: sock_filter, clone3: sock_filter) -> [sock_filter; 29] 
         // 5.4 answers without the mount's number and the mark of its root: what a filter cannot do.
         only(libc::SYS_statx, 1),
         answer(libc::ENOSYS),
-        // Longer clone_args are CLONE_INTO_CGROUP's. glibc gives them always, and knows what to do without the call.
+        // Longer clone_args are CLONE_INTO_CGROUP's. glibc gives them always, and knows what to do
+        // without the call.
         only(libc::SYS_clone3, 4),
         load(argument(1)),
         step(BPF_JMP | BPF_JGT | BPF_K, 0, 1, CLONE_ARGS),
@@ -114,7 +118,8 @@ impl Older {
             Older::InOldEngine => &IN_OLD_ENGINE,
         };
         let program = sock_fprog { len: steps.len() as u16, filter: steps.as_ptr().cast_mut() };
-        // SAFETY: the kernel reads the program and its `len` steps, a constant; it writes nothing to them.
+        // SAFETY: the kernel reads the program and its `len` steps, a constant; it writes nothing
+        // to them.
         let done =
             unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

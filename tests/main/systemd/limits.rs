@@ -1,4 +1,5 @@
-//! Limits of a unit: after each update and each daemon-reload, the cgroup's files and the unit's properties hold the same.
+//! Limits of a unit: after each update and each daemon-reload, the cgroup's files and the unit's
+//! properties hold the same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +44,8 @@ fn micros(text: &str) -> Option<f64> {
     Some(text.split(' ').map(one).sum())
 }
 
-/// A running unit whose cgroup is known. Under emulation each call of systemctl takes a second, so there are few.
+/// A running unit whose cgroup is known. Under emulation each call of systemctl takes a second, so
+/// there are few.
 struct Limited<'a> {
     unit: Unit<'a>,
     dir: PathBuf,
@@ -85,7 +87,8 @@ impl Limited<'_> {
         let cpu = self.file("cpu.max");
         let (quota, period) = cpu.split_once(' ').unwrap();
         match micros(&shown["CPUQuotaPerSecUSec"]) {
-            // Without a quota systemd writes its own default period to the file, but keeps the configured one.
+            // Without a quota systemd writes its own default period to the file, but keeps the
+            // configured one.
             None => assert_eq!(quota, "max", "{when}"),
             Some(share) => {
                 let (quota, period): (f64, f64) = (quota.parse().unwrap(), period.parse().unwrap());
@@ -108,7 +111,8 @@ impl Limited<'_> {
         }
     }
 
-    /// Updates one after the other: (change, file, its content). Some are followed by a daemon-reload.
+    /// Updates one after the other: (change, file, its content). Some are followed by a
+    /// daemon-reload.
     #[track_caller]
     fn steps(&self, table: &[(&str, &str, &str)]) {
         for (at, (change, file, want)) in table.iter().enumerate() {
@@ -195,7 +199,8 @@ fn every_limit_is_a_property_too() {
     unit.is_gone();
 }
 
-/// The kernel refuses the last step, the program for devices. The properties come back too, or a reload would bring the refused limits.
+/// The kernel refuses the last step, the program for devices. The properties come back too, or a
+/// reload would bring the refused limits.
 #[test]
 fn a_late_refusal_puts_the_properties_back() {
     let Some(env) = machine() else { return };

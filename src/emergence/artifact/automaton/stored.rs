@@ -44,8 +44,9 @@ pub struct StoredAutomaton {
 }
 
 impl StoredAutomaton {
-    /// Opens the automaton with the digest A. `ArtifactKind::NotFound` if the store does not have it,
-    /// `store.corrupt` if its document is invalid, `closure.incomplete` if an object is missing.
+    /// Opens the automaton with the digest A. `ArtifactKind::NotFound` if the store does not have
+    /// it, `store.corrupt` if its document is invalid, `closure.incomplete` if an object is
+    /// missing.
     pub fn open(store: Arc<Store>, automaton: &Hash) -> Result<Self> {
         let subject = automaton.to_string();
         let bytes = store.automaton(automaton)?.ok_or_else(|| {
