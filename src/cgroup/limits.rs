@@ -5,6 +5,8 @@
 //! are refused, except kernel memory limits, which the kernel has dropped in v1 too: they cause a
 //! warning. Source: runtime-spec config-linux.md, "Control groups"; kernel: cgroup-v2.rst.
 
+use std::fmt::Display;
+
 use super::settings::{BadLimit, CgroupSettings, Missing, Usage};
 use crate::spec::resources::{
     BlockIo, Cpu, HugepageLimit, Memory, NetworkLimits, Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
@@ -268,19 +270,19 @@ fn block_io_limits(io: &BlockIo, settings: &mut CgroupSettings, faults: &mut Fau
     if io.leaf_weight.is_some_and(|weight| weight != 0) {
         faults.push(BadLimit::unsupported("linux.resources.blockIO.leafWeight", NO_LEAF));
     }
-    if let Some(weight) = checked_weight("linux.resources.blockIO.weight".into(), io.weight, faults) {
+    if let Some(weight) = checked_weight("linux.resources.blockIO.weight", io.weight, faults) {
         // BFQ's weights have v1's scale; with another scheduler, io.weight has its own scale.
         let instead = Missing::Instead("io.weight", io_weight(weight).to_string());
         settings.put_or("linux.resources.blockIO.weight", "io.bfq.weight", weight, instead);
     }
     for (index, device) in io.weight_device.iter().enumerate() {
-        let field = format!("linux.resources.blockIO.weightDevice[{index}]");
-        has_weight(&field, device, faults);
+        let field = format_args!("linux.resources.blockIO.weightDevice[{index}]");
+        has_weight(field, device, faults);
         if device.leaf_weight.is_some_and(|weight| weight != 0) {
             faults.push(BadLimit::unsupported(format!("{field}.leafWeight"), NO_LEAF));
         }
-        if let Some(weight) = checked_weight(format!("{field}.weight"), device.weight, faults) {
-            let number = device_number(&field, device.major, device.minor, faults);
+        if let Some(weight) = checked_weight(format_args!("{field}.weight"), device.weight, faults) {
+            let number = device_number(field, device.major, device.minor, faults);
             let instead = Missing::Instead("io.weight", format!("{number} {}", io_weight(weight)));
             settings.put_or(
                 format!("{field}.weight"),
@@ -321,25 +323,29 @@ pub(super) fn rates(
 }
 
 /// `MAJOR:MINOR`.
-pub(super) fn device_number(field: &str, major: i64, minor: i64, faults: &mut Faults) -> String {
+pub(super) fn device_number(field: impl Display, major: i64, minor: i64, faults: &mut Faults) -> String {
     if major < 0 || minor < 0 {
-        faults.push(BadLimit::invalid(field, format!("{major}:{minor} is not a device's number")));
+        faults
+            .push(BadLimit::invalid(field.to_string(), format!("{major}:{minor} is not a device's number")));
     }
     format!("{major}:{minor}")
 }
 
 /// Requires that an entry of `weightDevice` gives the device a weight.
-pub(super) fn has_weight(field: &str, device: &WeightDevice, faults: &mut Faults) {
+pub(super) fn has_weight(field: impl Display, device: &WeightDevice, faults: &mut Faults) {
     if device.weight.unwrap_or(0) == 0 && device.leaf_weight.unwrap_or(0) == 0 {
-        faults.push(BadLimit::invalid(field, "has neither weight nor leafWeight; write 10 to 1000"));
+        faults.push(BadLimit::invalid(
+            field.to_string(),
+            "has neither weight nor leafWeight; write 10 to 1000",
+        ));
     }
 }
 
 /// A weight in v1's range (10 to 1000); 0 is not given.
-pub(super) fn checked_weight(field: String, weight: Option<u16>, faults: &mut Faults) -> Option<u16> {
+pub(super) fn checked_weight(field: impl Display, weight: Option<u16>, faults: &mut Faults) -> Option<u16> {
     let weight = weight.filter(|weight| *weight != 0)?;
     if !(10..=1000).contains(&weight) {
-        faults.push(BadLimit::invalid(field, format!("{weight}; write 10 to 1000")));
+        faults.push(BadLimit::invalid(field.to_string(), format!("{weight}; write 10 to 1000")));
         return None;
     }
     Some(weight)

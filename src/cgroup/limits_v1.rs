@@ -159,24 +159,23 @@ fn block_io_limits(io: &BlockIo, settings: &mut CgroupSettings, faults: &mut Fau
         ("leafWeight", "blkio.leaf_weight", "", io.leaf_weight),
     ];
     for (member, file, bfq, weight) in weights {
-        let field = format!("linux.resources.blockIO.{member}");
-        if let Some(weight) = checked_weight(field.clone(), weight, faults) {
-            settings.put_or(field, file, weight, instead(bfq, weight.to_string()));
+        let field = format_args!("linux.resources.blockIO.{member}");
+        if let Some(weight) = checked_weight(field, weight, faults) {
+            settings.put_or(field.to_string(), file, weight, instead(bfq, weight.to_string()));
         }
     }
     for (index, device) in io.weight_device.iter().enumerate() {
-        let field = format!("linux.resources.blockIO.weightDevice[{index}]");
-        has_weight(&field, device, faults);
-        let number = device_number(&field, device.major, device.minor, faults);
+        let field = format_args!("linux.resources.blockIO.weightDevice[{index}]");
+        has_weight(field, device, faults);
+        let number = device_number(field, device.major, device.minor, faults);
         let weights = [
             ("weight", "blkio.weight_device", "blkio.bfq.weight_device", device.weight),
             ("leafWeight", "blkio.leaf_weight_device", "", device.leaf_weight),
         ];
         for (member, file, bfq, weight) in weights {
-            let field = format!("{field}.{member}");
-            if let Some(weight) = checked_weight(field.clone(), weight, faults) {
+            if let Some(weight) = checked_weight(format_args!("{field}.{member}"), weight, faults) {
                 let value = format!("{number} {weight}");
-                settings.put_or(field, file, &value, instead(bfq, value.clone()));
+                settings.put_or(format!("{field}.{member}"), file, &value, instead(bfq, value.clone()));
             }
         }
     }

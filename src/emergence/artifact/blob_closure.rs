@@ -55,6 +55,15 @@ pub struct BlobClosure<S> {
     seen: Mutex<Vec<Option<Seen>>>,
 }
 
+/// What the proofs of one closure's blobs share.
+struct ProofRun<'a> {
+    terms: &'a Terms,
+    /// The paths to search for, if references are scanned.
+    searched: Option<Searched>,
+    /// Entries read so far.
+    entries: AtomicU64,
+}
+
 impl<S: BlobSource> BlobClosure<S> {
     /// A closure with the last of `objects` as its root. A usage error if there are none.
     pub fn new(kind: ArtifactKind, objects: Vec<(Object, Stored)>, source: S) -> Result<Self> {
@@ -87,7 +96,7 @@ impl<S: BlobSource> BlobClosure<S> {
     fn prove(&self, terms: &Terms) -> Result<Bytes> {
         terms.check_space(self.objects.iter())?;
         let searched = terms.scan.then(|| Searched::new(self.objects.iter().map(|object| &object.path)));
-        let entries = AtomicU64::new(0);
+        let run = ProofRun { terms, searched, entries: AtomicU64::new(0) };
         terms.watch.expect("verify", self.objects.iter().map(|object| object.nar_size).sum());
         let total = Mutex::new(Bytes::default());
         work::each(terms.jobs, self.objects.len(), |at| {
@@ -100,7 +109,7 @@ impl<S: BlobSource> BlobClosure<S> {
                     read => read.within(|| terms.dir.path(&object.path)).map(|bytes| add(&total, bytes)),
                 };
             }
-            let seen = match self.prove_one(at, object, stored, terms, searched.as_ref(), &entries) {
+            let seen = match self.prove_one(at, object, stored, &run) {
                 Err(fault)
                     if fault.code() == Some(Code::BlobMissing)
                         && terms.known(object, Evidence::None)?.is_some() =>
@@ -120,18 +129,11 @@ impl<S: BlobSource> BlobClosure<S> {
         Ok(total.into_inner().unwrap_or_default())
     }
 
-    fn prove_one(
-        &self,
-        at: usize,
-        object: &Object,
-        stored: &Stored,
-        terms: &Terms,
-        searched: Option<&Searched>,
-        entries: &AtomicU64,
-    ) -> Result<Seen> {
+    fn prove_one(&self, at: usize, object: &Object, stored: &Stored, run: &ProofRun<'_>) -> Result<Seen> {
+        let terms = run.terms;
         let input = self.source.open(at)?;
-        let counted = Counted::new(entries, terms);
-        match searched {
+        let counted = Counted::new(&run.entries, terms);
+        match &run.searched {
             None => read_object(input, object, stored, &terms.limits, &mut Both(counted, Nothing)),
             Some(searched) => {
                 let mut visitor = Both(counted, Scanner::new(searched));

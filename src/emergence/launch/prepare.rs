@@ -111,21 +111,20 @@ impl Prepared {
         target: &StoreTarget,
         warn: &dyn Fn(&str),
     ) -> Result<Self> {
-        let shape = shape(request)?;
         match artifact {
-            Artifact::Closure(closure) => Self::of_closure(&*closure, request, shape, terms, target, warn),
-            Artifact::Image(image) => Self::of_image(*image, request, shape, terms, target),
+            Artifact::Closure(closure) => Self::of_closure(&*closure, request, terms, target, warn),
+            Artifact::Image(image) => Self::of_image(*image, request, terms, target),
         }
     }
 
     fn of_closure(
         closure: &dyn Closure,
         request: &Request,
-        mut shape: Shape,
         terms: &Terms,
         target: &StoreTarget,
         warn: &dyn Fn(&str),
     ) -> Result<Self> {
+        let mut shape = shape(request)?;
         let mut parts = Parts {
             objects: closure.objects().to_vec(),
             document: closure.document().cloned(),
@@ -162,13 +161,8 @@ impl Prepared {
         Ok(Self { content: Content::Objects(Box::new(parts)), shape, store })
     }
 
-    fn of_image(
-        image: Image,
-        request: &Request,
-        shape: Shape,
-        terms: &Terms,
-        target: &StoreTarget,
-    ) -> Result<Self> {
+    fn of_image(image: Image, request: &Request, terms: &Terms, target: &StoreTarget) -> Result<Self> {
+        let shape = shape(request)?;
         no_parameters(request)?;
         let rootfs = image_rootfs(request)?;
         let shape = Shape { rootfs, ..shape };
