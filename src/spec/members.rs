@@ -7,14 +7,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use serde::de::value::StringDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
 
 use super::lenient::lenient;
+use super::outline::outline;
 
 /// A member without a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,23 +50,48 @@ impl UnknownMember {
     }
 }
 
+/// A position in a document, as a list of steps on the stack: it becomes text only where it is
+/// reported.
+#[derive(Clone, Copy)]
+pub(crate) enum Path<'p> {
+    /// The document.
+    Whole,
+    /// A member of a structure.
+    Member(&'p Path<'p>, &'p str),
+    /// An element of a list.
+    Element(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    fn text(&self) -> String {
+        match self {
+            Path::Whole => String::new(),
+            Path::Member(within, name) => below(&within.text(), name),
+            Path::Element(within, at) => format!("{}[{at}]", within.text()),
+        }
+    }
+}
+
 /// Observations while a document is read.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Members that no structure has.
     pub unknown: Vec<UnknownMember>,
+    /// Whether `structures` is wanted.
+    pub notes_structures: bool,
     /// The known members of each structure in the document, by its path.
     pub structures: BTreeMap<String, &'static [&'static str]>,
 }
 
 /// The members of `bytes` that a `T` does not have; none if `bytes` cannot be read.
 pub fn unknown_members<T: DeserializeOwned>(bytes: &[u8]) -> Vec<UnknownMember> {
-    let Ok(document) = serde_json::from_slice(bytes).or_else(|_| lenient(bytes)) else { return Vec::new() };
-    let seen = RefCell::default();
-    match T::deserialize(Reader::new(&document, &seen)) {
-        Ok(_) => seen.into_inner().unknown,
-        Err(_) => Vec::new(),
-    }
+    let unknown = |document: &Value| {
+        let seen = RefCell::default();
+        T::deserialize(Reader::new(document, &seen)).ok().map(|_| seen.into_inner().unknown)
+    };
+    // A structure that is written as a list has no outline.
+    let outlined = outline(bytes).ok().as_ref().and_then(unknown);
+    outlined.or_else(|| unknown(&lenient(bytes).ok()?)).unwrap_or_default()
 }
 
 /// `path.name`.
@@ -105,33 +129,35 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A deserializer over a parsed document that records unknown members.
-pub(crate) struct Reader<'a> {
+pub(crate) struct Reader<'a, 'p> {
     value: &'a Value,
-    path: String,
+    path: Path<'p>,
     seen: &'a RefCell<Seen>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     /// Reads a whole document.
     pub(crate) fn new(value: &'a Value, seen: &'a RefCell<Seen>) -> Self {
-        Self { value, path: String::new(), seen }
+        Self { value, path: Path::Whole, seen }
     }
 
     fn note(&self, known: &'static [&'static str]) {
         let Value::Object(members) = self.value else { return };
         let mut seen = self.seen.borrow_mut();
         for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
-            let (within, meant) = (self.path.clone(), nearest(name, known));
+            let (within, meant) = (self.path.text(), nearest(name, known));
             let unknown = UnknownMember { within, name: name.clone(), meant };
             if !unknown.is_for_others() {
                 seen.unknown.push(unknown);
             }
         }
-        seen.structures.insert(self.path.clone(), known);
+        if seen.notes_structures {
+            seen.structures.insert(self.path.text(), known);
+        }
     }
 }
 
-impl<'de> Deserializer<'de> for Reader<'de> {
+impl<'de> Deserializer<'de> for Reader<'de, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -139,13 +165,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Object(members) => visitor.visit_map(Members {
                 members: members.iter(),
                 value: None,
-                path: self.path,
+                path: &self.path,
                 seen: self.seen,
             }),
             Value::Array(list) => {
                 let mut items = list.iter().enumerate();
                 let read =
-                    visitor.visit_seq(Items { items: &mut items, path: self.path, seen: self.seen })?;
+                    visitor.visit_seq(Items { items: &mut items, path: &self.path, seen: self.seen })?;
                 // As serde_json does: a structure may be written as a list of its members, but not
                 // a longer one.
                 if items.len() == 0 { Ok(read) } else { Err(invalid_length(list.len())) }
@@ -186,26 +212,25 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 }
 
-struct Members<'a> {
+struct Members<'a, 'p> {
     members: serde_json::map::Iter<'a>,
     value: Option<(&'a str, &'a Value)>,
-    path: String,
+    path: &'p Path<'p>,
     seen: &'a RefCell<Seen>,
 }
 
-impl<'a> MapAccess<'a> for Members<'a> {
+impl<'a> MapAccess<'a> for Members<'a, '_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((name, value)) = self.members.next() else { return Ok(None) };
         self.value = Some((name, value));
-        let name: StringDeserializer<Error> = name.clone().into_deserializer();
-        seed.deserialize(name).map(Some)
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let (name, value) = self.value.take().unwrap_or(("", &Value::Null));
-        seed.deserialize(Reader { value, path: below(&self.path, name), seen: self.seen })
+        seed.deserialize(Reader { value, path: Path::Member(self.path, name), seen: self.seen })
     }
 }
 
@@ -215,7 +240,7 @@ fn invalid_length(length: usize) -> Error {
 
 struct Items<'a, 'i> {
     items: &'i mut std::iter::Enumerate<std::slice::Iter<'a, Value>>,
-    path: String,
+    path: &'i Path<'i>,
     seen: &'a RefCell<Seen>,
 }
 
@@ -224,8 +249,7 @@ impl<'a> SeqAccess<'a> for Items<'a, '_> {
 
     fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         let Some((at, value)) = self.items.next() else { return Ok(None) };
-        let path = format!("{}[{at}]", self.path);
-        seed.deserialize(Reader { value, path, seen: self.seen }).map(Some)
+        seed.deserialize(Reader { value, path: Path::Element(self.path, at), seen: self.seen }).map(Some)
     }
 }
 
@@ -256,6 +280,15 @@ mod tests {
             ("process.user.UID", Some("uid"), true),
         ];
         assert_eq!(found, want.map(|(path, meant, case)| (path.to_owned(), meant, case)));
+    }
+
+    #[test]
+    fn a_structure_may_be_written_as_a_list() {
+        for root in [r#"["/",true]"#, r#"{"path":"/"}"#] {
+            let text = format!(r#"{{"ociVersion":"1.0.0","root":{root},"process":{{"CWD":"/","cwd":"/"}}}}"#);
+            let found = unknown_members::<Spec>(text.as_bytes());
+            assert_eq!(found.iter().map(UnknownMember::path).collect::<Vec<_>>(), ["process.CWD"], "{text}");
+        }
     }
 
     #[test]

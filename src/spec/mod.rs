@@ -13,6 +13,7 @@ pub mod group;
 mod lenient;
 pub mod linux;
 mod members;
+mod outline;
 mod places;
 mod read;
 pub mod resources;

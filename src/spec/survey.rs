@@ -80,7 +80,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn read(&mut self, document: &mut Value) -> (Option<Spec>, Seen) {
         loop {
-            let seen = RefCell::default();
+            let seen = RefCell::new(Seen { notes_structures: true, ..Seen::default() });
             let mut track = serde_path_to_error::Track::new();
             let reader = serde_path_to_error::Deserializer::new(Reader::new(document, &seen), &mut track);
             let error = match Spec::deserialize(reader) {
