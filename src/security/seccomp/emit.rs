@@ -4,8 +4,6 @@
 //! architectures) share is emitted once. The program is written from its end, so every target has
 //! its place before the jump to it is written.
 
-use std::collections::BTreeMap;
-
 use super::SockFilter;
 
 /// The kernel's `BPF_MAXINSNS`.
@@ -38,7 +36,7 @@ impl Test {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id(u32);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     /// The filter's answer.
     Return(u32),
@@ -54,19 +52,76 @@ enum Node {
 #[derive(Default)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
-    known: BTreeMap<Node, Id>,
+    known: Known,
     /// The answers among `known`, which are few and looked up most often.
     answers: Vec<(u32, Id)>,
 }
 
+/// The nodes of a graph by content: a table with open addressing, at most half full.
+///
+/// A profile of a few hundred calls makes about as many nodes, and each start of a container makes
+/// them anew: a map of the standard library takes several times as long.
+#[derive(Default)]
+struct Known {
+    /// Indexes of nodes plus 1; 0: free. The length is a power of two.
+    slots: Vec<u32>,
+}
+
+impl Known {
+    /// The node equal to `node`, which is added to `nodes` if there is none.
+    fn find_or_add(&mut self, node: Node, nodes: &mut Vec<Node>) -> Id {
+        if self.slots.len() <= 2 * nodes.len() {
+            self.grow(nodes);
+        }
+        let mut at = self.first(node);
+        while let Some(slot) = self.slots.get_mut(at) {
+            match slot.checked_sub(1) {
+                Some(index) if nodes.get(index as usize) == Some(&node) => return Id(index),
+                Some(_) => at = (at + 1) & (self.slots.len() - 1),
+                None => {
+                    let id = Id(u32::try_from(nodes.len()).unwrap_or(u32::MAX));
+                    *slot = id.0.saturating_add(1);
+                    nodes.push(node);
+                    return id;
+                }
+            }
+        }
+        Id(u32::MAX)
+    }
+
+    fn grow(&mut self, nodes: &[Node]) {
+        const FEW: usize = 1024;
+        self.slots = vec![0; FEW.max(4 * nodes.len()).next_power_of_two()];
+        for (index, node) in (1..).zip(nodes) {
+            let mut at = self.first(*node);
+            while self.slots.get(at).is_some_and(|slot| *slot != 0) {
+                at = (at + 1) & (self.slots.len() - 1);
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = index;
+            }
+        }
+    }
+
+    /// Where the search for a node begins.
+    fn first(&self, node: Node) -> usize {
+        let words = match node {
+            Node::Return(action) => [1, action, 0],
+            Node::Load { offset, next } => [2, offset, next.0],
+            Node::And { mask, next } => [3, mask, next.0],
+            Node::Choose { test, value, yes, no } => [4 + test as u32 + (yes.0 << 3), value, no.0],
+        };
+        // Knuth's multiplicative hash: its high bits are the better ones.
+        let hash = words.iter().fold(0_u64, |hash, word| {
+            (hash.rotate_left(5) ^ u64::from(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        (hash >> 32) as usize & (self.slots.len() - 1)
+    }
+}
+
 impl Graph {
     fn node(&mut self, node: Node) -> Id {
-        let next = Id(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let id = *self.known.entry(node).or_insert(next);
-        if id == next {
-            self.nodes.push(node);
-        }
-        id
+        self.known.find_or_add(node, &mut self.nodes)
     }
 
     /// A node that answers with `action`.

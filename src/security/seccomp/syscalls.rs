@@ -191,6 +191,26 @@ impl Name {
     }
 }
 
+/// Looks up names that are mostly sorted, as in the usual profiles: the next one is tried near the
+/// last one.
+#[derive(Default)]
+pub(super) struct Finder {
+    /// The position after the last name.
+    next: usize,
+}
+
+impl Finder {
+    /// As [`Name::find`].
+    pub(super) fn find(&mut self, name: &str) -> Option<Name> {
+        const NEAR: usize = 4;
+        let near = (self.next..COUNT.min(self.next + NEAR)).map(Name);
+        let found = near.into_iter().find(|near| near.as_bytes() == name.as_bytes());
+        let found = found.or_else(|| Name::find(name))?;
+        self.next = found.0 + 1;
+        Some(found)
+    }
+}
+
 /// The name of a number in the `syscalls` crate, with corrections for aarch64 and loongarch64
 /// (0.8.1): 79 is `newfstatat` on 64-bit machines, and 403 to 423 are the 64-bit time calls of
 /// 32-bit machines, scripts/syscall.tbl.

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use super::arch::{self, Arch, NamedArch};
-use super::syscalls::Name;
+use super::syscalls::{Finder, Name};
 use super::{InvalidField, Listener};
 use crate::spec;
 
@@ -167,7 +167,9 @@ pub(super) fn judge(
     let architectures = judge.architectures(&profile.architectures, native);
     let mut flags = profile.flags.as_deref().map_or(SPEC_ALLOW, |words| judge.flags(words));
 
-    let (mut rules, mut named) = (Vec::new(), Vec::new());
+    let names = profile.syscalls.iter().map(|rule| rule.names.len()).sum();
+    let (mut rules, mut named) = (Vec::with_capacity(names), Vec::with_capacity(names));
+    let mut finder = Finder::default();
     let (mut notifies, mut asks_about_sending) = (false, None);
     for (at, rule) in profile.syscalls.iter().enumerate() {
         let action = judge.action(
@@ -183,7 +185,7 @@ pub(super) fn judge(
             );
         }
         for (place, name) in rule.names.iter().enumerate() {
-            let Some(call) = Name::find(name) else {
+            let Some(call) = finder.find(name) else {
                 judge.unknown(name, format_args!("syscalls[{at}].names[{place}]"), unknown);
                 continue;
             };
