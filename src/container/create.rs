@@ -129,6 +129,7 @@ impl Launch<'_> {
                 made,
                 if_forbidden: if_forbidden(self.settings),
                 limited: false,
+                group_recorded: born_in_group,
             },
             sources: std::mem::take(&mut opened.sources),
             raised: Some(raised),

@@ -77,7 +77,7 @@ fn record(draft: &Draft, request: &Create, directory: &Directory) -> Result<Reco
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
     };
-    directory.write(&record)?;
+    directory.write_first(&record)?;
     directory.write_config(&draft.config)?;
     hold::stop_at("recorded");
     Ok(record)
@@ -93,15 +93,23 @@ pub(super) struct Creation<'a> {
     pub if_forbidden: IfForbidden,
     /// Whether the cgroup's limits are set.
     pub limited: bool,
+    /// Whether the record already says that the processes in the cgroup are the container's.
+    pub group_recorded: bool,
 }
 
 impl Creation<'_> {
-    /// Writes the container's process into the record. `None`: it has already ended, so its PID is
-    /// of no use.
+    /// Notes the container's process. `None`: it has already ended, so its PID is of no use.
+    ///
+    /// It is written into the record at once if a hook may ask for it, or if nothing else
+    /// identifies the process; otherwise with the next phase.
     pub(crate) fn note_init(&mut self, init: Option<ProcessId>) -> Result<()> {
         if init.is_some() {
             self.record.init = init;
-            self.directory.write(self.record)?;
+            let hooks = &self.plan.hooks;
+            let has_hooks = !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
+            if has_hooks || !self.group_recorded {
+                self.directory.write(self.record)?;
+            }
         }
         hold::stop_at("cloned");
         Ok(())

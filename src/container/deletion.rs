@@ -107,9 +107,9 @@ fn take(directory: &Directory) -> Result<bool> {
             if record.is_being_created() && record.creator.is_ancestor_of_caller()? {
                 return wait_for_init(record).map(|()| false);
             }
-            if record.phase == Phase::Creating && !record.creator.is_alive() {
-                // A child just cloned by the creator has a copy of the lock until it has run for a
-                // moment.
+            if record.phase == Phase::Creating && (record.init.is_none() || !record.creator.is_alive()) {
+                // The creator may wait for a process that the record does not name yet. A child
+                // just cloned by the creator has a copy of the lock until it has run for a moment.
                 destroy::own_group(record)?.map_or(Ok(()), Group::kill)?;
             }
         }

@@ -1,8 +1,9 @@
 //! A container's directory under the state directory: made, opened, locked, read, written, removed.
 //!
 //! It is created exclusively: of two creations with one ID only one succeeds. The state file is
-//! written to a temporary name and renamed, so that a reader never sees half of it. Nothing is
-//! fsynced: /run does not survive a reboot.
+//! written to a temporary name and exchanged with the old one, so that a reader never sees half of
+//! it. (A rename over the old one makes ext4 write the data to disk at once.) Nothing is fsynced:
+//! /run does not survive a reboot.
 //!
 //! # The lock
 //! flock(2) on the directory. docs/architecture.md, "Who holds the lock", lists its holders and for
@@ -13,9 +14,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::ContainerId;
@@ -36,6 +38,8 @@ pub struct Directory {
     handle: OwnedFd,
     /// The directory's metadata: device, inode and owner do not change.
     stat: OnceLock<Stat>,
+    /// Whether it may contain fifos: not if this command has created it and no fifo.
+    has_fifos: AtomicBool,
 }
 
 /// The state file's content.
@@ -98,7 +102,7 @@ impl Directory {
                 return Err(error.after_cleaning(removed.doing(|| format!("remove {}", path.display()))));
             }
         };
-        let made = Self { root, id: id.clone(), path, handle, stat: OnceLock::new() };
+        let made = Self::opened(root, id, path, handle, false);
         // A delete --force may have seen the empty directory first.
         match made.lock().and_then(|()| made.is_current()) {
             Ok(true) => Ok(made),
@@ -119,13 +123,18 @@ impl Directory {
     pub(super) fn open_in(root: Arc<StateRoot>, settings: &Settings, id: &ContainerId) -> Result<Self> {
         let path = settings.root.join(id.as_ref());
         match open(&root, id, &path) {
-            Ok(handle) => Ok(Self { root, id: id.clone(), path, handle, stat: OnceLock::new() }),
+            Ok(handle) => Ok(Self::opened(root, id, path, handle, true)),
             // ENAMETOOLONG: no directory can have this name.
             Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => {
                 Err(missing(id))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn opened(root: Arc<StateRoot>, id: &ContainerId, path: PathBuf, handle: OwnedFd, fifos: bool) -> Self {
+        let has_fifos = AtomicBool::new(fifos);
+        Self { root, id: id.clone(), path, handle, stat: OnceLock::new(), has_fifos }
     }
 
     /// The directory's path.
@@ -185,19 +194,51 @@ impl Directory {
         }
     }
 
-    /// Writes the record atomically.
+    /// Writes the first record, atomically: there is no state file yet.
+    pub fn write_first(&self, record: &Record) -> Result<()> {
+        self.put(record, || rustix::fs::renameat(&self.handle, BESIDE, &self.handle, STATE))
+    }
+
+    /// Replaces the record atomically.
     pub fn write(&self, record: &Record) -> Result<()> {
+        let exchange = || {
+            rustix::fs::renameat_with(&self.handle, BESIDE, &self.handle, STATE, RenameFlags::EXCHANGE)?;
+            rustix::fs::unlinkat(&self.handle, BESIDE, AtFlags::empty())
+        };
+        self.put(record, || match exchange() {
+            // There is no state file, or a file system cannot exchange files.
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::renameat(&self.handle, BESIDE, &self.handle, STATE)
+            }
+            done => done,
+        })
+    }
+
+    /// Writes the record to a new file beside the state file, which `replace` then replaces.
+    fn put(&self, record: &Record, replace: impl Fn() -> rustix::io::Result<()>) -> Result<()> {
         let file = self.path.join(STATE);
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", file.display())))?;
         // By descriptor: if the container was deleted, the path may already be another container's.
         let write = || {
-            let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-            let out = rustix::fs::openat(&self.handle, BESIDE, how, Mode::from_raw_mode(0o600))?;
+            let out = match self.create_beside() {
+                // A command was killed before it removed or renamed it. A reader may have opened it
+                // as the state file: it must not be truncated.
+                Err(Errno::EXIST) => {
+                    rustix::fs::unlinkat(&self.handle, BESIDE, AtFlags::empty())?;
+                    self.create_beside()?
+                }
+                created => created?,
+            };
             File::from(out).write_all(&text)?;
-            std::io::Result::Ok(rustix::fs::renameat(&self.handle, BESIDE, &self.handle, STATE)?)
+            std::io::Result::Ok(replace()?)
         };
         write().doing(|| format!("write {}", file.display()))
+    }
+
+    fn create_beside(&self) -> rustix::io::Result<OwnedFd> {
+        let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.handle, BESIDE, how, Mode::from_raw_mode(0o600))
     }
 
     /// Reads the record; a broken one is an error. `None`: [`StateFile::Nothing`].
@@ -252,6 +293,7 @@ impl Directory {
     /// nor a missing peer ever blocks.
     pub fn make_fifo(&self, name: &str) -> Result<OwnedFd> {
         let path = self.path.join(name);
+        self.has_fifos.store(true, Ordering::Relaxed);
         rustix::fs::mknodat(&self.handle, name, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .doing(|| format!("create {}", path.display()))?;
         self.open_fifo(name, OFlags::RDWR).doing(|| format!("open {}", path.display()))
@@ -270,7 +312,7 @@ impl Directory {
         // A file that cannot be removed is noticed below, as is one that is rarely there.
         let unlink = |name| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
         let _ = unlink(CONFIG);
-        if unlink(START_FIFO).is_ok() {
+        if self.has_fifos.load(Ordering::Relaxed) && unlink(START_FIFO).is_ok() {
             let _ = unlink(RESULT_FIFO);
         }
         let _ = unlink(STATE);

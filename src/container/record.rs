@@ -51,7 +51,8 @@ pub struct Record {
     pub phase: Phase,
     /// The runtime that creates it.
     pub creator: ProcessId,
-    /// The container's process, once it exists.
+    /// The container's process, at the latest when its creation is done: until then its cgroup may
+    /// identify it.
     pub init: Option<ProcessId>,
     /// Whether its process is the init of a pid namespace, whose end kills all others in it.
     #[serde(default)]

@@ -49,8 +49,8 @@ fn no_command_makes_many() {
     env.runtime(&["run", "-b", bundle.str(), "first"]).ok();
     let exec = ["exec", "web", "/bin/true"];
     let commands: [(&[&str], usize); 6] = [
-        (&["run", "-b", bundle.str(), "once"], 355),
-        (&["create", "-b", waiting.str(), "web"], 143),
+        (&["run", "-b", bundle.str(), "once"], 352),
+        (&["create", "-b", waiting.str(), "web"], 141),
         (&["start", "web"], 60),
         (&exec, 232),
         (&["state", "web"], 52),

@@ -79,8 +79,10 @@ fn a_creation_can_be_deleted_by_force_while_it_is_at_work() {
         let id = env.id();
         let running = env.call(&["create", "-b", bundle.str(), &id]).env("EMERGENCE_RUNC_HOLD", step).start();
         let record = env.root().join(&id).join("state.json");
-        until("the process is noted", || {
-            fs::read_to_string(&record).is_ok_and(|text| !text.contains("\"init\":null"))
+        // The cgroup identifies its process until the record names it.
+        until("the process or its cgroup is noted", || {
+            fs::read_to_string(&record)
+                .is_ok_and(|text| !text.contains("\"init\":null") || text.contains("\"owns_group\":true"))
         });
         env.delete(&id);
         running.wait().fails();

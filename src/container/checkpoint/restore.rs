@@ -147,7 +147,8 @@ fn set_up(
     let restored = Restored { request, draft, directories: &directories, root: &root };
     let ask = restored.ask(namespaces, criu.pid())?;
     let if_forbidden = if_forbidden(settings);
-    let creation = Creation { plan, directory, record, made, if_forbidden, limited: false };
+    let creation =
+        Creation { plan, directory, record, made, if_forbidden, limited: false, group_recorded: false };
     let mut helper = Helper { creation, console, master: None };
     let answer = criu.ask(&ask, &directories.log, |notice, fd| helper.hear(notice, fd))?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
