@@ -1,32 +1,31 @@
-//! Automata: packed, verified, unpacked, carried by other tools, signed, compared, corrupted.
+//! Automata: packed, verified, unpacked.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use emergence_runc::emergence::hash::Hash;
-use emergence_runc::emergence::{Declared, Reference, open_closure};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, default_terms, emergence, text, vector, vectors};
+use crate::support::{Answer, emergence, text, vector, vectors};
 
-const FORMS: [&str; 3] = ["image", "artifact", "both"];
-const COMPRESSIONS: [&str; 3] = ["none", "zstd", "gzip"];
+pub(crate) const FORMS: [&str; 3] = ["image", "artifact", "both"];
+
+pub(crate) const COMPRESSIONS: [&str; 3] = ["none", "zstd", "gzip"];
 
 /// A directory with two trees, of which one refers to the other, and a document.
-struct Work {
+pub(crate) struct Work {
     directory: tempfile::TempDir,
 }
 
-fn write(path: &Path, text: &str, mode: u32) {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 impl Work {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let work = Self { directory: tempfile::tempdir().unwrap() };
         write(&work.path("lib"), "a library\n", 0o644);
         let lib = emergence(&["store-path", "source", &work.text("lib"), "--name", "lib"]).ok().to_owned();
@@ -39,16 +38,16 @@ impl Work {
         work
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Writes the document, with members changed by their JSON pointers.
-    fn spec(&self, changes: &[(&str, Value)]) {
+    pub(crate) fn spec(&self, changes: &[(&str, Value)]) {
         let mut spec = json!({
             "schemaVersion": 1,
             "name": "greeter",
@@ -74,7 +73,7 @@ impl Work {
         fs::write(self.path("spec.json"), spec.to_string()).unwrap();
     }
 
-    fn pack(&self, output: &str, options: &[&str]) -> Answer {
+    pub(crate) fn pack(&self, output: &str, options: &[&str]) -> Answer {
         let (spec, app, lib) = (
             self.text("spec.json"),
             format!("app={}", self.text("app")),
@@ -84,18 +83,18 @@ impl Work {
         emergence(&[&words[..], options].concat())
     }
 
-    fn output(&self, name: &str) -> String {
+    pub(crate) fn output(&self, name: &str) -> String {
         format!("oci:{}", self.text(name))
     }
 
     /// All that is in the directory: names, kinds and contents.
-    fn listing(&self) -> Vec<String> {
+    pub(crate) fn listing(&self) -> Vec<String> {
         listing(self.directory.path())
     }
 }
 
 /// Paths below a directory, with kind, permissions and content.
-fn listing(root: &Path) -> Vec<String> {
+pub(crate) fn listing(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
@@ -115,7 +114,7 @@ fn listing(root: &Path) -> Vec<String> {
     found
 }
 
-fn report(reference: &str, options: &[&str]) -> Value {
+pub(crate) fn report(reference: &str, options: &[&str]) -> Value {
     let answer = emergence(&[&["verify", reference, "--json"], options].concat());
     serde_json::from_str(answer.ok()).unwrap()
 }
@@ -332,84 +331,6 @@ fn many_objects_share_the_last_layer() {
 }
 
 #[test]
-fn a_failed_pack_leaves_nothing() {
-    let work = Work::new();
-    let hash = |byte: char| format!("sha256:{}", byte.to_string().repeat(64));
-    let digest = Hash::sha256(&fs::read(work.path("Dockerfile")).unwrap()).to_string();
-    let table: Vec<(&str, Value, i32, &str)> = vec![
-        ("/extra", json!(1), 3, "doc.unknown-field"),
-        ("/closure", json!([]), 3, "doc.unknown-field"),
-        ("/init/entrypoint", json!("@app/bin/serve --port"), 3, "doc.shell-form"),
-        ("/init/args", json!(["{other}"]), 3, "doc.parameter"),
-        ("/init/args", json!([]), 3, ""),
-        ("/init/entrypoint", json!(["@app/bin/none"]), 3, "doc.entrypoint"),
-        ("/init/entrypoint", json!(["@app/note"]), 3, "doc.entrypoint"),
-        ("/init/entrypoint", json!(["@app/bin"]), 3, "doc.entrypoint"),
-        ("/init/entrypoint", json!(["@app/note/x"]), 3, "doc.entrypoint"),
-        ("/init/entrypoint", json!(["/bin/sh", "@app"]), 3, "doc.entrypoint"),
-        ("/init/entrypoint", json!(["@none/bin/serve"]), 3, "doc.entrypoint"),
-        ("/outputs/out", json!("@none"), 3, "path.name"),
-        ("/outputs/dev", json!("/nix/store/7fnzwr4fvvmdl8b3vkrfyjczwiwv6n42-x"), 4, "closure.incomplete"),
-        ("/declaration/inputs/0", json!({"path": "./Dockerfile"}), 3, "declaration.unpinned"),
-        (
-            "/declaration/inputs/0",
-            json!({"path": "./Dockerfile", "digest": hash('0')}),
-            3,
-            "declaration.mismatch",
-        ),
-        ("/declaration/digest", json!(hash('1')), 3, "declaration.mismatch"),
-        ("/declaration", json!({"kind": "fixed-output", "digest": hash('2')}), 3, "declaration.mismatch"),
-        (
-            "/declaration",
-            json!({"kind": "nix-derivation", "inputs": [{"path": "Dockerfile", "digest": digest}]}),
-            3,
-            "json.syntax",
-        ),
-        ("/constraints/0/min", json!(0.5), 3, "json.syntax"),
-    ];
-    for (pointer, value, status, code) in table {
-        work.spec(&[(pointer, value.clone())]);
-        let before = work.listing();
-        for output in [format!("{}:1", work.output("new")), format!("oci-archive:{}", work.text("new.tar"))] {
-            let answer = work.pack(&output, &[]);
-            match code {
-                // A parameter that a port has is used.
-                "" => drop(answer.ok()),
-                code => {
-                    answer.refused(status, code);
-                    assert_eq!(work.listing(), before, "{pointer} {value}");
-                }
-            }
-        }
-        let _ = (fs::remove_dir_all(work.path("new")), fs::remove_file(work.path("new.tar")));
-    }
-    work.spec(&[]);
-    fs::create_dir(work.path("other")).unwrap();
-    write(&work.path("other/file"), "x", 0o644);
-    write(&work.path("spare"), "spare\n", 0o644);
-    let before = work.listing();
-    work.pack(&work.output("other"), &[]).refused(3, "oci.layout");
-    work.pack(&work.output("new"), &["--tree", &format!("spare={}", work.text("spare"))])
-        .fails(2, "-spare: is packed, but");
-    work.pack(&work.output("new"), &["--tree", "app=/etc/hostname"]).fails(2, "two trees are called app");
-    work.pack(&work.output("new"), &["--tree", &format!("x={}", work.text("none"))]).fails(4, "no such file");
-    work.pack("out", &[]).fails(2, "--output out: must be");
-    work.pack(&work.output("none/new"), &[]).fails(1, "no such file");
-    assert_eq!(work.listing(), before);
-    // What is there stays as it is when something cannot be added.
-    work.pack(&format!("{}:1", work.output("there")), &[]).ok();
-    let before = work.listing();
-    work.spec(&[("/init/entrypoint", json!(["@app/bin/none"]))]);
-    let options = ["--tree", "app=/none"];
-    work.pack(&format!("{}:2", work.output("there")), &[]).refused(3, "doc.entrypoint");
-    work.pack(&format!("{}:2", work.output("there")), &options).fails(4, "/none");
-    let left: Vec<String> =
-        work.listing().into_iter().filter(|line| !line.starts_with("spec.json")).collect();
-    let before: Vec<String> = before.into_iter().filter(|line| !line.starts_with("spec.json")).collect();
-    assert_eq!(left, before);
-}
-
-#[test]
 fn pins_are_written_and_digests_follow() {
     let work = Work::new();
     work.spec(&[("/declaration/inputs/0", json!({"path": "./Dockerfile"}))]);
@@ -535,462 +456,4 @@ fn entry_points_are_followed_over_links() {
             }
         }
     }
-}
-
-#[test]
-fn signatures_are_added_and_demanded() {
-    let work = Work::new();
-    let key = |name: &str, file: &str| {
-        let file = work.text(file);
-        fs::write(&file, emergence(&["key", "generate", name]).ok()).unwrap();
-        let public = emergence(&["key", "public", &file]).ok().to_owned();
-        (file, public)
-    };
-    let ((mine, public), (_, forged), (theirs, other)) =
-        (key("mine", "1.sk"), key("mine", "2.sk"), key("theirs", "3.sk"));
-    for form in FORMS {
-        for archive in [false, true] {
-            let reference = match archive {
-                true => format!("oci-archive:{}:{form}", work.text(&format!("{form}.tar"))),
-                false => format!("{}:{form}", work.output("out")),
-            };
-            let plain = work.pack(&reference, &["--form", form]).ok().to_owned();
-            let before = report(&reference, &[]);
-            let check = |key: &str, more: &[&str]| {
-                emergence(
-                    &[&["verify", &reference, "--trust", "signed", "--trusted-key", key], more].concat(),
-                )
-            };
-            check(&public, &[]).refused(6, "trust.unproved");
-            let signature = emergence(&["sign", &reference, &mine]).ok().to_owned();
-            assert!(signature.starts_with("mine:"));
-            check(&public, &[]).ok();
-            check(&other, &[]).refused(6, "trust.unproved");
-            check(&forged, &[]).refused(6, "trust.signature");
-            emergence(&["verify", &reference, "--trusted-key", &forged, "--trust", "none"])
-                .refused(6, "trust.signature");
-            // Another signature comes to it, the same one does not come twice.
-            emergence(&["sign", &reference, &theirs]).ok();
-            emergence(&["sign", &reference, &mine]).ok();
-            check(&public, &[]).ok();
-            check(&other, &[]).ok();
-            let after = report(&reference, &[]);
-            assert_eq!((&after["automaton"], &after["layers"]), (&before["automaton"], &before["layers"]));
-            assert_ne!(after["digest"], before["digest"]);
-            // Signed while it is packed, it is the same.
-            let signed = work.pack(&reference, &["--form", form, "--sign", &mine]).ok().to_owned();
-            assert_ne!(signed, plain);
-            check(&public, &[]).ok();
-        }
-    }
-    let reference = format!("{}:image", work.output("out"));
-    let known = report(&reference, &[]);
-    for expected in ["automaton", "digest"] {
-        emergence(&["verify", &reference, "--expect", text(&known[expected])]).ok();
-    }
-    emergence(&["verify", &reference, "--expect", text(&known["output"])]).refused(6, "trust.expect");
-    let before = work.listing();
-    emergence(&["sign", &work.output("none"), &mine]).fails(4, "none");
-    emergence(&["sign", &format!("{}:none", work.output("out")), &mine]).refused(4, "oci.no-tag");
-    assert_eq!(work.listing(), before);
-}
-
-/// A layout of one manifest that can be corrupted: digests are updated after a change, up to the
-/// index.
-struct Spoilt {
-    work: Work,
-    layout: PathBuf,
-}
-
-impl Spoilt {
-    fn new(form: &str) -> Self {
-        let work = Work::new();
-        work.pack(&format!("{}:1", work.output("good")), &["--form", form, "--compress", "none"]).ok();
-        let layout = work.path("bad");
-        Self { work, layout }
-    }
-
-    fn blob(&self, descriptor: &Value) -> PathBuf {
-        self.layout.join("blobs").join(text(&descriptor["digest"]).replace(':', "/"))
-    }
-
-    fn put(&self, descriptor: &mut Value, bytes: &[u8]) {
-        descriptor["digest"] = json!(Hash::sha256(bytes).to_string());
-        descriptor["size"] = json!(bytes.len());
-        fs::write(self.blob(descriptor), bytes).unwrap();
-    }
-
-    /// The good layout with its manifest, its configuration and its first layer changed.
-    fn change(&self, change: &dyn Fn(&mut Value, &mut Value, &mut Vec<u8>)) -> Answer {
-        let _ = fs::remove_dir_all(&self.layout);
-        let copied = Command::new("cp").arg("-a").arg(self.work.path("good")).arg(&self.layout).status();
-        assert!(copied.unwrap().success());
-        let index_file = self.layout.join("index.json");
-        let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-        let mut index = read(&index_file);
-        let mut manifest = read(&self.blob(&index["manifests"][0]));
-        let mut config = read(&self.blob(&manifest["config"]));
-        let mut layer = fs::read(self.blob(&manifest["layers"][0])).unwrap();
-        let old = manifest.clone();
-        change(&mut manifest, &mut config, &mut layer);
-        if manifest["layers"][0]["digest"] == old["layers"][0]["digest"] {
-            let mut descriptor = manifest["layers"][0].take();
-            self.put(&mut descriptor, &layer);
-            manifest["layers"][0] = descriptor;
-        }
-        let mut descriptor = manifest["config"].take();
-        self.put(&mut descriptor, config.to_string().as_bytes());
-        manifest["config"] = descriptor;
-        let mut descriptor = index["manifests"][0].take();
-        self.put(&mut descriptor, manifest.to_string().as_bytes());
-        index["manifests"][0] = descriptor;
-        fs::write(&index_file, index.to_string()).unwrap();
-        let before = self.work.listing();
-        let reference = format!("oci:{}:1", self.layout.display());
-        let answer = emergence(&["verify", &reference]);
-        let (store, to) = (self.work.text("store"), self.work.text("to"));
-        let unpacked = emergence(&["unpack", &reference, "--to", &to]);
-        assert_eq!(unpacked.status, answer.status, "{}", unpacked.stderr);
-        if answer.status != 0 {
-            assert_eq!(self.work.listing(), before);
-            let imported = emergence(&["--store", &store, "import", &reference]);
-            assert_eq!(imported.status, answer.status, "{}", imported.stderr);
-            assert_eq!(self.work.listing(), before);
-        }
-        let _ = fs::remove_dir_all(&to);
-        answer
-    }
-}
-
-/// Some tools drop what they do not know of a manifest, and carry the configuration on.
-#[test]
-fn an_automaton_without_a_declaring_manifest_is_a_plain_image_with_a_warning() {
-    let spoilt = Spoilt::new("image");
-    let answer = spoilt.change(&|manifest, _, _| {
-        drop(manifest.as_object_mut().unwrap().remove("artifactType"));
-        drop(manifest.as_object_mut().unwrap().remove("annotations"));
-    });
-    assert_eq!(answer.status, 0, "{}", answer.stderr);
-    assert!(
-        answer.stderr.starts_with("warning: its configuration declares an automaton"),
-        "{}",
-        answer.stderr
-    );
-    let reference = format!("oci:{}:1", spoilt.layout.display());
-    let inspected = emergence(&["--json", "inspect", &reference]);
-    let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
-    assert_eq!(inspected["kind"], "oci-image");
-    assert!(text(&inspected["warnings"][0]).contains("declares an automaton"), "{inspected}");
-}
-
-const NOTE: &str = "com.matrixai.emergence.";
-
-#[test]
-fn a_consistent_layout_must_match_the_document() {
-    let zeros = json!(format!("sha256:{}", "0".repeat(64)));
-    let note = |name: &str| format!("{NOTE}{name}");
-    for form in ["image", "artifact"] {
-        let spoilt = Spoilt::new(form);
-        spoilt.change(&|_, _, _| {}).ok();
-        let document = |config: &mut Value, change: &dyn Fn(&mut Value)| match form {
-            "image" => change(&mut config["com.matrixai.automaton"]),
-            _ => change(config),
-        };
-        for name in ["automaton", "declaration", "output"] {
-            spoilt
-                .change(&|manifest, _, _| manifest["annotations"][note(name)] = zeros.clone())
-                .refused(3, "automaton.mismatch");
-            let gone = |manifest: &mut Value| {
-                drop(manifest["annotations"].as_object_mut().unwrap().remove(&note(name)))
-            };
-            spoilt.change(&|manifest, _, _| gone(manifest)).refused(3, "automaton.mismatch");
-        }
-        spoilt
-            .change(&|manifest, _, _| manifest["annotations"][note("closure")] = json!("x"))
-            .refused(3, "automaton.mismatch");
-        spoilt
-            .change(&|manifest, _, _| manifest["annotations"][note("signature")] = json!("x"))
-            .refused(3, "automaton.mismatch");
-        spoilt
-            .change(&|manifest, _, _| manifest["layers"][0]["annotations"] = json!({}))
-            .refused(3, "layer.not-canonical");
-        spoilt
-            .change(&|manifest, _, _| {
-                manifest["layers"][0]["annotations"] = manifest["layers"][1]["annotations"].clone()
-            })
-            .refused(3, "layer.not-canonical");
-        spoilt.change(&|manifest, _, _| drop(manifest["layers"].as_array_mut().unwrap().remove(1))).refused(
-            if form == "image" { 3 } else { 4 },
-            if form == "image" { "oci.diff-id" } else { "closure.incomplete" },
-        );
-        spoilt
-            .change(&|manifest, _, _| manifest["layers"][0]["mediaType"] = json!("text/plain"))
-            .refused(3, "oci.media-type");
-        let changed = |change: &dyn Fn(&mut Value)| spoilt.change(&|_, config, _| document(config, change));
-        changed(&|document| document["x-note"] = json!(1)).ok();
-        changed(&|document| document["note"] = json!(1)).refused(3, "doc.unknown-field");
-        changed(&|document| document["init"]["args"] = json!("x")).refused(3, "doc.shell-form");
-        changed(&|document| document["parameters"] = json!([])).refused(3, "doc.parameter");
-        changed(&|document| document["declaration"]["digest"] = zeros.clone())
-            .refused(3, "declaration.mismatch");
-        changed(&|document| document["declaration"]["inputs"][0]["digest"] = Value::Null)
-            .refused(3, "declaration.unpinned");
-        changed(&|document| document["closure"][0]["narHash"] = zeros.clone())
-            .refused(3, "automaton.mismatch");
-        changed(&|document| drop(document["closure"].as_array_mut().unwrap().remove(0)))
-            .refused(4, "closure.incomplete");
-        changed(&|document| document["constraints"] = json!([])).refused(3, "automaton.mismatch");
-        changed(&|document| document["ports"][0]["name"] = json!("other")).refused(3, "automaton.mismatch");
-        // Who changes what is started and all that names it still has to point at a program.
-        let entry = |document: &mut Value| {
-            let path = text(&document["outputs"]["out"]).to_owned();
-            document["init"]["entrypoint"] = json!([format!("{path}/note")]);
-        };
-        if form == "image" {
-            changed(&entry).refused(3, "automaton.mismatch");
-            spoilt
-                .change(&|_, config, _| config["config"]["Entrypoint"] = json!(["/bin/sh"]))
-                .refused(3, "automaton.mismatch");
-            spoilt
-                .change(&|_, config, _| config["rootfs"]["diff_ids"][0] = zeros.clone())
-                .refused(3, "oci.diff-id");
-            spoilt
-                .change(&|_, config, _| {
-                    drop(config.as_object_mut().unwrap().remove("com.matrixai.automaton"))
-                })
-                .refused(3, "json.syntax");
-            // One byte of a header, of the end, and after it.
-            for at in [100, 600, 1100] {
-                spoilt.change(&|_, _, layer| layer[at] ^= 1).refused(3, "layer.not-canonical");
-            }
-            spoilt.change(&|_, _, layer| layer.push(0)).refused(3, "layer.not-canonical");
-            spoilt.change(&|_, _, layer| layer.truncate(1024)).refused(3, "layer.not-canonical");
-            spoilt.change(&|_, _, layer| layer[1536] ^= 1).refused(3, "nar.hash");
-        } else {
-            spoilt.change(&|_, _, layer| layer[0] ^= 1).refused(3, "nar.magic");
-            spoilt.change(&|_, _, layer| layer[96] ^= 1).refused(3, "nar.hash");
-            spoilt.change(&|_, _, layer| layer.push(0)).refused(3, "nar.trailing");
-        }
-    }
-}
-
-#[test]
-fn every_flipped_byte_of_an_image_is_seen_or_changes_nothing() {
-    flip("image");
-}
-
-#[test]
-fn every_flipped_byte_of_an_artifact_is_seen_or_changes_nothing() {
-    flip("artifact");
-}
-
-fn flip(form: &str) {
-    let terms = default_terms();
-    let work = Work::new();
-    let reference = format!("{}:1", work.output("out"));
-    work.pack(&reference, &["--form", form]).ok();
-    let verify = || {
-        let reference = Reference::parse(&reference, &terms.dir)?;
-        open_closure(&reference, &Declared::default(), None, &terms)?.verify(&terms)
-    };
-    let good = verify().unwrap();
-    let files: BTreeMap<PathBuf, Vec<u8>> = listing(&work.path("out"))
-        .iter()
-        .map(|line| work.path("out").join(line.split(' ').next().unwrap()))
-        .filter(|path| path.is_file())
-        .map(|path| (path.clone(), fs::read(&path).unwrap()))
-        .collect();
-    assert!(files.len() >= 6);
-    for (path, bytes) in &files {
-        let mut passed = Vec::new();
-        for at in 0..bytes.len() {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            fs::write(path, &bad).unwrap();
-            match verify() {
-                Err(fault) => {
-                    assert!([3, 4, 6].contains(&fault.status()), "{}, byte {at}: {fault}", path.display())
-                }
-                Ok(report) => {
-                    assert_eq!((report.digest, report.digests), (good.digest, good.digests));
-                    assert_eq!(report.objects, good.objects);
-                    passed.push(at);
-                }
-            }
-        }
-        fs::write(path, bytes).unwrap();
-        // Nothing covers optional members of index.json: without one it is the same artifact.
-        if path.ends_with("index.json") {
-            let words: usize = ["artifactType", "platform", "mediaType"].iter().map(|word| word.len()).sum();
-            assert!(passed.len() <= words, "{passed:?}");
-        } else {
-            assert_eq!(passed, [0; 0], "{}", path.display());
-        }
-    }
-    verify().unwrap();
-}
-
-#[test]
-fn other_tools_carry_it() {
-    let work = Work::new();
-    let skopeo = |words: &[&str]| {
-        let done = Command::new("skopeo").arg("--insecure-policy").args(words).output().unwrap();
-        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    for form in ["image", "artifact"] {
-        let from = format!("{}:{form}", work.output("out"));
-        let digest = work.pack(&from, &["--form", form]).ok().to_owned();
-        let archive = format!("oci-archive:{}:{form}", work.text(&format!("{form}.tar")));
-        skopeo(&["copy", "--preserve-digests", &from, &archive]);
-        assert_eq!(emergence(&["verify", &archive]).ok(), format!("ok {digest}"));
-        let dir = format!("dir:{}", work.text(&format!("{form}-dir")));
-        skopeo(&["copy", "--preserve-digests", &archive, &dir]);
-        let back = format!("{}:back-{form}", work.output("back"));
-        skopeo(&["copy", "--preserve-digests", &dir, &back]);
-        assert_eq!(emergence(&["verify", &back]).ok(), format!("ok {digest}"));
-    }
-    // umoci makes the same tree of the image.
-    let raw = work.text("raw");
-    let image = format!("{}:image", work.text("out"));
-    let done = Command::new("umoci").args(["raw", "unpack", "--image", &image, &raw]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let to = work.text("to");
-    emergence(&["unpack", &format!("oci:{image}"), "--to", &to]).ok();
-    for object in report(&format!("oci:{image}"), &[])["objects"].as_array().unwrap() {
-        let path = text(&object["path"]);
-        for root in [&raw, &to] {
-            assert_eq!(emergence(&["hash", &format!("{root}{path}")]).ok(), text(&object["narHash"]));
-        }
-    }
-}
-
-/// A registry of its own, on a port that the kernel gives.
-struct Registry(std::process::Child, u16);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Registry {
-    fn start(work: &Work) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            work.text("registry")
-        );
-        fs::write(work.path("registry.yml"), config).unwrap();
-        let child = Command::new("docker-registry")
-            .args(["serve", &work.text("registry.yml")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let registry = Self(child, port);
-        for _ in 0..600 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return registry;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("no registry answers");
-    }
-}
-
-#[test]
-fn a_registry_carries_it() {
-    let work = Work::new();
-    let registry = Registry::start(&work);
-    for form in ["image", "artifact"] {
-        let from = format!("{}:{form}", work.output("out"));
-        let digest = work.pack(&from, &["--form", form]).ok().to_owned();
-        let there = format!("docker://127.0.0.1:{}/greeter:{form}", registry.1);
-        let back = format!("{}:{form}", work.output("back"));
-        for (from, to) in [(&from, &there), (&there, &back)] {
-            let done = Command::new("skopeo")
-                .args([
-                    "--insecure-policy",
-                    "copy",
-                    "--preserve-digests",
-                    "--src-tls-verify=false",
-                    "--dest-tls-verify=false",
-                    from,
-                    to,
-                ])
-                .output()
-                .unwrap();
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        }
-        assert_eq!(emergence(&["verify", &back]).ok(), format!("ok {digest}"));
-        let index: Value = serde_json::from_slice(&fs::read(work.path("back/index.json")).unwrap()).unwrap();
-        let entry = index["manifests"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|entry| text(&entry["digest"]) == digest)
-            .unwrap();
-        let manifest =
-            fs::read(work.path("back/blobs").join(text(&entry["digest"]).replace(':', "/"))).unwrap();
-        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-        assert_eq!(manifest["artifactType"], "application/vnd.matrixai.automaton.v1");
-    }
-}
-
-#[test]
-fn only_verifiable_input_is_packed() {
-    let work = Work::new();
-    let constraints = |value: Value| ("/constraints", json!([value]));
-    let table = [
-        (constraints(json!({"kind": "arch", "anyOf": ["amd64"], "color": 1})), "doc.unknown-field"),
-        (constraints(json!({"kind": "arch"})), "json.syntax"),
-        (constraints(json!({})), "json.syntax"),
-        (constraints(json!("amd64")), "json.syntax"),
-        (("/init/stopSignal", json!("SIGFOO")), "json.syntax"),
-        (("/init/stopSignal", json!("0")), "json.syntax"),
-    ];
-    let before = work.listing();
-    for ((pointer, value), code) in table {
-        work.spec(&[(pointer, value)]);
-        work.pack(&work.output("out"), &[]).refused(3, code);
-    }
-    work.spec(&[]);
-    assert_eq!(before, work.listing());
-    // A kind that is not known here may be known where it is run, and x- members are anyone's.
-    work.spec(&[(
-        "/constraints",
-        json!([{"kind": "quantum"}, {"kind": "arch", "anyOf": ["amd64"], "x-why": 1}]),
-    )]);
-    work.pack(&work.output("out"), &[]).ok();
-    emergence(&["verify", &work.output("out")]).refused(5, "constraint.unknown");
-}
-
-#[test]
-fn a_demand_for_signatures_names_the_keys() {
-    let work = Work::new();
-    let key = vector("keys/test-1.sk").display().to_string();
-    work.pack(&work.output("out"), &["--sign", &key]).ok();
-    let keys = vectors("keys");
-    let trusted = ["--trusted-key", text(&keys["test-1"])];
-    let shown = |options: &[&str]| {
-        let report = report(&work.output("out"), &[&trusted[..], options].concat());
-        let object = report["objects"][0].clone();
-        (report["trust"].clone(), object["proof"].clone(), object["signedBy"].clone())
-    };
-    assert_eq!(shown(&[]), (json!("content"), json!("content"), Value::Null));
-    assert_eq!(shown(&["--trust", "signed"]), (json!("signature"), json!("signature"), json!("test-1")));
-}
-
-#[test]
-fn a_policy_knows_an_automaton_by_its_own_name() {
-    let work = Work::new();
-    work.pack(&work.output("out"), &[]).ok();
-    let policy = work.text("policy.json");
-    let verify = |names: &str| {
-        fs::write(&policy, format!(r#"{{"allow":{{"names":["{names}"]}}}}"#)).unwrap();
-        emergence(&["--policy", &policy, "verify", &work.output("out")])
-    };
-    verify("greet*").ok();
-    verify("app").refused(6, "trust.policy");
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Answer, copy_cache, each, emergence, program, text, trusting, vector, vectors};
+use crate::support::{Answer, each, emergence, text, trusting, vector, vectors};
 
 /// A store in a directory of the test's own.
 pub(crate) struct Store {
@@ -36,7 +36,7 @@ impl Store {
         self.run(&["--trust", "none", "import", &format!("cache:{}#{object}", cache.display())])
     }
 
-    fn objects(&self) -> Vec<String> {
+    pub(crate) fn objects(&self) -> Vec<String> {
         self.run(&["ls"]).ok().lines().map(str::to_owned).collect()
     }
 }
@@ -65,14 +65,14 @@ pub(crate) fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-fn cache_named(name: &str) -> (PathBuf, Value) {
+pub(crate) fn cache_named(name: &str) -> (PathBuf, Value) {
     let caches = vectors("caches");
     let cache = each(&caches).iter().find(|cache| cache["name"] == name).unwrap().clone();
     (vector(text(&cache["dir"])), cache)
 }
 
 /// The object of a cache that refers to most.
-fn top(cache: &Value) -> String {
+pub(crate) fn top(cache: &Value) -> String {
     let object = each(&cache["objects"]).iter().max_by_key(|object| each(&object["references"]).len());
     text(&object.unwrap()["path"]).to_owned()
 }
@@ -173,74 +173,8 @@ fn files_that_are_the_same_are_there_once() {
     assert_eq!(fs::read_dir(store.directory().join("content")).unwrap().count(), 0);
 }
 
-#[test]
-fn a_refusal_leaves_the_store_as_it_was() {
-    let (_, described) = cache_named("xz");
-    let path = top(&described);
-    let keys = trusting();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let store = Store::new();
-    // Nothing at all is made for what is not taken.
-    let (_held, cache) = copy_cache("xz");
-    let reference = format!("cache:{}#{path}", cache.display());
-    store.run(&["import", &reference]).refused(6, "trust.unproved");
-    assert!(!store.directory().exists());
-    let first = each(&described["objects"]).iter().find(|object| each(&object["references"]).is_empty());
-    store.import(&cache, text(&first.unwrap()["path"])).ok();
-    let before = state(store.held.path());
-    let narinfo = cache.join(format!("{}.narinfo", &path["/nix/store/".len()..][..32]));
-    let good = fs::read_to_string(&narinfo).unwrap();
-    let url = good.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
-    let check = |from: &str, to: &str, status, code: &str| {
-        assert!(good.contains(from), "{from}");
-        fs::write(&narinfo, good.replacen(from, to, 1)).unwrap();
-        store.run(&["--trust", "none", "import", &reference]).refused(status, code);
-        store.run(&["--trust", "none", "unpack", &reference]).refused(status, code);
-        let to = store.held.path().join("to");
-        store
-            .run(&["--trust", "none", "unpack", &reference, "--to", to.to_str().unwrap()])
-            .refused(status, code);
-        assert!(state(store.held.path()) == before, "{code}");
-    };
-    let other = |field: &str| {
-        let from = [format!("{field}: sha256:0"), format!("{field}: sha256:1")];
-        let (at, to) = if good.contains(&from[0]) { (0, 1) } else { (1, 0) };
-        (from[at].clone(), from[to].clone())
-    };
-    let (from, to) = other("NarHash");
-    check(&from, &to, 3, "nar.hash");
-    let (from, to) = other("FileHash");
-    check(&from, &to, 3, "blob.digest");
-    check("NarSize: ", "NarSize: 1", 3, "nar.size");
-    check("FileSize: ", "FileSize: 1", 3, "blob.size");
-    check("Compression: xz", "Compression: zstd", 3, "blob.compression");
-    check("Compression: xz", "Compression: lzip", 3, "cache.compression");
-    check("URL: nar/", "URL: ../nar/", 3, "cache.url");
-    check("URL: nar/", "URL: nar/x", 4, "blob.missing");
-    check("StorePath", "Storepath", 3, "cache.narinfo");
-    check("References: ", "References: 7fnzwr4fvvmdl8b3vkrfyjczwiwv6n43-app.conf ", 4, "closure.incomplete");
-    check(
-        "References: ",
-        "CA: text:sha256:0l7ld9klw9k5l3zcfd8a4dsm9lmjvrym9nksqj3fpky72k7ndfnn\nReferences: ",
-        3,
-        "ca.syntax",
-    );
-    fs::write(&narinfo, &good).unwrap();
-    store.run(&["--trust", "none", "--max-size", "100", "import", &reference]).refused(3, "limit.size");
-    store
-        .run(&[&keys[..], &["--expect", &"0".repeat(64), "import", &reference]].concat())
-        .refused(6, "trust.expect");
-    store
-        .run(&["--trust", "none", "import", &format!("cache:{}#{}", cache.display(), "0".repeat(32))])
-        .refused(4, "cache.missing");
-    assert!(state(store.held.path()) == before);
-    fs::write(cache.join(url), b"garbage").unwrap();
-    store.run(&["--trust", "none", "import", &reference]).refused(3, "blob.compression");
-    assert!(state(store.held.path()) == before);
-}
-
 /// Puts a tree into a NAR, with what must be said of it. Not proved by anything.
-fn nar_of(directory: &Path, name: &str, content: &[u8]) -> (String, String) {
+pub(crate) fn nar_of(directory: &Path, name: &str, content: &[u8]) -> (String, String) {
     let (tree, nar) = (directory.join(name), directory.join(format!("{name}.nar")));
     fs::write(&tree, content).unwrap();
     emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
@@ -337,77 +271,6 @@ fn only_the_files_of_a_store_make_a_store() {
     let meta = store.directory().join("meta").join(format!("{}.json", &path["/nix/store/".len()..][..32]));
     fs::write(&meta, "{}").unwrap();
     store.run(&["info", &path]).refused(3, "store.corrupt");
-}
-
-#[test]
-fn a_store_that_is_locked_is_waited_for_but_not_for_ever() {
-    let store = Store::new();
-    let (directory, described) = cache_named("none");
-    store.import(&directory, &top(&described)).ok();
-    let lock = fs::File::open(store.directory().join("lock")).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
-    store.run(&["--lock-timeout", "0s", "ls"]).ok();
-    store.run(&["--lock-timeout", "50ms", "gc"]).refused(7, "store.locked");
-    assert_eq!(store.objects().len(), each(&described["objects"]).len());
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    store.run(&["--lock-timeout", "50ms", "ls"]).refused(7, "store.locked");
-    drop(lock);
-    store.run(&["--lock-timeout", "0s", "gc"]).ok();
-    assert!(store.objects().is_empty());
-}
-
-#[test]
-fn corrupt_objects_are_detected_and_replaced() {
-    let store = Store::new();
-    let (directory, described) = cache_named("zstd");
-    let path = top(&described);
-    store.import(&directory, &path).ok();
-    let before = state(&store.directory().join("nix"));
-    let trees: Vec<PathBuf> = before.keys().filter(|path| path.is_file()).cloned().collect();
-    assert!(trees.len() > 2);
-    let spoil = |tree: &Path, bytes: &[u8]| {
-        fs::set_permissions(tree, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::write(tree, bytes).unwrap();
-        fs::set_permissions(tree, fs::Permissions::from_mode(0o444)).unwrap();
-    };
-    spoil(&trees[0], b"spoilt");
-    spoil(&trees[1], b"");
-    let refused = store.run(&["check"]);
-    refused.refused(3, "store.corrupt");
-    // Every fault is reported, one per line.
-    let told = String::from_utf8(refused.stdout).unwrap();
-    assert!(
-        told.lines().all(|line| line.starts_with("/nix/store/") && line.ends_with(" [store.corrupt]")),
-        "{told}"
-    );
-    let refused = store.run(&["--json", "check"]);
-    refused.refused(3, "store.corrupt");
-    let answer: Value = serde_json::from_slice(&refused.stdout).unwrap();
-    assert_eq!((&answer["ok"], &answer["error"]["code"]), (&Value::Bool(false), &"store.corrupt".into()));
-    let faults = each(&answer["faults"]);
-    assert_eq!(faults.len(), told.lines().count());
-    for (fault, line) in faults.iter().zip(told.lines()) {
-        assert_eq!((text(&fault["message"]), text(&fault["code"])), (line, "store.corrupt"));
-        assert!(line.starts_with(text(&fault["path"])));
-    }
-    let to = format!("cache:{}", store.held.path().join("to").display());
-    store.run(&["export", &path, "--to", &to]).refused(3, "store.corrupt");
-    assert!(!store.held.path().join("to").join(format!("{}.narinfo", &path[11..43])).exists());
-    let reference = format!("cache:{}#{path}", directory.display());
-    store.run(&["check", "--repair", &reference]).refused(6, "trust.unproved");
-    store.run(&["--trust", "none", "check", "--repair", &reference]).ok();
-    store.run(&["check"]).ok();
-    let content = |state: &BTreeMap<PathBuf, String>| {
-        let strip = |line: &String| {
-            line.split(' ')
-                .enumerate()
-                .filter(|(at, _)| *at != 3)
-                .map(|(_, word)| word.to_owned())
-                .collect::<Vec<_>>()
-        };
-        state.iter().map(|(path, line)| (path.clone(), strip(line))).collect::<Vec<_>>()
-    };
-    assert_eq!(content(&state(&store.directory().join("nix"))), content(&before));
 }
 
 #[test]
@@ -553,158 +416,6 @@ fn closures_are_unpacked_next_to_the_store() {
     .map(str::to_owned);
     store.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).refused(3, "nar.trailing");
     assert!(!store.held.path().join("bad").exists());
-}
-
-#[test]
-fn two_that_import_at_once_both_succeed() {
-    let (directory, described) = cache_named("zstd");
-    let path = top(&described);
-    for _ in 0..5 {
-        let store = Store::new();
-        let spawn = || {
-            let reference = format!("cache:{}#{path}", directory.display());
-            let mut command = Command::new(program());
-            command.args([
-                "emergence",
-                "--store",
-                store.directory().to_str().unwrap(),
-                "--trust",
-                "none",
-                "import",
-                &reference,
-            ]);
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-        };
-        let all: Vec<_> = (0..4).map(|_| spawn()).collect();
-        for one in all {
-            let ended = one.wait_with_output().unwrap();
-            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        }
-        store.run(&["check"]).ok();
-        assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
-    }
-}
-
-#[test]
-fn one_that_is_ended_leaves_a_valid_store() {
-    let store = Store::new();
-    let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree");
-    fs::create_dir(&tree).unwrap();
-    for number in 0..2000 {
-        fs::write(tree.join(number.to_string()), number.to_string()).unwrap();
-    }
-    let nar = directory.path().join("nar");
-    emergence(&["nar", "dump", tree.to_str().unwrap(), "-o", nar.to_str().unwrap()]).ok();
-    let path = emergence(&["store-path", "source", tree.to_str().unwrap()]);
-    let reference = format!("nar:{}", nar.display());
-    let words = ["--trust", "none", "import", &reference, "--store-path", path.ok()];
-    let (small, small_path) = nar_of(directory.path(), "small", b"small");
-    store.run(&["--trust", "none", "import", &small, "--store-path", &small_path]).ok();
-    let mut left = 0;
-    for round in 0..40 {
-        let mut command = Command::new(program());
-        command.args(["emergence", "--store", store.directory().to_str().unwrap()]).args(words);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(5000 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        left += fs::read_dir(store.directory().join("tmp")).unwrap().count();
-        store.run(&["check"]).ok();
-        assert!(store.objects().contains(&small_path));
-        if round % 2 == 1 {
-            store.run(&["root", "add", "small", &format!("store:{small_path}")]).ok();
-            store.run(&["gc"]).ok();
-            assert_eq!(store.objects(), [small_path.as_str()]);
-            assert_eq!(fs::read_dir(store.directory().join("nix/store")).unwrap().count(), 1);
-            assert_eq!(fs::read_dir(store.directory().join("links")).unwrap().count(), 1);
-            assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
-        }
-    }
-    assert!(left > 0, "nothing was ended in the middle");
-    store.run(&words).ok();
-    store.run(&["check"]).ok();
-    assert_eq!(fs::read_dir(store.directory().join("tmp")).unwrap().count(), 0);
-}
-
-#[test]
-fn every_flipped_byte_of_a_cache_is_refused_and_leaves_nothing() {
-    let keys = trusting();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let (_held, cache) = copy_cache("none");
-    let (_, described) = cache_named("none");
-    let object =
-        each(&described["objects"]).iter().find(|object| each(&object["references"]).is_empty()).unwrap();
-    let reference = format!("cache:{}#{}", cache.display(), text(&object["path"]));
-    let narinfo = cache.join(Path::new(text(&object["narinfo"])).file_name().unwrap());
-    let info = fs::read_to_string(&narinfo).unwrap();
-    let nar = cache.join(info.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap());
-    let store = Store::new();
-    let import = || store.run(&[&["--trust", "signed"], &keys[..], &["import", &reference]].concat());
-    for file in [&nar, &narinfo] {
-        let good = fs::read(file).unwrap();
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 0x01;
-            fs::write(file, &bad).unwrap();
-            let answer = import();
-            if answer.status == 0 {
-                // Unknown members and hints are ignored: the builder, and the location of verified
-                // files.
-                let line = info.lines().nth(info[..at].matches('\n').count()).unwrap_or_default();
-                let free = ["Deriver", "CA", "File", "Sig"].iter().any(|name| line.starts_with(name))
-                    || line == "References: ";
-                assert!(file == &narinfo && free, "byte {at} of {line}");
-                store.run(&["gc"]).ok();
-                fs::remove_dir_all(store.directory()).unwrap();
-                continue;
-            }
-            assert!([3, 4, 6].contains(&answer.status), "byte {at}: {} {}", answer.status, answer.stderr);
-            assert!(!store.directory().exists(), "byte {at}: {}", answer.stderr);
-        }
-        fs::write(file, &good).unwrap();
-    }
-    import().ok();
-}
-
-#[test]
-fn a_user_has_a_store_too() {
-    if !rustix::process::geteuid().is_root() {
-        return; // then every other test has shown it
-    }
-    let (directory, described) = cache_named("zstd");
-    let path = top(&described);
-    let held = tempfile::tempdir().unwrap();
-    let home = held.path().join("home");
-    fs::create_dir(&home).unwrap();
-    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
-    fs::set_permissions(held.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copied = held.path().join("cache");
-    assert!(Command::new("cp").arg("-r").arg(&directory).arg(&copied).status().unwrap().success());
-    // The program must be where that user can reach it.
-    let program_copy = held.path().join("emergence-runc");
-    fs::copy(program(), &program_copy).unwrap();
-    let run = |words: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-            .arg(&program_copy)
-            .arg("emergence");
-        command.args(words).env_remove("XDG_DATA_HOME").env("HOME", &home).current_dir(&home);
-        let ended = command.output().unwrap();
-        assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
-        String::from_utf8(ended.stdout).unwrap()
-    };
-    run(&["--trust", "none", "import", &format!("cache:{}#{path}", copied.display())]);
-    run(&["check"]);
-    let store = home.join(".local/share/emergence");
-    let tree = store.join(&path[1..]);
-    let kind = fs::symlink_metadata(&tree).unwrap();
-    assert_eq!((kind.uid(), kind.mtime(), kind.mode() & 0o222), (65534, 1, 0));
-    run(&["--trust", "none", "unpack", &format!("store:{path}"), "--to", home.join("to").to_str().unwrap()]);
-    run(&["gc"]);
-    assert_eq!(run(&["ls"]), "");
-    assert_eq!(fs::read_dir(store.join("nix/store")).unwrap().count(), 0);
 }
 
 #[test]
