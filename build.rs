@@ -1,5 +1,6 @@
 //! Notes what this binary is made from (git's name of the commit, the compiler's version) for
-//! `--version`, and has a release's functions ordered as `hack/order.d/start.ld` says.
+//! `--version`, and has a release's functions ordered as `hack/order.d/start.ld` says, without the
+//! tables of `hack/order.d/discard.ld`.
 
 use std::env;
 use std::path::Path;
@@ -13,8 +14,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=hack/order.d/start.ld");
+    println!("cargo::rerun-if-changed=hack/order.d/discard.ld");
     if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{source}/hack/order.d/start.ld");
+        for script in ["start", "discard"] {
+            println!("cargo::rustc-link-arg-bins=-Wl,-T,{source}/hack/order.d/{script}.ld");
+        }
     }
 }
 
