@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod cause;
+mod describe;
 pub mod devices;
 pub mod enter;
 mod filter;
