@@ -99,13 +99,18 @@ fn kind(source: &Source, at: usize) -> Option<Kind> {
         return None;
     }
     let rest = code.split_once("unsafe").unwrap().1.trim_start();
+    // The type of a function pointer, which is called in a block.
+    if rest.contains("fn(") {
+        return None;
+    }
     Some(match rest.split([' ', '{', '<']).next().unwrap() {
-        "fn" => match source.code[..at].iter().rev().find(|line| line.starts_with("unsafe impl")) {
+        "fn" | "extern" => match source.code[..at].iter().rev().find(|line| line.starts_with("unsafe impl")) {
             Some(_) if code.starts_with(' ') => Kind::Method,
             _ => Kind::Function,
         },
         "impl" => Kind::Impl,
-        "" => Kind::Block,
+        // An attribute that may break what the linker or the C library relies on.
+        "" | "(link_section" => Kind::Block,
         other => panic!("{}: a use of `unsafe` that this test does not know: {other}", source.line(at)),
     })
 }
@@ -246,8 +251,18 @@ const FORBIDDEN: [&str; 42] = [
 ];
 
 /// Rooms of sys that the runtime alone calls.
-const RUNTIME_ONLY: [&str; 9] =
-    ["base64", "bpf", "command", "guard", "mountinfo", "remove", "signal", "signal_names", "small_file"];
+const RUNTIME_ONLY: [&str; 10] = [
+    "arena",
+    "base64",
+    "bpf",
+    "command",
+    "mountinfo",
+    "region",
+    "remove",
+    "signal",
+    "signal_names",
+    "small_file",
+];
 
 /// Functions in the other files of sys that take memory, by the name that callers use; the runtime
 /// alone calls them.

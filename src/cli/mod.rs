@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let makes_a_process =
         |word: &OsString| ["create", "run", "exec", "mounts"].iter().any(|command| word == *command);
-    let protected = if line.iter().any(makes_a_process) { crate::container::run_protected() } else { Ok(()) };
+    let protected = if line.iter().any(makes_a_process) { crate::container::protect() } else { Ok(()) };
     let (done, failure) = match args::parse(&line) {
         Ok(cli) => {
             let enters = matches!(cli.command, Some(args::Command::Exec(_)));

@@ -12,10 +12,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
+use super::handover;
 use crate::error::{Doing, Result};
+use crate::sys::handover::Window;
 use crate::sys::mount::{Attributes, Procfs, Reach, clone_with};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
@@ -25,29 +27,49 @@ const OWN_PATH: &str = "/proc/self/exe";
 const SEALED: SealFlags =
     SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// Re-executes this program from a file that no container can write to, unless it already runs from
-/// one. For the commands that create a process in a container, before anything is open.
+/// Has a protected file for processes that enter containers: they will execute it
+/// ([`handover`]). For the commands that create such a process, before anything is open.
+///
+/// If this process cannot hand memory over (a low limit of file sizes or of its address space), it
+/// executes the protected file itself, and such processes are copies of it.
 ///
 /// A caller without the right to mount (an unprivileged user) gets a sealed copy, 0.7 ms per MiB,
 /// unless root owns the file and only root may write to it.
-pub fn run_protected() -> Result<()> {
+pub fn protect() -> Result<()> {
+    if let Ok(memory) = Window::reserve() {
+        handover::enable(protected_file()?.map_or_else(own_file, Ok)?, memory);
+        return Ok(());
+    }
     if is_protected().doing(|| "check the write protection of /proc/self/exe")? {
         // execve through a descriptor has made its number the process name. The name is only for
         // people.
         let _ = rustix::thread::set_name(c"emergence-runc");
         return Ok(());
     }
-    let file = match read_only_mount() {
-        Ok(mount) => mount,
-        Err(_) if is_writable_by_root_only().doing(|| "check the write protection of /proc/self/exe")? => return Ok(()),
-        Err(_) => sealed_copy().doing(
-            || "copy the runtime's binary to where no container can write to it (not needed if only root can write to the binary)",
-        )?,
-    };
+    let Some(file) = protected_file()? else { return Ok(()) };
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let mut again = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
     Err(again.arg0(name).args(args).exec()).doing(|| "start the runtime's protected program")
+}
+
+/// This program in a file that no container can write to; `None`: it is such a file already.
+fn protected_file() -> Result<Option<OwnedFd>> {
+    if let Ok(mount) = read_only_mount() {
+        return Ok(Some(mount));
+    }
+    let is_safe = is_writable_by_root_only().and_then(|safe| Ok(safe || is_protected()?));
+    if is_safe.doing(|| "check the write protection of /proc/self/exe")? {
+        return Ok(None);
+    }
+    sealed_copy().map(Some).doing(
+        || "copy the runtime's binary to where no container can write to it (not needed if only root can write to the binary)",
+    )
+}
+
+fn own_file() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(OWN, flags, Mode::empty()).doing(|| "open /proc/self/exe")
 }
 
 fn is_protected() -> std::io::Result<bool> {
@@ -90,11 +112,7 @@ fn sealed_copy() -> rustix::io::Result<OwnedFd> {
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"emergence-runc", flags)?,
         other => other?,
     };
-    let own = rustix::fs::open(
-        OWN,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )?;
+    let own = rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     while rustix::fs::sendfile(&copy, own.as_fd(), None, 1 << 30)? > 0 {}
     rustix::fs::fcntl_add_seals(&copy, SEALED)?;
     Ok(copy)

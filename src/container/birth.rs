@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::draft::Manner;
 use super::foreground::Terminal;
+use super::handover::Unborn;
 use super::open::Making;
 use super::pid_file;
 use crate::cgroup::Made;
@@ -16,7 +17,7 @@ use crate::plan::Plan;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::Namespace;
-use crate::sys::process::{self, Cloned};
+use crate::sys::process;
 
 /// Clones the process. For that moment the runtime enters the namespaces that a child can only
 /// inherit. The process continues with `child`.
@@ -27,30 +28,24 @@ pub(super) fn clone(
     made: Option<&Made>,
     child: fn(&Plan, &mut Opened) -> !,
 ) -> Result<(i32, OwnedFd)> {
+    opened.list_descriptors();
+    // SAFETY: `handover::begin` comes first in every command that makes a plan for a process.
+    let unborn = unsafe { Unborn::prepare(plan, opened, child) }?;
     let mut back = Vec::new();
     for join in &making.by_runtime {
         for kind in join.kinds.iter() {
             back.push((kind, own_namespace(kind)?));
         }
         let (step, index) = join.origin.step();
-        join.join(Procfs::Opened(opened.proc.as_fd())).doing(|| plan.describe(step, index))?;
+        join.join(Procfs::Opened(unborn.proc())).doing(|| plan.describe(step, index))?;
     }
-    opened.list_descriptors();
-    // SAFETY: no memory is shared, and `child`, one of init's two, follows the heap-free rules
-    // until execve or _exit.
-    let cloned = unsafe { process::clone3(making.new.flags() as u64, made.and_then(Made::dir_fd)) };
-    if matches!(cloned, Ok(Cloned::Child)) {
-        child(plan, opened);
-    }
+    let cloned = unborn.clone(making.new.flags() as u64, made.and_then(Made::dir_fd));
     for (kind, own) in back {
         // Remaining in a container's namespace would be worse than any error.
         process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
     }
     let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
-    match cloned.doing(|| format!("create the container's process and its namespaces{hint}"))? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
-        Cloned::Child => process::exit_now(1),
-    }
+    cloned.doing(|| format!("create the container's process and its namespaces{hint}"))
 }
 
 /// The likely cause of a failed clone, for which clone(2) has only an errno.

@@ -1,8 +1,9 @@
 //! Lists the descriptors that a child needs, before the clone, so that the child can close all
 //! others first.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use super::handover::Descriptors;
 use crate::init::remount::{Remount, Work};
 use crate::init::{Gate, Nodes, Opened};
 
@@ -15,7 +16,7 @@ impl Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, hook_said, root, succession, nodes: Nodes { hosts, made },
             root_tree, open_files: _, groups_stay: _,
             argv: _, envp: _, hook_state: _, asks: _, unshare: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
-            numbers: _,
+            numbers: _, beginning: _,
         } = &*self;
         let fifos = match gate {
             Gate::Sync => [None, None],
@@ -38,7 +39,8 @@ impl Remount {
     /// Fills [`Remount::numbers`].
     pub(super) fn list_descriptors(&mut self) {
         // Every field is listed, so that a new one cannot be forgotten.
-        let Remount { sync, proc, container, pid: _, kinds: _, procfs, root, work, numbers: _ } = &*self;
+        let Remount { sync, proc, container, pid: _, kinds: _, procfs, root, work, numbers: _, beginning: _ } =
+            &*self;
         let (sources, made) = match work {
             Work::Add { sources, made } => (sources.as_slice(), made.as_slice()),
             Work::Remove => Default::default(),
@@ -47,5 +49,33 @@ impl Remount {
         let all = [sync, proc, container, root].into_iter().chain(namespace);
         let all = all.chain(sources.iter().chain(made).flatten());
         self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
+    }
+}
+
+impl Descriptors for Opened {
+    fn sync(&self) -> BorrowedFd<'_> {
+        self.sync.as_fd()
+    }
+
+    fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+}
+
+impl Descriptors for Remount {
+    fn sync(&self) -> BorrowedFd<'_> {
+        self.sync.as_fd()
+    }
+
+    fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    fn numbers(&self) -> &[u32] {
+        &self.numbers
     }
 }

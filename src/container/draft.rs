@@ -10,7 +10,7 @@ use rustix::fs::CWD;
 use super::passed::passed;
 use super::request::{Create, Settings};
 use super::sd_notify::Manager;
-use super::{admission, facts, members, pid_file, report, root, sd_notify};
+use super::{admission, facts, handover, members, pid_file, report, root, sd_notify};
 use crate::cgroup::{Group, ResctrlGroup};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::{Ask, BadField, Plan};
@@ -55,6 +55,7 @@ pub(super) fn draft(
     manner: Manner,
     manager: Option<Manager>,
 ) -> Result<Draft> {
+    handover::begin();
     let passed = passed(request.preserve_fds)?;
     root::check_length(settings, &request.id)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;

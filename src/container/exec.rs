@@ -22,7 +22,7 @@ use super::record::Record;
 use super::request::{Exec, Settings};
 use super::state::Status;
 use super::succession::pid_namespace;
-use super::{birth, draft, facts, pid_file, report};
+use super::{birth, draft, facts, handover, pid_file, report};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{self, Join, Opened, Origin, Succession, sync};
@@ -35,6 +35,7 @@ use requested::RequestedProcess;
 /// `exec`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
 /// 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
+    handover::begin();
     let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let container = Existing::open(settings, &request.id)?;

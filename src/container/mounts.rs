@@ -4,7 +4,7 @@
 use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,11 +12,12 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::existing::Existing;
+use super::handover::Unborn;
 use super::open_files::Raised;
 use super::pid::ProcessId;
 use super::request::Settings;
 use super::succession::{pid_namespace, procfs_filter};
-use super::{ContainerId, facts, idmap, members, open, sources};
+use super::{ContainerId, facts, handover, idmap, members, open, sources};
 use crate::cgroup::Driver;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::procfs::Opener;
@@ -25,10 +26,11 @@ use crate::init::sync::{self, Message};
 use crate::plan::{MountKind, Plan};
 use crate::spec::{self, Linux, Mount, Spec};
 use crate::sys::namespace::{Namespace, NamespaceSet};
-use crate::sys::process::{self, Cloned, Exit};
+use crate::sys::process::{self, Exit};
 
 /// `mounts add`: makes the mounts that `file` lists, all or none.
 pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
+    handover::begin();
     let mounts = read(file)?;
     // The lock prevents a concurrent deletion.
     let container = Existing::lock(settings, id)?;
@@ -61,6 +63,7 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
 
 /// `mounts remove`: unmounts the destinations that `file` lists, last first.
 pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
+    handover::begin();
     let mut mounts = read(file)?;
     for mount in &mut mounts {
         // Only the destination and its lookup count. The plan checks least of a remount.
@@ -228,13 +231,12 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
         root,
         work,
         numbers: Vec::new(),
+        beginning: handover::beginning(),
     };
     remount.list_descriptors();
-    // SAFETY: no memory is shared, and `remount::run` follows the heap-free rules until _exit.
-    let pidfd: OwnedFd = match unsafe { process::clone3(0, None) }.doing(|| "create a process")? {
-        Cloned::Child => remount::run(plan, &mut remount),
-        Cloned::Parent { pidfd, .. } => pidfd,
-    };
+    // SAFETY: `add_mounts` and `remove_mounts` begin with `handover::begin`.
+    let unborn = unsafe { Unborn::prepare(plan, &mut remount, remount::run) }?;
+    let (_, pidfd) = unborn.clone(0, None).doing(|| "create a process")?;
     // Only the process may hold its end, so that its death closes it.
     drop(remount);
     let said = sync::hear(ours.as_fd()).doing(|| "listen to the process in the container");

@@ -9,9 +9,9 @@ use rustix::process::Rlimit;
 
 use super::hooks::Output;
 use super::state::OCI_VERSION;
-use super::{hold, nodes, report, sources};
+use super::{handover, hold, nodes, report, sources};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Gate, HookState, Join, Nodes, Opened, Origin, Succession};
+use crate::init::{Asks, Beginning, Gate, HookState, Join, Nodes, Opened, Origin, Succession};
 use crate::plan::Plan;
 use crate::plan::namespaces::Joined;
 use crate::rootfs::path::PathBuffer;
@@ -77,7 +77,9 @@ pub(crate) fn open(
     };
     // A process that enters first and then clones again needs no right to return.
     let joins_pid = plan.namespaces.joins(Namespace::Pid) && succession.is_none();
-    let clones_twice = enters_user || joins_pid && !may_return();
+    // An execve in a new user namespace, before user IDs are mapped, would lose all capabilities.
+    let executes_first = new_user && handover::beginning() == Beginning::Executed;
+    let clones_twice = enters_user || executes_first || joins_pid && !may_return();
     // Once the child is in a new user namespace it has no right to enter the host's namespaces.
     // Only children enter a pid namespace, so the parent joins it.
     let runtime_joins = |kinds: NamespaceSet| {
@@ -160,6 +162,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         listen_pid: Text::new(b"").doing(|| "allocate LISTEN_PID")?,
         started: false,
         numbers: Vec::new(),
+        beginning: handover::beginning(),
     })
 }
 

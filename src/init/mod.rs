@@ -97,6 +97,17 @@ pub struct Opened {
     pub started: bool,
     /// The numbers of all descriptors above; set just before the clone.
     pub numbers: Vec<u32>,
+    /// How the process begins; set by the runtime.
+    pub beginning: Beginning,
+}
+
+/// How a process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// As a copy of the runtime, with all its descriptors.
+    Cloned,
+    /// By an execve of the runtime's protected program, which kept the listed descriptors only.
+    Executed,
 }
 
 /// Device nodes for [`Opened::nodes`].
@@ -352,7 +363,7 @@ impl Opened {
         let kept = plan.process.as_ref().map_or(&[][..], |process| &process.kept_descriptors);
         // SAFETY: all that `stages` uses and drops is in `numbers`; the runtime's other descriptors
         // belong to functions that this process never returns to.
-        unsafe { parent::begin(self.sync.as_fd(), [&self.numbers, kept], self.proc()) }
+        unsafe { parent::begin(self.beginning, self.sync.as_fd(), [&self.numbers, kept], self.proc()) }
     }
 
     /// Whether a successor takes over from this process.

@@ -11,22 +11,28 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use super::Beginning;
 use crate::plan::{At, Step, StepError};
 use crate::sys::mount::Procfs;
 use crate::sys::{fd, process};
 
-/// Closes all descriptors from 3 up except those in the lists `own`, and calls
-/// [`end_with_runtime`].
+/// Closes all descriptors from 3 up except those in the lists `own`, which are closed by the next
+/// execve, and calls [`end_with_runtime`].
 ///
 /// # Safety
 /// Nothing in this process may use or drop a descriptor that is not in `own`.
 pub(super) unsafe fn begin(
+    beginning: Beginning,
     sync: BorrowedFd<'_>,
     own: [&[u32]; 2],
     proc: Procfs<'_>,
 ) -> Result<(), StepError> {
-    // SAFETY: the caller guarantees the same.
-    unsafe { fd::close_others(3, own, proc) }.at(Step::Descriptors, 0)?;
+    match beginning {
+        // SAFETY: the caller guarantees the same.
+        Beginning::Cloned => unsafe { fd::close_others(3, own, proc) },
+        Beginning::Executed => fd::close_on_exec_from(3),
+    }
+    .at(Step::Descriptors, 0)?;
     end_with_runtime(sync)
 }
 

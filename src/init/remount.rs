@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use super::{namespaces, parent, procfs, sync};
+use super::{Beginning, namespaces, parent, procfs, sync};
 use crate::plan::{At, MountKind, MountStep, Plan, Step, StepError};
 use crate::rootfs::attributes::MountContext;
 use crate::rootfs::inroot::{InRoot, LastLink};
@@ -41,6 +41,8 @@ pub struct Remount {
     pub work: Work,
     /// The numbers of all descriptors above; set just before the clone.
     pub numbers: Vec<u32>,
+    /// How the process begins.
+    pub beginning: Beginning,
 }
 
 /// The work to do, for [`Remount::work`].
@@ -81,7 +83,7 @@ fn enter(plan: &Plan, remount: &mut Remount) -> Result<(), StepError> {
     let (sync, proc) = (remount.sync.as_fd(), Procfs::Opened(remount.proc.as_fd()));
     // SAFETY: all that this process uses and drops is in `numbers`; the runtime's other descriptors
     // belong to functions that it never returns to.
-    unsafe { parent::begin(sync, [&remount.numbers, &[]], proc) }?;
+    unsafe { parent::begin(remount.beginning, sync, [&remount.numbers, &[]], proc) }?;
     hide(sync)?;
     process::reset_signals(proc);
     let mut kinds = remount.kinds;

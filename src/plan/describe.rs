@@ -82,6 +82,7 @@ impl Plan {
                 format!("{:?}: stat {}", process.program(), process.program())
             }),
             Step::Descriptors => "close the runtime's descriptors".into(),
+            Step::OwnProgram => "execute the runtime's own program in the container's process".into(),
             Step::Exec => self.with_process("exec", |process| process.candidate(index)),
         }
     }

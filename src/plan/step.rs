@@ -87,6 +87,7 @@ pub enum Step {
     LookUpDirectory,
     LookUpStat,
     Descriptors,
+    OwnProgram,
     Exec,
 }
 
@@ -168,6 +169,7 @@ const ALL: &[Step] = &[
     Step::LookUpDirectory,
     Step::LookUpStat,
     Step::Descriptors,
+    Step::OwnProgram,
     Step::Exec,
 ];
 

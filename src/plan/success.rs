@@ -40,7 +40,8 @@ impl Step {
             | Step::EnterContainer
             | Step::MakeCwd
             | Step::KeepCapabilities
-            | Step::Descriptors => Some(Detail::Trace),
+            | Step::Descriptors
+            | Step::OwnProgram => Some(Detail::Trace),
             _ => Some(Detail::Debug),
         }
     }

@@ -2,6 +2,7 @@
 //! man page; and code that several modules share: parsers of /proc, removal of trees, base64.
 //! Independent of containers.
 
+pub mod arena;
 pub mod base64;
 pub mod bpf;
 pub mod clock;
@@ -9,8 +10,7 @@ pub mod closing;
 pub mod command;
 pub mod cred;
 pub mod fd;
-#[cfg(debug_assertions)]
-pub mod guard;
+pub mod handover;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
@@ -19,6 +19,7 @@ mod older;
 pub mod process;
 pub mod pty;
 mod raw;
+mod region;
 pub mod remove;
 pub mod report;
 pub mod seccomp;

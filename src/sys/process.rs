@@ -34,6 +34,31 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
     }
 }
 
+/// As [`clone3`], for a child that executes a program at once: `child` does that, and otherwise
+/// reports why. Returns the PID and the pidfd.
+///
+/// # Safety
+/// `child` must not change memory that this process uses, nor use the heap or any lock.
+pub unsafe fn clone_to_execute(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: &dyn Fn(),
+) -> io::Result<(i32, OwnedFd)> {
+    // SAFETY: the caller's guarantee.
+    if let Ok(cloned) = unsafe { raw::clone::clone3_sharing(flags, cgroup, child) } {
+        return Ok(cloned);
+    }
+    // An error that is no lack of the call occurs again.
+    // SAFETY: no memory is shared; `child` uses no heap and no lock, and is followed by _exit.
+    match unsafe { clone3(flags, cgroup) }? {
+        Cloned::Child => {
+            child();
+            exit_now(127)
+        }
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+    }
+}
+
 /// `pidfd_open(pid, 0)`, pidfd_open(2). ESRCH: there is no such process.
 ///
 /// Linux 6.15 and later return ENOENT if only a thread has the number, and EINVAL if only a session
@@ -91,6 +116,30 @@ pub unsafe fn execve(path: &CStr, argv: &Pointers, envp: &Pointers) -> io::Error
     // SAFETY: both lists end in null by construction, and the caller guarantees that their strings
     // live.
     unsafe { libc::execve(path.as_ptr(), argv.0.as_ptr(), envp.0.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// `execveat(file, "", names, {variable}, AT_EMPTY_PATH)`, execveat(2): executes an open file, with
+/// one variable as its environment. Returns only on failure. No heap.
+pub fn execute_file<const COUNT: usize>(
+    file: BorrowedFd<'_>,
+    names: [&CStr; COUNT],
+    variable: &CStr,
+) -> io::Error {
+    let mut argv = [std::ptr::null(); 8];
+    argv.iter_mut().take(7).zip(names).for_each(|(place, name)| *place = name.as_ptr());
+    let envp = [variable.as_ptr(), std::ptr::null()];
+    // SAFETY: both lists end in null, and their strings and the file live across the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
     io::Error::last_os_error()
 }
 

@@ -22,6 +22,7 @@ mod events;
 mod exec;
 mod fields;
 mod filter;
+mod handover;
 mod hooks;
 mod hostile;
 mod identity;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// A room and the rooms it may name. A room's own name is always allowed.
 const TABLE: [(&str, &[&str]); 16] = [
-    ("main", &["cli", "supervisor"]),
+    ("main", &["cli", "container", "supervisor", "sys"]),
     ("supervisor", &["spec", "sys", "error"]),
     ("cli", &["container", "emergence", "spec", "sys", "error", "plan", "cgroup"]),
     (

@@ -47,17 +47,7 @@ pub enum Cloned {
 /// As for [`process::clone3`](super::super::process::clone3).
 pub(in crate::sys) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
-    // SAFETY: clone_args is plain old data, for which all zeros is valid.
-    let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = &raw mut pidfd as u64;
-    // A child with CLONE_PARENT has its sibling's exit signal, and none may be given.
-    args.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    let size = if cgroup.is_some() { mem::size_of::<libc::clone_args>() } else { FIRST_SIZE };
+    let (mut args, size) = arguments(flags, cgroup, &mut pidfd);
     // SAFETY: `args` and `pidfd` live across the call and the size is not more than that of `args`;
     // without CLONE_VM and with no stack given, the child returns here on its own copy of this
     // stack; the rest is the caller's contract.
@@ -65,6 +55,137 @@ pub(in crate::sys) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) 
     // SAFETY: if the kernel returned a PID, it set `pidfd` to a new descriptor without another
     // owner.
     unsafe { cloned(pid, pidfd) }
+}
+
+/// The arguments of clone3(2), and the size of the part that is needed.
+fn arguments(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    pidfd: &mut libc::c_int,
+) -> (libc::clone_args, usize) {
+    // SAFETY: clone_args is plain old data, for which all zeros is valid.
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = std::ptr::from_mut(pidfd) as u64;
+    // A child with CLONE_PARENT has its sibling's exit signal, and none may be given.
+    args.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let size = if cgroup.is_some() { mem::size_of::<libc::clone_args>() } else { FIRST_SIZE };
+    (args, size)
+}
+
+/// Stack of a child of [`clone3_sharing`], in bytes.
+const STACK: usize = 16 << 10;
+
+/// As [`clone3`], but the child shares this process's memory, and this thread waits until it has
+/// executed a program or ended (CLONE_VM, CLONE_VFORK): copying the page tables takes longer than
+/// all that the child does. The child calls `child`, on a stack of its own, and ends if that
+/// returns. ENOSYS on an architecture without the code for this.
+///
+/// # Safety
+/// `child` must not change memory that this process uses, nor use the heap or any lock.
+pub(in crate::sys) unsafe fn clone3_sharing(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: &dyn Fn(),
+) -> io::Result<(i32, OwnedFd)> {
+    #[repr(align(16))]
+    struct Stack([mem::MaybeUninit<u8>; STACK]);
+    let mut stack = Stack([mem::MaybeUninit::uninit(); STACK]);
+    let mut pidfd: libc::c_int = -1;
+    let flags = flags | (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    let (mut args, size) = arguments(flags, cgroup, &mut pidfd);
+    args.stack = stack.0.as_mut_ptr() as u64;
+    args.stack_size = STACK as u64;
+    let data: *const &dyn Fn() = &raw const child;
+    // SAFETY: all pointers are valid until the child has executed a program or ended, which this
+    // thread waits for; the rest is the caller's contract.
+    let pid = unsafe { on_own_stack(&raw mut args, size, data) };
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(-pid as i32));
+    }
+    // SAFETY: the kernel has returned a PID, so `pidfd` is a new descriptor without another owner.
+    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// Where the child of [`clone3_sharing`] begins.
+///
+/// # Safety
+/// `data` must be valid.
+unsafe extern "C" fn begin(data: *const &dyn Fn()) -> ! {
+    // SAFETY: the caller's guarantee.
+    unsafe { (*data)() };
+    super::process::exit_now(127)
+}
+
+/// clone3(2) with a stack in `args`: the child calls `begin(data)` there. Returns the PID, or the
+/// negative errno.
+///
+/// # Safety
+/// The pointers are valid for the call and for the child.
+#[cfg(target_arch = "x86_64")]
+unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
+    let result: isize;
+    // SAFETY: syscall(2) changes rax, rcx and r11 only. The child has the same registers except for
+    // rax, which is 0, and its stack, whose top is aligned to 16 bytes, as a call requires.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") args,
+            in("rsi") size,
+            in("r12") data,
+            in("r13") begin as unsafe extern "C" fn(*const &'static dyn Fn()) -> !,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// As for the other architecture.
+///
+/// # Safety
+/// The pointers are valid for the call and for the child.
+#[cfg(target_arch = "aarch64")]
+unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
+    let result: isize;
+    // SAFETY: a system call changes x0 only. The child has the same registers except for x0, which
+    // is 0, and its stack, whose top is aligned to 16 bytes, as a call requires.
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") args => result,
+            in("x1") size,
+            in("x20") data,
+            in("x21") begin as unsafe extern "C" fn(*const &'static dyn Fn()) -> !,
+        );
+    }
+    result
+}
+
+/// # Safety
+/// None: there is no code for this architecture.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn on_own_stack(_: *mut libc::clone_args, _: usize, _: *const &dyn Fn()) -> isize {
+    -libc::ENOSYS as isize
 }
 
 /// `clone(flags | CLONE_PIDFD, …)`, clone(2), with SIGCHLD unless CLONE_PARENT is among `flags`.
