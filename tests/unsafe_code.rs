@@ -104,10 +104,12 @@ fn kind(source: &Source, at: usize) -> Option<Kind> {
         return None;
     }
     Some(match rest.split([' ', '{', '<']).next().unwrap() {
-        "fn" | "extern" => match source.code[..at].iter().rev().find(|line| line.starts_with("unsafe impl")) {
-            Some(_) if code.starts_with(' ') => Kind::Method,
-            _ => Kind::Function,
-        },
+        "fn" | "extern" => {
+            match source.code[..at].iter().rev().find(|line| line.starts_with("unsafe impl")) {
+                Some(_) if code.starts_with(' ') => Kind::Method,
+                _ => Kind::Function,
+            }
+        }
         "impl" => Kind::Impl,
         // An attribute that may break what the linker or the C library relies on.
         "" | "(link_section" => Kind::Block,
