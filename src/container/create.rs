@@ -170,16 +170,17 @@ impl Server for Creator<'_> {
 
     fn begin(&mut self, child: &Child) -> Result<()> {
         self.replaced(child)?;
-        let process = self.creation.plan.process.as_ref();
-        if let Some(score) = process.and_then(|process| process.oom_score.as_ref()) {
-            fs::write(format!("/proc/{}/oom_score_adj", child.pid), score)
-                .doing(|| format!("process.oomScoreAdj: set it to {score}"))?;
-        }
         self.creation.guard_devices()
     }
 
     fn replaced(&mut self, child: &Child) -> Result<()> {
-        self.creation.note_init(ProcessId::find(child.pid)?)
+        self.creation.note_init(ProcessId::find(child.pid)?)?;
+        let process = self.creation.plan.process.as_ref();
+        match process.and_then(|process| process.oom_score.as_ref()) {
+            Some(score) => fs::write(format!("/proc/{}/oom_score_adj", child.pid), score)
+                .doing(|| format!("process.oomScoreAdj: set it to {score}")),
+            None => Ok(()),
+        }
     }
 
     fn map_ids(&mut self, child: &Child) -> Result<()> {

@@ -72,6 +72,20 @@ fn capabilities_and_mounts_of_the_containers_root() {
     env.run(&bundle).ok().prints("mounted\n5");
 }
 
+/// The runtime sets it, for the process that is root in the namespace.
+#[test]
+fn the_oom_score_in_a_user_namespace() {
+    for env in [Env::new(), Env::rootless()].into_iter().flatten() {
+        let score = 700; // higher than that of the test, so that an ordinary user may set it
+        for round in 0..5 {
+            let script = "cat /proc/self/oom_score_adj";
+            let bundle = if env.is_rootless() { env.script(script) } else { mapped(&env, script) };
+            let bundle = bundle.set("process/oomScoreAdj", json!(score + round));
+            env.run(&bundle).ok().prints(&(score + round).to_string());
+        }
+    }
+}
+
 #[test]
 fn kernel_parameters_in_a_user_namespace() {
     let Some(env) = Env::new() else { return };
