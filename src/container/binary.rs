@@ -19,6 +19,7 @@ use super::handover;
 use crate::error::{Doing, Result};
 use crate::sys::handover::Window;
 use crate::sys::mount::{Attributes, Procfs, Reach, clone_with};
+use crate::sys::process;
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 const OWN_PATH: &str = "/proc/self/exe";
@@ -30,13 +31,16 @@ const SEALED: SealFlags =
 /// Has a protected file for processes that enter containers: they will execute it
 /// ([`handover`]). For the commands that create such a process, before anything is open.
 ///
-/// If this process cannot hand memory over (a low limit of file sizes or of its address space), it
-/// executes the protected file itself, and such processes are copies of it.
+/// If this process cannot hand memory over (a low limit of file sizes or of its address space, more
+/// rights than its caller), it executes the protected file itself, and such processes are copies of it.
 ///
 /// A caller without the right to mount (an unprivileged user) gets a sealed copy, 0.7 ms per MiB,
 /// unless root owns the file and only root may write to it.
 pub fn protect() -> Result<()> {
-    if let Ok(memory) = Window::reserve() {
+    // A program with more rights than its caller takes no memory from the caller either.
+    if !process::has_gained_rights()
+        && let Ok(memory) = Window::reserve()
+    {
         handover::enable(protected_file()?.map_or_else(own_file, Ok)?, memory);
         return Ok(());
     }

@@ -197,9 +197,7 @@ pub fn continue_if_executed() {
 /// else. A program with other rights than its caller takes no memory from it.
 fn handed_memory() -> Option<(i32, usize)> {
     let value = env::var(VARIABLE).ok()?;
-    // SAFETY: reads a number that the kernel has given to this process.
-    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    if is_secure || env::vars_os().count() != 1 {
+    if process::has_gained_rights() || env::vars_os().count() != 1 {
         return None;
     }
     let (number, length) = value.split_once(':')?;

@@ -143,6 +143,13 @@ pub fn execute_file<const COUNT: usize>(
     io::Error::last_os_error()
 }
 
+/// Whether this process has more rights than its caller, by its program's file: getauxval(3),
+/// AT_SECURE.
+pub fn has_gained_rights() -> bool {
+    // SAFETY: takes a number, and reads one that the kernel has given to this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// `prctl(PR_SET_PDEATHSIG, SIGKILL or 0)`: whether this process is killed when the thread that
 /// created it ends.
 pub fn die_with_parent(die: bool) -> io::Result<()> {
