@@ -60,21 +60,24 @@ fn the_runtime_is_not_on_a_mount_that_may_become_writable() {
     fs::create_dir(&programs).unwrap();
     fs::rename(env.binary(), programs.join("emergence-runc")).unwrap();
     bundle.write();
-    let script = format!(
-        "mount --bind $D $D && mount -o remount,bind,ro $D && $D/emergence-runc --root $ROOT create -b {} web
-        exec 9</proc/$($D/emergence-runc --root $ROOT state web | grep -o '\"pid\": [0-9]*' | cut -d' ' -f2)/exe && echo held
-        $D/emergence-runc --root $ROOT start web; $D/emergence-runc --root $ROOT delete -f web
-        mount -o remount,bind,rw $D; echo overwritten 2>/dev/null >/proc/self/fd/9",
-        bundle.str()
-    );
     let before = fs::read(programs.join("emergence-runc")).unwrap();
-    let call = env.program("unshare", &["-m", "sh", "-c", &script]);
-    let output = call.env("D", &programs).env("ROOT", env.root()).run();
-    assert!(output.stdout.contains("held"), "{output:?}");
-    assert!(
-        fs::read(programs.join("emergence-runc")).unwrap() == before,
-        "the runtime's program was changed"
-    );
+    // With the limit, the container's process is a copy of the runtime, which then has to run from a protected file itself.
+    for limit in ["", "ulimit -f 2000;"] {
+        let script = format!(
+            "mount --bind $D $D && mount -o remount,bind,ro $D && ({limit} $D/emergence-runc --root $ROOT create -b {} web)
+            exec 9</proc/$($D/emergence-runc --root $ROOT state web | grep -o '\"pid\": [0-9]*' | cut -d' ' -f2)/exe && echo held
+            $D/emergence-runc --root $ROOT start web; $D/emergence-runc --root $ROOT delete -f web
+            mount -o remount,bind,rw $D; echo overwritten 2>/dev/null >/proc/self/fd/9",
+            bundle.str()
+        );
+        let call = env.program("unshare", &["-m", "sh", "-c", &script]);
+        let output = call.env("D", &programs).env("ROOT", env.root()).run();
+        assert!(output.stdout.contains("held"), "{output:?}");
+        assert!(
+            fs::read(programs.join("emergence-runc")).unwrap() == before,
+            "the runtime's program was changed"
+        );
+    }
 }
 
 #[test]
