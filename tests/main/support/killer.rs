@@ -20,7 +20,7 @@ use super::{Call, patience};
 pub(crate) enum Moment {
     /// It enters this call.
     Call(u32),
-    /// The same, but a child has not run since the clone, unless the program has waited for it. It
+    /// The same, but a child has not run since the clone, or since it executed the runtime's program, unless the program has waited for it. It
     /// runs after [`Killed::wake`].
     ChildAsleep(u32),
     /// Its child, or the child's successor, enters this call. The program itself runs freely.
@@ -78,6 +78,7 @@ impl Call<'_> {
             moment,
             subject: None,
             asleep: Vec::new(),
+            executing: BTreeSet::new(),
             early: BTreeSet::new(),
             known: BTreeSet::from([program]),
             result: Killed::default(),
@@ -111,8 +112,10 @@ struct Tracer {
     moment: Moment,
     /// The child whose calls are counted.
     subject: Option<i32>,
-    /// Children that are stopped at their first instruction.
+    /// Children that are stopped at their first instruction, or that of the runtime's program.
     asleep: Vec<i32>,
+    /// Children that will execute a program, and for which the program waits until then.
+    executing: BTreeSet<i32>,
     /// Processes that stopped before the report of their creation.
     early: BTreeSet<i32>,
     /// All reported processes.
@@ -173,10 +176,19 @@ impl Tracer {
             }
             (libc::SIGTRAP, libc::PTRACE_EVENT_VFORK) => {
                 let child = self.arrived(message(pid));
-                self.note(child);
-                detach(child);
+                self.made_to_execute(pid, child);
             }
-            (libc::SIGTRAP, libc::PTRACE_EVENT_EXEC) if self.subject == Some(pid) => {
+            (libc::SIGTRAP, libc::PTRACE_EVENT_EXEC) if self.executing.remove(&pid) => {
+                if is_of_container(pid) {
+                    self.asleep.push(pid);
+                } else {
+                    detach(pid);
+                }
+                return false;
+            }
+            (libc::SIGTRAP, libc::PTRACE_EVENT_EXEC)
+                if self.subject == Some(pid) && !is_of_container(pid) =>
+            {
                 // It has become the container's program.
                 self.subject = None;
                 detach(pid);
@@ -245,6 +257,24 @@ impl Tracer {
                 self.go_on(child, 0);
             }
             Moment::ChildsCall(_) | Moment::ChildNever => detach(child),
+        }
+    }
+
+    /// `maker` has made the process `child`, which is stopped, and waits until it executes a
+    /// program: so the child cannot sleep before.
+    fn made_to_execute(&mut self, maker: i32, child: i32) {
+        self.note(child);
+        let of_program = maker == self.program;
+        match self.moment {
+            Moment::ChildAsleep(_) | Moment::Never if of_program => {
+                self.executing.insert(child);
+                let _ = ptrace(libc::PTRACE_CONT, child, 0);
+            }
+            Moment::ChildsCall(_) | Moment::ChildNever if of_program && self.subject.is_none() => {
+                self.subject = Some(child);
+                self.go_on(child, 0);
+            }
+            _ => detach(child),
         }
     }
 
@@ -357,6 +387,11 @@ fn waits(pid: i32, info: &CallInfo) -> bool {
         ["pipe:", "socket:"].iter().any(|kind| open.to_string_lossy().starts_with(kind))
     };
     calls.contains(&number) || number == libc::SYS_read && from_process()
+}
+
+/// Whether a process executes the runtime's program as a process of a container.
+fn is_of_container(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"emergence-runc\0init\0")
 }
 
 fn parent(pid: i32) -> Option<i32> {
