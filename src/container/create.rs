@@ -134,6 +134,7 @@ impl Launch<'_> {
             sources: std::mem::take(&mut opened.sources),
             raised: Some(raised),
             joins_late,
+            clones_again: opened.clone_again.is_some(),
         };
         if !opened.asks.map_ids {
             creator.close_sources();
@@ -163,24 +164,40 @@ struct Creator<'a> {
     raised: Option<Raised>,
     /// Whether the cgroup is joined after the clone.
     joins_late: bool,
+    /// Whether the process clones itself again first, inside a user namespace.
+    clones_again: bool,
 }
 
-impl Server for Creator<'_> {
-    const NAME: &'static str = "the container's process";
-
-    fn begin(&mut self, child: &Child) -> Result<()> {
-        self.replaced(child)?;
-        self.creation.guard_devices()
+impl Creator<'_> {
+    fn note(&mut self, child: &Child) -> Result<()> {
+        self.creation.note_init(ProcessId::find(child.pid)?)
     }
 
-    fn replaced(&mut self, child: &Child) -> Result<()> {
-        self.creation.note_init(ProcessId::find(child.pid)?)?;
+    fn set_oom_score(&self, child: &Child) -> Result<()> {
         let process = self.creation.plan.process.as_ref();
         match process.and_then(|process| process.oom_score.as_ref()) {
             Some(score) => fs::write(format!("/proc/{}/oom_score_adj", child.pid), score)
                 .doing(|| format!("process.oomScoreAdj: set it to {score}")),
             None => Ok(()),
         }
+    }
+}
+
+impl Server for Creator<'_> {
+    const NAME: &'static str = "the container's process";
+
+    fn begin(&mut self, child: &Child) -> Result<()> {
+        self.note(child)?;
+        // A process that clones itself again ends soon, and its successor inherits nothing set late.
+        if !self.clones_again {
+            self.set_oom_score(child)?;
+        }
+        self.creation.guard_devices()
+    }
+
+    fn replaced(&mut self, child: &Child) -> Result<()> {
+        self.note(child)?;
+        if self.clones_again { self.set_oom_score(child) } else { Ok(()) }
     }
 
     fn map_ids(&mut self, child: &Child) -> Result<()> {
