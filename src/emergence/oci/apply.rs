@@ -20,6 +20,7 @@ use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
+use super::xattrs::{forget_xattrs, is_settable, kept_xattrs};
 use crate::emergence::base::files::reserve;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::base::stream::ROOM;
@@ -480,26 +481,4 @@ fn not_inside(error: Errno) -> Fault {
         Errno::NAMETOOLONG => refused(Code::LayerHeader, "is nested too deep"),
         other => system(other).within("open its directory"),
     }
-}
-
-/// Extended attributes an image may set: security.capability and user.*. Others belong to the
-/// system, such as labels and those of overlayfs.
-fn is_settable(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.")
-}
-
-/// Removes extended attributes that the entry of a lower layer has set.
-fn forget_xattrs(directory: &OwnedFd) -> rustix::io::Result<()> {
-    kept_xattrs(directory)?.iter().try_for_each(|name| rustix::fs::fremovexattr(directory, name))
-}
-
-/// The names of extended attributes that an image has set.
-fn kept_xattrs(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let mut names = vec![0u8; 64 * 1024];
-    let count = match rustix::fs::flistxattr(directory, &mut names) {
-        Err(Errno::NOTSUP) => 0,
-        other => other?,
-    };
-    let names = names.get(..count).unwrap_or_default().split(|byte| *byte == 0);
-    names.filter(|name| is_settable(name)).map(c_string).collect()
 }

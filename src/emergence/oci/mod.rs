@@ -26,6 +26,7 @@ mod layout;
 mod platform;
 mod tar;
 mod write;
+mod xattrs;
 
 pub use apply::Skipped;
 pub(super) use apply::Tree;
