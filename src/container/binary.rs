@@ -12,21 +12,17 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 
 use super::handover;
 use crate::error::{Doing, Result};
 use crate::sys::handover::Window;
+use crate::sys::memfd::{self, Content, SEALED};
 use crate::sys::mount::{Attributes, Procfs, Reach, clone_with};
 use crate::sys::process;
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 const OWN_PATH: &str = "/proc/self/exe";
-
-/// No process can remove any of these seals, fcntl(2).
-const SEALED: SealFlags =
-    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// Has a protected file for processes that enter containers: they will execute it
 /// ([`handover`]). For the commands that create such a process, before anything is open.
@@ -110,12 +106,7 @@ fn is_writable_by_root_only() -> std::io::Result<bool> {
 }
 
 fn sealed_copy() -> rustix::io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = match rustix::fs::memfd_create(c"emergence-runc", flags | MemfdFlags::EXEC) {
-        // Kernels before 6.3 do not know this flag, and do not need it.
-        Err(Errno::INVAL) => rustix::fs::memfd_create(c"emergence-runc", flags)?,
-        other => other?,
-    };
+    let copy = memfd::create(c"emergence-runc", Content::Program)?;
     let own = rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     while rustix::fs::sendfile(&copy, own.as_fd(), None, 1 << 30)? > 0 {}
     rustix::fs::fcntl_add_seals(&copy, SEALED)?;

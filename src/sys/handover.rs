@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
+use super::memfd::{self, Content, SEALED};
 use super::region::Region;
 
 /// Where the memory is: below 2^38, the smallest address space of any 64-bit system, and above what
@@ -68,12 +68,7 @@ impl Window {
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(Errno::FBIG.into());
         }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = match rustix::fs::memfd_create(c"emergence-runc", flags | MemfdFlags::NOEXEC_SEAL) {
-            // Kernels before 6.3 do not know this flag, and do not need it.
-            Err(Errno::INVAL) => rustix::fs::memfd_create(c"emergence-runc", flags)?,
-            other => other?,
-        };
+        let file = memfd::create(c"emergence-runc", Content::Data)?;
         rustix::fs::ftruncate(&file, SIZE as u64)?;
         // SAFETY: FIXED_NOREPLACE maps only where nothing is mapped. All later accesses are to
         // blocks that the allocator has handed out.
@@ -106,8 +101,7 @@ impl Window {
             munmap(ptr::with_exposed_provenance_mut(START + length), SIZE - length)?;
             map(self.file.as_fd(), length, MapFlags::PRIVATE | MapFlags::FIXED)?;
         }
-        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&self.file, all)?;
+        rustix::fs::fcntl_add_seals(&self.file, SEALED)?;
         Ok(length)
     }
 

@@ -11,6 +11,7 @@ pub mod command;
 pub mod cred;
 pub mod fd;
 pub mod handover;
+pub mod memfd;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
