@@ -1,3 +1,5 @@
+//! Tests of the command line: its tables, its help, and what options mean.
+
 use super::*;
 use clap::CommandFactory;
 
