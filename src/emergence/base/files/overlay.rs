@@ -122,18 +122,22 @@ mod tests {
             return;
         }
         let outer = tempfile::tempdir_in(in_memory).unwrap();
-        let paths: Vec<PathBuf> = (0..5).map(|number| outer.path().join(number.to_string())).collect();
+        let paths: Vec<PathBuf> = (0..3).map(|number| outer.path().join(number.to_string())).collect();
         paths.iter().for_each(|path| std::fs::create_dir(path).unwrap());
         for round in 0..20 {
-            let staging = outer.path().join(format!("staging-{round}"));
-            std::fs::create_dir(&staging).unwrap();
+            // New ones: a thread that has ended may keep its mounts for a moment longer.
+            let [staging, upper, work] = ["staging", "upper", "work"].map(|name| {
+                let path = outer.path().join(format!("{name}-{round}"));
+                std::fs::create_dir(&path).unwrap();
+                path
+            });
             drop(overlay_in_private_namespace(&paths[..1], &paths[1], &staging).unwrap());
-            let options = overlay_directories(&paths[..2], &paths[2], &paths[3]).unwrap();
+            let options = overlay_directories(&paths[..2], &upper, &work).unwrap();
             let options = CString::new(format!("{},index=on", options.join(","))).unwrap();
             let look = || {
                 process::unshare(Namespace::Mount).unwrap();
                 mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-                mount("overlay", &paths[4], "overlay", MountFlags::NODEV, options.as_c_str())
+                mount("overlay", &paths[2], "overlay", MountFlags::NODEV, options.as_c_str())
             };
             let mounted = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
             assert_eq!(mounted, Ok(()), "round {round}");
