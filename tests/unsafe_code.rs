@@ -100,8 +100,11 @@ fn kind(source: &Source, at: usize) -> Option<Kind> {
     }
     let rest = code.split_once("unsafe").unwrap().1.trim_start();
     // The type of a function pointer, which is called in a block.
-    if rest.contains("fn(") {
+    if rest.split_once("fn").is_some_and(|(_, after)| after.starts_with('(')) {
         return None;
+    }
+    if rest.starts_with("extern") && !names(rest, "fn") {
+        return Some(Kind::Block); // declarations
     }
     Some(match rest.split([' ', '{', '<']).next().unwrap() {
         "fn" | "extern" => {

@@ -14,6 +14,7 @@ use crate::cgroup::Made;
 use crate::error::{Doing, Result};
 use crate::init::Opened;
 use crate::plan::Plan;
+use crate::plan::cause::refusal_of_namespaces;
 use crate::sys::fd;
 use crate::sys::mount::Procfs;
 use crate::sys::namespace::Namespace;
@@ -29,35 +30,25 @@ pub(super) fn clone(
     child: fn(&Plan, &mut Opened) -> !,
 ) -> Result<(i32, OwnedFd)> {
     opened.list_descriptors();
-    // SAFETY: `handover::begin` comes first in every command that makes a plan for a process.
-    let unborn = unsafe { Unborn::prepare(plan, opened, child) }?;
+    // SAFETY: every command calls `handover::begin` before it makes a plan for a process.
+    let unborn =
+        unsafe { Unborn::prepare(plan, opened, child, |opened| (opened.sync.as_fd(), &opened.numbers)) }?;
     let mut back = Vec::new();
     for join in &making.by_runtime {
         for kind in join.kinds.iter() {
             back.push((kind, own_namespace(kind)?));
         }
         let (step, index) = join.origin.step();
-        join.join(Procfs::Opened(unborn.proc())).doing(|| plan.describe(step, index))?;
+        join.join(Procfs::Opened(unborn.work.proc.as_fd())).doing(|| plan.describe(step, index))?;
     }
-    let cloned = unborn.clone(making.new.flags() as u64, made.and_then(Made::dir_fd));
+    let cloned = unborn.clone(making.new.flags() as u64, made.and_then(Made::dir_fd), making.memory);
     for (kind, own) in back {
         // Remaining in a container's namespace would be worse than any error.
         process::setns(own.as_fd(), kind).doing(|| "return to the runtime's own namespaces")?;
     }
-    let hint = cloned.as_ref().err().map_or("", refusal_of_clone);
+    let errno = cloned.as_ref().err().and_then(std::io::Error::raw_os_error);
+    let hint = errno.and_then(refusal_of_namespaces).map_or_else(String::new, |hint| format!(" ({hint})"));
     cloned.doing(|| format!("create the container's process and its namespaces{hint}"))
-}
-
-/// The likely cause of a failed clone, for which clone(2) has only an errno.
-fn refusal_of_clone(error: &std::io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            " (may this user create them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)"
-        }
-        Some(libc::ENOSPC | libc::EUSERS) => " (is a limit in /proc/sys/user/max_*_namespaces reached?)",
-        Some(libc::EAGAIN) => " (is RLIMIT_NPROC or the cgroup's pids.max reached?)",
-        _ => "",
-    }
 }
 
 fn own_namespace(kind: Namespace) -> Result<OwnedFd> {

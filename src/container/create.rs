@@ -25,7 +25,7 @@ use super::state::Status;
 use super::{hold, hooks, idmap, members, report, sources};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{self, Gate, sync};
+use crate::init::{self, Gate, Later, sync};
 use crate::net;
 use crate::plan::{Plan, StepError};
 use crate::spec::Spec;
@@ -134,7 +134,7 @@ impl Launch<'_> {
             sources: std::mem::take(&mut opened.sources),
             raised: Some(raised),
             joins_late,
-            clones_again: opened.clone_again.is_some(),
+            clones_again: matches!(opened.later, Later::Clone(_)),
         };
         if !opened.asks.map_ids {
             creator.close_sources();

@@ -1,9 +1,8 @@
 //! Lists the descriptors that a child needs, before the clone, so that the child can close all
 //! others first.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
-use super::handover::Descriptors;
 use crate::init::remount::{Remount, Work};
 use crate::init::{Gate, Nodes, Opened};
 
@@ -15,7 +14,7 @@ impl Opened {
         let Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, hook_said, root, succession, nodes: Nodes { hosts, made },
             root_tree, open_files: _, groups_stay: _,
-            argv: _, envp: _, hook_state: _, asks: _, unshare: _, clone_again: _, hold: _, home: _, started: _, listen_pid: _,
+            argv: _, envp: _, hook_state: _, asks: _, unshare: _, later: _, hold: _, home: _, started: _, listen_pid: _,
             numbers: _, beginning: _,
         } = &*self;
         let fifos = match gate {
@@ -49,33 +48,5 @@ impl Remount {
         let all = [sync, proc, container, root].into_iter().chain(namespace);
         let all = all.chain(sources.iter().chain(made).flatten());
         self.numbers = all.map(|file| file.as_raw_fd() as u32).collect();
-    }
-}
-
-impl Descriptors for Opened {
-    fn sync(&self) -> BorrowedFd<'_> {
-        self.sync.as_fd()
-    }
-
-    fn proc(&self) -> BorrowedFd<'_> {
-        self.proc.as_fd()
-    }
-
-    fn numbers(&self) -> &[u32] {
-        &self.numbers
-    }
-}
-
-impl Descriptors for Remount {
-    fn sync(&self) -> BorrowedFd<'_> {
-        self.sync.as_fd()
-    }
-
-    fn proc(&self) -> BorrowedFd<'_> {
-        self.proc.as_fd()
-    }
-
-    fn numbers(&self) -> &[u32] {
-        &self.numbers
     }
 }

@@ -55,7 +55,6 @@ pub(super) fn draft(
     manner: Manner,
     manager: Option<Manager>,
 ) -> Result<Draft> {
-    handover::begin();
     let passed = passed(request.preserve_fds)?;
     root::check_length(settings, &request.id)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
@@ -67,6 +66,7 @@ pub(super) fn draft(
     if manager.is_some() {
         sd_notify::amend(&mut spec, settings, &request.id)?;
     }
+    handover::begin();
     let host = facts::host(&spec, settings, request.id.as_ref())?;
     let ask = Ask {
         id: request.id.as_ref(),
@@ -83,7 +83,7 @@ pub(super) fn draft(
     check_root(&plan)?;
     check_console(&plan, request.console_socket.as_deref(), manner)?;
     let rdt = plan.rdt.as_ref().map(|wish| wish.place(request.id.as_ref())).transpose()?;
-    admission::admit(&spec, &plan, &bundle, given_mounts)?;
+    handover::aside(|| admission::admit(&spec, &plan, &bundle, given_mounts))?;
     report::plan(&plan, host.group.as_ref());
     Ok(Draft { config, spec, plan, bundle, group: host.group, rdt, manager })
 }

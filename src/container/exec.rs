@@ -25,17 +25,17 @@ use super::succession::pid_namespace;
 use super::{birth, draft, facts, handover, pid_file, report};
 use crate::cgroup::{Group, Made};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{self, Join, Opened, Origin, Succession, sync};
+use crate::init::{self, Join, Later, Opened, Origin, Succession, sync};
 use crate::plan::{Ask, Passed, Plan, StepError};
 use crate::spec::Spec;
 use crate::sys::cred;
 use crate::sys::namespace::{Namespace, NamespaceSet};
+use crate::sys::process::Memory;
 use requested::RequestedProcess;
 
 /// `exec`. In the foreground, returns the program's exit status, or 128 plus its signal; detached,
 /// 0.
 pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
-    handover::begin();
     let passed = passed(request.preserve_fds)?;
     request.pid_file.as_deref().map_or(Ok(()), pid_file::check)?;
     let container = Existing::open(settings, &request.id)?;
@@ -48,7 +48,9 @@ pub fn exec(settings: &Settings, request: &Exec) -> Result<i32> {
     report::program(&plan);
     let foreground =
         if request.detach { None } else { Some(Foreground::prepare().doing(|| "take over signals")?) };
-    let entry = Entry { settings, container: &container, target: &target, plan: &plan };
+    // In a frozen cgroup the process cannot execute the program, for which the runtime would wait.
+    let memory = if request.ignore_paused { Memory::Copied } else { Memory::Shared };
+    let entry = Entry { settings, container: &container, target: &target, plan: &plan, memory };
     let begun = entry.begin(request.console_socket.as_deref(), manner);
     let (mut conversation, mut entering) = begun.map_err(|error| target.init.explain(error))?;
     let begun = conversation.hold(&mut entering);
@@ -116,6 +118,7 @@ impl Running {
 fn plan(container: &Existing, request: &Exec, spec: &Spec, passed: &Passed) -> Result<Plan> {
     let RequestedProcess { process, words, document } = requested::process(request, spec)?;
     let ask = Ask { new_keyring: container.record.new_keyring, passed, ..container.ask() };
+    handover::begin();
     let host = facts::caller(Some(&process), None)?;
     Plan::enter(spec, &process, &words, &ask, &host).map_err(|faults| draft::refuse(&document, &faults))
 }
@@ -126,6 +129,8 @@ struct Entry<'a> {
     container: &'a Existing,
     target: &'a Running,
     plan: &'a Plan,
+    /// The process's memory until it executes the program.
+    memory: Memory,
 }
 
 impl<'a> Entry<'a> {
@@ -178,11 +183,11 @@ impl<'a> Entry<'a> {
         let opened = Opened {
             joined: join(by_child)?,
             root: root(self.container, kinds)?,
-            clone_again: by_child.has(Namespace::Pid).then_some(NamespaceSet::EMPTY),
+            later: if by_child.has(Namespace::Pid) { Later::Clone(NamespaceSet::EMPTY) } else { Later::None },
             succession,
             ..open::begin(self.plan, sync, console)?
         };
-        Ok((opened, Making { by_runtime: join(by_runtime)?, new: NamespaceSet::EMPTY }))
+        Ok((opened, Making { by_runtime: join(by_runtime)?, new: NamespaceSet::EMPTY, memory: self.memory }))
     }
 
     /// Clones into the container's cgroup. If that may hold no processes, because it has child

@@ -16,8 +16,9 @@ use rustix::io::Errno;
 use crate::error::{Doing, Result};
 use crate::init::{Beginning, sync};
 use crate::plan::{Plan, Step, StepError};
+use crate::sys::fd;
 use crate::sys::handover::{Window, receive};
-use crate::sys::process::{self, Cloned};
+use crate::sys::process::{self, Cloned, Memory};
 use crate::sys::text::Text;
 
 /// The variable with the descriptor number and the length of the memory, and its form.
@@ -34,18 +35,28 @@ struct Program {
     file: OwnedFd,
     memory: Window,
     /// The variable for the memory, once it is sealed.
-    sealed: OnceLock<Text<64>>,
+    variable: OnceLock<Text<64>>,
 }
 
 /// Lets processes execute `file`, which no container can write to, with this memory.
 pub(super) fn enable(file: OwnedFd, memory: Window) {
-    let _ = PROGRAM.set(Program { file, memory, sealed: OnceLock::new() });
+    let _ = PROGRAM.set(Program { file, memory, variable: OnceLock::new() });
 }
 
 /// To be called before a plan is made: what a process executes must lie in the memory that it gets.
+/// Nothing there is given back, so what is made before, or in [`aside`], takes no memory from it.
 pub(super) fn begin() {
     if let Some(program) = PROGRAM.get() {
         program.memory.open();
+    }
+}
+
+/// Does something between [`begin`] and the clone whose memory no process needs. `act` must not
+/// change the plan.
+pub(super) fn aside<T>(act: impl FnOnce() -> T) -> T {
+    match PROGRAM.get() {
+        Some(program) => program.memory.aside(act),
+        None => act(),
     }
 }
 
@@ -66,31 +77,27 @@ struct Handed<T> {
 unsafe fn proceed<T>(data: *mut ()) -> ! {
     // SAFETY: the caller's guarantee.
     let handed = unsafe { &mut *data.cast::<Handed<T>>() };
-    // SAFETY: `Unborn::prepare` has copied both.
+    // SAFETY: `Program::hand_over` has copied both.
     let (plan, work) = unsafe { (handed.plan.assume_init_ref(), handed.work.assume_init_mut()) };
     (handed.run)(plan, work)
 }
 
-/// The descriptors that a process works with.
-pub(super) trait Descriptors {
-    /// Its end of the conversation.
-    fn sync(&self) -> BorrowedFd<'_>;
-    /// The host's procfs.
-    fn proc(&self) -> BorrowedFd<'_>;
-    /// The numbers of all of them.
-    fn numbers(&self) -> &[u32];
-}
+/// What a process needs until it has executed the program: its end of the conversation, and the
+/// numbers of all descriptors that it keeps.
+pub(super) type Ends<'a> = (BorrowedFd<'a>, &'a [u32]);
 
 /// A process that is about to be cloned: it continues with `run(plan, work)`.
 pub(super) struct Unborn<'a, T> {
     plan: &'a Plan,
-    work: &'a mut T,
+    /// Its part besides the plan.
+    pub(super) work: &'a mut T,
     run: fn(&Plan, &mut T) -> !,
+    ends: for<'w> fn(&'w T) -> Ends<'w>,
     /// The program that it executes first; `None`: it is a copy of this process.
     program: Option<(&'static Program, &'static Text<64>)>,
 }
 
-impl<'a, T: Descriptors> Unborn<'a, T> {
+impl<'a, T> Unborn<'a, T> {
     /// Hands the plan over, if the process will execute the program. A second attempt uses what the
     /// first has handed over.
     ///
@@ -100,37 +107,25 @@ impl<'a, T: Descriptors> Unborn<'a, T> {
         plan: &'a Plan,
         work: &'a mut T,
         run: fn(&Plan, &mut T) -> !,
+        ends: for<'w> fn(&'w T) -> Ends<'w>,
     ) -> Result<Self> {
-        let Some(program) = PROGRAM.get() else { return Ok(Self { plan, work, run, program: None }) };
-        if let Some(sealed) = program.sealed.get() {
-            return Ok(Self { plan, work, run, program: Some((program, sealed)) });
-        }
-        let mut handed = Box::new(Handed { plan: MaybeUninit::uninit(), work: MaybeUninit::uninit(), run });
-        // SAFETY: both are valid for reading, and the places are as large. The copies are used only
-        // by the other process, in which the originals do not exist, and never dropped.
-        unsafe {
-            ptr::copy_nonoverlapping(plan, handed.plan.as_mut_ptr(), 1);
-            ptr::copy_nonoverlapping(&*work, handed.work.as_mut_ptr(), 1);
-        }
-        let data = Box::into_raw(handed);
-        // SAFETY: `handed` is in the window, and the caller guarantees that for its parts. `proceed`
-        // is of the same type.
-        let length = unsafe { program.memory.seal(proceed::<T>, data.cast()) }
-            .doing(|| "hand the plan over to the container's process (does it need more than 1 GiB?)")?;
-        let variable = variable(program.memory.file().as_raw_fd(), length).doing(|| "hand the plan over")?;
-        let sealed = program.sealed.get_or_init(|| variable);
-        Ok(Self { plan, work, run, program: Some((program, sealed)) })
-    }
-
-    /// The host's procfs.
-    pub(super) fn proc(&self) -> BorrowedFd<'_> {
-        self.work.proc()
+        let program = match PROGRAM.get() {
+            // SAFETY: the caller's guarantee is the same.
+            Some(program) => Some((program, unsafe { program.hand_over(plan, work, run) }?)),
+            None => None,
+        };
+        Ok(Self { plan, work, run, ends, program })
     }
 
     /// Clones it: clone3(2) with `flags`, into `cgroup` if that is given. Returns its PID and a
     /// pidfd.
-    pub(super) fn clone(self, flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<(i32, OwnedFd)> {
-        let Self { plan, work, run, program } = self;
+    pub(super) fn clone(
+        self,
+        flags: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+        memory: Memory,
+    ) -> io::Result<(i32, OwnedFd)> {
+        let Self { plan, work, run, ends, program } = self;
         let Some((program, variable)) = program else {
             // SAFETY: no memory is shared, and `run`, a function of init, follows the heap-free
             // rules until execve or _exit.
@@ -140,12 +135,13 @@ impl<'a, T: Descriptors> Unborn<'a, T> {
             };
         };
         let kept = plan.process.as_ref().map_or(&[][..], |process| &process.kept_descriptors);
+        let (sync, numbers) = ends(work);
         let child = || {
-            let errno = program.execute(variable, [work.numbers(), kept]).raw_os_error();
-            sync::tell_fault(work.sync(), StepError { step: Step::OwnProgram, index: 0, errno });
+            let errno = program.execute(variable, [numbers, kept]).raw_os_error();
+            sync::tell_fault(sync, StepError { step: Step::OwnProgram, index: 0, errno });
         };
         // SAFETY: `child` only makes system calls.
-        unsafe { process::clone_to_execute(flags, cgroup, &child) }
+        unsafe { process::clone_to_execute(flags, cgroup, memory, &child) }
     }
 }
 
@@ -160,9 +156,37 @@ fn variable(number: i32, length: usize) -> rustix::io::Result<Text<64>> {
 }
 
 impl Program {
+    /// Seals the memory with copies of `plan` and `work`, and returns the variable for it. Does
+    /// nothing the second time.
+    ///
+    /// # Safety
+    /// As for [`Unborn::prepare`].
+    unsafe fn hand_over<T>(&self, plan: &Plan, work: &T, run: fn(&Plan, &mut T) -> !) -> Result<&Text<64>> {
+        if let Some(variable) = self.variable.get() {
+            return Ok(variable);
+        }
+        let mut handed = Box::new(Handed { plan: MaybeUninit::uninit(), work: MaybeUninit::uninit(), run });
+        // SAFETY: both are valid for reading, and the places are as large. The copies are used only
+        // by the other process, in which the originals do not exist, and never dropped.
+        unsafe {
+            ptr::copy_nonoverlapping(plan, handed.plan.as_mut_ptr(), 1);
+            ptr::copy_nonoverlapping(work, handed.work.as_mut_ptr(), 1);
+        }
+        let data = Box::into_raw(handed);
+        // SAFETY: `handed` is in the window, and the caller guarantees that for its parts. `proceed`
+        // is of the same type.
+        let length = unsafe { self.memory.seal(proceed::<T>, data.cast()) }
+            .doing(|| "hand the plan over to the container's process (does it need more than 1 GiB?)")?;
+        let variable = variable(self.memory.file().as_raw_fd(), length).doing(|| "hand the plan over")?;
+        Ok(self.variable.get_or_init(|| variable))
+    }
+
     /// Executes the program, with all descriptors closed except the standard ones, those in `keep`,
     /// and that of the memory. Returns only if that fails. No heap.
     fn execute(&self, variable: &Text<64>, keep: [&[u32]; 2]) -> Errno {
+        if let Err(error) = fd::close_on_exec_from(3) {
+            return errno(&error);
+        }
         let memory = [self.memory.file().as_raw_fd() as u32];
         for number in keep.into_iter().flatten().chain(&memory) {
             if let Err(error) = process::keep_on_exec(*number as i32) {

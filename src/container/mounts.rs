@@ -26,11 +26,10 @@ use crate::init::sync::{self, Message};
 use crate::plan::{MountKind, Plan};
 use crate::spec::{self, Linux, Mount, Spec};
 use crate::sys::namespace::{Namespace, NamespaceSet};
-use crate::sys::process::{self, Exit};
+use crate::sys::process::{self, Exit, Memory};
 
 /// `mounts add`: makes the mounts that `file` lists, all or none.
 pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
-    handover::begin();
     let mounts = read(file)?;
     // The lock prevents a concurrent deletion.
     let container = Existing::lock(settings, id)?;
@@ -63,7 +62,6 @@ pub fn add_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<
 
 /// `mounts remove`: unmounts the destinations that `file` lists, last first.
 pub fn remove_mounts(settings: &Settings, id: &ContainerId, file: &Path) -> Result<()> {
-    handover::begin();
     let mut mounts = read(file)?;
     for mount in &mut mounts {
         // Only the destination and its lookup count. The plan checks least of a remount.
@@ -115,6 +113,7 @@ fn judge(settings: &Settings, container: &Existing, mounts: Vec<Mount>, file: &P
         ..Spec::default()
     };
     let without_groups = Settings { driver: Driver::Disabled, ..settings.clone() };
+    handover::begin();
     let facts = facts::host(&spec, &without_groups, &container.record.id)?;
     let plan = Plan::build(&spec, &container.ask(), &facts.host).map_err(|faults| {
         let first = faults.first().map_or_else(String::new, ToString::to_string);
@@ -234,9 +233,11 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
         beginning: handover::beginning(),
     };
     remount.list_descriptors();
-    // SAFETY: `add_mounts` and `remove_mounts` begin with `handover::begin`.
-    let unborn = unsafe { Unborn::prepare(plan, &mut remount, remount::run) }?;
-    let (_, pidfd) = unborn.clone(0, None).doing(|| "create a process")?;
+    // SAFETY: `judge`, which has made the plan, has called `handover::begin` before.
+    let unborn = unsafe {
+        Unborn::prepare(plan, &mut remount, remount::run, |remount| (remount.sync.as_fd(), &remount.numbers))
+    }?;
+    let (_, pidfd) = unborn.clone(0, None, Memory::Shared).doing(|| "create a process")?;
     // Only the process may hold its end, so that its death closes it.
     drop(remount);
     let said = sync::hear(ours.as_fd()).doing(|| "listen to the process in the container");

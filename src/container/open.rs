@@ -11,13 +11,13 @@ use super::hooks::Output;
 use super::state::OCI_VERSION;
 use super::{handover, hold, nodes, report, sources};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::init::{Asks, Beginning, Gate, HookState, Join, Nodes, Opened, Origin, Succession};
+use crate::init::{Asks, Beginning, Gate, HookState, Join, Later, Nodes, Opened, Origin, Succession};
 use crate::plan::Plan;
 use crate::plan::namespaces::Joined;
 use crate::rootfs::path::PathBuffer;
 use crate::spec::Spec;
 use crate::sys::namespace::{Namespace, NamespaceSet};
-use crate::sys::process::{self, Pointers};
+use crate::sys::process::{self, Memory, Pointers};
 use crate::sys::text::Text;
 
 /// The type of procfs, statfs(2).
@@ -29,6 +29,8 @@ pub(crate) struct Making {
     pub by_runtime: Vec<Join>,
     /// Created by the first clone.
     pub new: NamespaceSet,
+    /// Its memory until it executes the program.
+    pub memory: Memory,
 }
 
 /// The child's resources that the caller supplies.
@@ -79,11 +81,14 @@ pub(crate) fn open(
     let joins_pid = plan.namespaces.joins(Namespace::Pid) && succession.is_none();
     // An execve in a new user namespace, before user IDs are mapped, would lose all capabilities.
     let executes_first = new_user && handover::beginning() == Beginning::Executed;
-    let clones_twice = enters_user || executes_first || joins_pid && !may_return();
+    // Only children enter a new pid namespace. (As PID 1 of the caller's, after unshare(2) without a
+    // fork, the process could not clone a sibling.)
+    let unshares = executes_first && !joins_pid && !plan.namespaces.creates(Namespace::Pid);
+    let clones_twice = enters_user || executes_first && !unshares || joins_pid && !may_return();
     // Once the child is in a new user namespace it has no right to enter the host's namespaces.
     // Only children enter a pid namespace, so the parent joins it.
     let runtime_joins = |kinds: NamespaceSet| {
-        !clones_twice && (kinds.has(Namespace::Pid) || new_user && !kinds.has(Namespace::Mount))
+        !(clones_twice || unshares) && (kinds.has(Namespace::Pid) || new_user && !kinds.has(Namespace::Mount))
     };
     let (by_runtime, by_child): (Vec<_>, Vec<_>) =
         joined.into_iter().partition(|join| runtime_joins(join.kinds));
@@ -93,7 +98,11 @@ pub(crate) fn open(
         new = new.without(Namespace::Cgroup);
         unshare = Namespace::Cgroup.into();
     }
-    let (new, clone_again) = if clones_twice { (NamespaceSet::EMPTY, Some(new)) } else { (new, None) };
+    let (new, later) = match (clones_twice, unshares) {
+        (true, _) => (NamespaceSet::EMPTY, Later::Clone(new)),
+        (false, true) => (NamespaceSet::EMPTY, Later::Unshare(new)),
+        (false, false) => (new, Later::None),
+    };
     let user = by_child.iter().find(|join| join.kinds.has(Namespace::User));
     let user = user.map(|join| join.file.as_fd());
     let nodes = nodes::prepare(plan, user)?;
@@ -115,12 +124,12 @@ pub(crate) fn open(
             ..begun.asks
         },
         unshare,
-        clone_again,
+        later,
         succession,
         open_files: given.open_files,
         ..begun
     };
-    Ok((opened, Making { by_runtime, new }))
+    Ok((opened, Making { by_runtime, new, memory: Memory::Shared }))
 }
 
 /// The resources of every process that is created for a plan. It enters no namespace, and starts by
@@ -155,7 +164,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         },
         unshare: NamespaceSet::EMPTY,
         root: None,
-        clone_again: None,
+        later: Later::None,
         succession: None,
         hold: hold::in_child(),
         home: PathBuffer::new(b"").doing(|| "allocate HOME")?,

@@ -83,8 +83,8 @@ pub struct Opened {
     /// The root directory to enter, for a process that enters a container without its own mount
     /// namespace.
     pub root: Option<OwnedFd>,
-    /// Set when a user namespace is joined: the new namespaces of a second clone from inside it.
-    pub clone_again: Option<NamespaceSet>,
+    /// How it gets namespaces that the first clone could not create.
+    pub later: Later,
     /// Set when the joined pid namespace contains processes that may trace this one.
     pub succession: Option<Succession>,
     /// The moment at which a test holds the child.
@@ -108,6 +108,18 @@ pub enum Beginning {
     Cloned,
     /// By an execve of the runtime's protected program, which kept the listed descriptors only.
     Executed,
+}
+
+/// How a process gets namespaces that the first clone could not create, because a joined user
+/// namespace shall own them, or an execve precedes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// There are none.
+    None,
+    /// It clones again, with these new namespaces. Joined pid namespaces hold only for children too.
+    Clone(NamespaceSet),
+    /// It unshares these.
+    Unshare(NamespaceSet),
 }
 
 /// Device nodes for [`Opened::nodes`].
@@ -368,7 +380,7 @@ impl Opened {
 
     /// Whether a successor takes over from this process.
     pub fn has_successor(&self) -> bool {
-        self.clone_again.is_some() || self.succession.is_some()
+        matches!(self.later, Later::Clone(_)) || self.succession.is_some()
     }
 
     /// Where a fault is reported: to the runtime that listens now.

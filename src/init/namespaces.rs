@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Moment, Opened, Succession, parent, procfs, program, sync, write_file};
+use super::{Later, Moment, Opened, Succession, parent, procfs, program, sync, write_file};
 use crate::plan::ids::IdMaps;
 use crate::plan::{At, Plan, Step, StepError};
 use crate::sys::closing::close_later;
@@ -25,8 +25,13 @@ pub(crate) fn enter(plan: &Plan, opened: &mut Opened) -> Result<(), StepError> {
             become_root(plan, opened.proc.as_fd())?;
         }
     }
-    if let Some(new) = opened.clone_again {
-        continue_in_new_process(opened, new)?;
+    match opened.later {
+        Later::None => {}
+        Later::Clone(new) => continue_in_new_process(opened, new)?,
+        Later::Unshare(new) => {
+            process::unshare(new).at(Step::UnshareNamespace, 0)?;
+            parent::end_with_runtime(opened.sync.as_fd())?;
+        }
     }
     if opened.asks.map_ids {
         sync::ask(opened.sync.as_fd(), Message::MapIds).at(Step::Sync, 0)?;

@@ -7,6 +7,21 @@ use crate::sys::namespace::Namespace;
 /// Maximum length of values of config.json in messages, which may be long.
 const SHOWN: usize = 120;
 
+/// The likely cause of namespaces that cannot be created, for which clone(2) and unshare(2) have
+/// only an errno.
+pub(crate) fn refusal_of_namespaces(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EPERM => {
+            "may this user create them? see kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
+        }
+        libc::ENOSPC | libc::EUSERS => {
+            "is a limit in /proc/sys/user/max_*_namespaces reached, or are they nested too deep?"
+        }
+        libc::EAGAIN => "is RLIMIT_NPROC or the cgroup's pids.max reached?",
+        _ => return None,
+    })
+}
+
 impl StepError {
     /// A hint in a few words; `None` if the kernel's error is clear, or the cause is unknown.
     pub(super) fn likely_cause(self, plan: &Plan) -> Option<String> {
@@ -42,9 +57,7 @@ impl StepError {
             (Step::Seccomp, libc::EBUSY) => {
                 "the process has a filter with a listener already; it may have one"
             }
-            (Step::UnshareNamespace, libc::ENOSPC) => {
-                "is the limit in /proc/sys/user/max_*_namespaces reached, or are user namespaces nested too deep?"
-            }
+            (Step::UnshareNamespace, errno) => return refusal_of_namespaces(errno).map(str::to_owned),
             (Step::AmbientSet, _) => return Some(plan.ambient(usize::from(self.index))),
             (Step::Sysctl, errno) => return plan.cause_of_sysctl(usize::from(self.index), errno, mapped),
             (Step::Mount, errno) => return plan.cause_of_mount(usize::from(self.index), errno, mapped),

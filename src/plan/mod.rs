@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod capabilities;
-mod cause;
+pub(crate) mod cause;
 mod describe;
 pub mod devices;
 pub mod enter;

@@ -189,7 +189,7 @@ mod tests {
             "line 5 column 55: mounts[1].options[1]: invalid type: null, expected a string",
         ];
         for line in want {
-            assert!(warnings.iter().any(|warnings| warnings == line), "{line:?} is not in {warnings:#?}");
+            assert!(warnings.iter().any(|warning| warning == line), "{line:?} is not in {warnings:#?}");
         }
         let more = [
             "mounts[2]: ",
@@ -203,7 +203,7 @@ mod tests {
         ];
         for words in more {
             assert_eq!(
-                warnings.iter().filter(|warnings| warnings.contains(words)).count(),
+                warnings.iter().filter(|warning| warning.contains(words)).count(),
                 1,
                 "{words:?} in {warnings:#?}"
             );

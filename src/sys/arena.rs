@@ -21,6 +21,7 @@ use super::region::Region;
 const SIZE: usize = 1 << 20;
 /// The largest block that comes from it, so that a few buffers do not fill it.
 const LARGEST: usize = SIZE / 16;
+
 #[repr(align(4096))]
 struct Memory(UnsafeCell<[MaybeUninit<u8>; SIZE]>);
 

@@ -62,8 +62,11 @@ pub struct Window {
 
 impl Window {
     /// Maps the memory. An error: this process cannot have it (a limit of file sizes or of address
-    /// space, a kernel without memfd_create(2)).
+    /// space, a kernel without memfd_create(2), a program without fixed addresses).
     pub fn reserve() -> io::Result<Self> {
+        if !has_fixed_addresses() {
+            return Err(Errno::NOEXEC.into());
+        }
         // Beyond that limit the kernel would send SIGXFSZ, setrlimit(2).
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(Errno::FBIG.into());
@@ -81,9 +84,17 @@ impl Window {
         WINDOW.begin(FIRST_BLOCK);
     }
 
-    /// Closes the window: from now on changes of the memory are this process's own, so whoever maps
-    /// the file finds it as it is now. Returns its length, in bytes. The process that
-    /// [`receive`]s it runs `run(data)`.
+    /// Closes the window while `act` runs.
+    pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        let used = WINDOW.end();
+        let done = act();
+        WINDOW.begin(used);
+        done
+    }
+
+    /// Closes the window, makes this process's mapping private, so that later writes do not reach
+    /// the file, and seals the file. Returns its length, in bytes. The process that [`receive`]s it
+    /// runs `run(data)`.
     ///
     /// # Safety
     /// `data` points into the window, and it and everything that it refers to was allocated while
@@ -118,19 +129,35 @@ impl Window {
 unsafe fn map(file: BorrowedFd<'_>, length: usize, flags: MapFlags) -> rustix::io::Result<()> {
     let place = ptr::with_exposed_provenance_mut(START);
     // SAFETY: the caller's guarantee.
-    unsafe {
+    let mapped = unsafe {
         let flags = flags | MapFlags::NORESERVE;
-        mmap(place, length, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)?;
+        mmap(place, length, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)?
+    };
+    if mapped == place {
+        return Ok(());
     }
-    Ok(())
+    // A kernel before 4.17 takes the place for a hint.
+    // SAFETY: it was mapped just now, and nothing refers to it.
+    unsafe { munmap(mapped, length)? };
+    Err(Errno::EXIST)
+}
+
+/// Whether this program runs at the addresses that it was linked to: ET_EXEC, elf(5). Other programs
+/// (built without this package's flags for rustc) run at a random address each time.
+fn has_fixed_addresses() -> bool {
+    // SAFETY: linkers for ELF define this symbol, of this type, for every program.
+    unsafe extern "C" {
+        /// The start of the program's file in memory; the linker defines it.
+        safe static __ehdr_start: libc::Elf64_Ehdr;
+    }
+    __ehdr_start.e_type == libc::ET_EXEC
 }
 
 /// Maps the memory that another process has sealed, and continues as it said. Returns only if that
 /// fails.
 ///
 /// # Safety
-/// `file` and `length` are those of a window that a process of the same program has sealed, and
-/// this process has allocated nothing.
+/// `file` and `length` are those of a window that a process of the same program has sealed.
 pub unsafe fn receive(file: OwnedFd, length: usize) -> Errno {
     // SAFETY: nothing is mapped there; the content is as `seal` requires.
     let mapped = unsafe { map(file.as_fd(), length, MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE) };

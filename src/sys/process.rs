@@ -11,6 +11,7 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal};
 use super::closing::close_later;
 use super::namespace::NamespaceSet;
 use super::older::{self, Procfs};
+use super::text::Text;
 use super::{check, raw};
 
 pub use super::raw::clone::{Cloned, clone, in_child, was_forked};
@@ -34,6 +35,15 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
     }
 }
 
+/// The memory of a child until it executes a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// This process's own, the fastest. This thread waits for the execve, even if the child is frozen.
+    Shared,
+    /// A copy; it does not wait.
+    Copied,
+}
+
 /// As [`clone3`], for a child that executes a program at once: `child` does that, and otherwise
 /// reports why. Returns the PID and the pidfd.
 ///
@@ -42,11 +52,14 @@ pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<C
 pub unsafe fn clone_to_execute(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
+    memory: Memory,
     child: &dyn Fn(),
 ) -> io::Result<(i32, OwnedFd)> {
-    // SAFETY: the caller's guarantee.
-    if let Ok(cloned) = unsafe { raw::clone::clone3_sharing(flags, cgroup, child) } {
-        return Ok(cloned);
+    if memory == Memory::Shared {
+        // SAFETY: the caller's guarantee.
+        if let Ok(cloned) = unsafe { raw::clone::clone3_sharing(flags, cgroup, child) } {
+            return Ok(cloned);
+        }
     }
     // An error that is no lack of the call occurs again.
     // SAFETY: no memory is shared; `child` uses no heap and no lock, and is followed by _exit.
@@ -140,7 +153,23 @@ pub fn execute_file<const COUNT: usize>(
             libc::AT_EMPTY_PATH,
         )
     };
+    let error = io::Error::last_os_error();
+    if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES)) {
+        return error;
+    }
+    // A filter may permit execve(2) only.
+    let Ok(path) = link_of(file) else { return error };
+    let Ok(path) = path.as_cstr() else { return error };
+    // SAFETY: as above, for the path too.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// `/proc/self/fd/N`
+fn link_of(file: BorrowedFd<'_>) -> rustix::io::Result<Text<32>> {
+    let mut path = Text::new(b"/proc/self/fd/")?;
+    path.push_number(file.as_raw_fd())?;
+    Ok(path)
 }
 
 /// Whether this process has more rights than its caller, by its program's file: getauxval(3),

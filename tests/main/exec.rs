@@ -302,6 +302,9 @@ fn a_paused_container_is_not_entered() {
     until("it is in the cgroup", || {
         fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count() == 2
     });
+    // proc_pid_stat(5): interruptible.
+    let state = || fs::read_to_string(format!("/proc/{}/stat", waits.pid())).unwrap();
+    until("the runtime waits for it", || state().contains(") S "));
     freeze("0");
     waits.wait().ok().prints("resumed");
     env.delete("web");

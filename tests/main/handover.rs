@@ -118,3 +118,24 @@ fn a_host_without_executable_memory_files_runs_containers() {
     }
     output.prints("ran");
 }
+
+/// A filter around the runtime may know only the older call.
+#[test]
+fn execve_serves_where_execveat_is_refused() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("others go by other means") || !env.has("strace", "strace") {
+        return;
+    }
+    let trace = env.dir().join("run/trace");
+    for error in ["EPERM", "ENOSYS", "EACCES"] {
+        let inject = format!("inject=execveat:error={error}");
+        let options =
+            ["-f", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=execveat,execve", "-e", &inject];
+        let bundle = env.bundle(&["echo", "ran"]);
+        bundle.write();
+        let id = format!("web-{error}");
+        env.strace(&options, &["run", "-b", bundle.str(), &id]).privileged().run().prints("ran");
+        let calls = fs::read_to_string(&trace).unwrap();
+        assert!(calls.contains(error) && calls.contains("execve(\"/proc/self/fd/"), "{calls}");
+    }
+}

@@ -54,6 +54,38 @@ fn source(env: &Env) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// The process inside has none of the caller's descriptors.
+#[test]
+fn the_callers_descriptors_stay_outside() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("crun before 1.20 has no mounts") || !env.has("strace", "strace") {
+        return;
+    }
+    env.launch("web", &env.bundle(&["sleep", "1000"]));
+    let mounts = json!([{"destination": "/a", "type": "tmpfs", "source": "tmpfs"}]);
+    let (list, trace) = (list(&env, &mounts), env.dir().join("run/trace"));
+    // It enters the container by setns(2).
+    let script = format!(
+        "exec 9</etc/passwd; exec strace -f -qq -o {} -e trace=setns -e inject=setns:delay_enter=1000000 $RUNTIME --root $ROOT mounts add web {list}",
+        trace.display()
+    );
+    let call = env.program("/bin/sh", &["-c", &script]).env("RUNTIME", env.binary()).env("ROOT", env.root());
+    let running = call.privileged().start();
+    let entering = || -> Option<String> {
+        let calls = fs::read_to_string(&trace).ok()?;
+        let mut callers = calls.lines().filter_map(|line| line.split_whitespace().next());
+        let command = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        callers.find(|pid| command(pid) == "emergence-runc\0init\0").map(str::to_owned)
+    };
+    until("it enters", || entering().is_some());
+    let pid = entering().unwrap();
+    let names = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let names: Vec<_> = names.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    assert!(names.len() > 3 && !names.contains(&PathBuf::from("/etc/passwd")), "{names:?}");
+    running.wait().ok();
+    env.delete("web");
+}
+
 #[test]
 fn mounts_are_added_and_removed_in_a_running_container() {
     let Some(env) = Env::new() else { return };

@@ -44,6 +44,22 @@ fn the_process_is_a_rootless_user_outside() {
     env.delete("web");
 }
 
+/// After unshare(2) without a fork, the runtime's first child is PID 1 of the new pid namespace,
+/// which cannot clone a sibling.
+#[test]
+fn the_process_may_be_the_first_of_the_callers_pid_namespace() {
+    let Some(env) = Env::new() else { return };
+    // This procfs would belong to another user namespace's pid namespace.
+    let bundle = mapped(&env, "echo $$").without_namespace("pid").set("mounts", json!([]));
+    bundle.write();
+    let runtime =
+        ["--root", env.root().to_str().unwrap(), "run", "-b", bundle.str(), "web"].map(str::to_owned);
+    let args = ["-p".to_owned(), env.binary().to_str().unwrap().to_owned()].into_iter().chain(runtime);
+    let args: Vec<_> = args.collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    env.program("unshare", &args).run().ok().prints("1");
+}
+
 #[test]
 fn files_belong_to_the_mapped_ids() {
     let Some(env) = Env::new() else { return };

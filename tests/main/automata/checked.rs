@@ -143,6 +143,34 @@ fn protected_by_the_file_system() {
     world.env.shell(&write).exits(2).says("not permitted");
 }
 
+/// The check takes memory for each file. None of it stays for the process.
+#[test]
+fn the_memory_of_a_check_is_not_handed_over() {
+    let Some(world) = World::new() else { return };
+    if !world.env.ours("others check nothing") {
+        return;
+    }
+    let many = world.path("tree/many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..3000 {
+        fs::write(many.join(format!("file-{number}")), "x").unwrap();
+    }
+    let reference = world.script("app", "echo runs");
+    let handed = |name: &str, annotations: &[(&str, &str)]| {
+        let directory = world.annotated(&reference, name, annotations);
+        let id = world.id(name);
+        world.env.runtime(&["create", "--bundle", &directory, &id]).ok();
+        let maps = fs::read_to_string(format!("/proc/{}/maps", world.env.pid(&id))).unwrap();
+        world.env.delete(&id);
+        let line = maps.lines().find(|line| line.contains("/memfd:emergence-runc")).expect(&maps);
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+        end - start
+    };
+    let (without, with) = (handed("unchecked", &[]), handed("checked", &[("verify", "full")]));
+    assert!(with < without + (64 << 10), "{with} bytes, {without} without the check");
+}
+
 #[test]
 fn all_forms_of_root_file_systems_are_checked() {
     let Some(world) = World::new() else { return };
