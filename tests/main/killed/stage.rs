@@ -137,9 +137,8 @@ impl<'a> Stage<'a> {
         assert_eq!(deleted.code, 0, "{what}: delete --force: {}", deleted.stderr);
         killed.wake();
         let mut left = String::new();
-        let count = killed.children_left();
-        if count > 0 {
-            write!(left, "{count} processes that the runtime had made; ").unwrap();
+        for child in killed.children_left() {
+            write!(left, "a process that the runtime had made: {child}; ").unwrap();
         }
         let directory = self.env.root().join("web");
         if directory.exists() {

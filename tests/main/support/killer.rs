@@ -45,7 +45,7 @@ pub(crate) struct Killed {
     /// The calls that the program entered while a child had not run yet.
     pub asleep: BTreeSet<u32>,
     /// The processes that it made.
-    pub children: Vec<OwnedFd>,
+    pub children: Vec<(i32, OwnedFd)>,
     /// Those of them that have not run yet.
     sleepers: Vec<i32>,
 }
@@ -56,15 +56,15 @@ impl Killed {
         self.sleepers.drain(..).for_each(detach);
     }
 
-    /// Waits until all children have ended; how many have not, when that takes too long.
-    pub(crate) fn children_left(&self) -> usize {
+    /// Waits until all children have ended; a line for each that has not, when that takes too long.
+    pub(crate) fn children_left(&self) -> Vec<String> {
         let end = Instant::now() + patience() / 4;
-        let left = |child: &&OwnedFd| {
+        let left = |child: &OwnedFd| {
             let rest = end.saturating_duration_since(Instant::now());
             let rest = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
             rustix::event::poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&rest)).unwrap() == 0
         };
-        self.children.iter().filter(left).count()
+        self.children.iter().filter(|(_, child)| left(child)).map(|(pid, _)| state(*pid)).collect()
     }
 }
 
@@ -146,6 +146,7 @@ impl Tracer {
                 if self.subject == Some(pid) {
                     self.subject = None;
                 }
+                self.executing.remove(&pid);
                 continue;
             }
             if !self.known.contains(&pid) {
@@ -179,11 +180,7 @@ impl Tracer {
                 self.made_to_execute(pid, child);
             }
             (libc::SIGTRAP, libc::PTRACE_EVENT_EXEC) if self.executing.remove(&pid) => {
-                if is_of_container(pid) {
-                    self.asleep.push(pid);
-                } else {
-                    detach(pid);
-                }
+                self.executed(pid);
                 return false;
             }
             (libc::SIGTRAP, libc::PTRACE_EVENT_EXEC)
@@ -213,6 +210,31 @@ impl Tracer {
         false
     }
 
+    /// A child has executed a program.
+    fn executed(&mut self, child: i32) {
+        if is_of_container(child) {
+            self.asleep.push(child);
+        } else {
+            detach(child);
+        }
+    }
+
+    /// The program goes on, so each child that it waited for has executed a program or ended; the
+    /// report of that may come after the program's own.
+    fn meet_executed(&mut self) {
+        for child in std::mem::take(&mut self.executing) {
+            while let Ok((_, status)) = wait(child)
+                && libc::WIFSTOPPED(status)
+            {
+                if status >> 16 == libc::PTRACE_EVENT_EXEC {
+                    self.executed(child);
+                    break;
+                }
+                let _ = ptrace(libc::PTRACE_CONT, child, libc::WSTOPSIG(status) as usize);
+            }
+        }
+    }
+
     /// A new process, once it is stopped.
     fn arrived(&mut self, child: i32) -> i32 {
         if !self.early.remove(&child) {
@@ -225,6 +247,9 @@ impl Tracer {
     /// Counts a call. True: it is the one.
     fn enters(&mut self, pid: i32, info: &CallInfo) -> bool {
         self.result.calls += 1;
+        if pid == self.program {
+            self.meet_executed();
+        }
         if pid == self.program && !self.asleep.is_empty() {
             if waits(pid, info) {
                 self.asleep.drain(..).for_each(detach);
@@ -280,7 +305,8 @@ impl Tracer {
 
     fn note(&mut self, child: i32) {
         let child = Pid::from_raw(child).expect("a process has a number");
-        self.result.children.push(pidfd_open(child, PidfdFlags::empty()).expect("it is stopped"));
+        let pidfd = pidfd_open(child, PidfdFlags::empty()).expect("it is stopped");
+        self.result.children.push((child.as_raw_nonzero().get(), pidfd));
     }
 
     fn go_on(&self, pid: i32, signal: i32) {
@@ -308,24 +334,9 @@ impl Tracer {
         }
     }
 
-    /// A line for each process that was met: its state, what it waits for, and who traces it. Used
-    /// to find out why it hangs.
+    /// A line for each process that was met. Used to find out why it hangs.
     fn state_of_all(&self) -> String {
-        let about = |pid: &i32| {
-            let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            let status = read("status");
-            let field = |name: &str| {
-                status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
-            };
-            let command = read("cmdline").replace('\0', " ");
-            let (state, parent, tracer) = (field("State:"), field("PPid:"), field("TracerPid:"));
-            format!(
-                "{pid} {command:?} {state} {parent} {tracer} wchan {} syscall {}",
-                read("wchan"),
-                read("syscall")
-            )
-        };
-        let all: Vec<String> = self.known.iter().chain(&self.early).map(about).collect();
+        let all: Vec<String> = self.known.iter().chain(&self.early).map(|pid| state(*pid)).collect();
         format!(
             "program {}, subject {:?}, early {:?}\n{}",
             self.program,
@@ -373,6 +384,17 @@ impl Tracer {
             let _ = ptrace(libc::PTRACE_CONT, subject, 0);
         }
     }
+}
+
+/// The state of a process, what it waits for, and who traces it.
+fn state(pid: i32) -> String {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = read("status");
+    let field =
+        |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let command = read("cmdline").replace('\0', " ");
+    let (state, parent, tracer) = (field("State:"), field("PPid:"), field("TracerPid:"));
+    format!("{pid} {command:?} {state} {parent} {tracer} wchan {} syscall {}", read("wchan"), read("syscall"))
 }
 
 /// Whether a call may wait for another process: then a child must run.
