@@ -97,10 +97,14 @@ fn kill(record: &Record) -> Result<()> {
         tracing::debug!("process {} is killed", init.pid);
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    // Once its process has ended, the cgroup is usually empty: `resources` removes it first, and
-    // kills only what prevents that.
+    // Once its process has ended, and with it all others of its pid namespace, the cgroup is usually
+    // empty: `resources` removes it first, and kills only what prevents that. (The v1 freezer would
+    // delay the end.)
     let removed_next = record.owns_group && record.mount_below.is_none();
-    let is_empty = |group: &Group| init.is_none() && removed_next && group.scope.is_none();
+    let is_empty = |group: &Group| {
+        let ends = init.is_none() || record.own_pids && group.is_unified();
+        ends && removed_next && group.scope.is_none()
+    };
     if let Some(group) = own_group(record)?.filter(|group| !is_empty(group)) {
         group.kill()?;
     }
