@@ -14,7 +14,7 @@ impl Opened {
         let Opened {
             proc, sync, joined, sources, late, console, gate, hook_output, hook_said, root, succession, nodes: Nodes { hosts, made },
             root_tree, open_files: _, groups_stay: _,
-            argv: _, envp: _, hook_state: _, asks: _, unshare: _, later: _, hold: _, home: _, started: _, listen_pid: _,
+            argv: _, envp: _, hook_state: _, asks: _, unshare: _, later: _, program: _, hold: _, home: _, started: _, listen_pid: _,
             numbers: _, beginning: _,
         } = &*self;
         let fifos = match gate {

@@ -170,6 +170,7 @@ pub(super) fn begin(plan: &Plan, sync: OwnedFd, console: Option<OwnedFd>) -> Res
         home: PathBuffer::new(b"").doing(|| "allocate HOME")?,
         listen_pid: Text::new(b"").doing(|| "allocate LISTEN_PID")?,
         started: false,
+        program: 0,
         numbers: Vec::new(),
         beginning: handover::beginning(),
     })

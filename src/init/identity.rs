@@ -101,14 +101,14 @@ pub(crate) fn become_user(plan: &Plan, process: &ProcessPlan, opened: &mut Opene
         // Without no_new_privs, loading a filter needs CAP_SYS_ADMIN, so it is kept until then.
         let (effective, permitted) = (sets.effective | LOADS_FILTERS, sets.permitted | LOADS_FILTERS);
         cred::set_capabilities(effective, permitted, sets.inheritable).at(Step::Capabilities, 0)?;
-        program::look_up(process, opened.succession.is_some())?;
+        opened.program = program::look_up(process, opened.succession.is_some())?;
         namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
         filter(plan, opened)?;
         drop_capabilities(sets)?;
         return namespaces::succeed_at(Moment::Last, plan, opened);
     }
     drop_capabilities(sets)?;
-    program::look_up(process, opened.succession.is_some())?;
+    opened.program = program::look_up(process, opened.succession.is_some())?;
     namespaces::succeed_at(Moment::BeforeFilter, plan, opened)?;
     namespaces::succeed_at(Moment::Last, plan, opened)?;
     filter(plan, opened) // last: it may forbid any of the above

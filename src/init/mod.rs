@@ -95,6 +95,8 @@ pub struct Opened {
     pub listen_pid: Text<24>,
     /// Whether the start message has arrived; after `create` nothing reads `sync` any more.
     pub started: bool,
+    /// The index of the program among its candidates, once it is looked up.
+    pub program: usize,
     /// The numbers of all descriptors above; set just before the clone.
     pub numbers: Vec<u32>,
     /// How the process begins; set by the runtime.

@@ -50,18 +50,18 @@ pub(crate) fn check_cwd() -> Result<(), StepError> {
 }
 
 /// Searches the candidates for the first that may be executed, so that `create` fails where `start`
-/// would. `outside`: /proc shows the pid namespace of a successor and not ours, so we have no
-/// /proc/self.
-pub(crate) fn look_up(process: &ProcessPlan, outside: bool) -> Result<(), StepError> {
+/// would, and returns its index. `outside`: /proc shows the pid namespace of a successor and not
+/// ours, so we have no /proc/self.
+pub(crate) fn look_up(process: &ProcessPlan, outside: bool) -> Result<usize, StepError> {
     let mut denied = false;
     for (index, path) in process.candidates.iter().enumerate() {
         match executable(path) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(index),
             Err(Errno::ISDIR) if process.has_path() => {
                 return Err(StepError::new(Step::LookUpDirectory, index, libc::EISDIR));
             }
             Err(Errno::ACCESS | Errno::PERM) => denied = true,
-            Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(()),
+            Err(Errno::NOENT) if outside && (is_own(path) || is_link(path)) => return Ok(index),
             Err(error) if process.has_path() => return Err(error).at(Step::LookUpStat, index),
             Err(_) => {}
         }
@@ -97,14 +97,15 @@ fn executable(path: &CStr) -> rustix::io::Result<()> {
     }
 }
 
-/// Becomes the program. As with execvp(3), the search continues if a directory of PATH lacks the
-/// file or denies executing it.
+/// Becomes the program that was found. If it is gone, searches again: as with execvp(3), the search
+/// continues if a directory of PATH lacks the file or denies executing it.
 pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError> {
     let Some(process) = &plan.process else {
         return Err(StepError::new(Step::Exec, 0, libc::ENOEXEC));
     };
     let mut first = None;
-    for (index, path) in process.candidates.iter().enumerate() {
+    let candidates = process.candidates.iter().enumerate();
+    for (index, path) in candidates.clone().skip(opened.program).take(1).chain(candidates) {
         // SAFETY: the strings of both lists belong to the plan (HOME to the stack of `run`'s
         // caller), which outlive the call.
         let error = unsafe { process::execve(path, &opened.argv, &opened.envp) };
