@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::inroot::{self, InRoot, LastLink};
 use super::nodes::Attached;
-use super::path::{self, PathBuffer};
+use super::path::{self, NameBuffer};
 use crate::plan::{At, DeviceStep, Step, StepError};
 use crate::sys::mount::{Procfs, Reach, attach, clone_mount, is_mount_root, open_tree};
 
@@ -43,11 +43,11 @@ pub struct Directory<'a> {
 
 impl Directory<'_> {
     /// The parent directory of the node at `path` (created if missing), and the node's name.
-    fn parent(&self, path: &CStr) -> rustix::io::Result<(Parent<'_>, PathBuffer)> {
+    fn parent(&self, path: &CStr) -> rustix::io::Result<(Parent<'_>, NameBuffer)> {
         let below = path.to_bytes_with_nul().strip_prefix(b"dev/");
         match (self.dev, below.and_then(|rest| CStr::from_bytes_with_nul(rest).ok())) {
             (Some(dev), Some(name)) if !name.to_bytes().contains(&b'/') => {
-                Ok((Parent::Mount(dev), PathBuffer::new(name.to_bytes())?))
+                Ok((Parent::Mount(dev), NameBuffer::new(name.to_bytes())?))
             }
             (Some(dev), Some(rest)) => InRoot(dev).parent(rest).map(Parent::opened),
             _ => self.root.parent(path).map(Parent::opened),
@@ -68,7 +68,7 @@ enum Parent<'a> {
 }
 
 impl Parent<'_> {
-    fn opened((directory, name): (OwnedFd, PathBuffer)) -> (Self, PathBuffer) {
+    fn opened((directory, name): (OwnedFd, NameBuffer)) -> (Self, NameBuffer) {
         (Self::Opened(directory), name)
     }
 }

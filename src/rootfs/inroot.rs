@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
-use super::path::{PATH_MAX, PathBuffer, split};
+use super::path::{NameBuffer, PATH_MAX, PathBuffer, split};
 use super::walk;
 use crate::sys::closing::close_later;
 
@@ -49,6 +49,10 @@ impl LastLink {
 #[derive(Clone, Copy)]
 pub struct InRoot<'a>(pub BorrowedFd<'a>);
 
+/// The flags to open a directory that was created.
+const NEW_DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY);
+
 impl InRoot<'_> {
     /// Opens `path` as an O_PATH descriptor; the root itself for an empty path.
     pub fn open(&self, path: &CStr, last: LastLink) -> Result<OwnedFd> {
@@ -75,12 +79,13 @@ impl InRoot<'_> {
     /// Opens the directory at `path`; creates it and its parents (mode 0755) if missing.
     pub fn directory(&self, path: &CStr) -> Result<OwnedFd> {
         match self.open(path, LastLink::Follow) {
-            Err(Errno::NOENT) => self.make_directory(path.to_bytes()),
+            Err(Errno::NOENT) => self.make_directory(path),
             other => other,
         }
     }
 
     /// Opens the file (of any kind) at `path`; creates it empty, with its parents, if missing.
+    #[inline(never)] // its buffers are not part of the caller's frame
     pub fn file(&self, path: &CStr) -> Result<OwnedFd> {
         match self.open(path, LastLink::Follow) {
             Err(Errno::NOENT) => {}
@@ -88,7 +93,7 @@ impl InRoot<'_> {
         }
         let (parent, name) = split(path.to_bytes());
         let parent = self.directory(PathBuffer::new(parent)?.as_cstr()?)?;
-        let name = PathBuffer::new(name)?;
+        let name = NameBuffer::new(name)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
         match rustix::fs::openat(&parent, name.as_cstr()?, flags, Mode::from_raw_mode(0o644)) {
             Ok(made) => Ok(made),
@@ -99,7 +104,7 @@ impl InRoot<'_> {
                 let parent = self.directory(PathBuffer::new(parent)?.as_cstr()?)?;
                 rustix::fs::openat(
                     &parent,
-                    PathBuffer::new(name)?.as_cstr()?,
+                    NameBuffer::new(name)?.as_cstr()?,
                     flags,
                     Mode::from_raw_mode(0o644),
                 )
@@ -109,14 +114,44 @@ impl InRoot<'_> {
     }
 
     /// The parent directory of `path` (created if missing), and its last name.
-    pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, PathBuffer)> {
+    #[inline(never)] // its buffers are not part of the caller's frame
+    pub fn parent(&self, path: &CStr) -> Result<(OwnedFd, NameBuffer)> {
         let (parent, name) = split(path.to_bytes());
-        Ok((self.directory(PathBuffer::new(parent)?.as_cstr()?)?, PathBuffer::new(name)?))
+        Ok((self.directory(PathBuffer::new(parent)?.as_cstr()?)?, NameBuffer::new(name)?))
     }
 
     /// As [`InRoot::directory`], for a path that was missing a moment ago. Never returns another
     /// kind of file.
-    pub(super) fn make_directory(&self, path: &[u8]) -> Result<OwnedFd> {
+    pub(super) fn make_directory(&self, path: &CStr) -> Result<OwnedFd> {
+        match self.make_last(path) {
+            // More of it is missing, or there is a link.
+            Err(Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::LOOP) => {
+                self.make_directories(path.to_bytes())
+            }
+            other => other,
+        }
+    }
+
+    /// Creates the last directory of `path`, in a parent that exists. Fails if the name exists.
+    #[inline(never)] // its buffers are not part of the caller's frame
+    fn make_last(&self, path: &CStr) -> Result<OwnedFd> {
+        let (parent, name) = split(path.to_bytes_with_nul());
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+        if matches!(name.to_bytes(), b"" | b"." | b"..") {
+            return Err(Errno::NOENT);
+        }
+        let mut buffer = PathBuffer::empty();
+        buffer.push(parent)?;
+        let parent = self.open(buffer.as_cstr()?, LastLink::Follow)?;
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+        let made = rustix::fs::openat(&parent, name, NEW_DIRECTORY, Mode::empty());
+        close_later(parent);
+        made
+    }
+
+    /// Creates all missing directories of `path`, and follows links.
+    #[inline(never)] // its buffers are not part of the caller's frame
+    fn make_directories(&self, path: &[u8]) -> Result<OwnedFd> {
         let mut path = PathBuffer::new(path)?;
         for _ in 0..MOST_LINKS {
             let (at, depth) = self.deepest(&path)?;
@@ -130,6 +165,7 @@ impl InRoot<'_> {
     }
 
     /// The longest existing prefix of `path`, and its length in bytes.
+    #[inline(never)] // its buffers are not part of the caller's frame
     fn deepest(&self, path: &PathBuffer) -> Result<(OwnedFd, usize)> {
         let mut end = path.bytes().len();
         loop {
@@ -151,15 +187,14 @@ impl InRoot<'_> {
             if name == b".." {
                 return Ok(Made::UpToParent);
             }
-            let single = PathBuffer::new(name)?;
+            let single = NameBuffer::new(name)?;
             let single = single.as_cstr()?;
             match rustix::fs::mkdirat(&at, single, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
-            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
             let before = path.bytes().get(..done).unwrap_or_default();
-            match rustix::fs::openat(&at, single, flags, Mode::empty()) {
+            match rustix::fs::openat(&at, single, NEW_DIRECTORY, Mode::empty()) {
                 Ok(next) => close_later(std::mem::replace(&mut at, next)),
                 // The name exists, as a link to a missing file.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -176,6 +211,7 @@ impl InRoot<'_> {
     }
 
     /// The target of link `name` in `directory` (whose path is `before`), as a path below the root.
+    #[inline(never)] // its buffers are not part of the caller's frame
     fn link_target(&self, directory: &OwnedFd, before: &[u8], name: &CStr) -> Result<PathBuffer> {
         let mut room = [std::mem::MaybeUninit::uninit(); PATH_MAX];
         let (target, rest) = rustix::fs::readlinkat_raw(directory, name, &mut room)?;

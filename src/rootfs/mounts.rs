@@ -103,7 +103,7 @@ impl Target {
                 Err(Errno::NOTDIR | Errno::LOOP) => {}
                 Err(Errno::NOENT) if step.refuses_link => {}
                 Err(Errno::NOENT) => {
-                    let file = root.make_directory(step.target.to_bytes()).at(Step::MountTarget, index)?;
+                    let file = root.make_directory(&step.target).at(Step::MountTarget, index)?;
                     return Ok(made(file, false));
                 }
                 found => return found.map(|file| made(file, true)).at(Step::MountTarget, index),
@@ -170,7 +170,10 @@ fn new_fs(
     };
     if plain && target.is_directory()? {
         rustix::process::fchdir(&target.file)?;
-        mount_here(new, mode)?;
+        match mode {
+            Some(mode) => mount_here(new, mode)?,
+            None => rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str())?,
+        }
         return Ok(None);
     }
     let flags = if step.readonly_late { new.flags.difference(MountFlags::RDONLY) } else { new.flags };
@@ -196,12 +199,11 @@ fn new_fs(
     Ok(Some(mount))
 }
 
-/// Calls mount(2) on the working directory.
-fn mount_here(new: &NewFs, mode: Option<u32>) -> rustix::io::Result<()> {
-    let Some(mode) = mode else {
-        return rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, new.data.as_c_str());
-    };
-    let mut data = PathBuffer::new(new.data.to_bytes())?;
+/// Calls mount(2) on the working directory, with a mode for the new root directory.
+#[inline(never)] // its buffers are not part of the caller's frame
+fn mount_here(new: &NewFs, mode: u32) -> rustix::io::Result<()> {
+    let mut data = PathBuffer::empty();
+    data.push(new.data.to_bytes())?;
     data.push(if new.data.is_empty() { b"mode=" } else { b",mode=" })?;
     data.push_octal(mode)?;
     rustix::mount::mount(&new.source, c".", &new.fstype, new.flags, data.as_cstr()?)
@@ -312,6 +314,7 @@ fn open_within(bound: &BindSource, path: &CStr, root: InRoot<'_>) -> std::io::Re
 
 /// Copies a source that is a symbolic link to the container; returns whether it is one. `opened`:
 /// the source, if the runtime had to open it.
+#[inline(never)] // its buffers are not part of the caller's frame
 fn copy_symlink(
     bound: &BindSource,
     step: &MountStep,

@@ -13,6 +13,9 @@ pub const PATH_MAX: usize = 4096;
 /// A path in a buffer on the stack.
 pub type PathBuffer = Text<PATH_MAX>;
 
+/// The name of a file, up to NAME_MAX bytes, in a buffer on the stack.
+pub type NameBuffer = Text<256>;
+
 /// The directory part and the last name of a path without trailing slashes.
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {

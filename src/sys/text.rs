@@ -1,19 +1,30 @@
 //! Strings on the stack, for code that must not use the heap: paths, numbers.
 
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::{ptr, slice};
 
 use rustix::io::{Errno, Result};
 
 /// Up to `SIZE` - 1 bytes, always NUL-terminated.
 pub struct Text<const SIZE: usize> {
-    bytes: [u8; SIZE],
+    /// The first `len` bytes and a NUL are initialized. What is never used takes no page of the
+    /// stack.
+    bytes: [MaybeUninit<u8>; SIZE],
     len: usize,
 }
 
 impl<const SIZE: usize> Text<SIZE> {
+    /// An empty one. (`new` takes the stack of two, as its result is moved.)
+    pub fn empty() -> Self {
+        let mut text = Self { bytes: [const { MaybeUninit::uninit() }; SIZE], len: 0 };
+        text.end();
+        text
+    }
+
     /// Copies `bytes`. ENAMETOOLONG: they do not fit.
     pub fn new(bytes: &[u8]) -> Result<Self> {
-        let mut text = Self { bytes: [0; SIZE], len: 0 };
+        let mut text = Self::empty();
         text.push(bytes)?;
         Ok(text)
     }
@@ -27,13 +38,22 @@ impl<const SIZE: usize> Text<SIZE> {
     /// Appends bytes.
     pub fn push(&mut self, more: &[u8]) -> Result<()> {
         let end = self.len + more.len();
-        // The last byte stays NUL.
+        // One byte is for the NUL.
         if end >= SIZE {
             return Err(Errno::NAMETOOLONG);
         }
-        self.bytes.get_mut(self.len..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(more);
+        let place = self.bytes.get_mut(self.len..end).ok_or(Errno::NAMETOOLONG)?;
+        // SAFETY: `place` has as many bytes as `more`, which cannot overlap it.
+        unsafe { ptr::copy_nonoverlapping(more.as_ptr(), place.as_mut_ptr().cast(), more.len()) };
         self.len = end;
+        self.end();
         Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some(last) = self.bytes.get_mut(self.len) {
+            last.write(0);
+        }
     }
 
     /// Appends the decimal digits of a non-negative number.
@@ -49,20 +69,27 @@ impl<const SIZE: usize> Text<SIZE> {
 
     /// Truncates to `len` bytes.
     pub fn cut(&mut self, len: usize) {
-        if let Some(gone) = self.bytes.get_mut(len..self.len) {
-            gone.fill(0);
+        if len < self.len {
             self.len = len;
+            self.end();
         }
     }
 
     /// The bytes without the final NUL.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.first(self.len)
     }
 
     /// The text as a C string; EINVAL if it contains a NUL.
     pub fn as_cstr(&self) -> Result<&CStr> {
-        CStr::from_bytes_with_nul(self.bytes.get(..=self.len).unwrap_or_default()).map_err(|_| Errno::INVAL)
+        CStr::from_bytes_with_nul(self.first(self.len + 1)).map_err(|_| Errno::INVAL)
+    }
+
+    /// `count`: at most `len` + 1.
+    fn first(&self, count: usize) -> &[u8] {
+        let bytes = self.bytes.get(..count.min(self.len + 1)).unwrap_or_default();
+        // SAFETY: the first `len` bytes and the NUL are initialized.
+        unsafe { slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
     }
 }
 

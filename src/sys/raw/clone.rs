@@ -77,13 +77,10 @@ fn arguments(
     (args, size)
 }
 
-/// Stack of a child of [`clone3_sharing`], in bytes.
-const STACK: usize = 16 << 10;
-
 /// As [`clone3`], but the child shares this process's memory, and this thread waits until it has
 /// executed a program or ended (CLONE_VM, CLONE_VFORK): copying the page tables takes longer than
-/// all that the child does. The child calls `child`, on a stack of its own, and ends if that
-/// returns. ENOSYS on an architecture without the code for this.
+/// all that the child does. The child calls `child`, on this thread's stack below its frames, and
+/// ends if that returns. ENOSYS on an architecture without the code for this.
 ///
 /// # Safety
 /// `child` must not change memory that this process uses, nor use the heap or any lock.
@@ -92,18 +89,13 @@ pub(in crate::sys) unsafe fn clone3_sharing(
     cgroup: Option<BorrowedFd<'_>>,
     child: &dyn Fn(),
 ) -> io::Result<(i32, OwnedFd)> {
-    #[repr(align(16))]
-    struct Stack([mem::MaybeUninit<u8>; STACK]);
-    let mut stack = Stack([mem::MaybeUninit::uninit(); STACK]);
     let mut pidfd: libc::c_int = -1;
     let flags = flags | (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
     let (mut args, size) = arguments(flags, cgroup, &mut pidfd);
-    args.stack = stack.0.as_mut_ptr() as u64;
-    args.stack_size = STACK as u64;
     let data: *const &dyn Fn() = &raw const child;
     // SAFETY: all pointers are valid until the child has executed a program or ended, which this
     // thread waits for; the rest is the caller's contract.
-    let pid = unsafe { on_own_stack(&raw mut args, size, data) };
+    let pid = unsafe { cloned_below(&raw mut args, size, data) };
     if pid < 0 {
         return Err(io::Error::from_raw_os_error(-pid as i32));
     }
@@ -121,16 +113,17 @@ unsafe extern "C" fn begin(data: *const &dyn Fn()) -> ! {
     super::process::exit_now(127)
 }
 
-/// clone3(2) with a stack in `args`: the child calls `begin(data)` there. Returns the PID, or the
-/// negative errno.
+/// clone3(2) without a stack in `args`: the child goes on with this thread's stack pointer, as after
+/// vfork(2), and calls `begin(data)`. Returns the PID, or the negative errno.
 ///
 /// # Safety
 /// The pointers are valid for the call and for the child.
 #[cfg(target_arch = "x86_64")]
-unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
+unsafe fn cloned_below(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
     let result: isize;
     // SAFETY: syscall(2) changes rax, rcx and r11 only. The child has the same registers except for
-    // rax, which is 0, and its stack, whose top is aligned to 16 bytes, as a call requires.
+    // rax, which is 0. It writes below the stack pointer, where this thread, which waits for it, has
+    // nothing: without the option `nostack` the stack is aligned for a call, and no red zone in use.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -158,10 +151,11 @@ unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &d
 /// # Safety
 /// The pointers are valid for the call and for the child.
 #[cfg(target_arch = "aarch64")]
-unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
+unsafe fn cloned_below(args: *mut libc::clone_args, size: usize, data: *const &dyn Fn()) -> isize {
     let result: isize;
     // SAFETY: a system call changes x0 only. The child has the same registers except for x0, which
-    // is 0, and its stack, whose top is aligned to 16 bytes, as a call requires.
+    // is 0. It writes below the stack pointer, where this thread, which waits for it, has nothing:
+    // without the option `nostack` the stack is aligned for a call.
     unsafe {
         std::arch::asm!(
             "svc #0",
@@ -184,7 +178,7 @@ unsafe fn on_own_stack(args: *mut libc::clone_args, size: usize, data: *const &d
 /// # Safety
 /// None: there is no code for this architecture.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn on_own_stack(_: *mut libc::clone_args, _: usize, _: *const &dyn Fn()) -> isize {
+unsafe fn cloned_below(_: *mut libc::clone_args, _: usize, _: *const &dyn Fn()) -> isize {
     -libc::ENOSYS as isize
 }
 
