@@ -9,8 +9,20 @@ import sys
 PROGRAM, WORK, OUT = sys.argv[1:]
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# gdb does not follow into the container; what runs there is named by its module.
-INSIDE = ["init", "rootfs"]
+# gdb does not follow into the container; what runs there is named by its module in mangled form.
+CRATE = "emergence_runc"
+INSIDE = ["4init", "6rootfs", "9container8handover", "3sys2fd", "3sys3raw", "3sys5mount", "3sys7process"]
+
+# Of the C library, where every process begins. musl's objects; other libraries have no such names.
+C_LIBRARY = """\
+    *crt1.o(.text .text.*)
+    *libc.a:__libc_start_main.*(.text .text.*)
+    *libc.a:__init_tls.*(.text .text.*)
+    *libc.a:__set_thread_area.*(.text .text.*)
+    *libc.a:mem*.*(.text .text.*)
+    *libc.a:strlen.*(.text .text.*)
+    *libc.a:*syscall*.*(.text .text.*)
+"""
 
 HEAD = """\
 /* Functions that the life of a container goes through, in the order of their first call: side by side they take fewer pages of
@@ -98,9 +110,9 @@ def main():
     for words in lives:
         patterns.update(dict.fromkeys(pattern(symbol) for symbol in called(*words)))
     for module in INSIDE:
-        patterns[f"_R*13emergence_runc{len(module)}{module}*"] = None
+        patterns[f"_R*{len(CRATE)}{CRATE}{module}*"] = None
     with open(OUT, "w") as file:
-        file.write(HEAD + "SECTIONS {\n  .text.start : {\n")
+        file.write(HEAD + "SECTIONS {\n  .text.start : {\n" + C_LIBRARY)
         # Also those that LLVM holds for unlikely: .text.unlikely.NAME
         file.writelines(f"    *(.text*.{name})\n" for name in patterns)
         file.write("  }\n} INSERT BEFORE .text;\n")

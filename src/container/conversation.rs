@@ -1,7 +1,6 @@
 //! The runtime's half of the conversation with a cloned process, `init::sync`. `create` and `exec`
 //! share it; each serves its own requests as a [`Server`].
 
-use std::fs;
 use std::mem::Discriminant;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -11,7 +10,7 @@ use super::{notify, report};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::sync::{self, Message};
 use crate::plan::{Plan, StepError};
-use crate::sys::{cred, process};
+use crate::sys::{cred, process, small_file};
 
 /// A process that was cloned for a plan, and the runtime's ends of its sockets.
 pub(super) struct Child {
@@ -236,7 +235,8 @@ fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
 /// The PID of a pidfd, from its fdinfo: proc_pid_fdinfo(5).
 fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let text = small_file::read_record(&path).doing(|| format!("read {path}"))?;
+    let text = String::from_utf8_lossy(&text);
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(Kind::System, "the container's process has ended"))
 }

@@ -80,14 +80,12 @@ struct Running {
 
 impl Running {
     fn of(container: &Existing, request: &Exec) -> Result<Self> {
-        let init = container.init().map_err(|error| match container.status() {
+        let (init, pidfd) = container.init_with_pidfd().map_err(|error| match container.status() {
             Ok(Status::Stopped) => {
                 Error::new(Kind::State, "cannot exec in a stopped container: container not running")
             }
             _ => error,
         })?;
-        let gone = || Error::new(Kind::State, "container not running");
-        let pidfd = init.pidfd()?.ok_or_else(gone)?;
         let group = &container.record.group;
         if let Some(group) = group.as_ref().filter(|_| !request.ignore_paused)
             && group.is_frozen()?
@@ -178,7 +176,11 @@ impl<'a> Entry<'a> {
         // that it sees. So a process for such a container becomes visible last.
         if kinds.has(Namespace::Pid) && !kinds.has(Namespace::User) {
             by_child = kinds.without(Namespace::Pid);
-            succession = Some(Succession::into(pid_namespace(&self.target.init)?, origin, self.plan)?);
+            succession = Some(Succession::into(
+                pid_namespace(&self.target.init, &self.target.pidfd)?,
+                origin,
+                self.plan,
+            )?);
         }
         let opened = Opened {
             joined: join(by_child)?,

@@ -215,7 +215,7 @@ fn attempt(plan: &Plan, init: &ProcessId, work: Work) -> Result<()> {
     let gone = || Error::new(Kind::State, "container not running");
     let container = init.pidfd()?.ok_or_else(gone)?;
     let procfs = if kinds.has(Namespace::Pid) {
-        Some(Opener { namespace: pid_namespace(init)?, filter: procfs_filter()? })
+        Some(Opener { namespace: pid_namespace(init, &container)?, filter: procfs_filter()? })
     } else {
         None
     };

@@ -45,12 +45,12 @@ fn moment(plan: &Plan) -> Moment {
     }
 }
 
-/// The pid namespace of a container, from its process.
-pub(crate) fn pid_namespace(init: &ProcessId) -> Result<OwnedFd> {
+/// The pid namespace of a container, from its process and the process's pidfd.
+pub(crate) fn pid_namespace(init: &ProcessId, pidfd: &OwnedFd) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/pid", init.pid);
     let file = File::open(&path).map(OwnedFd::from);
-    // The PID lookup was right if the process still lives.
-    if !init.is_alive() {
+    // The PID lookup was right if the process still has its PID.
+    if !init.signal_through(pidfd, 0)? {
         return Err(Error::new(Kind::State, "container not running"));
     }
     file.doing(|| format!("open {path}"))
