@@ -54,6 +54,8 @@ fn open_here(path: &CStr) -> rustix::io::Result<OwnedFd> {
 /// Removes every whole procfs and sysfs mount outside `root` in this mount namespace, or covers it
 /// if a user namespace forbids to unmount it: a covered one does not permit new mounts in user
 /// namespaces below.
+#[cold]
+#[inline(never)] // its buffers are not part of the caller's frame
 fn remove_kernel_directories(root: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> std::io::Result<()> {
     let root = path_of(root, proc)?;
     separate_from_host(&root, proc)?;
