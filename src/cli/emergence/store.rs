@@ -101,7 +101,7 @@ pub(super) fn need(args: &NeedArgs, options: &CommonOptions) -> Result<()> {
     let closure = match opened(&args.reference, &args.artifact, options)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => {
-            let needed = image.needed(existing_store(options)?.as_deref());
+            let needed = image.needed(existing_store(options)?.as_deref())?;
             return options.answer_lines(&needed, || json!({ "needed": needed }));
         }
     };
