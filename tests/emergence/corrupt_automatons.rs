@@ -352,3 +352,37 @@ fn only_verifiable_input_is_packed() {
     work.pack(&work.output("out"), &[]).ok();
     emergence(&["verify", &work.output("out")]).refused(5, "constraint.unknown");
 }
+
+/// A machine does not stock what it cannot run, unless it is told to.
+#[test]
+fn unpack_and_import_check_constraints() {
+    let work = Work::new();
+    let reference = work.output("out");
+    work.spec(&[("/constraints", json!([{"kind": "memory", "min": 1_u64 << 52}]))]);
+    work.pack(&reference, &[]).ok();
+    let (fits, small) = (work.text("fits.json"), work.text("small.json"));
+    fs::write(&fits, json!({"memory": 1_u64 << 53}).to_string()).unwrap();
+    fs::write(&small, json!({"memory": 1_u64 << 51}).to_string()).unwrap();
+    let before = work.listing();
+    let (store, to) = (work.text("store"), work.text("to"));
+    let verbs: [&[&str]; 3] = [&["unpack"], &["import"], &["unpack", "--to", &to]];
+    let call =
+        |verb: &[&str], node: &[&str]| emergence(&[&["--store", &store], verb, node, &[&reference]].concat());
+    for verb in verbs {
+        for node in [&[][..], &["--node", &small]] {
+            call(verb, node).refused(5, "constraint.unmet");
+            assert_eq!(work.listing(), before, "{verb:?} {node:?}");
+        }
+    }
+    for verb in verbs {
+        for node in ["none", &fits] {
+            call(verb, &["--node", node]).ok();
+            fs::remove_dir_all(&to).ok();
+            emergence(&["--store", &store, "gc"]).ok();
+        }
+    }
+    // The store has the objects by now: the verdict is the same.
+    call(&["import"], &["--node", "none"]).ok();
+    call(&["import"], &[]).refused(5, "constraint.unmet");
+    call(&["unpack"], &[]).refused(5, "constraint.unmet");
+}

@@ -22,6 +22,7 @@ mod library;
 mod links;
 mod nars;
 mod nix;
+mod one_verdict;
 mod paths;
 mod policies;
 mod recipes;

@@ -8,6 +8,7 @@ use super::common::{CommonOptions, open};
 use super::destination::{existing_store, open_store, target};
 use super::image::{import_image, unpack_image_to};
 use super::key::secret;
+use super::node::test_for;
 use super::opened::{closure_of, declaration, opened, opened_for};
 use crate::cli::args::{ExportArgs, ImportArgs, NeedArgs, UnpackArgs};
 use crate::emergence::hash::{Algorithm, Hash};
@@ -26,7 +27,10 @@ pub(super) fn import(args: &ImportArgs, options: &CommonOptions) -> Result<()> {
         // The previous artifact may have created the store.
         let options = &options.with_terms(target.terms(&options.terms));
         let closure = opened_for(&target, reference, &args.artifact, options).and_then(closure_of);
-        let imported = closure.and_then(|closure| verify_and_import(&*closure, &options.terms, &target));
+        let imported = closure.and_then(|closure| {
+            test_for(args.node.as_deref(), &*closure, options)?;
+            verify_and_import(&*closure, &options.terms, &target)
+        });
         all.push(imported.within(|| reference)?);
     }
     let shown: Vec<String> = all.iter().flat_map(|(roots, _)| lines(roots, options)).collect();
@@ -56,7 +60,10 @@ pub(super) fn unpack(args: &UnpackArgs, options: &CommonOptions) -> Result<()> {
     let options = &options.with_terms(going_to(&options.terms, to, None));
     let bytes = match opened(&args.reference, &args.artifact, options)? {
         Artifact::Image(image) => return unpack_image_to(*image, to, args.strict, options),
-        Artifact::Closure(closure) => unpack_to_directory(&*closure, to, args, options)?,
+        Artifact::Closure(closure) => {
+            test_for(args.node.as_deref(), &*closure, options)?;
+            unpack_to_directory(&*closure, to, args, options)?
+        }
     };
     let shown = to.display().to_string();
     options.answer(
@@ -71,6 +78,7 @@ fn unpack_into_store(args: &UnpackArgs, options: &CommonOptions) -> Result<()> {
         Artifact::Image(image) => return import_image(*image, target, args.strict, options),
         Artifact::Closure(closure) => closure,
     };
+    test_for(args.node.as_deref(), &*closure, options)?;
     let (roots, added) = verify_and_import(&*closure, &options.terms, target)?;
     if !options.json && !added.reused.is_empty() {
         let all = added.new.len() + added.reused.len();
@@ -101,7 +109,7 @@ pub(super) fn need(args: &NeedArgs, options: &CommonOptions) -> Result<()> {
     let closure = match opened(&args.reference, &args.artifact, options)? {
         Artifact::Closure(closure) => closure,
         Artifact::Image(image) => {
-            let needed = image.needed(existing_store(options)?.as_deref());
+            let needed = image.needed(existing_store(options)?.as_deref())?;
             return options.answer_lines(&needed, || json!({ "needed": needed }));
         }
     };

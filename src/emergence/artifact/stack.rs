@@ -45,14 +45,20 @@ impl Image {
         self.names(form).iter().map(|name| store.layers().join(name)).collect()
     }
 
-    /// The names of its directories in the store, in each complete form. Refused with
-    /// `closure.incomplete` if none is complete.
+    /// The names of its directories in the store, in each complete form that was made from its
+    /// blobs. Refused with `closure.incomplete` if there is none, and with `blob.size`.
     pub fn kept(&self, store: &Store) -> Result<BTreeSet<String>> {
-        let names: BTreeSet<String> = self.stored(store).flat_map(|form| self.names(form)).collect();
+        let mut names = BTreeSet::new();
+        for form in self.stored(store) {
+            if self.linked(store, form)?.iter().all(|linked| *linked) {
+                names.extend(self.names(form));
+            }
+        }
         if names.is_empty() {
             let subject = format!("image {}", self.digest());
             return Err(Fault::refused(Code::ClosureIncomplete, subject, "is not in the store"));
         }
+        self.check_sizes()?;
         Ok(names)
     }
 
@@ -63,6 +69,19 @@ impl Image {
 
     fn is_whole(&self, store: &Store, form: ImageForm) -> bool {
         self.directories(store, form).iter().all(|directory| directory.is_dir())
+    }
+
+    /// For each layer, whether its blob is known to decompress to its diffID. The directory of a
+    /// layer proves only the diffID, which any manifest can declare for any blob.
+    fn linked(&self, store: &Store, form: ImageForm) -> Result<Vec<bool>> {
+        let names = self.names(form);
+        let records: Vec<_> = names.iter().map(|name| store.layer_blobs(name)).collect::<Result<_>>()?;
+        let record = |at: usize| records.get(if records.len() == 1 { 0 } else { at });
+        let linked = |at: usize| {
+            let link = self.blob_link(at);
+            link.is_none_or(|link| record(at).is_some_and(|blobs| blobs.contains(&link)))
+        };
+        Ok((0..self.layer_count()).map(linked).collect())
     }
 
     /// A complete form that this process can use.
@@ -91,8 +110,9 @@ impl Image {
     }
 
     /// The directories of an image that the store has completely, in this form, or in any if
-    /// `None`. Its content was proved at the import, so no blob is read. `None`: the store lacks a
-    /// part. Refused with `trust.*`, as by [`Image::verify`].
+    /// `None`. Its content was proved at the import of the same blobs, so only their sizes are
+    /// compared. `None`: the store lacks a part, or does not know a blob. Refused with `trust.*` and
+    /// `blob.size`, as by [`Image::verify`].
     pub fn recall(
         &self,
         terms: &Terms,
@@ -104,37 +124,47 @@ impl Image {
             Some(form) => self.is_whole(store, form).then_some(form),
             None => self.usable(store),
         };
-        Ok(found.map(|form| self.directories(store, form)))
+        let Some(form) = found else { return Ok(None) };
+        if self.linked(store, form)?.contains(&false) {
+            return Ok(None);
+        }
+        self.check_sizes()?;
+        Ok(Some(self.directories(store, form)))
     }
 
-    /// Returns a function that says for a layer whether the store has its directory in this form.
-    fn has(&self, store: &Store, form: ImageForm) -> impl Fn(usize) -> bool + Sync + use<> {
+    /// Returns a function that says for a layer whether the store has its directory in this form,
+    /// made from the same blob.
+    fn has(&self, store: &Store, form: ImageForm) -> Result<impl Fn(usize) -> bool + Sync + use<>> {
         let present: Vec<bool> =
             self.directories(store, form).iter().map(|directory| directory.is_dir()).collect();
-        move |layer| present.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true)
+        let linked = self.linked(store, form)?;
+        Ok(move |layer| {
+            let is_there = present.get(if form == ImageForm::Tree { 0 } else { layer }) == Some(&true);
+            is_there && linked.get(layer) != Some(&false)
+        })
     }
 
     /// Digests of the blobs that an import would read, the configuration first. Empty if the store
     /// has the complete image.
-    pub fn needed(&self, store: Option<&Store>) -> Vec<String> {
+    pub fn needed(&self, store: Option<&Store>) -> Result<Vec<String>> {
         // If the store is not writable, list the blobs for an import elsewhere.
         let form = |store: &Store| self.best_form(store).unwrap_or(ImageForm::Tree);
-        let has = store.map(|store| self.has(store, form(store)));
+        let has = store.map(|store| self.has(store, form(store))).transpose()?;
         let has = |layer| has.as_ref().is_some_and(|has| has(layer));
         if (0..self.layer_count().max(1)).all(has) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         // Index 0 is the configuration.
         let lacking = |at: usize| at.checked_sub(1).is_none_or(|layer| !has(layer));
         let blobs = self.blobs().enumerate().filter(|(at, _)| lacking(*at));
-        blobs.map(|(_, blob)| blob.digest.to_string()).collect()
+        Ok(blobs.map(|(_, blob)| blob.digest.to_string()).collect())
     }
 
     /// Proves all parts that the store does not have in this form, as [`Image::verify`] does. Blobs
-    /// of layers that it has may be missing, but must have their digests. With `strict` all blobs
+    /// that it knows to have the content of its layers may be missing, but must have their digests. With `strict` all blobs
     /// are read.
     pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: ImageForm) -> Result<Verified> {
-        let has = self.has(store, form);
+        let has = self.has(store, form)?;
         self.proved(terms, strict, &|layer| !strict && has(layer))
     }
 }
@@ -149,6 +179,7 @@ impl Verified {
         let directories = self.image().directories(store, form);
         let mut unpacked = Unpacked::default();
         if directories.iter().all(|directory| directory.is_dir()) {
+            self.note_blobs(store, form)?;
             return Ok(Unpacked { reused: directories.len(), directories, ..unpacked });
         }
         store.staged(|staging| {
@@ -173,7 +204,20 @@ impl Verified {
             }
             Ok(())
         })?;
+        self.note_blobs(store, form)?;
         Ok(Unpacked { directories, ..unpacked })
+    }
+
+    /// Records the blobs that were decompressed, for each directory that has their content.
+    fn note_blobs(&self, store: &Store, form: ImageForm) -> Result<()> {
+        let image = self.image();
+        let names = image.names(form);
+        for (index, name) in names.iter().enumerate() {
+            let of_it = |at: &usize| names.len() == 1 || *at == index;
+            let layers = (0..image.layer_count()).filter(of_it).filter(|at| self.is_decompressed(*at));
+            store.note_layer_blobs(name, layers.filter_map(|at| image.blob_link(at)))?;
+        }
+        Ok(())
     }
 
     /// Creates one directory, a layer above those in `below`, in the new directory `staging`, and

@@ -124,6 +124,27 @@ impl Image {
         self.layers.len()
     }
 
+    /// The statement that decompressing the blob of a layer gives its diffID, as one line for the
+    /// store's records. `None`: blob and tar are the same bytes by their digests.
+    pub(crate) fn blob_link(&self, at: usize) -> Option<String> {
+        let Layer { descriptor, compression, diff_id } = self.layers.get(at)?;
+        let digest = &descriptor.digest;
+        (digest != diff_id).then(|| format!("{digest} {} {diff_id}", compression.name()))
+    }
+
+    /// Compares the sizes of the layers' blobs with the manifest. Blobs may be missing.
+    ///
+    /// Refused as by [`super::Blobs::open`].
+    pub(crate) fn check_sizes(&self) -> Result<()> {
+        for layer in &self.layers {
+            match self.layout.blobs.open(&layer.descriptor) {
+                Err(fault) if fault.code() == Some(Code::BlobMissing) => {}
+                opened => drop(opened?),
+            }
+        }
+        Ok(())
+    }
+
     /// The chain ID of each layer, lowest first, as in the image specification. Without layers, the
     /// hash of the empty string.
     pub(crate) fn chain(&self) -> Vec<Hash> {
@@ -227,6 +248,11 @@ impl Verified {
     /// The verified image, which is not going to be read again.
     pub fn into_image(self) -> Image {
         self.image
+    }
+
+    /// Whether the blob of a layer was decompressed and has its diffID.
+    pub(crate) fn is_decompressed(&self, at: usize) -> bool {
+        matches!(self.removals.get(at), Some(Some(_)))
     }
 
     /// Unpacks the root file system of the image to `to`, which must not exist. It is renamed into

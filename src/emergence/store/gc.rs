@@ -138,6 +138,7 @@ impl Store {
         self.tidy_notes()?;
         self.tidy_automatons()?;
         self.tidy_seals()?;
+        self.tidy_layer_blobs()?;
         Ok(freed + self.tidy_links()?)
     }
 

@@ -22,6 +22,7 @@ mod export;
 mod file_creation;
 mod freed;
 mod gc;
+mod layer_blobs;
 mod links;
 mod lock;
 mod meta;

@@ -82,6 +82,9 @@ pub(crate) struct UnpackArgs {
     /// Unpack into this new directory instead of the store
     #[arg(long, value_name = "DEST")]
     pub to: Option<PathBuf>,
+    /// Check constraints against the machine described in FILE (output of the node verb), or not at all: none
+    #[arg(long, value_name = "FILE|none")]
+    pub node: Option<PathBuf>,
 }
 
 // `emergence inspect`.

@@ -17,6 +17,9 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub artifact: ArtifactArgs,
+    /// Check constraints against the machine described in FILE (output of the node verb), or not at all: none
+    #[arg(long, value_name = "FILE|none")]
+    pub node: Option<PathBuf>,
 }
 
 // `emergence need`.
