@@ -161,8 +161,8 @@ impl Image {
     }
 
     /// Proves all parts that the store does not have in this form, as [`Image::verify`] does. Blobs
-    /// that it knows to have the content of its layers may be missing, but must have their digests. With `strict` all blobs
-    /// are read.
+    /// that it knows to have the content of its layers may be missing, but must have their digests.
+    /// With `strict` all blobs are read.
     pub fn verify_for(self, terms: &Terms, strict: bool, store: &Store, form: ImageForm) -> Result<Verified> {
         let has = self.has(store, form)?;
         self.proved(terms, strict, &|layer| !strict && has(layer))

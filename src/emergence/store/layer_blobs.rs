@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::directory::names;
@@ -55,8 +55,12 @@ impl Store {
     /// Deletes the records of deleted layers. A store may have no records.
     pub(super) fn tidy_layer_blobs(&self) -> Result<()> {
         let directory = self.layer_blobs_directory();
-        for name in if directory.exists() { names(&directory)? } else { Vec::new() } {
-            if !self.layers().join(&name).exists() {
+        let exists = |path: &Path| path.try_exists().doing(|| format!("stat {}", path.display()));
+        if !exists(&directory)? {
+            return Ok(());
+        }
+        for name in names(&directory)? {
+            if !exists(&self.layers().join(&name))? {
                 let path = directory.join(name);
                 fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
             }
