@@ -361,7 +361,8 @@ const TABLE: &[Row] = &[
         layout.index(&[tagged(layout.image(&[(layer, Hash::sha256(b"x").to_string())]), "t")]);
         place.image(layout, &[])
     }),
-    ("layer.escape", 3, |place| place.layer(&[link(b'1', "a", "/etc/passwd")], &[])),
+    ("layer.escape", 3, |place| place.layer(&[link(b'1', "a", "/")], &[])),
+    ("layer.link", 3, |place| place.layer(&[link(b'1', "a", "/etc/passwd")], &[])),
     ("layer.whiteout", 3, |place| place.layer(&[made(b'0', "a/.wh.")], &[])),
     ("layer.header", 3, |place| place.layer(&[made(b'V', "a")], &[])),
     ("layer.duplicate", 3, |place| place.layer(&[file("a", b"1"), file("a", b"2")], &["--strict"])),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde_json::{Value, json};
 
-use crate::layers::{random, unpacked};
+use crate::layers::random;
 use crate::layouts::*;
 use crate::support::emergence;
 
@@ -80,7 +80,11 @@ impl Kept {
 }
 
 fn in_one_tree(layout: &Layout) -> Vec<String> {
-    unpacked(&layout.reference())
+    let outer = tempfile::tempdir().unwrap();
+    let to = outer.path().join("root");
+    // With --json, what is left out is not on standard error.
+    emergence(&["--json", "unpack", &layout.reference(), "--to", &to.display().to_string()]).ok();
+    tree(&to)
 }
 
 #[test]
@@ -280,8 +284,7 @@ fn a_whiteout_device_removes_the_file_below() {
     let layout = Layout::of(&[first, tar_of(&[made(b'3', "a"), made(b'3', "b")])]);
     let (layers, said) = kept.unpack(&layout);
     assert_eq!(said["skipped"]["devices"], json!(["a", "b"]));
-    let mut whole = apart(&in_one_tree(&layout));
-    whole.retain(|line| !line.starts_with("a ") && !line.starts_with("b "));
+    let whole = apart(&in_one_tree(&layout));
     assert_eq!(apart(&merged(&layers)), whole);
     assert_eq!(whole.len(), 2, "{whole:?}");
 }
@@ -345,7 +348,7 @@ fn other_users_cannot_access_image_layers() {
 fn a_failed_image_leaves_nothing() {
     let kept = Kept::new();
     let layout = Layout::of(&[tar_of(&[file("a", b"1")]), tar_of(&[link(b'1', "b", "nothing")])]);
-    kept.refused(&["unpack", &layout.reference()], 3, "layer.escape");
+    kept.refused(&["unpack", &layout.reference()], 3, "layer.link");
     assert_eq!(kept.layers(), 0);
     assert_eq!(fs::read_dir(kept.directory().join("tmp")).unwrap().count(), 0);
 }

@@ -48,14 +48,14 @@ fn paths(unpacked: &Unpacked) -> Vec<String> {
 }
 
 fn unpacked_document(unpacked: &Unpacked) -> Value {
-    let Skipped { devices, xattrs, owners } = &unpacked.skipped;
+    let Skipped { devices, xattrs, owners, set_ids } = &unpacked.skipped;
     let paths = paths(unpacked);
     json!({
         "path": paths.last(),
         "paths": paths,
         "reused": unpacked.reused == paths.len(),
         "bytes": { "read": unpacked.bytes.read, "unpacked": unpacked.bytes.unpacked },
-        "skipped": { "devices": devices, "xattrs": xattrs, "owners": owners },
+        "skipped": { "devices": devices, "xattrs": xattrs, "owners": owners, "setIds": set_ids },
     })
 }
 
@@ -63,13 +63,22 @@ fn unpacked_document(unpacked: &Unpacked) -> Value {
 fn skipped_lines(skipped: &Skipped) -> Vec<String> {
     let mut lines = Vec::new();
     if !skipped.devices.is_empty() {
-        lines.push(format!("left out: {} devices, which only root can create", skipped.devices.len()));
+        lines.push(format!(
+            "left out: {} devices, which only root can create (and nobody 0:0, overlayfs's whiteout)",
+            skipped.devices.len()
+        ));
     }
     for (name, count) in &skipped.xattrs {
         lines.push(format!("left out: the attribute {name} of {count} entries"));
     }
     if skipped.owners > 0 {
         lines.push(format!("left out: the owners of {} entries, which only root can set", skipped.owners));
+    }
+    if skipped.set_ids > 0 {
+        lines.push(format!(
+            "left out: the set-ID bits of {} files, whose owners or capabilities are not set",
+            skipped.set_ids
+        ));
     }
     lines
 }

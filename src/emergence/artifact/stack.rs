@@ -255,7 +255,7 @@ impl Verified {
         let at = below.len();
         self.expect(terms, new, at..at + 1)?;
         let mut tree = match below.last() {
-            None => Tree::lowest(open_directory(new)?)?,
+            None => Tree::new(open_directory(new)?)?,
             Some(top) => {
                 Tree::over(overlay_in_private_namespace(below, new, staging)?, &open_directory(top)?)?
             }

@@ -76,6 +76,7 @@ codes! {
     OciMediaType "oci.media-type" 3 "A blob is of a type that is not allowed there.",
     OciDiffId "oci.diff-id" 3 "A layer's content has another digest than its image's configuration says.",
     LayerEscape "layer.escape" 3 "An entry of a layer leads out of its tree.",
+    LayerLink "layer.link" 3 "A hard link of a layer leads to a missing entry.",
     LayerWhiteout "layer.whiteout" 3 "A whiteout has an invalid name.",
     LayerHeader "layer.header" 3 "A layer is not a tar.",
     LayerDuplicate "layer.duplicate" 3 "A layer has an entry twice.",

@@ -1,6 +1,7 @@
 //! From an opened artifact to a bundle, in this order: tests constraints, verifies the content,
 //! imports it into the store, makes the bundle. Nothing is written before everything is verified.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -225,7 +226,9 @@ impl Prepared {
     /// Makes the bundle in the new directory `directory`, whose final path will be `last`. After an
     /// error a part of it may be left.
     pub fn fill(&self, directory: &Path, last: &Path, terms: &Terms) -> Result<()> {
-        std::fs::create_dir(directory).doing(|| format!("create {}", directory.display()))?;
+        // An image may contain set-uid programs and files of any owner, so only its owner enters.
+        let created = std::fs::DirBuilder::new().mode(0o700).create(directory);
+        created.doing(|| format!("create {}", directory.display()))?;
         let own = directory.join("rootfs");
         let (unpacked, root) = match &self.content {
             Content::Objects(parts) => return automaton(parts, &self.store, &self.shape, directory, last),

@@ -11,16 +11,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr, fsetxattr,
-    fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
+    fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
 };
 use rustix::io::Errno;
 
+use super::adorn::{disinherit, has_default, settle};
 use super::check::Whiteouts;
 use super::entry::{InTree, Meaning, meaning};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
-use super::xattrs::{forget_xattrs, is_settable, kept_xattrs};
+use super::xattrs::{forget_xattrs, kept_xattrs};
 use crate::emergence::base::files::reserve;
 use crate::emergence::base::refusal::{Code, Fault, Result, Within, shown};
 use crate::emergence::base::stream::ROOM;
@@ -39,6 +40,8 @@ pub struct Skipped {
     pub xattrs: BTreeMap<String, u64>,
     /// Entries whose owner could not be set without privileges.
     pub owners: u64,
+    /// Files without a set-ID bit of theirs, because an owner or capabilities could not be set.
+    pub set_ids: u64,
 }
 
 impl Skipped {
@@ -48,9 +51,10 @@ impl Skipped {
         self.devices.truncate(MOST_TOLD);
         other.xattrs.into_iter().for_each(|(name, count)| self.add_xattr(name, count));
         self.owners += other.owners;
+        self.set_ids += other.set_ids;
     }
 
-    fn add_xattr(&mut self, name: String, entries: u64) {
+    pub(super) fn add_xattr(&mut self, name: String, entries: u64) {
         if let Some(count) = self.xattrs.get_mut(&name) {
             *count += entries;
         } else if self.xattrs.len() < MOST_TOLD {
@@ -63,9 +67,7 @@ impl Skipped {
 pub(crate) struct Tree {
     root: OwnedFd,
     /// Whether owners and devices can be set.
-    privileged: bool,
-    /// Whether it becomes a layer of an overlay, where a character device 0:0 is a whiteout.
-    layered: bool,
+    pub(super) privileged: bool,
     here: Option<Here>,
     /// The root's final mode. The root is closed to others until the end.
     root_mode: u32,
@@ -81,9 +83,11 @@ struct Here {
     path: Vec<u8>,
     directory: OwnedFd,
     times: Timestamps,
+    /// Whether new entries inherit an access list.
+    inherits: bool,
 }
 
-fn system(error: Errno) -> Fault {
+pub(super) fn system(error: Errno) -> Fault {
     Error::from(error).into()
 }
 
@@ -94,11 +98,11 @@ fn refused(code: Code, words: &str) -> Fault {
 impl Tree {
     /// A tree in this new, empty directory.
     pub(crate) fn new(root: OwnedFd) -> Result<Self> {
+        disinherit(&root).doing(|| "remove the root's inherited access lists")?;
         futimens(&root, &stamp((0, 0))).doing(|| "set the times of the root")?;
         Ok(Self {
             root,
             privileged: rustix::process::geteuid().is_root(),
-            layered: false,
             here: None,
             root_mode: 0o755,
             late: HashMap::new(),
@@ -107,17 +111,12 @@ impl Tree {
         })
     }
 
-    /// As [`Self::new`], for the lowest layer of an overlay.
-    pub(crate) fn lowest(root: OwnedFd) -> Result<Self> {
-        Ok(Self { layered: true, ..Self::new(root)? })
-    }
-
     /// A tree in this directory, which shows the layers below the next one; `below` is the root of
     /// the layer below.
     pub(crate) fn over(root: OwnedFd, below: &OwnedFd) -> Result<Self> {
         let doing = || "copy the root's attributes from the layer below";
         let stat = fstat(below).doing(doing)?;
-        let tree = Self { root_mode: stat.st_mode & 0o7777, layered: true, ..Self::new(root)? };
+        let tree = Self { root_mode: stat.st_mode & 0o7777, ..Self::new(root)? };
         let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         fchown(&tree.root, Some(owner.0), Some(owner.1)).doing(doing)?;
         for name in kept_xattrs(below).doing(doing)? {
@@ -173,14 +172,20 @@ impl Tree {
     }
 
     /// The directory in which entries are being created.
-    fn directory(&self) -> BorrowedFd<'_> {
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.here.as_ref().map_or(self.root.as_fd(), |here| here.directory.as_fd())
+    }
+
+    /// Whether entries created now inherit an access list.
+    pub(super) fn inherits(&self) -> bool {
+        self.here.as_ref().is_some_and(|here| here.inherits)
     }
 
     fn enter(&mut self, path: &[u8], directory: OwnedFd) -> Result<()> {
         self.leave()?;
         let times = times(&directory).map_err(system)?;
-        self.here = Some(Here { path: path.to_vec(), directory, times });
+        let inherits = has_default(&directory);
+        self.here = Some(Here { path: path.to_vec(), directory, times, inherits });
         Ok(())
     }
 
@@ -244,6 +249,9 @@ impl Tree {
     fn file<R: Input>(&mut self, name: &CStr, member: &Member, from: &mut Members<R>) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.make(name, || openat(self.directory(), name, flags, Mode::from_raw_mode(0o600)))?;
+        if self.inherits() {
+            disinherit(&file).doing(|| "remove inherited access lists")?;
+        }
         match &member.sparse {
             None => self.contents(&file, member.size, from)?,
             Some(extents) => {
@@ -254,7 +262,7 @@ impl Tree {
                 }
             }
         }
-        self.adorn(&file, member, member.mode)
+        self.adorn(&file, member)
     }
 
     fn contents<R: Input>(&mut self, file: &OwnedFd, size: u64, from: &mut Members<R>) -> Result<()> {
@@ -283,37 +291,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Sets owner, extended attributes, mode and times, in this order: chown(2) clears capabilities
-    /// and the set-ID bits.
-    fn adorn(&mut self, fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
-        if self.owner(member) {
-            fchown(fd, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))
-                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
-        }
-        for (name, value) in &member.xattrs {
-            if !is_settable(name)
-                || fsetxattr(fd, c_string(name).map_err(system)?.as_c_str(), value, XattrFlags::empty())
-                    .is_err()
-            {
-                self.skip_xattr(name);
-            }
-        }
-        fchmod(fd, Mode::from_raw_mode(mode)).doing(|| "set its mode")?;
-        futimens(fd, &stamp(member.mtime)).doing(|| "set its times").map_err(Fault::from)
-    }
-
-    /// Whether the owner can be set; if not, an owner other than 0:0 is counted as skipped.
-    fn owner(&mut self, member: &Member) -> bool {
-        if !self.privileged && (member.uid, member.gid) != (0, 0) {
-            self.skipped.owners += 1;
-        }
-        self.privileged
-    }
-
-    fn skip_xattr(&mut self, name: &[u8]) {
-        self.skipped.add_xattr(shown(name), 1);
-    }
-
     fn create_directory(&mut self, path: &InTree, name: &CStr, member: &Member) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = Mode::from_raw_mode(0o700);
@@ -333,8 +310,12 @@ impl Tree {
             },
             Err(error) => return Err(system(error)),
         };
-        let mode = self.mode_for_now(path, &directory, member.mode)?;
-        self.adorn(&directory, member, mode)
+        if self.inherits() {
+            disinherit(&directory).doing(|| "remove inherited access lists")?;
+        }
+        let mode = self.own(&directory, member)?;
+        let mode = self.mode_for_now(path, &directory, mode)?;
+        settle(&directory, member, mode)
     }
 
     /// Without root privileges, the owner must be able to enter the directory until all entries are
@@ -356,38 +337,27 @@ impl Tree {
     fn symlink(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let target = c_string(&member.link).map_err(system)?;
         self.make(name, || symlinkat(&target, self.directory(), name))?;
-        // Links cannot have user.* attributes.
-        for (attribute, _) in &member.xattrs {
-            self.skip_xattr(attribute);
-        }
         self.adorn_name(name, member)
-    }
-
-    /// Sets owner and times of a file that cannot be opened.
-    fn adorn_name(&mut self, name: &CStr, member: &Member) -> Result<()> {
-        if self.owner(member) {
-            let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
-            rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
-        }
-        utimensat(self.directory(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .doing(|| "set its times")
-            .map_err(Fault::from)
     }
 
     /// Links to an existing file, which has its own owner, mode and times.
     fn hard_link(&mut self, name: &CStr, member: &Member) -> Result<()> {
         let outside = |words: String| Fault::refused(Code::LayerEscape, shown(&member.link), words);
+        let missing = |error: Errno| match error {
+            Errno::NOENT | Errno::NOTDIR => {
+                let words = format!("is the target of a hard link, but not in the tree ({error})");
+                Fault::refused(Code::LayerLink, shown(&member.link), words)
+            }
+            error => outside(format!("is not inside the tree ({error})")),
+        };
         let target = InTree::read(&member.link)?;
         let (directory, last) = target.split();
         if last.is_empty() {
             return Err(outside("is the root, which has no other name".into()));
         }
-        let directory = inside::directory(self.root.as_fd(), directory)
-            .map_err(|error| outside(format!("is not inside the tree ({error})")))?;
+        let directory = inside::directory(self.root.as_fd(), directory).map_err(missing)?;
         let last: CString = c_string(last).map_err(system)?;
-        let stat = statat(&directory, &last, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| outside(format!("is not inside the tree ({error})")))?;
+        let stat = statat(&directory, &last, AtFlags::SYMLINK_NOFOLLOW).map_err(missing)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(refused(Code::LayerHeader, "is a hard link to a directory"));
         }
@@ -402,8 +372,9 @@ impl Tree {
     fn node(&mut self, name: &CStr, member: &Member, kind: FileType) -> Result<()> {
         let device = makedev(member.device.0, member.device.1);
         let mode = Mode::from_raw_mode(member.mode);
-        // EPERM, as overlayfs itself returns for whiteout devices.
-        let made = if self.layered && kind == FileType::CharacterDevice && device == 0 {
+        // A character device 0:0 is the whiteout of overlayfs, which would hide entries of other
+        // layers. EPERM, as overlayfs itself returns.
+        let made = if kind == FileType::CharacterDevice && device == 0 {
             self.vacate(name).and(Err(system(Errno::PERM)))
         } else {
             self.make(name, || mknodat(self.directory(), name, kind, mode, device))
@@ -417,19 +388,7 @@ impl Tree {
             }
             other => other?,
         }
-        for (attribute, _) in &member.xattrs {
-            self.skip_xattr(attribute);
-        }
-        if self.owner(member) {
-            let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
-            rustix::fs::chownat(self.directory(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .doing(|| format!("set its owner to {}:{}", member.uid, member.gid))?;
-        }
-        // The node is new and not a link; the umask has restricted its mode.
-        rustix::fs::chmodat(self.directory(), name, mode, AtFlags::empty()).doing(|| "set its mode")?;
-        utimensat(self.directory(), name, &stamp(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .doing(|| "set its times")
-            .map_err(Fault::from)
+        self.adorn_name(name, member)
     }
 
     fn root(&mut self, member: &Member) -> Result<()> {
@@ -438,8 +397,8 @@ impl Tree {
             openat(&self.root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let root = root.map_err(system)?;
         forget_xattrs(&root).doing(|| "remove attributes")?;
-        self.root_mode = member.mode;
-        self.adorn(&root, member, 0o700)
+        self.root_mode = self.own(&root, member)?;
+        settle(&root, member, 0o700)
     }
 
     /// Sets the root's final mode last.

@@ -14,7 +14,6 @@ use super::check::{Check, Totals, Whiteouts};
 use super::documents::{Descriptor, ImageConfig, Manifest, media};
 use super::layer::{Layer, LayerBytes, Pass, layer_compression};
 use super::layout::{Layout, Resolved};
-use crate::emergence::base::compress::Compression;
 use crate::emergence::base::files::{check_space, made_whole, open_directory};
 use crate::emergence::base::hash::Hash;
 use crate::emergence::base::refusal::{Code, Fault, Result};
@@ -258,7 +257,7 @@ impl Verified {
     /// Unpacks the root file system of the image to `to`, which must not exist. It is renamed into
     /// place when complete; after an error nothing is left. The stored bytes are hashed again.
     ///
-    /// Refused: `changed-while-reading`, `layer.escape` (a hard link to a missing file),
+    /// Refused: `changed-while-reading`, `layer.escape`, `layer.link`,
     /// `layer.header`, `space`.
     pub fn unpack(&self, terms: &Terms, to: &Path) -> Result<Unpacked> {
         let (bytes, skipped) = made_whole(to, |new| {
@@ -307,9 +306,6 @@ fn layer(descriptor: &Descriptor, diff_id: Hash) -> Result<Layer> {
         let words = format!("is of type {}, which is not a layer", descriptor.media_type.escape_debug());
         Fault::refused(Code::OciMediaType, subject(&descriptor.digest), words)
     })?;
-    // Equal hashes mean that the layer is not compressed, whatever its type: skopeo writes such
-    // layers, and engines look at the bytes.
-    let compression = if descriptor.digest == diff_id { Compression::None } else { compression };
     Ok(Layer { descriptor: descriptor.clone(), compression, diff_id })
 }
 

@@ -67,7 +67,7 @@ impl Layer {
     /// Reads the layer and passes its members to `see`. They are unverified until this returns.
     ///
     /// Refused: as by [`Blobs::open`]; `blob.digest`, in the second pass `changed-while-reading`.
-    /// If the digest matches, also `blob.compression`, `limit.size`, `layer.header`, `oci.diff-id`,
+    /// If the digest matches, also `blob.compression`, `oci.media-type`, `limit.size`, `layer.header`, `oci.diff-id`,
     /// and refusals of `see`.
     pub(super) fn read(
         &self,
@@ -76,13 +76,16 @@ impl Layer {
         pass: Pass,
         see: &mut impl See,
     ) -> Result<LayerBytes> {
-        self.read_named(blobs, terms, pass, see).within(|| format!("layer {}", self.descriptor.digest))
+        let done = self.check_type().and_then(|()| self.read_named(blobs, terms, pass, see));
+        done.map_err(|fault| self.explained(blobs, fault))
+            .within(|| format!("layer {}", self.descriptor.digest))
     }
 
     /// Hashes the stored bytes of a layer whose members are known. The blob may be missing.
     ///
     /// Refused: as by [`Blobs::open`], and `blob.digest`.
     pub(super) fn recognise(&self, blobs: &Blobs, terms: &Terms) -> Result<LayerBytes> {
+        self.check_type()?;
         let input = match blobs.open(&self.descriptor) {
             Err(fault) if fault.code() == Some(Code::BlobMissing) => return Ok(LayerBytes::default()),
             other => other?,
@@ -92,6 +95,37 @@ impl Layer {
         let (read, hash) = hashed(stored, digest.algorithm(), *size, &format!("layer {digest}"))?;
         self.check_stored(read, hash, Pass::Verify)?;
         Ok(LayerBytes { read, unpacked: 0 })
+    }
+
+    /// Equal hashes of blob and tar mean that the layer is not compressed.
+    fn check_type(&self) -> Result<()> {
+        if self.descriptor.digest == self.diff_id && self.compression != Compression::None {
+            return Err(self.mistyped("its digest and its diffID are equal, so it is not compressed"));
+        }
+        Ok(())
+    }
+
+    /// The refusal if the media type is the reason why the layer could not be read, else `fault`.
+    fn explained(&self, blobs: &Blobs, fault: Fault) -> Fault {
+        if !matches!(fault.code(), Some(Code::LayerHeader | Code::BlobCompression)) {
+            return fault;
+        }
+        let mut first = Vec::new();
+        let opened = blobs.open(&self.descriptor).map(|blob| blob.take(6).read_to_end(&mut first));
+        let found = Compression::recognised(&first);
+        if !matches!(opened, Ok(Ok(6))) || found == self.compression {
+            return fault;
+        }
+        self.mistyped(&match found {
+            Compression::None => format!("its bytes are not in {}", self.compression.name()),
+            found => format!("its bytes are in {}", found.name()),
+        })
+    }
+
+    fn mistyped(&self, found: &str) -> Fault {
+        let declared = self.descriptor.media_type.escape_debug();
+        let words = format!("is declared as {declared}, but {found}");
+        Fault::refused(Code::OciMediaType, subject(&self.descriptor.digest), words)
     }
 
     fn read_named(&self, blobs: &Blobs, terms: &Terms, pass: Pass, see: &mut impl See) -> Result<LayerBytes> {

@@ -9,10 +9,13 @@
 //! layer          one layer: read, hashed, decompressed, split into members
 //! tar, entry     the members of an archive, and their meaning in a layer
 //! check          checks of a layer before it is unpacked
+//! acl, adorn, xattrs  owners, modes, access lists and other attributes of new files
 //! apply, inside  layers applied to one tree, without leaving it
 //! write          writes a layout, or a tag of one
 //! ```
 
+mod acl;
+mod adorn;
 mod apply;
 mod archive;
 mod blobs;

@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
+use super::acl::{ACCESS, DEFAULT};
 use super::inside::c_string;
 
-/// Extended attributes an image may set: security.capability and user.*. Others belong to the
+/// Extended attributes an image may set: capabilities, access lists, and user.*. Others belong to the
 /// system, such as labels and those of overlayfs.
 pub(super) fn is_settable(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.")
+    [b"security.capability", ACCESS, DEFAULT].contains(&name) || name.starts_with(b"user.")
 }
 
 /// Removes extended attributes that the entry of a lower layer has set.

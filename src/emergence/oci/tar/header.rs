@@ -159,8 +159,8 @@ impl Kept {
             kind,
             link,
             mode: of(None, &fields.mode, "mode")? & 0o7777,
-            uid: of(records.uid, &fields.uid, "owner")?,
-            gid: of(records.gid, &fields.gid, "group")?,
+            uid: owner(of(records.uid, &fields.uid, "owner")?, "owner")?,
+            gid: owner(of(records.gid, &fields.gid, "group")?, "group")?,
             mtime,
             device,
             xattrs: records.xattrs.clone(),
@@ -170,6 +170,11 @@ impl Kept {
         };
         Ok((member, stored))
     }
+}
+
+/// Refuses the number that chown(2) takes as "unchanged".
+fn owner(id: u32, what: &str) -> Result<u32, String> {
+    if id == u32::MAX { Err(format!("its {what} is {id}, which is no valid id")) } else { Ok(id) }
 }
 
 fn kind(header: &Header, path: &[u8]) -> Result<MemberKind, String> {

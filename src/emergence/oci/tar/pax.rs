@@ -1,6 +1,7 @@
 //! pax records: `LENGTH KEY=VALUE\n`, before the member that they describe. A value may be any
 //! bytes.
 
+use super::super::acl;
 use super::{Extent, sparse};
 
 /// The records that are used.
@@ -87,6 +88,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
             records.xattrs.push((name.to_vec(), value.to_vec()));
             return Ok(());
         }
+        if let Some(kind) = key.strip_prefix(b"SCHILY.acl.") {
+            records.take_acl(kind, value);
+            return Ok(());
+        }
         if let Some(rest) = key.strip_prefix(b"GNU.sparse.") {
             return sparse.take(rest, value, &mut records);
         }
@@ -109,6 +114,22 @@ pub(super) fn read(bytes: &[u8]) -> Result<Records, String> {
     })?;
     sparse.finish(&mut records)?;
     Ok(records)
+}
+
+impl Records {
+    /// An access list in text becomes its attribute, which is empty if the text cannot be
+    /// interpreted.
+    fn take_acl(&mut self, kind: &[u8], text: &[u8]) {
+        let name = match kind {
+            b"access" => acl::ACCESS,
+            b"default" => acl::DEFAULT,
+            _ => b"system.nfs4_acl",
+        };
+        // The attribute itself is more exact.
+        if !text.is_empty() && !self.xattrs.iter().any(|(known, _)| known == name) {
+            self.xattrs.push((name.to_vec(), acl::from_text(text).unwrap_or_default()));
+        }
+    }
 }
 
 impl Sparse {
@@ -161,8 +182,9 @@ impl Sparse {
 pub(super) fn check_global(bytes: &[u8]) -> Result<(), String> {
     let shown = |key: &[u8]| {
         let whole: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
-        let begun: [&[u8]; 5] = [
+        let begun: [&[u8]; 6] = [
             b"SCHILY.xattr.",
+            b"SCHILY.acl.",
             b"LIBARCHIVE.xattr.",
             b"SCHILY.filetype",
             b"GNU.sparse.",
