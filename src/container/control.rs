@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
+use std::{slice, thread};
 
 use rustix::fs::OFlags;
 
@@ -162,7 +162,12 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
         };
         ids.iter().map(&mut state).collect()
     };
-    let states = ids.iter().zip(in_threads(&ids, states)).filter_map(|(id, state)| match state {
+    let found = ids.iter().zip(in_threads(&ids, states)).map(|(id, state)| match state {
+        // Several threads need more descriptors than one.
+        Err(error) if error.errno() == Some(libc::EMFILE) => (id, states(slice::from_ref(id)).pop()),
+        state => (id, Some(state)),
+    });
+    let states = found.filter_map(|(id, state)| match state? {
         Ok(state) => Some(state),
         // Deleted meanwhile, or not yet recorded.
         Err(error) if error.kind() == Kind::NotFound => None,
@@ -176,6 +181,8 @@ pub fn list(settings: &Settings) -> Result<Vec<State>> {
 
 /// The least number of containers for which a second thread saves time.
 const MANY: usize = 64;
+/// More would wait for the kernel's locks.
+const MOST_THREADS: usize = 8;
 
 /// What `act` returns for all of `ids`, in their order; it runs for parts of them in several
 /// threads, if there are many.
@@ -184,7 +191,7 @@ fn in_threads<T: Send>(ids: &[ContainerId], act: impl Fn(&[ContainerId]) -> Vec<
     if most < 2 {
         return act(ids);
     }
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(most);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(most).min(MOST_THREADS);
     let act = &act;
     thread::scope(|scope| {
         let begin = |part| (part, thread::Builder::new().spawn_scoped(scope, move || act(part)));

@@ -16,6 +16,9 @@ use crate::sys::remove::remove;
 /// longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Time for it to end alone.
+const SHORTLY: Duration = Duration::from_millis(100);
+
 /// Kills all processes and removes everything; continues after an error and returns the first. The
 /// caller holds the lock.
 pub(crate) fn everything(directory: &Directory, record: &Record) -> Result<()> {
@@ -97,22 +100,27 @@ fn kill(record: &Record) -> Result<()> {
         tracing::debug!("process {} is killed", init.pid);
         init.signal_through(pidfd, libc::SIGKILL)?;
     }
-    // Once its process has ended, and with it all others of its pid namespace, the cgroup is usually
-    // empty: `resources` removes it first, and kills only what prevents that. (The v1 freezer would
-    // delay the end.)
+    let group = own_group(record)?;
+    // Without its process, the cgroup is usually empty: `resources` removes it first, and kills only
+    // what prevents that.
     let removed_next = record.owns_group && record.mount_below.is_none();
-    let is_empty = |group: &Group| {
-        let ends = init.is_none() || record.own_pids && group.is_unified();
-        ends && removed_next && group.scope.is_none()
+    let is_removed_next = |group: &&Group| removed_next && group.scope.is_none();
+    let Some((init, pidfd)) = init else {
+        return group.filter(|group| !is_removed_next(group)).map_or(Ok(()), Group::kill);
     };
-    if let Some(group) = own_group(record)?.filter(|group| !is_empty(group)) {
-        group.kill()?;
-    }
-    let Some((init, pidfd)) = init else { return Ok(()) };
     let end = Instant::now() + PATIENCE;
-    if !poll_until(pidfd.as_fd(), Some(end)).doing(|| "wait for the container's process")? {
-        let words = format!("process {} has been killed but does not end; try again later", init.pid);
-        return Err(Error::new(Kind::System, words));
+    let ends_until =
+        |until| poll_until(pidfd.as_fd(), Some(until)).doing(|| "wait for the container's process");
+    // All others of its pid namespace end with it, unless one of them, or a process of the cgroup
+    // that is outside, prevents it: a tracer, a parent that is stopped. The v1 freezer delays it.
+    let ends_alone =
+        record.own_pids && group.as_ref().is_none_or(|group| is_removed_next(group) && group.is_unified());
+    if !ends_alone || !ends_until(Instant::now() + SHORTLY)? {
+        group.map_or(Ok(()), Group::kill)?;
+        if !ends_until(end)? {
+            let words = format!("process {} has been killed but does not end; try again later", init.pid);
+            return Err(Error::new(Kind::System, words));
+        }
     }
     // If it is our child, no other process can reap it.
     let _ = crate::sys::process::try_wait(pidfd.as_fd());

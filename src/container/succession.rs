@@ -2,10 +2,12 @@
 //! as its plan allows.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::process::Resource;
 
+use super::hooks::poll_until;
 use super::pid::ProcessId;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::init::{Moment, Origin, Succession, calls_of_successor, procfs};
@@ -49,8 +51,8 @@ fn moment(plan: &Plan) -> Moment {
 pub(crate) fn pid_namespace(init: &ProcessId, pidfd: &OwnedFd) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/pid", init.pid);
     let file = File::open(&path).map(OwnedFd::from);
-    // The PID lookup was right if the process still has its PID.
-    if !init.signal_through(pidfd, 0)? {
+    // The PID lookup was right if the process still lives. (A signal would need permission.)
+    if poll_until(pidfd.as_fd(), Some(Instant::now())).doing(|| "poll a pidfd")? {
         return Err(Error::new(Kind::State, "container not running"));
     }
     file.doing(|| format!("open {path}"))

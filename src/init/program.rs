@@ -120,7 +120,7 @@ pub(super) fn exec(plan: &Plan, opened: &mut Opened) -> Result<Never, StepError>
             first = first.or(Some(fault));
         }
     }
-    Err(first.unwrap_or(StepError::new(Step::Exec, 0, libc::ENOENT)))
+    Err(first.unwrap_or(StepError::new(Step::Exec, opened.program, libc::ENOENT)))
 }
 
 /// Sets HOME from the user's line of the container's /etc/passwd; `/` without such a line.

@@ -162,7 +162,10 @@ pub fn execute_file<const COUNT: usize>(
     let Ok(path) = path.as_cstr() else { return error };
     // SAFETY: as above, for the path too.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
+    match io::Error::last_os_error() {
+        without_procfs if without_procfs.raw_os_error() == Some(libc::ENOENT) => error,
+        other => other,
+    }
 }
 
 /// `/proc/self/fd/N`

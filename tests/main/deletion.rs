@@ -412,3 +412,22 @@ fn an_id_longer_than_a_file_name_is_refused_first() {
     env.create(&longest, &bundle).ok();
     env.delete(&longest);
 }
+
+/// A process that is in the container's cgroup, but not its child, is the parent of one of its processes: while it is stopped, nobody
+/// waits for that one, so the pid namespace cannot end.
+#[test]
+fn a_stopped_parent_does_not_hold_up_the_end() {
+    let Some(env) = Env::new() else { return };
+    env.launch("web", &env.bundle(&["sleep", "1000"]).namespace("cgroup", None));
+    let members = env.cgroups().pop().unwrap().join("cgroup.procs");
+    let init = env.pid("web").to_string();
+    let parent = env.program("nsenter", &["-t", &init, "-p", "sleep", "1000"]).privileged().start();
+    let children = format!("/proc/{0}/task/{0}/children", parent.pid());
+    until("it has a child inside", || !fs::read_to_string(&children).unwrap().is_empty());
+    fs::write(&members, parent.pid().to_string()).unwrap();
+    kill_process(Pid::from_raw(parent.pid()).unwrap(), Signal::STOP).unwrap();
+    let begin = Instant::now();
+    env.runtime(&["delete", "--force", "web"]).ok();
+    assert!(begin.elapsed() < seconds(5), "{:?}", begin.elapsed());
+    parent.wait();
+}

@@ -57,3 +57,19 @@ fn a_name_with_slashes_and_dots() {
     let bundle = env.bundle(&["cat", "/proc/sys/net/ipv4/conf/lo/forwarding"]);
     env.run(&bundle.set("linux/sysctl", json!({"net/ipv4/conf/lo/forwarding": "1"}))).ok().prints("1");
 }
+
+/// The runtime looks at the container's process without a right to signal it.
+#[test]
+fn a_runtime_without_cap_kill_enters_another_users_container() {
+    let Some(env) = Env::new() else { return };
+    if !env.ours("others signal the process") || !env.has("setpriv", "util-linux") {
+        return;
+    }
+    let bundle = env.bundle(&["sleep", "1000"]).set("process/user", json!({"uid": 1000, "gid": 1000}));
+    env.launch("web", &bundle);
+    let (root, binary) = (env.root(), env.binary());
+    let without = ["--bounding-set=-kill", "--inh-caps=-kill", binary.to_str().unwrap()];
+    let exec = ["--root", root.to_str().unwrap(), "exec", "web", "echo", "entered"];
+    env.program("setpriv", &[&without[..], &exec].concat()).privileged().run().ok().prints("entered");
+    env.delete("web");
+}
