@@ -1,8 +1,12 @@
 //! POSIX access control lists: their two forms in tars, and the mode of a file that lost its list.
 
+use std::ffi::CStr;
+
 /// The attributes that hold the lists of a file, and of what is created in a directory.
-pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
-pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(super) const ACCESS_NAME: &CStr = c"system.posix_acl_access";
+pub(super) const DEFAULT_NAME: &CStr = c"system.posix_acl_default";
+pub(super) const ACCESS: &[u8] = ACCESS_NAME.to_bytes();
+pub(super) const DEFAULT: &[u8] = DEFAULT_NAME.to_bytes();
 
 /// Attributes with lists that cannot be interpreted: of NFS, of XFS on the disk, of Samba.
 const FOREIGN: [&[u8]; 5] = [

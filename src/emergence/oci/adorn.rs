@@ -2,15 +2,13 @@
 //! set is left out so that nobody gets more rights than with it.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, Gid, Mode, Uid, XattrFlags, fchmod, fchown, fremovexattr, fsetxattr, futimens, utimensat,
-};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Gid, Mode, Uid, XattrFlags, fchown, fsetxattr, utimensat};
 
 use super::acl::{self, Acl};
-use super::apply::{Tree, system};
+use super::apply::{Tree, settle, system};
+use super::inherited::disinherit_node;
 use super::inside::{c_string, stamp};
 use super::tar::{Member, MemberKind};
 use super::xattrs::is_settable;
@@ -110,8 +108,7 @@ impl Tree {
                 let at = self.directory().as_raw_fd();
                 let path = [format!("/proc/self/fd/{at}/").as_bytes(), name.to_bytes()].concat();
                 let path = c_string(&path).map_err(system)?;
-                absent(rustix::fs::lremovexattr(&path, attribute_name(acl::ACCESS)?))
-                    .doing(|| "remove its inherited access list")?;
+                disinherit_node(&path).doing(|| "remove its inherited access list")?;
             }
             // The node is new and not a link; the umask has restricted its mode.
             rustix::fs::chmodat(self.directory(), name, Mode::from_raw_mode(mode), AtFlags::empty())
@@ -121,37 +118,4 @@ impl Tree {
             .doing(|| "set its times")
             .map_err(Fault::from)
     }
-}
-
-/// Sets mode and times.
-pub(super) fn settle(fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
-    fchmod(fd, Mode::from_raw_mode(mode)).doing(|| "set its mode")?;
-    futimens(fd, &stamp(member.mtime)).doing(|| "set its times").map_err(Fault::from)
-}
-
-fn attribute_name(name: &[u8]) -> Result<std::ffi::CString> {
-    c_string(name).map_err(system)
-}
-
-fn absent(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match removed {
-        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
-        other => other,
-    }
-}
-
-/// Removes the lists that a new entry inherited from its directory: they are not the image's.
-pub(super) fn disinherit(new: impl AsFd) -> rustix::io::Result<()> {
-    for name in [acl::ACCESS, acl::DEFAULT] {
-        absent(fremovexattr(&new, c_string(name)?))?;
-    }
-    Ok(())
-}
-
-/// Whether new entries of the directory inherit an access list. After an unexpected error they may.
-pub(super) fn has_default(directory: impl AsFd) -> bool {
-    let mut value = [0u8; 256];
-    let found =
-        c_string(acl::DEFAULT).and_then(|name| rustix::fs::fgetxattr(directory, name, &mut value[..]));
-    !matches!(found, Err(Errno::NODATA | Errno::NOTSUP))
 }

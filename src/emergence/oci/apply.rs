@@ -15,9 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::adorn::{disinherit, has_default, settle};
 use super::check::Whiteouts;
 use super::entry::{InTree, Meaning, meaning};
+use super::inherited::{disinherit, has_default};
 use super::inside::{self, c_string, stamp, times};
 use super::layer::See;
 use super::tar::{Input, Member, MemberKind, Members};
@@ -85,6 +85,12 @@ struct Here {
     times: Timestamps,
     /// Whether new entries inherit an access list.
     inherits: bool,
+}
+
+/// Sets mode and times.
+pub(super) fn settle(fd: &OwnedFd, member: &Member, mode: u32) -> Result<()> {
+    fchmod(fd, Mode::from_raw_mode(mode)).doing(|| "set its mode")?;
+    futimens(fd, &stamp(member.mtime)).doing(|| "set its times").map_err(Fault::from)
 }
 
 pub(super) fn system(error: Errno) -> Fault {

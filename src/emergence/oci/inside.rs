@@ -74,7 +74,7 @@ fn by_names(root: BorrowedFd<'_>, path: &[u8], make: bool) -> rustix::io::Result
                 }
                 mkdirat(at, &name, Mode::from_raw_mode(0o755))?;
                 let new = Rc::new(openat(at, &name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?);
-                super::adorn::disinherit(&*new)?;
+                super::inherited::disinherit(&*new)?;
                 // The umask may have restricted the mode.
                 rustix::fs::fchmod(&*new, Mode::from_raw_mode(0o755))?;
                 made.push((new.clone(), stamp((0, 0))));

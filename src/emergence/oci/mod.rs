@@ -23,6 +23,7 @@ mod check;
 mod documents;
 mod entry;
 mod image;
+mod inherited;
 mod inside;
 mod layer;
 mod layout;
